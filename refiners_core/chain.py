@@ -1,0 +1,325 @@
+"""Models as declarative trees of named layers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, TypeVar, overload
+
+import torch
+from torch import nn
+
+from refiners_core.context import Context
+from refiners_core.errors import TreeError
+from refiners_core.layer import Layer, is_hooked
+
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
+
+
+class Chain(Layer):
+    """Layers that run one after the other; the root of every combinator.
+
+    A tuple that a layer returns becomes the inputs of the next one. A subclass declares its tree in one call of
+    `super().__init__` and defines neither `forward` nor `run`; what `print` shows is what runs.
+
+    Args:
+        layers: Children, named `ClassName_i` by their position.
+        named: Children with names of their own, after the positional ones.
+
+    Raises:
+        TreeError: A name is taken, is an attribute of `Chain`, or a child is no module.
+
+    Example:
+        >>> chain = Chain(nn.Linear(4, 8), nn.SiLU(), out=nn.Linear(8, 2))
+        >>> [name for name, _ in chain.children_by_name()]
+        ['Linear_0', 'SiLU_1', 'out']
+    """
+
+    # What the chain wears, a `graft.Worn`; absent while it is bare.
+    _worn: Any = None
+
+    def __init__(self, *layers: nn.Module, **named: nn.Module) -> None:
+        super().__init__()
+        children: dict[str, nn.Module] = {}
+        for i, layer in enumerate(layers):
+            children[_checked_name(self, children, f"{type(layer).__name__}_{i}", layer)] = layer
+        for name, layer in named.items():
+            children[_checked_name(self, children, name, layer)] = layer
+        self.__dict__["_modules"] = children
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        value: Any = inputs[0] if len(inputs) == 1 else inputs
+        for child in self._modules.values():
+            arguments: tuple[Any, ...] = value if type(value) is tuple else (value,)
+            if isinstance(child, Layer):
+                if is_hooked(child):
+                    value = child(*arguments, context=context)
+                else:
+                    value = child.run(context, *arguments)
+            elif is_hooked(child):  # pyright: ignore[reportArgumentType]  torch types children as optional
+                value = child(*arguments)  # pyright: ignore[reportOptionalCall]
+            else:
+                value = child.forward(*arguments)  # pyright: ignore
+        return value
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    def children_by_name(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yields the names and layers of the tree as it runs now, adapters' layers included."""
+        yield from self._modules.items()  # pyright: ignore[reportReturnType]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        yield from self._modules.values()  # pyright: ignore[reportReturnType]
+
+    def __contains__(self, layer: object) -> bool:
+        return any(child is layer for child in self._modules.values())
+
+    @overload
+    def __getitem__(self, where: int | str) -> nn.Module: ...
+    @overload
+    def __getitem__(self, where: slice) -> Chain: ...
+    def __getitem__(self, where: int | str | slice) -> nn.Module:
+        """Returns a child by position or name; a slice gives a plain `Chain` of the same layers and names."""
+        items = list(self.children_by_name())
+        if isinstance(where, slice):
+            part = Chain()
+            part.__dict__["_modules"] = dict(items[where])
+            return part
+        if isinstance(where, str):
+            return self.layer(where)
+        try:
+            return items[where][1]
+        except IndexError:
+            raise TreeError(
+                f"{type(self).__name__} has {len(items)} layers, so no layer {where}.",
+                hint="Positions count from 0; len(chain) tells how many there are.",
+            ) from None
+
+    def __getattr__(self, name: str) -> Any:
+        modules = self.__dict__.get("_modules", {})
+        if name in modules:
+            return modules[name]
+        worn = self.__dict__.get("_worn")
+        if worn is not None and name in worn.bare:  # an adapter sits around it: the base layer keeps its name
+            return worn.bare[name]
+        return super().__getattr__(name)
+
+    def layer(self, path: str, kind: type[M] = nn.Module) -> M:
+        """Returns the layer at a dotted path of names, checked to be of a kind.
+
+        Raises:
+            TreeError: No such path, or another kind of layer is there.
+        """
+        here: nn.Module = self
+        for name in path.split("."):
+            children = dict(here.named_children()) | dict(bare_children(here))
+            if name not in children:
+                near = difflib.get_close_matches(name, children, 1)
+                raise TreeError(
+                    f"no layer named {name!r} in {type(here).__name__} (path {path!r}); it has "
+                    f"{', '.join(children) or 'no children'}.",
+                    hint=f"Did you mean {near[0]!r}?" if near else "print() the tree to see its names.",
+                )
+            here = children[name]
+        if not isinstance(here, kind):
+            raise TreeError(
+                f"the layer at {path!r} is a {type(here).__name__}, not a {kind.__name__}.",
+                hint=f"Try select(tree).of({kind.__name__}).",
+            )
+        return here
+
+    def walk(self, kind: type[M] = nn.Module) -> Iterator[tuple[str, M]]:
+        """Yields path and layer of everything below that is of a kind, in order, adapters' layers included.
+
+        A layer that sits in two places is yielded for each; a chain that does is entered once.
+        """
+        yield from _walk(self, "", kind, set())
+
+    def find(self, kind: type[M]) -> M | None:
+        """Returns the first layer of a kind below, or None."""
+        return next((layer for _, layer in self.walk(kind)), None)
+
+    def layers(self, kind: type[M]) -> list[M]:
+        """Returns all layers of a kind below, in order."""
+        return [layer for _, layer in self.walk(kind)]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first weight of the bare tree; the CPU where there is none."""
+        weight = _first_weight(self)
+        return torch.device("cpu") if weight is None else weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute dtype: that of the first floating-point weight of the bare tree."""
+        weight = _first_weight(self)
+        return torch.get_default_dtype() if weight is None else weight.dtype
+
+    # --- building by hand (bare chains only) -------------------------------------------------------------
+
+    def append(self, layer: nn.Module, name: str | None = None) -> Self:
+        """Adds a layer at the end and returns the chain."""
+        return self.insert(len(self), layer, name)
+
+    def insert(self, index: int, layer: nn.Module, name: str | None = None) -> Self:
+        """Puts a layer before position `index` and returns the chain; no other layer is renamed."""
+        items = list(_editable(self).items())
+        index = range(len(items))[index] if index < 0 else min(index, len(items))
+        taken = dict(items)
+        if name is None:
+            name = _free_name(taken, type(layer).__name__, index)
+        items.insert(index, (_checked_name(self, taken, name, layer), layer))
+        self.__dict__["_modules"] = dict(items)
+        return self
+
+    def replace(self, where: int | str, layer: nn.Module) -> nn.Module:
+        """Puts a layer in another's place, under its name, and returns the other."""
+        name = _name_at(self, where)
+        children = dict(_editable(self))
+        old = children[name]
+        children[name] = _checked_module(self, name, layer)
+        self.__dict__["_modules"] = children
+        return old
+
+    def pop(self, where: int | str = -1) -> nn.Module:
+        """Takes a layer out, by position or name, and returns it."""
+        name = _name_at(self, where)
+        children = dict(_editable(self))
+        old = children.pop(name)
+        self.__dict__["_modules"] = children
+        return old
+
+    def remove(self, layer: nn.Module) -> None:
+        """Takes a child out.
+
+        Raises:
+            TreeError: It is no child of this chain.
+        """
+        self.pop(self.index(layer))
+
+    def index(self, layer: nn.Module) -> int:
+        """Returns the position of a child.
+
+        Raises:
+            TreeError: It is no child of this chain.
+        """
+        for i, child in enumerate(self):
+            if child is layer:
+                return i
+        raise TreeError(
+            f"this {type(layer).__name__} is no child of {type(self).__name__}.",
+            hint="walk() also looks further down.",
+        )
+
+    def copy(self) -> Self:
+        """Returns a bare tree of new chains around the very same leaves and weights."""
+        return _copied(self, {})
+
+    # --- what torch asks ---------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `deepcopy` and `pickle` take: the bare tree, without running calls."""
+        state = self.__dict__.copy()
+        state["_modules"] = dict(bare_children(self))
+        state.pop("_worn", None)
+        state.pop("_calls", None)
+        return state
+
+    def __repr__(self) -> str:
+        from refiners_core.show import show
+
+        return show(self)
+
+
+def bare_children(layer: nn.Module) -> Mapping[str, nn.Module]:
+    """Returns a module's children as if no adapter were worn."""
+    worn = layer.__dict__.get("_worn")
+    return worn.bare if worn is not None else layer.__dict__["_modules"]
+
+
+def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yields path and layer of the bare tree, root excluded, in order; every place, shared or not."""
+    for name, child in bare_children(tree).items():
+        if child is None:  # torch allows optional submodules in foreign leaves
+            continue
+        path = f"{prefix}{name}"
+        yield path, child
+        yield from bare_walk(child, f"{path}.")
+
+
+def _walk(chain: Chain, prefix: str, kind: type[M], seen: set[int]) -> Iterator[tuple[str, M]]:
+    seen.add(id(chain))
+    for name, child in chain.children_by_name():
+        path = f"{prefix}{name}"
+        if isinstance(child, kind):
+            yield path, child
+        if isinstance(child, Chain) and id(child) not in seen:
+            yield from _walk(child, f"{path}.", kind, seen)
+
+
+def _first_weight(tree: nn.Module) -> torch.Tensor | None:
+    for layer in (tree, *(layer for _, layer in bare_walk(tree))):
+        for weight in layer.__dict__["_parameters"].values():
+            if weight is not None and weight.is_floating_point():
+                return weight
+    return None
+
+
+def _checked_module(chain: Chain, name: str, layer: object) -> nn.Module:
+    if not isinstance(layer, nn.Module):
+        raise TreeError(
+            f"{name!r} of {type(chain).__name__} is a {type(layer).__name__}, not a module.",
+            hint="Put functions into Lambda(function).",
+        )
+    return layer
+
+
+def _checked_name(chain: Chain, taken: Mapping[str, nn.Module], name: str, layer: object) -> str:
+    _checked_module(chain, name, layer)
+    if name in taken:
+        raise TreeError(
+            f"{type(chain).__name__} already has a layer named {name!r}.",
+            hint="Give one of them another name, e.g. Chain(first=..., second=...).",
+        )
+    if hasattr(type(chain), name) or not name or "." in name or name in nn.Module().__dict__:
+        raise TreeError(
+            f"{name!r} cannot name a layer of {type(chain).__name__}: it is one of its attributes, empty or dotted.",
+            hint=f"Try {name.replace('.', '_') or 'layer'}_layer.",
+        )
+    return name
+
+
+def _free_name(taken: Mapping[str, nn.Module], kind: str, index: int) -> str:
+    while f"{kind}_{index}" in taken:
+        index += 1
+    return f"{kind}_{index}"
+
+
+def _editable(chain: Chain) -> Mapping[str, nn.Module]:
+    worn = chain.__dict__.get("_worn")
+    if worn is not None:
+        raise TreeError(
+            f"{type(chain).__name__} wears {', '.join(worn.keys())}, so it cannot be edited by hand.",
+            hint="Eject first, or say the edit as an adapter.",
+        )
+    return chain.__dict__["_modules"]
+
+
+def _name_at(chain: Chain, where: int | str) -> str:
+    chain[where]
+    return where if isinstance(where, str) else list(chain._modules)[where]
+
+
+def _copied(chain: T, memo: dict[int, Any]) -> T:
+    if not isinstance(chain, Chain):
+        return chain
+    if id(chain) not in memo:
+        twin = memo[id(chain)] = type(chain).__new__(type(chain))
+        state = chain.__getstate__()
+        twin.__dict__.update({k: v.copy() if isinstance(v, dict) else v for k, v in state.items()})
+        twin.__dict__["_modules"] = {name: _copied(child, memo) for name, child in state["_modules"].items()}
+    return memo[id(chain)]

@@ -1,0 +1,74 @@
+"""Values that travel with one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from refiners_core.errors import ContextError
+
+_MISSING: Final = object()
+
+
+class Context:
+    """Named values that travel with one call of a tree, never state of the tree itself.
+
+    Not a `Mapping` on purpose: libraries that meet a mapping copy it, and a value written by one layer
+    would then be lost to the next.
+
+    Args:
+        values: The values to begin with, copied.
+
+    Example:
+        >>> context = Context({"timestep": 3})
+        >>> context["timestep"]
+        3
+    """
+
+    __slots__ = ("__weakref__", "_entered", "_values")
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        self._values: dict[str, Any] = dict(values) if values is not None else {}
+        self._entered = False
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._values.get(key, _MISSING)
+        if value is _MISSING:
+            present = ", ".join(sorted(self._values)) or "nothing"
+            raise ContextError(
+                f"no value named {key!r} in the context; it has {present}.",
+                hint=f'Pass context={{"{key}": ...}}, or place SetContext("{key}") before the layer that asks.',
+            )
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._values[key] = value
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Returns the value of `key`, or `default` where there is none."""
+        return self._values.get(key, default)
+
+    def keys(self) -> Iterator[str]:
+        """Yields the names that have a value now."""
+        return iter(tuple(self._values))
+
+    def scope(self, rebind: Mapping[str, str] | None = None) -> Context:
+        """Returns a context of its own that begins with these values.
+
+        Args:
+            rebind: For each name inside, the name outside whose value it takes.
+
+        Raises:
+            ContextError: A name to take a value from has none.
+        """
+        inner = Context(self._values)
+        inner._entered = self._entered
+        for name, source in (rebind or {}).items():
+            inner._values[name] = self[source]
+        return inner
+
+    def __repr__(self) -> str:
+        return f"Context({', '.join(sorted(self._values))})"

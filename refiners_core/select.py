@@ -1,0 +1,198 @@
+"""Where to operate: places in a tree, found by kind and position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from torch import nn
+
+from refiners_core.chain import Chain, bare_children
+from refiners_core.errors import PlanError, SelectionError
+
+Stage = Literal["inputs", "branch", "output"]
+"""When an edit that wraps a seat takes effect: what goes in, what stands beside, what comes out."""
+
+
+class Seat(NamedTuple):
+    """One place in a tree: a place, not a layer, since one layer may sit in two."""
+
+    chain: Chain
+    """The chain that has the place."""
+    name: str
+    """The name of the place in that chain."""
+    path: str
+    """The dotted path of the place from the root of the selection."""
+    above: tuple[Chain, ...]
+    """The chains from the root down to `chain`."""
+
+    @property
+    def layer(self) -> nn.Module:
+        """The base layer of the place, whatever adapters it wears."""
+        return bare_children(self.chain)[self.name]
+
+    def __repr__(self) -> str:
+        return f"Seat({self.path}: {type(self.layer).__name__})"
+
+
+class Edit(NamedTuple):
+    """What becomes of one seat."""
+
+    kind: Literal["wrap", "before", "after", "replace", "remove"]
+    seat: Seat
+    name: str
+    stage: Stage
+    make: Callable[..., nn.Module]
+
+
+class Selection:
+    """Seats of a tree and how they were asked for.
+
+    Built by `select` and narrowed by its methods, each of which returns a new selection.
+    """
+
+    def __init__(self, seats: tuple[Seat, ...], question: str) -> None:
+        self.seats = seats
+        self.question = question
+
+    def __iter__(self) -> Iterator[Seat]:
+        return iter(self.seats)
+
+    def __len__(self) -> int:
+        return len(self.seats)
+
+    def __getitem__(self, index: int) -> Seat:
+        return self.seats[index]
+
+    def __repr__(self) -> str:
+        rows = [f"  {seat.path}: {type(seat.layer).__name__}" for seat in self.seats]
+        return "\n".join([f"{self.question}: {len(rows)} seats", *rows])
+
+    # --- narrowing ---------------------------------------------------------------------------------------
+
+    def of(self, *kinds: type[nn.Module]) -> Selection:
+        """Keeps the seats whose base layer is of one of these kinds."""
+        names = ", ".join(kind.__name__ for kind in kinds)
+        return self._kept(lambda seat: isinstance(seat.layer, kinds), f"of({names})")
+
+    def named(self, *names: str) -> Selection:
+        """Keeps the seats of these names in their chains."""
+        return self._kept(lambda seat: seat.name in names, f"named({', '.join(names)})")
+
+    def where(self, is_wanted: Callable[[Seat], bool]) -> Selection:
+        """Keeps the seats that a question of yours is true of."""
+        return self._kept(is_wanted, f"where({getattr(is_wanted, '__name__', '...')})")
+
+    def within(self, *kinds: type[Chain]) -> Selection:
+        """Keeps the seats that lie inside a chain of one of these kinds."""
+        names = ", ".join(kind.__name__ for kind in kinds)
+        return self._kept(
+            lambda seat: any(isinstance(chain, kinds) for chain in seat.above), f"within({names})"
+        )
+
+    def first(self) -> Selection:
+        """Keeps the first seat.
+
+        Raises:
+            SelectionError: There is none.
+        """
+        self._found(len(self.seats) > 0, "at least 1 seat")
+        return Selection(self.seats[:1], f"{self.question}.first()")
+
+    def expect(self, count: int) -> Selection:
+        """Returns itself if it has just `count` seats.
+
+        Raises:
+            SelectionError: It has another number.
+        """
+        self._found(len(self.seats) == count, f"{count} seats")
+        return self
+
+    # --- saying edits ------------------------------------------------------------------------------------
+
+    def wrap(
+        self,
+        make: Callable[[nn.Module, Seat], nn.Module],
+        stage: Stage = "branch",
+        name: str | None = None,
+    ) -> tuple[Edit, ...]:
+        """Says that each seat becomes `make(inner, seat)`; `inner` is what the seat wears so far."""
+        if stage not in ("inputs", "branch", "output"):
+            raise PlanError(
+                f"no stage named {stage!r}; there are inputs, branch and output.",
+                hint='Try stage="branch".',
+            )
+        return self._edits("wrap", make, name or stage, stage)
+
+    def before(self, name: str, make: Callable[[Seat], nn.Module]) -> tuple[Edit, ...]:
+        """Says that `make(seat)` runs before each seat."""
+        return self._edits("before", make, name)
+
+    def after(self, name: str, make: Callable[[Seat], nn.Module]) -> tuple[Edit, ...]:
+        """Says that `make(seat)` runs after each seat."""
+        return self._edits("after", make, name)
+
+    def replace(self, make: Callable[[Seat], nn.Module], name: str = "replace") -> tuple[Edit, ...]:
+        """Says that `make(seat)` runs in place of each seat's base layer."""
+        return self._edits("replace", make, name)
+
+    def remove(self) -> tuple[Edit, ...]:
+        """Says that nothing runs in place of each seat."""
+        return self._edits("remove", _nothing, "remove")
+
+    def _edits(
+        self,
+        kind: Literal["wrap", "before", "after", "replace", "remove"],
+        make: Callable[..., nn.Module],
+        name: str,
+        stage: Stage = "branch",
+    ) -> tuple[Edit, ...]:
+        if not name or "." in name:
+            raise PlanError(f"{name!r} cannot name an edit.", hint='Try a word, e.g. name="lora".')
+        return tuple([Edit(kind, seat, name, stage, make) for seat in self.seats])
+
+    def _kept(self, is_wanted: Callable[[Seat], bool], step: str) -> Selection:
+        return Selection(tuple([s for s in self.seats if is_wanted(s)]), f"{self.question}.{step}")
+
+    def _found(self, is_right: bool, wanted: str) -> None:
+        if not is_right:
+            paths = ", ".join(seat.path for seat in self.seats[:8]) or "nothing"
+            raise SelectionError(
+                f"{self.question} should find {wanted} but finds {len(self.seats)}: {paths}.",
+                hint="print() the selection or the tree to see what is there.",
+            )
+
+
+def select(tree: Chain) -> Selection:
+    """Returns every place below a tree, in order, base layers only.
+
+    What adapters added is not seen, whatever else is worn. A chain that sits in two places is entered once.
+
+    Raises:
+        SelectionError: It is no Chain.
+
+    Example:
+        >>> from refiners_core import Chain
+        >>> select(Chain(nn.Linear(1, 1), nn.SiLU())).of(nn.Linear)[0].path
+        'Linear_0'
+    """
+    if not isinstance(tree, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]  users are not type-checked
+        raise SelectionError(
+            f"select() looks into a Chain, not into {type(tree).__name__}.", hint="Pass a model or a part of one."
+        )
+    seats: list[Seat] = []
+    _collect(tree, "", (tree,), set(), seats)
+    return Selection(tuple(seats), f"select({type(tree).__name__})")
+
+
+def _collect(chain: Chain, prefix: str, above: tuple[Chain, ...], seen: set[int], seats: list[Seat]) -> None:
+    seen.add(id(chain))
+    for name, child in bare_children(chain).items():
+        path = f"{prefix}{name}"
+        seats.append(Seat(chain, name, path, above))
+        if isinstance(child, Chain) and id(child) not in seen:
+            _collect(child, f"{path}.", (*above, child), seen, seats)
+
+
+def _nothing(*_: Any) -> nn.Module:
+    raise AssertionError("a removed seat makes no layer")

@@ -1,0 +1,151 @@
+"""The printed tree, and the place in it where a call failed."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refiners_core.chain import Chain, bare_children
+from refiners_core.layer import Layer
+
+
+def show(tree: nn.Module, depth: int | None = None) -> str:
+    """Returns the tree as text: what is printed is what runs.
+
+    Equal neighbours are folded into one line with a count, only constructor facts that differ from their
+    defaults are named, and what adapters added ends with `<- adapter key`.
+
+    Args:
+        tree: The tree or part of one.
+        depth: How many levels to show below the root; all by default.
+    """
+    return "\n".join([_title(tree), *_branches(tree, "", None, depth, frozenset())])
+
+
+def _branches(
+    layer: nn.Module, indent: str, key: str | None, depth: int | None, above: frozenset[int]
+) -> Iterator[str]:
+    children = _children(layer, key)
+    if depth is not None and depth <= 0 and children:
+        yield f"{indent}└── ... {len(children)} layers"
+        return
+    if id(layer) in above:
+        yield f"{indent}└── ... itself"
+        return
+    below = None if depth is None else depth - 1
+    blocks: list[tuple[list[str], list[str]]] = []  # names, lines without their name
+    for name, child, child_key in children:
+        mark = f"  <- {child_key}" if child_key is not None else ""
+        body = [_title(child) + mark, *_branches(child, "", child_key, below, above | {id(layer)})]
+        if blocks and blocks[-1][1] == body:
+            blocks[-1][0].append(name)
+        else:
+            blocks.append(([name], body))
+    for i, (names, body) in enumerate(blocks):
+        is_last = i == len(blocks) - 1
+        head, rest = ("└── ", "    ") if is_last else ("├── ", "│   ")
+        label = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} (x{len(names)})"
+        yield f"{indent}{head}{label}: {body[0]}"
+        for line in body[1:]:
+            yield f"{indent}{rest}{line}"
+
+
+def _children(layer: nn.Module, key: str | None) -> list[tuple[str, nn.Module, str | None]]:
+    """Returns names, layers and the key of the adapter that made each, if one did."""
+    if not isinstance(layer, Chain):
+        # torch's own containers are shown with what they hold; other leaves by their facts alone.
+        return [(n, c, key) for n, c in layer.named_children()] if key is not None else _foreign(layer)
+    worn = layer.__dict__.get("_worn")
+    if worn is None:
+        return [(name, child, key) for name, child in layer.children_by_name()]
+    return [(name, child, worn.maker(child)) for name, child in layer.children_by_name()]
+
+
+def _foreign(layer: nn.Module) -> list[tuple[str, nn.Module, str | None]]:
+    return [(name, child, None) for name, child in layer.named_children()]
+
+
+def _title(layer: nn.Module) -> str:
+    kind = type(layer).__name__
+    facts = layer.extra_repr() if isinstance(layer, Layer) else ", ".join(_facts(layer))
+    return f"{kind}({facts})" if facts else kind
+
+
+def _facts(layer: nn.Module) -> Iterator[str]:
+    if "extra_repr" in type(layer).__dict__ and not type(layer).__module__.startswith("torch.nn."):
+        yield from filter(None, [layer.extra_repr()])
+        return
+    for parameter in inspect.signature(type(layer).__init__).parameters.values():
+        if parameter.name in ("self", "device", "dtype", "inplace") or not hasattr(layer, parameter.name):
+            continue
+        value = getattr(layer, parameter.name)
+        if isinstance(parameter.default, bool):
+            value = value is not None if isinstance(value, Tensor | None) else value
+        if isinstance(value, tuple) and len(set(value)) == 1:
+            value = value[0]
+        if isinstance(value, Tensor | nn.Module) or value == parameter.default:
+            continue
+        is_required = parameter.default is inspect.Parameter.empty
+        yield f"{value}" if is_required else f"{parameter.name}={value}"
+
+
+def add_place(error: BaseException, root: nn.Module) -> None:
+    """Adds to an exception where in the tree it arose, with the inputs there; its type stays what it is.
+
+    The place is read from the traceback, so that a call that succeeds pays nothing for it.
+    """
+    try:
+        steps, inputs = _steps(error.__traceback__, root)
+        path = ".".join(name for name, _ in steps) or "the root"
+        layer = steps[-1][1] if steps else root
+        lines = [f"In {type(root).__name__}, at {path}:"]
+        lines += [f"{'  ' * i}{name}: {_title(child)}" for i, (name, child) in enumerate(steps, 1)]
+        lines[-1] += "  <- here"
+        lines.append(f"{type(layer).__name__} got {', '.join(map(summary, inputs)) or 'no inputs'}")
+        error.add_note("\n".join(lines))
+    except Exception as failure:  # a note must never hide the error it is about
+        error.add_note(f"(the place in the tree could not be told: {type(failure).__name__})")
+
+
+def _steps(
+    traceback: TracebackType | None, root: nn.Module
+) -> tuple[list[tuple[str, nn.Module]], tuple[Any, ...]]:
+    steps: list[tuple[str, nn.Module]] = []
+    here: nn.Module = root
+    inputs: tuple[Any, ...] = ()
+    while traceback is not None:
+        values: Mapping[str, Any] = traceback.tb_frame.f_locals
+        for layer in (values.get("self"), values.get("child")):
+            name = _name_of(here, layer)
+            if name is not None:
+                steps.append((name, layer))
+                here = layer
+        if values.get("child") is here:
+            inputs = values.get("arguments", inputs)
+        elif values.get("self") is here and "inputs" in values:
+            inputs = values["inputs"]
+        traceback = traceback.tb_next
+    return steps, inputs
+
+
+def _name_of(parent: nn.Module, layer: object) -> str | None:
+    if not isinstance(layer, nn.Module) or layer is parent:
+        return None
+    children = dict(parent.named_children()) | dict(bare_children(parent))
+    return next((name for name, child in children.items() if child is layer), None)
+
+
+def summary(value: object) -> str:
+    """Returns a line about a value: shape, dtype, device and range of a tensor, the type of anything else."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    text = f"Tensor{list(value.shape)} {str(value.dtype).removeprefix('torch.')} {value.device}"
+    if value.device.type == "meta" or value.numel() == 0 or not value.is_floating_point():
+        return text
+    finite = torch.isfinite(value)
+    if not bool(finite.all()):
+        return f"{text}, {int((~finite).sum())} of {value.numel()} not finite"
+    return f"{text}, {float(value.min()):.3g} to {float(value.max()):.3g}"
