@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from refiners_core.context import Context as Context
     from refiners_core.layer import Layer as Layer
     from refiners_core.model import Model as Model
-    from refiners_core.select import Edit as Edit
-    from refiners_core.select import Seat as Seat
-    from refiners_core.select import Selection as Selection
-    from refiners_core.select import select as select
+    from refiners_core.selection import Edit as Edit
+    from refiners_core.selection import Seat as Seat
+    from refiners_core.selection import Selection as Selection
+    from refiners_core.selection import select as select
 
 _HOMES: Final[dict[str, str]] = {
     name: home
@@ -41,14 +41,22 @@ _HOMES: Final[dict[str, str]] = {
         "adapter": ("Adapter", "Source"),
         "chain": ("Chain",),
         "combinators": (
-            *("Concatenate", "Distribute", "Identity", "Lambda", "Multiply", "Parallel", "Passthrough"),
+            *(
+                "Concatenate",
+                "Distribute",
+                "Identity",
+                "Lambda",
+                "Multiply",
+                "Parallel",
+                "Passthrough",
+            ),
             *("Residual", "Scope", "SetContext", "Sum", "UseContext", "When"),
         ),
         "condition": ("Condition",),
         "context": ("Context",),
         "layer": ("Layer",),
         "model": ("Model",),
-        "select": ("Edit", "Seat", "Selection", "select"),
+        "selection": ("Edit", "Seat", "Selection", "select"),
     }.items()
     for name in names
 }

@@ -20,8 +20,9 @@ T = TypeVar("T")
 class Chain(Layer):
     """Layers that run one after the other; the root of every combinator.
 
-    A tuple that a layer returns becomes the inputs of the next one. A subclass declares its tree in one call of
-    `super().__init__` and defines neither `forward` nor `run`; what `print` shows is what runs.
+    A tuple that a layer returns becomes the inputs of the next one. A subclass declares its tree in
+    one call of `super().__init__` and defines neither `forward` nor `run`; what `print` shows is
+    what runs.
 
     Args:
         layers: Children, named `ClassName_i` by their position.
@@ -57,13 +58,13 @@ class Chain(Layer):
                     value = child(*arguments, context=context)
                 else:
                     value = child.run(context, *arguments)
-            elif is_hooked(child):  # pyright: ignore[reportArgumentType]  torch types children as optional
+            elif is_hooked(child):  # pyright: ignore  (torch types children as optional)
                 value = child(*arguments)  # pyright: ignore[reportOptionalCall]
             else:
                 value = child.forward(*arguments)  # pyright: ignore
         return value
 
-    # --- reading -----------------------------------------------------------------------------------------
+    # --- reading ---
 
     def children_by_name(self) -> Iterator[tuple[str, nn.Module]]:
         """Yields the names and layers of the tree as it runs now, adapters' layers included."""
@@ -83,7 +84,7 @@ class Chain(Layer):
     @overload
     def __getitem__(self, where: slice) -> Chain: ...
     def __getitem__(self, where: int | str | slice) -> nn.Module:
-        """Returns a child by position or name; a slice gives a plain `Chain` of the same layers and names."""
+        """Returns a child by position or name; a slice gives a plain `Chain` of the same layers."""
         items = list(self.children_by_name())
         if isinstance(where, slice):
             part = Chain()
@@ -104,7 +105,7 @@ class Chain(Layer):
         if name in modules:
             return modules[name]
         worn = self.__dict__.get("_worn")
-        if worn is not None and name in worn.bare:  # an adapter sits around it: the base layer keeps its name
+        if worn is not None and name in worn.bare:  # inside an adapter's layer it keeps its name
             return worn.bare[name]
         return super().__getattr__(name)
 
@@ -122,7 +123,9 @@ class Chain(Layer):
                 raise TreeError(
                     f"no layer named {name!r} in {type(here).__name__} (path {path!r}); it has "
                     f"{', '.join(children) or 'no children'}.",
-                    hint=f"Did you mean {near[0]!r}?" if near else "print() the tree to see its names.",
+                    hint=f"Did you mean {near[0]!r}?"
+                    if near
+                    else "print() the tree to see its names.",
                 )
             here = children[name]
         if not isinstance(here, kind):
@@ -133,7 +136,7 @@ class Chain(Layer):
         return here
 
     def walk(self, kind: type[M] = nn.Module) -> Iterator[tuple[str, M]]:
-        """Yields path and layer of everything below that is of a kind, in order, adapters' layers included.
+        """Yields path and layer of everything of a kind below, adapters' layers included, in order.
 
         A layer that sits in two places is yielded for each; a chain that does is entered once.
         """
@@ -150,16 +153,16 @@ class Chain(Layer):
     @property
     def device(self) -> torch.device:
         """The device of the first weight of the bare tree; the CPU where there is none."""
-        weight = _first_weight(self)
+        weight = first_weight(self)
         return torch.device("cpu") if weight is None else weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The compute dtype: that of the first floating-point weight of the bare tree."""
-        weight = _first_weight(self)
+        weight = first_weight(self)
         return torch.get_default_dtype() if weight is None else weight.dtype
 
-    # --- building by hand (bare chains only) -------------------------------------------------------------
+    # --- building by hand (bare chains only) ---
 
     def append(self, layer: nn.Module, name: str | None = None) -> Self:
         """Adds a layer at the end and returns the chain."""
@@ -219,7 +222,7 @@ class Chain(Layer):
         """Returns a bare tree of new chains around the very same leaves and weights."""
         return _copied(self, {})
 
-    # --- what torch asks ---------------------------------------------------------------------------------
+    # --- what torch asks ---
 
     def __getstate__(self) -> dict[str, Any]:
         """What `deepcopy` and `pickle` take: the bare tree, without running calls."""
@@ -242,10 +245,8 @@ def bare_children(layer: nn.Module) -> Mapping[str, nn.Module]:
 
 
 def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yields path and layer of the bare tree, root excluded, in order; every place, shared or not."""
+    """Yields path and layer of every place of the bare tree, root excluded, in order."""
     for name, child in bare_children(tree).items():
-        if child is None:  # torch allows optional submodules in foreign leaves
-            continue
         path = f"{prefix}{name}"
         yield path, child
         yield from bare_walk(child, f"{path}.")
@@ -261,7 +262,8 @@ def _walk(chain: Chain, prefix: str, kind: type[M], seen: set[int]) -> Iterator[
             yield from _walk(child, f"{path}.", kind, seen)
 
 
-def _first_weight(tree: nn.Module) -> torch.Tensor | None:
+def first_weight(tree: nn.Module) -> torch.Tensor | None:
+    """Returns the bare tree's first floating-point weight: it declares device and dtype."""
     for layer in (tree, *(layer for _, layer in bare_walk(tree))):
         for weight in layer.__dict__["_parameters"].values():
             if weight is not None and weight.is_floating_point():
@@ -287,7 +289,8 @@ def _checked_name(chain: Chain, taken: Mapping[str, nn.Module], name: str, layer
         )
     if hasattr(type(chain), name) or not name or "." in name or name in nn.Module().__dict__:
         raise TreeError(
-            f"{name!r} cannot name a layer of {type(chain).__name__}: it is one of its attributes, empty or dotted.",
+            f"{name!r} cannot name a layer of {type(chain).__name__}: "
+            "it is one of its attributes, empty or dotted.",
             hint=f"Try {name.replace('.', '_') or 'layer'}_layer.",
         )
     return name
@@ -303,7 +306,7 @@ def _editable(chain: Chain) -> Mapping[str, nn.Module]:
     worn = chain.__dict__.get("_worn")
     if worn is not None:
         raise TreeError(
-            f"{type(chain).__name__} wears {', '.join(worn.keys())}, so it cannot be edited by hand.",
+            f"{type(chain).__name__} wears {', '.join(worn.keys())}; it cannot be edited by hand.",
             hint="Eject first, or say the edit as an adapter.",
         )
     return chain.__dict__["_modules"]
@@ -321,5 +324,7 @@ def _copied(chain: T, memo: dict[int, Any]) -> T:
         twin = memo[id(chain)] = type(chain).__new__(type(chain))
         state = chain.__getstate__()
         twin.__dict__.update({k: v.copy() if isinstance(v, dict) else v for k, v in state.items()})
-        twin.__dict__["_modules"] = {name: _copied(child, memo) for name, child in state["_modules"].items()}
+        twin.__dict__["_modules"] = {
+            name: _copied(child, memo) for name, child in state["_modules"].items()
+        }
     return memo[id(chain)]

@@ -50,7 +50,9 @@ class Distribute(Chain):
                 f"Distribute has {len(self)} children but got {len(inputs)} inputs.",
                 hint="Give each child one input, or use Parallel to give all of them the same.",
             )
-        return tuple([self.call(child, context, value) for child, value in zip(self, inputs, strict=True)])
+        return tuple(
+            [self.call(child, context, value) for child, value in zip(self, inputs, strict=True)]
+        )
 
 
 class Concatenate(Chain):
@@ -104,7 +106,8 @@ class When(Chain):
 
 
 class Scope(Chain):
-    """Keeps what its children write to the context inside, and can hand them other values under a known key.
+    """Keeps what its children write to the context inside, and can hand them other values under a
+    known key.
 
     Args:
         layers: The children.

@@ -13,8 +13,8 @@ _MISSING: Final = object()
 class Context:
     """Named values that travel with one call of a tree, never state of the tree itself.
 
-    Not a `Mapping` on purpose: libraries that meet a mapping copy it, and a value written by one layer
-    would then be lost to the next.
+    Not a `Mapping` on purpose: libraries that meet a mapping copy it, and a value written by one
+    layer would then be lost to the next.
 
     Args:
         values: The values to begin with, copied.
@@ -37,7 +37,7 @@ class Context:
             present = ", ".join(sorted(self._values)) or "nothing"
             raise ContextError(
                 f"no value named {key!r} in the context; it has {present}.",
-                hint=f'Pass context={{"{key}": ...}}, or place SetContext("{key}") before the layer that asks.',
+                hint=f'Pass context={{"{key}": ...}}, or put SetContext("{key}") before the layer.',
             )
         return value
 

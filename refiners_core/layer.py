@@ -21,8 +21,8 @@ _global_hooks: tuple[Mapping[int, Any], ...] = (
 def is_hooked(layer: nn.Module) -> bool:
     """Whether somebody has asked to be told about calls of this layer.
 
-    Such a layer is called through `nn.Module.__call__`; any other by its bound method, which is several times
-    faster and indistinguishable.
+    Such a layer is called through `nn.Module.__call__`; any other by its bound method, which is
+    several times faster and indistinguishable.
     """
     own = layer.__dict__
     return bool(
@@ -41,8 +41,9 @@ def is_hooked(layer: nn.Module) -> bool:
 class Layer(nn.Module):
     """A module that sees the context of the call.
 
-    A subclass defines `run` and calls its children by `self.call`: that pair is the public door for new
-    combinators. From outside a layer is called like any module: `layer(x, context={"key": value})`.
+    A subclass defines `run` and calls its children by `self.call`: that pair is the public door for
+    new combinators. From outside a layer is called like any module: `layer(x, context={"key":
+    value})`.
     """
 
     def run(self, context: Context, *inputs: Any) -> Any:
@@ -52,7 +53,9 @@ class Layer(nn.Module):
     def call(self, child: nn.Module, context: Context, *inputs: Any) -> Any:
         """Calls a child with the context, its hooks included, and returns what it returns."""
         if isinstance(child, Layer):
-            return child(*inputs, context=context) if is_hooked(child) else child.run(context, *inputs)
+            return (
+                child(*inputs, context=context) if is_hooked(child) else child.run(context, *inputs)
+            )
         return child(*inputs) if is_hooked(child) else child.forward(*inputs)
 
     def forward(self, *inputs: Any, context: Context | Mapping[str, Any] | None = None) -> Any:
@@ -60,8 +63,8 @@ class Layer(nn.Module):
 
         Args:
             inputs: Passed on to `run`.
-            context: A mapping is copied into a new context. A `Context` is passed on as it is, so that
-                what layers wrote can be read afterwards.
+            context: A mapping is copied into a new context. A `Context` is passed on as it is, so
+                that what layers wrote can be read afterwards.
         """
         values = context if isinstance(context, Context) else Context(context)
         if torch.compiler.is_compiling() or values._entered:

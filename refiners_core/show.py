@@ -3,32 +3,38 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain, bare_children
 from refiners_core.layer import Layer
+
+
+class Mark(NamedTuple):
+    """The adapter that made a layer, and what the nearest edited chain wears; None for the base."""
+
+    key: str | None = None
+    worn: Any = None
 
 
 def show(tree: nn.Module, depth: int | None = None) -> str:
     """Returns the tree as text: what is printed is what runs.
 
-    Equal neighbours are folded into one line with a count, only constructor facts that differ from their
-    defaults are named, and what adapters added ends with `<- adapter key`.
+    Equal neighbours are folded into one line with a count, only constructor facts that differ
+    from their defaults are named, and what adapters added ends with `<- adapter key`.
 
     Args:
         tree: The tree or part of one.
         depth: How many levels to show below the root; all by default.
     """
-    return "\n".join([_title(tree), *_branches(tree, "", None, depth, frozenset())])
+    return "\n".join([_title(tree), *_branches(tree, "", Mark(), depth, frozenset())])
 
 
 def _branches(
-    layer: nn.Module, indent: str, key: str | None, depth: int | None, above: frozenset[int]
+    layer: nn.Module, indent: str, mark: Mark, depth: int | None, above: frozenset[int]
 ) -> Iterator[str]:
-    children = _children(layer, key)
+    children = _children(layer, mark)
     if depth is not None and depth <= 0 and children:
         yield f"{indent}└── ... {len(children)} layers"
         return
@@ -37,35 +43,35 @@ def _branches(
         return
     below = None if depth is None else depth - 1
     blocks: list[tuple[list[str], list[str]]] = []  # names, lines without their name
-    for name, child, child_key in children:
-        mark = f"  <- {child_key}" if child_key is not None else ""
-        body = [_title(child) + mark, *_branches(child, "", child_key, below, above | {id(layer)})]
+    for name, child, child_mark in children:
+        note = f"  <- {child_mark.key}" if child_mark.key is not None else ""
+        body = [_title(child) + note, *_branches(child, "", child_mark, below, above | {id(layer)})]
         if blocks and blocks[-1][1] == body:
             blocks[-1][0].append(name)
         else:
             blocks.append(([name], body))
     for i, (names, body) in enumerate(blocks):
-        is_last = i == len(blocks) - 1
-        head, rest = ("└── ", "    ") if is_last else ("├── ", "│   ")
+        head, rest = ("└── ", "    ") if i == len(blocks) - 1 else ("├── ", "│   ")
         label = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} (x{len(names)})"
         yield f"{indent}{head}{label}: {body[0]}"
         for line in body[1:]:
             yield f"{indent}{rest}{line}"
 
 
-def _children(layer: nn.Module, key: str | None) -> list[tuple[str, nn.Module, str | None]]:
-    """Returns names, layers and the key of the adapter that made each, if one did."""
-    if not isinstance(layer, Chain):
-        # torch's own containers are shown with what they hold; other leaves by their facts alone.
-        return [(n, c, key) for n, c in layer.named_children()] if key is not None else _foreign(layer)
-    worn = layer.__dict__.get("_worn")
-    if worn is None:
-        return [(name, child, key) for name, child in layer.children_by_name()]
-    return [(name, child, worn.maker(child)) for name, child in layer.children_by_name()]
-
-
-def _foreign(layer: nn.Module) -> list[tuple[str, nn.Module, str | None]]:
-    return [(name, child, None) for name, child in layer.named_children()]
+def _children(layer: nn.Module, mark: Mark) -> list[tuple[str, nn.Module, Mark]]:
+    worn = layer.__dict__.get("_worn") or mark.worn
+    base = {id(child) for child in worn.bare.values()} if worn else set[int]()
+    found: list[tuple[str, nn.Module, Mark]] = []
+    for name, child in layer._modules.items():
+        if child is None:  # torch's own containers may keep a place open
+            continue
+        if id(child) in base:
+            found.append((name, child, Mark()))
+        elif worn and (key := worn.maker(child)):
+            found.append((name, child, Mark(key, worn)))
+        else:
+            found.append((name, child, mark))
+    return found
 
 
 def _title(layer: nn.Module) -> str:
@@ -79,7 +85,9 @@ def _facts(layer: nn.Module) -> Iterator[str]:
         yield from filter(None, [layer.extra_repr()])
         return
     for parameter in inspect.signature(type(layer).__init__).parameters.values():
-        if parameter.name in ("self", "device", "dtype", "inplace") or not hasattr(layer, parameter.name):
+        if parameter.name in ("self", "device", "dtype", "inplace") or not hasattr(
+            layer, parameter.name
+        ):
             continue
         value = getattr(layer, parameter.name)
         if isinstance(parameter.default, bool):
@@ -93,9 +101,10 @@ def _facts(layer: nn.Module) -> Iterator[str]:
 
 
 def add_place(error: BaseException, root: nn.Module) -> None:
-    """Adds to an exception where in the tree it arose, with the inputs there; its type stays what it is.
+    """Adds to an exception where in the tree it arose, with the inputs there.
 
-    The place is read from the traceback, so that a call that succeeds pays nothing for it.
+    Its type stays what it is. The place is read from the traceback, so that a call that succeeds
+    pays nothing for it.
     """
     try:
         steps, inputs = _steps(error.__traceback__, root)
@@ -118,11 +127,10 @@ def _steps(
     inputs: tuple[Any, ...] = ()
     while traceback is not None:
         values: Mapping[str, Any] = traceback.tb_frame.f_locals
-        for layer in (values.get("self"), values.get("child")):
-            name = _name_of(here, layer)
-            if name is not None:
-                steps.append((name, layer))
-                here = layer
+        for candidate in (values.get("self"), values.get("child")):
+            if isinstance(candidate, nn.Module) and (name := _name_of(here, candidate)):
+                steps.append((name, candidate))
+                here = candidate
         if values.get("child") is here:
             inputs = values.get("arguments", inputs)
         elif values.get("self") is here and "inputs" in values:
@@ -131,15 +139,12 @@ def _steps(
     return steps, inputs
 
 
-def _name_of(parent: nn.Module, layer: object) -> str | None:
-    if not isinstance(layer, nn.Module) or layer is parent:
-        return None
-    children = dict(parent.named_children()) | dict(bare_children(parent))
-    return next((name for name, child in children.items() if child is layer), None)
+def _name_of(parent: nn.Module, layer: nn.Module) -> str | None:
+    return next((name for name, child in parent._modules.items() if child is layer), None)
 
 
 def summary(value: object) -> str:
-    """Returns a line about a value: shape, dtype, device and range of a tensor, the type of anything else."""
+    """Returns a line about a value: shape, dtype, device, range of a tensor; the type of others."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     text = f"Tensor{list(value.shape)} {str(value.dtype).removeprefix('torch.')} {value.device}"

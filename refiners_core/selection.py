@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -15,16 +16,36 @@ Stage = Literal["inputs", "branch", "output"]
 
 
 class Seat(NamedTuple):
-    """One place in a tree: a place, not a layer, since one layer may sit in two."""
+    """One place in a tree: a place, not a layer, since one layer may sit in two.
 
-    chain: Chain
-    """The chain that has the place."""
+    It does not keep its tree alive, so that what a tree wears never does either.
+    """
+
     name: str
-    """The name of the place in that chain."""
+    """The name of the place in its chain."""
     path: str
     """The dotted path of the place from the root of the selection."""
-    above: tuple[Chain, ...]
-    """The chains from the root down to `chain`."""
+    refs: tuple[weakref.ref[Chain], ...]
+    """The chains from the root down to the one that has the place."""
+
+    @property
+    def chain(self) -> Chain:
+        """The chain that has the place.
+
+        Raises:
+            SelectionError: Its tree is gone.
+        """
+        chain = self.refs[-1]()
+        if chain is None:
+            raise SelectionError(
+                f"the tree around {self.path!r} is gone.", hint="Keep the model in a variable."
+            )
+        return chain
+
+    @property
+    def above(self) -> tuple[Chain, ...]:
+        """The living chains from the root down to `chain`."""
+        return tuple([chain for ref in self.refs if (chain := ref()) is not None])
 
     @property
     def layer(self) -> nn.Module:
@@ -51,7 +72,8 @@ class Selection:
     Built by `select` and narrowed by its methods, each of which returns a new selection.
     """
 
-    def __init__(self, seats: tuple[Seat, ...], question: str) -> None:
+    def __init__(self, tree: Chain, seats: tuple[Seat, ...], question: str) -> None:
+        self.tree = tree
         self.seats = seats
         self.question = question
 
@@ -68,7 +90,7 @@ class Selection:
         rows = [f"  {seat.path}: {type(seat.layer).__name__}" for seat in self.seats]
         return "\n".join([f"{self.question}: {len(rows)} seats", *rows])
 
-    # --- narrowing ---------------------------------------------------------------------------------------
+    # --- narrowing ---
 
     def of(self, *kinds: type[nn.Module]) -> Selection:
         """Keeps the seats whose base layer is of one of these kinds."""
@@ -97,7 +119,7 @@ class Selection:
             SelectionError: There is none.
         """
         self._found(len(self.seats) > 0, "at least 1 seat")
-        return Selection(self.seats[:1], f"{self.question}.first()")
+        return Selection(self.tree, self.seats[:1], f"{self.question}.first()")
 
     def expect(self, count: int) -> Selection:
         """Returns itself if it has just `count` seats.
@@ -108,7 +130,7 @@ class Selection:
         self._found(len(self.seats) == count, f"{count} seats")
         return self
 
-    # --- saying edits ------------------------------------------------------------------------------------
+    # --- saying edits ---
 
     def wrap(
         self,
@@ -116,7 +138,7 @@ class Selection:
         stage: Stage = "branch",
         name: str | None = None,
     ) -> tuple[Edit, ...]:
-        """Says that each seat becomes `make(inner, seat)`; `inner` is what the seat wears so far."""
+        """Says that each seat becomes `make(inner, seat)`; `inner` is what it wears so far."""
         if stage not in ("inputs", "branch", "output"):
             raise PlanError(
                 f"no stage named {stage!r}; there are inputs, branch and output.",
@@ -152,7 +174,9 @@ class Selection:
         return tuple([Edit(kind, seat, name, stage, make) for seat in self.seats])
 
     def _kept(self, is_wanted: Callable[[Seat], bool], step: str) -> Selection:
-        return Selection(tuple([s for s in self.seats if is_wanted(s)]), f"{self.question}.{step}")
+        return Selection(
+            self.tree, tuple([s for s in self.seats if is_wanted(s)]), f"{self.question}.{step}"
+        )
 
     def _found(self, is_right: bool, wanted: str) -> None:
         if not is_right:
@@ -166,7 +190,8 @@ class Selection:
 def select(tree: Chain) -> Selection:
     """Returns every place below a tree, in order, base layers only.
 
-    What adapters added is not seen, whatever else is worn. A chain that sits in two places is entered once.
+    What adapters added is not seen, whatever else is worn. A chain that sits in two places is
+    entered once.
 
     Raises:
         SelectionError: It is no Chain.
@@ -178,20 +203,27 @@ def select(tree: Chain) -> Selection:
     """
     if not isinstance(tree, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]  users are not type-checked
         raise SelectionError(
-            f"select() looks into a Chain, not into {type(tree).__name__}.", hint="Pass a model or a part of one."
+            f"select() looks into a Chain, not into {type(tree).__name__}.",
+            hint="Pass a model or a part of one.",
         )
     seats: list[Seat] = []
-    _collect(tree, "", (tree,), set(), seats)
-    return Selection(tuple(seats), f"select({type(tree).__name__})")
+    _collect(tree, "", (weakref.ref(tree),), set(), seats)
+    return Selection(tree, tuple(seats), f"select({type(tree).__name__})")
 
 
-def _collect(chain: Chain, prefix: str, above: tuple[Chain, ...], seen: set[int], seats: list[Seat]) -> None:
+def _collect(
+    chain: Chain,
+    prefix: str,
+    refs: tuple[weakref.ref[Chain], ...],
+    seen: set[int],
+    seats: list[Seat],
+) -> None:
     seen.add(id(chain))
     for name, child in bare_children(chain).items():
         path = f"{prefix}{name}"
-        seats.append(Seat(chain, name, path, above))
+        seats.append(Seat(name, path, refs))
         if isinstance(child, Chain) and id(child) not in seen:
-            _collect(child, f"{path}.", (*above, child), seen, seats)
+            _collect(child, f"{path}.", (*refs, weakref.ref(child)), seen, seats)
 
 
 def _nothing(*_: Any) -> nn.Module:
