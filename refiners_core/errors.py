@@ -74,3 +74,17 @@ class WeightsError(RefinersError):
     """A weights file does not fit the tree it was meant for; the tree is as it was."""
 
     code = "weights"
+
+
+class ModelError(RefinersError):
+    """A model was built, read or called in a way that it does not allow."""
+
+    code = "model"
+    exit_code = 2
+
+
+class GenerationError(RefinersError):
+    """A generation was asked for with an argument that it cannot follow; nothing has run."""
+
+    code = "generation"
+    exit_code = 2
