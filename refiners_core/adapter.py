@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from refiners_core import graft
 from refiners_core.chain import Chain, first_weight
 from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.hookspecs import Surgery, manager
 from refiners_core.selection import Edit, Seat
 
 _serials: Final[dict[str, Iterator[int]]] = {}
@@ -169,9 +170,7 @@ class Adapter(nn.Module):
             if own["_bound_to"] is None:  # a first inject that failed binds nothing
                 self.__dict__.update(own | saved)
             raise
-        graft.apply(swaps)
-        self._tree = weakref.ref(tree)
-        self._chains = tuple(weakref.ref(chain) for chain, _ in swaps)
+        self._swap("inject", tree, swaps, weakref.ref(tree))
         return self
 
     def eject(self) -> Self:
@@ -181,10 +180,11 @@ class Adapter(nn.Module):
             AdapterError: No living tree wears it.
             PlanError: The tree was edited by hand, or is running.
         """
-        if not self.is_worn:
+        tree = self._tree() if self._tree is not None else None
+        if tree is None:
             raise AdapterError(f"{self.key} is not worn.", hint="Call its inject(model) first.")
-        graft.apply(graft.plan_eject([c for ref in self._chains if (c := ref()) is not None], self))
-        self._tree, self._chains = None, ()
+        chains = [chain for ref in self._chains if (chain := ref()) is not None]
+        self._swap("eject", tree, graft.plan_eject(tree, chains, self), None)
         return self
 
     @contextmanager
@@ -202,6 +202,20 @@ class Adapter(nn.Module):
         from refiners_core.weights import write
 
         write(self.published(), path)
+
+    def _swap(
+        self,
+        verb: str,
+        tree: Chain,
+        swaps: Sequence[graft.Swap],
+        worn_by: weakref.ref[Chain] | None,
+    ) -> None:
+        hooks, event = manager().hook, Surgery(self, tree)
+        getattr(hooks, f"before_{verb}")(event=event)
+        graft.apply(swaps)
+        self._tree = worn_by
+        self._chains = tuple([weakref.ref(chain) for chain, _ in swaps]) if worn_by else ()
+        getattr(hooks, f"after_{verb}")(event=event)
 
     def _bind(self, tree: Chain) -> None:
         family = str(getattr(tree, "base", type(tree).__name__))

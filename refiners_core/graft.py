@@ -125,9 +125,13 @@ def plan_inject(tree: Chain, adapter: Adapter, edits: Iterable[Edit]) -> list[Sw
     return _folded(tree, by_chain)
 
 
-def plan_eject(chains: Sequence[Chain], adapter: Adapter) -> list[Swap]:
-    """Returns the swaps after which these chains wear no edit of an adapter."""
-    _check_idle(chains, f"eject {adapter.key}")
+def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[Swap]:
+    """Returns the swaps after which these chains of a tree wear no edit of an adapter.
+
+    Raises:
+        PlanError: A chain was edited by hand, or a call of the tree is running.
+    """
+    _check_idle(_chains(tree), f"eject {adapter.key}")
     swaps: list[Swap] = []
     for chain in chains:
         record = _checked(chain)

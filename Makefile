@@ -1,0 +1,40 @@
+# Each target sets up .venv by itself; nothing is needed beforehand but Python >= 3.11, pip and git.
+PYTHON  ?= python3
+BIN     := .venv/bin
+PROJECTS := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+PLUGINS := $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml))
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint bench effects clean
+
+demo: .venv/.run
+	$(BIN)/refiners demo --out demo.png
+
+test: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/.dev
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# The measured effects of every playground adapter, on held-out prompts; fails where a bar is missed.
+effects: .venv/.run
+	$(BIN)/python plugins/playground/training/measure.py
+
+clean:
+	rm -rf .venv
+
+.venv/.run: $(PROJECTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --upgrade 'pip>=25.1'
+	$(PIP) torch
+	$(PIP) -e . $(PLUGINS)
+	touch $@
+
+.venv/.dev: .venv/.run
+	$(PIP) --group dev
+	touch $@
