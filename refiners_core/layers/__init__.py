@@ -1,0 +1,1 @@
+"""What `torch.nn` lacks, said as trees; leaves are its own modules wherever it has them."""

@@ -1,0 +1,20 @@
+"""Between maps, which convolutions see, and tokens, which attention sees."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from refiners_core.chain import Chain
+from refiners_core.context import Context
+
+
+class AsTokens(Chain):
+    """Runs its children on a map's positions as tokens, row by row, and returns a map again."""
+
+    def run(
+        self, context: Context, *inputs: Float[Tensor, "rows channels height width"]
+    ) -> Float[Tensor, "rows channels height width"]:
+        x = inputs[0]
+        tokens = super().run(context, x.flatten(2).transpose(1, 2))
+        # Contiguous, for a channels-last stride that leaks out of here makes the convolutions that
+        # follow reorder their weights at every call.
+        return tokens.transpose(1, 2).reshape(x.shape).contiguous()

@@ -1,0 +1,1 @@
+"""Base models, said as trees that can be read aloud."""

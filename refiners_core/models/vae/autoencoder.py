@@ -1,0 +1,191 @@
+"""The autoencoder between pictures and latents."""
+
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from refiners_core.chain import Chain
+from refiners_core.combinators import Residual
+from refiners_core.layers.attention import SelfAttention
+from refiners_core.layers.resample import Downsample, Upsample
+from refiners_core.layers.residual_block import ResidualBlock
+from refiners_core.layers.tokens import AsTokens
+from refiners_core.models.vae.config import AutoencoderConfig
+
+Moments = tuple[
+    Float[Tensor, "rows channels height width"], Float[Tensor, "rows channels height width"]
+]
+"""Mean and log-variance of latents."""
+
+
+class AutoencoderKL(Chain):
+    """A picture to a small map of latents and back (arXiv:2112.10752, section 3.1).
+
+    Called as a tree it gives the picture back that its mean latents stand for.
+
+    Args:
+        config: Its sizes.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__(encoder=Encoder(config), latents=MeanLatents(), decoder=Decoder(config))
+        self.config: Final = config
+
+    def encode(
+        self,
+        pixels: Float[Tensor, "rows channels height width"],
+        generator: Generator | None = None,
+        sample: bool = True,
+    ) -> Float[Tensor, "rows latent_channels latent_height latent_width"]:
+        """Returns the latents of pictures, scaled to a deviation of about 1.
+
+        Args:
+            pixels: Pictures in -1...1.
+            generator: Where the noise of sampling comes from.
+            sample: Whether latents are drawn from their distribution, by reparametrisation, so that
+                gradients pass; otherwise they are its mean.
+        """
+        mean, log_variance = self.encoder(pixels)
+        z = mean
+        if sample:
+            where = generator.device if generator is not None else mean.device
+            noise = torch.randn(mean.shape, generator=generator, device=where, dtype=mean.dtype)
+            z = mean + torch.exp(0.5 * log_variance) * noise.to(mean.device)
+        return (z - self.config.shift_factor) * self.config.scaling_factor
+
+    def decode(
+        self, latents: Float[Tensor, "rows latent_channels latent_height latent_width"]
+    ) -> Float[Tensor, "rows channels height width"]:
+        """Returns the pictures that latents of deviation about 1 stand for, about in -1...1."""
+        return self.decoder(latents / self.config.scaling_factor + self.config.shift_factor)
+
+
+class Encoder(Chain):
+    """Pictures to mean and log-variance of their latents, not scaled.
+
+    Args:
+        config: The autoencoder's sizes.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        top = config.channels[-1]
+        moments = 2 * config.latent_channels
+        blocks = [EncoderBlock(config, level) for level in range(len(config.channels))]
+        super().__init__(
+            conv_in=nn.Conv2d(config.pixel_channels, config.channels[0], 3, padding=1),
+            down=Chain(**{str(i): block for i, block in enumerate(blocks)}),
+            mid=Middle(config),
+            norm_out=nn.GroupNorm(config.groups, top, config.eps),
+            act=nn.SiLU(),
+            conv_out=nn.Conv2d(top, moments, 3, padding=1),
+            **({"quant_conv": nn.Conv2d(moments, moments, 1)} if config.has_quant_conv else {}),
+            moments=SplitMoments(),
+        )
+
+
+class Decoder(Chain):
+    """Latents, not scaled, to pictures.
+
+    Args:
+        config: The autoencoder's sizes.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        top, bottom, z = config.channels[-1], config.channels[0], config.latent_channels
+        blocks = [DecoderBlock(config, level) for level in reversed(range(len(config.channels)))]
+        super().__init__(
+            **({"post_quant_conv": nn.Conv2d(z, z, 1)} if config.has_post_quant_conv else {}),
+            conv_in=nn.Conv2d(z, top, 3, padding=1),
+            mid=Middle(config),
+            up=Chain(**{str(i): block for i, block in enumerate(blocks)}),
+            norm_out=nn.GroupNorm(config.groups, bottom, config.eps),
+            act=nn.SiLU(),
+            conv_out=nn.Conv2d(bottom, config.pixel_channels, 3, padding=1),
+        )
+
+
+class EncoderBlock(Chain):
+    """One level on the way to latents.
+
+    Args:
+        config: The autoencoder's sizes.
+        level: Which level, 0 the one of pixels.
+    """
+
+    def __init__(self, config: AutoencoderConfig, level: int) -> None:
+        channels = config.channels[level]
+        below = config.channels[max(level - 1, 0)]
+        layers: dict[str, nn.Module] = {
+            f"resnet_{i}": _resnet(config, below if i == 0 else channels, channels)
+            for i in range(config.blocks)
+        }
+        if level < len(config.channels) - 1:
+            layers["downsample"] = Downsample(channels, pads_end=True)
+        super().__init__(**layers)
+
+
+class DecoderBlock(Chain):
+    """One level on the way to pixels.
+
+    Args:
+        config: The autoencoder's sizes.
+        level: Which level, 0 the one of pixels.
+    """
+
+    def __init__(self, config: AutoencoderConfig, level: int) -> None:
+        channels = config.channels[level]
+        above = config.channels[min(level + 1, len(config.channels) - 1)]
+        layers: dict[str, nn.Module] = {
+            f"resnet_{i}": _resnet(config, above if i == 0 else channels, channels)
+            for i in range(config.blocks + 1)
+        }
+        if level > 0:
+            layers["upsample"] = Upsample(channels)
+        super().__init__(**layers)
+
+
+class Middle(Chain):
+    """The level where positions look at one another.
+
+    Args:
+        config: The autoencoder's sizes.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        top = config.channels[-1]
+        attention: dict[str, nn.Module] = {}
+        if config.has_attention:
+            attention["attention"] = Residual(
+                norm=nn.GroupNorm(config.groups, top, config.eps),
+                tokens=AsTokens(attention=SelfAttention(top, heads=1, has_bias=True)),
+            )
+        super().__init__(
+            resnet_0=_resnet(config, top, top), **attention, resnet_1=_resnet(config, top, top)
+        )
+
+
+class SplitMoments(nn.Module):
+    """Parts channels into mean and log-variance; the latter is kept within -30...20."""
+
+    def forward(self, x: Float[Tensor, "rows twice height width"]) -> Moments:
+        """Returns mean and log-variance."""
+        mean, log_variance = x.chunk(2, dim=1)
+        return mean, log_variance.clamp(-30.0, 20.0)
+
+
+class MeanLatents(nn.Module):
+    """Takes the mean of a distribution of latents."""
+
+    def forward(
+        self,
+        mean: Float[Tensor, "rows channels height width"],
+        log_variance: Float[Tensor, "rows channels height width"],
+    ) -> Float[Tensor, "rows channels height width"]:
+        """Returns the mean."""
+        return mean
+
+
+def _resnet(config: AutoencoderConfig, in_channels: int, out_channels: int) -> ResidualBlock:
+    return ResidualBlock(in_channels, out_channels, groups=config.groups, eps=config.eps)

@@ -1,0 +1,61 @@
+"""The numbers that an autoencoder is built from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from refiners_core.models.published import Published
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """An autoencoder's sizes; the defaults are those of Stable Diffusion 1.5."""
+
+    pixel_channels: int = 3
+    latent_channels: int = 4
+    channels: tuple[int, ...] = (128, 256, 512, 512)
+    """Channels of each level; every level but the last halves height and width."""
+    blocks: int = 2
+    """Residual blocks of a level of the encoder; the decoder has one more."""
+    groups: int = 32
+    eps: float = 1e-6
+    has_attention: bool = True
+    """Whether positions look at one another in the middle."""
+    has_quant_conv: bool = True
+    """Whether a 1x1 convolution follows the encoder."""
+    has_post_quant_conv: bool = True
+    """Whether a 1x1 convolution precedes the decoder."""
+    scaling_factor: float = 0.18215
+    """What latents are multiplied by, so that their deviation is about 1."""
+    shift_factor: float = 0.0
+    """What is subtracted from latents before."""
+
+    @property
+    def reduction(self) -> int:
+        """How many pixels a latent stands for, along height and along width."""
+        return 2 ** (len(self.channels) - 1)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Reads a published `config.json` of an `AutoencoderKL`.
+
+        Raises:
+            ModelError: It asks for something that this autoencoder does not have.
+        """
+        read = Published(data, "AutoencoderKL")
+        channels = read.numbers("block_out_channels", (64,))
+        read.only("down_block_types", ["DownEncoderBlock2D"] * len(channels))
+        read.only("up_block_types", ["UpDecoderBlock2D"] * len(channels))
+        read.only("act_fn", "silu")
+        return cls(
+            pixel_channels=read.value("in_channels", 3),
+            latent_channels=read.value("latent_channels", 4),
+            channels=channels,
+            blocks=read.value("layers_per_block", 1),
+            groups=read.value("norm_num_groups", 32),
+            has_attention=read.value("mid_block_add_attention", True),
+            has_quant_conv=read.value("use_quant_conv", True),
+            has_post_quant_conv=read.value("use_post_quant_conv", True),
+            scaling_factor=read.value("scaling_factor", 0.18215),
+            shift_factor=read.value("shift_factor", 0.0),
+        )
