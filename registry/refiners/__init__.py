@@ -1,0 +1,66 @@
+"""Base models and adapters by name: found, checked, fetched, verified.
+
+Example:
+    ```python
+    import refiners
+
+    model = refiners.load_model("playground")
+    canny = refiners.load_adapter("controlnet-canny", model)
+    ```
+
+Importing this loads neither torch nor a plugin; names are loaded when they are first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from refiners.discover import adapters as adapters
+    from refiners.discover import broken as broken
+    from refiners.discover import models as models
+    from refiners.errors import AccessError as AccessError
+    from refiners.errors import AmbiguousNameError as AmbiguousNameError
+    from refiners.errors import CacheError as CacheError
+    from refiners.errors import IncompatibleError as IncompatibleError
+    from refiners.errors import IntegrityError as IntegrityError
+    from refiners.errors import ManifestError as ManifestError
+    from refiners.errors import MissingError as MissingError
+    from refiners.errors import NetworkError as NetworkError
+    from refiners.errors import NotInstalledError as NotInstalledError
+    from refiners.errors import OfflineError as OfflineError
+    from refiners.errors import OptionError as OptionError
+    from refiners.errors import PluginError as PluginError
+    from refiners.errors import PolicyError as PolicyError
+    from refiners.errors import RefinersError as RefinersError
+    from refiners.errors import UnknownNameError as UnknownNameError
+    from refiners.errors import UnsupportedError as UnsupportedError
+    from refiners.load import load_adapter as load_adapter
+    from refiners.load import load_model as load_model
+
+_HOMES: Final[dict[str, str]] = {
+    name: home
+    for home, names in {
+        "errors": (
+            *("AccessError", "AmbiguousNameError", "CacheError", "IncompatibleError"),
+            *("IntegrityError", "ManifestError", "MissingError", "NetworkError"),
+            *("NotInstalledError", "OfflineError", "OptionError", "PluginError", "PolicyError"),
+            *("RefinersError", "UnknownNameError", "UnsupportedError"),
+        ),
+        "discover": ("adapters", "broken", "models"),
+        "load": ("load_adapter", "load_model"),
+    }.items()
+    for name in names
+}
+
+__all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

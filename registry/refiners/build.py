@@ -1,0 +1,105 @@
+"""Imports the factory that a manifest names and calls it; a plugin's failure is told from ours."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from refiners.discover import Installed
+from refiners.errors import OptionError, PluginError, RefinersError
+from refiners.manifest import AdapterSpec, ModelSpec
+
+if TYPE_CHECKING:
+    from refiners_core import Adapter, Chain, Model, Source
+
+
+def build_model(model: Installed[ModelSpec], source: Source | None, **options: Any) -> Model:
+    """Builds a base model.
+
+    Args:
+        model: As its manifest describes it.
+        source: Verified files; None for the structure alone.
+        **options: `device` and `dtype`.
+
+    Raises:
+        PluginError: Its code failed, or built something else.
+    """
+    from refiners_core import Model
+
+    factory = import_reference(model.spec.factory, model.dist)
+    return _built(model, lambda: factory(source, **options), Model)
+
+
+def build_adapter(
+    adapter: Installed[AdapterSpec],
+    weights: Callable[[Chain], Source] | None,
+    options: dict[str, Any],
+) -> Adapter:
+    """Builds an adapter that is not worn yet.
+
+    Args:
+        adapter: As its manifest describes it.
+        weights: Chooses and fetches its files at the first inject; None for the structure alone.
+        options: What the caller wants of the constructor.
+
+    Raises:
+        OptionError: The constructor takes no such option.
+        PluginError: Its code failed, or built something else.
+    """
+    from refiners_core import Adapter
+
+    factory = import_reference(adapter.spec.factory, adapter.dist)
+    given = {"name": adapter.name, "weights": weights}
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**given, **options)
+    except TypeError as error:
+        own = ", ".join(p for p in signature.parameters if p not in given) or "none"
+        raise OptionError(
+            f"{adapter.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
+            hint=f"Its options: {own}.",
+            dist=adapter.dist,
+        ) from error
+    return _built(adapter, lambda: factory(**given, **options), Adapter)
+
+
+def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
+    """Imports `package.module:attribute` of a plugin.
+
+    Raises:
+        PluginError: The import failed, in whatever way, or there is no such function or class.
+    """
+    module, _, attribute = reference.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (Exception, SystemExit) as error:  # a plugin that exits at import ends only itself
+        raise _failed(f"importing {reference}", error, dist) from error
+    if not callable(found):
+        raise PluginError(f"{reference} is not callable.", hint="Ask its author.", dist=dist)
+    return found
+
+
+def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> Any:
+    try:
+        built = make()
+    except RefinersError:
+        raise
+    except Exception as error:
+        raise _failed(f"building {plugin.name}", error, plugin.dist) from error
+    if not isinstance(built, kind):
+        raise PluginError(
+            f"{plugin.spec.factory} built a {type(built).__name__}, not a {kind.__name__}.",
+            hint="Ask its author.",
+            dist=plugin.dist,
+        )
+    return built
+
+
+def _failed(what: str, error: BaseException, dist: str | None) -> PluginError:
+    return PluginError(
+        f"{what} failed: {type(error).__name__}: {error}.",
+        hint=f"Try pip install -U --force-reinstall {dist}, or ask its author.",
+        dist=dist,
+    )

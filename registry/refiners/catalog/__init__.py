@@ -1,0 +1,32 @@
+"""What is published, as this release knows it: one small file per adapter, read offline.
+
+It tells "not installed" from "does not exist". The files are static and only ever added to.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+
+class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An adapter that somebody published."""
+
+    name: str
+    distribution: str
+    summary: str
+    bases: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Its canonical name, `distribution:name`."""
+        return f"{self.distribution}:{self.name}"
+
+
+@cache
+def listed() -> tuple[Listed, ...]:
+    """Returns the adapters of the catalog, sorted by name."""
+    files = sorted(Path(__file__).parent.glob("*.toml"))
+    return tuple(msgspec.toml.decode(file.read_bytes(), type=Listed) for file in files)

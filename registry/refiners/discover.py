@@ -1,0 +1,173 @@
+"""Finds the manifests of installed plugins without importing a plugin.
+
+A distribution says where its manifest lies by one entry point, `package:adapter.toml` in the group
+`refiners.adapters` (or `package:model.toml` in `refiners.models`). The package is located, not
+imported. What cannot be read becomes a reason in the inventory; one bad plugin takes nobody along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, distributions
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from refiners.errors import ManifestError
+from refiners.manifest import AdapterManifest, AdapterSpec, ModelManifest, ModelSpec
+from refiners.parse import load_manifest
+
+ADAPTERS: Final = "refiners.adapters"
+MODELS: Final = "refiners.models"
+
+S = TypeVar("S", AdapterSpec, ModelSpec)
+
+_VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>[\w-]+\.toml)")
+
+
+@dataclass(frozen=True)
+class Installed(Generic[S]):
+    """An adapter or a model that is installed, as its manifest describes it."""
+
+    name: str
+    dist: str
+    version: str
+    path: Path
+    """The manifest."""
+    spec: S
+
+    @property
+    def id(self) -> str:
+        """Its canonical name, `distribution:name`."""
+        return f"{self.dist}:{self.name}"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An entry point that leads to nothing that can be read."""
+
+    name: str
+    dist: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.dist}, which is installed but broken: {self.error}"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is installed, sorted by name, and what of it is broken."""
+
+    adapters: tuple[Installed[AdapterSpec], ...]
+    models: tuple[Installed[ModelSpec], ...]
+    broken: tuple[Broken, ...]
+
+
+def adapters() -> tuple[Installed[AdapterSpec], ...]:
+    """Returns the adapters that are installed, as their manifests describe them."""
+    return scan().adapters
+
+
+def models() -> tuple[Installed[ModelSpec], ...]:
+    """Returns the base models that are installed, as their manifests describe them."""
+    return scan().models
+
+
+def broken() -> tuple[Broken, ...]:
+    """Returns what is installed and cannot be read, with the reasons."""
+    return scan().broken
+
+
+def scan() -> Inventory:
+    """Reads the manifests of all installed plugins; never raises on account of one."""
+    found_adapters: list[Installed[AdapterSpec]] = []
+    found_models: list[Installed[ModelSpec]] = []
+    unread: list[Broken] = []
+    for dist, group, point, value in _entry_points(unread):
+        try:
+            path = _manifest_path(value)
+            version = dist.version
+            name = canonical(dist.name)
+            if group == ADAPTERS:
+                adapter = load_manifest(path, AdapterManifest, dist=name).adapter
+                found_adapters += [Installed(n, name, version, path, s) for n, s in adapter.items()]
+            else:
+                model = load_manifest(path, ModelManifest, dist=name).model
+                found_models += [Installed(n, name, version, path, s) for n, s in model.items()]
+        except ManifestError as error:
+            unread.append(Broken(point, _name_of(dist), error.message.rstrip()))
+        except Exception as error:  # whatever a stranger's package does, it is a reason
+            unread.append(Broken(point, _name_of(dist), str(error) or repr(error)))
+    return Inventory(
+        tuple(sorted(found_adapters, key=lambda one: (one.name, one.dist))),
+        tuple(sorted(found_models, key=lambda one: (one.name, one.dist))),
+        tuple(sorted(unread, key=lambda one: (one.dist, one.name))),
+    )
+
+
+def package_folders(package: str) -> tuple[Path, ...]:
+    """Returns where a top-level package lies, without importing it; empty if it is not there.
+
+    Raises:
+        ImportError: A finder on the import path failed.
+    """
+    try:
+        spec = find_spec(package)
+    except ValueError:  # a module of that name is loaded and has no spec
+        return ()
+    if spec is None or spec.submodule_search_locations is None:
+        return ()
+    return tuple(Path(folder) for folder in spec.submodule_search_locations)
+
+
+def package_file(package: str, name: str) -> Path | None:
+    """Returns a file of a top-level package, without importing it."""
+    return next((f / name for f in package_folders(package) if (f / name).is_file()), None)
+
+
+def canonical(dist: str) -> str:
+    """Returns the spelling that indexes compare: `Refiners_X.y` is `refiners-x-y`."""
+    return re.sub(r"[-_.]+", "-", dist).lower()
+
+
+def _entry_points(unread: list[Broken]) -> Iterator[tuple[Distribution, str, str, str]]:
+    """Yields the entry points of our groups; importlib's own lookup stops at the first bad file."""
+    seen: set[str] = set()
+    for dist in distributions():
+        # most distributions are none of ours: a look at the bytes saves parsing their metadata
+        text = dist.read_text("entry_points.txt") or ""
+        if ADAPTERS not in text and MODELS not in text:
+            continue
+        name = _name_of(dist)
+        if name in seen:  # shadowed by an earlier folder of sys.path, as for import
+            continue
+        seen.add(name)
+        try:
+            points = list(dist.entry_points)
+        except Exception as error:
+            unread.append(Broken("entry_points.txt", name, f"it cannot be read: {error}"))
+            continue
+        for point in points:
+            if point.group in (ADAPTERS, MODELS):
+                yield dist, point.group, point.name, point.value
+
+
+def _name_of(dist: Distribution) -> str:
+    try:
+        return canonical(dist.name)
+    except Exception:  # metadata is missing or garbled
+        return "unknown"
+
+
+def _manifest_path(value: str) -> Path:
+    match = _VALUE.fullmatch(value)
+    if match is None:
+        raise ValueError(f"its entry point {value!r} should be 'package:adapter.toml'")
+    path = package_file(match["package"], match["file"])
+    if path is None:
+        folders = package_folders(match["package"])
+        what = f"{match['package']} has no {match['file']}" if folders else "its package is gone"
+        raise FileNotFoundError(f"{what} (entry point {value!r})")
+    return path

@@ -1,0 +1,160 @@
+"""What can go wrong between a name and verified weights; branches of the one tree of errors.
+
+Each has a `code` for programs, a `hint` to type, the `dist` at fault and an `exit_code`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from refiners_core.errors import RefinersError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from refiners.explain import Fault
+    from refiners.resolver import Rejected
+
+__all__ = [
+    "AccessError",
+    "AmbiguousNameError",
+    "CacheError",
+    "IncompatibleError",
+    "IntegrityError",
+    "ManifestError",
+    "MissingError",
+    "NetworkError",
+    "NotInstalledError",
+    "OfflineError",
+    "OptionError",
+    "PluginError",
+    "PolicyError",
+    "RefinersError",
+    "UnknownNameError",
+    "UnsupportedError",
+]
+
+
+class UnknownNameError(RefinersError):
+    """No installed or published adapter or model has this name."""
+
+    code = "name-unknown"
+    exit_code = 2
+
+
+class NotInstalledError(RefinersError):
+    """The name is known, but the distribution that provides it is not installed."""
+
+    code = "not-installed"
+    exit_code = 2
+
+
+class AmbiguousNameError(RefinersError):
+    """Several installed distributions provide this short name."""
+
+    code = "name-ambiguous"
+    exit_code = 2
+
+
+class OptionError(RefinersError):
+    """An argument has a value that is not understood; nothing was loaded."""
+
+    code = "option"
+    exit_code = 2
+
+
+class UnsupportedError(RefinersError):
+    """What was asked for is designed, but not in this version."""
+
+    code = "unsupported"
+    exit_code = 2
+
+
+class ManifestError(RefinersError):
+    """A manifest breaks its schema; `faults` has every fault that was found.
+
+    Args:
+        path: The manifest.
+        faults: What is wrong, in the order of the file.
+        dist: The distribution that ships it.
+    """
+
+    code = "manifest"
+
+    def __init__(self, path: Path, faults: tuple[Fault, ...], *, dist: str | None = None) -> None:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        super().__init__(
+            f"{path} is not a valid manifest:\n{lines}\n",
+            hint="Mend the manifest, or install a good version of the package.",
+            dist=dist,
+        )
+        self.path = path
+        self.faults = faults
+
+
+class PluginError(RefinersError):
+    """A plugin's own code failed while it was imported or built; the cause is attached."""
+
+    code = "plugin"
+
+
+class IncompatibleError(RefinersError):
+    """An adapter has no variant that suits a model; `trace` says why, candidate by candidate.
+
+    Args:
+        message: Which adapter does not suit which model.
+        trace: Every candidate with the reason and the hint of its refusal.
+        dist: The distribution that provides the adapter.
+    """
+
+    code = "incompatible"
+
+    def __init__(self, message: str, trace: tuple[Rejected, ...], *, dist: str | None) -> None:
+        lines = "\n".join(f"  {rejected}" for rejected in trace)
+        super().__init__(f"{message}\n{lines}", dist=dist)
+        self.trace = trace
+
+
+class NetworkError(RefinersError):
+    """The Hub could not be reached, or broke off."""
+
+    code = "network"
+    exit_code = 3
+
+
+class OfflineError(NetworkError):
+    """A file is not here and going online was forbidden."""
+
+    code = "offline"
+
+
+class AccessError(NetworkError):
+    """The Hub wants a token, or the acceptance of a licence, before it hands out a file."""
+
+    code = "access"
+
+
+class MissingError(NetworkError):
+    """The Hub does not know the repository, the revision or the file."""
+
+    code = "missing"
+
+
+class CacheError(RefinersError):
+    """The cache on this machine cannot be written: full, read-only, or somebody else's."""
+
+    code = "cache"
+
+
+class IntegrityError(RefinersError):
+    """Bytes, or what a server announces about them, differ from what the manifest pins."""
+
+    code = "integrity"
+    exit_code = 4
+
+
+class PolicyError(RefinersError):
+    """A rule forbids what was asked for, however intact it is."""
+
+    code = "policy"
+    exit_code = 4

@@ -1,0 +1,157 @@
+"""Says everything that is wrong with a manifest at once, each fault with its line.
+
+The happy path never comes here: msgspec reads valid files, and stops at the first fault of others.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+from msgspec.structs import fields
+
+Place = tuple[str | int, ...]
+"""The keys and list positions that lead to a value."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in a manifest."""
+
+    place: Place
+    what: str
+    hint: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in self.place)
+        name = f"{path.removeprefix('.')}: " if path else ""
+        return f"{where}{name}{self.what}{f'. {self.hint}' if self.hint else ''}"
+
+
+def examine(value: Any, kind: Any, place: Place = ()) -> tuple[Any, list[Fault]]:
+    """Compares a value with the type that it should have.
+
+    Args:
+        value: What the TOML holds.
+        kind: A msgspec Struct, a dict, tuple or list of something, or any type that msgspec reads.
+        place: Where the value stands.
+
+    Returns:
+        The value without the keys that begin with `x-` (everybody's own), and all faults.
+    """
+    bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if isinstance(bare, type) and issubclass(bare, msgspec.Struct) and isinstance(value, dict):
+        return _examine_table(value, bare, place)
+    faults: list[Fault] = []
+    if get_origin(bare) is dict and isinstance(value, dict):
+        key_kind, item_kind = get_args(bare)
+        for key in value:
+            faults.extend(examine(key, key_kind, (*place, key))[1])
+        pairs = {k: examine(v, item_kind, (*place, k)) for k, v in value.items()}
+        value = {k: item for k, (item, _) in pairs.items()}
+        faults.extend(fault for _, found in pairs.values() for fault in found)
+    elif get_origin(bare) is tuple and isinstance(value, list):
+        items = [examine(v, get_args(bare)[0], (*place, i)) for i, v in enumerate(value)]
+        value = [item for item, _ in items]
+        faults = [fault for _, found in items for fault in found]
+    if not faults:
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            faults.append(Fault(place, _what(value, kind, error)))
+    return value, faults
+
+
+def _examine_table(table: dict[str, Any], kind: type[msgspec.Struct], place: Place):
+    known = {field.encode_name: field for field in fields(kind)}
+    faults: list[Fault] = []
+    kept: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in known:
+            kept[key], found = examine(value, known[key].type, (*place, key))
+            faults.extend(found)
+        elif not key.startswith("x-"):
+            close = get_close_matches(key, known, n=1)
+            guess = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+            faults.append(Fault((*place, key), "no such key", guess))
+    for name, field in known.items():
+        if field.required and name not in table:
+            faults.append(Fault(place, f"{name!r} is missing"))
+    return kept, faults
+
+
+def _what(value: Any, kind: Any, error: msgspec.ValidationError) -> str:
+    for extra in get_args(kind)[1:] if get_origin(kind) is Annotated else ():
+        if isinstance(extra, msgspec.Meta) and extra.description:
+            return f"{_short(value)} should be {extra.description}"
+    # msgspec appends the place as it counts it, "- at `$...`"; ours is already in the fault
+    return f"{_short(value)}: {str(error).split(' - at ')[0]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def with_lines(faults: list[Fault], text: str) -> tuple[Fault, ...]:
+    """Adds to each fault the line of the nearest key that the text has, and sorts by line."""
+    lines = _lines(text)
+
+    def line_of(place: Place) -> int | None:
+        while place and place not in lines:
+            place = place[:-1]
+        return lines.get(place)
+
+    return tuple(
+        sorted((replace(f, line=line_of(f.place)) for f in faults), key=lambda f: f.line or 0)
+    )
+
+
+_HEADER = re.compile(r"^\s*(\[{1,2})(?!\[)(.+?)\]{1,2}\s*(?:#.*)?$")
+_ASSIGNMENT = re.compile(r"^\s*([^=\[\]{}#]+?)\s*=")
+
+
+def _lines(text: str) -> dict[Place, int]:
+    """Maps places to line numbers, from 1; a TOML reader that keeps them would be a dependency."""
+    lines: dict[Place, int] = {}
+    counts: dict[Place, int] = {}
+    table: Place = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            table = _counted(_keys(header[2]), counts)
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                lines.setdefault(table, number)
+                table = (*table, counts[table])
+            lines.setdefault(table, number)
+        elif assignment := _ASSIGNMENT.match(line):
+            lines.setdefault((*table, *_keys(assignment[1])), number)
+    return lines
+
+
+def _counted(keys: Place, counts: dict[Place, int]) -> Place:
+    """Inserts the current position of every array of tables on the way to the last key."""
+    place: Place = ()
+    for index, key in enumerate(keys):
+        place = (*place, key)
+        if place in counts and index < len(keys) - 1:
+            place = (*place, counts[place])
+    return place
+
+
+def _keys(dotted: str) -> Place:
+    try:
+        table: Any = tomllib.loads(f"{dotted} = 0")
+    except tomllib.TOMLDecodeError:
+        return (dotted,)
+    keys: list[str] = []
+    while isinstance(table, dict):
+        (key, table), *_ = table.items()
+        keys.append(key)
+    return tuple(keys)

@@ -1,0 +1,108 @@
+"""Brings the files that a manifest names: from a package or from the Hub, verified either way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refiners.discover import Installed, package_file
+from refiners.errors import IntegrityError, PolicyError, UnsupportedError
+from refiners.hub import Hub
+from refiners.manifest import WeightsFile
+from refiners.verify import Receipts, check_header
+from refiners_core.hookspecs import WeightRequest, manager
+
+if TYPE_CHECKING:
+    from refiners_core import Source
+
+
+def fetch_source(
+    plugin: Installed[Any],
+    roles: Mapping[str, str],
+    variant: str,
+    settings: Mapping[str, Any],
+    *,
+    offline: bool | None,
+) -> Source:
+    """Fetches the files of one variant.
+
+    Args:
+        plugin: The adapter or model whose manifest names them.
+        roles: For each role the name of its file in the manifest.
+        variant: What it is for, for messages.
+        settings: What the plugin gets with the files.
+        offline: Whether to stay offline; None asks the environment.
+
+    Raises:
+        NetworkError, IntegrityError, CacheError, PolicyError: A file cannot be had as it is pinned.
+    """
+    from refiners_core import Source
+
+    hub = Hub.from_environment(offline)
+    weights: Mapping[str, WeightsFile] = plugin.spec.weights
+    files = {role: fetch_file(weights[name], hub, dist=plugin.dist) for role, name in roles.items()}
+    return Source(files, settings, variant)
+
+
+def fetch_file(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Path:
+    """Returns the path of a verified file.
+
+    Args:
+        file: Where it is and which bytes it should be.
+        hub: The Hub to ask where it is not in a package.
+        dist: The distribution whose manifest names it, for messages.
+
+    Raises:
+        NetworkError, IntegrityError, CacheError: It cannot be had as it is pinned.
+        PolicyError: It is a pickle, which can run code when it is opened.
+    """
+    if file.format == "pickle":
+        raise PolicyError(
+            f"{file} is a pickle, which this version does not open.",
+            hint="Look for a variant in safetensors: refiners info NAME.",
+            dist=dist,
+        )
+    if file.scheme == "hf":
+        path = hub.fetch(file, dist=dist)
+    elif file.scheme == "pkg":
+        path = _packaged(file, hub.receipts, dist)
+    else:
+        path = _hooked(file, hub, dist)
+    if file.format == "safetensors":
+        check_header(path, dist=dist)
+    return path
+
+
+def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
+    package, _, name = file.address.partition("/")
+    path = package_file(package, name)
+    owner = package.replace("_", "-")
+    again = f"Try pip install --force-reinstall {owner}."
+    if path is None:
+        raise IntegrityError(f"the package {package} has no file {name}.", hint=again, dist=dist)
+    if not receipts.verify(path, file.sha256):
+        raise IntegrityError(
+            f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
+            hint=again,
+            dist=dist,
+        )
+    return path
+
+
+def _hooked(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
+    wanted = WeightRequest(file.source, file.file or "", file.revision, hub.is_offline)
+    path = manager().hook.fetch_weights(event=wanted)
+    if path is None:
+        raise UnsupportedError(
+            f"no installed hook module fetches {file.scheme}: sources such as {file}.",
+            hint="Install the package that does; the adapter's README should name it.",
+            dist=dist,
+        )
+    if not hub.receipts.verify(Path(path), file.sha256):
+        raise IntegrityError(
+            f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
+            hint=f"It was fetched for {file}; nothing of it was loaded.",
+            dist=dist,
+        )
+    return Path(path)

@@ -1,0 +1,229 @@
+"""Fetches files from the Hub, and hands out none that it has not verified. Alone opens sockets.
+
+The client, huggingface_hub, compares sizes only: it takes another commit than the one asked for,
+other bytes of the right size, and a corrupted file of its cache. So this module asks what the
+server announces before a byte is downloaded, hashes what came, and writes a receipt.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar, cast
+
+from refiners.errors import IntegrityError, OfflineError, RefinersError
+from refiners.manifest import UNKNOWN, WeightsFile
+from refiners.outage import explained, is_passing
+from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
+
+_PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)
+"""Seconds to wait before each new attempt; the client itself does not retry a broken transfer."""
+_TRUE: Final = {"1", "on", "yes", "true"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where files come from and where they are kept.
+
+    Args:
+        endpoint: The address of the Hub.
+        cache: The folder of huggingface_hub's cache.
+        receipts: Which files were verified.
+        is_offline: Whether opening a socket is forbidden.
+    """
+
+    endpoint: str
+    cache: Path
+    receipts: Receipts
+    is_offline: bool
+
+    @classmethod
+    def from_environment(cls, offline: bool | None = None) -> Hub:
+        """Returns the Hub that huggingface_hub is set up for, with receipts beside its cache.
+
+        Args:
+            offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
+        """
+        from huggingface_hub import constants
+
+        if offline is None:
+            wish = os.environ.get("REFINERS_OFFLINE", "").lower()
+            offline = wish in _TRUE or constants.is_offline_mode()
+        return cls(
+            endpoint=constants.ENDPOINT,
+            cache=Path(constants.HF_HUB_CACHE),
+            receipts=Receipts(Path(constants.HF_ASSETS_CACHE) / "refiners" / "receipts"),
+            is_offline=offline,
+        )
+
+    @property
+    def token(self) -> bool | None:
+        """None lets the client send the user's token; a manifest cannot name another endpoint."""
+        return None if self.endpoint.startswith("https://") else False
+
+    def fetch(self, wanted: WeightsFile, *, dist: str | None = None) -> Path:
+        """Returns a verified file, downloading it if it is not here.
+
+        Args:
+            wanted: Repository, file, and the pins of revision, hash and size.
+            dist: The distribution that pins them, for messages.
+
+        Raises:
+            NetworkError: The Hub does not answer, or not with this file.
+            OfflineError: The file is not here and going online is forbidden.
+            IntegrityError: What the Hub announces or sends is not what is pinned.
+            CacheError: The cache cannot be written.
+        """
+        file = pinned(wanted, self.receipts.resolution(wanted))
+        if file.sha256 != UNKNOWN and (known := self.receipts.find(file.sha256)):
+            return known
+        try:
+            cached = self._cached(file)
+            if cached and file.sha256 != UNKNOWN and self.receipts.verify(cached, file.sha256):
+                return cached
+            if self.is_offline:
+                raise self._unavailable(file, cached, dist)
+            return self._download(wanted, file, dist)
+        except RefinersError:
+            raise
+        except Exception as error:
+            raise explained(error, file, self.endpoint, dist) from error
+
+    def _download(self, wanted: WeightsFile, file: WeightsFile, dist: str | None) -> Path:
+        announced = _patiently(lambda: self._announced(file))
+        revision = _agreed(file, announced, self.endpoint, dist)
+        for force in (False, True):  # what the cache has may be damaged; forcing heals it
+            path = _patiently(lambda force=force: self._received(file, revision, force))
+            if digest := self._verified(path, file, announced):
+                break
+        else:
+            raise IntegrityError(
+                f"{self.endpoint} sent other bytes for {file} than it should, twice.",
+                hint="Nothing of it was loaded. Try again later, and without a mirror.",
+                dist=dist,
+            )
+        if UNKNOWN in (wanted.revision, wanted.sha256):
+            self.receipts.resolve(wanted, Resolution(revision, digest))
+        return path
+
+    def _cached(self, file: WeightsFile) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        revision = "main" if file.revision == UNKNOWN else file.revision
+        found = try_to_load_from_cache(
+            file.address, cast("str", file.file), cache_dir=self.cache, revision=revision
+        )
+        return Path(found) if isinstance(found, str) else None
+
+    def _announced(self, file: WeightsFile) -> Announced:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        revision = "main" if file.revision == UNKNOWN else file.revision
+        url = hf_hub_url(
+            file.address, cast("str", file.file), revision=revision, endpoint=self.endpoint
+        )
+        found = get_hf_file_metadata(url, token=self.token, endpoint=self.endpoint)
+        return Announced(found.commit_hash or "", found.etag or "", found.size)
+
+    def _received(self, file: WeightsFile, revision: str, force: bool) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        path = hf_hub_download(
+            file.address,
+            cast("str", file.file),
+            revision=revision,
+            cache_dir=self.cache,
+            endpoint=self.endpoint,
+            token=self.token,
+            force_download=force,
+            library_name="refiners",
+        )
+        return Path(path)
+
+    def _verified(self, path: Path, file: WeightsFile, announced: Announced) -> str | None:
+        """Returns the sha256 of a file that is what was pinned, or else announced."""
+        digest = file.sha256
+        if digest == UNKNOWN and announced.has_sha256:
+            digest = announced.etag
+        elif digest == UNKNOWN and git_hash_of(path) == announced.etag:
+            digest = sha256_of(path)
+        return digest if self.receipts.verify(path, digest) else None
+
+    def _unavailable(self, file: WeightsFile, cached: Path | None, dist: str | None) -> Exception:
+        if cached and file.sha256 != UNKNOWN:
+            return IntegrityError(
+                f"{cached} does not have the pinned sha256 {file.sha256}.",
+                hint="Go online to have it fetched again: offline=False.",
+                dist=dist,
+            )
+        open_pin = " Its hash is not published, so a first fetch needs the Hub." if cached else ""
+        return OfflineError(
+            f"{file} is not in the cache {self.cache}, and going online was forbidden.{open_pin}",
+            hint="Load it once online (offline=False, REFINERS_OFFLINE and HF_HUB_OFFLINE unset).",
+            dist=dist,
+        )
+
+
+class Announced(NamedTuple):
+    """What a Hub says about a file before it sends it."""
+
+    commit: str
+    etag: str
+    size: int | None
+
+    @property
+    def has_sha256(self) -> bool:
+        """Whether it is named by sha256, as large files are; small ones have git's hash."""
+        return re.fullmatch(r"[0-9a-f]{64}", self.etag) is not None
+
+
+def _agreed(file: WeightsFile, announced: Announced, endpoint: str, dist: str | None) -> str:
+    """Returns the commit to download, after comparing the announcement with every pin."""
+    pins: list[tuple[str, object, object]] = []
+    if file.revision != UNKNOWN:
+        pins.append(("commit", file.revision, announced.commit))
+    if file.sha256 != UNKNOWN and not _is_git_hash(announced.etag):
+        pins.append(("sha256", file.sha256, announced.etag))
+    if file.size is not None and announced.size is not None:
+        pins.append(("size", file.size, announced.size))
+    for what, wanted, said in pins:
+        if wanted != said:
+            raise IntegrityError(
+                f"{endpoint} announces {what} {said or 'nothing'} for {file}, pinned is {wanted}. "
+                "Nothing was downloaded.",
+                hint=f"The file was changed, or this is no faithful mirror: upgrade {dist}."
+                if dist
+                else "The file was changed, or this is no faithful mirror of the Hub.",
+                dist=dist,
+            )
+    if not _is_git_hash(announced.commit) or not (
+        announced.has_sha256 or _is_git_hash(announced.etag)
+    ):
+        raise IntegrityError(
+            f"{endpoint} names neither commit nor hash of {file}, so it cannot be verified.",
+            hint="Unset HF_ENDPOINT, or use a mirror that passes the Hub's headers on.",
+            dist=dist,
+        )
+    return announced.commit
+
+
+def _is_git_hash(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """Runs an action again, after a pause, while what goes wrong is likely to pass."""
+    for pause in _PAUSES:
+        try:
+            return action()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            time.sleep(pause)
+    return action()

@@ -1,0 +1,251 @@
+"""Loads by name: resolves, fetches, verifies, and only then imports the code of a plugin."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from refiners.build import build_adapter, build_model
+from refiners.catalog import listed
+from refiners.discover import Installed, package_folders, scan
+from refiners.errors import IncompatibleError, OptionError, UnsupportedError
+from refiners.fetch import fetch_source
+from refiners.manifest import AdapterSpec, ModelSpec, Variant
+from refiners.resolver import ModelFacts, check_api, choose, find, trace
+from refiners_core import API_VERSION
+from refiners_core.hookspecs import load_installed
+
+if TYPE_CHECKING:
+    import torch
+
+    from refiners_core import Adapter, Chain, Model, Source
+
+S = TypeVar("S", AdapterSpec, ModelSpec)
+
+
+def load_model(
+    what: str,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    offline: bool | None = None,
+    lock: str | Path | None = None,
+) -> Model:
+    """Loads a base model by the name that an installed package gives it.
+
+    Args:
+        what: Its name, such as `playground`, or `distribution:name`.
+        device: Where its weights go; the model's own default if None.
+        dtype: What they are cast to while loading; as published if None.
+        offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
+        lock: Not in this version.
+
+    Returns:
+        The model, which wears nothing.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
+        UnsupportedError: A kind of source that this version cannot read, or a lock.
+        NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
+        PluginError: The code that builds it failed.
+    """
+    refuse_lock(lock)
+    load_hooks()
+    model = find_model(what)
+    options = _torch_options(device, dtype)
+    roles = {role: role for role in model.spec.weights}
+    source = fetch_source(model, roles, model.name, model.spec.settings, offline=offline)
+    return build_model(model, source, **options)
+
+
+def load_adapter(
+    name: str,
+    model: Model | Chain | None = None,
+    *,
+    offline: bool | None = None,
+    lock: str | Path | None = None,
+    **options: Any,
+) -> Adapter:
+    """Loads an adapter by name and, given a model, puts it on.
+
+    Without a model the adapter is not bound yet: its first `inject` picks the variant that suits
+    that model, and fetches then.
+
+    Args:
+        name: Its name, such as `controlnet-canny`, or `distribution:name`.
+        model: What it should go on.
+        offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
+        lock: Not in this version.
+        **options: What the adapter's own constructor takes.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
+        IncompatibleError: No variant suits the model; nothing was imported or fetched.
+        OptionError: The adapter takes no such option, or the model is none.
+        NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
+        PluginError: The code of the adapter failed.
+    """
+    from refiners_core import Chain
+
+    refuse_lock(lock)
+    load_hooks()
+    found = find_adapter(name)
+    if model is not None:
+        if not isinstance(model, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise OptionError(
+                f"{name} goes on a model or a Chain, not on {type(model).__name__}.",
+                hint=f'Try load_adapter("{name}", refiners.load_model("playground")).',
+            )
+        variant_for(found, model)
+    adapter = build_adapter(found, WeightsOf(found, offline), options)
+    return adapter if model is None else adapter.inject(model)
+
+
+def outline(model: str, adapters: Iterable[str] = ()) -> Model:
+    """Builds a model and what it should wear on the meta device: all structure, no weights.
+
+    Raises:
+        RefinersError: As `load_model` and `load_adapter` do; nothing is fetched.
+    """
+    built = build_model(find_model(model), None, device="meta")
+    for name in adapters:
+        found = find_adapter(name)
+        variant_for(found, built)
+        build_adapter(found, None, {}).inject(built)
+    return built
+
+
+@dataclass(frozen=True)
+class WeightsOf:
+    """Chooses, fetches and verifies the files of an adapter for the model that it goes on.
+
+    Args:
+        adapter: As its manifest describes it.
+        offline: Whether to stay offline.
+    """
+
+    adapter: Installed[AdapterSpec]
+    offline: bool | None
+
+    def __call__(self, model: Chain) -> Source:
+        """Returns verified files and the settings of the variant that suits.
+
+        Raises:
+            IncompatibleError: None does.
+        """
+        variant = variant_for(self.adapter, model)
+        return fetch_source(
+            self.adapter, variant.files, variant.label, variant.settings, offline=self.offline
+        )
+
+
+def find_model(name: str) -> Installed[ModelSpec]:
+    """Finds an installed model by name, and makes sure that this core can run it."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UnsupportedError(
+            f"this version loads models by name, not from a {type(name).__name__}.",
+            hint='Try refiners.load_model("playground").',
+        )
+    inventory = scan()
+    if name not in {m for one in inventory.models for m in (one.name, one.id)} and (
+        name.startswith("hf:") or any(mark in name for mark in ("/", os.sep, ".safetensors"))
+    ):
+        raise UnsupportedError(
+            f"this version loads no models from repositories, folders or files such as {name!r}.",
+            hint="Models that load by name: refiners list.",
+        )
+    found = find(name, inventory.models, broken=inventory.broken, what="model")
+    return _checked_api(found)
+
+
+def find_adapter(name: str) -> Installed[AdapterSpec]:
+    """Finds an installed adapter by name, and makes sure that this core can run it."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(
+            f"an adapter is loaded by name, not by a {type(name).__name__}.",
+            hint='Try refiners.load_adapter("controlnet-canny", model).',
+        )
+    inventory = scan()
+    found = find(name, inventory.adapters, broken=inventory.broken, catalog=listed())
+    return _checked_api(found)
+
+
+def variant_for(adapter: Installed[AdapterSpec], model: Chain) -> Variant:
+    """Returns the variant of an adapter that suits a model.
+
+    Raises:
+        IncompatibleError: None does; it has the reasons.
+    """
+    facts = facts_of(model)
+    verdicts = trace(adapter, facts, api_version=API_VERSION, has_package=_has_package)
+    return choose(adapter, facts, verdicts)
+
+
+def facts_of(model: Chain) -> ModelFacts:
+    """Returns what compatibility looks at; a tree that is no model offers no slots."""
+    from refiners_core import Model
+
+    if not isinstance(model, Model):
+        return ModelFacts(f"a {type(model).__name__}", base=None, slots=frozenset())
+    return ModelFacts(f"this {model.base} model", model.base, model.facts, frozenset(model.slots))
+
+
+def refuse_lock(lock: str | Path | None) -> None:
+    """Refuses to load as if a lock were not there.
+
+    Raises:
+        UnsupportedError: One was named, by argument or by REFINERS_LOCK.
+    """
+    named = lock if lock is not None else os.environ.get("REFINERS_LOCK")
+    if named:
+        raise UnsupportedError(
+            f"lock files are not supported by this version, so {str(named)!r} would be ignored.",
+            hint="Leave out lock=, and unset REFINERS_LOCK.",
+        )
+
+
+@cache
+def load_hooks() -> None:
+    """Loads the hook modules of other packages, once; only verbs that run things do."""
+    for broken in load_installed():
+        warnings.warn(
+            f"the hooks {broken.name} of {broken.dist} could not be loaded and are left out: "
+            f"{type(broken.error).__name__}: {broken.error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _checked_api(found: Installed[S]) -> Installed[S]:
+    if refusal := check_api(found, API_VERSION):
+        raise IncompatibleError(
+            f"{found.name} does not run on this core:", (refusal,), dist=found.dist
+        )
+    return found
+
+
+def _has_package(package: str) -> bool:
+    try:
+        return bool(package_folders(package))
+    except Exception:  # a broken finder on the import path: as good as not there
+        return False
+
+
+def _torch_options(device: Any, dtype: Any) -> dict[str, Any]:
+    import torch
+
+    try:
+        checked = None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise OptionError(f"no device is {device!r}.", hint='Try device="cpu".') from error
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise OptionError(f"weights cannot be {dtype!r}.", hint='Try dtype="float32".')
+    if isinstance(dtype, str) and found is None:
+        raise OptionError(f"there is no dtype {dtype!r}.", hint='Try dtype="float32".')
+    return {"device": checked, "dtype": found}

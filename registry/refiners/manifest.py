@@ -1,0 +1,175 @@
+"""What a plugin says about itself: `adapter.toml` and `model.toml`, read without running anything.
+
+A manifest is data in a package. Its keys are kebab-case, `x-` keys are everybody's own, every other
+unknown key is a fault. `json_schema` gives the same rules to editors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+SCHEMA: Final = 1
+"""The schema that this version reads and writes."""
+UNKNOWN: Final = "unknown"
+"""A revision or a hash that nobody has published; the first fetch resolves it."""
+
+# the end of the text in Python and in JSON Schema alike; a bare "$" would let a newline through
+_END = r"$(?!\n)"
+_NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
+_PART = r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]*"
+_REPO = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+
+Name = Annotated[
+    str, Meta(pattern=f"^{_NAME}{_END}", description="lower-case words joined by hyphens")
+]
+Reference = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*{_END}",
+        description='"package.module:attribute"',
+    ),
+]
+Location = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(hf:{_REPO}|pkg:[A-Za-z_]\w*(/{_PART})+|(?!hf:|pkg:)[a-z]+:\S+){_END}",
+        description='"hf:organisation/repository", "pkg:package/path/to/file" or "scheme:address"',
+    ),
+]
+FileName = Annotated[
+    str,
+    Meta(pattern=rf"^{_PART}(/{_PART})*{_END}", description="a path inside the repository"),
+]
+Commit = Annotated[
+    str,
+    Meta(
+        pattern=f"^([0-9a-f]{{40}}|{UNKNOWN}){_END}",
+        description='40 lower-case hex digits, or "unknown"',
+    ),
+]
+Digest = Annotated[
+    str,
+    Meta(
+        pattern=f"^([0-9a-f]{{64}}|{UNKNOWN}){_END}",
+        description='64 lower-case hex digits, or "unknown"',
+    ),
+]
+Fact = str | int | float | bool
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """A table of a manifest."""
+
+
+class WeightsFile(_Table, frozen=True, kw_only=True):
+    """One file of weights: where it comes from and which bytes it is."""
+
+    source: Location
+    file: FileName | None = None
+    revision: Commit = UNKNOWN
+    sha256: Digest = UNKNOWN
+    size: Annotated[int, Meta(gt=0, description="a number of bytes")] | None = None
+    license: str = ""
+    format: Literal["safetensors", "json", "text", "pickle"] = "safetensors"
+
+    @property
+    def scheme(self) -> str:
+        """`hf` for the Hub, `pkg` for a file in a package; hook modules may read others."""
+        return self.source.partition(":")[0]
+
+    @property
+    def address(self) -> str:
+        """The repository on the Hub, or the package and the path in it."""
+        return self.source.partition(":")[2]
+
+    def __str__(self) -> str:
+        if self.scheme != "hf":
+            return self.source
+        return f"{self.source}@{self.revision[:8]}/{self.file}"
+
+
+class Target(_Table, frozen=True, kw_only=True):
+    """A place that an adapter edits, and how."""
+
+    slot: str
+    stage: Literal["inputs", "branch", "output", "before", "after", "replace", "remove"]
+
+
+class Variant(_Table, frozen=True, kw_only=True):
+    """What an adapter is on one base: facts that must hold, places it edits, files it needs."""
+
+    base: Name | None = None
+    """The base whose weights it was trained with; None for any that has the slots."""
+    name: str = ""
+    facts: dict[str, Fact] = {}
+    settings: dict[str, Any] = {}
+    targets: tuple[Target, ...] = ()
+    weights: str | dict[str, str] = {}
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The weights by the role that they have for the adapter; a single one is `weights`."""
+        return {"weights": self.weights} if isinstance(self.weights, str) else self.weights
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        single = self.weights if isinstance(self.weights, str) else ""
+        return self.name or single or self.base or "any base"
+
+
+class AdapterSpec(_Table, frozen=True, kw_only=True):
+    """One adapter of a package."""
+
+    factory: Reference
+    summary: str
+    core_api: str
+    paper: str = ""
+    kind: str = ""
+    license: str = ""
+    variant: Annotated[tuple[Variant, ...], Meta(min_length=1, description="at least one variant")]
+    weights: dict[Name, WeightsFile] = {}
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The bases that it has variants for, in order; `any` stands for every base."""
+        return tuple(dict.fromkeys(variant.base or "any" for variant in self.variant))
+
+
+class ModelSpec(_Table, frozen=True, kw_only=True):
+    """One base model of a package; every file under `weights` belongs to it, by role."""
+
+    factory: Reference
+    summary: str
+    core_api: str
+    family: Name
+    base: Name | None = None
+    paper: str = ""
+    license: str = ""
+    facts: dict[str, Fact] = {}
+    settings: dict[str, Any] = {}
+    demo: Reference | None = None
+    weights: dict[Name, WeightsFile] = {}
+
+
+class AdapterManifest(_Table, frozen=True, kw_only=True):
+    """An `adapter.toml`."""
+
+    schema: Annotated[int, Meta(ge=SCHEMA, le=SCHEMA, description=f"{SCHEMA}")]
+    adapter: Annotated[dict[Name, AdapterSpec], Meta(min_length=1, description="named tables")]
+
+
+class ModelManifest(_Table, frozen=True, kw_only=True):
+    """A `model.toml`."""
+
+    schema: Annotated[int, Meta(ge=SCHEMA, le=SCHEMA, description=f"{SCHEMA}")]
+    model: Annotated[dict[Name, ModelSpec], Meta(min_length=1, description="named tables")]
+
+
+def json_schema(kind: type[AdapterManifest] | type[ModelManifest]) -> dict[str, Any]:
+    """Returns the JSON Schema of a manifest, for editors."""
+    return msgspec.json.schema(kind)

@@ -1,0 +1,111 @@
+"""Reads manifests: text to tables, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from refiners.errors import ManifestError
+from refiners.explain import Fault, Place, examine, with_lines
+from refiners.manifest import SCHEMA, UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
+
+_LARGEST: Final = 1_000_000  # bytes; a manifest is read by people
+
+M = TypeVar("M", AdapterManifest, ModelManifest)
+
+
+def load_manifest(path: Path, kind: type[M], *, dist: str | None = None) -> M:
+    """Reads and checks a manifest.
+
+    Args:
+        path: The file.
+        kind: `AdapterManifest` or `ModelManifest`.
+        dist: The distribution that ships it, for messages.
+
+    Raises:
+        ManifestError: With every fault that was found and its line.
+    """
+    try:
+        raw = path.read_bytes()
+        if len(raw) > _LARGEST:
+            raise ManifestError(path, (Fault((), f"is larger than {_LARGEST} bytes"),), dist=dist)
+        text = raw.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(path, (Fault((), f"cannot be read: {error}"),), dist=dist) from error
+    manifest, faults = parse(text, kind)
+    if manifest is None:
+        raise ManifestError(path, faults, dist=dist)
+    return manifest
+
+
+def parse(text: str, kind: type[M]) -> tuple[M | None, tuple[Fault, ...]]:
+    """Turns the text of a manifest into its tables, or into the list of its faults."""
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return None, (Fault((), f"is not TOML: {error}"),)
+    newer = table.get("schema")
+    if isinstance(newer, int) and newer > SCHEMA:
+        what = f"schema {newer} is newer than this version reads ({SCHEMA})"
+        return None, with_lines([Fault(("schema",), what, "Try pip install -U refiners.")], text)
+    try:
+        manifest = msgspec.convert(table, kind)
+    except msgspec.ValidationError:
+        table, faults = examine(table, kind)
+        if faults:
+            return None, with_lines(faults, text)
+        manifest = msgspec.convert(table, kind)
+    faults = list(_contradictions(manifest))
+    return (None, with_lines(faults, text)) if faults else (manifest, ())
+
+
+def _contradictions(manifest: AdapterManifest | ModelManifest) -> Iterator[Fault]:
+    """Yields what types cannot say: names that lead nowhere, files that miss what they need."""
+    if isinstance(manifest, ModelManifest):
+        for name, spec in manifest.model.items():
+            yield from _core_api(("model", name), spec.core_api)
+            yield from _files(("model", name), spec.weights)
+        return
+    for name, spec in manifest.adapter.items():
+        yield from _core_api(("adapter", name), spec.core_api)
+        yield from _files(("adapter", name), spec.weights)
+        for index, variant in enumerate(spec.variant):
+            place = ("adapter", name, "variant", index, "weights")
+            yield from _dangling(place, variant.files.values(), spec.weights)
+
+
+def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Iterator[Fault]:
+    known = tuple(known)
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            guess = (
+                f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
+            )
+            yield Fault(place, f"no weights are called {name!r}", guess)
+
+
+def _core_api(place: Place, text: str) -> Iterator[Fault]:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        what = f'{text!r} should be a version specifier such as ">=1.0,<2"'
+        yield Fault((*place, "core-api"), what)
+
+
+def _files(place: Place, weights: Mapping[str, WeightsFile]) -> Iterator[Fault]:
+    for name, file in weights.items():
+        here = (*place, "weights", name)
+        if file.scheme == "hf" and file.file is None:
+            yield Fault(here, "'file' is missing", "Name the file in the repository.")
+        if file.scheme == "pkg" and file.file is not None:
+            yield Fault((*here, "file"), "is for the Hub", 'Write source = "pkg:package/path".')
+        if file.scheme != "hf" and file.sha256 == UNKNOWN:
+            yield Fault(here, "'sha256' is missing", "Only the Hub announces one: run sha256sum.")

@@ -1,0 +1,159 @@
+"""Knows bytes by their sha256, and remembers which files were verified.
+
+A receipt says: the file at this path, with this size, time and inode, had this hash. As long as the
+file looks the same it is not read again. Receipts are a convenience: where they cannot be written,
+files are hashed each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from refiners.errors import IntegrityError
+from refiners.manifest import UNKNOWN, WeightsFile
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the sha256 of a file in lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_hash_of(path: Path) -> str:
+    """Returns git's name for the contents of a file; the Hub announces it for small files."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_header(path: Path, *, dist: str | None = None) -> None:
+    """Makes sure that a safetensors file can be opened; no tensor is read.
+
+    Raises:
+        IntegrityError: It is something else, or cut off.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(
+            f"{path} is no readable safetensors file: {error}.",
+            hint="It has the pinned hash, so ask the publisher for a good file.",
+            dist=dist,
+        ) from error
+
+
+class Stamp(NamedTuple):
+    """What tells that a file was not touched since it was hashed."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp | None:
+        """Returns the stamp of a file; None if there is none."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """What the Hub said about a file whose manifest leaves revision or hash open."""
+
+    revision: str
+    sha256: str
+
+
+class Receipts:
+    """Verified files on this machine, by hash.
+
+    Args:
+        folder: Where the receipts lie; made when the first one is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, sha256: str) -> Path | None:
+        """Returns a file that was verified to have this hash and has not been touched since."""
+        for path, stamp in self._stamps(sha256).items():
+            if Stamp.of(Path(path)) == stamp:
+                return Path(path)
+        return None
+
+    def has(self, path: Path, sha256: str) -> bool:
+        """Whether this very file was verified to have this hash and has not been touched since."""
+        stamp = self._stamps(sha256).get(str(path))
+        return stamp is not None and Stamp.of(path) == stamp
+
+    def verify(self, path: Path, sha256: str) -> bool:
+        """Hashes a file, unless it has a receipt, and writes one if the hash fits."""
+        if self.has(path, sha256):
+            return True
+        before = Stamp.of(path)
+        if before is None or sha256_of(path) != sha256 or Stamp.of(path) != before:
+            return False
+        alive = {p: s for p, s in self._stamps(sha256).items() if Stamp.of(Path(p)) == s}
+        self._write(f"{sha256}.json", {**alive, str(path): before})
+        return True
+
+    def resolution(self, wanted: WeightsFile) -> Resolution | None:
+        """Returns what the first fetch of a file with an unknown revision or hash was told."""
+        try:
+            raw = (self.folder / _resolution_name(wanted)).read_bytes()
+            found = msgspec.json.decode(raw, type=Resolution)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return found
+
+    def resolve(self, wanted: WeightsFile, found: Resolution) -> None:
+        """Remembers what the first fetch of such a file was told; it is held to that."""
+        self._write(_resolution_name(wanted), found)
+
+    def _stamps(self, sha256: str) -> Mapping[str, Stamp]:
+        try:
+            raw = (self.folder / f"{sha256}.json").read_bytes()
+            return msgspec.json.decode(raw, type=dict[str, Stamp])
+        except (OSError, msgspec.DecodeError):
+            return {}
+
+    def _write(self, name: str, content: object) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.folder)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(msgspec.json.encode(content))
+                Path(temporary).replace(self.folder / name)
+            except OSError:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+
+
+def pinned(wanted: WeightsFile, found: Resolution | None) -> WeightsFile:
+    """Fills in what a manifest leaves open with what the first fetch was told."""
+    if found is None or UNKNOWN not in (wanted.revision, wanted.sha256):
+        return wanted
+    if UNKNOWN not in (wanted.sha256, found.sha256) and wanted.sha256 != found.sha256:
+        return wanted
+    return msgspec.structs.replace(wanted, revision=found.revision, sha256=found.sha256)
+
+
+def _resolution_name(wanted: WeightsFile) -> str:
+    parts = (wanted.source, wanted.revision, wanted.file or "", wanted.sha256)
+    return f"source-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()}.json"
