@@ -1,0 +1,22 @@
+"""The network that sees the noise in latents, whole and in the parts that adapters reuse."""
+
+from refiners_core.models.unet.block import DownBlock, DownPath, MidBlock, UpBlock, UpPath
+from refiners_core.models.unet.config import UNetConfig
+from refiners_core.models.unet.skip import SkipRead, SkipWrite, skip_key
+from refiners_core.models.unet.time import TimeEmbedding, TimeShift
+from refiners_core.models.unet.unet import UNet
+
+__all__ = [
+    "DownBlock",
+    "DownPath",
+    "MidBlock",
+    "SkipRead",
+    "SkipWrite",
+    "TimeEmbedding",
+    "TimeShift",
+    "UNet",
+    "UNetConfig",
+    "UpBlock",
+    "UpPath",
+    "skip_key",
+]

@@ -1,0 +1,139 @@
+"""The numbers that a UNet is built from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from refiners_core.errors import ModelError
+from refiners_core.models.published import Published
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """A UNet's sizes; the defaults are those of Stable Diffusion 1.5."""
+
+    in_channels: int = 4
+    """Channels of what comes in: the latents, and a mask and a picture for inpainting."""
+    out_channels: int = 4
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    """Channels of each level; every level but the last halves height and width."""
+    layers: tuple[int, ...] = (2, 2, 2, 2)
+    """Residual blocks of each level on the way down; on the way up there is one more."""
+    depths: tuple[int, ...] = (1, 1, 1, 0)
+    """Transformer blocks after each residual block of a level; 0 for a plain level."""
+    mid_depth: int = 1
+    heads: tuple[int, ...] = (8, 8, 8, 8)
+    """Attention heads of each level; the middle has those of the last."""
+    text_width: int = 768
+    """Features of a token of the text."""
+    groups: int = 32
+    eps: float = 1e-5
+    """What normalisation in residual blocks adds to the variance."""
+    has_linear_projection: bool = False
+    """Whether transformers project by linear layers instead of 1x1 convolutions."""
+
+    def __post_init__(self) -> None:
+        levels = len(self.channels)
+        for name in ("layers", "depths", "heads"):
+            if len(getattr(self, name)) != levels:
+                raise ModelError(
+                    f"UNetConfig has {levels} levels of channels but "
+                    f"{name} = {getattr(self, name)}.",
+                    hint="Give one number for each level.",
+                )
+
+    @property
+    def time_width(self) -> int:
+        """Features of a timestep."""
+        return 4 * self.channels[0]
+
+    @property
+    def skip_channels(self) -> tuple[int, ...]:
+        """Channels of each skip, in the order in which they are written."""
+        found = [self.channels[0]]
+        for level, channels in enumerate(self.channels):
+            is_last = level == len(self.channels) - 1
+            found += [channels] * (self.layers[level] + (not is_last))
+        return tuple(found)
+
+    def first_skip(self, level: int) -> int:
+        """Returns the index of the skip that records what comes into a level.
+
+        The level writes the next ones on the way down, and reads it last on the way up.
+        """
+        return sum(self.layers[:level]) + level
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Reads a published `config.json` of a UNet, or of a ControlNet for its encoder.
+
+        Raises:
+            ModelError: It asks for something that this UNet does not have.
+        """
+        read = Published(data, "UNet2DConditionModel", "ControlNetModel")
+        channels = read.numbers("block_out_channels", (320, 640, 1280, 1280))
+        levels = len(channels)
+        plain = _plain_levels(read, levels)
+        depths = read.per_level("transformer_layers_per_block", 1, levels)
+        for key, allowed in _FIXED.items():
+            read.only(key, *allowed)
+        # Published files say `attention_head_dim` and mean the number of heads.
+        heads_key = (
+            "attention_head_dim"
+            if data.get("num_attention_heads") is None
+            else "num_attention_heads"
+        )
+        return cls(
+            in_channels=read.value("in_channels", 4),
+            out_channels=read.value("out_channels", 4),
+            channels=channels,
+            layers=read.per_level("layers_per_block", 2, levels),
+            depths=tuple([0 if is_plain else n for n, is_plain in zip(depths, plain, strict=True)]),
+            mid_depth=depths[-1],
+            heads=read.per_level(heads_key, 8, levels),
+            text_width=read.value("cross_attention_dim", 1280),
+            groups=read.value("norm_num_groups", 32),
+            eps=read.value("norm_eps", 1e-5),
+            has_linear_projection=read.value("use_linear_projection", False),
+        )
+
+
+def _plain_levels(read: Published, levels: int) -> list[bool]:
+    default = ["CrossAttnDownBlock2D"] * (levels - 1) + ["DownBlock2D"]
+    kinds = list(read.data.get("down_block_types") or default)
+    if len(kinds) != levels or not {*kinds} <= {*default, "CrossAttnDownBlock2D"}:
+        raise read.refusal("down_block_types", f"{levels} of CrossAttnDownBlock2D or DownBlock2D")
+    read.only("up_block_types", [kind.replace("Down", "Up") for kind in reversed(kinds)])
+    return [kind == "DownBlock2D" for kind in kinds]
+
+
+# What the published classes can do and released models of these families do not.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+    "only_cross_attention": (False,),
+    "mid_block_only_cross_attention": (False,),
+    "dual_cross_attention": (False,),
+    "cross_attention_norm": (None,),
+    "attention_type": ("default",),
+    "act_fn": ("silu",),
+    "center_input_sample": (False,),
+    "flip_sin_to_cos": (True,),
+    "freq_shift": (0,),
+    "downsample_padding": (1,),
+    "mid_block_scale_factor": (1,),
+    "resnet_time_scale_shift": ("default",),
+    "resnet_skip_time_act": (False,),
+    "resnet_out_scale_factor": (1,),
+    "time_embedding_type": ("positional",),
+    "time_embedding_dim": (None,),
+    "time_embedding_act_fn": (None,),
+    "timestep_post_act": (None,),
+    "time_cond_proj_dim": (None,),
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+    "addition_embed_type": (None,),
+    "encoder_hid_dim_type": (None,),
+    "reverse_transformer_layers_per_block": (None,),
+    "conv_in_kernel": (3,),
+    "conv_out_kernel": (3,),
+}
