@@ -1,0 +1,100 @@
+"""CLIP's image encoder."""
+
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refiners_core.chain import Chain
+from refiners_core.combinators import Residual
+from refiners_core.layers.embedding import PositionEmbedding
+from refiners_core.models.clip.config import ClipImageConfig
+from refiners_core.models.clip.layer import ClipTransformer
+
+
+class ClipImageEncoder(Chain):
+    """A picture to its features (arXiv:2103.00020, section 2.4; arXiv:2010.11929).
+
+    Takes normalised pixels `(rows, 3, size, size)` and returns `(rows, projection_width)`. A
+    `Context` that is passed in has afterwards the features of class token and patches before the
+    last layer, `(rows, 1 + patches, width)`, under `clip.penultimate`.
+
+    Args:
+        config: Its sizes.
+
+    Example:
+        >>> config = ClipImageConfig(
+        ...     image_size=8, patch_size=4, width=8, inner_width=8, layers=2, heads=2,
+        ...     projection_width=6,
+        ... )
+        >>> ClipImageEncoder(config)(torch.randn(1, 3, 8, 8)).shape
+        torch.Size([1, 6])
+    """
+
+    def __init__(self, config: ClipImageConfig) -> None:
+        projection: dict[str, nn.Module] = {}
+        if config.projection_width is not None:
+            projection["projection"] = nn.Linear(config.width, config.projection_width, bias=False)
+        super().__init__(
+            embed=PatchEmbedding(config),
+            pre_norm=nn.LayerNorm(config.width, config.eps),
+            transformer=ClipTransformer(config),
+            first=FirstToken(),
+            post_norm=nn.LayerNorm(config.width, config.eps),
+            **projection,
+        )
+        self.config: Final = config
+
+
+class PatchEmbedding(Chain):
+    """Cuts a picture into patches, each a token, after a token that stands for the whole.
+
+    Args:
+        config: The encoder's sizes.
+    """
+
+    def __init__(self, config: ClipImageConfig) -> None:
+        size = config.patch_size
+        super().__init__(
+            patch=nn.Conv2d(config.pixel_channels, config.width, size, stride=size, bias=False),
+            flatten=FlattenMap(),
+            class_token=ClassToken(config.width),
+            position=Residual(embedding=PositionEmbedding(config.patches + 1, config.width)),
+        )
+
+
+class FlattenMap(nn.Module):
+    """Makes each position of a map a token, row by row."""
+
+    def forward(
+        self, x: Float[Tensor, "rows width height columns"]
+    ) -> Float[Tensor, "rows positions width"]:
+        """Returns the tokens."""
+        return x.flatten(2).transpose(1, 2)
+
+
+class ClassToken(nn.Module):
+    """Puts a learnt token before the others.
+
+    Args:
+        width: Features of a token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width) * width**-0.5)
+
+    def forward(
+        self, x: Float[Tensor, "rows tokens width"]
+    ) -> Float[Tensor, "rows one_more width"]:
+        """Returns one token more."""
+        return torch.cat([self.weight.expand(len(x), 1, -1), x], dim=1)
+
+
+class FirstToken(nn.Module):
+    """Takes the features of the first token, which stands for the whole picture."""
+
+    def forward(self, x: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows width"]:
+        """Returns one token's features."""
+        return x[:, 0]

@@ -1,0 +1,52 @@
+"""The transformer that CLIP's two encoders share."""
+
+from torch import nn
+
+from refiners_core.chain import Chain
+from refiners_core.combinators import Residual, SetContext
+from refiners_core.layers.attention import SelfAttention
+from refiners_core.layers.feed_forward import FeedForward, QuickGelu
+from refiners_core.models.clip.config import ClipImageConfig, ClipTextConfig
+
+PENULTIMATE = "clip.penultimate"
+"""The context key of the tokens before the last layer, not normalised."""
+
+
+class ClipLayer(Chain):
+    """Tokens look at one another, then think, each beside a shortcut (arXiv:2103.00020, 2.4).
+
+    Args:
+        config: The encoder's sizes.
+        is_causal: Whether a token looks only at itself and at those before it.
+    """
+
+    def __init__(self, config: ClipTextConfig | ClipImageConfig, is_causal: bool) -> None:
+        activation = QuickGelu() if config.activation == "quick_gelu" else nn.GELU()
+        super().__init__(
+            self_attention=Residual(
+                norm=nn.LayerNorm(config.width, config.eps),
+                attention=SelfAttention(
+                    config.width, config.heads, has_bias=True, is_causal=is_causal
+                ),
+            ),
+            feed_forward=Residual(
+                norm=nn.LayerNorm(config.width, config.eps),
+                network=FeedForward(config.width, config.inner_width, activation),
+            ),
+        )
+
+
+class ClipTransformer(Chain):
+    """CLIP's layers; what comes into the last one is written to the context as well.
+
+    Args:
+        config: The encoder's sizes.
+        is_causal: Whether a token looks only at itself and at those before it.
+    """
+
+    def __init__(self, config: ClipTextConfig | ClipImageConfig, is_causal: bool = False) -> None:
+        children: dict[str, nn.Module] = {
+            str(i): ClipLayer(config, is_causal) for i in range(config.layers)
+        }
+        last = children.popitem()
+        super().__init__(**children, penultimate=SetContext(PENULTIMATE), **dict([last]))

@@ -1,0 +1,88 @@
+"""CLIP's text encoder."""
+
+from typing import Final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from refiners_core.chain import Chain
+from refiners_core.combinators import Parallel, Passthrough, SetContext, Sum, UseContext
+from refiners_core.layers.embedding import PositionEmbedding
+from refiners_core.models.clip.config import ClipTextConfig
+from refiners_core.models.clip.layer import ClipTransformer
+
+POOLED = "clip.pooled"
+"""The context key of the projected features of a whole text."""
+_TOKENS = "clip.tokens"
+
+
+class ClipTextEncoder(Chain):
+    """Token ids to features of each token (arXiv:2103.00020, section 2.4).
+
+    Takes ids `(rows, tokens)` and returns `(rows, tokens, width)`. A `Context` that is passed in
+    has afterwards the features before the last layer under `clip.penultimate`, and under
+    `clip.pooled` those of the whole text, where the encoder projects it.
+
+    Args:
+        config: Its sizes.
+
+    Example:
+        >>> config = ClipTextConfig(vocabulary=9, width=8, inner_width=8, layers=2, heads=2)
+        >>> ClipTextEncoder(config)(torch.tensor([[1, 5, 2]])).shape
+        torch.Size([1, 3, 8])
+    """
+
+    def __init__(self, config: ClipTextConfig) -> None:
+        pooling: dict[str, nn.Module] = {}
+        if config.projection_width is not None:
+            pooling["pooling"] = TextPooling(config, config.projection_width)
+        super().__init__(
+            **({"tokens": SetContext(_TOKENS)} if pooling else {}),
+            embed=Sum(
+                token=nn.Embedding(config.vocabulary, config.width),
+                position=PositionEmbedding(config.max_tokens, config.width),
+            ),
+            transformer=ClipTransformer(config, is_causal=True),
+            norm=nn.LayerNorm(config.width, config.eps),
+            **pooling,
+        )
+        nn.init.normal_(self.layer("embed.token", nn.Embedding).weight, std=0.02)
+        self.config: Final = config
+
+
+class TextPooling(Passthrough):
+    """Writes the projected features of the end token, which has seen the whole text.
+
+    Args:
+        config: The encoder's sizes.
+        width: Features of a whole text.
+    """
+
+    def __init__(self, config: ClipTextConfig, width: int) -> None:
+        super().__init__(
+            Parallel(features=nn.Identity(), tokens=UseContext(_TOKENS)),
+            end=EndToken(config.end_token),
+            projection=nn.Linear(config.width, width, bias=False),
+            keep=SetContext(POOLED),
+        )
+
+
+class EndToken(nn.Module):
+    """Takes the features of the first end token of each text.
+
+    Args:
+        token: The id of the end token. Early configurations say 2 and mean the highest id.
+    """
+
+    def __init__(self, token: int) -> None:
+        super().__init__()
+        self.token: Final = token
+
+    def forward(
+        self, features: Float[Tensor, "rows tokens width"], tokens: Int[Tensor, "rows tokens"]
+    ) -> Float[Tensor, "rows width"]:
+        """Returns one token's features for each text."""
+        rows = torch.arange(len(tokens), device=features.device)
+        is_end = tokens if self.token == 2 else (tokens == self.token).int()
+        return features[rows, is_end.argmax(dim=-1)]
