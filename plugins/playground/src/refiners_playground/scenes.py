@@ -1,0 +1,168 @@
+"""Pictures drawn by a program: one or two coloured shapes on a coloured background.
+
+A `Scene` is a value that says what is to be seen; `draw` turns many of them into pixels at once.
+Positions and sizes are in halves of the picture: the picture spans -1...1 both ways, x to the
+right and y downwards.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refiners_playground.shape import OUTLINES
+
+SIZE = 64
+SHAPES: tuple[str, ...] = tuple(OUTLINES)
+COLOURS: Mapping[str, tuple[float, float, float]] = {
+    "red": (0.86, 0.14, 0.14),
+    "orange": (0.96, 0.54, 0.08),
+    "yellow": (0.98, 0.88, 0.20),
+    "green": (0.15, 0.62, 0.25),
+    "cyan": (0.20, 0.80, 0.86),
+    "blue": (0.15, 0.30, 0.85),
+    "purple": (0.48, 0.18, 0.62),
+    "pink": (0.97, 0.60, 0.76),
+    "white": (0.96, 0.96, 0.96),
+    "black": (0.07, 0.07, 0.09),
+}
+FILLS: tuple[str, ...] = ("plain", "striped", "dotted", "checked")
+TEXTURES: tuple[str, ...] = ("plain", "wavy", "woven")
+SIZES: Mapping[str, float] = {"small": 0.36, "medium": 0.52, "large": 0.70}
+COLUMNS: tuple[str, ...] = ("left", "centre", "right")
+ROWS: tuple[str, ...] = ("top", "centre", "bottom")
+OFF_CENTRE = 0.2
+"""How far from the middle an object must be to be said to be at a side."""
+
+PATTERN_PERIOD = 8.0
+"""Pixels (of 64) after which a fill repeats: its marks are then four pixels wide."""
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object: what it is, its radius and centre (picture spans -1...1), its turn in radians."""
+
+    shape: str
+    colour: str
+    fill: str = "plain"
+    radius: float = 0.70
+    x: float = 0.0
+    y: float = 0.0
+    angle: float = 0.0
+
+    @property
+    def size(self) -> str:
+        """The size word nearest to the radius."""
+        return min(SIZES, key=lambda word: abs(SIZES[word] - self.radius))
+
+    @property
+    def column(self) -> str:
+        """Which third the centre is in, from left to right."""
+        return COLUMNS[1 + (self.x > OFF_CENTRE) - (self.x < -OFF_CENTRE)]
+
+    @property
+    def row(self) -> str:
+        """Which third the centre is in, from top to bottom."""
+        return ROWS[1 + (self.y > OFF_CENTRE) - (self.y < -OFF_CENTRE)]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows: objects, the later in front, on a background."""
+
+    items: tuple[Item, ...]
+    background: str
+    texture: str = "plain"
+
+
+def is_held_out(shape: str, colour: str, background: str) -> bool:
+    """Says whether a combination is kept from all training, to be asked for when measuring."""
+    names = list(COLOURS)
+    mixed = SHAPES.index(shape) + 3 * names.index(colour) + 5 * names.index(background)
+    return mixed % 7 == 0
+
+
+def held_out_scenes() -> Iterator[Scene]:
+    """Yields one large, centred, plain object for every combination kept from training."""
+    for shape in SHAPES:
+        for colour in COLOURS:
+            for background in COLOURS:
+                if colour != background and is_held_out(shape, colour, background):
+                    yield Scene((Item(shape, colour),), background)
+
+
+def draw(scenes: Sequence[Scene], size: int = SIZE) -> Float[Tensor, "batch 3 size size"]:
+    """Draws scenes as RGB pictures in 0...1, `size` pixels wide and high.
+
+    Args:
+        scenes: What to draw; the same scene always gives the same pixels.
+        size: Width and height in pixels; patterns scale with it.
+    """
+    if not scenes:
+        return torch.zeros(0, 3, size, size)
+    chunks = [scenes[start : start + CHUNK] for start in range(0, len(scenes), CHUNK)]
+    return torch.cat([_draw_chunk(chunk, size) for chunk in chunks])
+
+
+def _draw_chunk(scenes: Sequence[Scene], size: int) -> Float[Tensor, "batch 3 size size"]:
+    canvas = _backgrounds(scenes, size)
+    for layer in range(max(len(scene.items) for scene in scenes)):
+        rows = [row for row, scene in enumerate(scenes) if len(scene.items) > layer]
+        items = [scenes[row].items[layer] for row in rows]
+        cover = _cover(items, size).unsqueeze(1)
+        canvas[rows] = torch.lerp(canvas[rows], _paint(items, size), cover)
+    return canvas
+
+
+def _cover(items: Sequence[Item], size: int) -> Float[Tensor, "batch size size"]:
+    """How much of each pixel every item covers, from its signed distance."""
+    line = (torch.arange(size) + 0.5) * (2 / size) - 1
+    place = torch.tensor(
+        [(i.x, i.y, i.radius, math.cos(i.angle), math.sin(i.angle)) for i in items]
+    )
+    x0, y0, radius, cosine, sine = (column.view(-1, 1, 1) for column in place.unbind(1))
+    x, y = line.view(1, 1, -1) - x0, line.view(1, -1, 1) - y0
+    u, v = (x * cosine + y * sine) / radius, (y * cosine - x * sine) / radius
+    distance = torch.empty(len(items), size, size)
+    for name, outline in OUTLINES.items():
+        rows = [row for row, item in enumerate(items) if item.shape == name]
+        distance[rows] = outline(u[rows], v[rows])
+    return (0.5 - distance * radius * (size / 2)).clamp(0, 1)
+
+
+def _colours(names: Sequence[str]) -> Float[Tensor, "batch 3 1 1"]:
+    return torch.tensor([COLOURS[name] for name in names]).view(-1, 3, 1, 1)
+
+
+def _paint(items: Sequence[Item], size: int) -> Float[Tensor, "batch 3 size size"]:
+    """The colour of every item, marked with its fill where it has one."""
+    colour = _colours([item.colour for item in items])
+    # Marks go towards whichever of black and white is further away, so that they always show.
+    mark = torch.lerp(colour, (colour.mean(1, keepdim=True) < 0.4).float().expand_as(colour), 0.6)
+    marks = torch.stack([_marks(fill, size) for fill in FILLS])
+    chosen = marks[[FILLS.index(item.fill) for item in items]].unsqueeze(1)
+    return torch.lerp(colour.expand(-1, -1, size, size), mark, chosen)
+
+
+def _marks(fill: str, size: int) -> Float[Tensor, "size size"]:
+    line = (torch.arange(size) + 0.5) * (SIZE / size) / PATTERN_PERIOD
+    x, y = torch.meshgrid(line, line, indexing="xy")
+    if fill == "striped":
+        return (y % 1 < 0.5).float()
+    if fill == "checked":
+        return ((x % 1 < 0.5) ^ (y % 1 < 0.5)).float()
+    if fill == "dotted":
+        return (torch.hypot(x % 1 - 0.5, y % 1 - 0.5) < 0.3).float()
+    return torch.zeros(size, size)
+
+
+def _backgrounds(scenes: Sequence[Scene], size: int) -> Float[Tensor, "batch 3 size size"]:
+    line = torch.arange(size) * (SIZE / size) * (2 * math.pi / 20)
+    x, y = torch.meshgrid(line, line, indexing="xy")
+    shades = torch.stack([torch.zeros_like(x), (x + y).sin(), x.sin() * y.sin()])
+    chosen = shades[[TEXTURES.index(scene.texture) for scene in scenes]].unsqueeze(1)
+    return (_colours([scene.background for scene in scenes]) + 0.1 * chosen).clamp(0, 1)

@@ -1,0 +1,143 @@
+"""Muon for matrices, AdamW for everything else, with a warm-up, a plateau and a linear decay."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+@torch.no_grad()
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Moves a matrix's singular values towards 1 (Muon, Jordan 2024: Newton-Schulz iteration)."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix / (matrix.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps of equal size in every direction of a matrix; kernels count as (out, in * k * k).
+
+    Updates are scaled by 0.2 * sqrt(longer side), which gives them AdamW's usual root mean square
+    (Liu et al. 2025, arXiv 2502.16982, section 2.2).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Moves every weight once along its orthogonalised Nesterov momentum."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+                ahead = weight.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
+                scale = 0.2 * max(ahead.shape) ** 0.5
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(orthogonalise(ahead).view_as(weight), alpha=-group["lr"] * scale)
+
+
+def takes_muon(name: str, weight: Tensor) -> bool:
+    """Says whether a weight is a matrix or kernel with more than 8 inputs and outputs.
+
+    That leaves out biases, norms, and the first and last convolution of every network here;
+    tables of embeddings are no maps, whatever their shape.
+    """
+    return weight.dim() > 1 and min(weight.shape[:2]) > 8 and "embedding" not in name
+
+
+class Optimisers:
+    """Muon and AdamW over one model's weights, on one schedule of the learning rate."""
+
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        *,
+        muon: float,
+        adam: float,
+        betas: tuple[float, float],
+        schedule: Callable[[int], float],
+    ) -> None:
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
+        for name, weight in named:
+            (matrices if takes_muon(name, weight) else rest).append(weight)
+        self.weights = matrices + rest
+        self.parts = [
+            (Muon(matrices, lr=muon), muon),
+            (torch.optim.AdamW(rest, lr=adam, betas=betas, weight_decay=0.0), adam),
+        ]
+        self.schedule = schedule
+
+    def step(self, loss: Tensor, step: int, clip: float = 1.0) -> None:
+        """Follows a loss once, with gradients clipped to a norm of `clip`."""
+        for optimiser, rate in self.parts:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = rate * self.schedule(step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.weights, clip)
+        for optimiser, _ in self.parts:
+            optimiser.step()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Gives both optimisers' state, to continue from."""
+        return [optimiser.state_dict() for optimiser, _ in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Continues from what `state_dict` gave."""
+        for (optimiser, _), state in zip(self.parts, states, strict=True):
+            optimiser.load_state_dict(state)
+
+
+def warm_hold_decay(
+    total: int, warm: int, hold: float, floor: float = 0.02
+) -> Callable[[int], float]:
+    """A factor that rises over `warm` steps, stays 1 to the share `hold`, then falls to `floor`."""
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        done = step / total
+        return 1.0 if done < hold else max(floor, 1 - (1 - floor) * (done - hold) / (1 - hold))
+
+    return factor
+
+
+class Average:
+    """A running mean of a model's weights, which samples better than the last weights do."""
+
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.count = 0
+        self.tensors = {name: value.clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Moves the mean towards the model's present weights."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        for name, value in model.state_dict().items():
+            mean = self.tensors[name]
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)

@@ -1,0 +1,62 @@
+"""What every training run shares: its folder, its clock, its checkpoints and its log."""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RUNS = Path(__file__).parent / "runs"
+WEIGHTS = Path(__file__).parents[1] / "src" / "refiners_playground" / "weights"
+
+
+class Run:
+    """One named training run, which goes on where it was when it is started again."""
+
+    def __init__(self, name: str, every: float = 120.0) -> None:
+        self.folder = RUNS / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = self.folder / "checkpoint.pt"
+        self.every = every
+        self.saved = time.monotonic()
+
+    def resume(self) -> dict[str, Any] | None:
+        """Gives the last checkpoint, if there is one."""
+        if not self.checkpoint.exists():
+            return None
+        return torch.load(self.checkpoint, weights_only=True)
+
+    def is_due(self) -> bool:
+        """Says whether the last checkpoint is old enough for another."""
+        return time.monotonic() - self.saved > self.every
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Writes a checkpoint; a run that is cut off while writing keeps the one before."""
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.checkpoint)
+        self.saved = time.monotonic()
+
+    def log(self, **figures: Any) -> None:
+        """Prints figures and appends them to the run's log, with the processor time so far."""
+        rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
+        line = json.dumps({"cpu_s": round(time.process_time()), **rounded})
+        print(line, flush=True)
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+
+def arguments(description: str, **defaults: int) -> argparse.Namespace:
+    """Reads the command line of a training script: its numbers, `--threads` and `--fresh`."""
+    parser = argparse.ArgumentParser(description=description)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument("--fresh", action="store_true", help="forget the last checkpoint")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    return options
