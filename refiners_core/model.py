@@ -1,0 +1,115 @@
+"""A whole model: its components, and the stable names of places in them."""
+
+import difflib
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+from torch import nn
+
+from refiners_core import graft
+from refiners_core.adapter import Adapter
+from refiners_core.chain import Chain
+from refiners_core.context import Context
+from refiners_core.errors import ModelError, SelectionError
+from refiners_core.selection import Selection, select
+
+
+class Model(Chain):
+    """A chain whose named children are components; each is a place too, so `select(model)` works.
+
+    A component may also sit inside another one, as a UNet does in the tree of a denoising step: it
+    is walked once.
+
+    Args:
+        base: The family that adapters and manifests name, such as `sd15`.
+        facts: What variants of adapters are compared with, such as `cross_attention_dim`.
+        slots: For each stable name, how to find its places.
+        components: The parts, by name, in the order in which they are printed.
+
+    Raises:
+        TreeError: A component's name is an attribute of models.
+    """
+
+    def __init__(
+        self,
+        *,
+        base: str,
+        facts: Mapping[str, Any],
+        slots: "Mapping[str, Callable[[Any], Selection]]",
+        **components: nn.Module,
+    ) -> None:
+        super().__init__(**components)
+        self.base: Final = base
+        self.facts: Final[Mapping[str, Any]] = dict(facts)
+        self.slots: Final[Mapping[str, Callable[[Any], Selection]]] = dict(slots)
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        raise ModelError(
+            f"{type(self).__name__} is not called as a whole.",
+            hint="Use generate(prompt), or call a component: model.unet(latents, context={...}).",
+        )
+
+    # --- places -----------------------------------------------------------------------------
+
+    def slot(self, name: str) -> Selection:
+        """Returns the places of a stable name, in execution order.
+
+        Raises:
+            SelectionError: This family publishes no such name.
+        """
+        find = self.slots.get(name)
+        if find is None:
+            near = difflib.get_close_matches(name, self.slots, 1)
+            raise SelectionError(
+                f"{self.base} has no slot {name!r}; it has {', '.join(self.slots) or 'none'}.",
+                hint=f"Did you mean {near[0]!r}?"
+                if near
+                else "select(model) finds places without a slot.",
+            )
+        return Selection(self, find(self).seats, f"{self.base}.slot({name!r})")
+
+    # --- what it wears ----------------------------------------------------------------------
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """The adapters worn anywhere in it, sorted by family and number."""
+        return graft.worn(self)
+
+    def eject_all(self) -> Self:
+        """Takes off every adapter and returns the model.
+
+        Raises:
+            PlanError: One of them cannot be ejected now; then none was.
+        """
+        worn = self.adapters
+        chains = [self, *(seat.layer for seat in select(self) if isinstance(seat.layer, Chain))]
+        for adapter in worn:
+            graft.plan_eject(self, chains, adapter)
+        for adapter in worn:
+            adapter.eject()
+        return self
+
+    @contextmanager
+    def busy(self) -> Generator[None]:
+        """Marks calls of several components as one: nobody injects or ejects in between."""
+        calls: list[Context] = self.__dict__.setdefault("_calls", [])
+        mark = Context()
+        calls.append(mark)
+        try:
+            yield
+        finally:
+            calls.remove(mark)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to` and `half` are made of; encoders that adapters keep outside the tree follow."""
+        super()._apply(fn, recurse)
+        inside = {id(layer) for layer in self.modules()}
+        for adapter in self.adapters:
+            for layer in adapter.modules():
+                if id(layer) not in inside:
+                    layer._apply(fn, recurse=False)
+        return self
+
+    def extra_repr(self) -> str:
+        return repr(self.base)
