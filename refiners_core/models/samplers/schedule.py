@@ -1,0 +1,209 @@
+"""How much noise there is at which training step, and what that makes of a picture."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Literal, Self, cast, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from refiners_core.errors import GenerationError, ModelError
+from refiners_core.models.published import Published
+
+Betas = Literal["linear", "scaled_linear"]
+"""How the variance of one training step grows: evenly, or its root does."""
+Prediction = Literal["eps", "v", "x0"]
+"""What a network says: the noise, the velocity (arXiv:2202.00512, appendix D), the picture."""
+Spacing = Literal["leading", "linspace", "trailing"]
+"""Which training steps a sampler visits (arXiv:2305.08891, table 2)."""
+
+_PREDICTIONS: Final[dict[str, Prediction]] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+_SPACINGS: Final[dict[str, Spacing]] = {
+    "DDIMScheduler": "leading",
+    "PNDMScheduler": "leading",
+    "DDPMScheduler": "leading",
+    "LCMScheduler": "leading",
+    "EulerDiscreteScheduler": "linspace",
+    "EulerAncestralDiscreteScheduler": "linspace",
+    "LMSDiscreteScheduler": "linspace",
+    "HeunDiscreteScheduler": "linspace",
+    "DPMSolverMultistepScheduler": "linspace",
+    "UniPCMultistepScheduler": "linspace",
+}
+"""The published classes that share this noise, and the spacing where their file names none."""
+_ABSENT: Final = ("rescale_betas_zero_snr", "thresholding", "clip_sample", "use_karras_sigmas")
+"""Published settings that would change results and are not known here."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The noise of denoising diffusion (arXiv:2006.11239, section 2): a value and its arithmetic.
+
+    At training step t a picture x0 has become `sqrt(a_t) x0 + sqrt(1 - a_t) eps`, where `a_t` is
+    the product of `1 - beta` up to t (`alpha bar` in the paper).
+
+    Raises:
+        ModelError: A value is out of range or unknown.
+
+    Example:
+        >>> ScheduleConfig(spacing="trailing").timesteps(4)
+        (999, 749, 499, 249)
+    """
+
+    train_steps: int = 1000
+    """How many steps of noise the network was trained with."""
+    beta_start: float = 0.00085
+    """The variance that the first step adds."""
+    beta_end: float = 0.012
+    """The variance that the last step adds."""
+    betas: Betas = "scaled_linear"
+    """How the variance grows in between."""
+    prediction: Prediction = "eps"
+    """What the network says."""
+    spacing: Spacing = "leading"
+    """Which training steps are visited."""
+    steps_offset: int = 1
+    """What is added to the visited steps where the spacing is leading."""
+    is_final_clean: bool = False
+    """Whether the last step ends without noise, or, as released, with that of training step 0."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("betas", Betas), ("prediction", Prediction), ("spacing", Spacing)):
+            if getattr(self, name) not in get_args(kind):
+                raise ModelError(
+                    f"{name} is one of {', '.join(get_args(kind))}; got {getattr(self, name)!r}.",
+                    hint=f"Try ScheduleConfig({name}={get_args(kind)[0]!r}).",
+                )
+        if self.train_steps < 1 or not 0 < self.beta_start <= self.beta_end < 1:
+            raise ModelError(
+                f"a schedule has at least one step and 0 < beta_start <= beta_end < 1; got "
+                f"train_steps={self.train_steps}, {self.beta_start} and {self.beta_end}.",
+                hint="Stable Diffusion's values are the defaults of ScheduleConfig().",
+            )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Reads a published `scheduler_config.json`.
+
+        Raises:
+            ModelError: It asks for something that is not known here.
+        """
+        read = Published(data, *_SPACINGS)
+        for key in _ABSENT:
+            read.only(key, False)
+        read.only("trained_betas")
+        kind = read.value("_class_name", "DDIMScheduler")
+        prediction = read.value("prediction_type", "epsilon")
+        return cls(
+            train_steps=read.value("num_train_timesteps", 1000),
+            beta_start=read.value("beta_start", 0.0001),
+            beta_end=read.value("beta_end", 0.02),
+            betas=cast(Betas, read.value("beta_schedule", "linear")),
+            prediction=_PREDICTIONS.get(prediction, cast(Prediction, prediction)),
+            spacing=cast(Spacing, read.value("timestep_spacing", _SPACINGS[kind])),
+            steps_offset=read.value("steps_offset", 0),
+            is_final_clean=read.value("set_alpha_to_one", kind != "PNDMScheduler"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as published: the inverse of `from_json`."""
+        names = {ours: theirs for theirs, ours in _PREDICTIONS.items()}
+        return {
+            "_class_name": "DDIMScheduler",
+            "num_train_timesteps": self.train_steps,
+            "beta_start": self.beta_start,
+            "beta_end": self.beta_end,
+            "beta_schedule": self.betas,
+            "prediction_type": names[self.prediction],
+            "timestep_spacing": self.spacing,
+            "steps_offset": self.steps_offset,
+            "set_alpha_to_one": self.is_final_clean,
+            "clip_sample": False,
+        }
+
+    @cached_property
+    def alphas(self) -> Float[Tensor, "train_steps"]:
+        """What is left of the picture's variance at each training step, `alpha bar`, in 0...1."""
+        if self.betas == "scaled_linear":
+            root = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps)
+            return torch.cumprod(1 - root**2, dim=0)
+        return torch.cumprod(
+            1 - torch.linspace(self.beta_start, self.beta_end, self.train_steps), dim=0
+        )
+
+    def timesteps(self, steps: int) -> tuple[int, ...]:
+        """Returns the training steps that a sampler visits, noisiest first.
+
+        Raises:
+            GenerationError: There are more steps than were trained, or none.
+        """
+        total = self.train_steps
+        most = total - self.steps_offset if self.spacing == "leading" else total
+        if not 1 <= steps <= most:
+            raise GenerationError(
+                f"a generation takes 1 to {most} steps, not {steps}.", hint="Try steps=30."
+            )
+        if self.spacing == "leading":
+            return tuple(i * (total // steps) + self.steps_offset for i in reversed(range(steps)))
+        if self.spacing == "trailing":
+            return tuple(round(total - i * total / steps) - 1 for i in range(steps))
+        gap = (total - 1) / (steps - 1) if steps > 1 else 0.0
+        return tuple(round(i * gap) for i in reversed(range(steps)))
+
+    def levels(self, timestep: int | None) -> tuple[float, float]:
+        """Returns `sqrt(a_t)` and `sqrt(1 - a_t)`; None stands for where the last step ends."""
+        if timestep is None:
+            alpha = 1.0 if self.is_final_clean else float(self.alphas[0])
+        else:
+            alpha = float(self.alphas[timestep])
+        return math.sqrt(alpha), math.sqrt(1 - alpha)
+
+    def add_noise(
+        self,
+        latents: Float[Tensor, "rows *shape"],
+        noise: Float[Tensor, "rows *shape"],
+        timestep: int | Int[Tensor, "rows"],
+    ) -> Float[Tensor, "rows *shape"]:
+        """Returns what latents have become at a training step, one for all rows or one each."""
+        a, s = self._levels_of(latents, timestep)
+        return a * latents + s * noise
+
+    def velocity(
+        self,
+        latents: Float[Tensor, "rows *shape"],
+        noise: Float[Tensor, "rows *shape"],
+        timestep: int | Int[Tensor, "rows"],
+    ) -> Float[Tensor, "rows *shape"]:
+        """Returns `sqrt(a_t) eps - sqrt(1 - a_t) x0` (arXiv:2202.00512, appendix D)."""
+        a, s = self._levels_of(latents, timestep)
+        return a * noise - s * latents
+
+    def target(
+        self,
+        latents: Float[Tensor, "rows *shape"],
+        noise: Float[Tensor, "rows *shape"],
+        timestep: int | Int[Tensor, "rows"],
+    ) -> Float[Tensor, "rows *shape"]:
+        """Returns what the network is to say of `add_noise(latents, noise, timestep)`."""
+        if self.prediction == "v":
+            return self.velocity(latents, noise, timestep)
+        return noise if self.prediction == "eps" else latents
+
+    def split(
+        self, x: Float[Tensor, "*shape"], prediction: Float[Tensor, "*shape"], timestep: int
+    ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """Returns the clean latents x0 and the noise eps that a prediction implies."""
+        a, s = self.levels(timestep)
+        if self.prediction == "eps":
+            return (x - s * prediction) / a, prediction
+        if self.prediction == "v":
+            return a * x - s * prediction, a * prediction + s * x
+        return prediction, (x - a * prediction) / s
+
+    def _levels_of(self, like: Tensor, timestep: int | Tensor) -> tuple[Tensor, Tensor]:
+        alphas = self.alphas.to(device=like.device)[timestep].to(torch.float32)
+        alphas = alphas.reshape(-1, *[1] * (like.ndim - 1))
+        return alphas.sqrt().to(like.dtype), (1 - alphas).sqrt().to(like.dtype)
