@@ -1,0 +1,25 @@
+"""Text to pictures by denoising latents: the model, and one step of it as a tree."""
+
+from refiners_core.models.diffusion.denoise import (
+    COND,
+    UNCOND,
+    Branches,
+    Denoise,
+    Guidance,
+    Predict,
+    SamplerStep,
+)
+from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
+from refiners_core.models.diffusion.request import GenerationRequest
+
+__all__ = [
+    "COND",
+    "UNCOND",
+    "Branches",
+    "Denoise",
+    "GenerationRequest",
+    "Guidance",
+    "LatentDiffusion",
+    "Predict",
+    "SamplerStep",
+]

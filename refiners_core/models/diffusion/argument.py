@@ -1,0 +1,217 @@
+"""What a generation may be asked for: each argument is checked before anything runs."""
+
+import math
+import reprlib
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, Final, Literal, cast, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refiners_core.errors import ConditionError, GenerationError
+from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.samplers import SAMPLERS, Sampler
+from refiners_core.picture import to_pixels
+
+Output = Literal["pil", "tensor", "latents"]
+"""What a generation returns: pictures, pixels in 0...1, or what the autoencoder would decode."""
+
+DEFAULT_STRENGTH: Final = 0.8
+_MOST_SEED: Final = 2**63
+
+
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Returns one of several words."""
+    if value not in choices:
+        raise GenerationError(
+            f"{name} is one of {', '.join(choices)}; got {value!r}.",
+            hint=f"Try {name}={choices[0]!r}.",
+        )
+    return value
+
+
+def output(value: Any) -> Output:
+    """Returns what to make."""
+    return cast(Output, choice("output", value, get_args(Output)))
+
+
+def callback(value: Any) -> Any:
+    """Returns what is called after each step."""
+    if value is not None and not callable(value):
+        raise GenerationError(
+            f"callback is a function of step and latents, not {_described(value)}.",
+            hint="Try callback=lambda step, latents: step < 9.",
+        )
+    return value
+
+
+def whole(name: str, value: Any, default: int) -> int:
+    """Returns a whole number of at least 1."""
+    if not _is_whole(value) or value < 1:
+        raise GenerationError(
+            f"{name} is a whole number from 1 on, not {_described(value)}.",
+            hint=f"Try {name}={default}.",
+        )
+    return int(value)
+
+
+def number(name: str, value: Any, low: float, high: float, default: float) -> float:
+    """Returns a finite number within bounds, both included."""
+    is_number = not isinstance(value, bool) and isinstance(value, Real)
+    found = float(value) if is_number else math.nan
+    if not math.isfinite(found) or not low <= found <= high:
+        bounds = f"of at least {low:g}" if high == math.inf else f"in {low:g}...{high:g}"
+        raise GenerationError(
+            f"{name} is a number {bounds}, not {_described(value)}.", hint=f"Try {name}={default}."
+        )
+    return found
+
+
+def texts(name: str, value: Any) -> list[str]:
+    """Returns one text or several as a list."""
+    items = (
+        [value]
+        if isinstance(value, str)
+        else list(value)
+        if isinstance(value, list | tuple)
+        else []
+    )
+    if not items or not all(isinstance(item, str) for item in items):
+        raise GenerationError(
+            f"{name} is a text or a list of texts, not {_described(value)}.",
+            hint=f'Try {name}="a red circle".',
+        )
+    return items
+
+
+def negatives(value: Any, prompts: Sequence[str], guidance: float) -> list[str]:
+    """Returns one negative prompt for all prompts, or one for each."""
+    items = texts("negative_prompt", value)
+    if len(items) not in (1, len(prompts)):
+        raise GenerationError(
+            f"there are {len(items)} negative prompts for {len(prompts)} prompts.",
+            hint="Pass one, or one for each.",
+        )
+    if any(items) and guidance <= 1:
+        raise GenerationError(
+            f"a negative prompt says nothing at guidance {guidance:g}, only above 1.",
+            hint="Leave negative_prompt out, or raise guidance, e.g. guidance=7.5.",
+        )
+    return items
+
+
+def sampler(value: Any, default: Sampler, steps: int) -> Sampler:
+    """Returns the model's own sampler, one by name or one given as a value, for so many steps."""
+    if value is None:
+        value = default
+    elif isinstance(value, str):
+        value = SAMPLERS[choice("sampler", value, list(SAMPLERS))](schedule=default.schedule)
+    if not isinstance(value, Sampler):
+        raise GenerationError(
+            f"sampler is a name or a Sampler, not {_described(value)}.",
+            hint='Try sampler="ddim" or sampler=DDIM(...).',
+        )
+    return value.with_steps(steps)
+
+
+def strength(value: Any, run: Sampler, image: Tensor | None) -> Sampler:
+    """Returns the sampler for the part of its steps that an image is to go through."""
+    share = number("strength", value, 0, 1, DEFAULT_STRENGTH)
+    if image is not None:
+        return run.with_strength(share)
+    if share != DEFAULT_STRENGTH:
+        raise GenerationError(
+            "strength says how far an image is changed, but there is none.",
+            hint="Pass image= as well, or leave strength out.",
+        )
+    return run
+
+
+def image(value: Any, count: int) -> Float[Tensor, "rows 3 height width"] | None:
+    """Returns the pixels, in 0...1, of a picture to begin with or of one for each to be made."""
+    if value is None:
+        return None
+    try:
+        pixels = to_pixels(value)
+    except ConditionError as error:
+        raise GenerationError(f"image: {error.message}", hint=error.hint) from error
+    if len(pixels) not in (1, count):
+        raise GenerationError(
+            f"there are {len(pixels)} images for {count} pictures.",
+            hint="Pass one, or one for each.",
+        )
+    return pixels
+
+
+def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """Returns width and height in pixels."""
+    sides = default if value is None else (value, value) if _is_whole(value) else value
+    is_pair = isinstance(sides, list | tuple) and len(sides) == 2
+    if not is_pair or not all(_is_whole(side) and side > 0 for side in sides):
+        raise GenerationError(
+            f"size is one side or (width, height), in pixels, not {_described(value)}.",
+            hint=f"Try size={default[0]}.",
+        )
+    if any(side % multiple for side in sides):
+        near = tuple(max(1, round(side / multiple)) * multiple for side in sides)
+        raise GenerationError(
+            f"the sides of a picture are multiples of {multiple}, not {sides[0]} x {sides[1]}.",
+            hint=f"Try size={near}.",
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def noise(
+    latents: Any, seed: Any, channels: int, request: GenerationRequest
+) -> Float[Tensor, "count channels latent_height latent_width"]:
+    """Returns the noise to begin with: the caller's, or drawn on the CPU for each picture alone."""
+    shape = (request.count, channels, request.latent_height, request.latent_width)
+    if latents is None:
+        rows = [
+            torch.randn(shape[1:], generator=torch.Generator("cpu").manual_seed(one))
+            for one in _seeds(seed, request.count)
+        ]
+        return torch.stack(rows)
+    if seed is not None:
+        raise GenerationError(
+            "latents are the noise that a seed would draw; got both.", hint="Pass one of them."
+        )
+    is_noise = isinstance(latents, Tensor) and latents.is_floating_point()
+    if not is_noise or tuple(latents.shape) not in (shape, (1, *shape[1:])):
+        raise GenerationError(
+            f"latents are a float tensor of the shape {shape} here, not {_described(latents)}.",
+            hint=f"Try latents=torch.randn{shape}, or another size= or count=.",
+        )
+    return latents.expand(shape)
+
+
+def _seeds(value: Any, count: int) -> list[int]:
+    if value is None:
+        value = int(torch.randint(_MOST_SEED - count, ()))
+    items = [int(value) + i for i in range(count)] if _is_whole(value) else value
+    is_list = isinstance(items, list | tuple)
+    if not is_list or not all(_is_whole(one) and 0 <= one < _MOST_SEED for one in items):
+        raise GenerationError(
+            f"a seed is a whole number from 0 to 2**63 - 1, or a list of these, not {value!r}.",
+            hint="Try seed=7.",
+        )
+    if len(items) != count:
+        raise GenerationError(
+            f"there are {len(items)} seeds for {count} pictures.",
+            hint="Pass one for each, or a single one.",
+        )
+    return [int(one) for one in items]
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)} of {value.dtype}"
+    if isinstance(value, str | int | float | list | tuple | None):
+        return reprlib.repr(value)
+    return f"a value of type {type(value).__name__}"

@@ -1,0 +1,195 @@
+"""One generation: everything is checked, then everything runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from refiners_core.errors import GenerationError, ModelError
+from refiners_core.models.diffusion import argument
+from refiners_core.models.diffusion.denoise import COND, UNCOND
+from refiners_core.models.diffusion.guide import Guide, guides_of
+from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.samplers import Sampler
+from refiners_core.picture import to_images, to_pixels
+
+if TYPE_CHECKING:
+    from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
+
+Told = Mapping[str, Mapping[str, Tensor]]
+"""For each context key, a tensor per branch."""
+Pictures = Image.Image | list[Image.Image] | Tensor
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What `LatentDiffusion.generate` was asked for, checked; it documents the arguments."""
+
+    model: "LatentDiffusion"
+    request: GenerationRequest
+    prompts: Mapping[str, Sequence[str]]
+    """For each branch, a text for all pictures or one for each group of them."""
+    each: int
+    """How many pictures of a prompt follow one another."""
+    guides: Sequence[Guide]
+    """The adapters that act at some step."""
+    sampler: Sampler
+    guidance: float
+    noise: Tensor
+    image: Tensor | None
+    """Pixels in 0...1 of a picture to begin with, or of one for each."""
+    output: argument.Output
+    is_single: bool
+    """Whether the caller expects a picture rather than a list."""
+    has_bar: bool
+    callback: Callable[[int, Tensor], bool | None] | None
+    is_sequential: bool
+
+    @classmethod
+    def asked(cls, model: "LatentDiffusion", asked: Mapping[str, Any]) -> "Generation":
+        """Checks the arguments of `generate`; nothing runs.
+
+        Raises:
+            GenerationError: An argument cannot be followed.
+            ConditionError: A worn adapter needs a condition, or cannot have the one it is given.
+            ModelError: The model has no weights.
+        """
+        if asked["mask"] is not None:
+            raise GenerationError(
+                "this model cannot keep a part of a picture: mask is not supported.",
+                hint="Leave mask= out; Condition(value, mask=...) limits an adapter.",
+            )
+        prompts = argument.texts("prompt", asked["prompt"])
+        each = argument.whole("count", asked["count"], 1)
+        guidance = argument.number("guidance", asked["guidance"], 0, float("inf"), 7.5)
+        negatives = argument.negatives(asked["negative_prompt"], prompts, guidance)
+        steps = argument.whole("steps", asked["steps"], 30)
+        image = argument.image(asked["image"], len(prompts) * each)
+        sampler = argument.sampler(asked["sampler"], model.sampler, steps)
+        sampler = argument.strength(asked["strength"], sampler, image)
+        factor = model.autoencoder.config.reduction
+        width, height = argument.size(
+            asked["size"], _default_size(asked["latents"], image, model.size, factor), factor
+        )
+        request = GenerationRequest(
+            model=model,
+            count=len(prompts) * each,
+            branches=(UNCOND, COND) if guidance > 1 else (COND,),
+            height=height,
+            width=width,
+            latent_height=height // factor,
+            latent_width=width // factor,
+            dtype=model.unet.dtype,
+            device=model.unet.device,
+        )
+        guides = guides_of(model.adapters, asked["conditions"])
+        if model.tokenizer is None or request.device.type == "meta":
+            lacks = "tokenizer" if model.tokenizer is None else "weights: it is on the meta device"
+            raise ModelError(
+                f"this {model.base} has no {lacks}.", hint="Load it whole: load_model(...)."
+            )
+        return cls(
+            model=model,
+            request=request,
+            prompts={UNCOND: negatives, COND: prompts},
+            each=each,
+            guides=[guide for guide in guides if guide.is_ever_active(len(sampler.timesteps))],
+            sampler=sampler,
+            guidance=guidance,
+            noise=argument.noise(
+                asked["latents"], asked["seed"], model.autoencoder.config.latent_channels, request
+            ),
+            image=None if image is None else to_pixels(image, (height, width)),
+            output=argument.output(asked["output"]),
+            is_single=(
+                isinstance(asked["prompt"], str)
+                and each == 1
+                and not isinstance(asked["seed"], list | tuple)
+            ),
+            has_bar=bool(asked["progress"]),
+            callback=argument.callback(asked["callback"]),
+            is_sequential=bool(asked["sequential"]),
+        )
+
+    @torch.no_grad()
+    def run(self) -> Pictures:
+        """Makes the pictures; meanwhile nobody injects into the model or ejects from it."""
+        with self.model.busy():
+            told = self._texts()
+            guides = [guide.encoded(self.request) for guide in self.guides]
+            latents = self._denoised(self._started(), told, guides)
+            if self.output == "latents":
+                return latents
+            pixels = self.model.decode(latents)
+        if self.output == "tensor":
+            return pixels
+        images = to_images(pixels)
+        return images[0] if self.is_single else images
+
+    def _texts(self) -> Told:
+        """Returns what the text encoder makes of the prompts, with the adapters' scales at hand."""
+        scales = {guide.adapter.scale_key: guide.scale(self.request) for guide in self.guides}
+        branches = self.request.branches
+        rows = self.model.read([text for name in branches for text in self.prompts[name]], scales)
+        told: dict[str, dict[str, Tensor]] = {}
+        for key, value in rows.items():
+            sizes = [len(self.prompts[name]) for name in branches]
+            parts = zip(
+                branches,
+                value.to(self.request.device, self.request.dtype).split(sizes),
+                strict=True,
+            )
+            told[key] = {
+                name: part if len(part) == 1 else part.repeat_interleave(self.each, dim=0)
+                for name, part in parts
+            }
+        return told
+
+    def _started(self) -> Tensor:
+        """Returns the latents to begin with: noise, or an image that is partly taken back to it."""
+        noise = self.noise.to(self.request.device, self.request.dtype)
+        if self.image is None:
+            return noise
+        clean = self.model.encode(self.image).to(noise).expand_as(noise)
+        return self.sampler.schedule.add_noise(clean, noise, self.sampler.timesteps[0])
+
+    def _denoised(self, latents: Tensor, texts: Told, guides: Sequence[Guide]) -> Tensor:
+        request, timesteps = self.request, self.sampler.timesteps
+        with tqdm(total=len(timesteps), disable=not self.has_bar) as bar:
+            for step, timestep in enumerate(timesteps):
+                conditions = dict(texts)
+                active: dict[str, Tensor] = {}
+                for guide in guides:
+                    if guide.condition.is_active(step, len(timesteps)):
+                        conditions |= guide.told
+                        active[guide.adapter.scale_key] = guide.scale(request)
+                latents = self.model.denoise(
+                    latents,
+                    context={
+                        "sampler": self.sampler,
+                        "step": step,
+                        "timestep": torch.tensor(timestep, device=request.device),
+                        "branches": request.branches,
+                        "sequential": self.is_sequential,
+                        "guidance": torch.tensor(self.guidance, device=request.device),
+                        "conditions": conditions,
+                        **active,
+                    },
+                )
+                bar.update()
+                if self.callback is not None and self.callback(step, latents) is False:
+                    break
+        return latents
+
+
+def _default_size(latents: Any, image: Tensor | None, side: int, factor: int) -> tuple[int, int]:
+    """Returns width and height in pixels: those of what is there to begin with, or the model's."""
+    if image is not None:
+        return image.shape[-1], image.shape[-2]
+    if isinstance(latents, Tensor) and latents.ndim == 4:
+        return latents.shape[-1] * factor, latents.shape[-2] * factor
+    return side, side

@@ -1,0 +1,128 @@
+"""Worn adapters and what a generation says to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refiners_core.adapter import Adapter
+from refiners_core.condition import Condition
+from refiners_core.errors import ConditionError
+from refiners_core.models.diffusion.denoise import COND
+from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.picture import to_pixels
+
+Told = Mapping[str, Mapping[str, Tensor]]
+"""For each context key, a tensor per branch."""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One adapter in one generation: what it is told, and what it makes of it."""
+
+    adapter: Adapter
+    condition: Condition
+    told: Told = field(default_factory=dict[str, Mapping[str, Tensor]])
+
+    def is_ever_active(self, steps: int) -> bool:
+        """Whether there is a step at which it acts."""
+        return any(self.condition.is_active(step, steps) for step in range(steps))
+
+    def scale(self, request: GenerationRequest) -> Tensor:
+        """Returns how strongly it acts, 0-d."""
+        return torch.tensor(self.condition.scale, dtype=request.dtype, device=request.device)
+
+    def encoded(self, request: GenerationRequest) -> "Guide":
+        """Lets the adapter look at its value and keeps what it returns.
+
+        Raises:
+            ConditionError: The value does not suit the adapter, or what it returns is not for the
+                context.
+        """
+        if not self.adapter.takes_condition:
+            return self
+        if self.condition.mask is not None:
+            mask = to_pixels(self.condition.mask, (request.height, request.width))[:1, :1]
+            request = replace(request, mask=mask)
+        told = self.adapter.encode(self.condition.value, request)
+        return replace(self, told={key: self._branches(key, told[key], request) for key in told})
+
+    def _branches(
+        self, key: str, told: Mapping[str, Tensor], request: GenerationRequest
+    ) -> Mapping[str, Tensor]:
+        if not key.startswith(f"{self.adapter.key}."):
+            raise ConditionError(
+                f"{self.adapter.key} writes the context key {key!r}, which is not its own.",
+                hint=f"Name it self.context_key({key.rpartition('.')[2]!r}).",
+            )
+        if COND not in told or any(len(value) not in (1, request.count) for value in told.values()):
+            sizes = ", ".join(f"{name}: {len(value)}" for name, value in told.items()) or "none"
+            raise ConditionError(
+                f"{key!r} needs 1 or {request.count} rows for {COND!r}, at least; it has {sizes}.",
+                hint=f'Return {{key: {{"{COND}": tensor}}}} from encode().',
+            )
+        return {
+            name: value.to(request.device, request.dtype)
+            if value.is_floating_point()
+            else value.to(request.device)
+            for name, value in told.items()
+        }
+
+
+def guides_of(worn: Sequence[Adapter], conditions: Any) -> tuple[Guide, ...]:
+    """Matches what the caller says with what the model wears, less what is left out this time.
+
+    Raises:
+        ConditionError: Something is said to nobody, nothing is said to an adapter that needs it,
+            or it takes none.
+    """
+    said = {} if conditions is None else conditions
+    if not isinstance(said, Mapping) or not all(isinstance(key, Adapter) for key in said):
+        raise ConditionError(
+            f"conditions map adapters to values; got {_kinds(said)}.",
+            hint="Try conditions={adapter: picture} with what load_adapter returned.",
+        )
+    for adapter in said:
+        if not any(adapter is one for one in worn):
+            raise ConditionError(
+                f"{adapter.key} is told something, but this model wears {_keys(worn)}.",
+                hint="Put it on first: adapter.inject(model).",
+            )
+    guides: list[Guide] = []
+    for adapter in worn:
+        value = said.get(adapter) if adapter in said or adapter.takes_condition else Condition()
+        if adapter.takes_condition and adapter not in said:
+            raise ConditionError(
+                f"{adapter.key} is worn and is told nothing.",
+                hint="Pass conditions={adapter: ...}, None to leave it out this time, or eject it.",
+            )
+        condition = value if isinstance(value, Condition) else Condition(value)
+        if value is None or (adapter.takes_condition and condition.value is None):
+            continue
+        _check(adapter, condition)
+        guides.append(Guide(adapter, condition))
+    return tuple(guides)
+
+
+def _check(adapter: Adapter, condition: Condition) -> None:
+    if not adapter.takes_condition and condition.value is not None:
+        raise ConditionError(
+            f"{adapter.key} takes no value, but is told a {type(condition.value).__name__}.",
+            hint="Condition(scale=0.5) says how strongly it acts, None leaves it out this time.",
+        )
+    if condition.mask is not None and not adapter.takes_mask:
+        raise ConditionError(
+            f"{adapter.key} acts on the whole picture: it takes no mask.", hint="Leave mask= out."
+        )
+
+
+def _keys(worn: Sequence[Adapter]) -> str:
+    return ", ".join(adapter.key for adapter in worn) or "nothing"
+
+
+def _kinds(said: Any) -> str:
+    if not isinstance(said, Mapping):
+        return f"a {type(said).__name__}"
+    return "keys of type " + ", ".join(sorted({type(key).__name__ for key in said}))

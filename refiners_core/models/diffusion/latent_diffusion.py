@@ -1,0 +1,163 @@
+"""A latent diffusion model: text in, pictures out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from refiners_core.chain import Chain
+from refiners_core.errors import ModelError
+from refiners_core.model import Model
+from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.diffusion.argument import DEFAULT_STRENGTH, Output
+from refiners_core.models.diffusion.denoise import Denoise
+from refiners_core.models.diffusion.generation import Generation
+from refiners_core.models.samplers import Sampler
+from refiners_core.models.unet import UNet
+from refiners_core.models.vae import AutoencoderKL
+from refiners_core.selection import Selection
+
+
+class LatentDiffusion(Model):
+    """Text to pictures by denoising latents (arXiv:2112.10752).
+
+    Its components are `text_encoder`, `unet`, `autoencoder` and `denoise`, which is one step as a
+    tree around the very same UNet.
+
+    Args:
+        base: The family that adapters and manifests name.
+        facts: What variants of adapters are compared with.
+        slots: The stable names of its places.
+        tokenizer: Turns texts into rows of tokens; without one, nothing can be generated.
+        sampler: What steps are made with unless `generate` is told otherwise.
+        size: The side of its pictures, in pixels, unless `generate` is told otherwise.
+        text_encoder: Turns rows of tokens into rows of features.
+        unet: Predicts what noise there is.
+        autoencoder: Turns pictures into latents and back.
+    """
+
+    text_encoder: Chain
+    unet: UNet
+    autoencoder: AutoencoderKL
+    denoise: Denoise
+
+    def __init__(
+        self,
+        *,
+        base: str,
+        facts: Mapping[str, Any],
+        slots: Mapping[str, Callable[[Any], Selection]],
+        tokenizer: ClipTokenizer | None,
+        sampler: Sampler,
+        size: int,
+        text_encoder: Chain,
+        unet: UNet,
+        autoencoder: AutoencoderKL,
+    ) -> None:
+        super().__init__(
+            base=base,
+            facts=facts,
+            slots=slots,
+            text_encoder=text_encoder,
+            unet=unet,
+            autoencoder=autoencoder,
+            denoise=Denoise(unet),
+        )
+        self.tokenizer: Final = tokenizer
+        self.sampler: Final = sampler
+        self.size: Final = size
+
+    def read(self, texts: Sequence[str], context: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Returns what the networks are told of texts: for each context key, a row for each text.
+
+        Args:
+            texts: Prompts.
+            context: What adapters of the text encoder find there: their scales.
+
+        Raises:
+            ModelError: The model was built without a tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ModelError(
+                f"this {self.base} has no tokenizer, so it cannot read.",
+                hint="Build it with tokenizer=ClipTokenizer.load(folder).",
+            )
+        tokens = self.tokenizer(texts).to(self.text_encoder.device)
+        return {"text": self.text_encoder(tokens, context=context)}
+
+    def encode(
+        self, pixels: Float[Tensor, "rows 3 height width"]
+    ) -> Float[Tensor, "rows channels latent_height latent_width"]:
+        """Returns the mean latents of pictures in 0...1."""
+        encoder = self.autoencoder
+        return encoder.encode(2 * pixels.to(encoder.device, encoder.dtype) - 1, sample=False)
+
+    def decode(
+        self, latents: Float[Tensor, "rows channels latent_height latent_width"]
+    ) -> Float[Tensor, "rows 3 height width"]:
+        """Returns pictures in 0...1, float32."""
+        decoder = self.autoencoder
+        pixels = decoder.decode(latents.to(decoder.device, decoder.dtype))
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        negative_prompt: str | Sequence[str] = "",
+        conditions: Mapping[Any, Any] | None = None,
+        count: int = 1,
+        steps: int = 30,
+        guidance: float = 7.5,
+        sampler: Sampler | str | None = None,
+        seed: int | Sequence[int] | None = None,
+        latents: Float[Tensor, "rows channels latent_height latent_width"] | None = None,
+        size: int | tuple[int, int] | None = None,
+        image: Any = None,
+        strength: float = DEFAULT_STRENGTH,
+        mask: Any = None,
+        output: Output = "pil",
+        progress: bool = True,
+        callback: Callable[[int, Tensor], bool | None] | None = None,
+        sequential: bool = False,
+    ) -> Any:
+        """Makes pictures.
+
+        Args:
+            prompt: What they show; a list makes pictures of each.
+            negative_prompt: What they do not show; one for all prompts, or one for each.
+            conditions: What worn adapters are told: `{adapter: value}`. A `Condition` as value adds
+                scale, span and mask; None leaves the adapter out this time.
+            count: How many pictures of each prompt.
+            steps: How many steps lead from noise to a picture.
+            guidance: How far to go beyond what the prompt alone says, from 0; up to 1, no pass runs
+                without the prompt.
+            sampler: A name or a value; the model's own by default.
+            seed: Where noise comes from: a number, to which the i-th picture adds i, or one for
+                each.
+                A picture is the same alone and in company. By default torch's generator draws it.
+            latents: Noise of one's own in place of a seed, one row or one for each picture.
+            size: A side, or (width, height), in pixels; by default the image's, or the model's.
+            image: A picture, or one for each, to begin with; it is resized to `size`.
+            strength: How far, in 0...1, the image is taken back to noise.
+            mask: Where the image may change; not supported yet.
+            output: `pil`, `tensor` for pixels (count, 3, height, width) in 0...1, or `latents`.
+            progress: Whether a bar shows the steps.
+            callback: Called with each step, from 0, and the latents after it; where it returns
+                False, the generation ends with what there is.
+            sequential: Whether passes run one after the other, to the same result in less memory.
+
+        Returns:
+            An image if `prompt` is one text, `count` 1 and `seed` no list, otherwise a list of
+            them; a tensor for other outputs.
+
+        Raises:
+            GenerationError: An argument cannot be followed; nothing has run.
+            ConditionError: A worn adapter is told nothing, or what it cannot use.
+            ModelError: The model has no weights.
+        """
+        asked = {
+            name: value for name, value in locals().items() if name not in ("self", "__class__")
+        }
+        return Generation.asked(self, asked).run()
