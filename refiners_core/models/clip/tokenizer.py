@@ -1,0 +1,165 @@
+"""From words to the numbers that a CLIP text encoder knows."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import torch
+from jaxtyping import Int
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from torch import Tensor
+
+from refiners_core.errors import ModelError
+
+
+class PromptWarning(UserWarning):
+    """A prompt says more than the text encoder can read."""
+
+
+# Contractions, runs of letters, single digits, runs of other signs (arXiv:2103.00020, section 2.4,
+# as released).
+_WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_WORD_END: Final = "</w>"
+
+
+class ClipTokenizer:
+    """CLIP's byte-level byte-pair encoding (arXiv:2103.00020, section 2.4), lower case.
+
+    Args:
+        vocab: The number of each token.
+        merges: The pairs that are joined, most frequent first.
+        length: How many tokens a prompt has, start and end included.
+        start: The token before a prompt.
+        end: The token after it.
+        padding: What fills the rest; the end token by default.
+
+    Raises:
+        ModelError: A special token is not in the vocabulary, or there is no room for a word.
+    """
+
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        *,
+        length: int,
+        start: str = "<|startoftext|>",
+        end: str = "<|endoftext|>",
+        padding: str | None = None,
+    ) -> None:
+        padding = end if padding is None else padding
+        for token in (start, end, padding):
+            if token not in vocab:
+                raise ModelError(
+                    f"the vocabulary of {len(vocab)} tokens has no {token!r}.",
+                    hint="Name its special tokens by start=, end= and padding=.",
+                )
+        if length < 3:
+            raise ModelError(
+                f"a prompt of {length} tokens has no room for a word.", hint="Try length=77."
+            )
+        self.length: Final = length
+        self.size: Final = max(vocab.values()) + 1
+        self.start: Final = vocab[start]
+        self.end: Final = vocab[end]
+        self.padding: Final = vocab[padding]
+        self._model = Tokenizer(
+            models.BPE(
+                vocab=dict(vocab), merges=list(merges), end_of_word_suffix=_WORD_END, unk_token=end
+            )
+        )
+        self._model.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+        )
+        self._model.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        self._model.decoder = decoders.ByteLevel()
+        # Written out in a prompt these stand for themselves; in SDXL's second tokenizer so does
+        # "!", its padding.
+        self._model.add_special_tokens([start, end, padding])
+
+    @classmethod
+    def load(cls, folder: str | Path, length: int | None = None) -> Self:
+        """Reads a published tokenizer folder.
+
+        Args:
+            folder: Holds `vocab.json`, `merges.txt` and perhaps `tokenizer_config.json`.
+            length: How many tokens the text encoder reads, where the configuration does not say.
+
+        Raises:
+            ModelError: A file is missing or unreadable, or nobody says a length.
+        """
+        folder = Path(folder)
+        try:
+            vocab: dict[str, int] = json.loads((folder / "vocab.json").read_text("utf-8"))
+            lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+            path = folder / "tokenizer_config.json"
+            config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            merges = [
+                (a, b)
+                for a, b in (line.split(" ") for line in lines if line and line[:9] != "#version:")
+            ]
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"no readable tokenizer in {folder}: {error}.",
+                hint="It holds vocab.json and merges.txt as they are published.",
+            ) from error
+        said = config.get("model_max_length")
+        # Libraries write an astronomic number where a tokenizer has no length of its own.
+        if said is None or said > 1_000_000:
+            said = length
+        if said is None:
+            raise ModelError(
+                f"{folder} does not say how long a prompt is.",
+                hint="Pass length=, or set model_max_length.",
+            )
+        return cls(
+            vocab,
+            merges,
+            length=int(said),
+            start=_content(config.get("bos_token"), "<|startoftext|>"),
+            end=_content(config.get("eos_token"), "<|endoftext|>"),
+            padding=_content(config.get("pad_token"), None),
+        )
+
+    def tokens(self, text: str) -> list[int]:
+        """Returns the tokens of a text of any length, without start, end and padding."""
+        return self._model.encode(text, add_special_tokens=False).ids
+
+    def __call__(self, prompts: Sequence[str]) -> Int[Tensor, "rows tokens"]:
+        """Returns a row of `length` tokens per prompt.
+
+        Warns:
+            PromptWarning: A prompt is too long; its end is cut off.
+        """
+        return torch.tensor([self._row(prompt) for prompt in prompts], dtype=torch.long)
+
+    def _row(self, prompt: str) -> list[int]:
+        tokens = self.tokens(prompt)
+        room = self.length - 2
+        if len(tokens) > room:
+            lost = self._model.decode(tokens[room:]).replace(_WORD_END, " ").strip()
+            warnings.warn(
+                f"the prompt has {len(tokens)} tokens, {len(tokens) - room} more than the {room} "
+                f"that are read; this is cut off: {lost!r}",
+                PromptWarning,
+                stacklevel=2,
+            )
+        row = [self.start, *tokens[:room], self.end]
+        return row + [self.padding] * (self.length - len(row))
+
+    def __repr__(self) -> str:
+        return f"ClipTokenizer({self.size} tokens, length={self.length})"
+
+
+def _content(token: Any, default: Any) -> Any:
+    """Returns the text of a special token, published as a string or as a table."""
+    if token is None:
+        return default
+    return token["content"] if isinstance(token, Mapping) else token
