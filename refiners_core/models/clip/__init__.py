@@ -2,6 +2,14 @@
 
 from refiners_core.models.clip.config import ClipImageConfig, ClipTextConfig
 from refiners_core.models.clip.image import ClipImageEncoder
+from refiners_core.models.clip.layout import CLIP_IMAGE_KEYS, CLIP_TEXT_KEYS
 from refiners_core.models.clip.text import ClipTextEncoder
 
-__all__ = ["ClipImageConfig", "ClipImageEncoder", "ClipTextConfig", "ClipTextEncoder"]
+__all__ = [
+    "CLIP_IMAGE_KEYS",
+    "CLIP_TEXT_KEYS",
+    "ClipImageConfig",
+    "ClipImageEncoder",
+    "ClipTextConfig",
+    "ClipTextEncoder",
+]

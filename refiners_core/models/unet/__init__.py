@@ -2,11 +2,14 @@
 
 from refiners_core.models.unet.block import DownBlock, DownPath, MidBlock, UpBlock, UpPath
 from refiners_core.models.unet.config import UNetConfig
+from refiners_core.models.unet.layout import UNET_ENCODER_KEYS, UNET_KEYS
 from refiners_core.models.unet.skip import SkipRead, SkipWrite, skip_key
 from refiners_core.models.unet.time import TimeEmbedding, TimeShift
 from refiners_core.models.unet.unet import UNet
 
 __all__ = [
+    "UNET_ENCODER_KEYS",
+    "UNET_KEYS",
     "DownBlock",
     "DownPath",
     "MidBlock",

@@ -1,0 +1,18 @@
+"""Weights between trees and files, under the names in which they are published."""
+
+from refiners_core.weights.key_map import AS_IS, LINEAR_AS_CONV, KeyMap, Transform
+from refiners_core.weights.load import MisfitError, load, published, save
+from refiners_core.weights.tensor_file import read, write
+
+__all__ = [
+    "AS_IS",
+    "LINEAR_AS_CONV",
+    "KeyMap",
+    "MisfitError",
+    "Transform",
+    "load",
+    "published",
+    "read",
+    "save",
+    "write",
+]

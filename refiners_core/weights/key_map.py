@@ -1,0 +1,184 @@
+"""Which of our names is published as which, both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from refiners_core.errors import WeightsError
+
+T = TypeVar("T")
+
+
+class Transform(NamedTuple):
+    """How a tensor of ours differs from the one that is published; both ways keep every bit."""
+
+    read: Callable[[Tensor], Tensor]
+    """From the published tensor to ours."""
+    write: Callable[[Tensor], Tensor]
+    """From our tensor to the published one."""
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _without_map(x: Tensor) -> Tensor:
+    return x[:, :, 0, 0] if x.ndim == 4 else x
+
+
+def _with_map(x: Tensor) -> Tensor:
+    return x[:, :, None, None] if x.ndim == 2 else x
+
+
+SAME: Final = Transform(_same, _same)
+LINEAR_AS_CONV: Final = Transform(_without_map, _with_map)
+"""A linear layer that is published as a 1x1 convolution."""
+
+
+class Place(NamedTuple):
+    """Where one of our tensors is published."""
+
+    key: str
+    transform: Transform
+
+
+class KeyMap:
+    """A layout: our names and the published ones, as pairs of prefixes.
+
+    A prefix is whole words between dots; `{i}` stands for a number, the same on both sides, and
+    what follows the prefix is kept. The longest prefix that fits wins.
+
+    Args:
+        names: Published prefixes by our prefixes.
+        transforms: How tensors below one of our prefixes are published, where that differs.
+        older: Current published prefixes by deprecated ones, which are read as well.
+        ignored: Patterns of published keys that carry no weights, such as `*.position_ids`.
+
+    Example:
+        >>> layout = KeyMap({"down.{i}.conv_1": "down_blocks.{i}.conv1"})
+        >>> layout.published("down.3.conv_1.weight")
+        'down_blocks.3.conv1.weight'
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        *,
+        transforms: Mapping[str, Transform] | None = None,
+        older: Mapping[str, str] | None = None,
+        ignored: Iterable[str] = (),
+    ) -> None:
+        self.names: Final = dict(names)
+        self.transforms: Final = dict(transforms or {})
+        self.older: Final = dict(older or {})
+        self.ignored: Final = tuple(ignored)
+
+    def under(self, ours: str, theirs: str) -> KeyMap:
+        """Returns this layout for a part of a tree that stands at `ours`, published at `theirs`."""
+        return KeyMap(
+            {_join(ours, a): _join(theirs, b) for a, b in self.names.items()},
+            transforms={_join(ours, a): how for a, how in self.transforms.items()},
+            older={_join(theirs, a): _join(theirs, b) for a, b in self.older.items()},
+            ignored=[_join(theirs, pattern) for pattern in self.ignored],
+        )
+
+    def __or__(self, other: KeyMap) -> KeyMap:
+        """Returns the layout that has the rules of both; the other's count where they differ."""
+        return KeyMap(
+            self.names | other.names,
+            transforms=self.transforms | other.transforms,
+            older=self.older | other.older,
+            ignored=dict.fromkeys(self.ignored + other.ignored),
+        )
+
+    def place(self, key: str) -> Place:
+        """Returns where a tensor of ours is published.
+
+        Raises:
+            WeightsError: The layout has no name for it.
+        """
+        theirs = self._names.translate(key)
+        if theirs is None:
+            raise WeightsError(
+                f"the layout has no published name for {key!r}.",
+                hint="Add its prefix to the KeyMap.",
+            )
+        return Place(theirs, self._transforms.find(key, SAME) if self.transforms else SAME)
+
+    def published(self, key: str) -> str:
+        """Returns the published name of a tensor or a layer of ours.
+
+        Raises:
+            WeightsError: The layout has no name for it.
+        """
+        return self.place(key).key
+
+    def current(self, key: str) -> str:
+        """Returns the published key that a deprecated one became; others are given back."""
+        return self._older.translate(key) or key
+
+    def is_ignored(self, key: str) -> bool:
+        """Whether a published key carries no weights."""
+        return any(fnmatchcase(key, pattern) for pattern in self.ignored)
+
+    @cached_property
+    def _names(self) -> _Prefixes[str]:
+        return _Prefixes(self.names)
+
+    @cached_property
+    def _older(self) -> _Prefixes[str]:
+        return _Prefixes(self.older)
+
+    @cached_property
+    def _transforms(self) -> _Prefixes[Transform]:
+        return _Prefixes(self.transforms)
+
+
+class _Prefixes(Generic[T]):
+    """What belongs to the longest prefix of a key."""
+
+    def __init__(self, table: Mapping[str, T]) -> None:
+        # By the first word, since a layout of a large model has some sixty prefixes and is asked
+        # for more than a thousand keys each time a model is loaded.
+        self.by_word: dict[str, list[tuple[re.Pattern[str], T]]] = {}
+        self.rest: list[tuple[re.Pattern[str], T]] = []
+        for prefix in sorted(table, key=len, reverse=True):
+            word = prefix.split(".")[0]
+            is_plain = bool(word) and "{" not in word
+            rules = self.by_word.setdefault(word, []) if is_plain else self.rest
+            rules.append((_pattern(prefix), table[prefix]))
+
+    def match(self, key: str) -> tuple[re.Match[str], T] | None:
+        for pattern, value in (*self.by_word.get(key.split(".", 1)[0], ()), *self.rest):
+            if found := pattern.match(key):
+                return found, value
+        return None
+
+    def find(self, key: str, default: T) -> T:
+        found = self.match(key)
+        return default if found is None else found[1]
+
+    def translate(self: _Prefixes[str], key: str) -> str | None:
+        found = self.match(key)
+        if found is None:
+            return None
+        return _join(found[1].format(**found[0].groupdict()), key[found[0].end() :].lstrip("."))
+
+
+def _pattern(prefix: str) -> re.Pattern[str]:
+    text = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(prefix))
+    return re.compile(rf"{text}(?=\.|$)" if prefix else "")
+
+
+def _join(*parts: str) -> str:
+    return ".".join(filter(None, parts))
+
+
+AS_IS: Final = KeyMap({"": ""})
+"""The layout in which our own names are the published ones."""
