@@ -55,13 +55,20 @@ class Muon(torch.optim.Optimizer):
                 weight.add_(orthogonalise(ahead).view_as(weight), alpha=-group["lr"] * scale)
 
 
-def takes_muon(name: str, weight: Tensor) -> bool:
-    """Says whether a weight is a matrix or kernel with more than 8 inputs and outputs.
+def split_weights(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Gives the weights that suit Muon, then all others.
 
-    That leaves out biases, norms, and the first and last convolution of every network here;
-    tables of embeddings are no maps, whatever their shape.
+    Muon suits matrices and kernels with more than 8 inputs and outputs: that leaves out biases,
+    norms, and the first and last convolution of every network here. A table of embeddings is no
+    map, whatever its shape.
     """
-    return weight.dim() > 1 and min(weight.shape[:2]) > 8 and "embedding" not in name
+    tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for weight in model.parameters():
+        is_map = weight.dim() > 1 and min(weight.shape[:2]) > 8 and id(weight) not in tables
+        (matrices if is_map else others).append(weight)
+    return matrices, others
 
 
 class Optimisers:
@@ -69,17 +76,14 @@ class Optimisers:
 
     def __init__(
         self,
-        named: Iterable[tuple[str, nn.Parameter]],
+        model: nn.Module,
         *,
         muon: float,
         adam: float,
         betas: tuple[float, float],
         schedule: Callable[[int], float],
     ) -> None:
-        matrices: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
-        for name, weight in named:
-            (matrices if takes_muon(name, weight) else rest).append(weight)
+        matrices, rest = split_weights(model)
         self.weights = matrices + rest
         self.parts = [
             (Muon(matrices, lr=muon), muon),

@@ -50,7 +50,12 @@ class Run:
 
 
 def arguments(description: str, **defaults: int) -> argparse.Namespace:
-    """Reads the command line of a training script: its numbers, `--threads` and `--fresh`."""
+    """Reads the command line of a training script: its numbers, `--threads` and `--fresh`.
+
+    Args:
+        description: What `--help` says first.
+        defaults: The script's own numbers; `steps` and `measure_every` among them.
+    """
     parser = argparse.ArgumentParser(description=description)
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)

@@ -3,11 +3,11 @@
 from random import Random
 
 import torch
-from optimiser import Average, Optimisers, warm_hold_decay
+from loop import Recipe, train
 from refiners_playground.recogniser import Recogniser, agreement, labels
 from refiners_playground.sampling import canonical_scene, placed_scene
 from refiners_playground.scenes import Scene, draw, held_out_scenes
-from run import WEIGHTS, Run, arguments
+from run import WEIGHTS, arguments
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cross_entropy, pad
@@ -33,50 +33,27 @@ def worsened(pixels: Tensor) -> Tensor:
 
 def main() -> None:
     """Trains, measures on scenes never seen, writes fp16 weights."""
-    options = arguments(__doc__ or "", steps=2600, batch=64)
-    torch.manual_seed(0)
-    random = Random(0)
-    run = Run("recogniser")
+    options = arguments(__doc__ or "", steps=2600, batch=64, measure_every=1000)
     recogniser = Recogniser().to(memory_format=torch.channels_last)
-    optimisers = Optimisers(
-        recogniser.named_parameters(),
-        muon=4e-3,
-        adam=2e-3,
-        betas=(0.9, 0.99),
-        schedule=warm_hold_decay(options.steps, warm=50, hold=0.4),
-    )
-    average = Average(recogniser, decay=0.998)
-    first = 0
-    state = None if options.fresh else run.resume()
-    if state:
-        recogniser.load_state_dict(state["model"])
-        optimisers.load_state_dict(state["optimisers"])
-        average.tensors, first = state["average"], state["step"]
-        random = Random(first)
-    for step in range(first, options.steps):
+    held_out = Random(HELD_OUT_SEED)
+    measured = [placed_scene(held_out, patterned=0.25) for _ in range(512)]
+    measured += held_out_scenes()
+
+    def loss_of(step: int, random: Random) -> Tensor:
         scenes = [sample(random) for _ in range(options.batch)]
         logits, wanted = recogniser(worsened(draw(scenes))), labels(scenes)
-        loss = torch.stack([cross_entropy(logits[k], wanted[k]) for k in wanted]).sum()
-        optimisers.step(loss, step)
-        average.update(recogniser)
-        if step % 100 == 0:
-            run.log(step=step, loss=loss.item())
-        if run.is_due() or step + 1 == options.steps:
-            run.save(
-                {
-                    "model": recogniser.state_dict(),
-                    "optimisers": optimisers.state_dict(),
-                    "average": average.tensors,
-                    "step": step + 1,
-                }
-            )
-    recogniser.load_state_dict({k: v.half() for k, v in average.tensors.items()})
-    recogniser.eval()
-    held_out = Random(HELD_OUT_SEED)
-    scenes = [placed_scene(held_out, patterned=0.25) for _ in range(512)] + list(held_out_scenes())
-    run.log(**agreement(recogniser, draw(scenes), scenes))
-    half = {k: v.half().contiguous() for k, v in average.tensors.items() if "num_batches" not in k}
-    save_file(half, WEIGHTS / "recogniser.safetensors")
+        return torch.stack([cross_entropy(logits[k], wanted[k]) for k in wanted]).sum()
+
+    def measure() -> dict[str, float]:
+        return agreement(recogniser, draw(measured), measured)
+
+    torch.manual_seed(0)
+    train("recogniser", recogniser, Recipe(muon=4e-3, adam=2e-3), loss_of, measure, options)
+    half = {name: value.half().contiguous() for name, value in recogniser.state_dict().items()}
+    save_file(
+        {name: value for name, value in half.items() if "num_batches" not in name},
+        WEIGHTS / "recogniser.safetensors",
+    )
 
 
 if __name__ == "__main__":
