@@ -45,6 +45,8 @@ def examine(value: Any, kind: Any, place: Place = ()) -> tuple[Any, list[Fault]]
     Returns:
         The value without the keys that begin with `x-` (everybody's own), and all faults.
     """
+    if type(None) in get_args(kind):
+        kind = get_args(kind)[0]  # TOML has no null, so "X | None" is an X that may be left out
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if isinstance(bare, type) and issubclass(bare, msgspec.Struct) and isinstance(value, dict):
         return _examine_table(value, bare, place)

@@ -36,7 +36,7 @@ Reference = Annotated[
 Location = Annotated[
     str,
     Meta(
-        pattern=rf"^(hf:{_REPO}|pkg:[A-Za-z_]\w*(/{_PART})+|(?!hf:|pkg:)[a-z]+:\S+){_END}",
+        pattern=rf"^(hf:{_REPO}|pkg:[A-Za-z_]\w*(/{_PART})+|(?!hf:|pkg:|https?:)[a-z]+:\S+){_END}",
         description='"hf:organisation/repository", "pkg:package/path/to/file" or "scheme:address"',
     ),
 ]
