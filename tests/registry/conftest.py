@@ -1,0 +1,126 @@
+"""A folder of fake installed distributions, and a Hub on this machine."""
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from refiners import discover
+from refiners.testing import LoopbackHub
+
+TOY_MODEL = """
+from refiners_core import Chain, Model, select
+from torch import nn
+
+
+def build(source, *, device=None, dtype=None):
+    model = Model(
+        base="toy",
+        facts={"width": 2},
+        slots={"toy.linear": lambda model: select(model).of(nn.Linear)},
+        body=Chain(first=nn.Linear(2, 2, device=device, dtype=dtype)),
+    )
+    model.source = source
+    return model
+"""
+TOY_MODEL_TOML = """
+schema = 1
+[model.toy]
+factory = "refiners_toy.model:build"
+summary = "A model of one layer"
+core-api = ">=1.0,<2"
+family = "toy"
+facts = { width = 2 }
+"""
+EDGES = """
+from refiners_core import Adapter, Sum
+from torch import nn
+
+
+class Edges(Adapter):
+    def __init__(self, *, weights=None, name="", strength=1.0):
+        super().__init__(weights=weights, name=name)
+        self.strength = strength
+
+    def build(self, model, source):
+        self.built_from = source
+
+    def edits(self, model):
+        def beside(inner, seat):
+            return Sum(inner, self.layer(seat, lambda: nn.Linear(2, 2)))
+
+        return model.slot("toy.linear").wrap(beside, stage="branch")
+"""
+EDGES_TOML = """
+schema = 1
+[adapter.edges]
+factory = "refiners_edges.adapter:Edges"
+summary = "Follow edges"
+core-api = ">=1.0,<2"
+[[adapter.edges.variant]]
+base = "toy"
+facts = { width = 2 }
+settings = { heads = 3 }
+targets = [{ slot = "toy.linear", stage = "branch" }]
+"""
+
+
+@dataclass
+class Site:
+    """A folder on the import path into which distributions are put as an installer would."""
+
+    folder: Path
+
+    def add(
+        self,
+        dist: str,
+        *,
+        package: str = "",
+        files: dict[str, str | bytes] | None = None,
+        entry_points: str | None = None,
+        version: str = "1.2",
+    ) -> Path:
+        package = package or dist.replace("-", "_")
+        for name, content in {"__init__.py": "", **(files or {})}.items():
+            path = self.folder / package / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        if entry_points is None:
+            kind = "model" if "model.toml" in (files or {}) else "adapter"
+            entry_points = f"[refiners.{kind}s]\nmain = {package}:{kind}.toml\n"
+        info = self.folder / f"{dist.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        return self.folder / package
+
+    def add_toy(self) -> None:
+        self.add("refiners-toy", files={"model.py": TOY_MODEL, "model.toml": TOY_MODEL_TOML})
+
+    def add_edges(self, manifest: str = EDGES_TOML, code: str = EDGES) -> None:
+        self.add("refiners-edges", files={"adapter.py": code, "adapter.toml": manifest})
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Only what a test puts there is installed."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(
+        discover, "distributions", lambda: importlib.metadata.distributions(path=[str(folder)])
+    )
+    before = set(sys.modules)
+    yield Site(folder)
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
+    """A loopback Hub that this process uses, with an empty cache."""
+    with LoopbackHub() as served, served.in_use(tmp_path / "hf"):
+        yield served

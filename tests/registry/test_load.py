@@ -1,0 +1,263 @@
+"""Loading by name: resolved, checked, fetched, verified, and only then imported."""
+
+import hashlib
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import refiners
+import torch
+from refiners.load import load_hooks, outline
+from refiners.testing import Fault, LoopbackHub, safetensors_of
+
+from refiners_core import Chain, Identity, hookspecs
+
+from .conftest import EDGES, EDGES_TOML, TOY_MODEL, TOY_MODEL_TOML, Site
+
+DATA = safetensors_of({"weight": [1.0, 2.0]})
+SHA = hashlib.sha256(DATA).hexdigest()
+
+
+def with_weights(manifest: str, **entry: object) -> str:
+    """Adds one file to the manifest of the edges adapter or the toy model."""
+    lines = "\n".join(f'{key} = "{value}"' for key, value in entry.items())
+    if "[adapter" in manifest:
+        table = "adapter.edges"
+        manifest = manifest.replace('base = "toy"', 'base = "toy"\nweights = "main"')
+    else:
+        table = "model.toy"
+    return f"{manifest}\n[{table}.weights.main]\n{lines}\n"
+
+
+def test_a_model_and_an_adapter_are_loaded_by_name(site: Site) -> None:
+    site.add_toy()
+    site.add_edges()
+    model = refiners.load_model("toy")
+    edges = refiners.load_adapter("edges", model, strength=0.5)
+    assert model.adapters == (edges,)
+    assert (edges.name, edges.strength) == ("edges", 0.5)
+    assert edges.built_from.settings == {"heads": 3}
+    edges.eject()
+    assert model.adapters == ()
+
+
+def test_an_adapter_without_a_model_binds_at_its_first_inject(site: Site) -> None:
+    site.add_toy()
+    site.add_edges()
+    edges = refiners.load_adapter("refiners-edges:edges")
+    assert not hasattr(edges, "built_from")
+    with edges.on(refiners.load_model("refiners-toy:toy")) as worn:
+        assert worn.built_from.variant == "toy"
+
+
+def test_device_and_dtype_reach_the_factory(site: Site) -> None:
+    site.add_toy()
+    model = refiners.load_model("toy", device="meta", dtype="float16")
+    weight = next(model.parameters())
+    assert (weight.device.type, weight.dtype) == ("meta", torch.float16)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"device": "no-such-device"}, {"dtype": "float17"}, {"dtype": "nn"}, {"dtype": torch.int8}],
+)
+def test_a_device_or_dtype_that_is_none_is_refused(site: Site, options: dict[str, object]) -> None:
+    site.add_toy()
+    with pytest.raises(refiners.OptionError):
+        refiners.load_model("toy", **options)
+    assert "refiners_toy.model" not in sys.modules
+
+
+def test_weights_come_from_the_hub_and_stay(site: Site, hub: LoopbackHub) -> None:
+    repo = hub.publish("org/edges", {"model.safetensors": DATA})
+    pins = {"source": "hf:org/edges", "file": "model.safetensors", "revision": repo.commit}
+    site.add_edges(with_weights(EDGES_TOML, **pins, sha256=SHA))
+    site.add_toy()
+    edges = refiners.load_adapter("edges", refiners.load_model("toy"))
+    assert edges.built_from.files["weights"].read_bytes() == DATA
+    hub.requests.clear()
+    again = refiners.load_adapter("edges", refiners.load_model("toy"), offline=True)
+    assert again.built_from.files == edges.built_from.files
+    assert hub.requests == []
+
+
+def test_wrong_bytes_leave_the_model_bare(site: Site, hub: LoopbackHub) -> None:
+    repo = hub.publish("org/edges", {"model.safetensors": DATA})
+    hub.fail("model.safetensors", Fault.WRONG_BYTES, method="GET")
+    pins = {"source": "hf:org/edges", "file": "model.safetensors", "revision": repo.commit}
+    site.add_edges(with_weights(EDGES_TOML, **pins, sha256=SHA))
+    site.add_toy()
+    model = refiners.load_model("toy")
+    with pytest.raises(refiners.IntegrityError):
+        refiners.load_adapter("edges", model)
+    assert model.adapters == ()
+
+
+def test_weights_come_from_a_package_without_importing_it(site: Site, hub: LoopbackHub) -> None:
+    site.add_toy()
+    site.add("data", files={"__init__.py": "raise RuntimeError", "w/a.safetensors": DATA})
+    site.add_edges(with_weights(EDGES_TOML, source="pkg:data/w/a.safetensors", sha256=SHA))
+    edges = refiners.load_adapter("edges", refiners.load_model("toy"), offline=True)
+    assert edges.built_from.files["weights"] == site.folder / "data" / "w" / "a.safetensors"
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(DATA[::-1], "does not have the sha256"), (None, "has no file")]
+)
+def test_a_package_with_other_weights_is_refused(
+    site: Site, hub: LoopbackHub, content: bytes | None, said: str
+) -> None:
+    site.add("data", files={} if content is None else {"a.safetensors": content})
+    manifest = with_weights(TOY_MODEL_TOML, source="pkg:data/a.safetensors", sha256=SHA)
+    site.add("refiners-toy", files={"model.py": TOY_MODEL, "model.toml": manifest})
+    with pytest.raises(refiners.IntegrityError, match=said) as caught:
+        refiners.load_model("toy")
+    assert "pip install --force-reinstall data" in caught.value.hint
+
+
+def test_a_file_that_is_no_safetensors_is_refused(site: Site, hub: LoopbackHub) -> None:
+    junk = b"junk" * 9
+    digest = hashlib.sha256(junk).hexdigest()
+    site.add("data", files={"a.safetensors": junk, "b.json": junk})
+    for file, pins in (("a.safetensors", {}), ("b.json", {"format": "json"})):
+        manifest = with_weights(TOY_MODEL_TOML, source=f"pkg:data/{file}", sha256=digest, **pins)
+        dist = f"refiners-toy-{pins.get('format', 'bad')}"
+        site.add(dist, files={"model.py": TOY_MODEL, "model.toml": manifest})
+    with pytest.raises(refiners.IntegrityError, match="no readable safetensors"):
+        refiners.load_model("refiners-toy-bad:toy")
+
+
+def test_a_pickle_is_not_opened(site: Site, hub: LoopbackHub) -> None:
+    site.add("data", files={"a.bin": pickle.dumps({})})
+    pins = {"source": "pkg:data/a.bin", "sha256": SHA, "format": "pickle"}
+    manifest = with_weights(TOY_MODEL_TOML, **pins)
+    site.add("refiners-toy", files={"model.py": TOY_MODEL, "model.toml": manifest})
+    with pytest.raises(refiners.PolicyError, match="is a pickle"):
+        refiners.load_model("toy")
+
+
+def test_another_scheme_is_fetched_by_a_hook_and_verified(
+    site: Site, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    manifest = with_weights(TOY_MODEL_TOML, source="drive:shelf/a", sha256=SHA)
+    site.add("refiners-toy", files={"model.py": TOY_MODEL, "model.toml": manifest})
+    with pytest.raises(refiners.UnsupportedError, match="no installed hook module fetches drive:"):
+        refiners.load_model("toy")
+
+    class Drive:
+        @hookspecs.hookimpl
+        def fetch_weights(self, event: hookspecs.WeightRequest) -> Path | None:
+            return tmp_path / "a" if event.source == "drive:shelf/a" else None
+
+    drive = Drive()
+    hookspecs.manager().register(drive)
+    try:
+        (tmp_path / "a").write_bytes(DATA)
+        assert refiners.load_model("toy").source.files == {"main": tmp_path / "a"}
+        (tmp_path / "a").write_bytes(DATA + b"!")
+        with pytest.raises(refiners.IntegrityError, match="does not have the sha256"):
+            refiners.load_model("toy")
+    finally:
+        hookspecs.manager().unregister(drive)
+
+
+def test_a_refusal_imports_and_fetches_nothing(site: Site, hub: LoopbackHub) -> None:
+    site.add_toy()
+    site.add_edges(EDGES_TOML.replace("width = 2", "width = 3"))
+    with pytest.raises(refiners.IncompatibleError, match="needs width = 3, this toy model has 2"):
+        refiners.load_adapter("edges", refiners.load_model("toy"))
+    assert "refiners_edges.adapter" not in sys.modules
+    assert hub.requests == []
+
+
+def test_a_plugin_for_another_core_is_refused(site: Site) -> None:
+    site.add_edges(EDGES_TOML.replace(">=1.0,<2", ">=7"))
+    with pytest.raises(refiners.IncompatibleError, match="needs core API >=7"):
+        refiners.load_adapter("edges")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; sys.exit('bye')", "SystemExit: bye"),
+        ("raise ValueError('odd')", "ValueError: odd"),
+        ("def (", "SyntaxError"),
+        ("", "AttributeError"),
+        ("Edges = 3", "is not callable"),
+        ("def Edges(weights, name): return 3", "built a int, not a Adapter"),
+        ("def Edges(weights, name): return 1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_what_a_plugin_breaks_is_its_own(site: Site, code: str, said: str) -> None:
+    site.add_toy()
+    site.add_edges(code=code)
+    with pytest.raises(refiners.PluginError, match=said) as caught:
+        refiners.load_adapter("edges")
+    assert caught.value.dist == "refiners-edges"
+    assert refiners.load_model("toy").adapters == ()
+
+
+@pytest.mark.parametrize("options", [{"strenght": 1}, {"weights": None}])
+def test_an_unknown_option_is_refused(site: Site, options: dict[str, object]) -> None:
+    site.add_edges()
+    with pytest.raises(refiners.OptionError, match="Its options: strength"):
+        refiners.load_adapter("edges", **options)
+
+
+def test_what_is_no_name_or_model_is_refused(site: Site, tmp_path: Path) -> None:
+    site.add_edges()
+    for what in ("hf:org/repo@main", str(tmp_path), "model.safetensors", tmp_path, 3, None):
+        with pytest.raises(refiners.UnsupportedError):
+            refiners.load_model(what)
+    with pytest.raises(refiners.UnknownNameError):
+        refiners.load_model("sd16")
+    with pytest.raises(refiners.OptionError):
+        refiners.load_adapter(3)
+    with pytest.raises(refiners.OptionError, match="not on str"):
+        refiners.load_adapter("edges", "toy")
+
+
+def test_a_tree_that_is_no_model_is_refused_in_words(site: Site) -> None:
+    site.add_edges()
+    with pytest.raises(refiners.IncompatibleError, match="a Chain names no base"):
+        refiners.load_adapter("edges", Chain(Identity()))
+
+
+def test_a_lock_is_refused_rather_than_ignored(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.add_toy()
+    site.add_edges()
+    for load in (refiners.load_model, refiners.load_adapter):
+        with pytest.raises(refiners.UnsupportedError, match="not supported by this version"):
+            load("toy", lock="refiners.lock")
+    monkeypatch.setenv("REFINERS_LOCK", "refiners.lock")
+    with pytest.raises(refiners.UnsupportedError, match="REFINERS_LOCK"):
+        refiners.load_model("toy")
+
+
+def test_an_outline_has_all_structure_and_no_weights(site: Site, hub: LoopbackHub) -> None:
+    pins = {"source": "hf:org/edges", "file": "model.safetensors"}
+    site.add_edges(with_weights(EDGES_TOML, **pins), code=EDGES)
+    site.add_toy()
+    model = outline("toy", ["edges"])
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert [adapter.name for adapter in model.adapters] == ["edges"]
+    assert hub.requests == []
+
+
+def test_a_broken_hook_module_is_a_warning(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = hookspecs.BrokenHooks("odd", "refiners-odd", SystemExit(3))
+    monkeypatch.setattr("refiners.load.load_installed", lambda: [broken])
+    load_hooks.cache_clear()
+    site.add_toy()
+    with pytest.warns(RuntimeWarning, match="refiners-odd could not be loaded"):
+        refiners.load_model("toy")
+    refiners.load_model("toy")  # said once
+
+
+def test_what_the_registry_gives_an_adapter_can_be_pickled(site: Site) -> None:
+    site.add_edges()
+    edges = refiners.load_adapter("edges")
+    weights = edges._choose_source
+    assert pickle.loads(pickle.dumps(weights)) == weights
