@@ -1,0 +1,125 @@
+"""`refiners generate`: a picture from a prompt, steered by adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from refiners.cli.picture import check_out, opened, replacing
+from refiners.cli.report import json_option, print_json
+
+
+class Steering(NamedTuple):
+    """One `--adapter NAME=PICTURE:SCALE`."""
+
+    name: str
+    picture: Path | None
+    scale: float
+
+
+def _steering(text: str) -> Steering:
+    name, _, rest = text.partition("=")
+    path, _, scale = rest.rpartition(":")
+    try:
+        steering = Steering(name, Path(path), float(scale)) if path else None
+    except ValueError:  # the colon belongs to the path
+        steering = None
+    steering = steering or Steering(name, Path(rest) if rest else None, 1.0)
+    if not name:
+        raise click.BadParameter(f"{text!r} names no adapter; write controlnet-canny=edges.png")
+    if steering.picture is not None and not steering.picture.is_file():
+        raise click.BadParameter(f"there is no picture {steering.picture}")
+    return steering
+
+
+def _steerings(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Steering, ...]:
+    return tuple(_steering(value) for value in values)
+
+
+def _size(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    width, _, height = value.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise click.BadParameter(f"{value!r} is no size; write 64x64")
+    return int(height), int(width)
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("--model", default="playground", show_default=True, help="Its name: refiners list.")
+@click.option("--adapter", "steerings", multiple=True, callback=_steerings,
+              metavar="NAME[=PICTURE[:SCALE]]", help="Steer with it; repeatable.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="out.png",
+              show_default=True, help="Where the picture goes.")  # fmt: skip
+@click.option("--negative", default="", help="What it should not look like.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same gives the same.")
+@click.option("--steps", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option("--guidance", type=click.FloatRange(min=0), default=7.5, show_default=True)
+@click.option("--size", callback=_size, metavar="WIDTHxHEIGHT", help="The model's own by default.")
+@click.option("--device", help="Such as cpu or cuda.")
+@click.option("--dtype", help="Such as float16.")
+@click.option("--offline", is_flag=True, default=None, help="Open no socket.")
+@json_option
+def generate(
+    prompt: str,
+    model: str,
+    steerings: tuple[Steering, ...],
+    out: Path,
+    negative: str,
+    seed: int,
+    steps: int,
+    guidance: float,
+    size: tuple[int, int] | None,
+    device: str | None,
+    dtype: str | None,
+    offline: bool | None,
+    as_json: bool,
+) -> None:
+    """Make a picture from a prompt, steered by adapters.
+
+    A scale says how strongly an adapter acts; 1 is as it was trained.
+
+    \b
+    Examples:
+      refiners generate "a red circle on a blue field" --out circle.png
+      refiners generate "a red circle" --adapter controlnet-canny=edges.png --seed 7
+      refiners generate "" --adapter ip-adapter=photo.png:0.8 --steps 20 --guidance 3
+    """
+    check_out(out)
+    pictures = [None if one.picture is None else opened(one.picture) for one in steerings]
+    from refiners.load import load_adapter, load_model
+    from refiners_core import Condition
+
+    built: Any = load_model(model, device=device, dtype=dtype, offline=offline)
+    conditions: dict[Any, Condition] = {}
+    for one, picture in zip(steerings, pictures, strict=True):
+        adapter = load_adapter(one.name, built, offline=offline)
+        conditions[adapter] = Condition(picture, scale=one.scale)
+    made = built.generate(
+        prompt,
+        negative_prompt=negative,
+        conditions=conditions,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        size=size,
+        progress=not as_json,
+    )
+    picture = made[0] if isinstance(made, list) else made
+    with replacing(out) as path:
+        picture.save(path)
+    if as_json:
+        adapters = [
+            {"name": s.name, "picture": s.picture and str(s.picture), "scale": s.scale}
+            for s in steerings
+        ]
+        print_json({"out": str(out), "model": model, "seed": seed, "adapters": adapters})
+    else:
+        click.echo(f"wrote {out}")

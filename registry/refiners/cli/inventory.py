@@ -1,0 +1,152 @@
+"""`refiners list` and `refiners info`: what is installed, read without running it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from refiners.cli.report import json_option, print_json, print_table
+from refiners.discover import Installed, Inventory, package_file, scan
+from refiners.manifest import AdapterSpec, ModelSpec, WeightsFile
+
+
+@click.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the adapters and models that are installed.
+
+    \b
+    Examples:
+      refiners list
+      refiners list --json
+    """
+    found = scan()
+    if as_json:
+        print_json(_inventory(found))
+        return
+    if found.adapters:
+        rows = [
+            (a.name, ", ".join(a.spec.bases), a.spec.summary, _owner(a)) for a in found.adapters
+        ]
+        print_table("Adapters", ("name", "bases", "what it does", "from"), rows)
+    if found.models:
+        rows = [(m.name, m.spec.family, m.spec.summary, _owner(m)) for m in found.models]
+        print_table("Models", ("name", "family", "what it is", "from"), rows)
+    if not found.adapters and not found.models:
+        click.echo("No adapter and no model is installed. Try pip install refiners-playground.")
+    for one in found.broken:
+        click.secho(f"broken: {one.dist} ({one.name}): {one.error}", fg="yellow", err=True)
+
+
+@click.command()
+@click.argument("name")
+@json_option
+def info(name: str, as_json: bool) -> None:
+    """Show what is known of an adapter or a model, and where its weights are.
+
+    \b
+    Examples:
+      refiners info controlnet-canny
+      refiners info refiners-controlnet:controlnet-canny --json
+    """
+    from refiners.catalog import listed
+    from refiners.resolver import find
+
+    found = scan()
+    both: tuple[Installed[Any], ...] = (*found.adapters, *found.models)
+    one = find(name, both, broken=found.broken, catalog=listed(), what="adapter or model")
+    facts = _described(one)
+    if as_json:
+        print_json(facts)
+        return
+    rows = [(key, value) for key, value in facts.items() if isinstance(value, str) and value]
+    print_table(one.id, ("", ""), rows)
+    if variants := facts.get("variants"):
+        keys = ("label", "base", "facts", "files")
+        print_table("Variants", keys, [[_flat(v[key]) for key in keys] for v in variants])
+    if weights := facts["weights"]:
+        keys = ("name", "source", "size", "license", "here")
+        print_table("Weights", keys, [[_flat(w[key]) for key in keys] for w in weights])
+
+
+def _owner(one: Installed[Any]) -> str:
+    return f"{one.dist} {one.version}"
+
+
+def _inventory(found: Inventory) -> dict[str, Any]:
+    return {
+        "adapters": [_summary(a) | {"bases": list(a.spec.bases)} for a in found.adapters],
+        "models": [_summary(m) | {"family": m.spec.family} for m in found.models],
+        "broken": [{"dist": b.dist, "name": b.name, "error": b.error} for b in found.broken],
+    }
+
+
+def _summary(one: Installed[Any]) -> dict[str, str]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "dist": one.dist,
+        "version": one.version,
+        "summary": one.spec.summary,
+    }
+
+
+def _described(one: Installed[Any]) -> dict[str, Any]:
+    spec: AdapterSpec | ModelSpec = one.spec
+    facts: dict[str, Any] = _summary(one) | {
+        "paper": spec.paper,
+        "license": spec.license,
+        "core-api": spec.core_api,
+        "factory": spec.factory,
+        "manifest": str(one.path),
+    }
+    if isinstance(spec, AdapterSpec):
+        facts["kind"] = spec.kind
+        facts["variants"] = [
+            {
+                "label": variant.label,
+                "base": variant.base or "any",
+                "facts": variant.facts,
+                "slots": [target.slot for target in variant.targets],
+                "files": dict(variant.files),
+            }
+            for variant in spec.variant
+        ]
+    else:
+        facts |= {"family": spec.family, "base": spec.base or one.name}
+    facts["weights"] = [_weights(name, file) for name, file in spec.weights.items()]
+    return facts
+
+
+def _weights(name: str, file: WeightsFile) -> dict[str, Any]:
+    return {
+        "name": name,
+        "source": str(file),
+        "revision": file.revision,
+        "sha256": file.sha256,
+        "size": file.size,
+        "license": file.license,
+        "here": _is_here(file),
+    }
+
+
+def _is_here(file: WeightsFile) -> bool:
+    from refiners.hub import Hub
+    from refiners.verify import pinned
+
+    if file.scheme == "pkg":
+        package, _, path = file.address.partition("/")
+        return package_file(package, path) is not None
+    receipts = Hub.from_environment().receipts
+    return receipts.find(pinned(file, receipts.resolution(file)).sha256) is not None
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} = {item}" for key, item in value.items()) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value / 1e6:.1f} MB"
+    return str(value or "-")
