@@ -1,85 +1,23 @@
-"""The family of Stable Diffusion 1.5: its slots, and how to build and read a model of it."""
+"""The family of Stable Diffusion 1.5: how its models are built, and read as published."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from refiners_core.errors import ModelError
-from refiners_core.layers.attention import Attend, CrossAttention, SelfAttention
 from refiners_core.models.clip.config import ClipTextConfig
+from refiners_core.models.clip.layout import CLIP_TEXT_KEYS
 from refiners_core.models.clip.text import ClipTextEncoder
 from refiners_core.models.clip.tokenizer import ClipTokenizer
-from refiners_core.models.diffusion import Denoise, LatentDiffusion
+from refiners_core.models.diffusion import SLOTS, LatentDiffusion
+from refiners_core.models.folder import PublishedFolder
+from refiners_core.models.published import Published
 from refiners_core.models.samplers import DDIM, ScheduleConfig
-from refiners_core.models.unet import (
-    DownBlock,
-    MidBlock,
-    SkipRead,
-    SkipWrite,
-    TimeEmbedding,
-    UNet,
-    UNetConfig,
-)
-from refiners_core.models.vae import AutoencoderConfig, AutoencoderKL
-from refiners_core.slot import Slot
-
-SLOTS: Final[Mapping[str, Slot]] = {
-    "unet.input": Slot(
-        "before everything: what the UNet is given", "unet", name="input", chain=UNet
-    ),
-    "unet.conv_in": Slot(
-        "the convolution that reads the latents", "unet", name="conv_in", chain=UNet
-    ),
-    "unet.time_embedding": Slot(
-        "the timestep as features, before they are activated",
-        "unet",
-        name="embed",
-        chain=TimeEmbedding,
-    ),
-    "unet.skip.write": Slot("what a skip records", "unet", name="record", chain=SkipWrite),
-    "unet.skip.read": Slot(
-        "what a skip recorded, as it is read", "unet", name="record", chain=SkipRead
-    ),
-    "unet.skip.backbone": Slot(
-        "the running value that a skip joins", "unet", name="backbone", chain=SkipRead
-    ),
-    "unet.down.output": Slot(
-        "the running value after a level on the way down, before it is recorded and halved",
-        "unet",
-        name="output",
-        chain=DownBlock,
-    ),
-    "unet.mid.output": Slot(
-        "the running value after the middle", "unet", name="output", chain=MidBlock
-    ),
-    "unet.self_attention": Slot("where positions look at one another", "unet", SelfAttention),
-    "unet.self_attention.attend": Slot(
-        "queries, keys and values to what is seen there", "unet", Attend, within=SelfAttention
-    ),
-    "unet.cross_attention": Slot("where positions look at the text", "unet", CrossAttention),
-    "unet.cross_attention.attend": Slot(
-        "queries, keys and values to what is seen there", "unet", Attend, within=CrossAttention
-    ),
-    "unet.linear": Slot("every linear layer", "unet", nn.Linear),
-    "unet.conv": Slot("every convolution", "unet", nn.Conv2d),
-    "denoise.branches": Slot(
-        "where rows are made for each pass", "denoise", name="branches", chain=Denoise
-    ),
-    "denoise.predict": Slot(
-        "what the UNet says of all passes", "denoise", name="predict", chain=Denoise
-    ),
-    "denoise.guidance": Slot(
-        "where passes become one prediction", "denoise", name="guidance", chain=Denoise
-    ),
-    "denoise.step": Slot("where the sampler goes a step", "denoise", name="step", chain=Denoise),
-    "text_encoder.linear": Slot("every linear layer", "text_encoder", nn.Linear),
-    "text_encoder.embedding": Slot(
-        "the features of each token", "text_encoder", nn.Embedding, name="token"
-    ),
-}
-"""The places that adapters of this family name; on other sizes as well."""
+from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
+from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
+from refiners_core.weights import load
 
 
 def build(
@@ -137,6 +75,81 @@ def build(
             autoencoder=AutoencoderKL(autoencoder),
         )
     return model if dtype is None else model.to(dtype=dtype)
+
+
+def load_weights(
+    model: LatentDiffusion,
+    files: Mapping[str, str | Path],
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> LatentDiffusion:
+    """Gives a model weights as diffusers publishes them, and returns it.
+
+    Args:
+        model: One of this family, best on the meta device.
+        files: The safetensors files of `unet`, `text_encoder` and `vae`.
+        dtype: What they are cast to; as published by default.
+        device: Where they go.
+
+    Raises:
+        WeightsError: A file is unreadable, or not that of the part.
+        ModelError: A part has no file.
+    """
+    parts = {
+        "unet": (model.unet, UNET_KEYS),
+        "text_encoder": (model.text_encoder, CLIP_TEXT_KEYS),
+        "vae": (model.autoencoder, AUTOENCODER_KEYS),
+    }
+    if missing := [name for name in parts if name not in files]:
+        raise ModelError(
+            f"there are no weights for {', '.join(missing)}.",
+            hint=f"Give files for {', '.join(parts)}.",
+        )
+    for name, (part, keys) in parts.items():
+        load(part, files[name], keys, dtype=dtype, device=device)
+    return model
+
+
+def load_folder(
+    path: str | Path,
+    *,
+    base: str = "sd15",
+    facts: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> LatentDiffusion:
+    """Reads a model as diffusers publishes it: a folder with a folder for each part.
+
+    Args:
+        path: Has `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`.
+        base: The family's name for adapters; another one for other sizes.
+        facts: What variants of adapters are compared with, beside those known here.
+        dtype: What weights are cast to; as published by default.
+        device: Where they go.
+
+    Raises:
+        ModelError: A part is missing, or of another family.
+        WeightsError: A file is unreadable, or not that of the part.
+    """
+    folder = PublishedFolder(path)
+    unet = folder.config("unet")
+    autoencoder = AutoencoderConfig.from_json(folder.config("vae"))
+    text_encoder = ClipTextConfig.from_json(folder.config("text_encoder"))
+    model = build(
+        unet=UNetConfig.from_json(unet),
+        text_encoder=text_encoder,
+        autoencoder=autoencoder,
+        schedule=ScheduleConfig.from_json(folder.config("scheduler", "scheduler_config.json")),
+        tokenizer=ClipTokenizer.load(folder.part("tokenizer"), text_encoder.max_tokens),
+        size=Published(unet, "UNet2DConditionModel").value("sample_size", 64)
+        * autoencoder.reduction,
+        base=base,
+        facts=facts,
+        device="meta",
+    )
+    files = {name: folder.weights(name, dtype) for name in ("unet", "text_encoder", "vae")}
+    return load_weights(model, files, dtype=dtype, device=device)
 
 
 def _check(

@@ -89,7 +89,8 @@ class ClipTokenizer:
         """Reads a published tokenizer folder.
 
         Args:
-            folder: Holds `vocab.json`, `merges.txt` and perhaps `tokenizer_config.json`.
+            folder: Holds `vocab.json` and `merges.txt`, or `tokenizer.json`, which newer libraries
+                write in their place, and perhaps `tokenizer_config.json`.
             length: How many tokens the text encoder reads, where the configuration does not say.
 
         Raises:
@@ -97,15 +98,10 @@ class ClipTokenizer:
         """
         folder = Path(folder)
         try:
-            vocab: dict[str, int] = json.loads((folder / "vocab.json").read_text("utf-8"))
-            lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+            vocab, merges = _vocabulary(folder)
             path = folder / "tokenizer_config.json"
             config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-            merges = [
-                (a, b)
-                for a, b in (line.split(" ") for line in lines if line and line[:9] != "#version:")
-            ]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
                 f"no readable tokenizer in {folder}: {error}.",
                 hint="It holds vocab.json and merges.txt as they are published.",
@@ -156,6 +152,16 @@ class ClipTokenizer:
 
     def __repr__(self) -> str:
         return f"ClipTokenizer({self.size} tokens, length={self.length})"
+
+
+def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    path = folder / "tokenizer.json"
+    if path.exists() and not (folder / "vocab.json").exists():
+        model = json.loads(path.read_text("utf-8"))["model"]
+        return model["vocab"], [(a, b) for a, b in model["merges"]]
+    lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version:")]
+    return json.loads((folder / "vocab.json").read_text("utf-8")), [(a, b) for a, b in pairs]
 
 
 def _content(token: Any, default: Any) -> Any:

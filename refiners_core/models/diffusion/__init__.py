@@ -11,9 +11,11 @@ from refiners_core.models.diffusion.denoise import (
 )
 from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
 from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.diffusion.slot import SLOTS
 
 __all__ = [
     "COND",
+    "SLOTS",
     "UNCOND",
     "Branches",
     "Denoise",

@@ -108,22 +108,6 @@ class ScheduleConfig:
             is_final_clean=read.value("set_alpha_to_one", kind != "PNDMScheduler"),
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns it as published: the inverse of `from_json`."""
-        names = {ours: theirs for theirs, ours in _PREDICTIONS.items()}
-        return {
-            "_class_name": "DDIMScheduler",
-            "num_train_timesteps": self.train_steps,
-            "beta_start": self.beta_start,
-            "beta_end": self.beta_end,
-            "beta_schedule": self.betas,
-            "prediction_type": names[self.prediction],
-            "timestep_spacing": self.spacing,
-            "steps_offset": self.steps_offset,
-            "set_alpha_to_one": self.is_final_clean,
-            "clip_sample": False,
-        }
-
     @cached_property
     def alphas(self) -> Float[Tensor, "train_steps"]:
         """What is left of the picture's variance at each training step, `alpha bar`, in 0...1."""

@@ -1,0 +1,83 @@
+"""A model as diffusers publishes it: a folder with a folder for each part."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from refiners_core.errors import ModelError
+
+_STEMS: Final = ("diffusion_pytorch_model", "model")
+
+
+class PublishedFolder:
+    """Finds configurations and weights of the parts of a model.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ModelError: There is no such folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path: Final = Path(path)
+        if not self.path.is_dir():
+            raise ModelError(
+                f"{self.path} is no folder.", hint="Give the folder that has unet/, vae/ and so on."
+            )
+
+    def part(self, name: str) -> Path:
+        """Returns the folder of a part.
+
+        Raises:
+            ModelError: It is not there.
+        """
+        path = self.path / name
+        if not path.is_dir():
+            parts = ", ".join(sorted(one.name for one in self.path.iterdir() if one.is_dir()))
+            raise ModelError(
+                f"{self.path} has no {name}/; it has {parts or 'no folders'}.",
+                hint="Give the folder of a whole model, as diffusers publishes it.",
+            )
+        return path
+
+    def config(self, name: str, file: str = "config.json") -> Mapping[str, Any]:
+        """Returns the configuration of a part.
+
+        Raises:
+            ModelError: It is not there, or no JSON.
+        """
+        path = self.part(name) / file
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{path} cannot be read: {error}.", hint="Fetch the model again."
+            ) from error
+        if not isinstance(found, dict):
+            raise ModelError(f"{path} is no table.", hint="Fetch the model again.")
+        return found
+
+    def weights(self, name: str, dtype: torch.dtype | None = None) -> Path:
+        """Returns the safetensors file of a part: that in half precision where it is asked for.
+
+        Where there is only one of the two, it is that one.
+
+        Raises:
+            ModelError: There is none.
+        """
+        folder = self.part(name)
+        kinds = ["", ".fp16"] if dtype is not torch.float16 else [".fp16", ""]
+        for kind in kinds:
+            for stem in _STEMS:
+                path = folder / f"{stem}{kind}.safetensors"
+                if path.is_file():
+                    return path
+        found = ", ".join(sorted(one.name for one in folder.iterdir()))
+        raise ModelError(
+            f"{folder} has no weights that can be read; it has {found or 'nothing'}.",
+            hint="Weights are read from model.safetensors or diffusion_pytorch_model.safetensors.",
+        )
