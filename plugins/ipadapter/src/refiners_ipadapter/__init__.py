@@ -1,0 +1,1 @@
+"""IP-Adapter for Refiners: be prompted by a picture (arXiv:2308.06721)."""
