@@ -54,6 +54,10 @@ def build_adapter(
     given = {"name": adapter.name, "weights": weights}
     signature = inspect.signature(factory)
     try:
+        signature.bind_partial(**given)
+    except TypeError as error:
+        raise _failed(f"building {adapter.name}", error, adapter.dist) from error
+    try:
         signature.bind(**given, **options)
     except TypeError as error:
         own = ", ".join(p for p in signature.parameters if p not in given) or "none"
@@ -90,7 +94,7 @@ def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> 
         raise _failed(f"building {plugin.name}", error, plugin.dist) from error
     if not isinstance(built, kind):
         raise PluginError(
-            f"{plugin.spec.factory} built a {type(built).__name__}, not a {kind.__name__}.",
+            f"{plugin.spec.factory} made {type(built).__name__}, where {kind.__name__} is due.",
             hint="Ask its author.",
             dist=plugin.dist,
         )

@@ -159,7 +159,8 @@ def find_model(name: str) -> Installed[ModelSpec]:
             f"this version loads no models from repositories, folders or files such as {name!r}.",
             hint="Models that load by name: refiners list.",
         )
-    found = find(name, inventory.models, broken=inventory.broken, what="model")
+    known = [one for one in listed() if one.kind == "model"]
+    found = find(name, inventory.models, broken=inventory.broken, catalog=known, what="model")
     return _checked_api(found)
 
 
@@ -171,7 +172,8 @@ def find_adapter(name: str) -> Installed[AdapterSpec]:
             hint='Try refiners.load_adapter("controlnet-canny", model).',
         )
     inventory = scan()
-    found = find(name, inventory.adapters, broken=inventory.broken, catalog=listed())
+    known = [one for one in listed() if one.kind == "adapter"]
+    found = find(name, inventory.adapters, broken=inventory.broken, catalog=known)
     return _checked_api(found)
 
 

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from refiners.catalog import Listed
-from refiners.discover import Broken, Installed
+from refiners.discover import Broken, Installed, canonical
 from refiners.errors import (
     AmbiguousNameError,
     IncompatibleError,
@@ -82,6 +82,8 @@ def find(
         NotInstalledError: It is published; the hint installs it.
         UnknownNameError: Nobody knows it; the hint has the names that come close.
     """
+    dist, colon, short = name.rpartition(":")
+    name = f"{canonical(dist)}{colon}{short}"
     found = [one for one in installed if name in (one.name, one.id)]
     if len(found) == 1:
         return found[0]

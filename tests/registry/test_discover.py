@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import refiners
+from refiners import discover
 from refiners.discover import canonical, package_file, scan
 
 from .conftest import EDGES_TOML, TOY_MODEL_TOML, Site
@@ -90,6 +91,15 @@ def test_a_file_of_a_package_is_found_without_importing_it(site: Site) -> None:
     assert package_file("data", "deep/other.bin") is None
     assert package_file("no_such_package", "file.bin") is None
     assert package_file("sys", "file.bin") is None
+
+
+def test_an_earlier_folder_shadows_a_later_copy(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.add_edges()
+    copy = next(iter(discover.distributions()))
+    monkeypatch.setattr(discover, "distributions", lambda: [copy, copy])
+    assert [one.name for one in refiners.adapters()] == ["edges"]
 
 
 def test_distributions_have_one_spelling() -> None:

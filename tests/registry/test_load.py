@@ -186,8 +186,9 @@ def test_a_plugin_for_another_core_is_refused(site: Site) -> None:
         ("def (", "SyntaxError"),
         ("", "AttributeError"),
         ("Edges = 3", "is not callable"),
-        ("def Edges(weights, name): return 3", "built a int, not a Adapter"),
+        ("def Edges(weights, name): return 3", "made int, where Adapter is due"),
         ("def Edges(weights, name): return 1 / 0", "ZeroDivisionError"),
+        ("def Edges(): return 1", "unexpected keyword argument 'name'"),
     ],
 )
 def test_what_a_plugin_breaks_is_its_own(site: Site, code: str, said: str) -> None:
@@ -213,6 +214,8 @@ def test_what_is_no_name_or_model_is_refused(site: Site, tmp_path: Path) -> None
             refiners.load_model(what)
     with pytest.raises(refiners.UnknownNameError):
         refiners.load_model("sd16")
+    with pytest.raises(refiners.NotInstalledError, match="pip install refiners-playground"):
+        refiners.load_model("playground")
     with pytest.raises(refiners.OptionError):
         refiners.load_adapter(3)
     with pytest.raises(refiners.OptionError, match="not on str"):

@@ -57,6 +57,7 @@ def verdicts(model: ModelFacts, *packages: str, api: str = "1.0"):
 def test_short_and_canonical_names_lead_to_it() -> None:
     assert find("edges", [edges()]) == edges()
     assert find("refiners-edges:edges", [edges()]) == edges()
+    assert find("Refiners_Edges:edges", [edges()]) == edges()
 
 
 def test_two_providers_of_a_short_name_are_both_named() -> None:
@@ -94,12 +95,13 @@ def test_an_unknown_name_says_what_is_there() -> None:
     assert "refiners-odd" in str(caught.value)
 
 
-def test_the_catalog_knows_first_party_adapters() -> None:
+def test_the_catalog_knows_what_is_first_party() -> None:
     assert {one.id for one in listed()} >= {
         "refiners-controlnet:controlnet-canny",
         "refiners-ipadapter:ip-adapter",
+        "refiners-playground:playground",
     }
-    assert all(isinstance(one, Listed) and one.summary and one.bases for one in listed())
+    assert all(isinstance(one, Listed) and one.summary for one in listed())
 
 
 def test_a_suitable_variant_is_accepted_and_the_others_say_why_not() -> None:

@@ -1,4 +1,4 @@
-"""What is published, as this release knows it: one small file per adapter, read offline.
+"""What is published, as this release knows it: one small file per adapter or model, read offline.
 
 It tells "not installed" from "does not exist". The files are static and only ever added to.
 """
@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 
 class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An adapter that somebody published."""
+    """An adapter or a model that somebody published."""
 
     name: str
+    kind: Literal["adapter", "model"]
     distribution: str
     summary: str
-    bases: tuple[str, ...]
+    bases: tuple[str, ...] = ()
+    """The bases that an adapter has variants for."""
 
     @property
     def id(self) -> str:
@@ -27,6 +30,6 @@ class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 @cache
 def listed() -> tuple[Listed, ...]:
-    """Returns the adapters of the catalog, sorted by name."""
+    """Returns the catalog, sorted by name."""
     files = sorted(Path(__file__).parent.glob("*.toml"))
     return tuple(msgspec.toml.decode(file.read_bytes(), type=Listed) for file in files)

@@ -65,7 +65,7 @@ def _size(
 @click.option("--size", callback=_size, metavar="WIDTHxHEIGHT", help="The model's own by default.")
 @click.option("--device", help="Such as cpu or cuda.")
 @click.option("--dtype", help="Such as float16.")
-@click.option("--offline", is_flag=True, default=None, help="Open no socket.")
+@click.option("--offline", is_flag=True, help="Open no socket.")
 @json_option
 def generate(
     prompt: str,
@@ -79,7 +79,7 @@ def generate(
     size: tuple[int, int] | None,
     device: str | None,
     dtype: str | None,
-    offline: bool | None,
+    offline: bool,
     as_json: bool,
 ) -> None:
     """Make a picture from a prompt, steered by adapters.
@@ -97,10 +97,10 @@ def generate(
     from refiners.load import load_adapter, load_model
     from refiners_core import Condition
 
-    built: Any = load_model(model, device=device, dtype=dtype, offline=offline)
+    built: Any = load_model(model, device=device, dtype=dtype, offline=offline or None)
     conditions: dict[Any, Condition] = {}
     for one, picture in zip(steerings, pictures, strict=True):
-        adapter = load_adapter(one.name, built, offline=offline)
+        adapter = load_adapter(one.name, built, offline=offline or None)
         conditions[adapter] = Condition(picture, scale=one.scale)
     made = built.generate(
         prompt,
