@@ -2,13 +2,14 @@
 
 from refiners_core.weights.key_map import AS_IS, LINEAR_AS_CONV, KeyMap, Transform
 from refiners_core.weights.load import MisfitError, load, published, save
-from refiners_core.weights.tensor_file import read, write
+from refiners_core.weights.tensor_file import TensorFile, read, write
 
 __all__ = [
     "AS_IS",
     "LINEAR_AS_CONV",
     "KeyMap",
     "MisfitError",
+    "TensorFile",
     "Transform",
     "load",
     "published",

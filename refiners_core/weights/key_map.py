@@ -85,7 +85,7 @@ class KeyMap:
             {_join(ours, a): _join(theirs, b) for a, b in self.names.items()},
             transforms={_join(ours, a): how for a, how in self.transforms.items()},
             older={_join(theirs, a): _join(theirs, b) for a, b in self.older.items()},
-            ignored=[_join(theirs, pattern) for pattern in self.ignored],
+            ignored=[_join(re.sub(r"\{\w+\}", "*", theirs), it) for it in self.ignored],
         )
 
     def __or__(self, other: KeyMap) -> KeyMap:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -104,7 +105,8 @@ def write(
         save_file(ready, part, metadata={"format": "pt", **(metadata or {})})
         part.replace(target)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise WeightsError(
             f"{target} cannot be written: {error}.", hint="Give a path in a folder that is there."
         ) from error

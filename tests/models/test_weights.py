@@ -1,0 +1,257 @@
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from refiners_core import Adapter, Chain, Sum, select, weights
+from refiners_core.errors import WeightsError
+from refiners_core.weights import AS_IS, LINEAR_AS_CONV, KeyMap, MisfitError
+
+LAYOUT = KeyMap(
+    {"first": "in", "blocks.{i}": "block.{i}.0", "blocks.{i}.norm": "block.{i}.norm"},
+    older={"start": "in"},
+    ignored=["*.position_ids"],
+)
+
+
+def build_tree() -> Chain:
+    return Chain(
+        first=nn.Linear(2, 3),
+        blocks=Chain(**{"0": Chain(lin=nn.Linear(3, 3), norm=nn.LayerNorm(3))}),
+    )
+
+
+def bits(tree: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: tensor.clone() for key, tensor in tree.state_dict().items()}
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def tree() -> Chain:
+    torch.manual_seed(0)
+    return build_tree()
+
+
+@pytest.fixture
+def file(tree, tmp_path):
+    weights.save(tree, tmp_path / "tree.safetensors", LAYOUT)
+    return tmp_path / "tree.safetensors"
+
+
+# --- layouts ---
+
+
+def test_the_longest_prefix_wins_and_what_follows_is_kept():
+    assert LAYOUT.published("first.weight") == "in.weight"
+    assert LAYOUT.published("blocks.12.lin.bias") == "block.12.0.lin.bias"
+    assert LAYOUT.published("blocks.12.norm.bias") == "block.12.norm.bias"
+    assert LAYOUT.published("blocks.12.norm") == "block.12.norm"
+
+
+def test_a_prefix_is_whole_words():
+    with pytest.raises(WeightsError, match=re.escape("'firsts.weight'")):
+        LAYOUT.published("firsts.weight")
+
+
+def test_numbers_may_stand_inside_words():
+    layout = KeyMap({"down.{i}.resnet_{j}": "d.{i}.r.{j}", "down.{i}.resnet_{j}.conv_1": "c{j}{i}"})
+    assert layout.published("down.0.resnet_11.conv_2.weight") == "d.0.r.11.conv_2.weight"
+    assert layout.published("down.0.resnet_11.conv_1.weight") == "c110.weight"
+
+
+def test_layouts_compose_like_trees():
+    whole = KeyMap({"head": "out"}) | LAYOUT.under("body.{k}", "parts.{k}.net")
+    assert whole.published("head.weight") == "out.weight"
+    assert whole.published("body.3.blocks.1.norm.weight") == "parts.3.net.block.1.norm.weight"
+    assert whole.current("parts.7.net.start.bias") == "parts.7.net.in.bias"
+    assert whole.is_ignored("parts.7.net.x.position_ids")
+    assert AS_IS.published("any.thing") == "any.thing"
+
+
+# --- loading ---
+
+
+def test_a_round_trip_keeps_every_bit(tree, file, tmp_path):
+    again = weights.load(build_tree(), file, LAYOUT)
+    assert same(bits(again), bits(tree))
+    weights.save(again, tmp_path / "again.safetensors", LAYOUT)
+    assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+
+
+def test_a_tree_on_the_meta_device_takes_tensors_without_copying(tree):
+    with torch.device("meta"):
+        empty = build_tree()
+    given = weights.published(tree, LAYOUT)
+    weights.load(empty, given, LAYOUT)
+    assert empty.first.weight.data_ptr() == given["in.weight"].data_ptr()
+    assert not any(weight.is_meta for weight in empty.parameters())
+    assert all(weight.requires_grad for weight in empty.parameters())
+
+
+def test_optimisers_keep_their_parameters(tree, file):
+    other = build_tree()
+    known = list(other.parameters())
+    weights.load(other, file, LAYOUT)
+    assert all(a is b for a, b in zip(known, other.parameters(), strict=True))
+    assert same(bits(other), bits(tree))
+
+
+def test_weights_are_cast_while_loading(tree, file, tmp_path):
+    with torch.device("meta"):
+        empty = build_tree()
+    assert weights.load(empty, file, LAYOUT, dtype=torch.bfloat16).dtype == torch.bfloat16
+    weights.save(tree, tmp_path / "half.safetensors", LAYOUT, dtype=torch.float16)
+    assert weights.read(tmp_path / "half.safetensors")["in.weight"].dtype == torch.float16
+    # A tree that has values keeps its dtype; one that has none takes the file's.
+    assert weights.load(build_tree(), tmp_path / "half.safetensors", LAYOUT).dtype == torch.float32
+    with torch.device("meta"):
+        empty = build_tree()
+    assert weights.load(empty, tmp_path / "half.safetensors", LAYOUT).dtype == torch.float16
+
+
+def test_buffers_are_loaded_and_transient_ones_left_out():
+    tree, other = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    tree.running_mean += 1.5
+    tree.register_buffer("scratch", torch.ones(1), persistent=False)
+    weights.load(other, weights.published(tree))
+    assert same(bits(other), bits(tree))
+
+
+def test_deprecated_names_are_read_and_weightless_keys_ignored(tree):
+    given = weights.published(tree, LAYOUT)
+    given["start.weight"], given["x.position_ids"] = given.pop("in.weight"), torch.zeros(1)
+    assert same(bits(weights.load(build_tree(), given, LAYOUT)), bits(tree))
+
+
+def test_a_linear_layer_may_be_published_as_a_convolution():
+    layout = KeyMap({"first": "conv"}, transforms={"first": LINEAR_AS_CONV})
+    tree = Chain(first=nn.Linear(2, 3))
+    given = weights.published(tree, layout)
+    assert given["conv.weight"].shape == (3, 2, 1, 1)
+    assert same(bits(weights.load(Chain(first=nn.Linear(2, 3)), given, layout)), bits(tree))
+
+
+# --- refusals ---
+
+
+def test_all_faults_are_told_at_once_and_nothing_changes(tree):
+    given = weights.published(tree, LAYOUT)
+    given["in.wieght"] = given.pop("in.weight")
+    given["strange"] = torch.zeros(1)
+    given["block.0.norm.bias"] = torch.zeros(5)
+    other = build_tree()
+    before = bits(other)
+    with pytest.raises(MisfitError) as refusal:
+        weights.load(other, given, LAYOUT)
+    assert refusal.value.missing == ("in.weight",)
+    assert refusal.value.unexpected == ("in.wieght", "strange")
+    assert refusal.value.misshapen == {"block.0.norm.bias": ((5,), (3,))}
+    assert "in.wieght (near in.weight)" in str(refusal.value)
+    assert "block.0.norm.bias is [5], wanted [3]" in str(refusal.value)
+    assert same(bits(other), before)
+
+
+def test_a_long_list_of_faults_is_cut_but_kept():
+    tree = Chain(**{f"l{i}": nn.Linear(1, 1) for i in range(40)})
+    with pytest.raises(MisfitError) as refusal:
+        weights.load(tree, {})
+    assert "and 72 more" in str(refusal.value)
+    assert len(str(refusal.value)) < 1000
+    assert len(refusal.value.missing) == 80
+
+
+def header(shape, end) -> bytes:
+    text = json.dumps({"in.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}})
+    return len(text).to_bytes(8, "little") + text.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a checkpoint",
+        b"PK\x03\x04" + bytes(100),
+        header([3, 2], 24) + bytes(10),
+        header([3, 2], 12) + bytes(12),
+    ],
+    ids=["empty", "text", "pickle", "truncated", "lying"],
+)
+def test_damaged_and_foreign_files_are_named(content, tree, tmp_path):
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(content)
+    before = bits(tree)
+    with pytest.raises(WeightsError, match=re.escape(str(path))):
+        weights.load(tree, path, LAYOUT)
+    assert same(bits(tree), before)
+
+
+def test_a_missing_file_and_a_folder_are_named(tree, tmp_path):
+    for path in (tmp_path / "nowhere.safetensors", tmp_path):
+        with pytest.raises(WeightsError, match=re.escape(str(path))):
+            weights.load(tree, path, LAYOUT)
+
+
+def test_a_file_of_another_network_is_refused_by_name(file):
+    with pytest.raises(MisfitError, match=rf"{re.escape(str(file))} for Linear: 2 missing"):
+        weights.load(nn.Linear(1, 1), file)
+
+
+# --- saving ---
+
+
+def test_saving_replaces_a_file_only_when_it_is_complete(tree, file):
+    before = file.read_bytes()
+    with torch.device("meta"):
+        empty = build_tree()
+    with pytest.raises(WeightsError, match="no values yet"):
+        weights.save(empty, file, LAYOUT)
+    assert file.read_bytes() == before
+    with pytest.raises(WeightsError, match="cannot be written"):
+        weights.save(tree, file / "x" / "y.safetensors", LAYOUT)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_file_can_be_saved_over_itself_while_its_tensors_are_mapped(tree, file):
+    with torch.device("meta"):
+        mapped = build_tree()
+    weights.load(mapped, file, LAYOUT)
+    weights.save(mapped, file, LAYOUT)
+    assert same(bits(mapped), bits(tree))
+    assert same(bits(weights.load(build_tree(), file, LAYOUT)), bits(tree))
+
+
+def test_texts_are_kept_in_the_header(tree, tmp_path):
+    path = tmp_path / "a.safetensors"
+    weights.save(tree, path, LAYOUT, metadata={"trained": "today"})
+    with weights.TensorFile(path) as file:
+        assert file.metadata() == {"format": "pt", "trained": "today"}
+
+
+def test_tied_weights_are_written_under_both_names(tmp_path):
+    tree = Chain(a=nn.Linear(2, 2), b=nn.Linear(2, 2))
+    tree.b.weight = tree.a.weight
+    weights.save(tree, tmp_path / "a.safetensors")
+    again = weights.read(tmp_path / "a.safetensors")
+    assert torch.equal(again["a.weight"], again["b.weight"])
+
+
+class Doubled(Adapter):
+    def edits(self, model):
+        return (
+            select(model)
+            .of(nn.Linear)
+            .wrap(lambda inner, seat: Sum(inner, self.layer(seat, lambda: nn.Linear(3, 3))))
+        )
+
+
+def test_what_a_tree_wears_is_neither_saved_nor_asked_for(tree, file, tmp_path):
+    published = file.read_bytes()
+    with Doubled().on(tree):
+        weights.save(tree, tmp_path / "worn.safetensors", LAYOUT)
+        weights.load(tree, file, LAYOUT)
+    assert (tmp_path / "worn.safetensors").read_bytes() == published
