@@ -19,6 +19,9 @@ class Context:
     Args:
         values: The values to begin with, copied.
 
+    Raises:
+        ContextError: They are no mapping.
+
     Example:
         >>> context = Context({"timestep": 3})
         >>> context["timestep"]
@@ -28,6 +31,11 @@ class Context:
     __slots__ = ("__weakref__", "_entered", "_values")
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        if not isinstance(values, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ContextError(
+                f"a context is made from a mapping, not from {type(values).__name__}.",
+                hint='Try context={"key": value}.',
+            )
         self._values: dict[str, Any] = dict(values) if values is not None else {}
         self._entered = False
 

@@ -1,13 +1,15 @@
 """What takes part in a call: the protocol between a parent, its children and the context."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
 
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
 from refiners_core.context import Context
+from refiners_core.errors import TreeError
 
 # torch keeps the global hooks in these very dictionaries for the life of the process.
 _global_hooks: tuple[Mapping[int, Any], ...] = (
@@ -17,9 +19,36 @@ _global_hooks: tuple[Mapping[int, Any], ...] = (
     torch_module._global_backward_pre_hooks,
 )
 
+_under_way: Final[list[nn.Module]] = []
+"""The roots of the calls that are running now, in every thread: no state of any tree."""
+
+
+@contextmanager
+def running(root: nn.Module) -> Generator[None]:
+    """Marks a tree as running for the length of a `with` block, so that nobody operates on it or
+    on a part of it in the middle of several calls that belong together."""
+    _under_way.append(root)
+    try:
+        yield
+    finally:
+        _under_way.remove(root)
+
+
+def running_root(layers: Iterable[nn.Module]) -> nn.Module | None:
+    """Returns the root of a running call that any of these layers takes part in, if there is
+    one."""
+    if not _under_way:
+        return None
+    ids = {id(layer) for layer in layers}
+    for root in tuple(_under_way):
+        if any(id(part) in ids for part in root.modules()):
+            return root
+    return None
+
 
 def is_hooked(layer: nn.Module) -> bool:
-    """Whether somebody has asked to be told about calls of this layer.
+    """Whether somebody has asked to be told about calls of this layer, or has put another
+    `forward` on it.
 
     Such a layer is called through `nn.Module.__call__`; any other by its bound method, which is
     several times faster and indistinguishable.
@@ -35,6 +64,7 @@ def is_hooked(layer: nn.Module) -> bool:
         or _global_hooks[2]
         or _global_hooks[3]
         or own.get("_compiled_call_impl")
+        or "forward" in own  # accelerate, for one, wraps forward on the instance
     )
 
 
@@ -44,7 +74,18 @@ class Layer(nn.Module):
     A subclass defines `run` and calls its children by `self.call`: that pair is the public door for
     new combinators. From outside a layer is called like any module: `layer(x, context={"key":
     value})`.
+
+    Raises:
+        TreeError: A subclass defines `forward`, which a parent would not call.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in cls.__dict__:
+            raise TreeError(
+                f"{cls.__name__} defines forward, which the layers around it would not call.",
+                hint="Name it run(self, context, *inputs).",
+            )
 
     def run(self, context: Context, *inputs: Any) -> Any:
         """Computes the outputs; what a subclass defines in place of `forward`."""
@@ -69,11 +110,10 @@ class Layer(nn.Module):
         values = context if isinstance(context, Context) else Context(context)
         if torch.compiler.is_compiling() or values._entered:
             return self.run(values, *inputs)
-        calls: list[Context] = self.__dict__.setdefault("_calls", [])
-        calls.append(values)
         values._entered = True
         try:
-            return self.run(values, *inputs)
+            with running(self):
+                return self.run(values, *inputs)
         except Exception as error:
             from refiners_core.show import add_place  # only a failing call pays for the import
 
@@ -81,4 +121,3 @@ class Layer(nn.Module):
             raise
         finally:
             values._entered = False
-            calls.remove(values)
