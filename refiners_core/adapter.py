@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
+import torch
 from torch import Tensor, nn
 
 from refiners_core import graft
 from refiners_core.chain import Chain, first_weight
-from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.errors import AdapterError, ConditionError, PlanError
 from refiners_core.hookspecs import Surgery, manager
 from refiners_core.selection import Edit, Seat
 
@@ -56,21 +57,22 @@ class Adapter(nn.Module):
 
     takes_condition: ClassVar[bool] = False
     """Whether a generation must say something to it: a picture, an edge map."""
+    takes_mask: ClassVar[bool] = False
+    """Whether it can act on a part of the picture: `Condition(value, mask=...)`."""
 
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
         super().__init__()
         self.name: Final = name or type(self).__name__.lower()
-        serial = next(_serials.setdefault(self.name, itertools.count(1)))
-        self.key: Final = _checked_key(
-            key or (self.name if serial == 1 else f"{self.name}-{serial}")
-        )
-        self.order: Final = (self.name, serial)
+        self.key: Final = _checked_key(key or _next_key(self.name))
+        self.order: Final = _natural(self.key)
         self.source: Source | None = None
         self.own_layers = nn.ModuleDict()
         self._choose_source = weights
         self._bound_to: str | None = None
         self._tree: weakref.ref[Chain] | None = None
         self._chains: tuple[weakref.ref[Chain], ...] = ()
+        self._places: graft.Places = {}  # of the tree that is being planned for
+        self._fitted: tuple[torch.device, torch.dtype] | None = None
 
     # --- what a subclass says ---
 
@@ -119,15 +121,19 @@ class Adapter(nn.Module):
     def layer(self, seat: Seat, build: Callable[[], nn.Module]) -> Any:
         """Returns the adapter's own layer for a seat, built once and kept across ejects.
 
-        It is moved to the device and dtype of the base around the seat when it is built.
+        It is moved to the device and dtype that the base has around the seat now.
         """
+        seat = self._places.get((id(seat.chain), seat.name), seat)
+        layers = self.own_layers._modules  # as a ModuleDict it would refuse names such as `keys`
         name = seat.path.replace(".", "/")
-        if name not in self.own_layers:
-            base = next(
-                (c for c in reversed(seat.above) if first_weight(c) is not None), seat.chain
-            )
-            self.own_layers[name] = build().to(device=base.device, dtype=base.dtype)
-        return self.own_layers[name]
+        own, is_new = layers.get(name), name not in layers
+        if own is None:
+            own = layers[name] = build()
+        for chain in reversed(seat.above):
+            weight = first_weight(chain)
+            if weight is not None:
+                return _beside(own, weight, is_new)
+        return own
 
     def context_key(self, name: str) -> str:
         """Returns the name of one of its context values, such as `ip-adapter.tokens`."""
@@ -142,11 +148,11 @@ class Adapter(nn.Module):
 
     @property
     def is_worn(self) -> bool:
-        """Whether a living tree wears it."""
-        return self._tree is not None and self._tree() is not None
+        """Whether a living tree, or a part of one, wears it."""
+        return bool(self._wearing())
 
     def inject(self, tree: Chain) -> Self:
-        """Puts the adapter on a tree, which is left as it was if anything fails.
+        """Puts the adapter on a tree; both are left as they were if anything fails.
 
         Raises:
             AdapterError: It is worn already, or bound to another family.
@@ -161,16 +167,18 @@ class Adapter(nn.Module):
                 f"{self.key} is injected into a model or a Chain, not into {type(tree).__name__}.",
                 hint="Try adapter.inject(refiners.load_model(...)).",
             )
-        own = self.__dict__.copy()
-        saved = {name: own[name].copy() for name in ("_modules", "_parameters", "_buffers")}
+        graft.check_idle([tree], f"inject {self.key}")
+        restore = self._restorer()
         try:
+            self._places = graft.places(tree)
             self._bind(tree)
-            swaps = graft.plan_inject(tree, self, tuple(self.edits(tree)))
+            swaps = graft.plan_inject(tree, self, self._said(tree), self._places)
+            self._swap("inject", tree, swaps)
         except BaseException:
-            if own["_bound_to"] is None:  # a first inject that failed binds nothing
-                self.__dict__.update(own | saved)
+            restore()
             raise
-        self._swap("inject", tree, swaps, weakref.ref(tree))
+        finally:
+            self._places = {}
         return self
 
     def eject(self) -> Self:
@@ -180,11 +188,12 @@ class Adapter(nn.Module):
             AdapterError: No living tree wears it.
             PlanError: The tree was edited by hand, or is running.
         """
-        tree = self._tree() if self._tree is not None else None
-        if tree is None:
+        chains = self._wearing()
+        if not chains:
             raise AdapterError(f"{self.key} is not worn.", hint="Call its inject(model) first.")
-        chains = [chain for ref in self._chains if (chain := ref()) is not None]
-        self._swap("eject", tree, graft.plan_eject(tree, chains, self), None)
+        tree = self._tree() if self._tree is not None else None
+        tree = chains[0] if tree is None else tree  # a part may live on without its model
+        self._swap("eject", tree, graft.plan_eject(tree, chains, self))
         return self
 
     @contextmanager
@@ -203,36 +212,100 @@ class Adapter(nn.Module):
 
         write(self.published(), path)
 
-    def _swap(
-        self,
-        verb: str,
-        tree: Chain,
-        swaps: Sequence[graft.Swap],
-        worn_by: weakref.ref[Chain] | None,
-    ) -> None:
+    def _said(self, tree: Chain) -> tuple[Edit, ...]:
+        said: Any = self.edits(tree)
+        edits = tuple(said) if isinstance(said, Iterable) else (said,)
+        for edit in edits:
+            if not isinstance(edit, Edit):
+                raise PlanError(
+                    f"{self.key} says {type(edit).__name__} where edits are asked for.",
+                    hint="Return what wrap, before, after, replace and remove return, joined by +.",
+                )
+        return edits
+
+    def _swap(self, verb: str, tree: Chain, swaps: Sequence[graft.Swap]) -> None:
         hooks, event = manager().hook, Surgery(self, tree)
         getattr(hooks, f"before_{verb}")(event=event)
-        graft.apply(swaps)
-        self._tree = worn_by
-        self._chains = tuple([weakref.ref(chain) for chain, _ in swaps]) if worn_by else ()
-        getattr(hooks, f"after_{verb}")(event=event)
+        undo = graft.apply(swaps)
+        worn_by = self._tree, self._chains
+        if verb == "inject":
+            self._tree = weakref.ref(tree)
+            self._chains = tuple([weakref.ref(swap.chain) for swap in swaps])
+        else:
+            self._tree, self._chains = None, ()
+        try:
+            getattr(hooks, f"after_{verb}")(event=event)
+        except BaseException:
+            graft.apply(undo)
+            self._tree, self._chains = worn_by
+            raise
+
+    def _wearing(self) -> list[Chain]:
+        return [chain for ref in self._chains if (chain := ref()) is not None]
+
+    def _restorer(self) -> Callable[[], None]:
+        """Returns what makes the adapter again what it is now."""
+        state = self.__dict__.copy()
+        copies = {name: state[name].copy() for name in ("_modules", "_parameters", "_buffers")}
+        layers = self.own_layers._modules.copy()
+
+        def restore() -> None:
+            self.__dict__.clear()
+            self.__dict__.update(state | copies)
+            self.own_layers.__dict__["_modules"] = layers
+
+        return restore
 
     def _bind(self, tree: Chain) -> None:
         family = str(getattr(tree, "base", type(tree).__name__))
+        here = tree.device, tree.dtype
         if self._bound_to is not None:
             if self._bound_to != family:
                 raise AdapterError(
                     f"{self.key} was made for {self._bound_to}; this model is {family}.",
                     hint=f"Load another one for {family}.",
                 )
+            self._follow(here)
             return
         self.source = self._choose_source(tree) if self._choose_source else None
         self.build(tree, self.source)
-        self._bound_to = family
+        self._bound_to, self._fitted = family, here
+
+    def _follow(self, here: tuple[torch.device, torch.dtype]) -> None:
+        """Goes where the base has moved since the last inject; weights know no way to or from the
+        meta device."""
+        there = self._fitted
+        if there is not None and there != here and "meta" not in (there[0].type, here[0].type):
+            self.to(*here)
+            self._fitted = here
 
     def __getstate__(self) -> dict[str, Any]:
         """What `deepcopy` and `pickle` take: the adapter, worn by nothing."""
         return self.__dict__ | {"_tree": None, "_chains": (), "_choose_source": None}
+
+
+def _beside(own: nn.Module, base: Tensor, is_new: bool) -> nn.Module:
+    """Moves an adapter's layer to where a weight of the base is.
+
+    Weights are never lost to a base without any, and those that are still to come stay away.
+    """
+    weight = first_weight(own)
+    if weight is None or (weight.device, weight.dtype) == (base.device, base.dtype):
+        return own
+    if weight.device.type == "meta" or (base.device.type == "meta" and not is_new):
+        return own.to(dtype=base.dtype)
+    return own.to(device=base.device, dtype=base.dtype)
+
+
+def _next_key(name: str) -> str:
+    serial = next(_serials.setdefault(name, itertools.count(1)))
+    return name if serial == 1 else f"{name}-{serial}"
+
+
+def _natural(key: str) -> tuple[str, int, str]:
+    """Returns what keys are sorted by, so that `lora-10` comes after `lora-9`."""
+    head, _, tail = key.rpartition("-")
+    return (head, int(tail), key) if head and tail.isdecimal() else (key, 1, key)
 
 
 def _checked_key(key: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
-from typing import Any, Self, TypeVar, overload
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Self, TypeVar, overload
 
 import torch
 from torch import nn
@@ -15,6 +15,10 @@ from refiners_core.layer import Layer, is_hooked
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
+
+_MODULE_ATTRIBUTES: Final = frozenset(nn.Module().__dict__)
+_MARKS: Final = frozenset(".+@/")
+"""What paths, and the names of layers that adapters add, are put together with."""
 
 
 class Chain(Layer):
@@ -89,6 +93,7 @@ class Chain(Layer):
         if isinstance(where, slice):
             part = Chain()
             part.__dict__["_modules"] = dict(items[where])
+            part.training = self.training
             return part
         if isinstance(where, str):
             return self.layer(where)
@@ -117,8 +122,9 @@ class Chain(Layer):
         """
         here: nn.Module = self
         for name in path.split("."):
-            children = dict(here.named_children()) | dict(bare_children(here))
-            if name not in children:
+            children = {**here._modules, **bare_children(here)}
+            child = children.get(name)
+            if child is None:
                 near = difflib.get_close_matches(name, children, 1)
                 raise TreeError(
                     f"no layer named {name!r} in {type(here).__name__} (path {path!r}); it has "
@@ -127,7 +133,7 @@ class Chain(Layer):
                     if near
                     else "print() the tree to see its names.",
                 )
-            here = children[name]
+            here = child
         if not isinstance(here, kind):
             raise TreeError(
                 f"the layer at {path!r} is a {type(here).__name__}, not a {kind.__name__}.",
@@ -171,7 +177,7 @@ class Chain(Layer):
     def insert(self, index: int, layer: nn.Module, name: str | None = None) -> Self:
         """Puts a layer before position `index` and returns the chain; no other layer is renamed."""
         items = list(_editable(self).items())
-        index = range(len(items))[index] if index < 0 else min(index, len(items))
+        index = slice(index, None).indices(len(items))[0]  # as list.insert reads it
         taken = dict(items)
         if name is None:
             name = _free_name(taken, type(layer).__name__, index)
@@ -229,8 +235,29 @@ class Chain(Layer):
         state = self.__dict__.copy()
         state["_modules"] = dict(bare_children(self))
         state.pop("_worn", None)
-        state.pop("_calls", None)
         return state
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to`, `half` and `cuda` are made of; the base layers that an adapter stands in for
+        move along."""
+        for layer in _hidden(self) if recurse else ():
+            layer._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of everything below, the base layers that an adapter stands in for
+        included."""
+        for layer in _hidden(self):
+            layer.train(mode)
+        return super().train(mode)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Sets whether gradients are asked for below, the base layers that an adapter stands in for
+        included."""
+        for layer in (*self.modules(), *(layer for _, layer in bare_walk(self))):
+            for weight in layer.parameters(recurse=False):
+                weight.requires_grad_(requires_grad)
+        return self
 
     def __repr__(self) -> str:
         from refiners_core.show import show
@@ -247,9 +274,17 @@ def bare_children(layer: nn.Module) -> Mapping[str, nn.Module]:
 def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Yields path and layer of every place of the bare tree, root excluded, in order."""
     for name, child in bare_children(tree).items():
+        if child is None:  # pyright: ignore[reportUnnecessaryComparison]  torch leaves places open
+            continue
         path = f"{prefix}{name}"
         yield path, child
         yield from bare_walk(child, f"{path}.")
+
+
+def _hidden(chain: Chain) -> tuple[nn.Module, ...]:
+    """Returns the base layers that do not run because of what the chain wears."""
+    worn = chain.__dict__.get("_worn")
+    return worn.hidden() if worn is not None else ()
 
 
 def _walk(chain: Chain, prefix: str, kind: type[M], seen: set[int]) -> Iterator[tuple[str, M]]:
@@ -264,9 +299,13 @@ def _walk(chain: Chain, prefix: str, kind: type[M], seen: set[int]) -> Iterator[
 
 def first_weight(tree: nn.Module) -> torch.Tensor | None:
     """Returns the bare tree's first floating-point weight: it declares device and dtype."""
-    for layer in (tree, *(layer for _, layer in bare_walk(tree))):
-        for weight in layer.__dict__["_parameters"].values():
-            if weight is not None and weight.is_floating_point():
+    for weight in tree.__dict__["_parameters"].values():
+        if weight is not None and weight.is_floating_point():
+            return weight
+    for child in bare_children(tree).values():
+        if child is not None:  # pyright: ignore[reportUnnecessaryComparison]  as in bare_walk
+            weight = first_weight(child)
+            if weight is not None:
                 return weight
     return None
 
@@ -287,11 +326,11 @@ def _checked_name(chain: Chain, taken: Mapping[str, nn.Module], name: str, layer
             f"{type(chain).__name__} already has a layer named {name!r}.",
             hint="Give one of them another name, e.g. Chain(first=..., second=...).",
         )
-    if hasattr(type(chain), name) or not name or "." in name or name in nn.Module().__dict__:
+    if not name or _MARKS & set(name) or hasattr(type(chain), name) or name in _MODULE_ATTRIBUTES:
         raise TreeError(
-            f"{name!r} cannot name a layer of {type(chain).__name__}: "
-            "it is one of its attributes, empty or dotted.",
-            hint=f"Try {name.replace('.', '_') or 'layer'}_layer.",
+            f"{name!r} cannot name a layer of {type(chain).__name__}: it is one of its "
+            "attributes, empty, or has one of the signs . + @ / in it.",
+            hint=f"Try {''.join('_' if c in _MARKS else c for c in name) or 'some'}_layer.",
         )
     return name
 
@@ -313,8 +352,16 @@ def _editable(chain: Chain) -> Mapping[str, nn.Module]:
 
 
 def _name_at(chain: Chain, where: int | str) -> str:
+    """Returns the name of a child that an edit by hand is about; a path is none."""
+    names = list(_editable(chain))
+    if isinstance(where, str) and where not in names:
+        raise TreeError(
+            f"{type(chain).__name__} has no child named {where!r}; it has "
+            f"{', '.join(names) or 'none'}.",
+            hint="Edit the chain that has the layer: chain.layer(path, Chain).",
+        )
     chain[where]
-    return where if isinstance(where, str) else list(chain._modules)[where]
+    return where if isinstance(where, str) else names[where]
 
 
 def _copied(chain: T, memo: dict[int, Any]) -> T:

@@ -8,20 +8,23 @@ ejects leaves no trace.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from torch import nn
 
 from refiners_core.chain import Chain, bare_children
 from refiners_core.errors import PlanError
-from refiners_core.selection import Edit, select
+from refiners_core.layer import running_root
+from refiners_core.selection import Edit, Seat, select
 
 if TYPE_CHECKING:
     from refiners_core.adapter import Adapter
 
-_STAGES = {"inputs": 0, "branch": 1, "output": 2}
+_STAGES: Final = {"inputs": 0, "branch": 1, "output": 2}
+_swapping: Final = threading.Lock()
 
 
 class Placed(NamedTuple):
@@ -71,14 +74,48 @@ class Worn:
         """Returns the keys of the adapters worn here, sorted."""
         return sorted({p.adapter.key for several in self.placed.values() for p in several})
 
+    def path(self) -> str:
+        """Returns the path of the chain from the root that an adapter was injected into."""
+        seat = next(iter(self.placed.values()))[0].edit.seat
+        return seat.path.removesuffix(seat.name).removesuffix(".") or "the root"
+
+    def hidden(self) -> tuple[nn.Module, ...]:
+        """Returns the base layers that adapters stand in for: they do not run, but are still
+        there."""
+        return tuple(
+            [
+                self.bare[name]
+                for name, folded in self.folded.items()
+                if not any(
+                    part is self.bare[name]
+                    for _, layer in folded.entries
+                    for part in layer.modules()
+                )
+            ]
+        )
+
     def maker(self, layer: nn.Module) -> str | None:
         """Returns the key of the adapter that made a layer of this chain, if one did."""
         made = (folded.made.get(id(layer)) for folded in self.folded.values())
         return next((key for _, key in filter(None, made)), None)
 
 
-Swap = tuple[Chain, Worn | None]
-"""The only effect that there is: a chain wears something, or is bare again."""
+class Swap(NamedTuple):
+    """The only effect that there is: a chain wears something, or is bare again."""
+
+    chain: Chain
+    before: Worn | None
+    """What the chain wore when this was planned."""
+    after: Worn | None
+
+
+Places = Mapping[tuple[int, str], Seat]
+"""Every seat of a tree, by the identity of its chain and its name there."""
+
+
+def places(tree: Chain) -> Places:
+    """Returns the seats of a tree, each with its path from this very root."""
+    return {(id(seat.chain), seat.name): seat for seat in select(tree)}
 
 
 def worn(tree: Chain) -> tuple[Adapter, ...]:
@@ -91,32 +128,42 @@ def worn(tree: Chain) -> tuple[Adapter, ...]:
     return tuple(sorted(found.values(), key=lambda adapter: adapter.order))
 
 
-def plan_inject(tree: Chain, adapter: Adapter, edits: Iterable[Edit]) -> list[Swap]:
+def plan_inject(
+    tree: Chain, adapter: Adapter, edits: Iterable[Edit], known: Places | None = None
+) -> list[Swap]:
     """Turns edits into swaps without touching the tree.
+
+    Args:
+        tree: The root.
+        adapter: Who says the edits.
+        edits: The edits; each is given the seat's path from this root, however it was selected.
+        known: The places of the tree, where the caller has them already.
 
     Raises:
         PlanError: The edits contradict the tree, each other or what it wears; or a call of it is
-        running.
+            running.
     """
-    chains = list(_chains(tree))
-    _check_idle(chains, f"inject {adapter.key}")
+    known = places(tree) if known is None else known
+    check_idle(_chains(tree), f"inject {adapter.key}")
     for other in worn(tree):
         if other.key == adapter.key:
             raise PlanError(
                 f"{type(tree).__name__} already wears an adapter with the key {adapter.key!r}.",
                 hint="Give this one another key: key=... at construction.",
             )
-    known = {id(chain) for chain in chains}
     by_chain: dict[int, tuple[Chain, dict[str, list[Placed]]]] = {}
     for position, edit in enumerate(edits):
-        seat = edit.seat
-        if id(seat.chain) not in known or seat.name not in bare_children(seat.chain):
+        chain = edit.seat.chain
+        seat = known.get((id(chain), edit.seat.name))
+        if seat is None:
             raise PlanError(
-                f"{adapter.key} edits {seat.path!r}, which is no place in {type(tree).__name__}.",
+                f"{adapter.key} edits {edit.seat.path!r}, which is no place in "
+                f"{type(tree).__name__}.",
                 hint="Select from the tree that is passed to edits(), at the time it is passed.",
             )
-        _, names = by_chain.setdefault(id(seat.chain), (seat.chain, {}))
-        names.setdefault(seat.name, []).append(Placed(adapter, position, edit))
+        _, names = by_chain.setdefault(id(chain), (chain, {}))
+        placed = Placed(adapter, position, edit._replace(seat=seat))
+        names.setdefault(seat.name, []).append(placed)
     if not by_chain:
         raise PlanError(
             f"{adapter.key} found nothing to edit in {type(tree).__name__}.",
@@ -131,7 +178,7 @@ def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[S
     Raises:
         PlanError: A chain was edited by hand, or a call of the tree is running.
     """
-    _check_idle(_chains(tree), f"eject {adapter.key}")
+    check_idle([tree, *chains], f"eject {adapter.key}")
     swaps: list[Swap] = []
     for chain in chains:
         record = _checked(chain)
@@ -145,22 +192,46 @@ def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[S
                 placed[name] = kept
             if len(kept) != len(several):
                 changed.add(name)
-        swaps.append((chain, _fold(chain, record, placed, changed) if placed else None))
+        if changed:
+            after = _fold(chain, record, placed, changed) if placed else None
+            swaps.append(Swap(chain, record, after))
     return swaps
 
 
-def apply(swaps: Sequence[Swap]) -> None:
-    """Makes the swaps, all of them or none."""
-    before = [
-        (chain, chain.__dict__.get("_worn"), chain.__dict__["_modules"]) for chain, _ in swaps
-    ]
-    try:
-        for chain, record in swaps:
-            _wear(chain, record, record.mapping if record else _bare_mapping(chain))
-    except BaseException:
-        for chain, record, mapping in before:
-            _wear(chain, record, mapping)
-        raise
+def apply(swaps: Sequence[Swap]) -> list[Swap]:
+    """Makes the swaps, all of them or none.
+
+    Returns:
+        The swaps that undo them.
+
+    Raises:
+        PlanError: What a chain wears has changed since the swaps were planned.
+    """
+    with _swapping:
+        for swap in swaps:
+            _check_fresh(swap)
+        before = [(c, record, c.__dict__["_modules"]) for c, record, _ in swaps]
+        try:
+            for chain, _, after in swaps:
+                _wear(chain, after, after.mapping if after else _bare_mapping(chain))
+        except BaseException:
+            for chain, record, mapping in before:
+                _wear(chain, record, mapping)
+            raise
+    return [Swap(chain, after, before) for chain, before, after in swaps]
+
+
+def _check_fresh(swap: Swap) -> None:
+    record = swap.after or swap.before
+    assert record is not None, "a swap from bare to bare"
+    if (
+        swap.chain.__dict__.get("_worn") is not swap.before
+        or _bare_mapping(swap.chain) is not record.bare
+    ):
+        raise PlanError(
+            f"{type(swap.chain).__name__} was edited while an edit of it was being planned.",
+            hint="Inject and eject one after the other, and not inside a callback of another.",
+        )
 
 
 def _wear(chain: Chain, record: Worn | None, mapping: Mapping[str, nn.Module]) -> None:
@@ -184,13 +255,18 @@ def _chains(tree: Chain) -> Iterator[Chain]:
             yield layer
 
 
-def _check_idle(chains: Iterable[Chain], what: str) -> None:
-    for chain in chains:
-        if chain.__dict__.get("_calls"):
-            raise PlanError(
-                f"cannot {what}: {type(chain).__name__} is running.",
-                hint="Wait until its call has returned; a callback that returns False ends one.",
-            )
+def check_idle(chains: Iterable[Chain], what: str) -> None:
+    """Makes sure that no call that any of these chains takes part in is running.
+
+    Raises:
+        PlanError: One is.
+    """
+    root = running_root(chains)
+    if root is not None:
+        raise PlanError(
+            f"cannot {what}: {type(root).__name__} is running.",
+            hint="Wait until its call has returned; a callback that returns False ends one.",
+        )
 
 
 def _checked(chain: Chain) -> Worn | None:
@@ -211,7 +287,7 @@ def _checked(chain: Chain) -> Worn | None:
     else:
         return record
     raise PlanError(
-        f"{type(chain).__name__} was edited by hand while it wears "
+        f"{type(chain).__name__} at {record.path()} was edited by hand while it wears "
         f"{', '.join(record.keys())}: {what}.",
         hint="Undo that edit and try again; edit by hand only what is bare, or write an adapter.",
     )
@@ -227,8 +303,8 @@ def _folded(
         for name, several in added.items():
             placed[name] = (*placed.get(name, ()), *several)
             _check_seat(placed[name])
-        swaps.append((chain, _fold(chain, record, placed, set(added))))
-    _check_subtrees(tree, {id(chain): new for chain, new in swaps if new})
+        swaps.append(Swap(chain, record, _fold(chain, record, placed, set(added))))
+    _check_subtrees(tree, {id(swap.chain): swap.after for swap in swaps if swap.after})
     return swaps
 
 
@@ -289,7 +365,13 @@ def _fold(
             folded[name] = Folded(tuple(_worn_seat(bare[name], placed[name], made)), made)
     mapping: dict[str, nn.Module] = {}
     for name, layer in bare.items():
-        mapping.update(folded[name].entries if name in folded else ((name, layer),))
+        for label, worn_layer in folded[name].entries if name in folded else ((name, layer),):
+            if label in mapping:
+                raise PlanError(
+                    f"two edits would name a layer of {type(chain).__name__} {label!r}.",
+                    hint='Give them names of their own, e.g. wrap(..., name="lora").',
+                )
+            mapping[label] = worn_layer
     return Worn(bare, placed, folded, mapping, tuple(mapping.items()), tuple(bare.items()))
 
 
@@ -312,7 +394,8 @@ def _worn_seat(
             label, inner = _label(p), _made(p, made, p.edit.make(inner, p.edit.seat))
     if label is not None:
         yield label, inner
-    for p in reversed(ordered):
+    # The adapter whose layers come first before a seat has its layers come last after it.
+    for p in sorted(ordered, key=lambda p: (p.adapter.order, -p.position), reverse=True):
         if p.edit.kind == "after":
             yield _label(p), _made(p, made, p.edit.make(p.edit.seat))
 

@@ -49,8 +49,17 @@ class Seat(NamedTuple):
 
     @property
     def layer(self) -> nn.Module:
-        """The base layer of the place, whatever adapters it wears."""
-        return bare_children(self.chain)[self.name]
+        """The base layer of the place, whatever adapters it wears.
+
+        Raises:
+            SelectionError: The place is gone.
+        """
+        layer = bare_children(self.chain).get(self.name)
+        if layer is None:
+            raise SelectionError(
+                f"nothing sits at {self.path!r} any more.", hint="Select again from the tree."
+            )
+        return layer
 
     def __repr__(self) -> str:
         return f"Seat({self.path}: {type(self.layer).__name__})"
