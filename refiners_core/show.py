@@ -94,35 +94,62 @@ def _facts(layer: nn.Module) -> Iterator[str]:
             value = value is not None if isinstance(value, Tensor | None) else value
         if isinstance(value, tuple) and len(set(value)) == 1:
             value = value[0]
-        if isinstance(value, Tensor | nn.Module) or value == parameter.default:
+        if isinstance(value, Tensor | nn.Module) or _is_same(value, parameter.default):
             continue
         is_required = parameter.default is inspect.Parameter.empty
         yield f"{value}" if is_required else f"{parameter.name}={value}"
+
+
+def _is_same(value: object, default: object) -> bool:
+    """Whether a fact is its default; what cannot be compared to one truth value is not."""
+    try:
+        return bool(value == default)
+    except Exception:
+        return False
 
 
 def add_place(error: BaseException, root: nn.Module) -> None:
     """Adds to an exception where in the tree it arose, with the inputs there.
 
     Its type stays what it is. The place is read from the traceback, so that a call that succeeds
-    pays nothing for it.
+    pays nothing for it. An exception that passes several doors carries one note: that of the
+    outermost tree that has the place, with a line for each tree around that has not.
     """
     try:
-        steps, inputs = _steps(error.__traceback__, root)
-        path = ".".join(name for name, _ in steps) or "the root"
+        # The first frame is the door's own: its locals hold the exception, and reading them would
+        # tie the two into a cycle that keeps the tree alive.
+        steps, inputs = _steps(error.__traceback__ and error.__traceback__.tb_next, root)
         layer = steps[-1][1] if steps else root
-        lines = [f"In {type(root).__name__}, at {path}:"]
-        lines += [f"{'  ' * i}{name}: {_title(child)}" for i, (name, child) in enumerate(steps, 1)]
-        lines[-1] += "  <- here"
-        lines.append(f"{type(layer).__name__} got {', '.join(map(summary, inputs)) or 'no inputs'}")
-        error.add_note("\n".join(lines))
+        notes = getattr(error, "__notes__", [])
+        told = error.__dict__.get("_refiners_place")
+        if told is None or told[0] not in notes:
+            notes, told = [*notes, ""], ("", id(layer))
+        note = _place(root, steps, layer, inputs)
+        if told[1] != id(layer):
+            note = f"{told[0]}\nCalled in {type(root).__name__}, at {_path(steps)}"
+        error.__notes__ = [note if other == told[0] else other for other in notes]
+        error.__dict__["_refiners_place"] = (note, told[1])
     except Exception as failure:  # a note must never hide the error it is about
         error.add_note(f"(the place in the tree could not be told: {type(failure).__name__})")
 
 
-def _steps(
-    traceback: TracebackType | None, root: nn.Module
-) -> tuple[list[tuple[str, nn.Module]], tuple[Any, ...]]:
-    steps: list[tuple[str, nn.Module]] = []
+Steps = list[tuple[str, nn.Module]]
+
+
+def _path(steps: Steps) -> str:
+    return ".".join(name for name, _ in steps) or "the root"
+
+
+def _place(root: nn.Module, steps: Steps, layer: nn.Module, inputs: tuple[Any, ...]) -> str:
+    lines = [f"In {type(root).__name__}, at {_path(steps)}:"]
+    lines += [f"{'  ' * i}{name}: {_title(child)}" for i, (name, child) in enumerate(steps, 1)]
+    lines[-1] += "  <- here"
+    lines.append(f"{type(layer).__name__} got {', '.join(map(summary, inputs)) or 'no inputs'}")
+    return "\n".join(lines)
+
+
+def _steps(traceback: TracebackType | None, root: nn.Module) -> tuple[Steps, tuple[Any, ...]]:
+    steps: Steps = []
     here: nn.Module = root
     inputs: tuple[Any, ...] = ()
     while traceback is not None:
@@ -132,15 +159,16 @@ def _steps(
                 steps.append((name, candidate))
                 here = candidate
         if values.get("child") is here:
-            inputs = values.get("arguments", inputs)
-        elif values.get("self") is here and "inputs" in values:
-            inputs = values["inputs"]
+            inputs = values.get("arguments", values.get("inputs", inputs))
+        elif values.get("self") is here:
+            inputs = values.get("inputs", inputs)
         traceback = traceback.tb_next
     return steps, inputs
 
 
-def _name_of(parent: nn.Module, layer: nn.Module) -> str | None:
-    return next((name for name, child in parent._modules.items() if child is layer), None)
+def _name_of(parent: nn.Module, layer: nn.Module) -> str:
+    """Returns the name of a child; one that sits in several places of its parent has several."""
+    return " or ".join([name for name, child in parent._modules.items() if child is layer])
 
 
 def summary(value: object) -> str:
@@ -150,7 +178,11 @@ def summary(value: object) -> str:
     text = f"Tensor{list(value.shape)} {str(value.dtype).removeprefix('torch.')} {value.device}"
     if value.device.type == "meta" or value.numel() == 0 or not value.is_floating_point():
         return text
-    finite = torch.isfinite(value)
-    if not bool(finite.all()):
-        return f"{text}, {int((~finite).sum())} of {value.numel()} not finite"
-    return f"{text}, {float(value.min()):.3g} to {float(value.max()):.3g}"
+    try:
+        value = value.detach()
+        finite = torch.isfinite(value)
+        if not bool(finite.all()):
+            return f"{text}, {int((~finite).sum())} of {value.numel()} not finite"
+        return f"{text}, {float(value.min()):.3g} to {float(value.max()):.3g}"
+    except Exception:  # a full device, a tensor without values of its own
+        return text
