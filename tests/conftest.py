@@ -1,0 +1,16 @@
+"""What all tests share: how long hypothesis looks.
+
+`HYPOTHESIS_PROFILE=long` tries 2,000 sequences instead of 300, and others each time.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
+
+settings.register_profile(
+    "short", max_examples=300, deadline=None, derandomize=True, suppress_health_check=_QUIET
+)
+settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=_QUIET)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))

@@ -1,0 +1,128 @@
+"""Law 5: an edit made behind the back of what a tree wears is detected and refused."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from refiners_core import Chain, Identity
+from refiners_core.errors import PlanError, TreeError
+
+from .trees import Said, Wild, adapter_specs, bare_state, build_tree, chains, tree_specs, worn_state
+
+FEW = settings(max_examples=max(60, settings.default.max_examples // 2))
+
+
+def replace_mapping(chain: Chain) -> Callable[[], None]:
+    worn = chain._modules
+    chain.__dict__["_modules"] = dict(worn)
+    return lambda: chain.__dict__.update(_modules=worn)
+
+
+def put_another(chain: Chain) -> Callable[[], None]:
+    name, layer = next(iter(chain._modules.items()))
+    chain._modules[name] = Identity()
+    return lambda: chain._modules.update({name: layer})
+
+
+def add_by_attribute(chain: Chain) -> Callable[[], None]:
+    chain.quantised = nn.Linear(4, 4)
+    return lambda: delattr(chain, "quantised")
+
+
+def take_away(chain: Chain) -> Callable[[], None]:
+    name, layer = list(chain._modules.items())[-1]
+    del chain._modules[name]
+    return lambda: chain._modules.update({name: layer})
+
+
+def reorder(chain: Chain) -> Callable[[], None]:
+    before = dict(chain._modules)
+    chain._modules.clear()
+    chain._modules.update(reversed(before.items()))
+
+    def undo() -> None:
+        chain._modules.clear()
+        chain._modules.update(before)
+
+    if len(before) < 2:
+        chain._modules["one_more"] = Identity()
+    return undo
+
+
+def edit_the_bare_mapping(chain: Chain) -> Callable[[], None]:
+    chain._worn.bare["smuggled"] = Identity()
+    return lambda: chain._worn.bare.pop("smuggled")
+
+
+EDITS = (replace_mapping, put_another, add_by_attribute, take_away, reorder, edit_the_bare_mapping)
+
+
+@FEW
+@given(
+    tree_specs(),
+    adapter_specs(("wrap", "before", "after")),
+    st.sampled_from(EDITS),
+    st.integers(0, 20),
+)
+def test_a_tree_that_was_edited_by_hand_is_refused_until_that_is_undone(
+    tree_spec, said, edit_by_hand, at
+):
+    tree = build_tree(tree_spec)
+    bare = bare_state(tree)
+    adapter, other = Wild(said, key="worn").inject(tree), Wild(said, key="other")
+    wearing = [chain for chain in chains(tree) if "_worn" in chain.__dict__]
+    chain = wearing[at % len(wearing)]
+    undo = edit_by_hand(chain)
+    state = worn_state(tree)
+    for do in (adapter.eject, lambda: other.inject(tree)):
+        with pytest.raises(PlanError, match="was edited by hand while it wears worn") as caught:
+            do()
+        assert chain._worn.path() in str(caught.value)
+        assert "Undo that edit" in caught.value.hint
+        assert worn_state(tree) == state
+    undo()
+    other.inject(tree).eject()
+    adapter.eject()
+    assert bare_state(tree) == bare
+
+
+def test_the_refusal_names_the_path_and_the_children():
+    tree = Chain(down=Chain(conv=nn.Linear(4, 4), act=nn.SiLU()))
+    adapter = Wild([Said("wrap", 1)], key="lora").inject(tree)
+    tree.down.act = nn.ReLU()
+    with pytest.raises(PlanError) as caught:
+        adapter.eject()
+    assert str(caught.value) == (
+        "Chain at down was edited by hand while it wears lora: its children act were changed. "
+        "Undo that edit and try again; edit by hand only what is bare, or write an adapter."
+    )
+
+
+def test_the_helpers_refuse_a_chain_that_wears_something():
+    tree = Chain(nn.Linear(4, 4), nn.SiLU())
+    adapter = Wild([Said("wrap", 0)], key="lora").inject(tree)
+    state = worn_state(tree)
+    for edit in (
+        lambda: tree.append(Identity()),
+        lambda: tree.insert(0, Identity()),
+        lambda: tree.pop(),
+        lambda: tree.remove(tree[1]),
+        lambda: tree.replace(0, Identity()),
+    ):
+        with pytest.raises(TreeError, match="wears lora; it cannot be edited by hand"):
+            edit()
+    assert worn_state(tree) == state
+    adapter.eject()
+    tree.append(Identity())
+    assert len(tree) == 3
+
+
+def test_a_bare_chain_next_to_a_worn_one_can_be_edited_by_hand():
+    tree = Chain(left=Chain(nn.Linear(4, 4)), right=Chain(nn.Linear(4, 4)))
+    adapter = Wild([Said("wrap", 1)], key="lora").inject(tree)
+    tree.right.append(nn.SiLU())
+    adapter.eject()
+    assert [seat for seat, _ in tree.right.children_by_name()] == ["Linear_0", "SiLU_1"]
