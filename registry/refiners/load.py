@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from refiners.build import build_adapter, build_model
-from refiners.catalog import listed
-from refiners.discover import Installed, package_folders, scan
-from refiners.errors import IncompatibleError, OptionError, UnsupportedError
+from refiners.discover import Installed, package_folders
+from refiners.errors import OptionError, UnsupportedError
 from refiners.fetch import fetch_source
-from refiners.manifest import AdapterSpec, ModelSpec, Variant
-from refiners.resolver import ModelFacts, check_api, choose, find, trace
+from refiners.lookup import find_adapter, find_model
+from refiners.manifest import AdapterSpec, Variant
+from refiners.resolver import ModelFacts, choose, trace
 from refiners_core import API_VERSION
 from refiners_core.hookspecs import load_installed
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import torch
 
     from refiners_core import Adapter, Chain, Model, Source
-
-S = TypeVar("S", AdapterSpec, ModelSpec)
 
 
 def load_model(
@@ -144,39 +142,6 @@ class WeightsOf:
         )
 
 
-def find_model(name: str) -> Installed[ModelSpec]:
-    """Finds an installed model by name, and makes sure that this core can run it."""
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UnsupportedError(
-            f"this version loads models by name, not from a {type(name).__name__}.",
-            hint='Try refiners.load_model("playground").',
-        )
-    inventory = scan()
-    if name not in {m for one in inventory.models for m in (one.name, one.id)} and (
-        name.startswith("hf:") or any(mark in name for mark in ("/", os.sep, ".safetensors"))
-    ):
-        raise UnsupportedError(
-            f"this version loads no models from repositories, folders or files such as {name!r}.",
-            hint="Models that load by name: refiners list.",
-        )
-    known = [one for one in listed() if one.kind == "model"]
-    found = find(name, inventory.models, broken=inventory.broken, catalog=known, what="model")
-    return _checked_api(found)
-
-
-def find_adapter(name: str) -> Installed[AdapterSpec]:
-    """Finds an installed adapter by name, and makes sure that this core can run it."""
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise OptionError(
-            f"an adapter is loaded by name, not by a {type(name).__name__}.",
-            hint='Try refiners.load_adapter("controlnet-canny", model).',
-        )
-    inventory = scan()
-    known = [one for one in listed() if one.kind == "adapter"]
-    found = find(name, inventory.adapters, broken=inventory.broken, catalog=known)
-    return _checked_api(found)
-
-
 def variant_for(adapter: Installed[AdapterSpec], model: Chain) -> Variant:
     """Returns the variant of an adapter that suits a model.
 
@@ -221,14 +186,6 @@ def load_hooks() -> None:
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _checked_api(found: Installed[S]) -> Installed[S]:
-    if refusal := check_api(found, API_VERSION):
-        raise IncompatibleError(
-            f"{found.name} does not run on this core:", (refusal,), dist=found.dist
-        )
-    return found
 
 
 def _has_package(package: str) -> bool:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 from refiners import discover
-from refiners.testing import LoopbackHub
+from refiners.hub import Hub
+from refiners.manifest import WeightsFile
+from refiners.testing import LoopbackHub, Repository, safetensors_of
 
 TOY_MODEL = """
 from refiners_core import Chain, Model, select
@@ -124,3 +127,27 @@ def hub(tmp_path: Path) -> Iterator[LoopbackHub]:
     """A loopback Hub that this process uses, with an empty cache."""
     with LoopbackHub() as served, served.in_use(tmp_path / "hf"):
         yield served
+
+
+FILE = "deep/model.safetensors"
+DATA = safetensors_of({"weight": [float(i) for i in range(5000)]})
+
+
+@pytest.fixture
+def repo(hub: LoopbackHub) -> Repository:
+    return hub.publish("org/weights", {FILE: DATA, "vocab.json": b'{"a": 1}'})
+
+
+def pin(repo: Repository, file: str = FILE, **changes: object) -> WeightsFile:
+    pinned = WeightsFile(
+        source=f"hf:{repo.name}",
+        file=file,
+        revision=repo.commit,
+        sha256=repo.sha256(file),
+        size=len(repo.files[file]),
+    )
+    return msgspec.structs.replace(pinned, **changes)
+
+
+def fetch(wanted: WeightsFile, *, offline: bool | None = None) -> Path:
+    return Hub.from_environment(offline).fetch(wanted, dist="refiners-x")

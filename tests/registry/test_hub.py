@@ -1,47 +1,19 @@
-"""Fetching: the real client against a Hub that misbehaves; nothing unverified is handed out."""
+"""Fetching: pinned, verified, remembered; nothing unverified is handed out."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import patch
 
 import msgspec
 import pytest
 from huggingface_hub import constants
-from refiners.errors import (
-    AccessError,
-    CacheError,
-    IntegrityError,
-    MissingError,
-    NetworkError,
-    OfflineError,
-    RefinersError,
-)
+from refiners.errors import IntegrityError, MissingError, OfflineError
 from refiners.hub import Hub
-from refiners.manifest import WeightsFile
-from refiners.testing import Fault, LoopbackHub, Repository, no_pauses, safetensors_of
+from refiners.testing import Fault, LoopbackHub, Repository
 
-FILE = "deep/model.safetensors"
-DATA = safetensors_of({"weight": [float(i) for i in range(5000)]})
-
-
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repository:
-    return hub.publish("org/weights", {FILE: DATA, "vocab.json": b'{"a": 1}'})
-
-
-def pin(repo: Repository, file: str = FILE, **changes: object) -> WeightsFile:
-    pinned = WeightsFile(
-        source=f"hf:{repo.name}",
-        file=file,
-        revision=repo.commit,
-        sha256=repo.sha256(file),
-        size=len(repo.files[file]),
-    )
-    return msgspec.structs.replace(pinned, **changes)
-
-
-def fetch(wanted: WeightsFile, *, offline: bool | None = None) -> Path:
-    return Hub.from_environment(offline).fetch(wanted, dist="refiners-x")
+from .conftest import DATA, FILE, fetch, pin
 
 
 def test_a_file_is_downloaded_and_verified(hub: LoopbackHub, repo: Repository) -> None:
@@ -125,89 +97,6 @@ def test_a_damaged_cache_is_healed_online_and_refused_offline(
     assert fetch(pin(repo)).read_bytes() == DATA
 
 
-@pytest.mark.parametrize("fault", [Fault.RESET, Fault.SHORT, Fault.UNAVAILABLE, Fault.TOO_MANY])
-def test_a_passing_outage_is_waited_for(hub: LoopbackHub, repo: Repository, fault: Fault) -> None:
-    hub.fail(FILE, fault, method="GET", times=2)
-    assert fetch(pin(repo)).read_bytes() == DATA
-
-
-@pytest.mark.parametrize(
-    ("fault", "method", "kind", "said"),
-    [
-        (Fault.RESET, "GET", NetworkError, "broke off"),
-        (Fault.SHORT, "GET", NetworkError, "broke off"),
-        (Fault.UNAVAILABLE, "GET", NetworkError, "HTTP 503"),
-        (Fault.SERVER_ERROR, "", NetworkError, "HTTP 500"),
-        (Fault.TOO_MANY, "", NetworkError, "too many requests"),
-        (Fault.WRONG_SIZE, "GET", IntegrityError, "another size"),
-        (Fault.GATED, "", AccessError, "hf auth login"),
-        (Fault.DISABLED, "", MissingError, "was disabled"),
-    ],
-)
-def test_a_lasting_outage_is_explained(
-    hub: LoopbackHub,
-    repo: Repository,
-    fault: Fault,
-    method: str,
-    kind: type[RefinersError],
-    said: str,
-) -> None:
-    hub.fail(FILE, fault, method=method)
-    with pytest.raises(kind, match=said) as caught:
-        fetch(pin(repo))
-    assert type(caught.value) is kind
-    assert caught.value.hint
-    assert caught.value.dist == "refiners-x"
-    with pytest.raises(OfflineError):
-        fetch(pin(repo), offline=True)
-    hub.heal()
-    assert fetch(pin(repo)).read_bytes() == DATA
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"source": "hf:org/gone"}, "org/gone does not exist"),
-        ({"revision": "e" * 40}, "org/weights has no revision eeee"),
-        ({"file": "other.safetensors"}, "org/weights has no file other.safetensors"),
-    ],
-)
-def test_what_the_hub_does_not_have_is_named(
-    hub: LoopbackHub, repo: Repository, changes: dict[str, str], said: str
-) -> None:
-    with pytest.raises(MissingError, match=said) as caught:
-        fetch(msgspec.structs.replace(pin(repo), **changes))
-    assert caught.value.exit_code == 3
-
-
-def test_a_hub_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    with LoopbackHub() as gone:
-        repo = gone.publish("org/weights", {FILE: DATA})
-    with gone.in_use(tmp_path), pytest.raises(NetworkError, match="does not answer") as caught:
-        fetch(pin(repo))
-    assert "offline=True" in caught.value.hint
-
-
-@pytest.mark.parametrize("variable", ["REFINERS_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_says_what_to_do(
-    hub: LoopbackHub, repo: Repository, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    monkeypatch.setenv("REFINERS_OFFLINE", "1" if variable == "REFINERS_OFFLINE" else "")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", variable == "HF_HUB_OFFLINE")
-    with pytest.raises(OfflineError, match="Load it once online") as caught:
-        fetch(pin(repo))
-    assert caught.value.exit_code == 3
-    assert hub.requests == []
-
-
-def test_the_client_s_own_offline_mode_is_named(
-    hub: LoopbackHub, repo: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(OfflineError, match="Unset HF_HUB_OFFLINE"):
-        fetch(pin(repo), offline=False)
-
-
 def test_an_unknown_pin_is_resolved_once_and_held_to(hub: LoopbackHub, repo: Repository) -> None:
     wanted = pin(repo, revision="unknown", sha256="unknown", size=None)
     with pytest.raises(OfflineError):
@@ -270,44 +159,6 @@ def test_tokens_go_to_https_alone(
     assert Hub("https://hf.co", here.cache, here.receipts, is_offline=False).token is None
 
 
-def test_a_repository_that_wants_a_token_says_so(hub: LoopbackHub, repo: Repository) -> None:
-    hub.fail(FILE, Fault.UNAUTHORISED)
-    with pytest.raises(AccessError, match="hf auth login"):
-        fetch(pin(repo))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_cache_that_cannot_be_written_is_explained(repo: Repository, tmp_path: Path) -> None:
-    (tmp_path / "hf").mkdir(mode=0o500)
-    with pytest.raises(CacheError, match="HF_HOME"):
-        fetch(pin(repo))
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (OSError(28, "No space left on device"), "disk is full"),
-        (PermissionError(13, "Permission denied"), "cannot be written"),
-        (OSError(30, "Read-only file system"), "cannot be written"),
-    ],
-)
-def test_a_disk_that_refuses_is_explained(repo: Repository, error: OSError, said: str) -> None:
-    with (
-        patch("huggingface_hub.file_download.http_get", side_effect=error),
-        pytest.raises(CacheError, match=said),
-    ):
-        fetch(pin(repo))
-
-
-def test_what_nobody_foresaw_is_still_ours(repo: Repository) -> None:
-    with (
-        patch("huggingface_hub.file_download.http_get", side_effect=RuntimeError("odd")),
-        pytest.raises(NetworkError, match="RuntimeError: odd") as caught,
-    ):
-        fetch(pin(repo))
-    assert isinstance(caught.value.__cause__, RuntimeError)
-
-
 def test_receipts_that_cannot_be_written_cost_only_time(repo: Repository) -> None:
     with patch("refiners.verify.tempfile.mkstemp", side_effect=PermissionError):
         path = fetch(pin(repo))
@@ -322,8 +173,26 @@ def test_a_damaged_receipt_is_no_receipt(repo: Repository) -> None:
     assert fetch(pin(repo)) == path
 
 
-def test_another_process_uses_the_same_hub(hub: LoopbackHub, tmp_path: Path) -> None:
-    environment = hub.environment(tmp_path)
-    assert environment["HF_ENDPOINT"] == hub.url
-    with no_pauses():
-        assert set(environment) >= {"HF_HOME", "HF_HUB_DISABLE_TELEMETRY"}
+def test_what_one_process_fetched_another_has_offline(
+    hub: LoopbackHub, repo: Repository, tmp_path: Path
+) -> None:
+    wanted = pin(repo)
+    code = (
+        "import msgspec, sys; from refiners.hub import Hub; from refiners.manifest import *\n"
+        "file = msgspec.json.decode(sys.argv[1], type=WeightsFile)\n"
+        "print(Hub.from_environment().fetch(file))"
+    )
+    said: list[str] = []
+    for more in ({}, {"REFINERS_OFFLINE": "1"}):
+        done = subprocess.run(
+            [sys.executable, "-c", code, msgspec.json.encode(wanted).decode()],
+            env={**os.environ, **hub.environment(tmp_path / "other"), **more},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    assert Path(said[0].strip()).read_bytes() == DATA
+    assert [request.method for request in hub.requests].count("GET") == 1

@@ -43,12 +43,16 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.show_header = any(columns)
     for column in columns:
         table.add_column(column, overflow="fold")
+    table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))  # Text: square brackets are no markup
     console = Console()
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
 
 
 def fail(error: RefinersError, *, as_json: bool) -> None:

@@ -1,0 +1,146 @@
+"""The Hub on this machine: what it serves, what breaks, who uses it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Self
+from unittest.mock import patch
+
+from refiners.testing.answer import Answer, Fault, Repository, Request
+
+
+@dataclass
+class _Planned:
+    fault: Fault
+    method: str
+    left: int
+
+
+@dataclass
+class LoopbackHub:
+    """A Hub on 127.0.0.1, up for the length of a `with` block.
+
+    Attributes:
+        repositories: What it serves, by name.
+        requests: What it was asked, in order.
+    """
+
+    repositories: dict[str, Repository] = field(default_factory=dict[str, Repository])
+    requests: list[Request] = field(default_factory=list[Request])
+    _planned: dict[str, list[_Planned]] = field(default_factory=dict[str, list[_Planned]])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Self:
+        hub = self
+
+        class Handler(Answer):
+            served = hub
+
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2)]
+        for server in self._servers:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    @property
+    def port(self) -> int:
+        """The port of its address."""
+        return self._servers[0].server_port
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def elsewhere(self) -> str:
+        """Another origin that serves the same bytes, as a content network does."""
+        return f"http://127.0.0.1:{self._servers[1].server_port}"
+
+    def publish(self, name: str, files: Mapping[str, bytes]) -> Repository:
+        """Serves files as `organisation/name`; publishing again makes another commit."""
+        parts = [name, *(f"{k}{hashlib.sha256(v).hexdigest()}" for k, v in sorted(files.items()))]
+        commit = hashlib.sha1("\n".join(parts).encode(), usedforsecurity=False).hexdigest()
+        self.repositories[name] = Repository(name, commit, dict(files))
+        return self.repositories[name]
+
+    def fail(self, file: str, fault: Fault, *, method: str = "", times: int = 1_000_000) -> None:
+        """Breaks the next requests for a file.
+
+        Args:
+            file: Its path in the repository.
+            fault: How.
+            method: `HEAD` or `GET`; both by default.
+            times: How many requests suffer.
+        """
+        self._planned.setdefault(file, []).append(_Planned(fault, method, times))
+
+    def heal(self) -> None:
+        """Breaks nothing any more."""
+        self._planned.clear()
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Returns the variables by which another process uses this Hub and a cache of its own."""
+        home = {"HF_HOME": str(folder), "HF_TOKEN_PATH": str(folder / "token")}
+        return home | {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+    @contextmanager
+    def in_use(self, folder: Path) -> Generator[Self]:
+        """Makes the client of this process use this Hub, a cache of its own, and no pauses."""
+        from huggingface_hub import constants
+
+        settings = {
+            "ENDPOINT": self.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": self.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(folder / "hub"),
+            "HF_ASSETS_CACHE": str(folder / "assets"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_TELEMETRY": True,
+        }
+        with ExitStack() as stack:
+            for name, value in settings.items():
+                stack.enter_context(patch.object(constants, name, value))
+            stack.enter_context(no_pauses())
+            yield self
+
+    def take_fault(self, file: str, method: str) -> Fault | None:
+        """Returns what to do to a request; each planned fault is used up."""
+        with self._lock:
+            for planned in self._planned.get(file, ()):
+                if planned.left and planned.method in ("", method):
+                    planned.left -= 1
+                    return planned.fault
+        return None
+
+
+@contextmanager
+def no_pauses() -> Generator[None]:
+    """Lets neither the client nor the registry sleep before it tries again."""
+    with patch("time.sleep"):
+        yield
+
+
+def safetensors_of(values: Mapping[str, list[float]]) -> bytes:
+    """Returns the bytes of a safetensors file of one-dimensional float32 tensors."""
+    header: dict[str, object] = {}
+    body = b""
+    for name, numbers in values.items():
+        data = struct.pack(f"<{len(numbers)}f", *numbers)
+        offsets = [len(body), len(body) + len(data)]
+        header[name] = {"dtype": "F32", "shape": [len(numbers)], "data_offsets": offsets}
+        body += data
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
