@@ -28,6 +28,8 @@ from refiners_playground.sampling import placed_scene, varied_scene
 from refiners_playground.scenes import draw, held_out_scenes
 from torch import Tensor
 
+from refiners_core.models.diffusion import LatentDiffusion
+
 LEAST = 96
 """Pictures that a figure must rest on."""
 
@@ -66,13 +68,12 @@ def reader_figures() -> Iterator[Figure]:
 
 
 @torch.no_grad()
-def round_trip(model: refiners.Model, pixels: Tensor) -> Tensor:
+def round_trip(model: LatentDiffusion, pixels: Tensor) -> Tensor:
     """What is left of pictures in 0...1 after encoding and decoding."""
-    latents = model.vae.encode(pixels * 2 - 1, sample=False)
-    return (model.vae.decode(latents) / 2 + 0.5).clamp(0, 1)
+    return model.decode(model.encode(pixels))
 
 
-def autoencoder_figures(model: refiners.Model, count: int) -> Iterator[Figure]:
+def autoencoder_figures(model: LatentDiffusion, count: int) -> Iterator[Figure]:
     """How near pictures are to themselves after a round trip through the latents."""
     random = Random(2_000_003)
     pixels = draw([varied_scene(random) for _ in range(count)])
@@ -83,14 +84,14 @@ def autoencoder_figures(model: refiners.Model, count: int) -> Iterator[Figure]:
     yield Figure("autoencoder: shape after a round trip", found["shape"], len(scenes))
 
 
-def base_figures(model: refiners.Model, count: int, settings: Settings) -> Iterator[Figure]:
+def base_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
     """What appears of what held-out prompts name."""
     found = prompt_effect(model, count, settings)
     for name, bar in (("shape", 0.90), ("colour", 0.97), ("background", 0.97)):
         yield Figure(f"prompt: {name}", found[name], count, bar)
 
 
-def control_figures(model: refiners.Model, count: int, settings: Settings) -> Iterator[Figure]:
+def control_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
     """How well generated edges agree with those asked for."""
     scenes = placed_scenes(count)
     wanted = edges(draw(scenes))
@@ -105,7 +106,7 @@ def control_figures(model: refiners.Model, count: int, settings: Settings) -> It
     yield Figure("ControlNet: edge F1 of the autoencoder alone", ceiling, count)
 
 
-def image_figures(model: refiners.Model, count: int, settings: Settings) -> Iterator[Figure]:
+def image_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
     """What of a picture appears when the text prompt is empty."""
     with refiners.load_adapter("ip-adapter").on(model) as prompter:
         off = image_effect(model, prompter, count, settings, scale=0.0)

@@ -1,4 +1,4 @@
-"""The playground's model in training: built untrained, its parts read and written one by one."""
+"""The playground's model in training: its parts are read and written one by one."""
 
 from collections.abc import Mapping
 

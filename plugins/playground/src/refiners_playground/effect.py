@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from refiners_core import Adapter, Condition
-from refiners_core.models.diffusion import LatentDiffusion
 from torch import Tensor
 
+from refiners_core import Adapter, Condition
+from refiners_core.models.diffusion import LatentDiffusion
 from refiners_playground.caption import plain_caption
 from refiners_playground.edge import edge_agreement, edges
 from refiners_playground.recogniser import agreement, load_recogniser
@@ -37,7 +37,7 @@ def named_scenes(count: int) -> list[Scene]:
 def placed_scenes(count: int) -> list[Scene]:
     """Returns scenes whose object has any size and place, neither of which its caption tells."""
     random = Random(11)
-    return [placed_scene(random) for _ in range(count)]
+    return [placed_scene(random, held_out=True) for _ in range(count)]
 
 
 def prompt_effect(model: LatentDiffusion, count: int, settings: Settings) -> dict[str, float]:
@@ -48,14 +48,29 @@ def prompt_effect(model: LatentDiffusion, count: int, settings: Settings) -> dic
 
 
 def control_effect(
-    model: LatentDiffusion, control: Adapter, count: int, settings: Settings, scale: float = 1.0
+    model: LatentDiffusion,
+    control: Adapter,
+    count: int,
+    settings: Settings,
+    scale: float = 1.0,
+    against: int = 0,
 ) -> float:
-    """Returns the mean F1 (0...1, 1 pixel forgiven) between the edges asked for and those made."""
+    """Returns the mean F1 (0...1, 1 pixel forgiven) between the edges asked for and those made.
+
+    Args:
+        model: What generates, wearing the adapter.
+        control: The adapter.
+        count: How many pictures.
+        settings: How they are made.
+        scale: How strongly the adapter acts.
+        against: How many scenes further on the edges are taken that the pictures are compared
+            with: 0 for those asked for, another number for what chance would give.
+    """
     scenes = placed_scenes(count)
     wanted = edges(draw(scenes))
     prompts = [plain_caption(scene) for scene in scenes]
     pixels = generated(model, prompts, settings, {control: wanted}, scale)
-    return float(edge_agreement(edges(pixels), wanted).mean())
+    return float(edge_agreement(edges(pixels), wanted.roll(against, 0)).mean())
 
 
 def image_effect(
@@ -81,7 +96,7 @@ def generated(
 
     Adapters that the model wears and that are not mentioned are left out.
     """
-    unsaid: dict[Adapter, Any] = {adapter: None for adapter in model.adapters}
+    unsaid: dict[Adapter, Any] = dict.fromkeys(model.adapters)
     pictures: list[Tensor] = []
     for start, rows in _batches(len(prompts)):
         said = {a: Condition(value[rows], scale=scale) for a, value in (conditions or {}).items()}
