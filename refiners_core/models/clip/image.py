@@ -60,7 +60,9 @@ class PatchEmbedding(Chain):
             patch=nn.Conv2d(config.pixel_channels, config.width, size, stride=size, bias=False),
             flatten=FlattenMap(),
             class_token=ClassToken(config.width),
-            position=Residual(embedding=PositionEmbedding(config.patches + 1, config.width)),
+            position=Residual(
+                embedding=PositionEmbedding(config.patches + 1, config.width, is_exact=True)
+            ),
         )
 
 
