@@ -52,18 +52,19 @@ def build_adapter(
 
     factory = import_reference(adapter.spec.factory, adapter.dist)
     given = {"name": adapter.name, "weights": weights}
-    signature = inspect.signature(factory)
+    accepted = _keywords(factory)
+    if refused := sorted(given.keys() - accepted):
+        error = TypeError(f"it takes no {' and no '.join(refused)}")
+        raise _failed(f"building {adapter.name}", error, adapter.dist)
+    own = accepted - given.keys()
     try:
-        signature.bind_partial(**given)
+        if unknown := sorted(options.keys() - own):
+            raise TypeError(f"it takes no {' and no '.join(unknown)}")
+        inspect.signature(factory).bind(**given, **options)
     except TypeError as error:
-        raise _failed(f"building {adapter.name}", error, adapter.dist) from error
-    try:
-        signature.bind(**given, **options)
-    except TypeError as error:
-        own = ", ".join(p for p in signature.parameters if p not in given) or "none"
         raise OptionError(
             f"{adapter.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
-            hint=f"Its options: {own}.",
+            hint=f"Its options: {', '.join(sorted(own)) or 'none'}.",
             dist=adapter.dist,
         ) from error
     return _built(adapter, lambda: factory(**given, **options), Adapter)
@@ -83,6 +84,20 @@ def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
     if not callable(found):
         raise PluginError(f"{reference} is not callable.", hint="Ask its author.", dist=dist)
     return found
+
+
+def _keywords(factory: Callable[..., Any]) -> set[str]:
+    """Returns the keywords that a factory names, with those that it passes on to its base class."""
+    makers: list[Callable[..., Any]] = [factory]
+    if isinstance(factory, type):
+        makers = [vars(kind)["__init__"] for kind in factory.__mro__ if "__init__" in vars(kind)]
+    names: set[str] = set()
+    for maker in makers:
+        parameters = inspect.signature(maker).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {"self"}
 
 
 def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> Any:

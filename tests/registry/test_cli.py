@@ -21,6 +21,7 @@ from PIL import Image
 class Painter(Model):
     def generate(self, prompt, **asked):
         self.asked = asked
+        assert asked["size"] in (None, (32, 8))
         scales = [condition.scale for condition in asked["conditions"].values()]
         return [Image.new("RGB", (8, 8), (int(255 * sum(scales)), 0, 0))]
 
@@ -144,7 +145,9 @@ def test_generate_writes_a_picture_steered_by_pictures(toys: Site, tmp_path: Pat
     assert result.exit_code == 0, result.output
     assert Image.open(out).getpixel((0, 0)) == (127, 0, 0)
     assert [path.name for path in sorted(tmp_path.glob("*.png"))] == ["edges.png", "out.png"]
-    facts = told("generate", "x", "--model", "toy", "--adapter", "edges", "--out", str(out))
+    facts = told(
+        "generate", "x", "--model", "toy", "--adapter", "edges", "--out", str(out), "--size", "32x8"
+    )
     assert facts["adapters"] == [{"name": "edges", "picture": None, "scale": 1.0}]
 
 

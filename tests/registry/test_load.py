@@ -188,7 +188,7 @@ def test_a_plugin_for_another_core_is_refused(site: Site) -> None:
         ("Edges = 3", "is not callable"),
         ("def Edges(weights, name): return 3", "made int, where Adapter is due"),
         ("def Edges(weights, name): return 1 / 0", "ZeroDivisionError"),
-        ("def Edges(): return 1", "unexpected keyword argument 'name'"),
+        ("def Edges(): return 1", "it takes no name and no weights"),
     ],
 )
 def test_what_a_plugin_breaks_is_its_own(site: Site, code: str, said: str) -> None:
@@ -205,6 +205,15 @@ def test_an_unknown_option_is_refused(site: Site, options: dict[str, object]) ->
     site.add_edges()
     with pytest.raises(refiners.OptionError, match="Its options: strength"):
         refiners.load_adapter("edges", **options)
+
+
+def test_options_that_a_base_class_takes_are_known(site: Site) -> None:
+    code = EDGES + "\n\nclass Soft(Edges):\n    def __init__(self, *, soft=True, **rest):\n"
+    code += "        super().__init__(**rest)\n        self.soft = soft\n"
+    site.add_edges(EDGES_TOML.replace("adapter:Edges", "adapter:Soft"), code)
+    assert refiners.load_adapter("edges", soft=False, strength=0.5).strength == 0.5
+    with pytest.raises(refiners.OptionError, match=r"it takes no sofd.* soft, strength\."):
+        refiners.load_adapter("edges", sofd=True)
 
 
 def test_what_is_no_name_or_model_is_refused(site: Site, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def _size(
     width, _, height = value.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise click.BadParameter(f"{value!r} is no size; write 64x64")
-    return int(height), int(width)
+    return int(width), int(height)
 
 
 @click.command()
