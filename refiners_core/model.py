@@ -1,8 +1,7 @@
 """A whole model: its components, and the stable names of places in them."""
 
 import difflib
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 from torch import nn
@@ -36,7 +35,7 @@ class Model(Chain):
         *,
         base: str,
         facts: Mapping[str, Any],
-        slots: "Mapping[str, Callable[[Any], Selection]]",
+        slots: Mapping[str, Callable[[Any], Selection]],
         **components: nn.Module,
     ) -> None:
         super().__init__(**components)
@@ -89,17 +88,6 @@ class Model(Chain):
         for adapter in worn:
             adapter.eject()
         return self
-
-    @contextmanager
-    def busy(self) -> Generator[None]:
-        """Marks calls of several components as one: nobody injects or ejects in between."""
-        calls: list[Context] = self.__dict__.setdefault("_calls", [])
-        mark = Context()
-        calls.append(mark)
-        try:
-            yield
-        finally:
-            calls.remove(mark)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """What `to` and `half` are made of; encoders that adapters keep outside the tree follow."""

@@ -105,9 +105,7 @@ def test_pixels_equal_those_of_diffusers(pair):
     expected = theirs(
         "x", num_inference_steps=4, guidance_scale=1.0, latents=noise, output_type="pt"
     ).images
-    made = ours.generate(
-        "x", steps=4, guidance=1.0, latents=noise, output="tensor", progress=False
-    )
+    made = ours.generate("x", steps=4, guidance=1.0, latents=noise, output="tensor", progress=False)
     assert relative(made, expected) <= 1e-4
 
 

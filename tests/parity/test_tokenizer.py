@@ -6,7 +6,9 @@ from transformers import CLIPTokenizer
 
 from refiners_core.models.clip.tokenizer import ClipTokenizer, PromptWarning
 
-TEXT = "a photo of a red circle on the left of two blue squares, it's 2024! the cat's café isn't far"
+TEXT = (
+    "a photo of a red circle on the left of two blue squares, it's 2024! the cat's café isn't far"
+)
 PROMPTS = [
     "a red circle",
     "  A  Red\n\tCIRCLE  ",
@@ -27,7 +29,8 @@ def folder(tmp_path_factory):
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trained.pre_tokenizer = pre_tokenizers.Whitespace()
     trained.train_from_iterator(
-        [TEXT] * 3, trainers.BpeTrainer(vocab_size=200, end_of_word_suffix="</w>", show_progress=False)
+        [TEXT] * 3,
+        trainers.BpeTrainer(vocab_size=200, end_of_word_suffix="</w>", show_progress=False),
     )
     merges = [
         pair
@@ -48,7 +51,9 @@ def test_tokens_equal_those_of_transformers(folder, padding):
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     ours = ClipTokenizer.load(folder)
     vocab = json.loads((folder / "vocab.json").read_text())
-    merges = [tuple(line.split(" ")) for line in (folder / "merges.txt").read_text().splitlines()[1:]]
+    merges = [
+        tuple(line.split(" ")) for line in (folder / "merges.txt").read_text().splitlines()[1:]
+    ]
     theirs = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=24, pad_token=padding)
     for prompt in [*PROMPTS, TEXT]:
         assert ours.tokens(prompt) == theirs(prompt, add_special_tokens=False).input_ids

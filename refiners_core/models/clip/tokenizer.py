@@ -65,11 +65,19 @@ class ClipTokenizer:
         self.start: Final = vocab[start]
         self.end: Final = vocab[end]
         self.padding: Final = vocab[padding]
-        self._model = Tokenizer(
-            models.BPE(
-                vocab=dict(vocab), merges=list(merges), end_of_word_suffix=_WORD_END, unk_token=end
+        try:
+            pairs = models.BPE(
+                vocab=dict(vocab),
+                merges=list(merges),
+                end_of_word_suffix=_WORD_END,
+                unk_token=end,
             )
-        )
+        except Exception as error:  # the library has no narrower type
+            raise ModelError(
+                f"vocabulary and merges do not suit each other: {error}.",
+                hint="Take both files from one release.",
+            ) from error
+        self._model = Tokenizer(pairs)
         self._model.normalizer = normalizers.Sequence(
             [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
         )
@@ -145,7 +153,7 @@ class ClipTokenizer:
                 f"the prompt has {len(tokens)} tokens, {len(tokens) - room} more than the {room} "
                 f"that are read; this is cut off: {lost!r}",
                 PromptWarning,
-                stacklevel=2,
+                stacklevel=4,
             )
         row = [self.start, *tokens[:room], self.end]
         return row + [self.padding] * (self.length - len(row))
@@ -161,7 +169,8 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
         return model["vocab"], [(a, b) for a, b in model["merges"]]
     lines = (folder / "merges.txt").read_text("utf-8").splitlines()
     pairs = [line.split(" ") for line in lines if line and not line.startswith("#version:")]
-    return json.loads((folder / "vocab.json").read_text("utf-8")), [(a, b) for a, b in pairs]
+    vocab = dict(json.loads((folder / "vocab.json").read_text("utf-8")))
+    return vocab, [(a, b) for a, b in pairs]
 
 
 def _content(token: Any, default: Any) -> Any:

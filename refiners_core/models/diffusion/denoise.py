@@ -100,7 +100,7 @@ class Denoise(Chain):
 
 
 def rows_of(
-    key: str, told: Mapping[str, Float[Tensor, "?rows *shape"]], branches: Sequence[str], count: int
+    key: str, told: Mapping[str, Tensor], branches: Sequence[str], count: int
 ) -> Float[Tensor, "rows *shape"]:
     """Returns the rows of all branches, branch by branch, `count` for each."""
     rows: list[Tensor] = []

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from refiners_core.errors import GenerationError, ModelError
+from refiners_core.layer import running
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.denoise import COND, UNCOND
 from refiners_core.models.diffusion.guide import Guide, guides_of
@@ -118,10 +119,9 @@ class Generation:
     @torch.no_grad()
     def run(self) -> Pictures:
         """Makes the pictures; meanwhile nobody injects into the model or ejects from it."""
-        with self.model.busy():
-            told = self._texts()
+        with running(self.model):
             guides = [guide.encoded(self.request) for guide in self.guides]
-            latents = self._denoised(self._started(), told, guides)
+            latents = self._denoised(self._started(), self._texts(), guides)
             if self.output == "latents":
                 return latents
             pixels = self.model.decode(latents)
