@@ -2,7 +2,13 @@ import json
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -128,3 +134,20 @@ def test_a_part_that_is_missing_is_named(pair, tmp_path):
     (tmp_path / "unet" / "config.json").write_text(json.dumps(config | {"act_fn": "mish"}))
     with pytest.raises(sd15.ModelError, match="act_fn = 'mish'"):
         sd15.load_folder(tmp_path)
+
+
+def test_beginning_with_an_image_equals_diffusers(pair):
+    theirs, ours = pair
+    image = torch.rand(1, 3, 32, 32)
+    expected = StableDiffusionImg2ImgPipeline(**theirs.components, requires_safety_checker=False)(
+        "x",
+        image=ours.encode(image),  # a sample of their own, of random noise, where it is no latent
+        strength=0.6,
+        num_inference_steps=20,
+        guidance_scale=5.0,
+        generator=torch.Generator().manual_seed(7),
+        output_type="latent",
+    ).images
+    asked = {"image": image, "strength": 0.6, "steps": 20, "guidance": 5.0, "seed": 7}
+    made = ours.generate("x", **asked, output="latents", progress=False)
+    assert relative(made, expected) <= 1e-4
