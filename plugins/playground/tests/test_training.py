@@ -1,0 +1,116 @@
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+TRAINING = Path(__file__).parents[1] / "training"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch):
+    """Lets a test import the scripts, which are no package, and forgets them afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(TRAINING)
+    yield
+    for name in set(sys.modules) - before:
+        if (
+            getattr(sys.modules[name], "__file__", None)
+            and TRAINING in Path(str(sys.modules[name].__file__)).parents
+        ):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (12, 96), (96, 12)])
+def test_orthogonalised_matrices_stretch_every_direction_about_equally(shape):
+    from optimiser import orthogonalise
+
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    stretches = torch.linalg.svdvals(orthogonalise(matrix))
+    assert stretches.min() > 0.3
+    assert stretches.max() < 1.3
+
+
+def test_muon_takes_maps_and_leaves_tables_norms_and_the_first_convolution():
+    from optimiser import split_weights
+
+    model = nn.ModuleDict(
+        {
+            "first": nn.Conv2d(3, 16, 3),
+            "map": nn.Linear(16, 32, bias=False),
+            "norm": nn.GroupNorm(4, 16),
+            "table": nn.Embedding(40, 16),
+        }
+    )
+    matrices, others = split_weights(model)
+    assert [id(weight) for weight in matrices] == [id(model["map"].weight)]
+    assert len(others) == 5
+
+
+def test_the_learning_rate_rises_holds_and_falls():
+    from optimiser import warm_hold_decay
+
+    factor = warm_hold_decay(100, warm=10, hold=0.5, floor=0.1)
+    assert factor(0) == pytest.approx(0.1)
+    assert factor(9) == factor(49) == 1
+    assert factor(75) == pytest.approx(0.55)
+    assert factor(99) == pytest.approx(0.118)
+
+
+def test_muon_and_adamw_together_fit_a_map():
+    from optimiser import Optimisers, warm_hold_decay
+
+    torch.manual_seed(0)
+    model, wanted = nn.Linear(16, 16), torch.randn(16, 16)
+    optimisers = Optimisers(
+        model, muon=0.05, adam=0.01, betas=(0.9, 0.99), schedule=warm_hold_decay(300, 10, 0.3)
+    )
+    x = torch.randn(256, 16)
+    losses = []
+    for step in range(300):
+        loss = (model(x) - x @ wanted).square().mean()
+        losses.append(loss.item())
+        optimisers.step(loss, step)
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):
+    from argparse import Namespace
+
+    import run
+    from loop import Recipe, train
+
+    monkeypatch.setattr(run, "RUNS", tmp_path)
+    seen: list[int] = []
+
+    def learn(steps: int) -> nn.Linear:
+        torch.manual_seed(0)
+        learner = nn.Linear(16, 16)
+
+        def loss_of(step, random):
+            seen.append(step)
+            return learner(torch.ones(1, 16)).square().mean()
+
+        options = Namespace(steps=steps, measure_every=2, fresh=False)
+        train("trial", learner, Recipe(1e-3, 1e-3), loss_of, lambda: {"figure": 1.0}, options)
+        return learner
+
+    learn(3)
+    learn(5)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_the_manifest_writer_gives_present_sizes_and_sums(tmp_path, monkeypatch):
+    import write_manifest
+
+    (tmp_path / "a.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(write_manifest, "WEIGHTS", tmp_path)
+    manifest = (
+        'source = "pkg:refiners_playground/weights/a.safetensors"\nformat = "safetensors"\n'
+        'sha256 = "00"\nsize = 1\nlicense = "MIT"\n'
+    )
+    renewed = write_manifest.renewed(manifest)
+    assert f'sha256 = "{hashlib.sha256(b"weights").hexdigest()}"\nsize = 7\nlicense' in renewed
+    assert 'format = "safetensors"\n' in renewed
