@@ -252,7 +252,7 @@ def bare_state(tree: Chain) -> Any:
             (id(chain), id(chain._modules), items(chain._modules)) for chain in chains(tree)
         ],
         "paths": [(seat.path, id(seat.layer), id(seat.chain)) for seat in select(tree)],
-        "attributes": [(id(layer), sorted(layer.__dict__)) for layer in every],
+        "attributes": [(id(layer), sorted({*layer.__dict__} - {"_survey"})) for layer in every],
         "hooks": [
             (id(layer), tuple(layer._forward_hooks), tuple(layer._forward_pre_hooks))
             for layer in every
