@@ -11,6 +11,7 @@ from refiners_core.models.clip.config import ClipTextConfig
 from refiners_core.models.clip.layout import CLIP_TEXT_KEYS
 from refiners_core.models.clip.text import ClipTextEncoder
 from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
 from refiners_core.models.folder import PublishedFolder
 from refiners_core.models.published import Published
@@ -58,7 +59,7 @@ def build(
     text_encoder = ClipTextConfig() if text_encoder is None else text_encoder
     autoencoder = AutoencoderConfig() if autoencoder is None else autoencoder
     _check(unet, text_encoder, autoencoder, tokenizer)
-    with torch.device(device or torch.get_default_device()):
+    with built_on(device):
         model = LatentDiffusion(
             base=base,
             facts={

@@ -106,7 +106,20 @@ def test_parts_that_do_not_suit_each_other_are_refused():
 
 def test_dtype_and_device_are_those_asked_for(build_tiny):
     assert build_tiny(dtype=torch.bfloat16).unet.dtype == torch.bfloat16
-    assert build_tiny(device="meta").device.type == "meta"
+    assert all(weight.is_meta for weight in build_tiny(device="meta").parameters())
+    with pytest.raises(ModelError, match="'abacus' is no device"):
+        build_tiny(device="abacus")
+
+
+def test_without_a_device_asked_for_torchs_default_holds(build_tiny):
+    with torch.device("meta"):
+        assert build_tiny().device.type == "meta"
+
+
+def test_building_on_the_meta_device_works_out_no_values(build_tiny, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda *_: pytest.fail("filled"))
+    monkeypatch.setattr(torch.Tensor, "normal_", lambda *_: pytest.fail("filled"))
+    build_tiny(device="meta")
 
 
 def test_a_model_of_others_publishes_its_own_slots():
