@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import PIL.Image
 import pytest
 import torch
@@ -390,3 +392,16 @@ def test_a_call_leaves_nothing_behind(model):
 def test_a_condition_that_says_nothing_sensible_is_refused(asked, message):
     with pytest.raises(ConditionError, match=message):
         Condition(**asked)
+
+
+def test_threads_may_share_a_model(model):
+    tint = Tint().inject(model)
+
+    def make(i):
+        return run(model, seed=i, conditions={tint: float(i)}, size=16 + 4 * i)
+
+    expected = [make(i) for i in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            assert all(a.equal(b) for a, b in zip(pool.map(make, range(6)), expected, strict=True))
+    tint.eject()

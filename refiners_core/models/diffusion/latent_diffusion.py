@@ -157,7 +157,6 @@ class LatentDiffusion(Model):
             ConditionError: A worn adapter is told nothing, or what it cannot use.
             ModelError: The model has no weights.
         """
-        asked = {
-            name: value for name, value in locals().items() if name not in ("self", "__class__")
-        }
+        asked = dict(locals())  # the arguments by name: nothing else is defined yet
+        del asked["self"]
         return Generation.asked(self, asked).run()
