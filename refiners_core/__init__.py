@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from refiners_core.layer import Layer as Layer
     from refiners_core.model import Model as Model
     from refiners_core.selection import Edit as Edit
-    from refiners_core.selection import Seat as Seat
     from refiners_core.selection import Selection as Selection
     from refiners_core.selection import select as select
+    from refiners_core.survey import Seat as Seat
 
 _HOMES: Final[dict[str, str]] = {
     name: home
@@ -56,7 +56,8 @@ _HOMES: Final[dict[str, str]] = {
         "context": ("Context",),
         "layer": ("Layer",),
         "model": ("Model",),
-        "selection": ("Edit", "Seat", "Selection", "select"),
+        "selection": ("Edit", "Selection", "select"),
+        "survey": ("Seat",),
     }.items()
     for name in names
 }

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from refiners_core import graft
-from refiners_core.chain import Chain, first_weight
+from refiners_core.bare import first_weight
+from refiners_core.chain import Chain
 from refiners_core.errors import AdapterError, ConditionError, PlanError
 from refiners_core.hookspecs import Surgery, manager
-from refiners_core.selection import Edit, Seat
+from refiners_core.selection import Edit
+from refiners_core.survey import Seat, Spot, survey
+from refiners_core.worn import Swap
 
 _serials: Final[dict[str, Iterator[int]]] = {}
 
@@ -71,7 +74,8 @@ class Adapter(nn.Module):
         self._bound_to: str | None = None
         self._tree: weakref.ref[Chain] | None = None
         self._chains: tuple[weakref.ref[Chain], ...] = ()
-        self._places: graft.Places = {}  # of the tree that is being planned for
+        self._places: dict[tuple[int, str], Seat] = {}  # of the tree that is being planned for
+        self._beside: dict[Spot, Tensor | None] = {}  # the base's weights there
         self._fitted: tuple[torch.device, torch.dtype] | None = None
 
     # --- what a subclass says ---
@@ -129,11 +133,8 @@ class Adapter(nn.Module):
         own, is_new = layers.get(name), name not in layers
         if own is None:
             own = layers[name] = build()
-        for chain in reversed(seat.above):
-            weight = first_weight(chain)
-            if weight is not None:
-                return _beside(own, weight, is_new)
-        return own
+        base = self._weight_around(seat)
+        return own if base is None else _moved(own, base, is_new)
 
     def context_key(self, name: str) -> str:
         """Returns the name of one of its context values, such as `ip-adapter.tokens`."""
@@ -170,15 +171,15 @@ class Adapter(nn.Module):
         graft.check_idle([tree], f"inject {self.key}")
         restore = self._restorer()
         try:
-            self._places = graft.places(tree)
+            self._places = survey(tree).places
             self._bind(tree)
-            swaps = graft.plan_inject(tree, self, self._said(tree), self._places)
+            swaps = graft.plan_inject(tree, self, self._said(tree))
             self._swap("inject", tree, swaps)
         except BaseException:
             restore()
             raise
         finally:
-            self._places = {}
+            self._places, self._beside = {}, {}
         return self
 
     def eject(self) -> Self:
@@ -223,7 +224,7 @@ class Adapter(nn.Module):
                 )
         return edits
 
-    def _swap(self, verb: str, tree: Chain, swaps: Sequence[graft.Swap]) -> None:
+    def _swap(self, verb: str, tree: Chain, swaps: Sequence[Swap]) -> None:
         hooks, event = manager().hook, Surgery(self, tree)
         getattr(hooks, f"before_{verb}")(event=event)
         undo = graft.apply(swaps)
@@ -239,6 +240,15 @@ class Adapter(nn.Module):
             graft.apply(undo)
             self._tree, self._chains = worn_by
             raise
+
+    def _weight_around(self, seat: Seat) -> Tensor | None:
+        if seat.spot in self._beside:
+            return self._beside[seat.spot]
+        weights = (first_weight(chain) for chain in reversed(seat.above))
+        weight = next((w for w in weights if w is not None), None)
+        if self._places:  # remembered while planning only: later it would keep the base alive
+            self._beside[seat.spot] = weight
+        return weight
 
     def _wearing(self) -> list[Chain]:
         return [chain for ref in self._chains if (chain := ref()) is not None]
@@ -284,7 +294,7 @@ class Adapter(nn.Module):
         return self.__dict__ | {"_tree": None, "_chains": (), "_choose_source": None}
 
 
-def _beside(own: nn.Module, base: Tensor, is_new: bool) -> nn.Module:
+def _moved(own: nn.Module, base: Tensor, is_new: bool) -> nn.Module:
     """Moves an adapter's layer to where a weight of the base is.
 
     Weights are never lost to a base without any, and those that are still to come stay away.

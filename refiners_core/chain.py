@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, Self, TypeVar, overload
 
 import torch
 from torch import nn
 
+from refiners_core.bare import bare_children, bare_walk, first_weight
 from refiners_core.context import Context
 from refiners_core.errors import TreeError
 from refiners_core.layer import Layer, is_hooked
+from refiners_core.naming import checked_module, checked_name, free_name
+
+_FRESH: Final = tuple(
+    (name, partial(bool, value) if isinstance(value, bool) else type(value))
+    for name, value in nn.Module().__dict__.items()
+)
+"""What a module that was just constructed has: names, and what makes the values."""
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
-
-_MODULE_ATTRIBUTES: Final = frozenset(nn.Module().__dict__)
-_MARKS: Final = frozenset(".+@/")
-"""What paths, and the names of layers that adapters add, are put together with."""
 
 
 class Chain(Layer):
@@ -41,16 +46,18 @@ class Chain(Layer):
         ['Linear_0', 'SiLU_1', 'out']
     """
 
-    # What the chain wears, a `graft.Worn`; absent while it is bare.
+    # What the chain wears, a `worn.Worn`; absent while it is bare.
     _worn: Any = None
 
     def __init__(self, *layers: nn.Module, **named: nn.Module) -> None:
-        super().__init__()
+        # What nn.Module's constructor does, at a third of the time: adapters make many chains.
+        self.__dict__.update({name: make() for name, make in _FRESH})
         children: dict[str, nn.Module] = {}
         for i, layer in enumerate(layers):
-            children[_checked_name(self, children, f"{type(layer).__name__}_{i}", layer)] = layer
+            name = f"{type(layer).__name__}_{i}"
+            children[name] = checked_module(self, name, layer)
         for name, layer in named.items():
-            children[_checked_name(self, children, name, layer)] = layer
+            children[checked_name(self, children, name, layer)] = layer
         self.__dict__["_modules"] = children
 
     def run(self, context: Context, *inputs: Any) -> Any:
@@ -180,8 +187,8 @@ class Chain(Layer):
         index = slice(index, None).indices(len(items))[0]  # as list.insert reads it
         taken = dict(items)
         if name is None:
-            name = _free_name(taken, type(layer).__name__, index)
-        items.insert(index, (_checked_name(self, taken, name, layer), layer))
+            name = free_name(taken, type(layer).__name__, index)
+        items.insert(index, (checked_name(self, taken, name, layer), layer))
         self.__dict__["_modules"] = dict(items)
         return self
 
@@ -190,7 +197,7 @@ class Chain(Layer):
         name = _name_at(self, where)
         children = dict(_editable(self))
         old = children[name]
-        children[name] = _checked_module(self, name, layer)
+        children[name] = checked_module(self, name, layer)
         self.__dict__["_modules"] = children
         return old
 
@@ -235,6 +242,7 @@ class Chain(Layer):
         state = self.__dict__.copy()
         state["_modules"] = dict(bare_children(self))
         state.pop("_worn", None)
+        state.pop("_survey", None)
         return state
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
@@ -265,22 +273,6 @@ class Chain(Layer):
         return show(self)
 
 
-def bare_children(layer: nn.Module) -> Mapping[str, nn.Module]:
-    """Returns a module's children as if no adapter were worn."""
-    worn = layer.__dict__.get("_worn")
-    return worn.bare if worn is not None else layer.__dict__["_modules"]
-
-
-def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yields path and layer of every place of the bare tree, root excluded, in order."""
-    for name, child in bare_children(tree).items():
-        if child is None:  # pyright: ignore[reportUnnecessaryComparison]  torch leaves places open
-            continue
-        path = f"{prefix}{name}"
-        yield path, child
-        yield from bare_walk(child, f"{path}.")
-
-
 def _hidden(chain: Chain) -> tuple[nn.Module, ...]:
     """Returns the base layers that do not run because of what the chain wears."""
     worn = chain.__dict__.get("_worn")
@@ -295,50 +287,6 @@ def _walk(chain: Chain, prefix: str, kind: type[M], seen: set[int]) -> Iterator[
             yield path, child
         if isinstance(child, Chain) and id(child) not in seen:
             yield from _walk(child, f"{path}.", kind, seen)
-
-
-def first_weight(tree: nn.Module) -> torch.Tensor | None:
-    """Returns the bare tree's first floating-point weight: it declares device and dtype."""
-    for weight in tree.__dict__["_parameters"].values():
-        if weight is not None and weight.is_floating_point():
-            return weight
-    for child in bare_children(tree).values():
-        if child is not None:  # pyright: ignore[reportUnnecessaryComparison]  as in bare_walk
-            weight = first_weight(child)
-            if weight is not None:
-                return weight
-    return None
-
-
-def _checked_module(chain: Chain, name: str, layer: object) -> nn.Module:
-    if not isinstance(layer, nn.Module):
-        raise TreeError(
-            f"{name!r} of {type(chain).__name__} is a {type(layer).__name__}, not a module.",
-            hint="Put functions into Lambda(function).",
-        )
-    return layer
-
-
-def _checked_name(chain: Chain, taken: Mapping[str, nn.Module], name: str, layer: object) -> str:
-    _checked_module(chain, name, layer)
-    if name in taken:
-        raise TreeError(
-            f"{type(chain).__name__} already has a layer named {name!r}.",
-            hint="Give one of them another name, e.g. Chain(first=..., second=...).",
-        )
-    if not name or _MARKS & set(name) or hasattr(type(chain), name) or name in _MODULE_ATTRIBUTES:
-        raise TreeError(
-            f"{name!r} cannot name a layer of {type(chain).__name__}: it is one of its "
-            "attributes, empty, or has one of the signs . + @ / in it.",
-            hint=f"Try {''.join('_' if c in _MARKS else c for c in name) or 'some'}_layer.",
-        )
-    return name
-
-
-def _free_name(taken: Mapping[str, nn.Module], kind: str, index: int) -> str:
-    while f"{kind}_{index}" in taken:
-        index += 1
-    return f"{kind}_{index}"
 
 
 def _editable(chain: Chain) -> Mapping[str, nn.Module]:

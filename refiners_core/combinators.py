@@ -181,10 +181,19 @@ class Multiply(Layer):
 
 
 class Lambda(nn.Module):
-    """A function as a layer; a module-level function keeps the tree picklable."""
+    """A function as a layer; a module-level function keeps the tree picklable.
+
+    Raises:
+        TreeError: It is no function; a module is a layer as it is.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
+        if isinstance(function, nn.Module) or not callable(function):
+            raise TreeError(
+                f"Lambda is given a {type(function).__name__}, not a function.",
+                hint="A module is a layer already: put it into the chain itself.",
+            )
         self.function: Final = function
 
     def forward(self, *inputs: Any) -> Any:

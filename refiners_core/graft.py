@@ -9,142 +9,49 @@ ejects leaves no trace.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from torch import nn
 
-from refiners_core.chain import Chain, bare_children
+from refiners_core.bare import bare_children
+from refiners_core.chain import Chain
 from refiners_core.errors import PlanError
 from refiners_core.layer import running_root
-from refiners_core.selection import Edit, Seat, select
+from refiners_core.selection import Edit
+from refiners_core.survey import survey
+from refiners_core.worn import Placed, Swap, Worn, bare_mapping, fold
 
 if TYPE_CHECKING:
     from refiners_core.adapter import Adapter
 
-_STAGES: Final = {"inputs": 0, "branch": 1, "output": 2}
 _swapping: Final = threading.Lock()
-
-
-class Placed(NamedTuple):
-    """An edit and the adapter that says it."""
-
-    adapter: Adapter
-    position: int
-    edit: Edit
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """What makes the fold independent of the order of injects: stage, adapter, position within
-        it."""
-        return (_STAGES[self.edit.stage], self.adapter.order, self.position)
-
-
-Entry = tuple[str, nn.Module]
-
-
-class Folded(NamedTuple):
-    """What one edited seat became."""
-
-    entries: tuple[Entry, ...]
-    """Names and layers, in order; none where the seat is removed."""
-    made: Mapping[int, tuple[nn.Module, str]]
-    """The layers that adapters made for it and the keys of those adapters, by the layers' ids."""
-
-
-@dataclass(frozen=True)
-class Worn:
-    """What one chain wears."""
-
-    bare: dict[str, nn.Module]
-    """The very mapping of the bare chain, put back when nothing is worn any more."""
-    placed: Mapping[str, tuple[Placed, ...]]
-    """The edits per name of the bare mapping."""
-    folded: Mapping[str, Folded]
-    """What each edited name became."""
-    mapping: dict[str, nn.Module]
-    """The mapping that the chain wears."""
-    snapshot: tuple[Entry, ...]
-    """The contents of that mapping when it was put on."""
-    bare_snapshot: tuple[Entry, ...]
-    """The contents of the bare mapping at that time."""
-
-    def keys(self) -> list[str]:
-        """Returns the keys of the adapters worn here, sorted."""
-        return sorted({p.adapter.key for several in self.placed.values() for p in several})
-
-    def path(self) -> str:
-        """Returns the path of the chain from the root that an adapter was injected into."""
-        seat = next(iter(self.placed.values()))[0].edit.seat
-        return seat.path.removesuffix(seat.name).removesuffix(".") or "the root"
-
-    def hidden(self) -> tuple[nn.Module, ...]:
-        """Returns the base layers that adapters stand in for: they do not run, but are still
-        there."""
-        return tuple(
-            [
-                self.bare[name]
-                for name, folded in self.folded.items()
-                if not any(
-                    part is self.bare[name]
-                    for _, layer in folded.entries
-                    for part in layer.modules()
-                )
-            ]
-        )
-
-    def maker(self, layer: nn.Module) -> str | None:
-        """Returns the key of the adapter that made a layer of this chain, if one did."""
-        made = (folded.made.get(id(layer)) for folded in self.folded.values())
-        return next((key for _, key in filter(None, made)), None)
-
-
-class Swap(NamedTuple):
-    """The only effect that there is: a chain wears something, or is bare again."""
-
-    chain: Chain
-    before: Worn | None
-    """What the chain wore when this was planned."""
-    after: Worn | None
-
-
-Places = Mapping[tuple[int, str], Seat]
-"""Every seat of a tree, by the identity of its chain and its name there."""
-
-
-def places(tree: Chain) -> Places:
-    """Returns the seats of a tree, each with its path from this very root."""
-    return {(id(seat.chain), seat.name): seat for seat in select(tree)}
 
 
 def worn(tree: Chain) -> tuple[Adapter, ...]:
     """Returns the adapters that a tree wears anywhere, sorted by name and serial number."""
     found: dict[int, Adapter] = {}
-    for chain in _chains(tree):
+    for chain in survey(tree).chains():
         record: Worn | None = chain.__dict__.get("_worn")
         for several in record.placed.values() if record else ():
             found.update((id(p.adapter), p.adapter) for p in several)
     return tuple(sorted(found.values(), key=lambda adapter: adapter.order))
 
 
-def plan_inject(
-    tree: Chain, adapter: Adapter, edits: Iterable[Edit], known: Places | None = None
-) -> list[Swap]:
+def plan_inject(tree: Chain, adapter: Adapter, edits: Iterable[Edit]) -> list[Swap]:
     """Turns edits into swaps without touching the tree.
 
     Args:
         tree: The root.
         adapter: Who says the edits.
         edits: The edits; each is given the seat's path from this root, however it was selected.
-        known: The places of the tree, where the caller has them already.
 
     Raises:
         PlanError: The edits contradict the tree, each other or what it wears; or a call of it is
             running.
     """
-    known = places(tree) if known is None else known
-    check_idle(_chains(tree), f"inject {adapter.key}")
+    places = survey(tree).places
+    check_idle(survey(tree).chains(), f"inject {adapter.key}")
     for other in worn(tree):
         if other.key == adapter.key:
             raise PlanError(
@@ -154,7 +61,7 @@ def plan_inject(
     by_chain: dict[int, tuple[Chain, dict[str, list[Placed]]]] = {}
     for position, edit in enumerate(edits):
         chain = edit.seat.chain
-        seat = known.get((id(chain), edit.seat.name))
+        seat = places.get((id(chain), edit.seat.name))
         if seat is None:
             raise PlanError(
                 f"{adapter.key} edits {edit.seat.path!r}, which is no place in "
@@ -162,7 +69,8 @@ def plan_inject(
                 hint="Select from the tree that is passed to edits(), at the time it is passed.",
             )
         _, names = by_chain.setdefault(id(chain), (chain, {}))
-        placed = Placed(adapter, position, edit._replace(seat=seat))
+        said = edit if edit.seat is seat else edit._replace(seat=seat)
+        placed = Placed(adapter, position, said)
         names.setdefault(seat.name, []).append(placed)
     if not by_chain:
         raise PlanError(
@@ -193,7 +101,7 @@ def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[S
             if len(kept) != len(several):
                 changed.add(name)
         if changed:
-            after = _fold(chain, record, placed, changed) if placed else None
+            after = fold(chain, record, placed, changed) if placed else None
             swaps.append(Swap(chain, record, after))
     return swaps
 
@@ -213,7 +121,7 @@ def apply(swaps: Sequence[Swap]) -> list[Swap]:
         before = [(c, record, c.__dict__["_modules"]) for c, record, _ in swaps]
         try:
             for chain, _, after in swaps:
-                _wear(chain, after, after.mapping if after else _bare_mapping(chain))
+                _wear(chain, after, after.mapping if after else bare_mapping(chain))
         except BaseException:
             for chain, record, mapping in before:
                 _wear(chain, record, mapping)
@@ -226,7 +134,7 @@ def _check_fresh(swap: Swap) -> None:
     assert record is not None, "a swap from bare to bare"
     if (
         swap.chain.__dict__.get("_worn") is not swap.before
-        or _bare_mapping(swap.chain) is not record.bare
+        or bare_mapping(swap.chain) is not record.bare
     ):
         raise PlanError(
             f"{type(swap.chain).__name__} was edited while an edit of it was being planned.",
@@ -240,19 +148,6 @@ def _wear(chain: Chain, record: Worn | None, mapping: Mapping[str, nn.Module]) -
         chain.__dict__.pop("_worn", None)
     else:
         chain.__dict__["_worn"] = record
-
-
-def _bare_mapping(chain: Chain) -> dict[str, nn.Module]:
-    record: Worn | None = chain.__dict__.get("_worn")
-    return record.bare if record else chain.__dict__["_modules"]
-
-
-def _chains(tree: Chain) -> Iterator[Chain]:
-    yield tree
-    for seat in select(tree):
-        layer = seat.layer
-        if isinstance(layer, Chain):
-            yield layer
 
 
 def check_idle(chains: Iterable[Chain], what: str) -> None:
@@ -303,13 +198,18 @@ def _folded(
         for name, several in added.items():
             placed[name] = (*placed.get(name, ()), *several)
             _check_seat(placed[name])
-        swaps.append(Swap(chain, record, _fold(chain, record, placed, set(added))))
-    _check_subtrees(tree, {id(swap.chain): swap.after for swap in swaps if swap.after})
+        swaps.append(Swap(chain, record, fold(chain, record, placed, set(added))))
+    planned = {id(swap.chain): swap.after for swap in swaps if swap.after}
+    records = (chain.__dict__.get("_worn") for chain in survey(tree).chains())
+    if any(r is not None and r.is_exclusive for r in (*planned.values(), *records)):
+        _check_below(tree, "", None, planned, set())
     return swaps
 
 
 def _check_seat(placed: Sequence[Placed]) -> None:
-    exclusive = [p for p in placed if p.edit.kind in ("replace", "remove")]
+    if len(placed) == 1:
+        return
+    exclusive = [p for p in placed if p.is_exclusive]
     path = placed[0].edit.seat.path
     if len(exclusive) > 1:
         a, b = exclusive[:2]
@@ -325,15 +225,10 @@ def _check_seat(placed: Sequence[Placed]) -> None:
         )
 
 
-def _check_subtrees(tree: Chain, planned: Mapping[int, Worn]) -> None:
-    """Refuses edits inside what a worn or planned edit replaces or removes, whichever came
-    first."""
-    _check_below(tree, "", None, planned, set())
-
-
 def _check_below(
     chain: Chain, prefix: str, hider: Placed | None, planned: Mapping[int, Worn], seen: set[int]
 ) -> None:
+    """Refuses edits inside what an edit replaces or removes, whichever came first."""
     seen.add(id(chain))
     record: Worn | None = planned.get(id(chain)) or chain.__dict__.get("_worn")
     if hider is not None and record is not None:
@@ -346,69 +241,5 @@ def _check_below(
     for name, child in bare_children(chain).items():
         if isinstance(child, Chain) and id(child) not in seen:
             placed = record.placed.get(name, ()) if record else ()
-            replacing = next((p for p in placed if p.edit.kind in ("replace", "remove")), None)
+            replacing = next((p for p in placed if p.is_exclusive), None)
             _check_below(child, f"{prefix}{name}.", hider or replacing, planned, seen)
-
-
-def _fold(
-    chain: Chain, record: Worn | None, placed: Mapping[str, tuple[Placed, ...]], changed: set[str]
-) -> Worn:
-    """Returns what a chain wears with these edits; seats that did not change keep their very
-    layers."""
-    bare = _bare_mapping(chain)
-    folded: dict[str, Folded] = {}
-    for name in placed:
-        if record is not None and name not in changed:
-            folded[name] = record.folded[name]
-        else:
-            made: dict[int, tuple[nn.Module, str]] = {}
-            folded[name] = Folded(tuple(_worn_seat(bare[name], placed[name], made)), made)
-    mapping: dict[str, nn.Module] = {}
-    for name, layer in bare.items():
-        for label, worn_layer in folded[name].entries if name in folded else ((name, layer),):
-            if label in mapping:
-                raise PlanError(
-                    f"two edits would name a layer of {type(chain).__name__} {label!r}.",
-                    hint='Give them names of their own, e.g. wrap(..., name="lora").',
-                )
-            mapping[label] = worn_layer
-    return Worn(bare, placed, folded, mapping, tuple(mapping.items()), tuple(bare.items()))
-
-
-def _worn_seat(
-    layer: nn.Module, placed: Sequence[Placed], made: dict[int, tuple[nn.Module, str]]
-) -> Iterator[Entry]:
-    ordered = sorted(placed, key=lambda p: p.order)
-    for p in ordered:
-        if p.edit.kind == "before":
-            yield _label(p), _made(p, made, p.edit.make(p.edit.seat))
-    label: str | None = ordered[0].edit.seat.name
-    inner = layer
-    for p in ordered:
-        if p.edit.kind == "replace":
-            label, inner = _label(p), _made(p, made, p.edit.make(p.edit.seat))
-        elif p.edit.kind == "remove":
-            label = None
-    for p in ordered:
-        if p.edit.kind == "wrap":
-            label, inner = _label(p), _made(p, made, p.edit.make(inner, p.edit.seat))
-    if label is not None:
-        yield label, inner
-    # The adapter whose layers come first before a seat has its layers come last after it.
-    for p in sorted(ordered, key=lambda p: (p.adapter.order, -p.position), reverse=True):
-        if p.edit.kind == "after":
-            yield _label(p), _made(p, made, p.edit.make(p.edit.seat))
-
-
-def _label(placed: Placed) -> str:
-    return f"{placed.edit.seat.name}+{placed.edit.name}@{placed.adapter.key}"
-
-
-def _made(placed: Placed, made: dict[int, tuple[nn.Module, str]], layer: object) -> nn.Module:
-    if not isinstance(layer, nn.Module):
-        raise PlanError(
-            f"{placed.adapter.key} made a {type(layer).__name__} for {placed.edit.seat.path!r}.",
-            hint="What wrap, before, after or replace is given must return the layer to run there.",
-        )
-    made[id(layer)] = (layer, placed.adapter.key)
-    return layer

@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
-from refiners_core.chain import Chain, bare_children
+from refiners_core.chain import Chain
 from refiners_core.errors import PlanError, SelectionError
+from refiners_core.survey import Seat, Spot, survey
 
 Stage = Literal["inputs", "branch", "output"]
 """When an edit that wraps a seat takes effect: what goes in, what stands beside, what comes out."""
-
-
-class Seat(NamedTuple):
-    """One place in a tree: a place, not a layer, since one layer may sit in two.
-
-    It does not keep its tree alive, so that what a tree wears never does either.
-    """
-
-    name: str
-    """The name of the place in its chain."""
-    path: str
-    """The dotted path of the place from the root of the selection."""
-    refs: tuple[weakref.ref[Chain], ...]
-    """The chains from the root down to the one that has the place."""
-
-    @property
-    def chain(self) -> Chain:
-        """The chain that has the place.
-
-        Raises:
-            SelectionError: Its tree is gone.
-        """
-        chain = self.refs[-1]()
-        if chain is None:
-            raise SelectionError(
-                f"the tree around {self.path!r} is gone.", hint="Keep the model in a variable."
-            )
-        return chain
-
-    @property
-    def above(self) -> tuple[Chain, ...]:
-        """The living chains from the root down to `chain`."""
-        return tuple([chain for ref in self.refs if (chain := ref()) is not None])
-
-    @property
-    def layer(self) -> nn.Module:
-        """The base layer of the place, whatever adapters it wears.
-
-        Raises:
-            SelectionError: The place is gone.
-        """
-        layer = bare_children(self.chain).get(self.name)
-        if layer is None:
-            raise SelectionError(
-                f"nothing sits at {self.path!r} any more.", hint="Select again from the tree."
-            )
-        return layer
-
-    def __repr__(self) -> str:
-        return f"Seat({self.path}: {type(self.layer).__name__})"
 
 
 class Edit(NamedTuple):
@@ -96,7 +46,7 @@ class Selection:
         return self.seats[index]
 
     def __repr__(self) -> str:
-        rows = [f"  {seat.path}: {type(seat.layer).__name__}" for seat in self.seats]
+        rows = [f"  {seat.path}: {seat.kind.__name__}" for seat in self.seats]
         return "\n".join([f"{self.question}: {len(rows)} seats", *rows])
 
     # --- narrowing ---
@@ -104,7 +54,7 @@ class Selection:
     def of(self, *kinds: type[nn.Module]) -> Selection:
         """Keeps the seats whose base layer is of one of these kinds."""
         names = ", ".join(kind.__name__ for kind in kinds)
-        return self._kept(lambda seat: isinstance(seat.layer, kinds), f"of({names})")
+        return self._kept(lambda seat: issubclass(seat.kind, kinds), f"of({names})")
 
     def named(self, *names: str) -> Selection:
         """Keeps the seats of these names in their chains."""
@@ -117,9 +67,14 @@ class Selection:
     def within(self, *kinds: type[Chain]) -> Selection:
         """Keeps the seats that lie inside a chain of one of these kinds."""
         names = ", ".join(kind.__name__ for kind in kinds)
-        return self._kept(
-            lambda seat: any(isinstance(chain, kinds) for chain in seat.above), f"within({names})"
-        )
+        known: dict[Spot | None, bool] = {None: False}
+
+        def is_inside(spot: Spot | None) -> bool:
+            if spot is not None and spot not in known:
+                known[spot] = issubclass(spot.kind, kinds) or is_inside(spot.outer)
+            return known[spot]
+
+        return self._kept(lambda seat: is_inside(seat.spot), f"within({names})")
 
     def first(self) -> Selection:
         """Keeps the first seat.
@@ -215,24 +170,7 @@ def select(tree: Chain) -> Selection:
             f"select() looks into a Chain, not into {type(tree).__name__}.",
             hint="Pass a model or a part of one.",
         )
-    seats: list[Seat] = []
-    _collect(tree, "", (weakref.ref(tree),), set(), seats)
-    return Selection(tree, tuple(seats), f"select({type(tree).__name__})")
-
-
-def _collect(
-    chain: Chain,
-    prefix: str,
-    refs: tuple[weakref.ref[Chain], ...],
-    seen: set[int],
-    seats: list[Seat],
-) -> None:
-    seen.add(id(chain))
-    for name, child in bare_children(chain).items():
-        path = f"{prefix}{name}"
-        seats.append(Seat(name, path, refs))
-        if isinstance(child, Chain) and id(child) not in seen:
-            _collect(child, f"{path}.", (*refs, weakref.ref(child)), seen, seats)
+    return Selection(tree, survey(tree).seats, f"select({type(tree).__name__})")
 
 
 def _nothing(*_: Any) -> nn.Module:

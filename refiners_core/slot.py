@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from refiners_core.chain import Chain
-from refiners_core.selection import Seat, Selection, select
+from refiners_core.selection import Selection, select
+from refiners_core.survey import Seat
 
 
 @dataclass(frozen=True)

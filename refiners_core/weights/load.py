@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from refiners_core.chain import bare_walk, first_weight
+from refiners_core.bare import bare_walk, first_weight
 from refiners_core.errors import WeightsError
 from refiners_core.weights.key_map import AS_IS, KeyMap, Place
 from refiners_core.weights.tensor_file import TensorFile, write

@@ -7,6 +7,8 @@ import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from refiners_controlnet.adapter import ControlNet
+from torch import Tensor
+
 from refiners_core import Source
 from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
@@ -14,7 +16,6 @@ from refiners_core.models.sd15 import build
 from refiners_core.models.unet import UNET_KEYS, UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
 from refiners_core.weights import load, read
-from torch import Tensor
 
 SIZES = {
     "block_out_channels": (16, 32, 32),
@@ -34,7 +35,9 @@ def randomised(model: torch.nn.Module) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> tuple[UNet2DConditionModel, ControlNetModel, Path]:
+def peer(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[UNet2DConditionModel, ControlNetModel, Path]:
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=16,

@@ -7,6 +7,11 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
+from refiners_ipadapter.adapter import IpAdapter
+from refiners_ipadapter.encode import clip_pixels
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
 from refiners_core import Source
 from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
@@ -14,13 +19,16 @@ from refiners_core.models.sd15 import build
 from refiners_core.models.unet import UNET_KEYS, UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
 from refiners_core.weights import load, read, write
-from refiners_ipadapter.adapter import IpAdapter
-from refiners_ipadapter.encode import clip_pixels
-from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 WIDTH, EMBEDDING, TOKENS = 24, 20, 4
-ENCODER = {"image-size": 32, "patch-size": 8, "width": 16, "inner-width": 32, "layers": 2, "heads": 2}
+ENCODER = {
+    "image-size": 32,
+    "patch-size": 8,
+    "width": 16,
+    "inner-width": 32,
+    "layers": 2,
+    "heads": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,7 @@ def source(
         "image_proj.norm.weight": torch.randn(WIDTH),
         "image_proj.norm.bias": torch.randn(WIDTH),
     }
-    names = [name for name in unet.attn_processors]  # down, up, mid: the order of the files
+    names = list(unet.attn_processors)  # down, up, mid: the order of the files
     for n, name in enumerate(names):
         if "attn2" in name:
             hidden = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features

@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-import torch
+from torch import Tensor, nn
+
+from refiners_controlnet.layout import LAYOUT, condition_channels
+from refiners_controlnet.network import ConditionEncoder, ControlNetwork
 from refiners_core import (
     Adapter,
     Chain,
@@ -18,13 +21,10 @@ from refiners_core import (
     When,
 )
 from refiners_core.errors import ConditionError
+from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.picture import to_pixels
 from refiners_core.weights import load, published, read
-from torch import Tensor, nn
-
-from refiners_controlnet.layout import LAYOUT, condition_channels
-from refiners_controlnet.network import ConditionEncoder, ControlNetwork
 
 RELEASED_CHANNELS: Final = (16, 32, 96, 256)
 """Channels of the condition's encoder in the released ControlNets."""
@@ -64,11 +64,11 @@ class ControlNet(Adapter):
         if source is None:
             levels = len(model.autoencoder.config.channels)
             channels = self.channels or RELEASED_CHANNELS[:levels]
-            with torch.device(unet.device):
+            with built_on(unet.device):
                 self.parts = self._parts(model, channels).to(unet.dtype)
         else:
             tensors = read(source.files["weights"])
-            with torch.device("meta"):
+            with built_on("meta"):
                 self.parts = self._parts(model, condition_channels(tensors))
             load(self.parts, tensors, LAYOUT, dtype=unet.dtype, device=unet.device)
             self.parts.requires_grad_(False)

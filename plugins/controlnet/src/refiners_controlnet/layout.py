@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from itertools import count, takewhile
 from typing import Final
 
+from torch import Tensor
+
 from refiners_core.errors import WeightsError
 from refiners_core.models.unet import UNET_ENCODER_KEYS
 from refiners_core.weights import KeyMap
-from torch import Tensor
 
 LAYOUT: Final = UNET_ENCODER_KEYS.under("network", "") | KeyMap(
     {
@@ -35,6 +36,6 @@ def condition_channels(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         some = ", ".join(sorted(tensors)[:3]) or "nothing"
         raise WeightsError(
             f"these are not the weights of a ControlNet: no {keys[0]!r}, but {some}, for example.",
-            hint="Give the diffusion_pytorch_model.safetensors of a ControlNet in diffusers' layout.",
+            hint="Give the diffusion_pytorch_model.safetensors of a ControlNet.",
         )
     return tuple([len(tensors[key]) for key in keys])

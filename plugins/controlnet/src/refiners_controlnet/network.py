@@ -1,7 +1,10 @@
 """The side network of ControlNet: a UNet's way down that also sees a picture of conditions."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
+
+from torch import nn
 
 from refiners_core import Chain, Multiply, Parallel, Scope, Sum, UseContext
 from refiners_core.models.unet import (
@@ -12,7 +15,6 @@ from refiners_core.models.unet import (
     UNetConfig,
     skip_key,
 )
-from torch import nn
 
 
 class ConditionEncoder(Chain):
@@ -28,7 +30,7 @@ class ConditionEncoder(Chain):
 
     def __init__(self, channels: Sequence[int], out_channels: int) -> None:
         convolutions: list[nn.Conv2d] = []
-        for above, below in zip(channels, channels[1:], strict=False):
+        for above, below in pairwise(channels):
             convolutions.append(nn.Conv2d(above, above, 3, padding=1))
             convolutions.append(nn.Conv2d(above, below, 3, stride=2, padding=1))
         blocks = [Chain(conv=convolution, act=nn.SiLU()) for convolution in convolutions]

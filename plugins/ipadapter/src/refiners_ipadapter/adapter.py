@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import torch
+from torch import Tensor, nn
+
 from refiners_core import Adapter, Chain, Edit, Seat, Source, Sum, select
 from refiners_core.errors import AdapterError
 from refiners_core.models.clip import CLIP_IMAGE_KEYS, ClipImageConfig, ClipImageEncoder
+from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.weights import load, published, read
-from torch import Tensor, nn
-
 from refiners_ipadapter.branch import ImageAttention, ImageProjection
 from refiners_ipadapter.encode import clip_pixels
 from refiners_ipadapter.layout import LAYOUT, numbered, projection_sizes
@@ -54,12 +55,12 @@ class IpAdapter(Adapter):
         if source is None:
             config = self.encoder_config
             embedding = config.projection_width or config.width
-            with torch.device(unet.device):
+            with built_on(unet.device):
                 self.encoder = ClipImageEncoder(config).to(unet.dtype)
                 self.parts = self._parts(model, embedding, self.tokens).to(unet.dtype)
             return
         tensors = read(source.files["weights"])
-        with torch.device("meta"):
+        with built_on("meta"):
             self.encoder = ClipImageEncoder(_encoder_config(source))
             self.parts = self._parts(model, **projection_sizes(tensors, unet.config.text_width))
         where: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
@@ -117,7 +118,9 @@ class IpAdapter(Adapter):
 
 def _inner(seat: Seat) -> int:
     """Returns the features of an attention's queries, read off the layer that makes them."""
-    return select(seat.chain).of(nn.Linear)[0].layer.out_features
+    queries = select(seat.chain).of(nn.Linear)[0].layer
+    assert isinstance(queries, nn.Linear), "selected as such"
+    return queries.out_features
 
 
 def _encoder_config(source: Source) -> ClipImageConfig:

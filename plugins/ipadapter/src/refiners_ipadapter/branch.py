@@ -1,9 +1,10 @@
 """What IP-Adapter puts beside each cross-attention, and what makes tokens of an image."""
 
 from jaxtyping import Float
+from torch import Tensor, nn
+
 from refiners_core import Chain, Lambda, Multiply, Parallel, UseContext, When
 from refiners_core.layers.attention import Attend
-from torch import Tensor, nn
 
 
 class ImageAttention(When):

@@ -4,9 +4,10 @@ from typing import Any, Final
 
 import torch
 from jaxtyping import Float
-from refiners_core.picture import to_pixels
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from refiners_core.picture import to_pixels
 
 MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from torch import Tensor
+
 from refiners_core import Model, Seat
 from refiners_core.errors import WeightsError
 from refiners_core.weights import KeyMap
-from torch import Tensor
 
 LAYOUT: Final = KeyMap(
     {
@@ -48,7 +49,7 @@ def projection_sizes(tensors: Mapping[str, Tensor], width: int) -> dict[str, Any
         raise WeightsError(
             "this IP-Adapter has a projection of another kind (Plus, Full or FaceID)."
             if is_other
-            else "these are not the weights of an IP-Adapter: there is no 'image_proj.proj.weight'.",
+            else "these are not the weights of an IP-Adapter: no 'image_proj.proj.weight' there.",
             hint="Give a file such as ip-adapter_sd15.safetensors.",
         )
     return {"embedding": weight.shape[1], "tokens": weight.shape[0] // width}
