@@ -138,3 +138,9 @@ def test_a_leaf_without_context_is_a_plain_module():
             return x + 1
 
     assert torch.equal(Chain(Shift(), Shift())(x), x + 2)
+
+
+@pytest.mark.parametrize("function", [nn.SiLU(), None, 3])
+def test_lambda_takes_functions_only(function):
+    with pytest.raises(TreeError, match=r"is given a .*, not a function"):
+        Lambda(function)

@@ -144,3 +144,15 @@ def test_a_replaced_layer_moves_along_and_its_mode_and_gradients_too():
     assert {weight.dtype for weight in weights} == {torch.float64}
     assert not any(weight.requires_grad for weight in weights)
     assert not any(layer.training for layer in tree.modules())
+
+
+def test_an_adapter_that_is_wired_again_stays_where_its_base_has_moved():
+    tree = tiny()
+    stays, leaves = Lora(key="stays"), Lora(key="leaves")
+    stays.inject(tree)
+    leaves.inject(tree)
+    tree.to(torch.bfloat16)
+    leaves.eject()
+    assert {weight.dtype for weight in stays.own_layers.parameters()} == {torch.bfloat16}
+    leaves.inject(tree)
+    assert tree(torch.zeros(1, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
