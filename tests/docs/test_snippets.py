@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md", "plugins/controlnet/README.md", "plugins/ipadapter/README.md")
+REFINERS = str(Path(sys.executable).with_name("refiners"))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "plugins/controlnet/README.md",
+    "plugins/ipadapter/README.md",
+)
 BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -38,7 +44,7 @@ def run(command: list[str], folder: Path) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the demo has run, as the pages assume."""
     folder = tmp_path_factory.mktemp("reader")
-    run([sys.executable, "-m", "refiners", "demo", "--out", "demo.png"], folder)
+    run([REFINERS, "demo", "--out", "demo.png"], folder)
     return folder
 
 
@@ -46,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_works(command: str, folder: Path):
     program, *arguments = shlex.split(command)
     if program == "refiners":
-        run([sys.executable, "-m", "refiners", *arguments], folder)
+        run([REFINERS, *arguments], folder)
     elif program == "make":  # the recipe itself is what runs this test
         assert ".venv" in run(["make", "--dry-run", "--always-make", *arguments], ROOT)
     elif program == "pip":
@@ -57,9 +63,7 @@ def test_every_command_works(command: str, folder: Path):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))])
-def test_the_python_of_every_page_works(
-    page: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_python_of_every_page_works(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder)
     names: dict[str, object] = {}
     for text in blocks(page, "python"):
@@ -73,7 +77,7 @@ def test_what_the_pages_show_is_what_is_printed(page: str, folder: Path):
         first, _, wanted = text.partition("\n")
         program, *arguments = shlex.split(first.removeprefix("$ "))
         assert program == "refiners"
-        printed = run([sys.executable, "-m", "refiners", *arguments], folder)
+        printed = run([REFINERS, *arguments], folder)
         matches = doctest.OutputChecker().check_output(wanted, printed, doctest.ELLIPSIS)
         assert matches, f"{first}\nshould print\n{wanted}\nbut prints\n{printed}"
 

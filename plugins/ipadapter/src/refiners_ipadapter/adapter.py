@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Edit, Seat, Source, Sum, select
 from refiners_core.errors import AdapterError
+from refiners_core.layers.attention import Attend
 from refiners_core.models.clip import CLIP_IMAGE_KEYS, ClipImageConfig, ClipImageEncoder
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
@@ -107,20 +108,22 @@ class IpAdapter(Adapter):
             projection=ImageProjection(embedding, width, tokens),
             branches=Chain(
                 **{
-                    number: ImageAttention(
-                        self.tokens_key, self.scale_key, width, _inner(seat), seat.layer.heads
-                    )
+                    number: ImageAttention(self.tokens_key, self.scale_key, width, *_sizes(seat))
                     for number, seat in numbered(model).values()
                 }
             ),
         )
 
 
-def _inner(seat: Seat) -> int:
-    """Returns the features of an attention's queries, read off the layer that makes them."""
-    queries = select(seat.chain).of(nn.Linear)[0].layer
-    assert isinstance(queries, nn.Linear), "selected as such"
-    return queries.out_features
+def _sizes(seat: Seat) -> tuple[int, int]:
+    """Returns features and heads of an attention, read off it and off what makes its queries."""
+    attend, queries = seat.layer, select(seat.chain).of(nn.Linear)[0].layer
+    if not isinstance(attend, Attend) or not isinstance(queries, nn.Linear):
+        raise AdapterError(
+            f"the attention at {seat.path!r} is not one that an IP-Adapter can stand beside.",
+            hint="It needs a base model whose attentions hold an Attend after linear projections.",
+        )
+    return queries.out_features, attend.heads
 
 
 def _encoder_config(source: Source) -> ClipImageConfig:
