@@ -3,6 +3,7 @@
 from refiners_core.models.clip.config import ClipImageConfig, ClipTextConfig
 from refiners_core.models.clip.image import ClipImageEncoder
 from refiners_core.models.clip.layout import CLIP_IMAGE_KEYS, CLIP_TEXT_KEYS
+from refiners_core.models.clip.pair import TextEncoderPair
 from refiners_core.models.clip.text import ClipTextEncoder
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "ClipImageEncoder",
     "ClipTextConfig",
     "ClipTextEncoder",
+    "TextEncoderPair",
 ]

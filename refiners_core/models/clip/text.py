@@ -84,5 +84,15 @@ class EndToken(nn.Module):
     ) -> Float[Tensor, "rows width"]:
         """Returns one token's features for each text."""
         rows = torch.arange(len(tokens), device=features.device)
-        is_end = tokens if self.token == 2 else (tokens == self.token).int()
-        return features[rows, is_end.argmax(dim=-1)]
+        return features[rows, first_end(tokens, self.token)]
+
+
+def first_end(tokens: Int[Tensor, "rows tokens"], token: int) -> Int[Tensor, "rows"]:
+    """Returns where the first end token of each text is.
+
+    Args:
+        tokens: Rows of ids.
+        token: The id of the end token. Early configurations say 2 and mean the highest id.
+    """
+    is_end = tokens if token == 2 else (tokens == token).int()
+    return is_end.argmax(dim=-1)

@@ -4,7 +4,7 @@ from refiners_core.models.unet.block import DownBlock, DownPath, MidBlock, UpBlo
 from refiners_core.models.unet.config import UNetConfig
 from refiners_core.models.unet.layout import UNET_ENCODER_KEYS, UNET_KEYS
 from refiners_core.models.unet.skip import SkipRead, SkipWrite, skip_key
-from refiners_core.models.unet.time import TimeEmbedding, TimeShift
+from refiners_core.models.unet.time import PictureEmbedding, TimeEmbedding, TimeShift
 from refiners_core.models.unet.unet import UNet
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DownBlock",
     "DownPath",
     "MidBlock",
+    "PictureEmbedding",
     "SkipRead",
     "SkipWrite",
     "TimeEmbedding",

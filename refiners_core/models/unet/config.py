@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from refiners_core.errors import ModelError
 from refiners_core.models.published import Published
+
+TIME_IDS: Final = 6
+"""How many numbers say the sizes of a picture: original, corner of the crop, target."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class UNetConfig:
     """What normalisation in residual blocks adds to the variance."""
     has_linear_projection: bool = False
     """Whether transformers project by linear layers instead of 1x1 convolutions."""
+    picture_width: int | None = None
+    """Features of pooled text and waves of time ids; None for a UNet that is not told of them."""
+    id_waves: int = 256
+    """How many waves each time id is read off."""
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -46,6 +53,11 @@ class UNetConfig:
     def time_width(self) -> int:
         """Features of a timestep."""
         return 4 * self.channels[0]
+
+    @property
+    def pooled_width(self) -> int:
+        """Features of the pooled text that it is told; 0 for a UNet that is not told of it."""
+        return 0 if self.picture_width is None else self.picture_width - TIME_IDS * self.id_waves
 
     @property
     def skip_channels(self) -> tuple[int, ...]:
@@ -95,6 +107,8 @@ class UNetConfig:
             groups=read.value("norm_num_groups", 32),
             eps=read.value("norm_eps", 1e-5),
             has_linear_projection=read.value("use_linear_projection", False),
+            picture_width=_picture_width(read),
+            id_waves=read.value("addition_time_embed_dim", 256),
         )
 
 
@@ -105,6 +119,13 @@ def _plain_levels(read: Published, levels: int) -> list[bool]:
         raise read.refusal("down_block_types", f"{levels} of CrossAttnDownBlock2D or DownBlock2D")
     read.only("up_block_types", [kind.replace("Down", "Up") for kind in reversed(kinds)])
     return [kind == "DownBlock2D" for kind in kinds]
+
+
+def _picture_width(read: Published) -> int | None:
+    read.only("addition_embed_type", None, "text_time")
+    if read.data.get("addition_embed_type") is None:
+        return None
+    return read.value("projection_class_embeddings_input_dim", 2816)
 
 
 # What the published classes can do and released models of these families do not.
@@ -131,7 +152,6 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "time_cond_proj_dim": (None,),
     "class_embed_type": (None,),
     "num_class_embeds": (None,),
-    "addition_embed_type": (None,),
     "encoder_hid_dim_type": (None,),
     "reverse_transformer_layers_per_block": (None,),
     "conv_in_kernel": (3,),

@@ -10,6 +10,8 @@ UNET_ENCODER_KEYS: Final = (
         {
             "time.embed.linear_1": "time_embedding.linear_1",
             "time.embed.linear_2": "time_embedding.linear_2",
+            "time.picture.linear_1": "add_embedding.linear_1",
+            "time.picture.linear_2": "add_embedding.linear_2",
             "conv_in": "conv_in",
             "down.{i}.downsample.conv": "down_blocks.{i}.downsamplers.0.conv",
         }
