@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from refiners.explain import Fault
-    from refiners.resolver import Rejected
+    from refiners.verdict import Rejected
 
 __all__ = [
     "AccessError",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from refiners.discover import Installed, package_file
 from refiners.errors import IntegrityError, PolicyError, UnsupportedError
+from refiners.header import read_header
 from refiners.hub import Hub
 from refiners.manifest import WeightsFile
+from refiners.verdict import Header
 from refiners.verify import Receipts, check_header
 from refiners_core.hookspecs import WeightRequest, manager
 
@@ -72,6 +74,27 @@ def fetch_file(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Path:
     if file.format == "safetensors":
         check_header(path, dist=dist)
     return path
+
+
+def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header | None:
+    """Returns the shapes of the tensors in a file before it is fetched; None if nobody can tell.
+
+    A file in a package or in the cache is looked into; of one on the Hub the first bytes are asked
+    for.
+
+    Raises:
+        NetworkError, IntegrityError: The Hub does not answer, or it is no safetensors file.
+    """
+    if file.format != "safetensors":
+        return None
+    if file.scheme == "pkg":
+        package, _, name = file.address.partition("/")
+        path = package_file(package, name)
+        return None if path is None else read_header(path, dist=dist)
+    if file.scheme != "hf":
+        return None
+    path = hub.here(file)
+    return hub.header(file, dist=dist) if path is None else read_header(path, dist=dist)
 
 
 def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:

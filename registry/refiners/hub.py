@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 from refiners.errors import IntegrityError, OfflineError, RefinersError
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.outage import explained, is_passing
+from refiners.verdict import Header
 from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
 
 _PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)
@@ -92,6 +93,52 @@ class Hub:
             return self._download(wanted, file, dist)
         except RefinersError:
             raise
+        except Exception as error:
+            raise explained(error, file, self.endpoint, dist) from error
+
+    def here(self, wanted: WeightsFile) -> Path | None:
+        """Returns a file that was verified before and has not been touched since."""
+        file = pinned(wanted, self.receipts.resolution(wanted))
+        return None if file.sha256 == UNKNOWN else self.receipts.find(file.sha256)
+
+    def header(self, wanted: WeightsFile, *, dist: str | None = None) -> Header | None:
+        """Asks for the first bytes of a safetensors file and returns the shapes of its tensors.
+
+        Args:
+            wanted: The file.
+            dist: The distribution that names it, for messages.
+
+        Returns:
+            The shapes; None where going online is forbidden. They are not verified by a hash.
+
+        Raises:
+            NetworkError: The Hub does not answer, or not with this file.
+            IntegrityError: It is no safetensors file.
+        """
+        if self.is_offline:
+            return None
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        file = pinned(wanted, self.receipts.resolution(wanted))
+        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
+
+        def ask() -> Header:
+            found = api.parse_safetensors_file_metadata(
+                file.address,
+                cast("str", file.file),
+                revision="main" if file.revision == UNKNOWN else file.revision,
+            )
+            return {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
+
+        try:
+            return _patiently(ask)
+        except (SafetensorsParsingError, KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                f"{file} is no readable safetensors file: {error}. Nothing was downloaded.",
+                hint="Ask the publisher for a good file.",
+                dist=dist,
+            ) from error
         except Exception as error:
             raise explained(error, file, self.endpoint, dist) from error
 

@@ -8,15 +8,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from refiners.build import build_adapter, build_model
 from refiners.discover import Installed, package_folders
 from refiners.errors import OptionError, UnsupportedError
-from refiners.fetch import fetch_source
+from refiners.fetch import fetch_source, header_of
+from refiners.hub import Hub
 from refiners.lookup import find_adapter, find_model
 from refiners.manifest import AdapterSpec, Variant
-from refiners.resolver import ModelFacts, choose, trace
+from refiners.verdict import (
+    Accepted,
+    ModelFacts,
+    Rejected,
+    Verdict,
+    Worn,
+    check_shapes,
+    choose,
+    trace,
+)
 from refiners_core import API_VERSION
 from refiners_core.hookspecs import load_installed
 
@@ -101,6 +112,7 @@ def load_adapter(
             )
         variant_for(found, model)
     adapter = build_adapter(found, WeightsOf(found, offline), options)
+    _made_from[adapter] = found
     return adapter if model is None else adapter.inject(model)
 
 
@@ -114,7 +126,9 @@ def outline(model: str, adapters: Iterable[str] = ()) -> Model:
     for name in adapters:
         found = find_adapter(name)
         variant_for(found, built)
-        build_adapter(found, None, {}).inject(built)
+        adapter = build_adapter(found, None, {})
+        _made_from[adapter] = found
+        adapter.inject(built)
     return built
 
 
@@ -136,30 +150,82 @@ class WeightsOf:
         Raises:
             IncompatibleError: None does.
         """
-        variant = variant_for(self.adapter, model)
+        variant = variant_for(self.adapter, model, Hub.from_environment(self.offline))
         return fetch_source(
             self.adapter, variant.files, variant.label, variant.settings, offline=self.offline
         )
 
 
-def variant_for(adapter: Installed[AdapterSpec], model: Chain) -> Variant:
+def variant_for(adapter: Installed[AdapterSpec], model: Chain, hub: Hub | None = None) -> Variant:
     """Returns the variant of an adapter that suits a model.
+
+    Args:
+        adapter: As its manifest describes it.
+        model: What it should go on.
+        hub: Asked for the headers of the files whose shapes the manifest declares; None asks
+            nobody.
 
     Raises:
         IncompatibleError: None does; it has the reasons.
     """
     facts = facts_of(model)
-    verdicts = trace(adapter, facts, api_version=API_VERSION, has_package=_has_package)
-    return choose(adapter, facts, verdicts)
+    return choose(adapter, facts, verdicts(adapter, facts, hub))
+
+
+def verdicts(
+    adapter: Installed[AdapterSpec], model: ModelFacts, hub: Hub | None = None
+) -> tuple[Verdict, ...]:
+    """Judges the variants of an adapter, up to the headers of the files of the one that suits."""
+    judged = list(trace(adapter, model, api_version=API_VERSION, has_package=_has_package))
+    for index, verdict in enumerate(judged):
+        if isinstance(verdict, Accepted) and hub is not None:
+            judged[index] = misfit = _misfit(verdict, adapter, model, hub) or verdict
+            if isinstance(misfit, Accepted):
+                break
+    return tuple(judged)
+
+
+def _misfit(
+    accepted: Accepted, adapter: Installed[AdapterSpec], model: ModelFacts, hub: Hub
+) -> Rejected | None:
+    for name in accepted.variant.files.values():
+        file = adapter.spec.weights[name]
+        header = header_of(file, hub, dist=adapter.dist) if file.shapes else None
+        if header is not None and (
+            refusal := check_shapes(accepted.candidate, str(file), file.shapes, header, model)
+        ):
+            return refusal
+    return None
 
 
 def facts_of(model: Chain) -> ModelFacts:
     """Returns what compatibility looks at; a tree that is no model offers no slots."""
     from refiners_core import Model
 
+    dtype = str(model.dtype).removeprefix("torch.")
     if not isinstance(model, Model):
-        return ModelFacts(f"a {type(model).__name__}", base=None, slots=frozenset())
-    return ModelFacts(f"this {model.base} model", model.base, model.facts, frozenset(model.slots))
+        return ModelFacts(f"a {type(model).__name__}", None, slots=frozenset(), dtype=dtype)
+    worn = tuple(_worn(adapter) for adapter in model.adapters)
+    slots = frozenset(model.slots)
+    return ModelFacts(f"this {model.base} model", model.base, model.facts, slots, dtype, worn)
+
+
+def _worn(adapter: Adapter) -> Worn:
+    found = _made_from.get(adapter)
+    if found is None:
+        return Worn(adapter.name, adapter.name)
+    return worn_by_manifest(found, adapter.source.variant if adapter.source else None)
+
+
+def worn_by_manifest(found: Installed[AdapterSpec], label: str | None = None) -> Worn:
+    """Returns what is known of an adapter as if it were worn; of one variant if that is named."""
+    bound = [v for v in found.spec.variant if label in (None, v.label)]
+    targets = tuple(target for variant in bound for target in variant.targets)
+    return Worn(found.name, found.id, found.spec.conflicts, targets)
+
+
+_made_from: Final[WeakKeyDictionary[Adapter, Installed[AdapterSpec]]] = WeakKeyDictionary()
+"""Which manifest an adapter was built from; an adapter itself knows no registry."""
 
 
 def refuse_lock(lock: str | Path | None) -> None:

@@ -9,7 +9,8 @@ from refiners.catalog import listed
 from refiners.discover import Installed, scan
 from refiners.errors import IncompatibleError, OptionError, UnsupportedError
 from refiners.manifest import AdapterSpec, ModelSpec
-from refiners.resolver import check_api, find
+from refiners.resolver import find
+from refiners.verdict import check_api
 from refiners_core import API_VERSION
 
 S = TypeVar("S", AdapterSpec, ModelSpec)

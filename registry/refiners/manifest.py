@@ -59,6 +59,10 @@ Digest = Annotated[
     ),
 ]
 Fact = str | int | float | bool
+Dimension = Annotated[
+    int | str,
+    Meta(description='a number, the name of a fact of the model, or "*" for any'),
+]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
@@ -75,6 +79,8 @@ class WeightsFile(_Table, frozen=True, kw_only=True):
     size: Annotated[int, Meta(gt=0, description="a number of bytes")] | None = None
     license: str = ""
     format: Literal["safetensors", "json", "text", "pickle"] = "safetensors"
+    shapes: dict[str, tuple[Dimension, ...]] = {}
+    """Tensors that the file must have, read off its header before it is downloaded."""
 
     @property
     def scheme(self) -> str:
@@ -97,6 +103,28 @@ class Target(_Table, frozen=True, kw_only=True):
 
     slot: str
     stage: Literal["inputs", "branch", "output", "before", "after", "replace", "remove"]
+    exclusive: bool = False
+    """Whether no other adapter may edit this slot while this one is worn."""
+
+
+class Input(_Table, frozen=True, kw_only=True):
+    """What an adapter is told in a generation, and how that is to be prepared."""
+
+    summary: str
+    preprocessor: str = ""
+    """What makes it from a picture, such as `canny`."""
+    range: tuple[float, float] | None = None
+    """The values that it takes, from lowest to highest."""
+    channels: Annotated[int, Meta(gt=0, description="a number of channels")] | None = None
+
+
+class External(_Table, frozen=True, kw_only=True):
+    """Something that the user must supply, because its licence forbids to fetch it."""
+
+    summary: str
+    license: str = ""
+    home: str = ""
+    """Where to get it."""
 
 
 class Variant(_Table, frozen=True, kw_only=True):
@@ -104,6 +132,8 @@ class Variant(_Table, frozen=True, kw_only=True):
 
     base: Name | None = None
     """The base whose weights it was trained with; None for any that has the slots."""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """What its files hold; the variant in the dtype of the model goes first."""
     name: str = ""
     facts: dict[str, Fact] = {}
     settings: dict[str, Any] = {}
@@ -131,6 +161,12 @@ class AdapterSpec(_Table, frozen=True, kw_only=True):
     paper: str = ""
     kind: str = ""
     license: str = ""
+    aliases: tuple[Name, ...] = ()
+    """Other short names that lead to it, where no adapter has them as its own."""
+    conflicts: tuple[str, ...] = ()
+    """Names of adapters that cannot be worn beside it."""
+    input: dict[Name, Input] = {}
+    external: dict[Name, External] = {}
     variant: Annotated[tuple[Variant, ...], Meta(min_length=1, description="at least one variant")]
     weights: dict[Name, WeightsFile] = {}
 
@@ -150,6 +186,7 @@ class ModelSpec(_Table, frozen=True, kw_only=True):
     base: Name | None = None
     paper: str = ""
     license: str = ""
+    aliases: tuple[Name, ...] = ()
     facts: dict[str, Fact] = {}
     settings: dict[str, Any] = {}
     demo: Reference | None = None

@@ -125,6 +125,27 @@ def test_an_unknown_name_is_a_usage_error_without_traceback(toys: Site) -> None:
     assert told("info", "edgse")["error"]["code"] == "name-unknown"
 
 
+def test_why_judges_every_variant(toys: Site) -> None:
+    result = run("why", "edges", "--model", "toy")
+    assert result.exit_code == 0, result.output
+    assert "refiners-edges:edges 1.2" in result.stdout
+    assert "base, facts and packages fit" in result.stdout
+    (verdict,) = told("why", "edges")["models"]["toy"]
+    assert verdict["accepted"] is True
+
+
+def test_why_not_is_told_with_what_to_do(site: Site) -> None:
+    site.add_toy()
+    alone = EDGES_TOML.replace('stage = "branch"', 'stage = "branch", exclusive = true')
+    site.add_edges(alone)
+    assert run("why", "edges", "--model", "toy").exit_code == 0
+    result = run("why", "edges", "--model", "toy", "--with", "edges")
+    assert result.exit_code == 1
+    assert "wants the slot toy.linear alone" in result.stdout
+    assert "Eject edges first." in result.stdout
+    assert run("why", "edgse").exit_code == 2
+
+
 def test_tree_prints_what_adapters_add(toys: Site) -> None:
     bare, worn = run("tree", "toy"), run("tree", "toy", "--with", "edges")
     assert bare.exit_code == worn.exit_code == 0, worn.output

@@ -41,7 +41,10 @@ def test_an_error_can_be_caught_without_torch() -> None:
     assert loaded_by(code) == set()
 
 
-@pytest.mark.parametrize("arguments", [("list",), ("info", "controlnet-canny"), ("tree", "nope")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("list",), ("info", "controlnet-canny"), ("tree", "nope"), ("why", "controlnet-canny")],
+)
 def test_reading_commands_load_no_torch(arguments: tuple[str, ...]) -> None:
     code = f"from refiners.cli import main\nmain({list(arguments)!r}, standalone_mode=False)"
     assert loaded_by(code) & {"torch", "httpx2"} == set()

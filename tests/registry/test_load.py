@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -273,3 +274,60 @@ def test_what_the_registry_gives_an_adapter_can_be_pickled(site: Site) -> None:
     edges = refiners.load_adapter("edges")
     weights = edges._choose_source
     assert pickle.loads(pickle.dumps(weights)) == weights
+
+
+def declaring(repo: str, commit: str, width: int) -> str:
+    manifest = with_weights(
+        EDGES_TOML, source=f"hf:{repo}", file="model.safetensors", revision=commit, sha256=SHA
+    )
+    return f"{manifest}shapes = {{ weight = [{width}] }}\n"
+
+
+def test_a_header_of_another_shape_is_refused_before_the_bytes_are_fetched(
+    site: Site, hub: LoopbackHub
+) -> None:
+    repo = hub.publish("org/edges", {"model.safetensors": DATA})
+    site.add_edges(declaring("org/edges", repo.commit, 3))
+    site.add_toy()
+    with pytest.raises(refiners.IncompatibleError, match=r"weight in .* is \[2\], .* be \[3\]"):
+        refiners.load_adapter("edges", refiners.load_model("toy"))
+    assert ["bytes=0-100000" in r.headers.values() for r in hub.requests] == [True]
+    with pytest.raises(refiners.OfflineError):
+        refiners.load_adapter("edges", refiners.load_model("toy"), offline=True)
+
+
+def test_a_header_that_fits_costs_one_request_and_none_when_here(
+    site: Site, hub: LoopbackHub
+) -> None:
+    repo = hub.publish("org/edges", {"model.safetensors": DATA})
+    site.add_edges(declaring("org/edges", repo.commit, 2))
+    site.add_toy()
+    refiners.load_adapter("edges", refiners.load_model("toy"))
+    hub.requests.clear()
+    refiners.load_adapter("edges", refiners.load_model("toy"))
+    assert hub.requests == []
+
+
+def test_a_header_that_is_none_is_refused_before_the_bytes_are_fetched(
+    site: Site, hub: LoopbackHub
+) -> None:
+    for junk in (b"{}", b"x" * 200_000):
+        repo = hub.publish("org/edges", {"model.safetensors": junk})
+        for folder in site.folder.glob("refiners_*"):
+            shutil.rmtree(folder)
+        site.add_edges(declaring("org/edges", repo.commit, 2))
+        site.add_toy()
+        with pytest.raises(refiners.IntegrityError, match="no readable safetensors"):
+            refiners.load_adapter("edges", refiners.load_model("toy"))
+
+
+def test_what_is_worn_is_looked_at(site: Site) -> None:
+    site.add_toy()
+    site.add_edges(EDGES_TOML.replace('stage = "branch"', 'stage = "branch", exclusive = true'))
+    model = refiners.load_model("toy")
+    first = refiners.load_adapter("edges", model)
+    with pytest.raises(refiners.IncompatibleError, match=r"wants the slot toy\.linear alone"):
+        refiners.load_adapter("edges", model)
+    assert model.adapters == (first,)
+    first.eject()
+    assert refiners.load_adapter("edges", model).is_worn

@@ -13,7 +13,18 @@ from refiners.errors import (
 )
 from refiners.manifest import AdapterManifest, AdapterSpec
 from refiners.parse import parse
-from refiners.resolver import Accepted, ModelFacts, Rejected, check_api, choose, find, trace
+from refiners.resolver import find
+from refiners.verdict import (
+    Accepted,
+    ModelFacts,
+    Rejected,
+    Verdict,
+    Worn,
+    check_api,
+    check_shapes,
+    choose,
+    trace,
+)
 
 MANIFEST = """
 schema = 1
@@ -51,7 +62,15 @@ def edges(dist: str = "refiners-edges") -> Installed[AdapterSpec]:
 
 
 def verdicts(model: ModelFacts, *packages: str, api: str = "1.0"):
-    return trace(edges(), model, api_version=api, has_package=lambda name: name in packages)
+    """Returns what is said of each variant, in the order of the manifest."""
+    said = trace(edges(), model, api_version=api, has_package=lambda name: name in packages)
+    return tuple(sorted(said, key=_place))
+
+
+def _place(verdict: Verdict) -> int:
+    order = ("sdxl", "sd15", "bare")
+    label = verdict.candidate.partition("(")[2].strip(")")
+    return order.index(label) if label in order else -1
 
 
 def test_short_and_canonical_names_lead_to_it() -> None:
@@ -158,3 +177,85 @@ def test_the_core_api_is_compared_as_a_version(api: str, fits: bool) -> None:
     if not fits:
         (refusal,) = verdicts(SD15, api=api)
         assert "needs core API >=1.0,<2, this is 2.0" in str(refusal)
+
+
+def changed(manifest: str) -> Installed[AdapterSpec]:
+    read, faults = parse(manifest, AdapterManifest)
+    assert read is not None, faults
+    return Installed("edges", "refiners-edges", "1.0", Path("adapter.toml"), read.adapter["edges"])
+
+
+def judged(adapter: Installed[AdapterSpec], model: ModelFacts) -> list[str]:
+    return [str(v) for v in trace(adapter, model, api_version="1.0", has_package=lambda _: True)]
+
+
+def said_of_any(adapter: Installed[AdapterSpec], model: ModelFacts) -> str:
+    return next(said for said in judged(adapter, model) if said.startswith("edges (bare)"))
+
+
+def test_an_alias_leads_to_it_unless_somebody_has_the_name() -> None:
+    aliased = changed(MANIFEST.replace('summary = ""', 'summary = ""\naliases = ["canny"]'))
+    assert find("canny", [aliased]) == aliased
+    assert find("refiners-edges:canny", [aliased]) == aliased
+    owner = Installed("canny", "refiners-canny", "1.0", Path("adapter.toml"), aliased.spec)
+    assert find("canny", [aliased, owner]) == owner
+    with pytest.raises(UnknownNameError, match="Did you mean 'canny'"):
+        find("cany", [aliased])
+    listing = Listed(name="e", kind="adapter", distribution="d", summary="s", aliases=("f",))
+    with pytest.raises(NotInstalledError, match="pip install d"):
+        find("f", [], catalog=[listing])
+
+
+def test_the_very_base_goes_before_any_and_the_dtype_of_the_model_first() -> None:
+    any_first = MANIFEST.replace(
+        '[[adapter.edges.variant]]\nbase = "sdxl"',
+        '[[adapter.edges.variant]]\nname = "anything"\n'
+        '[[adapter.edges.variant]]\nbase = "sd15"\ndtype = "float16"\nname = "half"\n'
+        '[[adapter.edges.variant]]\nbase = "sdxl"',
+        1,
+    )
+    adapter = changed(any_first)
+    half = ModelFacts("m", "sd15", {"cross_attention_dim": 768}, None, dtype="float16")
+    names = ["half", "sd15", "anything"]
+    assert [one.split()[1].strip("():") for one in judged(adapter, half)[:3]] == names
+    full = ModelFacts("m", "sd15", {"cross_attention_dim": 768}, None, dtype="float32")
+    assert judged(adapter, full)[:2] == ["edges (sd15): suits.", "edges (half): suits."]
+
+
+def test_what_is_worn_may_conflict_from_either_side() -> None:
+    shy = changed(MANIFEST.replace('summary = ""', 'summary = ""\nconflicts = ["other"]'))
+    wearing = ModelFacts("m", None, {}, None, worn=(Worn("other", "refiners-o:other"),))
+    assert "cannot be worn beside other, as it says itself. Eject other" in said_of_any(
+        shy, wearing
+    )
+    rude = ModelFacts("m", None, {}, None, worn=(Worn("rude", "o:rude", ("edges",)),))
+    assert "cannot be worn beside rude, as that says" in said_of_any(edges(), rude)
+
+
+@pytest.mark.parametrize("owner", ["own", "other"])
+def test_an_exclusive_slot_is_for_one(owner: str) -> None:
+    mine = changed(MANIFEST.replace('"inputs" }', '"inputs", exclusive = true }'))
+    plain, alone = edges().spec.variant[2].targets, mine.spec.variant[2].targets
+    worn = Worn("other", "o:other", (), alone if owner == "other" else plain)
+    model = ModelFacts("m", None, {}, None, worn=(worn,))
+    said = said_of_any(mine if owner == "own" else edges(), model)
+    assert "wants the slot unet.linear alone" in said
+    neither = ModelFacts("m", None, {}, None, worn=(Worn("other", "o:other", (), plain),))
+    assert "suits" in said_of_any(edges(), neither)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"k": (4, "width")}, None),
+        ({"k": ("*", 8), "b": ()}, None),
+        ({"k": (4, 9)}, "k in f is [4, 8], for m it should be [4, 9]"),
+        ({"k": (4,)}, "it should be [4]"),
+        ({"k": (4, "depth")}, "it should be [4, depth]"),
+        ({"other": (1,)}, "f has no tensor other"),
+    ],
+)
+def test_shapes_in_a_header_are_compared(wanted: dict[str, tuple[object, ...]], said: str) -> None:
+    model = ModelFacts("m", "b", {"width": 8})
+    refusal = check_shapes("edges (b)", "f", wanted, {"k": (4, 8), "b": ()}, model)
+    assert refusal is None if said is None else said in str(refusal)

@@ -21,6 +21,8 @@ class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     summary: str
     bases: tuple[str, ...] = ()
     """The bases that an adapter has variants for."""
+    aliases: tuple[str, ...] = ()
+    """Other names that lead to it."""
 
     @property
     def id(self) -> str:

@@ -38,9 +38,12 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from refiners.cli import demo, generate, inventory, tree
+    from refiners.cli import demo, generate, inventory, tree, why
 
-    for command in (inventory.list_, inventory.info, tree.tree, generate.generate, demo.demo):
+    for command in (
+        *(inventory.list_, inventory.info, why.why),
+        *(tree.tree, generate.generate, demo.demo),
+    ):
         main.add_command(command)
 
 

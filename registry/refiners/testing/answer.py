@@ -112,10 +112,13 @@ class Answer(BaseHTTPRequestHandler):
             data = data[:-1]
         elif fault is Fault.WRONG_BYTES:
             data = bytes(byte ^ 1 for byte in data)
-        start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").split("-")[0])
+        whole = len(data)
+        start, end = _range(self.headers["Range"])
+        is_part = bool(start) or end is not None
+        data = data if end is None else data[: end + 1]
         is_elsewhere = self.connection.getsockname()[1] != self.served.port
         is_sent_away = fault is Fault.REDIRECT and not is_elsewhere
-        self.send_response(302 if is_sent_away else 206 if start else 200)
+        self.send_response(302 if is_sent_away else 206 if is_part else 200)
         for header, value in self._announcement(repository, file, fault).items():
             self.send_header(header, value)
         if is_sent_away:
@@ -123,8 +126,8 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        if is_part:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{whole}")
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         if self.command == "HEAD":
@@ -154,6 +157,12 @@ class Answer(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close_connection = True
         self.connection.close()
+
+
+def _range(asked: str | None) -> tuple[int, int | None]:
+    """Reads `bytes=first-last`; the last may be left out."""
+    first, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+    return int(first), int(last) if last else None
 
 
 def _etag(file: str, data: bytes) -> str:

@@ -1,0 +1,74 @@
+"""`refiners why`: every candidate for a name and a model, with the reasons against it."""
+
+from __future__ import annotations
+
+import click
+
+from refiners.cli.report import json_option, print_json, print_table
+from refiners.verdict import Accepted, Verdict
+
+
+@click.command()
+@click.argument("name")
+@click.option("--model", metavar="NAME", help="What it should go on; any model by default.")
+@click.option("--with", "worn", multiple=True, metavar="ADAPTER",
+              help="What the model wears already; repeatable.")  # fmt: skip
+@click.option("--online", is_flag=True, help="Ask the Hub for the shapes in files not here yet.")
+@json_option
+def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_json: bool) -> None:
+    """Say which variant of an adapter suits a model, and why the others do not.
+
+    Ends with 0 if one does and with 1 if none does.
+
+    \b
+    Examples:
+      refiners why controlnet-canny --model playground
+      refiners why ip-adapter --model playground --with controlnet-canny
+      refiners why controlnet-canny
+    """
+    from refiners.hub import Hub
+    from refiners.load import verdicts as judged
+    from refiners.load import worn_by_manifest
+    from refiners.lookup import find_adapter, find_model
+    from refiners.verdict import ModelFacts
+
+    found = find_adapter(name)
+    hub = Hub.from_environment(offline=not online)
+    models = [find_model(model)] if model else []
+    if not models:
+        from refiners.discover import scan
+
+        models = list(scan().models)
+    beside = tuple(worn_by_manifest(find_adapter(one)) for one in worn)
+    said: dict[str, tuple[Verdict, ...]] = {}
+    for one in models:
+        facts = ModelFacts(one.name, one.spec.base or one.name, one.spec.facts, worn=beside)
+        said[one.name] = judged(found, facts, hub)
+    suits = any(isinstance(one, Accepted) for found in said.values() for one in found)
+    if as_json:
+        traces = {
+            on: [
+                {
+                    "candidate": one.candidate,
+                    "accepted": isinstance(one, Accepted),
+                    "reason": getattr(one, "reason", ""),
+                    "hint": getattr(one, "hint", ""),
+                }
+                for one in trace
+            ]
+            for on, trace in said.items()
+        }
+        print_json({"adapter": found.id, "manifest": str(found.path), "models": traces})
+    else:
+        click.echo(f"{name} is {found.id} {found.version} ({found.path})")
+        for on, trace in said.items():
+            rows = [_row(one) for one in trace]
+            print_table(f"on {on}", ("candidate", "", "why", "what to do"), rows)
+    if not suits:
+        click.get_current_context().exit(1)
+
+
+def _row(one: Verdict) -> tuple[str, str, str, str]:
+    if isinstance(one, Accepted):
+        return one.candidate, "yes", "base, facts and packages fit", ""
+    return one.candidate, "no", one.reason, one.hint
