@@ -242,8 +242,9 @@ class Adapter(nn.Module):
             raise
 
     def _weight_around(self, seat: Seat) -> Tensor | None:
-        if seat.spot in self._beside:
-            return self._beside[seat.spot]
+        weight = first_weight(seat.layer)
+        if weight is not None or seat.spot in self._beside:
+            return weight if weight is not None else self._beside[seat.spot]
         weights = (first_weight(chain) for chain in reversed(seat.above))
         weight = next((w for w in weights if w is not None), None)
         if self._places:  # remembered while planning only: later it would keep the base alive

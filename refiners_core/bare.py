@@ -24,11 +24,13 @@ def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
 
 def first_weight(tree: nn.Module) -> torch.Tensor | None:
     """Returns the bare tree's first floating-point weight: it declares device and dtype."""
-    for weight in tree.__dict__["_parameters"].values():
+    own = tree.__dict__
+    for weight in own["_parameters"].values():
         if weight is not None and weight.is_floating_point():
             return weight
-    for child in bare_children(tree).values():
-        if child is not None:  # pyright: ignore[reportUnnecessaryComparison]  as in bare_walk
+    worn = own.get("_worn")
+    for child in (own["_modules"] if worn is None else worn.bare).values():
+        if child is not None:
             weight = first_weight(child)
             if weight is not None:
                 return weight

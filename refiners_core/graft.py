@@ -30,11 +30,16 @@ _swapping: Final = threading.Lock()
 
 def worn(tree: Chain) -> tuple[Adapter, ...]:
     """Returns the adapters that a tree wears anywhere, sorted by name and serial number."""
+    return _worn_by(survey(tree).chains())
+
+
+def _worn_by(chains: Iterable[Chain]) -> tuple[Adapter, ...]:
     found: dict[int, Adapter] = {}
-    for chain in survey(tree).chains():
+    for chain in chains:
         record: Worn | None = chain.__dict__.get("_worn")
         for several in record.placed.values() if record else ():
-            found.update((id(p.adapter), p.adapter) for p in several)
+            for p in several:
+                found[id(p.adapter)] = p.adapter
     return tuple(sorted(found.values(), key=lambda adapter: adapter.order))
 
 
@@ -50,9 +55,10 @@ def plan_inject(tree: Chain, adapter: Adapter, edits: Iterable[Edit]) -> list[Sw
         PlanError: The edits contradict the tree, each other or what it wears; or a call of it is
             running.
     """
-    places = survey(tree).places
-    check_idle(survey(tree).chains(), f"inject {adapter.key}")
-    for other in worn(tree):
+    known = survey(tree)
+    chains = tuple(known.chains())
+    check_idle(chains, f"inject {adapter.key}")
+    for other in _worn_by(chains):
         if other.key == adapter.key:
             raise PlanError(
                 f"{type(tree).__name__} already wears an adapter with the key {adapter.key!r}.",
@@ -61,7 +67,7 @@ def plan_inject(tree: Chain, adapter: Adapter, edits: Iterable[Edit]) -> list[Sw
     by_chain: dict[int, tuple[Chain, dict[str, list[Placed]]]] = {}
     for position, edit in enumerate(edits):
         chain = edit.seat.chain
-        seat = places.get((id(chain), edit.seat.name))
+        seat = known.places.get((id(chain), edit.seat.name))
         if seat is None:
             raise PlanError(
                 f"{adapter.key} edits {edit.seat.path!r}, which is no place in "
@@ -77,7 +83,7 @@ def plan_inject(tree: Chain, adapter: Adapter, edits: Iterable[Edit]) -> list[Sw
             f"{adapter.key} found nothing to edit in {type(tree).__name__}.",
             hint="Print its selection to see what it looked for.",
         )
-    return _folded(tree, by_chain)
+    return _folded(chains, by_chain)
 
 
 def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[Swap]:
@@ -189,7 +195,7 @@ def _checked(chain: Chain) -> Worn | None:
 
 
 def _folded(
-    tree: Chain, by_chain: Mapping[int, tuple[Chain, Mapping[str, Sequence[Placed]]]]
+    chains: Sequence[Chain], by_chain: Mapping[int, tuple[Chain, Mapping[str, Sequence[Placed]]]]
 ) -> list[Swap]:
     swaps: list[Swap] = []
     for chain, added in by_chain.values():
@@ -200,9 +206,9 @@ def _folded(
             _check_seat(placed[name])
         swaps.append(Swap(chain, record, fold(chain, record, placed, set(added))))
     planned = {id(swap.chain): swap.after for swap in swaps if swap.after}
-    records = (chain.__dict__.get("_worn") for chain in survey(tree).chains())
+    records: list[Worn | None] = [chain.__dict__.get("_worn") for chain in chains]
     if any(r is not None and r.is_exclusive for r in (*planned.values(), *records)):
-        _check_below(tree, "", None, planned, set())
+        _check_below(chains[0], "", None, planned, set())
     return swaps
 
 

@@ -90,19 +90,7 @@ class Mapped(NamedTuple):
     names: tuple[str, ...]
     children: tuple[weakref.ref[nn.Module], ...]
     kinds: tuple[type[nn.Module], ...]
-
-    def is_as_then(self) -> bool:
-        """Whether the chain still has these very children, in this order, and of these classes:
-        libraries change the class of a layer in place."""
-        chain = self.ref()
-        if chain is None:
-            return False
-        children = bare_children(chain)
-        if tuple(children) != self.names:
-            return False
-        if tuple(map(type, children.values())) != self.kinds:
-            return False
-        return all(a() is b for a, b in zip(self.children, children.values(), strict=True))
+    """Their classes: torch's parametrisations change that of a living layer."""
 
 
 class Survey(NamedTuple):
@@ -126,7 +114,7 @@ class Survey(NamedTuple):
 def survey(tree: Chain) -> Survey:
     """Returns every place below a tree, from memory if no base layer has changed since."""
     known: Survey | None = tree.__dict__.get("_survey")
-    if known is None or not all(mapped.is_as_then() for mapped in known.mapped):
+    if known is None or not _is_as_then(known):
         seats: list[Seat] = []
         mapped: list[Mapped] = []
         _walk(tree, "", None, set(), seats, mapped)
@@ -134,6 +122,21 @@ def survey(tree: Chain) -> Survey:
         known = Survey(tuple(seats), places, tuple(mapped))
         tree.__dict__["_survey"] = known
     return known
+
+
+def _is_as_then(known: Survey) -> bool:
+    """Whether every chain still has the very children that it had when it was walked."""
+    for ref, names, children, kinds in known.mapped:
+        chain = ref()
+        if chain is None:
+            return False
+        now = bare_children(chain)
+        if tuple(now) != names:
+            return False
+        for child, then, kind in zip(now.values(), children, kinds, strict=True):
+            if then() is not child or type(child) is not kind:
+                return False
+    return True
 
 
 def _walk(
