@@ -1,0 +1,15 @@
+"""The contract that every adapter keeps, to be asked of yours by your own tests.
+
+Example:
+    >>> import pytest
+    >>> from refiners_core.testing import LAWS, AdapterCase
+    >>> @pytest.mark.parametrize("law", LAWS)
+    ... def test_my_adapter_keeps_the_contract(law):
+    ...     law(AdapterCase(MyAdapter, condition=picture, targets=[("unet.conv_in", "branch")]))
+"""
+
+from refiners_core.testing.case import AdapterCase, Neighbour, generated
+from refiners_core.testing.contract import LAWS, check_adapter
+from refiners_core.testing.tiny import tiny_model
+
+__all__ = ["LAWS", "AdapterCase", "Neighbour", "check_adapter", "generated", "tiny_model"]
