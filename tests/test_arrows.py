@@ -33,7 +33,7 @@ CORE = (
 """The modules of `refiners_core`: each imports only from rows above its own."""
 
 LAZY = {("layer", "show"), ("chain", "show")}
-"""What may be imported inside a function against that order: only a failing or printing call asks."""
+"""What a function may import against that order: only a failing or printing call asks for it."""
 
 NETWORK = {
     *("huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "aiohttp", "socket", "ssl"),
@@ -180,6 +180,8 @@ def prints_in(path: str, tree: ast.Module) -> list[int]:
     ]
 
 
+PROJECTS = sorted(ROOT.glob("plugins/*/pyproject.toml"))
+
 # --- the repository --------------------------------------------------------------------------
 
 
@@ -196,11 +198,8 @@ def test_every_arrow_points_the_right_way():
 
 
 def test_all_three_parts_are_looked_at():
-    assert {home_of(path) for path in sources()} >= {
-        "refiners_core",
-        "refiners",
-        "refiners_ipadapter",
-    }
+    homes = {home_of(path) for path in sources()}
+    assert {"refiners_core", "refiners", "refiners_ipadapter"} <= homes
 
 
 def test_every_module_of_the_core_has_its_row():
@@ -208,16 +207,14 @@ def test_every_module_of_the_core_has_its_row():
     assert modules - {"__init__"} == {module for row in CORE for module in row}
 
 
-@pytest.mark.parametrize("project", sorted(ROOT.glob("plugins/*/pyproject.toml")), ids=str)
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.parent.name)
 def test_a_plugin_depends_on_no_other_plugin(project):
     wanted = tomllib.loads(project.read_text())["project"]["dependencies"]
     assert not [name for name in wanted if name.startswith(("refiners-", "refiners_"))]
 
 
 def test_importing_refiners_loads_neither_torch_nor_a_plugin():
-    program = (
-        "import sys, refiners; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    )
+    program = "import sys, refiners; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
     )
