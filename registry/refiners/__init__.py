@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from refiners.errors import CacheError as CacheError
     from refiners.errors import IncompatibleError as IncompatibleError
     from refiners.errors import IntegrityError as IntegrityError
+    from refiners.errors import LockError as LockError
     from refiners.errors import ManifestError as ManifestError
     from refiners.errors import MissingError as MissingError
     from refiners.errors import NetworkError as NetworkError
@@ -42,7 +43,7 @@ _HOMES: Final[dict[str, str]] = {
     for home, names in {
         "errors": (
             *("AccessError", "AmbiguousNameError", "CacheError", "IncompatibleError"),
-            *("IntegrityError", "ManifestError", "MissingError", "NetworkError"),
+            *("IntegrityError", "LockError", "ManifestError", "MissingError", "NetworkError"),
             *("NotInstalledError", "OfflineError", "OptionError", "PluginError", "PolicyError"),
             *("RefinersError", "UnknownNameError", "UnsupportedError"),
         ),

@@ -21,6 +21,7 @@ __all__ = [
     "CacheError",
     "IncompatibleError",
     "IntegrityError",
+    "LockError",
     "ManifestError",
     "MissingError",
     "NetworkError",
@@ -150,6 +151,13 @@ class IntegrityError(RefinersError):
     """Bytes, or what a server announces about them, differ from what the manifest pins."""
 
     code = "integrity"
+    exit_code = 4
+
+
+class LockError(RefinersError):
+    """What is installed is not what was locked, or the lock file is no good."""
+
+    code = "lock"
     exit_code = 4
 
 

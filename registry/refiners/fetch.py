@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from refiners.discover import Installed, package_file
 from refiners.errors import IntegrityError, PolicyError, UnsupportedError
@@ -17,6 +18,11 @@ from refiners_core.hookspecs import WeightRequest, manager
 
 if TYPE_CHECKING:
     from refiners_core import Source
+
+K = TypeVar("K")
+
+_AT_ONCE: Final = 4
+"""How many files are on their way at the same time."""
 
 
 def fetch_source(
@@ -43,8 +49,28 @@ def fetch_source(
 
     hub = Hub.from_environment(offline)
     weights: Mapping[str, WeightsFile] = plugin.spec.weights
-    files = {role: fetch_file(weights[name], hub, dist=plugin.dist) for role, name in roles.items()}
-    return Source(files, settings, variant)
+    wanted = {role: weights[name] for role, name in roles.items()}
+    return Source(fetch_all(wanted, hub, dist=plugin.dist), settings, variant)
+
+
+def fetch_all(
+    files: Mapping[K, WeightsFile], hub: Hub, *, dist: str | None = None
+) -> dict[K, Path]:
+    """Fetches files that belong together, several at once.
+
+    Raises:
+        NetworkError, IntegrityError, CacheError, PolicyError: One of them cannot be had as it is
+            pinned; those that have not begun are not begun.
+    """
+    if len(files) == 1 or all(file.scheme == "pkg" for file in files.values()):
+        return {key: fetch_file(file, hub, dist=dist) for key, file in files.items()}
+    with ThreadPoolExecutor(_AT_ONCE, "refiners-fetch") as pool:
+        begun = {k: pool.submit(fetch_file, file, hub, dist=dist) for k, file in files.items()}
+        try:
+            return {key: one.result() for key, one in begun.items()}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def fetch_file(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Path:

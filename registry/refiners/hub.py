@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar, cast
 
+import msgspec
+
 from refiners.errors import IntegrityError, OfflineError, RefinersError
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.outage import explained, is_passing
@@ -81,11 +83,11 @@ class Hub:
             IntegrityError: What the Hub announces or sends is not what is pinned.
             CacheError: The cache cannot be written.
         """
-        file = pinned(wanted, self.receipts.resolution(wanted))
+        file = self.pinned(wanted)
         if file.sha256 != UNKNOWN and (known := self.receipts.find(file.sha256)):
             return known
         try:
-            cached = self._cached(file)
+            cached = self.cached(file)
             if cached and file.sha256 != UNKNOWN and self.receipts.verify(cached, file.sha256):
                 return cached
             if self.is_offline:
@@ -98,8 +100,40 @@ class Hub:
 
     def here(self, wanted: WeightsFile) -> Path | None:
         """Returns a file that was verified before and has not been touched since."""
-        file = pinned(wanted, self.receipts.resolution(wanted))
+        file = self.pinned(wanted)
         return None if file.sha256 == UNKNOWN else self.receipts.find(file.sha256)
+
+    def pinned(self, wanted: WeightsFile) -> WeightsFile:
+        """Fills in what a manifest leaves open with what the first fetch was told, if there was."""
+        return pinned(wanted, self.receipts.resolution(wanted))
+
+    def pin(self, wanted: WeightsFile, *, dist: str | None = None) -> WeightsFile:
+        """Fills in revision, hash and size of a file, downloading it only if nothing else tells.
+
+        Raises:
+            NetworkError: The Hub does not answer, or not with this file.
+            OfflineError: Only the Hub could tell, and going online is forbidden.
+            IntegrityError: What the Hub announces is not what is pinned.
+        """
+        file = self.pinned(wanted)
+        if UNKNOWN in (file.revision, file.sha256):
+            if self.is_offline:
+                raise self._unavailable(file, None, dist)
+            try:
+                announced = _patiently(lambda: self._announced(file))
+                revision = _agreed(file, announced, self.endpoint, dist)
+            except Exception as error:
+                raise explained(error, file, self.endpoint, dist) from error
+            sha256 = announced.etag if announced.has_sha256 else file.sha256
+            file = msgspec.structs.replace(
+                file, revision=revision, sha256=sha256, size=announced.size or file.size
+            )
+            if sha256 == UNKNOWN:  # the Hub names small text by git's hash, which pins less
+                path = self.fetch(file, dist=dist)
+                file = msgspec.structs.replace(file, sha256=sha256_of(path))
+        if file.size is None and (path := self.here(file)):
+            file = msgspec.structs.replace(file, size=path.stat().st_size)
+        return file
 
     def header(self, wanted: WeightsFile, *, dist: str | None = None) -> Header | None:
         """Asks for the first bytes of a safetensors file and returns the shapes of its tensors.
@@ -120,7 +154,7 @@ class Hub:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import SafetensorsParsingError
 
-        file = pinned(wanted, self.receipts.resolution(wanted))
+        file = self.pinned(wanted)
         api = HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
 
         def ask() -> Header:
@@ -159,7 +193,8 @@ class Hub:
             self.receipts.resolve(wanted, Resolution(revision, digest))
         return path
 
-    def _cached(self, file: WeightsFile) -> Path | None:
+    def cached(self, file: WeightsFile) -> Path | None:
+        """Returns what the cache has under the name of a file; its bytes are not verified."""
         from huggingface_hub import try_to_load_from_cache
 
         revision = "main" if file.revision == UNKNOWN else file.revision

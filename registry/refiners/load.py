@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from weakref import WeakKeyDictionary
 
 from refiners.build import build_adapter, build_model
 from refiners.discover import Installed, package_folders
-from refiners.errors import OptionError, UnsupportedError
+from refiners.errors import OptionError
 from refiners.fetch import fetch_source, header_of
 from refiners.hub import Hub
+from refiners.lock import held
 from refiners.lookup import find_adapter, find_model
 from refiners.manifest import AdapterSpec, Variant
 from refiners.verdict import (
@@ -52,20 +52,20 @@ def load_model(
         device: Where its weights go; the model's own default if None.
         dtype: What they are cast to while loading; as published if None.
         offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
-        lock: Not in this version.
+        lock: A `refiners.lock` that everything is held to; None asks REFINERS_LOCK.
 
     Returns:
         The model, which wears nothing.
 
     Raises:
         UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
-        UnsupportedError: A kind of source that this version cannot read, or a lock.
+        UnsupportedError: A kind of source that this version cannot read.
+        LockError: It is not what was locked.
         NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
         PluginError: The code that builds it failed.
     """
-    refuse_lock(lock)
     load_hooks()
-    model = find_model(what)
+    model = held(find_model(what), lock)
     options = _torch_options(device, dtype)
     roles = {role: role for role in model.spec.weights}
     source = fetch_source(model, roles, model.name, model.spec.settings, offline=offline)
@@ -89,21 +89,21 @@ def load_adapter(
         name: Its name, such as `controlnet-canny`, or `distribution:name`.
         model: What it should go on.
         offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
-        lock: Not in this version.
+        lock: A `refiners.lock` that everything is held to; None asks REFINERS_LOCK.
         **options: What the adapter's own constructor takes.
 
     Raises:
         UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
         IncompatibleError: No variant suits the model; nothing was imported or fetched.
         OptionError: The adapter takes no such option, or the model is none.
+        LockError: It is not what was locked.
         NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
         PluginError: The code of the adapter failed.
     """
     from refiners_core import Chain
 
-    refuse_lock(lock)
     load_hooks()
-    found = find_adapter(name)
+    found = held(find_adapter(name), lock)
     if model is not None:
         if not isinstance(model, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OptionError(
@@ -226,20 +226,6 @@ def worn_by_manifest(found: Installed[AdapterSpec], label: str | None = None) ->
 
 _made_from: Final[WeakKeyDictionary[Adapter, Installed[AdapterSpec]]] = WeakKeyDictionary()
 """Which manifest an adapter was built from; an adapter itself knows no registry."""
-
-
-def refuse_lock(lock: str | Path | None) -> None:
-    """Refuses to load as if a lock were not there.
-
-    Raises:
-        UnsupportedError: One was named, by argument or by REFINERS_LOCK.
-    """
-    named = lock if lock is not None else os.environ.get("REFINERS_LOCK")
-    if named:
-        raise UnsupportedError(
-            f"lock files are not supported by this version, so {str(named)!r} would be ignored.",
-            hint="Leave out lock=, and unset REFINERS_LOCK.",
-        )
 
 
 @cache

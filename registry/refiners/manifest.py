@@ -65,7 +65,14 @@ Dimension = Annotated[
 ]
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+class _Table(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    rename="kebab",
+    kw_only=True,
+    omit_defaults=True,  # so that a key that a later version adds leaves digests as they are
+):
     """A table of a manifest."""
 
 

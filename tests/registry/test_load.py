@@ -238,17 +238,6 @@ def test_a_tree_that_is_no_model_is_refused_in_words(site: Site) -> None:
         refiners.load_adapter("edges", Chain(Identity()))
 
 
-def test_a_lock_is_refused_rather_than_ignored(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.add_toy()
-    site.add_edges()
-    for load in (refiners.load_model, refiners.load_adapter):
-        with pytest.raises(refiners.UnsupportedError, match="not supported by this version"):
-            load("toy", lock="refiners.lock")
-    monkeypatch.setenv("REFINERS_LOCK", "refiners.lock")
-    with pytest.raises(refiners.UnsupportedError, match="REFINERS_LOCK"):
-        refiners.load_model("toy")
-
-
 def test_an_outline_has_all_structure_and_no_weights(site: Site, hub: LoopbackHub) -> None:
     pins = {"source": "hf:org/edges", "file": "model.safetensors"}
     site.add_edges(with_weights(EDGES_TOML, **pins), code=EDGES)

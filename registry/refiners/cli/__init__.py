@@ -38,10 +38,11 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from refiners.cli import demo, generate, inventory, tree, why
+    from refiners.cli import demo, generate, inventory, lock, tree, why
 
     for command in (
         *(inventory.list_, inventory.info, why.why),
+        *(lock.lock, lock.sync, lock.verify),
         *(tree.tree, generate.generate, demo.demo),
     ):
         main.add_command(command)

@@ -1,0 +1,148 @@
+"""`refiners lock`, `sync` and `verify`: the same bytes on another machine, and proof of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from refiners.cli.report import json_option, print_json, print_table
+from refiners.discover import Installed, Inventory, scan
+from refiners.errors import LockError
+
+_PATH = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--out", type=_PATH, default="refiners.lock", show_default=True,
+              envvar="REFINERS_LOCK", help="The lock file.")  # fmt: skip
+@click.option("--offline", is_flag=True, help="Open no socket.")
+@json_option
+def lock(names: tuple[str, ...], out: Path, offline: bool, as_json: bool) -> None:
+    """Write down which plugins and which bytes this machine has.
+
+    Without NAMES everything that is installed is locked; with NAMES these are, and the rest of the
+    lock stays. The Hub is asked only where a manifest leaves a revision or a hash open.
+
+    \b
+    Examples:
+      refiners lock
+      refiners lock playground controlnet-canny --out refiners.lock
+    """
+    from refiners.hub import Hub
+    from refiners.lock import Lock, read_lock, write_lock
+    from refiners.sync import lock_of, updated
+
+    inventory = scan()
+    plugins = _named(names, inventory) if names else (*inventory.adapters, *inventory.models)
+    before = read_lock(out) if names and out.exists() else Lock()
+    after = updated(before, lock_of(plugins, Hub.from_environment(offline or None)))
+    write_lock(out, after)
+    if as_json:
+        print_json({"lock": str(out), "plugins": [one.id for one in after.plugin]})
+    else:
+        rows = [(one.id, one.kind, one.version, len(one.file)) for one in after.plugin]
+        print_table(f"wrote {out}", ("name", "kind", "version", "files"), rows)
+
+
+@click.command()
+@click.option("--lock", "path", type=_PATH, default="refiners.lock", show_default=True,
+              envvar="REFINERS_LOCK", help="The lock file.")  # fmt: skip
+@click.option("--locked", is_flag=True, help="Change nothing of the lock; refuse what differs.")
+@click.option("--offline", is_flag=True, help="Open no socket.")
+@json_option
+def sync(path: Path, locked: bool, offline: bool, as_json: bool) -> None:
+    """Fetch and verify every file that a lock names.
+
+    Without --locked, what is installed in another version is locked anew first; what is locked
+    and not installed is an error either way.
+
+    \b
+    Examples:
+      refiners sync --locked
+      refiners sync --locked --offline
+      refiners sync --lock ci/refiners.lock
+    """
+    from refiners.hub import Hub
+    from refiners.lock import Lock, differences, kind_of, read_lock, write_lock
+    from refiners.sync import fetch_files, installed_of, lock_of, updated
+
+    inventory = scan()
+    hub = Hub.from_environment(offline or None)
+    plugins = (*inventory.adapters, *inventory.models)
+    found = Lock() if not locked and not path.exists() else read_lock(path)
+    if not locked:
+        known = {(one.kind, one.id): one for one in found.plugin}
+        stale = [
+            one
+            for one in plugins
+            if not known
+            or ((old := known.get((kind_of(one), one.id))) and [*differences(old, one)])
+        ]
+        if stale:
+            found = updated(found, lock_of(stale, hub))
+            write_lock(path, found)
+    states = fetch_files(installed_of(found, inventory, path), hub)
+    _print_states(f"{path}: {len(found.plugin)} plugins", states, as_json)
+
+
+@click.command()
+@click.option("--lock", "path", type=_PATH, envvar="REFINERS_LOCK",
+              help="Check what this lock names; everything installed by default.")  # fmt: skip
+@click.option("--deep", is_flag=True, help="Hash every byte again, receipts notwithstanding.")
+@json_option
+def verify(path: Path | None, deep: bool, as_json: bool) -> None:
+    """Check the files on this machine against their pins, without going online.
+
+    Ends with 1 if a file is missing and with 4 if one has other bytes.
+
+    \b
+    Examples:
+      refiners verify
+      refiners verify --deep
+      refiners verify --lock refiners.lock
+    """
+    from refiners.hub import Hub
+    from refiners.lock import read_lock
+    from refiners.sync import examine_files, installed_of
+
+    inventory = scan()
+    plugins: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
+    if path is not None:
+        plugins = installed_of(read_lock(path), inventory, path)
+    hub = Hub.from_environment(offline=True)
+    states = examine_files(plugins, hub, deep=deep, must_be_here=path is not None)
+    _print_states("Files", states, as_json)
+    wrong = {one.state for one in states if not one.is_good}
+    if wrong:
+        click.get_current_context().exit(LockError.exit_code if "different" in wrong else 1)
+
+
+def _named(names: tuple[str, ...], inventory: Inventory) -> tuple[Installed[Any], ...]:
+    from refiners.catalog import listed
+    from refiners.resolver import find
+
+    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
+    broken, catalog, what = inventory.broken, listed(), "adapter or model"
+    return tuple(find(name, both, broken=broken, catalog=catalog, what=what) for name in names)
+
+
+def _print_states(title: str, states: Any, as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "plugin": one.plugin,
+                "name": one.name,
+                "source": str(one.file),
+                "sha256": one.file.sha256,
+                "path": one.path and str(one.path),
+                "state": one.state,
+            }
+            for one in states
+        ]
+        print_json({"files": rows})
+        return
+    cells = [(one.plugin, one.name, str(one.file), one.state) for one in states]
+    print_table(title, ("plugin", "file", "source", "state"), cells)

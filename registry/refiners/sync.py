@@ -1,0 +1,175 @@
+"""Brings a machine to what a lock says, writes such locks, and checks what is here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from refiners.discover import Installed, Inventory, package_file
+from refiners.errors import LockError, RefinersError
+from refiners.fetch import fetch_all, fetch_file
+from refiners.hub import Hub
+from refiners.lock import Lock, LockedFile, LockedPlugin, digest, hold, kind_of
+from refiners.manifest import UNKNOWN, WeightsFile
+from refiners.verify import sha256_of
+
+_AT_ONCE: Final = 8
+"""How many files the Hub is asked about at the same time."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What became of one file of a plugin."""
+
+    plugin: str
+    name: str
+    file: WeightsFile
+    path: Path | None
+    state: str
+    """`ok`, `missing`, `different` or `not fetched`."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.state in ("ok", "not fetched")
+
+
+def lock_of(plugins: Iterable[Installed[Any]], hub: Hub) -> Lock:
+    """Pins every file of some plugins; the Hub is asked where a manifest leaves a pin open.
+
+    Raises:
+        NetworkError, IntegrityError: The Hub does not say, or contradicts a pin.
+    """
+    plugins = tuple({(kind_of(one), one.id): one for one in plugins}.values())
+    with ThreadPoolExecutor(_AT_ONCE, "refiners-lock") as pool:
+        waiting = [
+            {
+                name: pool.submit(_pinned, file, hub, plugin.dist)
+                for name, file in plugin.spec.weights.items()
+            }
+            for plugin in plugins
+        ]
+        return Lock(
+            plugin=tuple(
+                _locked(plugin, {name: one.result() for name, one in files.items()})
+                for plugin, files in zip(plugins, waiting, strict=True)
+            )
+        )
+
+
+def updated(lock: Lock, newer: Lock) -> Lock:
+    """Returns a lock with the plugins of another in place of its own."""
+    renewed = {(one.kind, one.id) for one in newer.plugin}
+    kept = tuple(one for one in lock.plugin if (one.kind, one.id) not in renewed)
+    return Lock(plugin=(*kept, *newer.plugin))
+
+
+def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installed[Any], ...]:
+    """Returns the plugins that a lock names, held to it.
+
+    Raises:
+        LockError: One is not installed, or another than was locked; the message has all of them.
+    """
+    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
+    here = {(kind_of(one), one.id): one for one in both}
+    found: list[Installed[Any]] = []
+    said: list[str] = []
+    for locked in lock.plugin:
+        plugin = here.get((locked.kind, locked.id))
+        dist = locked.id.partition(":")[0]
+        if plugin is None:
+            said.append(f"{locked.id} is not installed: pip install {dist}=={locked.version}")
+            continue
+        try:
+            found.append(hold(plugin, lock, path))
+        except LockError as error:
+            said.append(error.message.strip())
+    if said:
+        raise LockError(
+            f"this machine is not what {path} locked:\n" + "\n".join(said) + "\n",
+            hint="Install what was locked, or accept what is here: refiners lock.",
+        )
+    return tuple(found)
+
+
+def fetch_files(plugins: Sequence[Installed[Any]], hub: Hub) -> tuple[State, ...]:
+    """Fetches and verifies every file of some plugins.
+
+    Raises:
+        RefinersError: One of them cannot be had as it is pinned.
+    """
+    states: list[State] = []
+    for plugin in plugins:
+        weights: Mapping[str, WeightsFile] = plugin.spec.weights
+        paths = fetch_all(weights, hub, dist=plugin.dist) if weights else {}
+        states += [
+            State(plugin.id, name, file, paths[name], "ok") for name, file in weights.items()
+        ]
+    return tuple(states)
+
+
+def examine_files(
+    plugins: Sequence[Installed[Any]], hub: Hub, *, deep: bool, must_be_here: bool
+) -> tuple[State, ...]:
+    """Checks the files of some plugins without going online.
+
+    Args:
+        plugins: What they belong to.
+        hub: Where the files are kept.
+        deep: Whether every byte is hashed again; else a receipt is enough.
+        must_be_here: Whether a file that was never fetched is wrong.
+    """
+    states: list[State] = []
+    for plugin in plugins:
+        for name, file in plugin.spec.weights.items():
+            path, state = _state(file, hub, plugin.dist, deep)
+            if state == "missing" and not must_be_here and file.scheme == "hf":
+                state = "not fetched"
+            states.append(State(plugin.id, name, file, path, state))
+    return tuple(states)
+
+
+def _state(file: WeightsFile, hub: Hub, dist: str, deep: bool) -> tuple[Path | None, str]:
+    if file.scheme == "pkg":
+        package, _, name = file.address.partition("/")
+        path = package_file(package, name)
+    else:
+        path = hub.here(file) or hub.cached(file)
+    if path is None:
+        return None, "missing"
+    wanted = hub.pinned(file).sha256
+    if wanted == UNKNOWN:
+        return None, "missing"
+    if deep:
+        return path, "ok" if sha256_of(path) == wanted else "different"
+    try:
+        return fetch_file(file, hub, dist=dist), "ok"
+    except RefinersError:
+        return path, "different"
+
+
+def _pinned(file: WeightsFile, hub: Hub, dist: str) -> WeightsFile:
+    return hub.pin(file, dist=dist) if file.scheme == "hf" else file
+
+
+def _locked(plugin: Installed[Any], files: Mapping[str, WeightsFile]) -> LockedPlugin:
+    return LockedPlugin(
+        id=plugin.id,
+        kind=kind_of(plugin),
+        version=plugin.version,
+        manifest=digest(plugin.spec),
+        file=tuple(
+            LockedFile(
+                name=name,
+                source=file.source,
+                file=file.file,
+                revision=file.revision if file.scheme == "hf" else None,
+                sha256=file.sha256,
+                size=file.size,
+            )
+            for name, file in files.items()
+        ),
+    )
