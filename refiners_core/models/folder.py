@@ -50,16 +50,16 @@ class PublishedFolder:
         Raises:
             ModelError: It is not there, or no JSON.
         """
-        path = self.part(name) / file
-        try:
-            found = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{path} cannot be read: {error}.", hint="Fetch the model again."
-            ) from error
-        if not isinstance(found, dict):
-            raise ModelError(f"{path} is no table.", hint="Fetch the model again.")
-        return found
+        return _table(self.part(name) / file)
+
+    def index(self) -> Mapping[str, Any]:
+        """Returns what the whole is, and says of itself; nothing where it does not say.
+
+        Raises:
+            ModelError: `model_index.json` is no JSON.
+        """
+        path = self.path / "model_index.json"
+        return _table(path) if path.is_file() else {}
 
     def weights(self, name: str, dtype: torch.dtype | None = None) -> Path:
         """Returns the safetensors file of a part: that in half precision where it is asked for.
@@ -81,3 +81,15 @@ class PublishedFolder:
             f"{folder} has no weights that can be read; it has {found or 'nothing'}.",
             hint="Weights are read from model.safetensors or diffusion_pytorch_model.safetensors.",
         )
+
+
+def _table(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be read: {error}.", hint="Fetch the model again."
+        ) from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} is no table.", hint="Fetch the model again.")
+    return found

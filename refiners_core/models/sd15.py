@@ -58,7 +58,7 @@ def build(
     unet = UNetConfig() if unet is None else unet
     text_encoder = ClipTextConfig() if text_encoder is None else text_encoder
     autoencoder = AutoencoderConfig() if autoencoder is None else autoencoder
-    _check(unet, text_encoder, autoencoder, tokenizer)
+    check_fit(unet, text_encoder, autoencoder, tokenizer)
     with built_on(device):
         model = LatentDiffusion(
             base=base,
@@ -153,13 +153,17 @@ def load_folder(
     return load_weights(model, files, dtype=dtype, device=device)
 
 
-def _check(
+def check_fit(
     unet: UNetConfig,
     text_encoder: ClipTextConfig,
     autoencoder: AutoencoderConfig,
     tokenizer: ClipTokenizer | None,
 ) -> None:
-    """Refuses parts that do not suit each other."""
+    """Refuses parts that do not suit each other.
+
+    Raises:
+        ModelError: Widths, channels or numbers of tokens differ.
+    """
     pairs = [
         ("the UNet reads texts of width", unet.text_width, "texts have", text_encoder.width),
         ("the UNet reads channels", unet.in_channels, "latents have", autoencoder.latent_channels),

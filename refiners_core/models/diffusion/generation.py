@@ -135,7 +135,9 @@ class Generation:
         scales = {guide.adapter.scale_key: guide.scale(self.request) for guide in self.guides}
         branches = self.request.branches
         rows = self.model.read([text for name in branches for text in self.prompts[name]], scales)
-        told: dict[str, dict[str, Tensor]] = {}
+        told: dict[str, dict[str, Tensor]] = {
+            key: {COND: value} for key, value in self.model.describe(self.request).items()
+        }
         for key, value in rows.items():
             sizes = [len(self.prompts[name]) for name in branches]
             parts = zip(
@@ -143,11 +145,15 @@ class Generation:
                 value.to(self.request.device, self.request.dtype).split(sizes),
                 strict=True,
             )
-            told[key] = {
-                name: part if len(part) == 1 else part.repeat_interleave(self.each, dim=0)
-                for name, part in parts
-            }
+            told[key] = {name: self._repeated(name, part) for name, part in parts}
         return told
+
+    def _repeated(self, branch: str, told: Tensor) -> Tensor:
+        """Returns what a branch is told, for each picture where it is not the same for all."""
+        if branch == UNCOND and self.model.is_silent_when_empty:
+            says = torch.tensor([text != "" for text in self.prompts[branch]], device=told.device)
+            told = told * says.view(-1, *[1] * (told.ndim - 1))
+        return told if len(told) == 1 else told.repeat_interleave(self.each, dim=0)
 
     def _started(self) -> Tensor:
         """Returns the latents to begin with: noise, or an image that is partly taken back to it."""

@@ -3,16 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core.chain import Chain
+from refiners_core.context import Context
 from refiners_core.errors import ModelError
 from refiners_core.model import Model
+from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion.argument import DEFAULT_STRENGTH, Output
 from refiners_core.models.diffusion.denoise import Denoise
 from refiners_core.models.diffusion.generation import Generation
+from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.models.unet import UNet
 from refiners_core.models.vae import AutoencoderKL
@@ -32,6 +36,8 @@ class LatentDiffusion(Model):
         tokenizer: Turns texts into rows of tokens; without one, nothing can be generated.
         sampler: What steps are made with unless `generate` is told otherwise.
         size: The side of its pictures, in pixels, unless `generate` is told otherwise.
+        is_silent_when_empty: Whether an empty negative prompt is told as zeros, as SDXL was
+            trained, instead of as the features of no words.
         text_encoder: Turns rows of tokens into rows of features.
         unet: Predicts what noise there is.
         autoencoder: Turns pictures into latents and back.
@@ -51,6 +57,7 @@ class LatentDiffusion(Model):
         tokenizer: ClipTokenizer | None,
         sampler: Sampler,
         size: int,
+        is_silent_when_empty: bool = False,
         text_encoder: Chain,
         unet: UNet,
         autoencoder: AutoencoderKL,
@@ -67,6 +74,7 @@ class LatentDiffusion(Model):
         self.tokenizer: Final = tokenizer
         self.sampler: Final = sampler
         self.size: Final = size
+        self.is_silent_when_empty: Final = is_silent_when_empty
 
     def read(self, texts: Sequence[str], context: Mapping[str, Any]) -> dict[str, Tensor]:
         """Returns what the networks are told of texts: for each context key, a row for each text.
@@ -84,7 +92,19 @@ class LatentDiffusion(Model):
                 hint="Build it with tokenizer=ClipTokenizer.load(folder).",
             )
         tokens = self.tokenizer(texts).to(self.text_encoder.device)
-        return {"text": self.text_encoder(tokens, context=context)}
+        reading = Context(context)
+        told = {"text": self.text_encoder(tokens, context=reading)}
+        return told | ({"pooled": reading[POOLED]} if POOLED in reading else {})
+
+    def describe(self, request: GenerationRequest) -> dict[str, Float[Tensor, "1 numbers"]]:
+        """Returns what the UNet is told of the sizes of pictures, where it asks: `time_ids`.
+
+        The whole picture counts, as if nothing had been cropped (arXiv:2307.01952, section 2.2).
+        """
+        if self.unet.config.picture_width is None:
+            return {}
+        sides = float(request.height), float(request.width)
+        return {"time_ids": torch.tensor([[*sides, 0.0, 0.0, *sides]], device=request.device)}
 
     def encode(
         self, pixels: Float[Tensor, "rows 3 height width"]
