@@ -12,6 +12,7 @@ from refiners.errors import IntegrityError, PolicyError, UnsupportedError
 from refiners.header import read_header
 from refiners.hub import Hub
 from refiners.manifest import WeightsFile
+from refiners.policy import Guard
 from refiners.verdict import Header
 from refiners.verify import Receipts, check_header
 from refiners_core.hookspecs import WeightRequest, manager
@@ -32,6 +33,7 @@ def fetch_source(
     settings: Mapping[str, Any],
     *,
     offline: bool | None,
+    guard: Guard,
 ) -> Source:
     """Fetches the files of one variant.
 
@@ -41,15 +43,17 @@ def fetch_source(
         variant: What it is for, for messages.
         settings: What the plugin gets with the files.
         offline: Whether to stay offline; None asks the environment.
+        guard: The rules that hold here, consulted before anything is fetched.
 
     Raises:
         NetworkError, IntegrityError, CacheError, PolicyError: A file cannot be had as it is pinned.
     """
     from refiners_core import Source
 
-    hub = Hub.from_environment(offline)
     weights: Mapping[str, WeightsFile] = plugin.spec.weights
     wanted = {role: weights[name] for role, name in roles.items()}
+    guard.admit(plugin, wanted.values())
+    hub = Hub.from_environment(offline, largest=guard.largest)
     return Source(fetch_all(wanted, hub, dist=plugin.dist), settings, variant)
 
 

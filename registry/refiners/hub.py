@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from refiners.errors import IntegrityError, OfflineError, RefinersError
+from refiners.errors import IntegrityError, OfflineError, PolicyError, RefinersError
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.outage import explained, is_passing
 from refiners.verdict import Header
@@ -39,19 +39,22 @@ class Hub:
         cache: The folder of huggingface_hub's cache.
         receipts: Which files were verified.
         is_offline: Whether opening a socket is forbidden.
+        largest: The largest file that a policy lets in, in bytes; None for any.
     """
 
     endpoint: str
     cache: Path
     receipts: Receipts
     is_offline: bool
+    largest: int | None = None
 
     @classmethod
-    def from_environment(cls, offline: bool | None = None) -> Hub:
+    def from_environment(cls, offline: bool | None = None, *, largest: int | None = None) -> Hub:
         """Returns the Hub that huggingface_hub is set up for, with receipts beside its cache.
 
         Args:
             offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
+            largest: The largest file that a policy lets in, in bytes.
         """
         from huggingface_hub import constants
 
@@ -63,6 +66,7 @@ class Hub:
             cache=Path(constants.HF_HUB_CACHE),
             receipts=Receipts(Path(constants.HF_ASSETS_CACHE) / "refiners" / "receipts"),
             is_offline=offline,
+            largest=largest,
         )
 
     @property
@@ -179,6 +183,13 @@ class Hub:
     def _download(self, wanted: WeightsFile, file: WeightsFile, dist: str | None) -> Path:
         announced = _patiently(lambda: self._announced(file))
         revision = _agreed(file, announced, self.endpoint, dist)
+        if self.largest is not None and announced.size and announced.size > self.largest:
+            raise PolicyError(
+                f"{file} has {announced.size} bytes, a policy allows {self.largest}. "
+                "Nothing was downloaded.",
+                hint="See files.max-size in the file that REFINERS_POLICY names, or in your own.",
+                dist=dist,
+            )
         for force in (False, True):  # what the cache has may be damaged; forcing heals it
             path = _patiently(lambda force=force: self._received(file, revision, force))
             if digest := self._verified(path, file, announced):

@@ -15,9 +15,10 @@ from refiners.discover import Installed, package_folders
 from refiners.errors import OptionError
 from refiners.fetch import fetch_source, header_of
 from refiners.hub import Hub
-from refiners.lock import held
+from refiners.lock import held, named
 from refiners.lookup import find_adapter, find_model
 from refiners.manifest import AdapterSpec, Variant
+from refiners.policy import Guard
 from refiners.verdict import (
     Accepted,
     ModelFacts,
@@ -62,13 +63,16 @@ def load_model(
         UnsupportedError: A kind of source that this version cannot read.
         LockError: It is not what was locked.
         NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
+        PolicyError: A rule of this project or user, or an advisory, refuses it.
         PluginError: The code that builds it failed.
     """
     load_hooks()
     model = held(find_model(what), lock)
+    guard = _guarded(model, lock)
     options = _torch_options(device, dtype)
     roles = {role: role for role in model.spec.weights}
-    source = fetch_source(model, roles, model.name, model.spec.settings, offline=offline)
+    settings = model.spec.settings
+    source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
     return build_model(model, source, **options)
 
 
@@ -98,20 +102,22 @@ def load_adapter(
         OptionError: The adapter takes no such option, or the model is none.
         LockError: It is not what was locked.
         NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
+        PolicyError: A rule of this project or user, or an advisory, refuses it.
         PluginError: The code of the adapter failed.
     """
     from refiners_core import Chain
 
     load_hooks()
     found = held(find_adapter(name), lock)
+    guard = _guarded(found, lock)
     if model is not None:
         if not isinstance(model, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OptionError(
                 f"{name} goes on a model or a Chain, not on {type(model).__name__}.",
                 hint=f'Try load_adapter("{name}", refiners.load_model("playground")).',
             )
-        variant_for(found, model)
-    adapter = build_adapter(found, WeightsOf(found, offline), options)
+        variant_for(found, model, guard=guard)
+    adapter = build_adapter(found, WeightsOf(found, offline, guard), options)
     _made_from[adapter] = found
     return adapter if model is None else adapter.inject(model)
 
@@ -122,9 +128,12 @@ def outline(model: str, adapters: Iterable[str] = ()) -> Model:
     Raises:
         RefinersError: As `load_model` and `load_adapter` do; nothing is fetched.
     """
-    built = build_model(find_model(model), None, device="meta")
+    found_model = find_model(model)
+    _guarded(found_model, None)
+    built = build_model(found_model, None, device="meta")
     for name in adapters:
         found = find_adapter(name)
+        _guarded(found, None)
         variant_for(found, built)
         adapter = build_adapter(found, None, {})
         _made_from[adapter] = found
@@ -139,10 +148,12 @@ class WeightsOf:
     Args:
         adapter: As its manifest describes it.
         offline: Whether to stay offline.
+        guard: The rules that hold.
     """
 
     adapter: Installed[AdapterSpec]
     offline: bool | None
+    guard: Guard
 
     def __call__(self, model: Chain) -> Source:
         """Returns verified files and the settings of the variant that suits.
@@ -150,13 +161,25 @@ class WeightsOf:
         Raises:
             IncompatibleError: None does.
         """
-        variant = variant_for(self.adapter, model, Hub.from_environment(self.offline))
+        hub = Hub.from_environment(self.offline)
+        variant = variant_for(self.adapter, model, hub, guard=self.guard)
         return fetch_source(
-            self.adapter, variant.files, variant.label, variant.settings, offline=self.offline
+            self.adapter,
+            variant.files,
+            variant.label,
+            variant.settings,
+            offline=self.offline,
+            guard=self.guard,
         )
 
 
-def variant_for(adapter: Installed[AdapterSpec], model: Chain, hub: Hub | None = None) -> Variant:
+def variant_for(
+    adapter: Installed[AdapterSpec],
+    model: Chain,
+    hub: Hub | None = None,
+    *,
+    guard: Guard | None = None,
+) -> Variant:
     """Returns the variant of an adapter that suits a model.
 
     Args:
@@ -164,19 +187,25 @@ def variant_for(adapter: Installed[AdapterSpec], model: Chain, hub: Hub | None =
         model: What it should go on.
         hub: Asked for the headers of the files whose shapes the manifest declares; None asks
             nobody.
+        guard: The rules that hold here.
 
     Raises:
         IncompatibleError: None does; it has the reasons.
+        PolicyError: One would, and a rule refuses it.
     """
     facts = facts_of(model)
-    return choose(adapter, facts, verdicts(adapter, facts, hub))
+    return choose(adapter, facts, verdicts(adapter, facts, hub, guard))
 
 
 def verdicts(
-    adapter: Installed[AdapterSpec], model: ModelFacts, hub: Hub | None = None
+    adapter: Installed[AdapterSpec],
+    model: ModelFacts,
+    hub: Hub | None = None,
+    guard: Guard | None = None,
 ) -> tuple[Verdict, ...]:
     """Judges the variants of an adapter, up to the headers of the files of the one that suits."""
-    judged = list(trace(adapter, model, api_version=API_VERSION, has_package=_has_package))
+    api = API_VERSION
+    judged = [*trace(adapter, model, api_version=api, has_package=_has_package, guard=guard)]
     for index, verdict in enumerate(judged):
         if isinstance(verdict, Accepted) and hub is not None:
             judged[index] = misfit = _misfit(verdict, adapter, model, hub) or verdict
@@ -226,6 +255,15 @@ def worn_by_manifest(found: Installed[AdapterSpec], label: str | None = None) ->
 
 _made_from: Final[WeakKeyDictionary[Adapter, Installed[AdapterSpec]]] = WeakKeyDictionary()
 """Which manifest an adapter was built from; an adapter itself knows no registry."""
+
+
+def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
+    """Returns the rules that hold, having let the package pass before its code is imported."""
+    guard = Guard.from_environment(is_locked=named(lock) is not None)
+    guard.admit(plugin)
+    for said in guard.warnings(plugin):
+        warnings.warn(said, DeprecationWarning, stacklevel=3)
+    return guard
 
 
 @cache

@@ -14,6 +14,7 @@ from refiners.fetch import fetch_all, fetch_file
 from refiners.hub import Hub
 from refiners.lock import Lock, LockedFile, LockedPlugin, digest, hold, kind_of
 from refiners.manifest import UNKNOWN, WeightsFile
+from refiners.policy import Guard
 from refiners.verify import sha256_of
 
 _AT_ONCE: Final = 8
@@ -95,12 +96,14 @@ def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installe
     return tuple(found)
 
 
-def fetch_files(plugins: Sequence[Installed[Any]], hub: Hub) -> tuple[State, ...]:
-    """Fetches and verifies every file of some plugins.
+def fetch_files(plugins: Sequence[Installed[Any]], hub: Hub, guard: Guard) -> tuple[State, ...]:
+    """Fetches and verifies every file of some plugins, once the rules let all of them pass.
 
     Raises:
         RefinersError: One of them cannot be had as it is pinned.
     """
+    for plugin in plugins:
+        guard.admit(plugin, plugin.spec.weights.values())
     states: list[State] = []
     for plugin in plugins:
         weights: Mapping[str, WeightsFile] = plugin.spec.weights

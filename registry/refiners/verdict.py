@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refiners.discover import Installed
-from refiners.errors import IncompatibleError
+from refiners.errors import IncompatibleError, PolicyError
 from refiners.manifest import AdapterSpec, Dimension, Target, Variant
+from refiners.policy import Guard
 
 Header = Mapping[str, tuple[int, ...]]
 """The shapes of the tensors in a safetensors file, by name."""
@@ -62,6 +63,8 @@ class Rejected:
     candidate: str
     reason: str
     hint: str = ""
+    rule: str = ""
+    """The rule of a policy, or the advisory, that refuses what would suit otherwise."""
 
     def __str__(self) -> str:
         return f"{self.candidate}: {self.reason}.{f' {self.hint}' if self.hint else ''}"
@@ -76,6 +79,7 @@ def trace(
     *,
     api_version: str,
     has_package: Callable[[str], bool],
+    guard: Guard | None = None,
 ) -> tuple[Verdict, ...]:
     """Judges every variant of an adapter for a model, the best candidate first.
 
@@ -87,13 +91,15 @@ def trace(
         model: What it should go on.
         api_version: Of the core that runs it.
         has_package: Whether a top-level package is installed, for weights that lie in one.
+        guard: The rules that hold here.
     """
+    guard = guard or Guard()
     if refusal := check_api(adapter, api_version):
         return (refusal,)
     judged: list[Verdict] = []
     for variant in sorted(adapter.spec.variant, key=lambda variant: _rank(variant, model)):
         candidate = f"{adapter.name} ({variant.label})"
-        reasons = _reasons(candidate, adapter, variant, model, has_package)
+        reasons = _reasons(candidate, adapter, variant, model, has_package, guard)
         judged.append(next(reasons, Accepted(candidate, variant)))
     return tuple(judged)
 
@@ -149,11 +155,19 @@ def choose(
 
     Raises:
         IncompatibleError: None does; it lists every candidate with its reason.
+        PolicyError: One would, and a rule refuses it.
     """
     for verdict in verdicts:
         if isinstance(verdict, Accepted):
             return verdict.variant
     rejected = tuple(one for one in verdicts if isinstance(one, Rejected))
+    if refused := [one for one in rejected if one.rule]:
+        lines = "\n".join(f"  {one}" for one in rejected)
+        raise PolicyError(
+            f"{adapter.name} is refused for {model.name}:\n{lines}\n",
+            hint=refused[0].hint or "Ask whoever keeps these rules, or take another adapter.",
+            dist=adapter.dist,
+        )
     raise IncompatibleError(
         f"{adapter.name} has no variant for {model.name}:", rejected, dist=adapter.dist
     )
@@ -172,6 +186,7 @@ def _reasons(
     variant: Variant,
     model: ModelFacts,
     has_package: Callable[[str], bool],
+    guard: Guard,
 ) -> Iterator[Rejected]:
     """Yields what speaks against a variant; the first reason is the one that is told."""
     if variant.base is not None and variant.base != model.base:
@@ -198,6 +213,11 @@ def _reasons(
             dist = package.replace("_", "-")
             reason = f"its weights lie in the package {package}, which is not installed"
             yield Rejected(candidate, reason, f"Try pip install {dist}.")
+    files = [adapter.spec.weights[name] for name in variant.files.values()]
+    refusals = [*guard.package_refusals(adapter)]
+    refusals += [one for file in files for one in guard.file_refusals(file)]
+    for one in refusals:
+        yield Rejected(candidate, f"{one.reason} ({one.rule})", one.hint, one.rule)
 
 
 def _quarrels(

@@ -70,6 +70,13 @@ targets = [{ slot = "toy.linear", stage = "branch" }]
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_rules_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("REFINERS_POLICY", "REFINERS_LOCK", "REFINERS_OFFLINE", "REFINERS_CATALOG"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @dataclass
 class Site:
     """A folder on the import path into which distributions are put as an installer would."""

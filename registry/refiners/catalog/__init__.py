@@ -33,5 +33,7 @@ class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 @cache
 def listed() -> tuple[Listed, ...]:
     """Returns the catalog, sorted by name."""
-    files = sorted(Path(__file__).parent.glob("*.toml"))
+    files = sorted(
+        set(Path(__file__).parent.glob("*.toml")) - {Path(__file__).parent / "advisories.toml"}
+    )
     return tuple(msgspec.toml.decode(file.read_bytes(), type=Listed) for file in files)

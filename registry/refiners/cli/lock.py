@@ -67,10 +67,12 @@ def sync(path: Path, locked: bool, offline: bool, as_json: bool) -> None:
     """
     from refiners.hub import Hub
     from refiners.lock import Lock, differences, kind_of, read_lock, write_lock
+    from refiners.policy import Guard
     from refiners.sync import fetch_files, installed_of, lock_of, updated
 
     inventory = scan()
-    hub = Hub.from_environment(offline or None)
+    guard = Guard.from_environment(is_locked=True)
+    hub = Hub.from_environment(offline or None, largest=guard.largest)
     plugins = (*inventory.adapters, *inventory.models)
     found = Lock() if not locked and not path.exists() else read_lock(path)
     if not locked:
@@ -84,7 +86,7 @@ def sync(path: Path, locked: bool, offline: bool, as_json: bool) -> None:
         if stale:
             found = updated(found, lock_of(stale, hub))
             write_lock(path, found)
-    states = fetch_files(installed_of(found, inventory, path), hub)
+    states = fetch_files(installed_of(found, inventory, path), hub, guard)
     _print_states(f"{path}: {len(found.plugin)} plugins", states, as_json)
 
 

@@ -30,6 +30,7 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
     from refiners.load import verdicts as judged
     from refiners.load import worn_by_manifest
     from refiners.lookup import find_adapter, find_model
+    from refiners.policy import Guard
     from refiners.verdict import ModelFacts
 
     found = find_adapter(name)
@@ -43,7 +44,7 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
     said: dict[str, tuple[Verdict, ...]] = {}
     for one in models:
         facts = ModelFacts(one.name, one.spec.base or one.name, one.spec.facts, worn=beside)
-        said[one.name] = judged(found, facts, hub)
+        said[one.name] = judged(found, facts, hub, Guard.from_environment())
     suits = any(isinstance(one, Accepted) for found in said.values() for one in found)
     if as_json:
         traces = {

@@ -1,0 +1,253 @@
+"""What may be fetched and run here: the rules of a project or a user, and published advisories.
+
+Rules are in TOML files: the one that REFINERS_POLICY names, and `policy.toml` in the user's own
+configuration folder. What one of them refuses is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from refiners.discover import Installed
+from refiners.errors import PolicyError
+from refiners.manifest import WeightsFile
+
+VARIABLE: Final = "REFINERS_POLICY"
+_SHIPPED: Final = Path(__file__).parent / "catalog" / "advisories.toml"
+
+T = TypeVar("T")
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """A table of a policy or of a list of advisories."""
+
+
+class Names(_Table, frozen=True, kw_only=True):
+    """Names that are allowed and denied, with `*` for any letters; an empty `allow` allows all."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+    def refuses(self, name: str) -> str:
+        """Returns the rule that refuses a name, or nothing."""
+        if any(fnmatchcase(name.lower(), one.lower()) for one in self.deny):
+            return "deny"
+        if self.allow and not any(fnmatchcase(name.lower(), one.lower()) for one in self.allow):
+            return "allow"
+        return ""
+
+
+class Files(_Table, frozen=True, kw_only=True):
+    """What files may be."""
+
+    max_size: Annotated[int, Meta(gt=0)] | None = None
+    """The largest that may be fetched, in bytes."""
+    pickles: bool = True
+    """Whether pinned pickles may be opened."""
+
+
+class Policy(_Table, frozen=True, kw_only=True):
+    """One policy file."""
+
+    schema: Annotated[int, Meta(ge=1, le=1)]
+    packages: Names = Names()
+    organisations: Names = Names()
+    licenses: Names = Names()
+    files: Files = Files()
+    advisories: tuple[str, ...] = ()
+    """More lists of advisories, as paths beside the policy file."""
+
+
+class Advisory(_Table, frozen=True, kw_only=True):
+    """Something that was found out about a package or about weights after they were published."""
+
+    id: str
+    reason: str
+    status: Literal["blocked", "yanked", "deprecated"] = "blocked"
+    package: str = ""
+    versions: str = ""
+    """Which versions of the package, as PEP 440 has it; all by default."""
+    lowest: str = ""
+    """The lowest version of the package that is good."""
+    repository: str = ""
+    sha256: str = ""
+    instead: str = ""
+    """What to use in its place."""
+
+
+class Advisories(_Table, frozen=True, kw_only=True):
+    """A list of advisories."""
+
+    schema: Annotated[int, Meta(ge=1, le=1)]
+    advisory: tuple[Advisory, ...] = ()
+
+
+class Refusal(NamedTuple):
+    """What a rule has against a package or a file."""
+
+    rule: str
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The rules that hold here.
+
+    Args:
+        policies: Policy files by their paths.
+        advisories: All that are known.
+        is_locked: Whether a lock is in use: what was yanked since stays usable then.
+    """
+
+    policies: tuple[tuple[str, Policy], ...] = ()
+    advisories: tuple[Advisory, ...] = ()
+    is_locked: bool = False
+
+    @classmethod
+    def from_environment(cls, *, is_locked: bool = False) -> Guard:
+        """Reads the rules of this project and user.
+
+        Raises:
+            PolicyError: A file of rules is damaged; nothing is allowed then.
+        """
+        policies: list[tuple[str, Policy]] = []
+        lists = [_SHIPPED]
+        for path in _policy_files():
+            policy = _read(path, Policy)
+            policies.append((str(path), policy))
+            lists += [path.parent / name for name in policy.advisories]
+        advisories = tuple(one for path in lists for one in _read(path, Advisories).advisory)
+        return cls(tuple(policies), advisories, is_locked)
+
+    @property
+    def largest(self) -> int | None:
+        """The largest file that may be fetched, in bytes; None for any."""
+        sizes = [policy.files.max_size for _, policy in self.policies if policy.files.max_size]
+        return min(sizes, default=None)
+
+    def package_refusals(self, plugin: Installed[Any]) -> Iterator[Refusal]:
+        """Yields what speaks against a package, whatever it fetches."""
+        for path, policy in self.policies:
+            if rule := policy.packages.refuses(plugin.dist):
+                yield Refusal(
+                    f"packages.{rule} of {path}", f"the package {plugin.dist} is not allowed"
+                )
+        for one in self._about(plugin):
+            if one.status == "blocked" or (one.status == "yanked" and not self.is_locked):
+                lowest = f">={one.lowest}" if one.lowest else ""
+                way_out = f"Run pip install -U '{plugin.dist}{lowest}'." if lowest else ""
+                yield Refusal(
+                    f"advisory {one.id}",
+                    f"{plugin.dist} {plugin.version} is {one.status}: {one.reason}",
+                    (one.instead and f"Use {one.instead}.") or way_out,
+                )
+
+    def file_refusals(self, file: WeightsFile) -> Iterator[Refusal]:
+        """Yields what speaks against a file."""
+        organisation = file.address.partition("/")[0]
+        for path, policy in self.policies:
+            if file.scheme == "hf" and (rule := policy.organisations.refuses(organisation)):
+                yield Refusal(f"organisations.{rule} of {path}", f"{file} is not allowed")
+            if rule := policy.licenses.refuses(file.license or "none"):
+                said = f"its licence, {file.license}," if file.license else "that it has no licence"
+                yield Refusal(f"licenses.{rule} of {path}", f"{said} is not allowed: {file}")
+            largest = policy.files.max_size
+            if largest and file.size and file.size > largest:
+                reason = f"{file} has {file.size} bytes, allowed are {largest}"
+                yield Refusal(f"files.max-size of {path}", reason)
+            if file.format == "pickle" and not policy.files.pickles:
+                yield Refusal(f"files.pickles of {path}", f"{file} is a pickle")
+        for one in self.advisories:
+            if (
+                one.status != "deprecated"
+                and not (one.status == "yanked" and self.is_locked)
+                and _names(one, file)
+            ):
+                yield Refusal(f"advisory {one.id}", f"{file} is {one.status}: {one.reason}",
+                              one.instead and f"Use {one.instead}.")  # fmt: skip
+
+    def warnings(self, plugin: Installed[Any]) -> Iterator[str]:
+        """Yields what a user of a package should know though nothing is refused."""
+        for one in self._about(plugin):
+            if one.status == "deprecated":
+                instead = f" Use {one.instead}." if one.instead else ""
+                yield f"{plugin.id} is deprecated ({one.id}): {one.reason}.{instead}"
+
+    def admit(self, plugin: Installed[Any], files: Iterable[WeightsFile] = ()) -> None:
+        """Lets a package and its files pass.
+
+        Raises:
+            PolicyError: A rule refuses them; the message names every such rule.
+        """
+        found = [*self.package_refusals(plugin)]
+        found += [one for file in files for one in self.file_refusals(file)]
+        if found:
+            lines = "".join(f"\n  {one.reason} ({one.rule})" for one in found)
+            hints = dict.fromkeys(one.hint for one in found if one.hint)
+            raise PolicyError(
+                f"{plugin.id} is refused:{lines}\n",
+                hint=" ".join(hints) or "Ask whoever keeps these rules, or take another adapter.",
+                dist=plugin.dist,
+            )
+
+    def _about(self, plugin: Installed[Any]) -> Iterator[Advisory]:
+        from packaging.specifiers import SpecifierSet
+        from packaging.version import InvalidVersion
+
+        for one in self.advisories:
+            if one.package and fnmatchcase(plugin.dist, one.package):
+                wanted = one.versions or (f"<{one.lowest}" if one.lowest else "")
+                try:
+                    is_meant = SpecifierSet(wanted).contains(plugin.version, prereleases=True)
+                except InvalidVersion:
+                    is_meant = True
+                if is_meant:
+                    yield one
+
+
+def _names(advisory: Advisory, file: WeightsFile) -> bool:
+    if advisory.sha256:
+        return advisory.sha256 == file.sha256
+    return bool(advisory.repository) and file.scheme == "hf" and (
+        advisory.repository == file.address
+    )  # fmt: skip
+
+
+def _policy_files() -> Iterator[Path]:
+    if named := os.environ.get(VARIABLE):
+        yield Path(named)
+    import click
+
+    own = Path(click.get_app_dir("refiners")) / "policy.toml"
+    if own.exists():
+        yield own
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        found = msgspec.convert(tomllib.loads(path.read_text("utf-8")), kind)
+        if isinstance(found, Advisories):
+            for one in found.advisory:
+                SpecifierSet(one.versions or (f"<{one.lowest}" if one.lowest else ""))
+    except (
+        *(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError),
+        *(msgspec.ValidationError, InvalidSpecifier),
+    ) as error:
+        what = str(error).replace("\n", " ")
+        raise PolicyError(
+            f"the rules in {path} cannot be read: {what}.",
+            hint="Mend the file; until then nothing is fetched.",
+        ) from error
+    return found
