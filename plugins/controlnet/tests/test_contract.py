@@ -1,0 +1,95 @@
+"""ControlNet keeps the contract of adapters, and refuses what makes no sense."""
+
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+import torch
+from refiners_controlnet.adapter import ControlNet
+
+from refiners_core import Source
+from refiners_core.errors import ConditionError, WeightsError
+from refiners_core.testing import LAWS, AdapterCase, tiny_model
+from refiners_core.weights import write
+
+CHANNELS = (4, 8, 8)
+
+
+@cache
+def trained() -> Path:
+    """Random weights, the zero convolutions included, so that the network has an effect."""
+    adapter = ControlNet(channels=CHANNELS).inject(tiny_model())
+    generator = torch.Generator().manual_seed(0)
+    tensors = adapter.published().items()
+    path = Path(mkdtemp()) / "controlnet.safetensors"
+    write({key: torch.randn(v.shape, generator=generator) * 0.2 for key, v in tensors}, path)
+    return path
+
+
+def make() -> ControlNet:
+    return ControlNet(weights=lambda _: Source({"weights": trained()}), name="control")
+
+
+def targets() -> list[tuple[str, str]]:
+    manifest = tomllib.loads((files("refiners_controlnet") / "adapter.toml").read_text())
+    variants = [v for adapter in manifest["adapter"].values() for v in adapter["variant"]]
+    declared = {tuple((t["slot"], t["stage"]) for t in variant["targets"]) for variant in variants}
+    (same,) = declared  # every variant edits the same places
+    return list(same)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
+    picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
+    law(AdapterCase(make, condition=picture, targets=targets()))
+
+
+def test_two_of_them_add_up():
+    model, picture = tiny_model(), torch.rand(3, 32, 32)
+    first, second = make().inject(model), make().inject(model)
+
+    def latents(**said):
+        conditions = {first: said.get("first"), second: said.get("second")}
+        return model.generate(
+            "", conditions=conditions, steps=2, seed=1, output="latents", progress=False
+        )
+
+    alone = latents(first=picture)
+    assert not torch.equal(alone, latents())
+    assert not torch.equal(alone, latents(first=picture, second=picture))
+    second.eject()
+    conditions = {first: picture}
+    assert torch.equal(
+        alone,
+        model.generate(
+            "", conditions=conditions, steps=2, seed=1, output="latents", progress=False
+        ),
+    )
+
+
+def test_another_file_is_refused_and_the_model_is_left_bare(tmp_path: Path):
+    write({"image_proj.proj.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    model = tiny_model()
+    adapter = ControlNet(weights=lambda _: Source({"weights": tmp_path / "other.safetensors"}))
+    with pytest.raises(WeightsError, match="not the weights of a ControlNet"):
+        adapter.inject(model)
+    assert model.adapters == ()
+
+
+@pytest.mark.parametrize("value", ["edges.png", torch.rand(5, 32, 32), torch.rand(3, 8, 8) + 2])
+def test_what_is_no_picture_is_refused(value: object):
+    model = tiny_model()
+    adapter = make().inject(model)
+    with pytest.raises(ConditionError, match="no picture"):
+        model.generate("", conditions={adapter: value}, steps=1, progress=False)
+
+
+def test_a_network_for_latents_of_another_size_is_refused():
+    model = tiny_model()
+    adapter = ControlNet(channels=(4, 8), name="control").inject(model)
+    with pytest.raises(ConditionError, match="2 x 2"):
+        model.generate("", conditions={adapter: torch.rand(3, 32, 32)}, steps=1, progress=False)
