@@ -148,6 +148,24 @@ class Chain(Layer):
             )
         return here
 
+    def at(self, name: str) -> nn.Module:
+        """Returns what runs at the place of a child: its layer, or what adapters made of it.
+
+        An attribute, `chain.name`, is the base layer whatever is worn.
+
+        Raises:
+            TreeError: There is no such place.
+        """
+        worn = self.__dict__.get("_worn")
+        if worn is None or name not in worn.folded:
+            return self[name]
+        entries = worn.folded[name].entries
+        if len(entries) == 1:
+            return entries[0][1]
+        part = Chain()
+        part.__dict__["_modules"] = dict(entries)
+        return part
+
     def walk(self, kind: type[M] = nn.Module) -> Iterator[tuple[str, M]]:
         """Yields path and layer of everything of a kind below, adapters' layers included, in order.
 

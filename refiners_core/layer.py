@@ -92,7 +92,16 @@ class Layer(nn.Module):
         raise TypeError(f"{type(self).__name__} defines no run(self, context, *inputs)")
 
     def call(self, child: nn.Module, context: Context, *inputs: Any) -> Any:
-        """Calls a child with the context, its hooks included, and returns what it returns."""
+        """Calls a child with the context, its hooks included, and returns what it returns.
+
+        A child that adapters have wrapped or replaced may still be said by its attribute,
+        `self.call(self.attend, ...)`: what stands at its place is called.
+        """
+        worn = self.__dict__.get("_worn")
+        if worn is not None:
+            for base, name in worn.covered:
+                if base is child:
+                    child = self.at(name)  # pyright: ignore  (only chains wear anything)
         if isinstance(child, Layer):
             return (
                 child(*inputs, context=context) if is_hooked(child) else child.run(context, *inputs)

@@ -65,6 +65,8 @@ class Worn(NamedTuple):
     """The contents of the bare mapping at that time."""
     is_exclusive: bool
     """Whether an adapter replaces or removes a base layer here."""
+    covered: tuple[tuple[nn.Module, str], ...]
+    """The base layers that are no child any more, because something stands around or for them."""
 
     def keys(self) -> list[str]:
         """Returns the keys of the adapters worn here, sorted."""
@@ -135,7 +137,9 @@ def fold(
             mapping[label] = worn_layer
     is_exclusive = any(p.is_exclusive for several in placed.values() for p in several)
     snapshots = tuple(mapping.items()), tuple(bare.items())
-    return Worn(bare, placed, folded, mapping, *snapshots, is_exclusive)
+    here = {id(layer) for layer in mapping.values()}
+    covered = tuple([(bare[name], name) for name in placed if id(bare[name]) not in here])
+    return Worn(bare, placed, folded, mapping, *snapshots, is_exclusive, covered)
 
 
 def _worn_seat(

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from refiners_core import (
+    Adapter,
     Chain,
     Concatenate,
     Context,
@@ -20,6 +21,7 @@ from refiners_core import (
     Sum,
     UseContext,
     When,
+    select,
 )
 from refiners_core.errors import ContextError, TreeError
 
@@ -130,6 +132,69 @@ def test_a_new_combinator_defines_run_and_calls_its_children():
             return self.call(self[0], context, once)
 
     assert torch.equal(Twice(Chain(Multiply("by")))(x, context={"by": 3}), 9 * x)
+
+
+class ByName(Chain):
+    """A combinator that says its children by their names."""
+
+    def run(self, context: Context, *inputs: Tensor) -> Tensor:
+        return self.call(self.first, context, *inputs) - self.call(self.last, context, *inputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("wrap", 12.0), ("replace", 12.0), ("remove", 0.0)],
+)
+def test_a_combinator_that_says_its_children_by_name_runs_what_adapters_made_of_them(
+    kind, expected
+):
+    class Ten(Adapter):
+        def edits(self, model: Chain):
+            place = select(model).named("first")
+            if kind == "wrap":
+                return place.wrap(lambda inner, seat: Chain(inner, Lambda(ten)))
+            if kind == "replace":
+                return place.replace(lambda seat: Lambda(thirteen))
+            return place.remove()
+
+    tree = Chain(ByName(first=Lambda(double), last=Identity()))
+    one = torch.ones(1)
+    assert float(tree(one)) == 1.0
+    adapter = Ten().inject(tree)
+    assert float(tree(one)) == expected
+    assert tree[0].first is tree[0].layer("first")
+    compiled = torch.compile(tree, backend="eager", fullgraph=kind != "remove")
+    assert float(compiled(one)) == expected
+    adapter.eject()
+    assert float(tree(one)) == 1.0
+
+
+def ten(x: Tensor) -> Tensor:
+    return x + 11
+
+
+def thirteen(x: Tensor) -> Tensor:
+    return 13 * x
+
+
+def test_what_runs_at_a_place_is_what_adapters_made_of_it():
+    tree = Chain(a=Identity(), b=Lambda(double))
+    base = tree.a
+
+    class Around(Adapter):
+        def edits(self, model: Chain):
+            place = select(model).named("a")
+            return place.before("one", lambda _: Lambda(ten)) + place.after(
+                "two", lambda _: Lambda(double)
+            )
+
+    assert tree.at("a") is base
+    Around().inject(tree)
+    assert tree.a is base
+    assert float(tree.at("a")(torch.ones(1))) == 24.0
+    assert tree.at("b") is tree.b
+    with pytest.raises(TreeError, match="no layer named 'c'"):
+        tree.at("c")
 
 
 def test_a_leaf_without_context_is_a_plain_module():
