@@ -1,12 +1,20 @@
 """Weights between trees and files, under the names in which they are published."""
 
-from refiners_core.weights.key_map import AS_IS, LINEAR_AS_CONV, KeyMap, Transform
+from refiners_core.weights.key_map import (
+    AS_IS,
+    LINEAR_AS_CONV,
+    TRANSPOSED,
+    KeyMap,
+    Transform,
+    stacked,
+)
 from refiners_core.weights.load import MisfitError, load, published, save
 from refiners_core.weights.tensor_file import TensorFile, read, write
 
 __all__ = [
     "AS_IS",
     "LINEAR_AS_CONV",
+    "TRANSPOSED",
     "KeyMap",
     "MisfitError",
     "TensorFile",
@@ -15,5 +23,6 @@ __all__ = [
     "published",
     "read",
     "save",
+    "stacked",
     "write",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -19,9 +19,14 @@ class Transform(NamedTuple):
     """How a tensor of ours differs from the one that is published; both ways keep every bit."""
 
     read: Callable[[Tensor], Tensor]
-    """From the published tensor to ours."""
+    """From the published tensor, or from its share, to ours."""
     write: Callable[[Tensor], Tensor]
-    """From our tensor to the published one."""
+    """From our tensor to the published one, or to its share."""
+    share: int = 0
+    """Which share of the published tensor's rows it is, where several of ours are published as
+    one."""
+    shares: int = 1
+    """How many of ours are stacked there."""
 
 
 def _same(x: Tensor) -> Tensor:
@@ -36,9 +41,20 @@ def _with_map(x: Tensor) -> Tensor:
     return x[:, :, None, None] if x.ndim == 2 else x
 
 
+def _transposed(x: Tensor) -> Tensor:
+    return x.t().contiguous()
+
+
 SAME: Final = Transform(_same, _same)
 LINEAR_AS_CONV: Final = Transform(_without_map, _with_map)
 """A linear layer that is published as a 1x1 convolution."""
+TRANSPOSED: Final = Transform(_transposed, _transposed)
+"""A matrix that is published with its rows as columns."""
+
+
+def stacked(share: int, shares: int) -> Transform:
+    """Returns how one of several tensors is published that are stacked along their rows."""
+    return Transform(_same, _same, share, shares)
 
 
 class Place(NamedTuple):
@@ -140,40 +156,76 @@ class KeyMap:
         return _Prefixes(self.transforms)
 
 
+class _Node(Generic[T]):
+    """A word of some prefixes: what may follow it, and what belongs to the prefix that it ends."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, _Node[T]] = {}
+        self.patterns: dict[str, tuple[re.Pattern[str], _Node[T]]] = {}
+        self.value: T | None = None
+
+    def grown(self, word: str) -> _Node[T]:
+        """Returns the node of a next word; a new one where it is unknown."""
+        if "{" not in word:
+            return self.words.setdefault(word, _Node())
+        if word not in self.patterns:
+            text = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(word))
+            self.patterns[word] = re.compile(text), _Node()
+        return self.patterns[word][1]
+
+    def following(self, word: str, numbers: dict[str, str]) -> Iterator[_Found[T]]:
+        """Yields the nodes that a word leads to; the word itself comes before patterns."""
+        if node := self.words.get(word):
+            yield node, numbers
+        for pattern, node in self.patterns.values():
+            if found := pattern.fullmatch(word):
+                yield node, numbers | found.groupdict()
+
+
+_Found = tuple[_Node[T], dict[str, str]]
+
+
 class _Prefixes(Generic[T]):
-    """What belongs to the longest prefix of a key."""
+    """What belongs to the longest prefix of a key.
+
+    Prefixes are kept word by word, for a layout of a large model has hundreds of them and is asked
+    for more than a thousand keys each time a model is loaded.
+    """
 
     def __init__(self, table: Mapping[str, T]) -> None:
-        # By the first word, since a layout of a large model has some sixty prefixes and is asked
-        # for more than a thousand keys each time a model is loaded.
-        self.by_word: dict[str, list[tuple[re.Pattern[str], T]]] = {}
-        self.rest: list[tuple[re.Pattern[str], T]] = []
-        for prefix in sorted(table, key=len, reverse=True):
-            word = prefix.split(".")[0]
-            is_plain = bool(word) and "{" not in word
-            rules = self.by_word.setdefault(word, []) if is_plain else self.rest
-            rules.append((_pattern(prefix), table[prefix]))
+        self.root: _Node[T] = _Node()
+        for prefix, value in table.items():
+            node = self.root
+            for word in prefix.split(".") if prefix else ():
+                node = node.grown(word)
+            node.value = value
 
-    def match(self, key: str) -> tuple[re.Match[str], T] | None:
-        for pattern, value in (*self.by_word.get(key.split(".", 1)[0], ()), *self.rest):
-            if found := pattern.match(key):
-                return found, value
-        return None
+    def match(self, key: str) -> tuple[T, dict[str, str], str] | None:
+        """Returns what belongs to a key, the numbers in its prefix, and the words after that."""
+        words = key.split(".")
+        best: tuple[T, dict[str, str], int] | None = None
+        nodes: list[_Found[T]] = [(self.root, {})]
+        for length in range(len(words) + 1):
+            for node, numbers in nodes:
+                if node.value is not None:
+                    best = node.value, numbers, length
+                    break
+            if length == len(words) or not nodes:
+                break
+            nodes = [
+                following
+                for node, numbers in nodes
+                for following in node.following(words[length], numbers)
+            ]
+        return None if best is None else (*best[:2], ".".join(words[best[2] :]))
 
     def find(self, key: str, default: T) -> T:
         found = self.match(key)
-        return default if found is None else found[1]
+        return default if found is None else found[0]
 
     def translate(self: _Prefixes[str], key: str) -> str | None:
         found = self.match(key)
-        if found is None:
-            return None
-        return _join(found[1].format(**found[0].groupdict()), key[found[0].end() :].lstrip("."))
-
-
-def _pattern(prefix: str) -> re.Pattern[str]:
-    text = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(prefix))
-    return re.compile(rf"{text}(?=\.|$)" if prefix else "")
+        return None if found is None else _join(found[0].format(**found[1]), found[2])
 
 
 def _join(*parts: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from refiners_core.bare import bare_walk, first_weight
 from refiners_core.errors import WeightsError
-from refiners_core.weights.key_map import AS_IS, KeyMap, Place
+from refiners_core.weights.key_map import AS_IS, KeyMap, Place, Transform
 from refiners_core.weights.tensor_file import TensorFile, write
 
 M = TypeVar("M", bound=nn.Module)
@@ -109,7 +109,8 @@ def load(
         _check(f"{name} for {type(tree).__name__}", file, found, slots, places)
         values: list[Tensor] = []
         for path, slot in slots.items():
-            value = places[path].transform.read(file.tensor(found[places[path].key])).detach()
+            key, how = places[path]
+            value = how.read(_share(file.tensor(found[key]), how)).detach()
             wanted = slot.value.dtype if dtype is None and not is_meta else dtype
             values.append(value.to(where, wanted if value.is_floating_point() else None))
     for slot, value in zip(slots.values(), values, strict=True):
@@ -127,12 +128,13 @@ def published(
         layout: How it is published.
         dtype: What floating-point tensors are cast to; by default they are kept.
     """
-    tensors: dict[str, Tensor] = {}
+    shares: dict[str, dict[int, Tensor]] = {}
     for path, slot in _slots(tree):
-        place = layout.place(path)
-        value = place.transform.write(slot.value.detach())
-        tensors[place.key] = value.to(dtype if value.is_floating_point() else None)
-    return tensors
+        key, how = layout.place(path)
+        value = how.write(slot.value.detach())
+        value = value.to(dtype if value.is_floating_point() else None)
+        shares.setdefault(key, {})[how.share] = value
+    return {key: _stacked(tensors) for key, tensors in shares.items()}
 
 
 def save(
@@ -204,19 +206,34 @@ def _check(
     slots: Mapping[str, _Slot],
     places: Mapping[str, Place],
 ) -> None:
-    wanted = {place.key: path for path, place in places.items()}
+    wanted = {place.key for place in places.values()}
     misshapen: dict[str, tuple[Shape, Shape]] = {}
-    for key, path in wanted.items():
+    for path, (key, how) in places.items():
         if key in found:
             shape = file.shape(found[key])
-            if shape != (ours := tuple(slots[path].value.shape)):
-                ours = tuple(places[path].transform.write(slots[path].value.detach()).shape)
+            if shape != (ours := _grown(tuple(slots[path].value.shape), how)):
+                ours = _grown(tuple(how.write(slots[path].value.detach()).shape), how)
             if shape != ours:
                 misshapen[found[key]] = (shape, ours)
-    missing = tuple([key for key in wanted if key not in found])
+    missing = tuple(dict.fromkeys(key for key, _ in places.values() if key not in found))
     unexpected = tuple([key for current, key in found.items() if current not in wanted])
     if missing or unexpected or misshapen:
         raise MisfitError(what, missing, unexpected, misshapen)
+
+
+def _grown(shape: Shape, how: Transform) -> Shape:
+    """Returns the shape of the published tensor that a tensor of this shape is a share of."""
+    return shape if how.shares == 1 else (shape[0] * how.shares, *shape[1:])
+
+
+def _share(tensor: Tensor, how: Transform) -> Tensor:
+    return tensor if how.shares == 1 else tensor.chunk(how.shares)[how.share]
+
+
+def _stacked(shares: Mapping[int, Tensor]) -> Tensor:
+    if len(shares) == 1:
+        return next(iter(shares.values()))
+    return torch.cat([shares[i] for i in range(len(shares))])
 
 
 def _assign(slot: _Slot, value: Tensor) -> None:

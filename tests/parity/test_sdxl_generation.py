@@ -2,91 +2,14 @@
 
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from tokenizers import pre_tokenizers
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
 
 from refiners_core.models import sdxl
 
-TEXT = {
-    "vocab_size": 514,
-    "max_position_embeddings": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "bos_token_id": 512,
-    "eos_token_id": 513,
-    "projection_dim": 24,
-}
-
-
-def tokenizer(padding):
-    signs = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*signs, *(sign + "</w>" for sign in signs), "<|startoftext|>", "<|endoftext|>"]
-    vocab = {word: i for i, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=32, pad_token=padding)
-
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(sdxl_folder):
     """Theirs, and ours read from the folder that theirs was saved to."""
-    torch.manual_seed(0)
-    pipe = StableDiffusionXLPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(16, 32),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=8,
-            scaling_factor=0.13025,
-        ),
-        text_encoder=CLIPTextModel(CLIPTextConfig(**TEXT, hidden_size=16)),
-        text_encoder_2=CLIPTextModelWithProjection(
-            CLIPTextConfig(**TEXT, hidden_size=24, hidden_act="gelu")
-        ),
-        tokenizer=tokenizer("<|endoftext|>"),
-        tokenizer_2=tokenizer("!"),
-        unet=UNet2DConditionModel(
-            sample_size=16,
-            block_out_channels=(16, 32, 32),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 1, 2),
-            attention_head_dim=(1, 2, 4),
-            use_linear_projection=True,
-            norm_num_groups=8,
-            cross_attention_dim=40,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=24 + 6 * 8,
-        ),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        ),
-        add_watermarker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    # Untrained networks would predict almost nothing of what they are told.
-    for part in (pipe.unet, pipe.text_encoder, pipe.text_encoder_2):
-        for name, weight in part.named_parameters():
-            if name.endswith("weight") and weight.ndim > 1:
-                weight.data *= 1.5
-    folder = tmp_path_factory.mktemp("pipeline")
-    pipe.save_pretrained(folder)
+    pipe, folder = sdxl_folder
     return pipe, sdxl.load_folder(folder, base="tiny")
 
 
