@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from refiners.discover import Installed, package_file
-from refiners.errors import IntegrityError, PolicyError, UnsupportedError
+from refiners.errors import CacheError, IntegrityError, PolicyError, UnsupportedError
 from refiners.header import read_header
 from refiners.hub import Hub
-from refiners.manifest import WeightsFile
+from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.policy import Guard
 from refiners.verdict import Header
-from refiners.verify import Receipts, check_header
+from refiners.verify import Receipts, check_header, sha256_of
 from refiners_core.hookspecs import WeightRequest, manager
 
 if TYPE_CHECKING:
@@ -85,25 +85,58 @@ def fetch_file(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Path:
         hub: The Hub to ask where it is not in a package.
         dist: The distribution whose manifest names it, for messages.
 
+    Returns:
+        The path; a pickle is opened here, once, and the path is that of its tensors in safetensors.
+
     Raises:
         NetworkError, IntegrityError, CacheError: It cannot be had as it is pinned.
-        PolicyError: It is a pickle, which can run code when it is opened.
+        PolicyError: It is a pickle without a pinned hash.
+        WeightsError: It is a pickle of something else than tensors, or this torch is too old.
     """
     if file.format == "pickle":
-        raise PolicyError(
-            f"{file} is a pickle, which this version does not open.",
-            hint="Look for a variant in safetensors: refiners info NAME.",
-            dist=dist,
-        )
-    if file.scheme == "hf":
-        path = hub.fetch(file, dist=dist)
-    elif file.scheme == "pkg":
-        path = _packaged(file, hub.receipts, dist)
-    else:
-        path = _hooked(file, hub, dist)
+        return _rewritten(file, hub, dist)
+    path = _bytes_of(file, hub, dist)
     if file.format == "safetensors":
         check_header(path, dist=dist)
     return path
+
+
+def _bytes_of(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
+    if file.scheme == "hf":
+        return hub.fetch(file, dist=dist)
+    if file.scheme == "pkg":
+        return _packaged(file, hub.receipts, dist)
+    return _hooked(file, hub, dist)
+
+
+def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
+    """Returns the tensors of a pickle as safetensors; the pickle is opened if that is not here."""
+    if file.sha256 == UNKNOWN:
+        raise PolicyError(
+            f"{file} is a pickle whose hash is not pinned; it could run any code.",
+            hint="Look for a variant in safetensors (refiners info NAME), or pin its sha256.",
+            dist=dist,
+        )
+    receipts = hub.receipts
+    target = receipts.folder.parent / "rewritten" / f"{file.sha256}.safetensors"
+    known = receipts.rewriting(file.sha256)
+    if known and target.exists() and receipts.verify(target, known):
+        return target
+    pickled = _bytes_of(file, hub, dist)
+
+    from refiners_core.weights.pickle_file import rewrite_pickle
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"the tensors of {file} cannot be written to {target.parent}: {error}.",
+            hint="Mend its permissions, or set HF_HOME to a folder of yours.",
+            dist=dist,
+        ) from error
+    rewrite_pickle(pickled, target)
+    receipts.rewrite(file.sha256, sha256_of(target))
+    return target
 
 
 def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header | None:

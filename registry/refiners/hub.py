@@ -7,6 +7,7 @@ server announces before a byte is downloaded, hashes what came, and writes a rec
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -195,6 +196,9 @@ class Hub:
             if digest := self._verified(path, file, announced):
                 break
         else:
+            # the name in the cache goes, the blob behind it may belong to others and stays
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise IntegrityError(
                 f"{self.endpoint} sent other bytes for {file} than it should, twice.",
                 hint="Nothing of it was loaded. Try again later, and without a mirror.",

@@ -125,6 +125,18 @@ class Receipts:
         """Remembers what the first fetch of such a file was told; it is held to that."""
         self._write(_resolution_name(wanted), found)
 
+    def rewriting(self, sha256: str) -> str | None:
+        """Returns the hash of what a pickle was written anew as."""
+        try:
+            raw = (self.folder / f"pickle-{sha256}.json").read_bytes()
+            return msgspec.json.decode(raw, type=str)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def rewrite(self, sha256: str, rewritten: str) -> None:
+        """Remembers the hash of what a pickle was written anew as."""
+        self._write(f"pickle-{sha256}.json", rewritten)
+
     def _stamps(self, sha256: str) -> Mapping[str, Stamp]:
         try:
             raw = (self.folder / f"{sha256}.json").read_bytes()

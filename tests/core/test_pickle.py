@@ -27,6 +27,7 @@ def test_nested_tensors_get_dotted_names(tmp_path):
         assert file.metadata()["rank"] == "4"
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("make", ["evil", "junk", "empty", "plain"])
 def test_anything_but_tensors_is_not_opened(tmp_path, make):
     path = tmp_path / "a.bin"

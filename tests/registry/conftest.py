@@ -70,6 +70,26 @@ targets = [{ slot = "toy.linear", stage = "branch" }]
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-table", action="store_true", help="print what each fault came to")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the table of faults that `test_faults.py` takes down."""
+    if not terminalreporter.config.getoption("--fault-table", default=False):
+        return
+    rows = [
+        (*value, report.outcome)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in report.user_properties
+        if name == "fault"
+    ]
+    terminalreporter.section(f"{len(rows)} faults")
+    for fault, came, outcome in rows:
+        terminalreporter.write_line(f"{outcome:<7} {fault:<76} -> {came}")
+
+
 @pytest.fixture(autouse=True)
 def _no_rules_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -76,7 +76,7 @@ def test_wrong_bytes_are_fetched_once_more_and_then_refused(
     with pytest.raises(IntegrityError, match="other bytes"):
         fetch(pin(repo))
     assert [request.method for request in hub.requests].count("GET") == 2
-    with pytest.raises(IntegrityError):
+    with pytest.raises(OfflineError):  # nothing of it is left under the name of the file
         fetch(pin(repo), offline=True)
     hub.heal()
     assert fetch(pin(repo)).read_bytes() == DATA

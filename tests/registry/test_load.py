@@ -5,10 +5,12 @@ import pickle
 import shutil
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import refiners
 import torch
+from refiners.header import read_header
 from refiners.load import load_hooks, outline
 from refiners.testing import Fault, LoopbackHub, safetensors_of
 
@@ -130,13 +132,33 @@ def test_a_file_that_is_no_safetensors_is_refused(site: Site, hub: LoopbackHub) 
         refiners.load_model("refiners-toy-bad:toy")
 
 
-def test_a_pickle_is_not_opened(site: Site, hub: LoopbackHub) -> None:
-    site.add("data", files={"a.bin": pickle.dumps({})})
-    pins = {"source": "pkg:data/a.bin", "sha256": SHA, "format": "pickle"}
-    manifest = with_weights(TOY_MODEL_TOML, **pins)
+def test_a_pinned_pickle_is_opened_once_and_becomes_safetensors(
+    site: Site, hub: LoopbackHub, tmp_path: Path
+) -> None:
+    torch.save({"deep": {"weight": torch.ones(2)}}, tmp_path / "a.bin")
+    repo = hub.publish("org/old", {"a.bin": (tmp_path / "a.bin").read_bytes()})
+    pins = {"source": "hf:org/old", "file": "a.bin", "revision": repo.commit, "format": "pickle"}
+    manifest = with_weights(TOY_MODEL_TOML, **pins, sha256=repo.sha256("a.bin"))
     site.add("refiners-toy", files={"model.py": TOY_MODEL, "model.toml": manifest})
-    with pytest.raises(refiners.PolicyError, match="is a pickle"):
+    path = refiners.load_model("toy").source.files["main"]
+    assert path.suffix == ".safetensors"
+    assert list(read_header(path)) == ["deep.weight"]
+    hub.requests.clear()
+    with patch("refiners_core.weights.pickle_file.rewrite_pickle", side_effect=AssertionError):
+        assert refiners.load_model("toy", offline=True).source.files["main"] == path
+    assert hub.requests == []
+    path.write_bytes(b"damaged")
+    assert refiners.load_model("toy").source.files["main"] == path
+    assert list(read_header(path)) == ["deep.weight"]
+
+
+def test_a_pickle_without_a_pinned_hash_is_not_even_fetched(site: Site, hub: LoopbackHub) -> None:
+    hub.publish("org/old", {"a.bin": pickle.dumps({})})
+    manifest = with_weights(TOY_MODEL_TOML, source="hf:org/old", file="a.bin", format="pickle")
+    site.add("refiners-toy", files={"model.py": TOY_MODEL, "model.toml": manifest})
+    with pytest.raises(refiners.PolicyError, match="whose hash is not pinned"):
         refiners.load_model("toy")
+    assert hub.requests == []
 
 
 def test_another_scheme_is_fetched_by_a_hook_and_verified(

@@ -20,6 +20,7 @@ class Fault(enum.Enum):
 
     RESET = "resets the connection in the middle of the body"
     SHORT = "closes the connection in the middle of the body"
+    STALL = "stops in the middle of the body and says nothing more"
     WRONG_BYTES = "sends other bytes of the right size"
     WRONG_SIZE = "sends, and announces while sending, fewer bytes"
     WRONG_COMMIT = "announces another commit"
@@ -132,9 +133,11 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if fault in (Fault.RESET, Fault.SHORT):
+        if fault in (Fault.RESET, Fault.SHORT, Fault.STALL):
             self.wfile.write(data[start : start + (len(data) - start) // 2])
             self.wfile.flush()
+            if fault is Fault.STALL:
+                self.served.is_closing.wait()
             self._hang_up(is_reset=fault is Fault.RESET)
         else:
             self.wfile.write(data[start:])

@@ -31,12 +31,14 @@ class LoopbackHub:
     Attributes:
         repositories: What it serves, by name.
         requests: What it was asked, in order.
+        is_closing: Set when it goes down; stalled answers wait for that.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict[str, Repository])
     requests: list[Request] = field(default_factory=list[Request])
     _planned: dict[str, list[_Planned]] = field(default_factory=dict[str, list[_Planned]])
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    is_closing: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
         hub = self
@@ -51,6 +53,7 @@ class LoopbackHub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.is_closing.set()
         for server in self._servers:
             server.shutdown()
             server.server_close()
