@@ -40,7 +40,7 @@ def copy_of_base(model: Model) -> Source:
 def main() -> None:
     """Trains, measures edges on held-out scenes, writes fp16 weights."""
     options = arguments(
-        __doc__ or "", steps=900, batch=24, placed=8000, varied=16000, measure_every=200
+        __doc__ or "", steps=700, batch=24, placed=8000, varied=16000, measure_every=200
     )
     lesson = Lesson(
         pictures=[

@@ -1,4 +1,4 @@
-"""Trains the IP-Adapter: about five minutes on one core, after the base and the image encoder."""
+"""Trains the IP-Adapter: about six minutes on one core, after the base and the image encoder."""
 
 import torch
 from adapting import Lesson, adapt
