@@ -1,5 +1,6 @@
 """Weights between trees and files, under the names in which they are published."""
 
+from refiners_core.weights.detect import Detected, detect
 from refiners_core.weights.key_map import (
     AS_IS,
     LINEAR_AS_CONV,
@@ -15,10 +16,12 @@ __all__ = [
     "AS_IS",
     "LINEAR_AS_CONV",
     "TRANSPOSED",
+    "Detected",
     "KeyMap",
     "MisfitError",
     "TensorFile",
     "Transform",
+    "detect",
     "load",
     "published",
     "read",
