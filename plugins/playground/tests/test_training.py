@@ -114,3 +114,13 @@ def test_the_manifest_writer_gives_present_sizes_and_sums(tmp_path, monkeypatch)
     renewed = write_manifest.renewed(manifest)
     assert f'sha256 = "{hashlib.sha256(b"weights").hexdigest()}"\nsize = 7\nlicense' in renewed
     assert 'format = "safetensors"\n' in renewed
+
+
+def test_manifests_state_the_sizes_and_sums_of_the_files_that_are_shipped():
+    import write_manifest
+
+    manifests = sorted(write_manifest.PLUGINS.glob("*/src/*/*.toml"))
+    named = [path for path in manifests if "pkg:refiners_playground" in path.read_text("utf-8")]
+    assert len(named) >= 3
+    for path in named:
+        assert write_manifest.renewed(path.read_text("utf-8")) == path.read_text("utf-8")
