@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from refiners.errors import AccessError as AccessError
     from refiners.errors import AmbiguousNameError as AmbiguousNameError
     from refiners.errors import CacheError as CacheError
+    from refiners.errors import CatalogError as CatalogError
     from refiners.errors import IncompatibleError as IncompatibleError
     from refiners.errors import IntegrityError as IntegrityError
     from refiners.errors import LockError as LockError
@@ -42,7 +43,8 @@ _HOMES: Final[dict[str, str]] = {
     name: home
     for home, names in {
         "errors": (
-            *("AccessError", "AmbiguousNameError", "CacheError", "IncompatibleError"),
+            *("AccessError", "AmbiguousNameError", "CacheError", "CatalogError"),
+            *("IncompatibleError",),
             *("IntegrityError", "LockError", "ManifestError", "MissingError", "NetworkError"),
             *("NotInstalledError", "OfflineError", "OptionError", "PluginError", "PolicyError"),
             *("RefinersError", "UnknownNameError", "UnsupportedError"),

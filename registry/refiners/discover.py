@@ -161,13 +161,23 @@ def _name_of(dist: Distribution) -> str:
         return "unknown"
 
 
-def _manifest_path(value: str) -> Path:
+def manifest_place(value: str) -> tuple[str, str]:
+    """Returns the package and the file that the value of an entry point names.
+
+    Raises:
+        ValueError: It is written in another way.
+    """
     match = _VALUE.fullmatch(value)
     if match is None:
         raise ValueError(f"its entry point {value!r} should be 'package:adapter.toml'")
-    path = package_file(match["package"], match["file"])
+    return match["package"], match["file"]
+
+
+def _manifest_path(value: str) -> Path:
+    package, file = manifest_place(value)
+    path = package_file(package, file)
     if path is None:
-        folders = package_folders(match["package"])
-        what = f"{match['package']} has no {match['file']}" if folders else "its package is gone"
+        folders = package_folders(package)
+        what = f"{package} has no {file}" if folders else "its package is gone"
         raise FileNotFoundError(f"{what} (entry point {value!r})")
     return path

@@ -19,6 +19,7 @@ __all__ = [
     "AccessError",
     "AmbiguousNameError",
     "CacheError",
+    "CatalogError",
     "IncompatibleError",
     "IntegrityError",
     "LockError",
@@ -145,6 +146,12 @@ class CacheError(RefinersError):
     """The cache on this machine cannot be written: full, read-only, or somebody else's."""
 
     code = "cache"
+
+
+class CatalogError(RefinersError):
+    """The catalog, or what should be added to it, is no good."""
+
+    code = "catalog"
 
 
 class IntegrityError(RefinersError):

@@ -38,11 +38,12 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from refiners.cli import demo, generate, inventory, lock, tree, why
+    from refiners.cli import catalog, demo, generate, inventory, lock, tree, why
 
     for command in (
-        *(inventory.list_, inventory.info, why.why),
+        *(inventory.list_, catalog.search, inventory.info, why.why),
         *(lock.lock, lock.sync, lock.verify),
+        catalog.catalog,
         *(tree.tree, generate.generate, demo.demo),
     ):
         main.add_command(command)

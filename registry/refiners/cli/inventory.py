@@ -8,6 +8,7 @@ import click
 
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.discover import Installed, Inventory, package_file, scan
+from refiners.errors import NotInstalledError
 from refiners.manifest import AdapterSpec, ModelSpec, WeightsFile
 
 
@@ -45,6 +46,8 @@ def list_(as_json: bool) -> None:
 def info(name: str, as_json: bool) -> None:
     """Show what is known of an adapter or a model, and where its weights are.
 
+    What is published and not installed is shown from the catalog.
+
     \b
     Examples:
       refiners info controlnet-canny
@@ -55,7 +58,14 @@ def info(name: str, as_json: bool) -> None:
 
     found = scan()
     both: tuple[Installed[Any], ...] = (*found.adapters, *found.models)
-    one = find(name, both, broken=found.broken, catalog=listed(), what="adapter or model")
+    try:
+        one = find(name, both, broken=found.broken, catalog=listed(), what="adapter or model")
+    except NotInstalledError as error:
+        one = _published(name)
+        if one is None:
+            raise
+        if not as_json:
+            click.secho(f"{error.message} {error.hint}", fg="yellow", err=True)
     facts = _described(one)
     if as_json:
         print_json(facts)
@@ -68,6 +78,27 @@ def info(name: str, as_json: bool) -> None:
     if weights := facts["weights"]:
         keys = ("name", "source", "size", "license", "here")
         print_table("Weights", keys, [[_flat(w[key]) for key in keys] for w in weights])
+
+
+def _published(name: str) -> Installed[Any] | None:
+    """Returns the newest release in the catalog as if it were installed, at no path."""
+    from pathlib import Path
+
+    import msgspec
+
+    from refiners.catalog import listed, releases
+
+    one = next((o for o in listed() if name in (o.name, o.id, *o.aliases)), None)
+    known = {one.version: one for one in releases(one)} if one is not None else {}
+    if one is None or one.version not in known:
+        return None
+    newest = known[one.version]
+    kind = AdapterSpec if one.kind == "adapter" else ModelSpec
+    try:
+        spec: Any = msgspec.convert(newest.spec, kind)
+    except msgspec.ValidationError:  # published for a later version of the schema
+        return None
+    return Installed(one.name, one.distribution, newest.version, Path("not installed"), spec)
 
 
 def _owner(one: Installed[Any]) -> str:
@@ -98,11 +129,20 @@ def _described(one: Installed[Any]) -> dict[str, Any]:
         "paper": spec.paper,
         "license": spec.license,
         "core-api": spec.core_api,
+        "aliases": ", ".join(spec.aliases),
         "factory": spec.factory,
         "manifest": str(one.path),
     }
     if isinstance(spec, AdapterSpec):
         facts["kind"] = spec.kind
+        facts["conflicts"] = ", ".join(spec.conflicts)
+        for name, given in spec.input.items():
+            said = f"{given.summary}; {given.preprocessor}" if given.preprocessor else given.summary
+            low_high = f", {given.range[0]:g} to {given.range[1]:g}" if given.range else ""
+            facts[f"input {name}"] = f"{said}{low_high}"
+        for name, wanted in spec.external.items():
+            licence = f" ({wanted.license})" if wanted.license else ""
+            facts[f"you supply {name}"] = f"{wanted.summary}{licence} {wanted.home}".strip()
         facts["variants"] = [
             {
                 "label": variant.label,
