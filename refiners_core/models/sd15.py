@@ -164,15 +164,13 @@ def check_fit(
     Raises:
         ModelError: Widths, channels or numbers of tokens differ.
     """
+    latents = autoencoder.latent_channels
+    # A UNet that paints into pictures reads a mask and the latents of the masked picture as well.
+    reads = 2 * latents + 1 if unet.in_channels > latents else latents
     pairs = [
         ("the UNet reads texts of width", unet.text_width, "texts have", text_encoder.width),
-        ("the UNet reads channels", unet.in_channels, "latents have", autoencoder.latent_channels),
-        (
-            "the UNet writes channels",
-            unet.out_channels,
-            "latents have",
-            autoencoder.latent_channels,
-        ),
+        ("the UNet reads channels", unet.in_channels, "latents and a mask have", reads),
+        ("the UNet writes channels", unet.out_channels, "latents have", latents),
     ]
     if tokenizer is not None:
         length, size = text_encoder.max_tokens, text_encoder.vocabulary

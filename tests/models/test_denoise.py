@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from refiners_core import Adapter, Chain, Layer, Sum
+from refiners_core import Adapter, Chain, Context, Layer, Sum
 from refiners_core.errors import ContextError
 from refiners_core.models.diffusion import COND, UNCOND, Denoise, Guidance
-from refiners_core.models.samplers import DDIM
+from refiners_core.models.samplers import DDIM, DPM2M, LCM
 
 
 class Told(Layer):
@@ -44,6 +44,18 @@ def test_guidance_without_an_uncond_branch_returns_what_cond_says():
 def test_guidance_leaves_branches_of_adapters_to_them():
     context = {"branches": (UNCOND, COND, "perturbed"), "guidance": 3.0}
     assert Guidance()(rows(1.0, 5.0, 100.0), context=context).equal(rows(13.0))
+
+
+def test_rescaled_guidance_has_the_contrast_of_the_prompt_alone():
+    says = torch.randn(4, 4, 3, 3)
+    context = {"branches": (UNCOND, COND), "guidance": 9.0}
+    plain = Guidance()(says, context=context)
+    context["guidance_rescale"] = 1.0
+    rescaled = Guidance()(says, context=context)
+    torch.testing.assert_close(rescaled.std((1, 2, 3)), says[2:].std((1, 2, 3)))
+    context["guidance_rescale"] = 0.25
+    half = Guidance()(says, context=context)
+    torch.testing.assert_close(half, 0.25 * rescaled + 0.75 * plain)
 
 
 def test_rows_lie_branch_by_branch():
@@ -94,7 +106,24 @@ def test_branches_one_by_one_give_the_same():
 def test_a_step_is_the_sampler_applied_to_the_prediction():
     latents, told = torch.randn(1, 4, 1, 1), torch.randn(1, 4)
     made = step(Denoise(Told()), latents, {COND: told}, (COND,))
-    assert made.equal(DDIM().step(latents, latents + told[:, :, None, None], 0))
+    assert made.equal(DDIM().step(latents, latents + told[:, :, None, None], 0).latents)
+
+
+def test_a_sampler_that_looks_back_finds_what_the_last_step_left():
+    denoise, sampler = Denoise(Told()), DPM2M().with_steps(3)
+    told = {"text": {COND: torch.randn(1, 4)}}
+    x = torch.randn(1, 4, 1, 1)
+    context = Context({"sampler": sampler, "step": 0, "branches": (COND,), "conditions": told})
+    y = denoise(x, context=context)
+    expected = sampler.step(x, x + told["text"][COND][:, :, None, None], 0)
+    assert y.equal(expected.latents)
+    assert context["clean"].equal(expected.clean)
+    assert [one.equal(expected.clean) for one in context["past"]] == [True]
+
+
+def test_a_stochastic_sampler_needs_its_noise():
+    with pytest.raises(ContextError, match="no value named 'noise'"):
+        step(Denoise(Told()), torch.zeros(1, 4, 1, 1), {COND: torch.zeros(1, 4)}, sampler=LCM())
 
 
 class ThirdBranch(Layer):
@@ -138,6 +167,6 @@ def test_an_adapter_can_add_a_pass_to_the_step(model):
 
 def test_the_step_is_printed_as_it_runs(model):
     names = [name for name, _ in model.denoise.children_by_name()]
-    assert names == ["latents", "branches", "predict", "guidance", "step"]
+    assert names == ["latents", "branches", "predict", "guidance", "step", "put_back"]
     assert model.denoise.predict.unet is model.unet
     assert isinstance(model.denoise, Chain)

@@ -7,7 +7,9 @@ from torch import nn
 
 from refiners_core import Adapter, Chain, Condition, Lambda, Multiply, Sum, UseContext, When
 from refiners_core.errors import ConditionError, GenerationError, ModelError, PlanError
-from refiners_core.models.samplers import DDIM
+from refiners_core.models.diffusion import NotFiniteError
+from refiners_core.models.samplers import DDIM, SAMPLERS
+from refiners_core.models.unet import UNetConfig
 
 
 def run(model, prompt="a red circle", **asked):
@@ -102,6 +104,77 @@ def test_a_sampler_may_be_named_or_given(model):
     assert not run(model, sampler=DDIM()).equal(default)  # another schedule
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_with_every_sampler_pictures_are_the_same_alone_and_in_company(model, sampler):
+    batch = run(model, sampler=sampler, count=2, seed=3)
+    alone = [run(model, sampler=sampler, seed=3 + i) for i in range(2)]
+    torch.testing.assert_close(batch, torch.cat(alone))
+    assert run(model, sampler=sampler, count=2, seed=3).equal(batch)
+
+
+def test_noise_of_ones_own_may_have_a_seed_beside_it_where_steps_draw_more(model):
+    noise = torch.randn(1, 4, 8, 8)
+    first = run(model, sampler="euler-ancestral", latents=noise, seed=1)
+    assert run(model, sampler="euler-ancestral", latents=noise, seed=1).equal(first)
+    assert not run(model, sampler="euler-ancestral", latents=noise, seed=2).equal(first)
+
+
+def test_what_a_mask_leaves_out_stays(model):
+    image = torch.rand(1, 3, 32, 32)
+    mask = PIL.Image.new("L", (32, 32))
+    mask.paste(255, (16, 0, 32, 32))
+    made, clean = run(model, image=image, mask=mask), model.encode(image)
+    torch.testing.assert_close(made[..., :4], clean[..., :4])
+    assert (made[..., 4:] - clean[..., 4:]).abs().min() > 0
+    tensor = (torch.arange(32) >= 16).float().expand(32, 32)
+    assert run(model, image=image, mask=tensor).equal(made)
+    everything = run(model, image=image, mask=torch.ones(1, 32, 32), strength=1.0)
+    torch.testing.assert_close(everything, run(model, size=32))
+
+
+def test_a_model_that_paints_into_pictures_wants_one_and_a_mask(build_tiny):
+    wide = UNetConfig(
+        in_channels=9, channels=(8, 16), layers=(1, 1), depths=(1, 0), heads=(2, 2), text_width=8,
+        groups=4,
+    )  # fmt: skip
+    model = build_tiny(unet=wide)
+    image, mask = torch.rand(1, 3, 32, 32), torch.ones(1, 32, 32)
+    made = run(model, image=image, mask=mask, sequential=True, count=2)
+    torch.testing.assert_close(made, run(model, image=image, mask=mask, count=2))
+    for asked in ({}, {"image": image}, {"mask": mask}):
+        with pytest.raises(GenerationError, match="needs one, and where it may change"):
+            run(model, **asked)
+
+
+@pytest.mark.parametrize(
+    ("part", "component", "step"),
+    [
+        ("unet.conv_in", "unet", 0),
+        ("text_encoder.norm", "text_encoder", None),
+        ("autoencoder.decoder.conv_in", "autoencoder", None),
+    ],
+)
+def test_lost_numbers_are_reported_instead_of_a_black_picture(build_tiny, part, component, step):
+    model = build_tiny()
+    model.layer(part).weight.data.fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match=f"{component} returned numbers that are not") as error:
+        run(model, output="tensor")
+    assert (error.value.component, error.value.step) == (component, step)
+    assert "lower guidance" in error.value.hint
+
+
+def test_the_step_at_which_numbers_are_lost_is_named(model):
+    def overflow(module, inputs, output):
+        return output * float("inf") if len(seen) == 3 else None
+
+    seen = []
+    model.unet.register_forward_hook(lambda *_: seen.append(None))
+    model.unet.register_forward_hook(overflow)
+    with pytest.raises(NotFiniteError, match=r"at step 2, in torch\.float32") as error:
+        run(model)
+    assert error.value.step == 2
+
+
 def test_a_callback_sees_each_step_and_may_end_it(model):
     seen = []
     made = run(model, callback=lambda step, latents: seen.append((step, latents)))
@@ -145,7 +218,7 @@ IMAGE = PIL.Image.new("RGB", (32, 32))
         ({"guidance": -1}, "guidance is a number of at least 0, not -1"),
         ({"guidance": float("nan")}, "guidance is a number"),
         ({"guidance": "high"}, "guidance is a number"),
-        ({"sampler": "euler9"}, "sampler is one of ddim; got 'euler9'"),
+        ({"sampler": "euler9"}, "sampler is one of ddim, euler, .*; got 'euler9'"),
         ({"sampler": 3}, "sampler is a name or a Sampler, not 3"),
         ({"seed": -1}, "a seed is a whole number"),
         ({"seed": 2**63}, "a seed is a whole number"),
@@ -166,7 +239,10 @@ IMAGE = PIL.Image.new("RGB", (32, 32))
         ({"strength": 0.5}, "there is none"),
         ({"image": IMAGE, "strength": 2}, "strength is a number in 0...1"),
         ({"image": IMAGE, "strength": 0.0}, "leaves none"),
-        ({"mask": IMAGE}, "mask is not supported"),
+        ({"mask": 3, "image": IMAGE}, "mask: a value of type int is no picture"),
+        ({"mask": [IMAGE] * 2, "image": IMAGE}, "2 masks for 1 pictures"),
+        ({"guidance_rescale": 2}, "guidance_rescale is a number in 0...1, not 2"),
+        ({"mask": IMAGE}, "mask says where an image may change, but there is none"),
         ({"output": "jpg"}, "output is one of pil, tensor, latents; got 'jpg'"),
         ({"callback": 3}, "callback is a function"),
     ],

@@ -1,12 +1,22 @@
 import copy
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
 from refiners_core.errors import GenerationError, ModelError
-from refiners_core.models.samplers import DDIM, ScheduleConfig
+from refiners_core.models.samplers import (
+    DDIM,
+    DPM2MSDE,
+    LCM,
+    SAMPLERS,
+    TCD,
+    Euler,
+    EulerAncestral,
+    ScheduleConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +76,66 @@ def test_a_perfect_prediction_leads_to_the_clean_picture():
     clean, eps = torch.randn(2, 1, 4, 2, 2)
     x = sampler.schedule.add_noise(clean, eps, sampler.timesteps[0])
     for index in range(5):
-        x = sampler.step(x, eps, index)
+        x = sampler.step(x, eps, index).latents
     torch.testing.assert_close(x, clean)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS.values())
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing", "karras"])
+def test_every_sampler_arrives_at_what_it_is_told_all_the_way(kind, spacing):
+    """Told the same clean picture at each step, it ends there, whatever noise it adds."""
+    sampler = kind(ScheduleConfig(prediction="x0", spacing=spacing, is_final_clean=True))
+    sampler = sampler.with_steps(9)
+    clean, x = torch.randn(2, 1, 4, 2, 2)
+    past = ()
+    for index in range(9):
+        stepped = sampler.step(x, clean, index, past=past, noise=torch.randn_like(x))
+        x, past = stepped.latents, (stepped.clean,)
+    torch.testing.assert_close(x, clean, atol=0.15 if kind is TCD else 1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [EulerAncestral, DPM2MSDE, LCM, TCD])
+def test_noise_that_is_added_keeps_the_variance(kind):
+    """Of a picture that is itself normal noise, every step leaves just such noise."""
+    sampler = kind(ScheduleConfig(prediction="x0", spacing="trailing")).with_steps(9)
+    level = sampler.path[3]
+    clean, eps, noise = torch.randn(3, 1, 4, 100, 100)
+    x = level.add_noise(clean, eps)
+    after = sampler.step(x, clean, 3, noise=noise).latents
+    there = sampler.path[4]
+    kept = after - there.signal * clean
+    assert kept.std().item() == pytest.approx(there.noise, abs=0.02)
+
+
+def test_nothing_is_left_at_the_end_of_a_schedule_with_zero_snr():
+    schedule = ScheduleConfig(prediction="v", has_zero_snr=True)
+    assert schedule.level(999).signal == 0
+    assert schedule.level(0).signal == pytest.approx(ScheduleConfig().level(0).signal)
+    for changes in ({"prediction": "eps"}, {"spacing": "karras"}):
+        with pytest.raises(ModelError, match="nothing of a picture is left"):
+            replace(schedule, **changes)
+
+
+def test_karras_levels_crowd_where_there_is_little_noise():
+    path = Euler(ScheduleConfig(spacing="karras")).with_steps(10).path
+    sigmas = [level.sigma for level in path]
+    gaps = [a - b for a, b in pairwise(sigmas)]
+    assert gaps == sorted(gaps, reverse=True)
+    assert sigmas[0] == pytest.approx(ScheduleConfig().level(999).sigma)
+    assert sigmas[-2:] == pytest.approx([ScheduleConfig().level(0).sigma, 0])
+
+
+@pytest.mark.parametrize(("kind", "name"), [(DDIM, "eta"), (TCD, "gamma")])
+def test_a_share_of_fresh_noise_is_a_share(kind, name):
+    with pytest.raises(GenerationError, match=f"{name} is in 0...1, not 1.5"):
+        kind(**{name: 1.5})
+    assert not kind(**{name: 0.0}).is_stochastic
+    assert kind(**{name: 0.5}).is_stochastic
+
+
+def test_a_distilled_model_takes_no_more_steps_than_it_learnt():
+    with pytest.raises(GenerationError, match="LCM takes 1 to 50 steps, not 51"):
+        LCM().with_steps(51)
 
 
 def test_strength_leaves_out_the_first_steps():
@@ -91,10 +159,10 @@ def test_a_sampler_is_a_value():
 
 def test_steps_are_computed_in_float32_and_given_back_as_they_came():
     x = torch.randn(1, 4, 2, 2)
-    exact = DDIM().step(x, x, 3)
-    half = DDIM().step(x.half(), x.half(), 3)
+    exact = DDIM().step(x, x, 3).latents
+    half = DDIM().step(x.half(), x.half(), 3).latents
     assert half.dtype == torch.float16
-    assert half.equal(DDIM().step(x.half().float(), x.half().float(), 3).half())
+    assert half.equal(DDIM().step(x.half().float(), x.half().float(), 3).latents.half())
     assert (half - exact).abs().max() < 1e-2
 
 
@@ -108,7 +176,9 @@ def test_steps_are_computed_in_float32_and_given_back_as_they_came():
         ({"prediction_type": "flow"}, "prediction is one of eps, v, x0; got 'flow'"),
         ({"timestep_spacing": "odd"}, "spacing is one of"),
         ({"thresholding": True}, "thresholding = True"),
-        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr = True"),
+        ({"rescale_betas_zero_snr": True}, "noise that is predicted says nothing"),
+        ({"use_beta_sigmas": True}, "use_beta_sigmas = True"),
+        ({"final_sigmas_type": "sigma_min"}, "final_sigmas_type = 'sigma_min'"),
         ({"trained_betas": [0.1]}, "trained_betas"),
         ({"beta_start": 2.0}, "0 < beta_start <= beta_end < 1"),
         ({"num_train_timesteps": "many"}, "num_train_timesteps = 'many'"),

@@ -100,8 +100,8 @@ def test_a_model_is_not_called_as_a_whole(model):
 def test_parts_that_do_not_suit_each_other_are_refused():
     with pytest.raises(ModelError, match="the UNet reads texts of width: 768, texts have: 512"):
         sd15.build(text_encoder=ClipTextConfig(width=512, heads=8), device="meta")
-    with pytest.raises(ModelError, match="the UNet reads channels: 9"):
-        sd15.build(unet=UNetConfig(in_channels=9), device="meta")
+    with pytest.raises(ModelError, match="the UNet reads channels: 8, latents and a mask have: 9"):
+        sd15.build(unet=UNetConfig(in_channels=8), device="meta")
 
 
 def test_dtype_and_device_are_those_asked_for(build_tiny):

@@ -2,15 +2,7 @@ import json
 
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionImg2ImgPipeline,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
-from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import StableDiffusionImg2ImgPipeline
 
 from refiners_core.models import sd15
 
@@ -21,67 +13,11 @@ def relative(ours, theirs):
     return float((ours - theirs).norm() / theirs.norm())
 
 
-def pipeline(prediction, spacing):
-    torch.manual_seed(0)
-    signs = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*signs, *(sign + "</w>" for sign in signs), "<|startoftext|>", "<|endoftext|>"]
-    pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(16, 32),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=8,
-        ),
-        text_encoder=CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=514,
-                max_position_embeddings=32,
-                hidden_size=32,
-                intermediate_size=48,
-                num_hidden_layers=3,
-                num_attention_heads=4,
-                bos_token_id=512,
-                eos_token_id=513,
-            )
-        ),
-        tokenizer=CLIPTokenizer(
-            vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=32
-        ),
-        unet=UNet2DConditionModel(
-            sample_size=16,
-            block_out_channels=(16, 32, 32, 32),
-            layers_per_block=2,
-            attention_head_dim=4,
-            cross_attention_dim=32,
-            norm_num_groups=8,
-        ),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            prediction_type=prediction,
-            timestep_spacing=spacing,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    # Untrained networks would predict almost nothing of what they are told.
-    for part in (pipe.unet, pipe.text_encoder):
-        for name, weight in part.named_parameters():
-            if name.endswith("weight") and weight.ndim > 1:
-                weight.data *= 1.5
-    return pipe
-
-
 @pytest.fixture(scope="module", params=[("epsilon", "leading"), ("v_prediction", "trailing")])
-def pair(request, tmp_path_factory):
+def pair(request, tmp_path_factory, build_pipeline):
     """Theirs, and ours read from the folder that theirs was saved to."""
-    pipe = pipeline(*request.param)
+    prediction, spacing = request.param
+    pipe = build_pipeline(prediction_type=prediction, timestep_spacing=spacing)
     folder = tmp_path_factory.mktemp("pipeline")
     pipe.save_pretrained(folder)
     return pipe, sd15.load_folder(folder, base="tiny")

@@ -9,6 +9,7 @@ from refiners_core.models.diffusion.denoise import (
     Predict,
     SamplerStep,
 )
+from refiners_core.models.diffusion.finite import NotFiniteError
 from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.slot import SLOTS
@@ -22,6 +23,7 @@ __all__ = [
     "GenerationRequest",
     "Guidance",
     "LatentDiffusion",
+    "NotFiniteError",
     "Predict",
     "SamplerStep",
 ]

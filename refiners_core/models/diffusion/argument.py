@@ -163,21 +163,25 @@ def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]
     return int(sides[0]), int(sides[1])
 
 
+def chance(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[torch.Generator, ...]:
+    """Returns where each picture's chance comes from, on the CPU; none where nothing is drawn."""
+    if latents is not None and not run.is_stochastic:
+        if seed is not None:
+            raise GenerationError(
+                "latents are the noise that a seed would draw; got both.",
+                hint="Pass one of them.",
+            )
+        return ()
+    return tuple(torch.Generator("cpu").manual_seed(one) for one in _seeds(seed, count))
+
+
 def noise(
-    latents: Any, seed: Any, channels: int, request: GenerationRequest
+    latents: Any, sources: Sequence[torch.Generator], channels: int, request: GenerationRequest
 ) -> Float[Tensor, "count channels latent_height latent_width"]:
-    """Returns the noise to begin with: the caller's, or drawn on the CPU for each picture alone."""
+    """Returns the noise to begin with: the caller's, or drawn for each picture alone."""
     shape = (request.count, channels, request.latent_height, request.latent_width)
     if latents is None:
-        rows = [
-            torch.randn(shape[1:], generator=torch.Generator("cpu").manual_seed(one))
-            for one in _seeds(seed, request.count)
-        ]
-        return torch.stack(rows)
-    if seed is not None:
-        raise GenerationError(
-            "latents are the noise that a seed would draw; got both.", hint="Pass one of them."
-        )
+        return drawn(sources, shape[1:])
     is_noise = isinstance(latents, Tensor) and latents.is_floating_point()
     if not is_noise or tuple(latents.shape) not in (shape, (1, *shape[1:])):
         raise GenerationError(
@@ -185,6 +189,13 @@ def noise(
             hint=f"Try latents=torch.randn{shape}, or another size= or count=.",
         )
     return latents.expand(shape)
+
+
+def drawn(
+    sources: Sequence[torch.Generator], shape: Sequence[int]
+) -> Float[Tensor, "count channels latent_height latent_width"]:
+    """Returns noise, a row from each source: a picture is the same alone and in company."""
+    return torch.stack([torch.randn(tuple(shape), generator=one) for one in sources])
 
 
 def _seeds(value: Any, count: int) -> list[int]:

@@ -8,10 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refiners_core.chain import Chain
-from refiners_core.combinators import SetContext
+from refiners_core.combinators import Concatenate, Identity, SetContext, UseContext
 from refiners_core.context import Context
 from refiners_core.errors import ContextError
 from refiners_core.layer import Layer
+from refiners_core.models.diffusion.inpaint import BESIDE, PutBack
+from refiners_core.models.samplers import Sampler
 
 UNCOND = "uncond"
 """The branch that is told nothing, or the negative prompt."""
@@ -63,7 +65,8 @@ class Guidance(Layer):
     """Classifier-free guidance (arXiv:2207.12598), as released: `uncond + g (cond - uncond)`.
 
     Where there is no `uncond` branch, it returns what `cond` says. Branches that adapters add are
-    theirs to use.
+    theirs to use. With `context["guidance_rescale"]`, from 0 to 1, the result gets that share of
+    the contrast that `cond` has (arXiv:2305.08891, equations 15 and 16).
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "count channels height width"]:
@@ -72,14 +75,36 @@ class Guidance(Layer):
         says = dict(zip(names, prediction.chunk(len(names)), strict=True))
         if UNCOND not in says:
             return says[COND]
-        return says[UNCOND] + context["guidance"] * (says[COND] - says[UNCOND])
+        guided = says[UNCOND] + context["guidance"] * (says[COND] - says[UNCOND])
+        phi = context.get("guidance_rescale", 0.0)
+        if phi == 0:
+            return guided
+        each = tuple(range(1, guided.ndim))
+        contrast = says[COND].std(each, keepdim=True) / guided.std(each, keepdim=True)
+        return guided * (phi * contrast + (1 - phi))
 
 
 class SamplerStep(Layer):
-    """Goes a step of `context["sampler"]` from `context["latents"]`, given a prediction."""
+    """Goes a step of `context["sampler"]` from `context["latents"]`, given a prediction.
+
+    It reads `context["past"]`, the clean latents of the steps before, where the sampler looks back,
+    and `context["noise"]` where it is stochastic. It writes the clean latents that the prediction
+    implies under `clean`, and what the next step finds before it under `past`.
+    """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "count channels height width"]:
-        return context["sampler"].step(context["latents"], inputs[0], context["step"])
+        sampler: Sampler = context["sampler"]
+        past: tuple[Tensor, ...] = context.get("past", ())
+        stepped = sampler.step(
+            context["latents"],
+            inputs[0],
+            context["step"],
+            past=past,
+            noise=context["noise"] if sampler.is_stochastic else None,
+        )
+        context["clean"] = stepped.clean
+        context["past"] = (stepped.clean, *past)[: sampler.memory]
+        return stepped.latents
 
 
 class Denoise(Chain):
@@ -87,15 +112,20 @@ class Denoise(Chain):
 
     Args:
         unet: The network, which may be a component of a model as well.
+        is_inpainting: Whether the network sees a mask and a masked picture beside the latents.
     """
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: nn.Module, *, is_inpainting: bool = False) -> None:
+        beside: dict[str, nn.Module] = {}
+        if is_inpainting:
+            beside["beside"] = Concatenate(latents=Identity(), picture=UseContext(BESIDE))
         super().__init__(
             latents=SetContext("latents"),
             branches=Branches(),
-            predict=Predict(unet=unet),
+            predict=Predict(**beside, unet=unet),
             guidance=Guidance(),
             step=SamplerStep(),
+            put_back=PutBack(),
         )
 
 

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from refiners_core.errors import GenerationError, ModelError
+from refiners_core.context import Context
+from refiners_core.errors import ModelError
 from refiners_core.layer import running
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.denoise import COND, UNCOND
+from refiners_core.models.diffusion.finite import check_finite
 from refiners_core.models.diffusion.guide import Guide, guides_of
+from refiners_core.models.diffusion.inpaint import BESIDE, STAYS, Stays, mask_of, sharp
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import to_images, to_pixels
@@ -40,9 +44,14 @@ class Generation:
     """The adapters that act at some step."""
     sampler: Sampler
     guidance: float
+    rescale: float
     noise: Tensor
+    sources: Sequence[torch.Generator]
+    """Where the noise of a stochastic sampler's steps comes from, for each picture."""
     image: Tensor | None
     """Pixels in 0...1 of a picture to begin with, or of one for each."""
+    mask: Tensor | None
+    """Where that may change: 1 where it may, 0 elsewhere."""
     output: argument.Output
     is_single: bool
     """Whether the caller expects a picture rather than a list."""
@@ -59,11 +68,6 @@ class Generation:
             ConditionError: A worn adapter needs a condition, or cannot have the one it is given.
             ModelError: The model has no weights.
         """
-        if asked["mask"] is not None:
-            raise GenerationError(
-                "this model cannot keep a part of a picture: mask is not supported.",
-                hint="Leave mask= out; Condition(value, mask=...) limits an adapter.",
-            )
         prompts = argument.texts("prompt", asked["prompt"])
         each = argument.whole("count", asked["count"], 1)
         guidance = argument.number("guidance", asked["guidance"], 0, float("inf"), 7.5)
@@ -72,6 +76,7 @@ class Generation:
         image = argument.image(asked["image"], len(prompts) * each)
         sampler = argument.sampler(asked["sampler"], model.sampler, steps)
         sampler = argument.strength(asked["strength"], sampler, image)
+        mask = mask_of(asked["mask"], image, len(prompts) * each, model.is_inpainting)
         factor = model.autoencoder.config.reduction
         width, height = argument.size(
             asked["size"], _default_size(asked["latents"], image, model.size, factor), factor
@@ -93,6 +98,7 @@ class Generation:
             raise ModelError(
                 f"this {model.base} has no {lacks}.", hint="Load it whole: load_model(...)."
             )
+        sources = argument.chance(asked["latents"], asked["seed"], request.count, sampler)
         return cls(
             model=model,
             request=request,
@@ -101,10 +107,13 @@ class Generation:
             guides=[guide for guide in guides if guide.is_ever_active(len(sampler.timesteps))],
             sampler=sampler,
             guidance=guidance,
+            rescale=argument.number("guidance_rescale", asked["guidance_rescale"], 0, 1, 0.7),
             noise=argument.noise(
-                asked["latents"], asked["seed"], model.autoencoder.config.latent_channels, request
+                asked["latents"], sources, model.autoencoder.config.latent_channels, request
             ),
+            sources=sources if sampler.is_stochastic else (),
             image=None if image is None else to_pixels(image, (height, width)),
+            mask=None if mask is None else sharp(mask, (height, width)),
             output=argument.output(asked["output"]),
             is_single=(
                 isinstance(asked["prompt"], str)
@@ -121,10 +130,11 @@ class Generation:
         """Makes the pictures; meanwhile nobody injects into the model or ejects from it."""
         with running(self.model):
             guides = [guide.encoded(self.request) for guide in self.guides]
-            latents = self._denoised(self._started(), self._texts(), guides)
+            latents = self._denoised(self._texts(), guides)
             if self.output == "latents":
                 return latents
             pixels = self.model.decode(latents)
+            check_finite(pixels, "autoencoder", self.model.autoencoder.dtype)
         if self.output == "tensor":
             return pixels
         images = to_images(pixels)
@@ -139,6 +149,7 @@ class Generation:
             key: {COND: value} for key, value in self.model.describe(self.request).items()
         }
         for key, value in rows.items():
+            check_finite(value, "text_encoder", self.model.text_encoder.dtype)
             sizes = [len(self.prompts[name]) for name in branches]
             parts = zip(
                 branches,
@@ -155,37 +166,61 @@ class Generation:
             told = told * says.view(-1, *[1] * (told.ndim - 1))
         return told if len(told) == 1 else told.repeat_interleave(self.each, dim=0)
 
-    def _started(self) -> Tensor:
+    def _begun(self, noise: Tensor, clean: Tensor | None) -> Tensor:
         """Returns the latents to begin with: noise, or an image that is partly taken back to it."""
-        noise = self.noise.to(self.request.device, self.request.dtype)
-        if self.image is None:
-            return noise
-        clean = self.model.encode(self.image).to(noise).expand_as(noise)
-        return self.sampler.schedule.add_noise(clean, noise, self.sampler.timesteps[0])
+        # Where a part is painted anew from the first step on, nothing of the image shines through.
+        if clean is None or (self.mask is not None and self.sampler.skipped == 0):
+            return self.sampler.begin(noise)
+        return self.sampler.path[0].add_noise(clean, noise)
 
-    def _denoised(self, latents: Tensor, texts: Told, guides: Sequence[Guide]) -> Tensor:
-        request, timesteps = self.request, self.sampler.timesteps
-        with tqdm(total=len(timesteps), disable=not self.has_bar) as bar:
-            for step, timestep in enumerate(timesteps):
-                conditions = dict(texts)
-                active: dict[str, Tensor] = {}
+    def _around(self, mask: Tensor, image: Tensor) -> Tensor:
+        """Returns what an inpainting UNet sees beside the latents."""
+        # What may change is grey: 0 in the range of pixels that the autoencoder knows.
+        masked = self.model.encode(torch.where(mask > 0.5, 0.5, image))
+        rows = max(len(mask), len(masked))
+        small = F.interpolate(mask, masked.shape[-2:]).to(masked)
+        both = torch.cat([part.expand(rows, *part.shape[1:]) for part in (small, masked)], dim=1)
+        return both.to(self.request.device, self.request.dtype)
+
+    def _denoised(self, told: Told, guides: Sequence[Guide]) -> Tensor:
+        request, run = self.request, self.sampler
+        noise, clean, lasting = self.noise.to(request.device, request.dtype), None, {}
+        if self.image is not None:
+            clean = self.model.encode(self.image).to(noise).expand_as(noise)
+        if self.mask is not None and self.image is not None and clean is not None:
+            if self.model.is_inpainting:
+                told = {**told, BESIDE: {COND: self._around(self.mask, self.image)}}
+            else:
+                small = F.interpolate(self.mask, noise.shape[-2:]).to(noise)
+                lasting[STAYS] = Stays(small, clean, noise)
+        latents, past = self._begun(noise, clean), ()
+        with tqdm(total=len(run.timesteps), disable=not self.has_bar) as bar:
+            for step, timestep in enumerate(run.timesteps):
+                conditions = dict(told)
+                active: dict[str, Any] = dict(lasting)
                 for guide in guides:
-                    if guide.condition.is_active(step, len(timesteps)):
+                    if guide.condition.is_active(step, len(run.timesteps)):
                         conditions |= guide.told
                         active[guide.adapter.scale_key] = guide.scale(request)
-                latents = self.model.denoise(
-                    latents,
-                    context={
-                        "sampler": self.sampler,
+                if self.sources:
+                    active["noise"] = argument.drawn(self.sources, noise.shape[1:]).to(noise)
+                context = Context(
+                    {
+                        "sampler": run,
                         "step": step,
+                        "past": past,
                         "timestep": torch.tensor(timestep, device=request.device),
                         "branches": request.branches,
                         "sequential": self.is_sequential,
                         "guidance": torch.tensor(self.guidance, device=request.device),
+                        "guidance_rescale": self.rescale,
                         "conditions": conditions,
                         **active,
-                    },
+                    }
                 )
+                latents = self.model.at("denoise")(latents, context=context)
+                check_finite(latents, "unet", request.dtype, step)
+                past = context["past"]
                 bar.update()
                 if self.callback is not None and self.callback(step, latents) is False:
                     break

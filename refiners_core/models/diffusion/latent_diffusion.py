@@ -69,12 +69,20 @@ class LatentDiffusion(Model):
             text_encoder=text_encoder,
             unet=unet,
             autoencoder=autoencoder,
-            denoise=Denoise(unet),
+            denoise=Denoise(
+                unet,
+                is_inpainting=unet.config.in_channels > autoencoder.config.latent_channels,
+            ),
         )
         self.tokenizer: Final = tokenizer
         self.sampler: Final = sampler
         self.size: Final = size
         self.is_silent_when_empty: Final = is_silent_when_empty
+
+    @property
+    def is_inpainting(self) -> bool:
+        """Whether its UNet sees a mask and a masked picture beside the latents."""
+        return self.unet.config.in_channels > self.autoencoder.config.latent_channels
 
     def read(self, texts: Sequence[str], context: Mapping[str, Any]) -> dict[str, Tensor]:
         """Returns what the networks are told of texts: for each context key, a row for each text.
@@ -93,7 +101,7 @@ class LatentDiffusion(Model):
             )
         tokens = self.tokenizer(texts).to(self.text_encoder.device)
         reading = Context(context)
-        told = {"text": self.text_encoder(tokens, context=reading)}
+        told = {"text": self.at("text_encoder")(tokens, context=reading)}
         return told | ({"pooled": reading[POOLED]} if POOLED in reading else {})
 
     def describe(self, request: GenerationRequest) -> dict[str, Float[Tensor, "1 numbers"]]:
@@ -141,6 +149,7 @@ class LatentDiffusion(Model):
         progress: bool = True,
         callback: Callable[[int, Tensor], bool | None] | None = None,
         sequential: bool = False,
+        guidance_rescale: float = 0.0,
     ) -> Any:
         """Makes pictures.
 
@@ -157,16 +166,21 @@ class LatentDiffusion(Model):
             seed: Where noise comes from: a number, to which the i-th picture adds i, or one for
                 each.
                 A picture is the same alone and in company. By default torch's generator draws it.
-            latents: Noise of one's own in place of a seed, one row or one for each picture.
+            latents: Noise of one's own to begin with, one row or one for each picture. A seed
+                beside it is for samplers that draw noise at each step.
             size: A side, or (width, height), in pixels; by default the image's, or the model's.
             image: A picture, or one for each, to begin with; it is resized to `size`.
             strength: How far, in 0...1, the image is taken back to noise.
-            mask: Where the image may change; not supported yet.
+            mask: Where the image may change: a picture or tensor, of which what is at least half
+                white changes. The rest is put back after each step, or, if the model was trained to
+                paint into pictures, shown to it.
             output: `pil`, `tensor` for pixels (count, 3, height, width) in 0...1, or `latents`.
             progress: Whether a bar shows the steps.
             callback: Called with each step, from 0, and the latents after it; where it returns
                 False, the generation ends with what there is.
             sequential: Whether passes run one after the other, to the same result in less memory.
+            guidance_rescale: How far, in 0...1, strong guidance is kept from adding contrast; 0.7
+                suits models that learnt of pure noise (arXiv:2305.08891, section 3.4).
 
         Returns:
             An image if `prompt` is one text, `count` 1 and `seed` no list, otherwise a list of
@@ -174,6 +188,7 @@ class LatentDiffusion(Model):
 
         Raises:
             GenerationError: An argument cannot be followed; nothing has run.
+            NotFiniteError: A component lost its numbers, at the step that is named.
             ConditionError: A worn adapter is told nothing, or what it cannot use.
             ModelError: The model has no weights.
         """

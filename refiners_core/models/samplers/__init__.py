@@ -2,11 +2,36 @@
 
 from typing import Final
 
-from refiners_core.models.samplers.ddim import DDIM as DDIM
-from refiners_core.models.samplers.sampler import Sampler as Sampler
-from refiners_core.models.samplers.schedule import ScheduleConfig as ScheduleConfig
+from refiners_core.models.samplers.consistency import LCM, TCD
+from refiners_core.models.samplers.ddim import DDIM
+from refiners_core.models.samplers.dpm import DPM2M, DPM2MSDE
+from refiners_core.models.samplers.euler import Euler, EulerAncestral
+from refiners_core.models.samplers.level import Level
+from refiners_core.models.samplers.sampler import Sampler, Stepped
+from refiners_core.models.samplers.schedule import ScheduleConfig
 
-SAMPLERS: Final[dict[str, type[Sampler]]] = {"ddim": DDIM}
+SAMPLERS: Final[dict[str, type[Sampler]]] = {
+    "ddim": DDIM,
+    "euler": Euler,
+    "euler-ancestral": EulerAncestral,
+    "dpm++-2m": DPM2M,
+    "dpm++-2m-sde": DPM2MSDE,
+    "lcm": LCM,
+    "tcd": TCD,
+}
 """The samplers that `generate(sampler=...)` knows by name."""
 
-__all__ = ["DDIM", "SAMPLERS", "Sampler", "ScheduleConfig"]
+__all__ = [
+    "DDIM",
+    "DPM2M",
+    "DPM2MSDE",
+    "LCM",
+    "SAMPLERS",
+    "TCD",
+    "Euler",
+    "EulerAncestral",
+    "Level",
+    "Sampler",
+    "ScheduleConfig",
+    "Stepped",
+]

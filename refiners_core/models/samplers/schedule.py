@@ -12,13 +12,16 @@ from torch import Tensor
 
 from refiners_core.errors import GenerationError, ModelError
 from refiners_core.models.published import Published
+from refiners_core.models.samplers.karras import karras_levels
+from refiners_core.models.samplers.level import CLEAN, Level
 
 Betas = Literal["linear", "scaled_linear"]
 """How the variance of one training step grows: evenly, or its root does."""
 Prediction = Literal["eps", "v", "x0"]
 """What a network says: the noise, the velocity (arXiv:2202.00512, appendix D), the picture."""
-Spacing = Literal["leading", "linspace", "trailing"]
-"""Which training steps a sampler visits (arXiv:2305.08891, table 2)."""
+Spacing = Literal["leading", "linspace", "trailing", "karras"]
+"""Which noise a sampler visits: training steps (arXiv:2305.08891, table 2), or the levels of
+arXiv:2206.00364, equation 5."""
 
 _PREDICTIONS: Final[dict[str, Prediction]] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 _SPACINGS: Final[dict[str, Spacing]] = {
@@ -26,6 +29,7 @@ _SPACINGS: Final[dict[str, Spacing]] = {
     "PNDMScheduler": "leading",
     "DDPMScheduler": "leading",
     "LCMScheduler": "leading",
+    "TCDScheduler": "leading",
     "EulerDiscreteScheduler": "linspace",
     "EulerAncestralDiscreteScheduler": "linspace",
     "LMSDiscreteScheduler": "linspace",
@@ -34,7 +38,10 @@ _SPACINGS: Final[dict[str, Spacing]] = {
     "UniPCMultistepScheduler": "linspace",
 }
 """The published classes that share this noise, and the spacing where their file names none."""
-_ABSENT: Final = ("rescale_betas_zero_snr", "thresholding", "clip_sample", "use_karras_sigmas")
+_ABSENT: Final = (
+    *("thresholding", "clip_sample", "use_exponential_sigmas", "use_beta_sigmas"),
+    *("use_lu_lambdas", "use_flow_sigmas"),
+)
 """Published settings that would change results and are not known here."""
 
 
@@ -69,6 +76,8 @@ class ScheduleConfig:
     """What is added to the visited steps where the spacing is leading."""
     is_final_clean: bool = False
     """Whether the last step ends without noise, or, as released, with that of training step 0."""
+    has_zero_snr: bool = False
+    """Whether nothing of a picture is left at the last training step (arXiv:2305.08891, 3.1)."""
 
     def __post_init__(self) -> None:
         for name, kind in (("betas", Betas), ("prediction", Prediction), ("spacing", Spacing)):
@@ -83,6 +92,13 @@ class ScheduleConfig:
                 f"train_steps={self.train_steps}, {self.beta_start} and {self.beta_end}.",
                 hint="Stable Diffusion's values are the defaults of ScheduleConfig().",
             )
+        if self.has_zero_snr and (self.prediction == "eps" or self.spacing == "karras"):
+            raise ModelError(
+                "where nothing of a picture is left, noise that is predicted says nothing of it, "
+                f"and Karras' levels have no highest; got prediction={self.prediction!r}, "
+                f"spacing={self.spacing!r} with has_zero_snr.",
+                hint='Try ScheduleConfig(prediction="v", spacing="trailing", has_zero_snr=True).',
+            )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -95,6 +111,9 @@ class ScheduleConfig:
         for key in _ABSENT:
             read.only(key, False)
         read.only("trained_betas")
+        read.only("final_sigmas_type", "zero")
+        read.only("interpolation_type", "linear")
+        is_karras = read.value("use_karras_sigmas", False)
         kind = read.value("_class_name", "DDIMScheduler")
         prediction = read.value("prediction_type", "epsilon")
         return cls(
@@ -103,9 +122,12 @@ class ScheduleConfig:
             beta_end=read.value("beta_end", 0.02),
             betas=cast(Betas, read.value("beta_schedule", "linear")),
             prediction=_PREDICTIONS.get(prediction, cast(Prediction, prediction)),
-            spacing=cast(Spacing, read.value("timestep_spacing", _SPACINGS[kind])),
+            spacing="karras"
+            if is_karras
+            else cast(Spacing, read.value("timestep_spacing", _SPACINGS[kind])),
             steps_offset=read.value("steps_offset", 0),
             is_final_clean=read.value("set_alpha_to_one", kind != "PNDMScheduler"),
+            has_zero_snr=read.value("rescale_betas_zero_snr", False),
         )
 
     @cached_property
@@ -113,13 +135,28 @@ class ScheduleConfig:
         """What is left of the picture's variance at each training step, `alpha bar`, in 0...1."""
         if self.betas == "scaled_linear":
             root = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps)
-            return torch.cumprod(1 - root**2, dim=0)
-        return torch.cumprod(
-            1 - torch.linspace(self.beta_start, self.beta_end, self.train_steps), dim=0
-        )
+            alphas = torch.cumprod(1 - root**2, dim=0)
+        else:
+            alphas = torch.cumprod(
+                1 - torch.linspace(self.beta_start, self.beta_end, self.train_steps), dim=0
+            )
+        return _with_zero_snr(alphas) if self.has_zero_snr else alphas
 
     def timesteps(self, steps: int) -> tuple[int, ...]:
         """Returns the training steps that a sampler visits, noisiest first.
+
+        Raises:
+            GenerationError: There are more steps than were trained, or none.
+        """
+        return tuple(int(level.timestep) for level in self.visit(steps))
+
+    def visit(self, steps: int, is_rounded: bool = True) -> tuple[Level, ...]:
+        """Returns the levels of noise that a sampler visits, noisiest first.
+
+        Args:
+            steps: How many there are.
+            is_rounded: Whether the network is told of training steps, or of places between them
+                as well.
 
         Raises:
             GenerationError: There are more steps than were trained, or none.
@@ -130,20 +167,31 @@ class ScheduleConfig:
             raise GenerationError(
                 f"a generation takes 1 to {most} steps, not {steps}.", hint="Try steps=30."
             )
+        if self.spacing == "karras":
+            return karras_levels(self.alphas, steps, is_rounded)
         if self.spacing == "leading":
-            return tuple(i * (total // steps) + self.steps_offset for i in reversed(range(steps)))
+            return tuple(
+                self.level(i * (total // steps) + self.steps_offset) for i in reversed(range(steps))
+            )
         if self.spacing == "trailing":
-            return tuple(round(total - i * total / steps) - 1 for i in range(steps))
+            return tuple(self.level(round(total - i * total / steps) - 1) for i in range(steps))
         gap = (total - 1) / (steps - 1) if steps > 1 else 0.0
-        return tuple(round(i * gap) for i in reversed(range(steps)))
+        places = [i * gap for i in reversed(range(steps))]
+        return tuple(self.level(round(t) if is_rounded else t) for t in places)
 
-    def levels(self, timestep: int | None) -> tuple[float, float]:
-        """Returns `sqrt(a_t)` and `sqrt(1 - a_t)`; None stands for where the last step ends."""
-        if timestep is None:
-            alpha = 1.0 if self.is_final_clean else float(self.alphas[0])
-        else:
-            alpha = float(self.alphas[timestep])
-        return math.sqrt(alpha), math.sqrt(1 - alpha)
+    def level(self, timestep: float) -> Level:
+        """Returns the noise at a training step; between two of them, sigma grows evenly."""
+        alphas, before = self.alphas, math.floor(timestep)
+        if before == timestep:
+            alpha = float(alphas[before])
+            return Level(before, math.sqrt(alpha), math.sqrt(1 - alpha))
+        low, high = self.level(before).sigma, self.level(before + 1).sigma
+        return Level.of_sigma(low + (timestep - before) * (high - low), timestep)
+
+    @property
+    def end(self) -> Level:
+        """Where the last step ends, as the model was released."""
+        return CLEAN if self.is_final_clean else self.level(0)
 
     def add_noise(
         self,
@@ -177,10 +225,17 @@ class ScheduleConfig:
         return noise if self.prediction == "eps" else latents
 
     def split(
-        self, x: Float[Tensor, "*shape"], prediction: Float[Tensor, "*shape"], timestep: int
+        self, x: Float[Tensor, "*shape"], prediction: Float[Tensor, "*shape"], at: Level | int
     ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-        """Returns the clean latents x0 and the noise eps that a prediction implies."""
-        a, s = self.levels(timestep)
+        """Returns the clean latents x0 and the noise eps that a prediction implies.
+
+        Args:
+            x: What the network was asked about.
+            prediction: What it says.
+            at: The noise there is in x, or its training step.
+        """
+        level = at if isinstance(at, Level) else self.level(at)
+        a, s = level.signal, level.noise
         if self.prediction == "eps":
             return (x - s * prediction) / a, prediction
         if self.prediction == "v":
@@ -191,3 +246,13 @@ class ScheduleConfig:
         alphas = self.alphas.to(device=like.device)[timestep].to(torch.float32)
         alphas = alphas.reshape(-1, *[1] * (like.ndim - 1))
         return alphas.sqrt().to(like.dtype), (1 - alphas).sqrt().to(like.dtype)
+
+
+def _with_zero_snr(alphas: Tensor) -> Tensor:
+    """Returns alphas whose roots are shifted to end at 0 and scaled to begin as they did.
+
+    Algorithm 1 of arXiv:2305.08891.
+    """
+    root = alphas.sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    return ((root - last) * (first / (first - last))) ** 2

@@ -1,0 +1,100 @@
+"""Painting into a part of a picture: what is to stay, and how it does."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from refiners_core.context import Context
+from refiners_core.errors import ConditionError, GenerationError
+from refiners_core.layer import Layer
+from refiners_core.picture import to_pixels
+
+BESIDE: Final = "inpaint.beside"
+"""The context key of what an inpainting UNet sees beside the latents: mask and masked picture."""
+STAYS: Final = "inpaint.stays"
+"""The context key of what is put back after a step."""
+
+
+@dataclass(frozen=True)
+class Stays:
+    """What is to stay of a picture."""
+
+    mask: Float[Tensor, "rows 1 latent_height latent_width"]
+    """1 where it may change, 0 where it stays."""
+    clean: Float[Tensor, "rows channels latent_height latent_width"]
+    """Its latents."""
+    noise: Float[Tensor, "rows channels latent_height latent_width"]
+    """The noise that it is taken back to."""
+
+
+class PutBack(Layer):
+    """Puts what is to stay back after a step: with the noise of the next one, at last without any.
+
+    Algorithm 1 of arXiv:2206.02779 (blended latent diffusion). Where the context has nothing under
+    `inpaint.stays`, latents pass.
+    """
+
+    def run(self, context: Context, *inputs: Any) -> Float[Tensor, "count channels height width"]:
+        stays: Stays | None = context.get(STAYS)
+        if stays is None:
+            return inputs[0]
+        path, after = context["sampler"].path, context["step"] + 1
+        is_last = after + 1 == len(path)  # where samplers as released may leave some noise
+        known = stays.clean if is_last else path[after].add_noise(stays.clean, stays.noise)
+        return known + stays.mask * (inputs[0] - known)
+
+
+def mask_of(
+    value: Any, image: Tensor | None, count: int, is_needed: bool
+) -> Float[Tensor, "rows 1 height width"] | None:
+    """Returns where a picture may change, 1 where it may and 0 elsewhere.
+
+    Args:
+        value: A picture or a float tensor, (height, width) with up to two dimensions before it;
+            what is at least half white may change.
+        image: The picture, pixels in 0...1.
+        count: How many pictures are made.
+        is_needed: Whether the model does nothing else.
+
+    Raises:
+        GenerationError: It is no mask, or there is no picture, or the model needs both.
+    """
+    if is_needed and (value is None or image is None):
+        raise GenerationError(
+            "this model paints into pictures; it needs one, and where it may change.",
+            hint="Pass image= and mask=, or take a model that begins with noise alone.",
+        )
+    if value is None:
+        return None
+    if image is None:
+        raise GenerationError(
+            "mask says where an image may change, but there is none.",
+            hint="Pass image= as well; Condition(value, mask=...) limits an adapter.",
+        )
+    if isinstance(value, Tensor) and value.ndim == 2:
+        value = value[None]
+    try:
+        mask = to_pixels(value)[:, :1]
+    except ConditionError as error:
+        raise GenerationError(
+            f"mask: {error.message}",
+            hint="Pass a black and white picture: white is where the image may change.",
+        ) from error
+    if len(mask) not in (1, count):
+        raise GenerationError(
+            f"there are {len(mask)} masks for {count} pictures.", hint="Pass one, or one for each."
+        )
+    return mask
+
+
+def sharp(
+    mask: Float[Tensor, "rows 1 height width"], size: tuple[int, int]
+) -> Float[Tensor, "rows 1 new_height new_width"]:
+    """Returns a mask of another height and width with nothing but 0 and 1 in it."""
+    if tuple(mask.shape[-2:]) != size:
+        mask = F.interpolate(mask, size, mode="bilinear", antialias=True)
+    return (mask >= 0.5).to(torch.float32)

@@ -1,0 +1,61 @@
+"""How much noise there is at one point of the way from noise to a picture."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Level:
+    """What has become of a picture x0 at one point: `signal * x0 + noise * eps`.
+
+    Variance is preserved: `signal**2 + noise**2 = 1`.
+
+    Example:
+        >>> Level.of_sigma(0.75, timestep=300)
+        Level(timestep=300, signal=0.8, noise=0.6)
+    """
+
+    timestep: float
+    """What the network is told; a training step, or a place between two."""
+    signal: float
+    """`sqrt(alpha bar)`, in 0...1."""
+    noise: float
+    """`sqrt(1 - alpha bar)`, in 0...1."""
+
+    @classmethod
+    def of_sigma(cls, sigma: float, timestep: float) -> "Level":
+        """Returns the level at which there is sigma times as much noise as picture."""
+        signal = 1 / math.hypot(1, sigma)
+        return cls(timestep, signal, 1.0 if math.isinf(sigma) else sigma * signal)
+
+    @property
+    def sigma(self) -> float:
+        """Noise over signal (`sigma` of arXiv:2206.00364); infinite where nothing else is left."""
+        return self.noise / self.signal if self.signal > 0 else math.inf
+
+    @property
+    def finite(self) -> "Level":
+        """This level, or, for solvers that divide by the signal, what stands for no signal.
+
+        As released: `alpha bar` of 2**-24, the least positive number of half precision.
+        """
+        return self if self.signal > 0 else Level.of_sigma(2.0**12, self.timestep)
+
+    @property
+    def log_snr(self) -> float:
+        """`log(signal / noise)` (`lambda` of arXiv:2206.00927); infinite without noise."""
+        return math.log(self.signal / self.noise) if self.noise > 0 else math.inf
+
+    def add_noise(
+        self, clean: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape"]:
+        """Returns what clean latents have become here."""
+        return self.signal * clean + self.noise * noise
+
+
+CLEAN: Final = Level(0, 1.0, 0.0)
+"""Where there is no noise at all."""

@@ -1,0 +1,150 @@
+"""Whole generations of 20 steps with guidance, by each sampler that diffusers has too."""
+
+import diffusers
+import pytest
+import torch
+
+from refiners_core.models import sd15
+from refiners_core.models.samplers import (
+    DDIM,
+    DPM2M,
+    DPM2MSDE,
+    LCM,
+    TCD,
+    Euler,
+    EulerAncestral,
+    ScheduleConfig,
+)
+
+SMALL = {
+    "block_out_channels": (16, 32),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 1,
+}
+SAMPLERS = {
+    "ddim": (DDIM(), "DDIMScheduler", {"clip_sample": False}, {}),
+    "ddim, noisy": (DDIM(eta=0.7), "DDIMScheduler", {"clip_sample": False}, {"eta": 0.7}),
+    "euler": (Euler(), "EulerDiscreteScheduler", {}, {}),
+    "euler, karras": (Euler(), "EulerDiscreteScheduler", {"use_karras_sigmas": True}, {}),
+    "euler ancestral": (EulerAncestral(), "EulerAncestralDiscreteScheduler", {}, {}),
+    "2m": (DPM2M(), "DPMSolverMultistepScheduler", {}, {}),
+    "2m, karras": (DPM2M(), "DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, {}),
+    "2m sde": (
+        DPM2MSDE(),
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "sde-dpmsolver++"},
+        {},
+    ),
+    "lcm": (LCM(), "LCMScheduler", {}, {}),
+    "tcd": (TCD(), "TCDScheduler", {}, {"eta": 0.3}),
+}
+PLAIN = [name for name in SAMPLERS if "," not in name]
+ASKED = {"prompt": "a red circle", "negative_prompt": "dull"}
+SEEDS = [7, 8]
+
+
+@pytest.fixture(scope="module")
+def pair(build_pipeline, tmp_path_factory):
+    return both(build_pipeline(SMALL), tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def painting_pair(build_pipeline, tmp_path_factory):
+    """Both with a network that sees the mask and the masked picture."""
+    return both(build_pipeline(SMALL | {"in_channels": 9}), tmp_path_factory)
+
+
+def both(pipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    pipe.save_pretrained(folder)
+    return pipe, sd15.load_folder(folder, base="tiny")
+
+
+def alike(pair, name, kind=diffusers.StableDiffusionPipeline):
+    """Returns their pipeline and arguments, and our sampler."""
+    pipe, _ = pair
+    ours, scheduler, settings, more = SAMPLERS[name]
+    theirs = getattr(diffusers, scheduler)(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        **settings,
+        **({} if name in ("lcm", "tcd", "2m, karras", "euler, karras") else TRAILING),
+    )
+    parts = pipe.components | {"scheduler": theirs}
+    peer = kind(**parts, requires_safety_checker=False)
+    peer.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
+    asked = ASKED | {"num_images_per_prompt": 2, "num_inference_steps": 20, "guidance_scale": 5.0}
+    sampler = type(ours)(ScheduleConfig.from_json(theirs.config), **more_of(ours))
+    return peer, asked | more | {"generator": generators, "output_type": "latent"}, sampler
+
+
+TRAILING = {"timestep_spacing": "trailing"}
+
+
+def more_of(sampler):
+    return {key: getattr(sampler, key) for key in ("eta", "gamma") if hasattr(sampler, key)}
+
+
+def made(model, sampler, **more):
+    asked = ASKED | {"count": 2, "steps": 20, "guidance": 5.0, "sampler": sampler, "seed": SEEDS}
+    return model.generate(**asked | more, output="latents", progress=False)
+
+
+def halves():
+    """A mask, white on the right."""
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., 18:] = 1
+    return mask
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_from_noise(name, pair, differ):
+    peer, asked, sampler = alike(pair, name)
+    expected = peer(**asked).images
+    assert differ(made(pair[1], sampler), expected) <= 1e-4
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_from_an_image(name, pair, differ):
+    image = torch.rand(1, 3, 32, 32)
+    peer, asked, sampler = alike(pair, name, diffusers.StableDiffusionImg2ImgPipeline)
+    expected = peer(**asked, image=pair[1].encode(image), strength=0.6).images
+    assert differ(made(pair[1], sampler, image=image, strength=0.6), expected) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "strength"), [*((name, 0.6) for name in PLAIN), ("ddim", 1.0), ("euler", 1.0)]
+)
+def test_into_an_image(name, strength, pair, differ):
+    image, mask = torch.rand(1, 3, 32, 32), halves()
+    peer, asked, sampler = alike(pair, name, diffusers.StableDiffusionInpaintPipeline)
+    clean = pair[1].encode(image)
+    asked |= {"image": clean, "masked_image_latents": clean, "mask_image": mask}
+    expected = peer(**asked, strength=strength, height=32, width=32).images
+    found = made(pair[1], sampler, image=image, mask=mask, strength=strength)
+    assert differ(found, expected) <= 1e-4
+    assert differ(found[..., :9], clean.expand(2, -1, -1, -1)[..., :9]) <= 1e-5
+
+
+@pytest.mark.parametrize(("name", "strength"), [("ddim", 1.0), ("euler ancestral", 0.6)])
+def test_into_an_image_with_a_network_that_sees_it(name, strength, painting_pair, differ):
+    image, mask = torch.rand(1, 3, 32, 32), halves()
+    ours = painting_pair[1]
+    peer, asked, sampler = alike(painting_pair, name, diffusers.StableDiffusionInpaintPipeline)
+    asked |= {
+        "image": ours.encode(image),
+        "masked_image_latents": ours.encode(torch.where(mask > 0.5, 0.5, image)),
+        "mask_image": mask,
+    }
+    expected = peer(**asked, strength=strength, height=32, width=32).images
+    found = made(ours, sampler, image=image, mask=mask, strength=strength)
+    assert differ(found, expected) <= 1e-4
+
+
+def test_rescaled_guidance(pair, differ):
+    peer, asked, sampler = alike(pair, "ddim")
+    expected = peer(**asked, guidance_rescale=0.7).images
+    assert differ(made(pair[1], sampler, guidance_rescale=0.7), expected) <= 1e-4
