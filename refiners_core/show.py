@@ -21,8 +21,9 @@ class Mark(NamedTuple):
 def show(tree: nn.Module, depth: int | None = None) -> str:
     """Returns the tree as text: what is printed is what runs.
 
-    Equal neighbours are folded into one line with a count, only constructor facts that differ
-    from their defaults are named, and what adapters added ends with `<- adapter key`.
+    Equal neighbours are folded into one line with a count, and only constructor facts that differ
+    from their defaults are named. What an adapter added begins at a line that ends with `<- key`,
+    and ends at lines that end with `<- base`, where the base's own layers go on.
 
     Args:
         tree: The tree or part of one.
@@ -44,7 +45,8 @@ def _branches(
     below = None if depth is None else depth - 1
     blocks: list[tuple[list[str], list[str]]] = []  # names, lines without their name
     for name, child, child_mark in children:
-        note = f"  <- {child_mark.key}" if child_mark.key is not None else ""
+        is_turn = child_mark.key != mark.key  # what lies below is the same party's
+        note = f"  <- {child_mark.key or 'base'}" if is_turn else ""
         body = [_title(child) + note, *_branches(child, "", child_mark, below, above | {id(layer)})]
         if blocks and blocks[-1][1] == body:
             blocks[-1][0].append(name)

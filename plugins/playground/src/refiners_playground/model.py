@@ -3,12 +3,12 @@
 from typing import Final
 
 import torch
+
 from refiners_core import Source
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.sd15 import build as build_family
 from refiners_core.models.sd15 import load_weights
-
 from refiners_playground.config import AUTOENCODER, SCHEDULE, TEXT_ENCODER, UNET
 from refiners_playground.scenes import SIZE
 
@@ -43,6 +43,8 @@ def build(
         dtype=dtype or torch.float32,
     )
     if source is not None:
-        files = {role.replace("-", "_"): source.files[role] for role in ("unet", "vae", "text-encoder")}
+        files = {
+            role.replace("-", "_"): source.files[role] for role in ("unet", "vae", "text-encoder")
+        }
         load_weights(model, files, dtype=dtype or torch.float32, device=device or "cpu")
     return model.eval().requires_grad_(False)

@@ -25,15 +25,15 @@ def contact_sheet(
     height, width = columns[0][2][0].shape[-2:]
     rows = max(len(pictures) for _, _, pictures in columns)
     cell = (width * ENLARGED + GAP, height * ENLARGED + GAP)
-    sheet = Image.new("RGB", (cell[0] * len(columns) + GAP, cell[1] * rows + 2 * LINE + GAP), "white")
+    sheet = Image.new(
+        "RGB", (cell[0] * len(columns) + GAP, cell[1] * rows + 2 * LINE + GAP), "white"
+    )
     pen = ImageDraw.Draw(sheet)
     for i, (title, note, pictures) in enumerate(columns):
         left = GAP + i * cell[0]
         pen.text((left, GAP // 2), title, fill="black")
         pen.text((left, GAP // 2 + LINE), note, fill="gray")
         for j, image in enumerate(to_images(torch.stack(list(pictures)))):
-            enlarged = image.resize(
-                (width * ENLARGED, height * ENLARGED), Image.Resampling.NEAREST
-            )
+            enlarged = image.resize((width * ENLARGED, height * ENLARGED), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (left, GAP + 2 * LINE + j * cell[1]))
     return sheet
