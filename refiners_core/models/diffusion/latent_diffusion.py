@@ -129,6 +129,17 @@ class LatentDiffusion(Model):
         pixels = decoder.decode(latents.to(decoder.device, decoder.dtype))
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
+    def to_diffusers(self) -> Any:
+        """Returns a pipeline of diffusers that has the very tensors of this model, bare.
+
+        Raises:
+            ModelError: diffusers is not installed, or the model has no tokenizer or no weights.
+        """
+        # Not at the top: that module knows the families, and they know this class.
+        from refiners_core.models.pipeline import to_pipeline
+
+        return to_pipeline(self)
+
     def generate(
         self,
         prompt: str | Sequence[str],

@@ -1,0 +1,137 @@
+"""Models from where they lie: published folders and single files, told apart by what is in them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from refiners_core.errors import ModelError
+from refiners_core.models import sd15, sdxl
+from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.folder import PublishedFolder
+from refiners_core.models.samplers import ScheduleConfig
+from refiners_core.models.single_file import Parts, single_file_keys
+from refiners_core.models.unet import UNetConfig
+from refiners_core.weights import Detected, TensorFile, detect, load
+
+FAMILIES: Final[dict[str, Any]] = {"sd15": sd15, "sdxl": sdxl}
+"""The modules that build models, by what the models are called as a base of adapters."""
+_INPAINT_CHANNELS: Final = 9
+
+
+def open_model(
+    path: str | Path,
+    *,
+    tokenizer: ClipTokenizer | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> LatentDiffusion:
+    """Reads a model from a folder or from a single file.
+
+    Args:
+        path: A folder as diffusers publishes it, or a safetensors file with all parts.
+        tokenizer: For a file, which has none.
+        dtype: What weights are cast to; as published by default.
+        device: Where they go.
+
+    Raises:
+        ModelError: There is nothing, or something else.
+        WeightsError: A file is unreadable, or its tensors are not those of the model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return open_folder(path, dtype=dtype, device=device)
+    if path.is_file():
+        return open_file(path, tokenizer=tokenizer, dtype=dtype, device=device)
+    raise ModelError(
+        f"there is no file and no folder {path}.",
+        hint="Give a folder with unet/, vae/ and so on, or a .safetensors file.",
+    )
+
+
+def open_folder(
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> LatentDiffusion:
+    """Reads a model as diffusers publishes it, of whichever family it is.
+
+    Args:
+        path: Has a folder for each part.
+        dtype: What weights are cast to; as published by default.
+        device: Where they go.
+
+    Raises:
+        ModelError: A part is missing, or the model is of a family that is not known here.
+        WeightsError: A file is unreadable, or not that of the part.
+    """
+    folder = PublishedFolder(path)
+    named = str(folder.index().get("_class_name", "StableDiffusion"))
+    width = folder.config("unet").get("cross_attention_dim")
+    if not named.startswith("StableDiffusion") or named.startswith("StableDiffusion3"):
+        raise ModelError(f"{path} is of {named}.", hint=_KNOWN)
+    if width == 1024:
+        raise ModelError(f"{path} is Stable Diffusion 2.", hint=_KNOWN)
+    is_xl = (folder.path / "text_encoder_2").is_dir()
+    return (sdxl if is_xl else sd15).load_folder(path, dtype=dtype, device=device)
+
+
+def open_file(
+    path: str | Path,
+    *,
+    tokenizer: ClipTokenizer | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> LatentDiffusion:
+    """Reads a model from a single file in the layout of latent diffusion's code.
+
+    Its sizes are those of the release that its header looks like; fine-tuned ones have the same.
+
+    Args:
+        path: A safetensors file.
+        tokenizer: Without one the model can be looked at and edited, but not generate. By default
+            that in a folder `tokenizer` beside the file, where there is one.
+        dtype: What weights are cast to; as published by default.
+        device: Where they go.
+
+    Raises:
+        ModelError: It is something else: a LoRA, a part, a model of another family.
+        WeightsError: It is unreadable, or its tensors are not those of the model.
+    """
+    path = Path(path)
+    with TensorFile(path) as file:
+        shapes = {key: file.shape(key) for key in file.names()}
+    found = detect(shapes)
+    if found.family != "model" or found.base not in FAMILIES or found.variant == "edit":
+        raise ModelError(f"{path} is {found}.", hint=_hint(found))
+    beside = path.parent / "tokenizer"
+    if tokenizer is None and beside.is_dir():
+        tokenizer = ClipTokenizer.load(beside, 77)
+    family = FAMILIES[found.base]
+    sizes: UNetConfig = sdxl.UNET if found.base == "sdxl" else UNetConfig()
+    if found.variant == "inpaint":
+        sizes = replace(sizes, in_channels=_INPAINT_CHANNELS)
+    # Fine-tuned models that predict the velocity say so by an empty tensor of this name.
+    schedule = ScheduleConfig(prediction="v" if "v_pred" in shapes else "eps")
+    model = family.build(unet=sizes, schedule=schedule, tokenizer=tokenizer, device="meta")
+    load(Parts(model), path, single_file_keys(model), dtype=dtype, device=device)
+    return model
+
+
+_KNOWN: Final = "Known here are Stable Diffusion 1.5 and XL."
+_HINTS: Final = {
+    "lora": "It goes on a model: load the model first, then the LoRA as an adapter.",
+    "unet": "Give the file, or the folder, of a whole model.",
+    "unknown": "Give a .safetensors file that has the UNet, the autoencoder and the text encoders.",
+}
+
+
+def _hint(found: Detected) -> str:
+    if found.family == "model":
+        return _KNOWN
+    if found.family in ("autoencoder", "text-encoder", "image-encoder"):
+        return _HINTS["unet"]
+    return _HINTS.get(found.family, "It goes on a model as an adapter: load the model first.")

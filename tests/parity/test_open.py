@@ -1,0 +1,160 @@
+"""Models from where they lie: what is there is recognised, what cannot be read is named."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from refiners_core import weights
+from refiners_core.errors import ModelError, WeightsError
+from refiners_core.models import open as opening
+from refiners_core.models import sd15, sdxl
+from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.open import open_model
+from refiners_core.models.single_file import Parts, single_file_keys
+from refiners_core.models.unet import UNet
+
+# As wide as the releases where a header is looked at, and as small as can be elsewhere.
+LEAN = {
+    "channels": (8, 8),
+    "layers": (1, 1),
+    "depths": (1, 0),
+    "heads": (1, 1),
+    "mid_depth": 1,
+    "groups": 4,
+}
+
+
+@pytest.fixture
+def lean(monkeypatch):
+    """Makes the released sizes small but for the width of texts, by which releases are told."""
+    built = sd15.build
+    sizes = replace(opening.UNetConfig(), **LEAN)
+    text = replace(opening.sd15.ClipTextConfig(), layers=1, vocabulary=99, inner_width=8)
+    autoencoder = opening.sd15.AutoencoderConfig(channels=(8, 8), blocks=1, groups=4)
+
+    def build(**asked):
+        asked["unet"] = replace(sizes, in_channels=asked.pop("unet").in_channels)
+        return built(**asked, text_encoder=text, autoencoder=autoencoder)
+
+    monkeypatch.setattr(sd15, "build", build)
+    return lambda channels=4: build(unet=replace(sizes, in_channels=channels))
+
+
+def save(model, path, **extra):
+    tensors = weights.published(Parts(model), single_file_keys(model))
+    save_file({**tensors, **extra}, path)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "family"), [("sd15", sd15), ("sdxl", sdxl)])
+def test_a_folder_says_its_family(kind, family, request):
+    pipe, folder = request.getfixturevalue(f"{kind}_folder")
+    model = open_model(folder)
+    assert model.base == kind
+    wanted = pipe.unet.state_dict()["conv_in.weight"]
+    assert torch.equal(model.unet.conv_in.weight, wanted)
+    assert open_model(folder, dtype=torch.float16).unet.dtype == torch.float16
+
+
+def test_a_file_is_read_as_the_release_that_it_looks_like(lean, tmp_path):
+    theirs = lean()
+    model = open_model(save(theirs, tmp_path / "m.safetensors"))
+    assert (model.base, model.tokenizer) == ("sd15", None)
+    assert model.sampler.schedule.prediction == "eps"
+    before = theirs.state_dict()
+    assert all(torch.equal(it, before[path]) for path, it in model.state_dict().items())
+
+
+def test_a_file_that_predicts_the_velocity_says_so(lean, tmp_path):
+    path = save(lean(), tmp_path / "m.safetensors", v_pred=torch.tensor([]))
+    assert open_model(path).sampler.schedule.prediction == "v"
+
+
+def test_a_file_that_paints_into_pictures_is_read(lean, tmp_path):
+    model = open_model(save(lean(9), tmp_path / "m.safetensors"))
+    assert model.unet.config.in_channels == 9
+
+
+def test_a_tokenizer_beside_the_file_is_used(lean, tmp_path, sd15_folder, monkeypatch):
+    path = save(lean(), tmp_path / "m.safetensors")
+    shutil.copytree(sd15_folder[1] / "tokenizer", tmp_path / "tokenizer")
+    with pytest.raises(ModelError, match="a prompt has tokens: 32"):
+        open_model(path)
+    monkeypatch.setattr(ClipTokenizer, "load", lambda *_: None)
+    assert open_model(path).tokenizer is None
+
+
+def test_a_model_cut_short_is_told_whole(lean, tmp_path):
+    path = save(lean(), tmp_path / "m.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match="truncated"):
+        open_model(path)
+    tensors = weights.published(Parts(lean()), single_file_keys(lean()))
+    del tensors["first_stage_model.quant_conv.bias"]
+    save_file(tensors, path)
+    with pytest.raises(weights.MisfitError) as error:
+        open_model(path)
+    assert error.value.missing == ("first_stage_model.quant_conv.bias",)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "told", "hint"),
+    [
+        ({"lora_unet_mid.lora_down.weight": (2, 2)}, "a LoRA (kohya)", "as an adapter"),
+        ({"image_proj.latents": (1, 2, 2)}, "an IP-Adapter (plus)", "as an adapter"),
+        ({"vision_model.x": (1,)}, "an image encoder", "of a whole model"),
+        ({"encoder.down.0.x": (1,)}, "an autoencoder", "of a whole model"),
+        ({"weight": (1,)}, "of no kind that is known here", "has the UNet"),
+        (
+            {
+                "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (
+                    (4, 1024)
+                ),
+                "first_stage_model.x": (1,),
+            },
+            "a whole model of sd2 (ldm)",
+            "Stable Diffusion 1.5 and XL",
+        ),
+        (
+            {"model.diffusion_model.joint_blocks.0.x": (1,)},
+            "a whole model (of another architecture)",
+            "Stable Diffusion 1.5 and XL",
+        ),
+    ],
+)
+def test_foreign_files_are_named(tensors, told, hint, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_file({key: torch.zeros(shape) for key, shape in tensors.items()}, path)
+    with pytest.raises(ModelError) as error:
+        open_model(path)
+    assert told in error.value.message
+    assert hint in error.value.hint
+
+
+def test_foreign_folders_are_named(sd15_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(sd15_folder[1], folder)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(ModelError, match=r"is of FluxPipeline. Known here are"):
+        open_model(folder)
+    (folder / "model_index.json").unlink()
+    assert open_model(folder).base == "sd15"
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"cross_attention_dim": 1024}))
+    with pytest.raises(ModelError, match="is Stable Diffusion 2"):
+        open_model(folder)
+    with pytest.raises(ModelError, match=r"no file and no folder .*elsewhere"):
+        open_model(tmp_path / "elsewhere")
+
+
+def test_a_part_is_no_model(tmp_path):
+    with torch.device("meta"):
+        unet = UNet(opening.UNetConfig(**LEAN))
+    path = tmp_path / "unet.safetensors"
+    weights.save(unet.to_empty(device="cpu"), path, weights.AS_IS)
+    with pytest.raises(ModelError, match="of no kind that is known"):
+        open_model(path)
