@@ -15,9 +15,9 @@ REFINERS = str(Path(sys.executable).with_name("refiners"))
 PAGES = (
     "README.md",
     "CONTRIBUTING.md",
-    "plugins/controlnet/README.md",
-    "plugins/ipadapter/README.md",
+    *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("plugins/*/README.md"))),
 )
+DEMO = "refiners demo --out demo.png"
 BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
