@@ -101,8 +101,11 @@ def write(
     target = Path(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode  # save_file makes files that only their owner can read
         # Others' loaders ask the header for the framework.
         save_file(ready, part, metadata={"format": "pt", **(metadata or {})})
+        part.chmod(mode)
         part.replace(target)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
