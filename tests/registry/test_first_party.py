@@ -1,0 +1,97 @@
+"""First-party manifests: the pins that public sources state, and none that nobody does."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from refiners.manifest import UNKNOWN, AdapterManifest, WeightsFile
+from refiners.parse import load_manifest
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(__file__).parent / "data"
+MANIFESTS = sorted(ROOT.glob("plugins/*/src/*/adapter.toml"))
+PINS = {
+    (one["repo"], one["path"]): one
+    for one in tomllib.loads((DATA / "pins.toml").read_text())["file"]
+}
+SD15 = "lllyasviel/control_v11"
+CONTROLNETS = {
+    "canny": "p_sd15_canny",
+    "depth": "f1p_sd15_depth",
+    "openpose": "p_sd15_openpose",
+    "lineart": "p_sd15_lineart",
+    "lineart-anime": "p_sd15s2_lineart_anime",
+    "softedge": "p_sd15_softedge",
+    "scribble": "p_sd15_scribble",
+    "seg": "p_sd15_seg",
+    "normalbae": "p_sd15_normalbae",
+    "mlsd": "p_sd15_mlsd",
+    "inpaint": "p_sd15_inpaint",
+    "ip2p": "e_sd15_ip2p",
+    "tile": "f1e_sd15_tile",
+}
+IP_ADAPTERS = {
+    "ip-adapter": ("sd15", "vit-h"),
+    "ip-adapter-light": ("sd15_light", "vit-h"),
+    "ip-adapter-light-v11": ("sd15_light_v11", "vit-h"),
+    "ip-adapter-vit-g": ("sd15_vit-G", "vit-g"),
+}
+
+
+def published() -> Iterator[tuple[str, str, WeightsFile]]:
+    """Yields every file on the Hub that a first-party manifest names."""
+    for path in MANIFESTS:
+        for name, spec in load_manifest(path, AdapterManifest).adapter.items():
+            for role, file in spec.weights.items():
+                if file.scheme == "hf":
+                    yield name, role, file
+
+
+def specs() -> dict[str, object]:
+    both = [load_manifest(path, AdapterManifest).adapter for path in MANIFESTS]
+    return {name: spec for adapters in both for name, spec in adapters.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "file"), [pytest.param(*one, id=f"{one[0]}-{one[1]}") for one in published()]
+)
+def test_a_pin_is_what_public_sources_state(name: str, role: str, file: WeightsFile) -> None:
+    stated = PINS.get((file.address, file.file or ""), {})
+    assert file.revision == stated.get("revision", UNKNOWN)
+    assert file.sha256 == stated.get("sha256", UNKNOWN)
+    assert file.size == stated.get("size")
+    assert file.license == stated.get("license", "openrail")
+
+
+def test_every_controlnet_of_sd15_is_there() -> None:
+    adapters = specs()
+    for name, stem in CONTROLNETS.items():
+        spec = adapters[f"controlnet-{name}"]
+        assert spec.weights["sd15"].source == f"hf:{SD15}{stem}"
+        assert spec.variant[0].base == "sd15"
+        assert spec.input["picture"].summary
+
+
+def test_every_plain_ip_adapter_of_sd15_is_there() -> None:
+    adapters = specs()
+    for name, (stem, encoder) in IP_ADAPTERS.items():
+        spec = adapters[name]
+        assert Path(spec.weights["sd15"].file).stem == f"ip-adapter_{stem}"
+        assert spec.variant[0].files == {"weights": "sd15", "encoder": encoder}
+
+
+def test_every_gap_is_on_the_list_and_nothing_else() -> None:
+    said = tomllib.loads((DATA / "gaps.toml").read_text())["gap"]
+    gaps = [
+        {"adapter": name, "file": role, "unknown": unknown}
+        for name, role, file in published()
+        if (unknown := [key for key in ("revision", "sha256") if getattr(file, key) == UNKNOWN])
+    ]
+    assert sorted(gaps, key=str) == sorted(said, key=str)
+
+
+def test_a_pickle_is_pinned() -> None:
+    pickles = [file for _, _, file in published() if file.format == "pickle"]
+    assert len(pickles) == 2
+    assert all(file.sha256 != UNKNOWN for file in pickles)
