@@ -62,6 +62,9 @@ class Adapter(nn.Module):
     """Whether a generation must say something to it: a picture, an edge map."""
     takes_mask: ClassVar[bool] = False
     """Whether it can act on a part of the picture: `Condition(value, mask=...)`."""
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """What its condition must have where it needs several values: they come as a mapping by these
+    names, and a missing one is an error before any network runs."""
 
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
         super().__init__()

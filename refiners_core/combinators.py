@@ -56,7 +56,8 @@ class Distribute(Chain):
 
 
 class Concatenate(Chain):
-    """Joins what its children make of the same inputs along a dimension.
+    """Joins what its children make of the same inputs along a dimension; a child that returns None
+    adds nothing.
 
     Args:
         layers: The children.
@@ -69,7 +70,8 @@ class Concatenate(Chain):
         self.dim: Final = dim
 
     def run(self, context: Context, *inputs: Any) -> Tensor:
-        return torch.cat([self.call(child, context, *inputs) for child in self], dim=self.dim)
+        parts = [self.call(child, context, *inputs) for child in self]
+        return torch.cat([part for part in parts if part is not None], dim=self.dim)
 
     def extra_repr(self) -> str:
         return "" if self.dim == 1 else f"dim={self.dim}"

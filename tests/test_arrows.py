@@ -180,6 +180,11 @@ def prints_in(path: str, tree: ast.Module) -> list[int]:
     ]
 
 
+FAMILIES = sorted(
+    path
+    for path in (ROOT / "tests/core/families").glob("*.py")
+    if not path.stem.startswith(("test_", "__"))
+)
 PROJECTS = sorted(ROOT.glob("plugins/*/pyproject.toml"))
 
 # --- the repository --------------------------------------------------------------------------
@@ -211,6 +216,18 @@ def test_every_module_of_the_core_has_its_row():
 def test_a_plugin_depends_on_no_other_plugin(project):
     wanted = tomllib.loads(project.read_text())["project"]["dependencies"]
     assert not [name for name in wanted if name.startswith(("refiners-", "refiners_"))]
+
+
+@pytest.mark.parametrize("path", FAMILIES, ids=lambda path: path.stem)
+def test_the_families_that_prove_the_core_use_public_names_only(path):
+    source = path.read_text()
+    assert faults("plugins/family/src/refiners_family/adapter.py", source) == []
+    private = [
+        f"{path.name}:{node.lineno}: .{node.attr}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr[1] != "_"
+    ]
+    assert not private, "\n".join(private)
 
 
 def test_importing_refiners_loads_neither_torch_nor_a_plugin():

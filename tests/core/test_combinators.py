@@ -70,6 +70,10 @@ def test_concatenate_joins_along_a_dimension():
     assert Concatenate(Identity(), Lambda(double), dim=0)(x).shape == (2, 2)
 
 
+def test_a_child_of_concatenate_that_returns_none_adds_nothing():
+    assert torch.equal(Concatenate(Identity(), Lambda(nothing))(x), x)
+
+
 def test_passthrough_runs_for_the_effect_on_the_context():
     context = Context()
     assert Passthrough(Lambda(double), SetContext("seen"))(x, context=context) is x

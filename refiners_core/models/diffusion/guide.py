@@ -112,9 +112,24 @@ def _check(adapter: Adapter, condition: Condition) -> None:
             f"{adapter.key} takes no value, but is told a {type(condition.value).__name__}.",
             hint="Condition(scale=0.5) says how strongly it acts, None leaves it out this time.",
         )
+    if adapter.inputs:
+        _check_inputs(adapter, condition.value)
     if condition.mask is not None and not adapter.takes_mask:
         raise ConditionError(
             f"{adapter.key} acts on the whole picture: it takes no mask.", hint="Leave mask= out."
+        )
+
+
+def _check_inputs(adapter: Adapter, value: Any) -> None:
+    example = ", ".join(f'"{name}": ...' for name in adapter.inputs)
+    given = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+    missing = [
+        name for name in adapter.inputs if not isinstance(value, Mapping) or name not in value
+    ]
+    if missing:
+        raise ConditionError(
+            f"{adapter.key} needs {' and '.join(missing)}; it is given {given or 'nothing'}.",
+            hint=f"Pass conditions={{adapter: {{{example}}}}}.",
         )
 
 

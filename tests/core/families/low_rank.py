@@ -1,0 +1,149 @@
+"""LoRA, LoHa, LoKr, DoRA: small changes of weights, beside a layer or merged into it."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from refiners_core import Adapter, Chain, Context, Edit, Multiply, Seat, Sum, When
+
+RANK = 2
+
+
+class Change(nn.Module):
+    """What is added to the weight of a linear layer or a convolution; runs as that layer would."""
+
+    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
+        super().__init__()
+        self.shape = base.weight.shape
+        self.is_linear = isinstance(base, nn.Linear)
+        names = ("stride", "padding", "dilation", "groups")
+        self.options = {} if self.is_linear else {name: getattr(base, name) for name in names}
+        self.rows, self.columns = self.shape[0], math.prod(self.shape[1:])
+
+    def matrix(self) -> Tensor:
+        raise NotImplementedError
+
+    def change(self) -> Tensor:
+        return self.matrix().view(self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.is_linear:
+            return F.linear(x, self.change())
+        return F.conv2d(x, self.change(), **self.options)
+
+
+def small(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape) * 0.2)
+
+
+class LoraChange(Change):
+    """A product of two thin matrices (arXiv:2106.09685, section 4.1)."""
+
+    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
+        super().__init__(base)
+        self.up, self.down = small(self.rows, RANK), small(RANK, self.columns)
+
+    def matrix(self) -> Tensor:
+        return self.up @ self.down
+
+
+class LohaChange(Change):
+    """The product, entry by entry, of two such products (arXiv:2108.06098, section 2.2)."""
+
+    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
+        super().__init__(base)
+        self.first, self.second = LoraChange(base), LoraChange(base)
+
+    def matrix(self) -> Tensor:
+        return self.first.matrix() * self.second.matrix()
+
+
+class LokrChange(Change):
+    """A Kronecker product of a small matrix and a larger one (arXiv:2309.14859, section 3.2)."""
+
+    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
+        super().__init__(base)
+        f, g = (2 if n % 2 == 0 else 1 for n in (self.rows, self.columns))
+        self.left, self.right = small(f, g), small(self.rows // f, self.columns // g)
+
+    def matrix(self) -> Tensor:
+        return torch.kron(self.left, self.right)
+
+
+class DoraChange(LoraChange):
+    """A low-rank change of the direction, and the lengths apart (arXiv:2402.09353, equation 5)."""
+
+    def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
+        super().__init__(base)
+        moved = base.weight.detach() + self.change().detach()
+        lengths = torch.rand(self.rows) + 0.5
+        self.gain = nn.Parameter(lengths / moved.flatten(1).norm(dim=1).clamp_min(1e-6))
+        bias = torch.zeros(self.rows) if base.bias is None else base.bias.detach().clone()
+        self.register_buffer("bias", bias)
+
+    def over(self, per_row: Tensor) -> Tensor:
+        return per_row if self.is_linear else per_row[:, None, None]
+
+
+class Decomposed(Chain):
+    """`gain * (W + change) x + bias`, of which the first child gives `W x + bias`."""
+
+    def __init__(self, inner: nn.Module, change: DoraChange, scale: str) -> None:
+        super().__init__(inner=inner, change=change)
+        self.scale = scale
+
+    def run(self, context: Context, *inputs: Tensor) -> Tensor:
+        base = self.call(self.inner, context, *inputs)
+        scale, change = context.get(self.scale), self.change
+        if scale is None:
+            return base
+        gain, bias = change.over(change.gain), change.over(change.bias)
+        moved = self.call(change, context, *inputs)
+        return base + scale * (gain * (base - bias + moved) - (base - bias))
+
+
+class LowRank(Adapter):
+    """Stands beside linear layers and convolutions."""
+
+    slots = ("unet.linear", "unet.conv", "text_encoder.linear")
+
+    def __init__(self, kind: Callable[[Any], Change] = LoraChange, **options: Any) -> None:
+        super().__init__(**options)
+        self.kind = kind
+
+    def edits(self, model: Any) -> tuple[Edit, ...]:
+        places = (model.slot(slot) for slot in self.slots)
+        return sum((place.wrap(self.beside, name="change") for place in places), ())
+
+    def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
+        change = self.layer(seat, lambda: self.kind(seat.layer))
+        if isinstance(change, DoraChange):
+            return Decomposed(inner, change, self.scale_key)
+        return Sum(inner, When(self.scale_key, change, Multiply(self.scale_key)))
+
+
+class Merged(LowRank):
+    """The same with its changes in the weights: faster, and one at a time. Unmerging is eject."""
+
+    def __init__(self, changes: LowRank, **options: Any) -> None:
+        super().__init__(**options)
+        parts = changes.own_layers.named_children()
+        self.changes = {name: change.change().detach() for name, change in parts}
+
+    def edits(self, model: Any) -> tuple[Edit, ...]:
+        places = (model.slot(slot) for slot in self.slots)
+        return sum((place.replace(self.merged) for place in places), ())
+
+    def merged(self, seat: Seat) -> nn.Module:
+        return self.layer(seat, lambda: self.with_change(seat))
+
+    @torch.no_grad()
+    def with_change(self, seat: Seat) -> nn.Module:
+        layer = copy.deepcopy(seat.layer)
+        layer.weight.add_(self.changes[seat.path.replace(".", "/")])
+        return layer
