@@ -38,11 +38,11 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from refiners.cli import catalog, demo, generate, inventory, lock, tree, why
+    from refiners.cli import catalog, demo, doctor, generate, inventory, lock, tree, why
 
     for command in (
         *(inventory.list_, catalog.search, inventory.info, why.why),
-        *(lock.lock, lock.sync, lock.verify),
+        *(doctor.fetch, lock.lock, lock.sync, lock.verify, doctor.doctor),
         catalog.catalog,
         *(tree.tree, generate.generate, demo.demo),
     ):

@@ -36,7 +36,7 @@ def lock(names: tuple[str, ...], out: Path, offline: bool, as_json: bool) -> Non
     from refiners.sync import lock_of, updated
 
     inventory = scan()
-    plugins = _named(names, inventory) if names else (*inventory.adapters, *inventory.models)
+    plugins = named(names, inventory) if names else (*inventory.adapters, *inventory.models)
     before = read_lock(out) if names and out.exists() else Lock()
     after = updated(before, lock_of(plugins, Hub.from_environment(offline or None)))
     write_lock(out, after)
@@ -87,7 +87,7 @@ def sync(path: Path, locked: bool, offline: bool, as_json: bool) -> None:
             found = updated(found, lock_of(stale, hub))
             write_lock(path, found)
     states = fetch_files(installed_of(found, inventory, path), hub, guard)
-    _print_states(f"{path}: {len(found.plugin)} plugins", states, as_json)
+    print_states(f"{path}: {len(found.plugin)} plugins", states, as_json)
 
 
 @click.command()
@@ -116,13 +116,14 @@ def verify(path: Path | None, deep: bool, as_json: bool) -> None:
         plugins = installed_of(read_lock(path), inventory, path)
     hub = Hub.from_environment(offline=True)
     states = examine_files(plugins, hub, deep=deep, must_be_here=path is not None)
-    _print_states("Files", states, as_json)
+    print_states("Files", states, as_json)
     wrong = {one.state for one in states if not one.is_good}
     if wrong:
         click.get_current_context().exit(LockError.exit_code if "different" in wrong else 1)
 
 
-def _named(names: tuple[str, ...], inventory: Inventory) -> tuple[Installed[Any], ...]:
+def named(names: tuple[str, ...], inventory: Inventory) -> tuple[Installed[Any], ...]:
+    """Returns the adapters and models that a command line names."""
     from refiners.catalog import listed
     from refiners.resolver import find
 
@@ -131,7 +132,8 @@ def _named(names: tuple[str, ...], inventory: Inventory) -> tuple[Installed[Any]
     return tuple(find(name, both, broken=broken, catalog=catalog, what=what) for name in names)
 
 
-def _print_states(title: str, states: Any, as_json: bool) -> None:
+def print_states(title: str, states: Any, as_json: bool) -> None:
+    """Prints what became of files."""
     if as_json:
         rows = [
             {

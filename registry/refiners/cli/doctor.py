@@ -1,0 +1,80 @@
+"""`refiners doctor` and `refiners fetch`: is all well, and is all here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from refiners.cli.report import json_option, print_json, print_table
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Read only; import no plugin, not even elsewhere.")
+@json_option
+def doctor(quick: bool, as_json: bool) -> None:
+    """Look for broken, doubled and stale plugins; name the culprit and what removes it.
+
+    Plugins are imported in a process of their own, so that one that raises, exits or crashes is
+    only reported. Ends with 1 if something is wrong.
+
+    \b
+    Examples:
+      refiners doctor
+      refiners doctor --quick --json
+    """
+    from refiners.doctor import examine
+
+    problems = examine(is_probing=not quick)
+    if as_json:
+        print_json({"problems": [one._asdict() for one in problems]})
+    elif problems:
+        rows = [(one.kind, one.dist, one.what, one.command) for one in problems]
+        print_table("Problems", ("what", "package", "why", "what ends it"), rows)
+    else:
+        click.echo("All is well.")
+    if problems:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--model", metavar="NAME", help="Only the variant of adapters that suits it.")
+@click.option("--lock", type=click.Path(dir_okay=False), envvar="REFINERS_LOCK",
+              help="Hold everything to this lock.")  # fmt: skip
+@json_option
+def fetch(names: tuple[str, ...], model: str | None, lock: str | None, as_json: bool) -> None:
+    """Fetch and verify the files of adapters and models, to use them offline later.
+
+    \b
+    Examples:
+      refiners fetch playground controlnet-canny --model playground
+      refiners fetch controlnet-canny ip-adapter
+    """
+    import msgspec
+
+    from refiners.cli.lock import named, print_states
+    from refiners.discover import Installed, scan
+    from refiners.hub import Hub
+    from refiners.load import verdicts
+    from refiners.lock import held
+    from refiners.lookup import find_model
+    from refiners.manifest import AdapterSpec
+    from refiners.policy import Guard
+    from refiners.sync import fetch_files
+    from refiners.verdict import ModelFacts, choose
+
+    guard = Guard.from_environment(is_locked=lock is not None)
+    hub = Hub.from_environment(largest=guard.largest)
+    plugins: list[Installed[Any]] = []
+    on = find_model(model) if model else None
+    for one in named(names, scan()):
+        plugin: Installed[Any] = held(one, lock)
+        if on is not None and isinstance(plugin.spec, AdapterSpec):
+            facts = ModelFacts(on.name, on.spec.base or on.name, on.spec.facts)
+            variant = choose(plugin, facts, verdicts(plugin, facts, hub, guard))
+            wanted = {name: plugin.spec.weights[name] for name in variant.files.values()}
+            spec = msgspec.structs.replace(plugin.spec, weights=wanted)
+            plugin = Installed(plugin.name, plugin.dist, plugin.version, plugin.path, spec)
+        plugins.append(plugin)
+    print_states("Files", fetch_files(plugins, hub, guard), as_json)

@@ -1,0 +1,142 @@
+"""Looks for what is wrong with an installation, and says who is at fault and what removes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from refiners import discover
+from refiners.catalog import listed
+from refiners.discover import ADAPTERS, MODELS, Installed, Inventory, canonical, package_file, scan
+from refiners.errors import RefinersError
+from refiners.manifest import WeightsFile
+from refiners.policy import Guard
+from refiners.verdict import check_api
+from refiners_core import API_VERSION
+
+
+class Problem(NamedTuple):
+    """Something that is wrong, who is at fault, and the command that ends it."""
+
+    kind: str
+    dist: str
+    what: str
+    command: str
+
+
+def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
+    """Looks at everything that is installed; never raises on account of a plugin.
+
+    Args:
+        is_probing: Whether plugins are imported too, in a process of their own.
+    """
+    inventory = scan()
+    problems = [*_broken(inventory), *_stale(), *_duplicates(inventory), *_misfits(inventory)]
+    problems += [*_files(inventory), *_rules(inventory)]
+    if is_probing:
+        problems += _imports()
+    return tuple(dict.fromkeys(problems))
+
+
+def _broken(inventory: Inventory) -> Iterator[Problem]:
+    for one in inventory.broken:
+        yield Problem("manifest", one.dist, f"{one.name}: {one.error}", _removal(one.dist))
+
+
+def _stale() -> Iterator[Problem]:
+    """Yields distributions of ours that left several sets of metadata on the import path."""
+    seen: dict[str, list[str]] = {}
+    for dist in discover.distributions():
+        text = dist.read_text("entry_points.txt") or ""
+        if ADAPTERS in text or MODELS in text:
+            try:
+                seen.setdefault(canonical(dist.name), []).append(dist.version)
+            except Exception:  # metadata without a name: the scan has it as broken
+                continue
+    for dist, versions in seen.items():
+        if len({*versions}) > 1:  # an editable installation has the same version twice
+            what = f"metadata of {len(versions)} installations: {', '.join(versions)}"
+            again = f"pip uninstall -y {dist} && pip install --force-reinstall {dist}"
+            yield Problem("stale metadata", dist, what, again)
+
+
+def _duplicates(inventory: Inventory) -> Iterator[Problem]:
+    for found in (inventory.adapters, inventory.models):
+        both: tuple[Installed[Any], ...] = found
+        owners: dict[str, list[Installed[Any]]] = {}
+        for one in both:
+            owners.setdefault(one.name, []).append(one)
+        published = {one.name: one.distribution for one in listed()}
+        for name, several in owners.items():
+            if len(several) > 1:
+                ids = ", ".join(one.id for one in several)
+                # who is not the published owner of a name is the one to look at first
+                extra = [one for one in several if one.dist != published.get(name)] or several
+                what = f"{name!r} is provided by {len(several)} packages: {ids}; use the long name"
+                yield Problem("duplicate", extra[-1].dist, what, _removal(extra[-1].dist))
+        for one in both:
+            for alias in one.spec.aliases:
+                others = [o.id for o in (*owners.get(alias, ()), *_aliased(alias, one, both))]
+                if others:
+                    what = f"the alias {alias!r} of {one.id} is also {', '.join(others)}"
+                    yield Problem("duplicate", one.dist, what, _removal(one.dist))
+
+
+def _aliased(
+    alias: str, one: Installed[Any], both: tuple[Installed[Any], ...]
+) -> list[Installed[Any]]:
+    return [other for other in both if other is not one and alias in other.spec.aliases]
+
+
+def _misfits(inventory: Inventory) -> Iterator[Problem]:
+    for one in (*inventory.adapters, *inventory.models):
+        if refusal := check_api(one, API_VERSION):
+            command = f"pip install -U {one.dist} refiners"
+            yield Problem("core API", one.dist, f"{one.name} {refusal.reason}", command)
+
+
+def _files(inventory: Inventory) -> Iterator[Problem]:
+    for one in (*inventory.adapters, *inventory.models):
+        weights: Mapping[str, WeightsFile] = one.spec.weights
+        for name, file in weights.items():
+            package, _, path = file.address.partition("/")
+            if file.scheme == "pkg" and _is_missing(package, path):
+                owner = package.replace("_", "-")
+                what = f"the file {name} of {one.name} is not there: {file.source}"
+                command = f"pip install --force-reinstall {owner}"
+                yield Problem("missing file", one.dist, what, command)
+
+
+def _is_missing(package: str, path: str) -> bool:
+    try:
+        if not discover.package_folders(package):
+            return False  # weights of a package that is optional and not installed
+        return package_file(package, path) is None
+    except Exception:  # a broken finder on the import path
+        return True
+
+
+def _rules(inventory: Inventory) -> Iterator[Problem]:
+    try:
+        guard = Guard.from_environment(is_locked=True)
+    except RefinersError as error:
+        yield Problem("policy", "", error.message, error.hint)
+        return
+    for one in (*inventory.adapters, *inventory.models):
+        for refusal in guard.package_refusals(one):
+            what = f"{refusal.reason} ({refusal.rule})"
+            yield Problem("policy", one.dist, what, refusal.hint or _removal(one.dist))
+        for said in guard.warnings(one):
+            yield Problem("deprecated", one.dist, said, f"pip install -U {one.dist}")
+
+
+def _imports() -> Iterator[Problem]:
+    from refiners.probe import probe
+
+    for failure in probe():
+        kind, dist, what = failure.task
+        yield Problem(f"import of {kind}", dist, f"{what}: {failure.error}", _removal(dist))
+
+
+def _removal(dist: str) -> str:
+    return f"pip uninstall {dist}" if dist != "unknown" else "pip check"
