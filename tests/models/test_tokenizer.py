@@ -4,6 +4,7 @@ import warnings
 import pytest
 
 from refiners_core.errors import ModelError
+from refiners_core.models.clip.prompt import stressed
 from refiners_core.models.clip.tokenizer import ClipTokenizer, PromptWarning
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -84,3 +85,51 @@ def test_special_tokens_must_be_known(vocabulary):
         ClipTokenizer(vocabulary, [], length=9, padding="[PAD]")
     with pytest.raises(ModelError, match="no room for a word"):
         ClipTokenizer(vocabulary, [], length=2)
+
+
+# --- long and stressed prompts -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("a red circle", [("a red circle", 1)]),
+        ("", []),
+        ("a (red:1.5) circle", [("a ", 1), ("red", 1.5), (" circle", 1)]),
+        ("(red: .5)", [("red", 0.5)]),
+        ("((red:2) circle:1.5)", [("red", 3), (" circle", 1.5)]),
+        ("a (red) [circle]", [("a (red) [circle]", 1)]),
+        ("a (ratio 16:wide)", [("a (ratio 16:wide)", 1)]),
+        (r"a \(red:1.5\)", [("a (red:1.5)", 1)]),
+        (r"(\(red\):1.5)", [("(red)", 1.5)]),
+        (r"a\b \\", [("a\\b \\", 1)]),
+        ("(red:1.5", [("(red:1.5", 1)]),
+        ("red:1.5)", [("red:1.5)", 1)]),
+        ("(red:-1)", [("(red:-1)", 1)]),
+    ],
+)
+def test_a_prompt_says_what_it_stresses(prompt, parts):
+    assert stressed(prompt) == parts
+
+
+def test_a_long_prompt_is_read_in_windows_that_end_where_words_do(vocabulary):
+    tokenizer = ClipTokenizer(vocabulary, [], length=7)
+    tokens, weights = tokenizer.windows("cool (fun:2) extraordinary")
+    end = vocabulary[END]
+    letters = [
+        ["c", "o", "o", "l</w>"],
+        ["f", "u", "n</w>"],
+        ["e", "x", "t", "r", "a"],
+        ["o", "r", "d", "i", "n"],
+        ["a", "r", "y</w>"],
+    ]
+    expected = [[vocabulary[START], *(vocabulary[one] for one in word), end] for word in letters]
+    assert tokens.tolist() == [row + [end] * (7 - len(row)) for row in expected]
+    assert weights[1].tolist() == [1, 2, 2, 2, 1, 1, 1]
+    assert weights[[0, 2, 3, 4]].eq(1).all()
+
+
+def test_a_short_prompt_is_one_window_as_ever(vocabulary):
+    tokenizer = ClipTokenizer(vocabulary, [], length=9)
+    for prompt in ("", "cool fun"):
+        assert tokenizer.windows(prompt)[0].equal(tokenizer([prompt]))

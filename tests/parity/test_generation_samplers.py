@@ -4,7 +4,8 @@ import diffusers
 import pytest
 import torch
 
-from refiners_core.models import sd15
+from refiners_core.models import sd15, sdxl
+from refiners_core.models.clip import ClipSkip
 from refiners_core.models.samplers import (
     DDIM,
     DPM2M,
@@ -148,3 +149,36 @@ def test_rescaled_guidance(pair, differ):
     peer, asked, sampler = alike(pair, "ddim")
     expected = peer(**asked, guidance_rescale=0.7).images
     assert differ(made(pair[1], sampler, guidance_rescale=0.7), expected) <= 1e-4
+
+
+@torch.no_grad()
+def test_skipped_layers_of_the_text_encoder(pair, differ):
+    theirs, ours = pair
+    encoder, (tokens, _) = theirs.text_encoder, ours.tokenizer.windows("a red circle")
+    hidden = encoder(tokens, output_hidden_states=True).hidden_states[-2]
+    with ClipSkip(layers=1).on(ours):
+        told = ours.read(["a red circle"], {})["text"]
+    # What diffusers calls clip_skip=1; with transformers 5 it looks for a part that is gone.
+    assert differ(told, encoder.final_layer_norm(hidden)) <= 1e-5
+
+
+@torch.no_grad()
+def test_skipped_layers_of_both_text_encoders(sdxl_folder, differ):
+    theirs, folder = sdxl_folder
+    ours = sdxl.load_folder(folder, base="tiny")
+    expected, _, pooled, _ = theirs.encode_prompt(
+        "a red circle", device="cpu", do_classifier_free_guidance=False, clip_skip=1
+    )
+    with ClipSkip(layers=1).on(ours):
+        told = ours.read(["a red circle"], {})
+    assert differ(told["text"], expected) <= 1e-5
+    assert differ(told["pooled"], pooled) <= 1e-5
+
+
+@torch.no_grad()
+def test_a_long_text_is_as_a_whole_what_its_first_window_is(sdxl_folder, differ):
+    ours = sdxl.load_folder(sdxl_folder[1], base="tiny")
+    first, rest = "abc" * 10, "and (red:1.5) circles"
+    told = ours.read([first, f"{first} {rest}"], {})
+    assert told["text"].shape[1] == 64
+    assert differ(told["pooled"][1], told["pooled"][0]) <= 1e-6

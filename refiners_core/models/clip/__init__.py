@@ -4,6 +4,7 @@ from refiners_core.models.clip.config import ClipImageConfig, ClipTextConfig
 from refiners_core.models.clip.image import ClipImageEncoder
 from refiners_core.models.clip.layout import CLIP_IMAGE_KEYS, CLIP_TEXT_KEYS
 from refiners_core.models.clip.pair import TextEncoderPair
+from refiners_core.models.clip.skip import ClipSkip
 from refiners_core.models.clip.text import ClipTextEncoder
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "CLIP_TEXT_KEYS",
     "ClipImageConfig",
     "ClipImageEncoder",
+    "ClipSkip",
     "ClipTextConfig",
     "ClipTextEncoder",
     "TextEncoderPair",

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from refiners_core.errors import ModelError
+from refiners_core.models.clip.prompt import stressed
 
 
 class PromptWarning(UserWarning):
@@ -143,6 +144,33 @@ class ClipTokenizer:
             PromptWarning: A prompt is too long; its end is cut off.
         """
         return torch.tensor([self._row(prompt) for prompt in prompts], dtype=torch.long)
+
+    def windows(
+        self, prompt: str
+    ) -> tuple[Int[Tensor, "windows tokens"], Float[Tensor, "windows tokens"]]:
+        """Returns a prompt of any length as rows of `length` tokens, and how much each counts.
+
+        A window ends where a word does, if one ends in it. What `(text:number)` means is said by
+        `stressed` in `refiners_core.models.clip.prompt`.
+        """
+        room = self.length - 2
+        left = [
+            (token, part.weight) for part in stressed(prompt) for token in self.tokens(part.text)
+        ]
+        rows: list[list[tuple[int, float]]] = []
+        while left or not rows:
+            ends = [i + 1 for i, (token, _) in enumerate(left[:room]) if self._is_end(token)]
+            cut = len(left) if len(left) <= room else ends[-1] if ends else room
+            row = [(self.start, 1.0), *left[:cut], (self.end, 1.0)]
+            rows.append(row + [(self.padding, 1.0)] * (self.length - len(row)))
+            left = left[cut:]
+        return (
+            torch.tensor([[token for token, _ in row] for row in rows]),
+            torch.tensor([[weight for _, weight in row] for row in rows]),
+        )
+
+    def _is_end(self, token: int) -> bool:
+        return str(self._model.id_to_token(token)).endswith(_WORD_END)
 
     def _row(self, prompt: str) -> list[int]:
         tokens = self.tokens(prompt)

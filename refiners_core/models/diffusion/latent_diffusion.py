@@ -1,5 +1,6 @@
 """A latent diffusion model: text in, pictures out."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from refiners_core.chain import Chain
 from refiners_core.context import Context
 from refiners_core.errors import ModelError
 from refiners_core.model import Model
+from refiners_core.models.clip.prompt import stress
 from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion.argument import DEFAULT_STRENGTH, Output
@@ -87,6 +89,9 @@ class LatentDiffusion(Model):
     def read(self, texts: Sequence[str], context: Mapping[str, Any]) -> dict[str, Tensor]:
         """Returns what the networks are told of texts: for each context key, a row for each text.
 
+        A long text is read in windows of as many tokens as the encoder takes, whose features follow
+        one another; as a whole it is what its first window is. `(word:1.2)` stresses a word.
+
         Args:
             texts: Prompts.
             context: What adapters of the text encoder find there: their scales.
@@ -99,10 +104,28 @@ class LatentDiffusion(Model):
                 f"this {self.base} has no tokenizer, so it cannot read.",
                 hint="Build it with tokenizer=ClipTokenizer.load(folder).",
             )
-        tokens = self.tokenizer(texts).to(self.text_encoder.device)
+        windows = [self.tokenizer.windows(text) for text in texts]
+        counts = [len(tokens) for tokens, _ in windows]
+        rows = torch.cat([tokens for tokens, _ in windows])
+        weights = torch.cat([weight for _, weight in windows])
+        is_stressed = bool((weights != 1).any())
+        if is_stressed:
+            rows = torch.cat([rows, self.tokenizer.windows("")[0]])
         reading = Context(context)
-        told = {"text": self.at("text_encoder")(tokens, context=reading)}
-        return told | ({"pooled": reading[POOLED]} if POOLED in reading else {})
+        features = self.at("text_encoder")(rows.to(self.text_encoder.device), context=reading)
+        if is_stressed:
+            features = stress(features[:-1], weights, features[-1:])
+        # Attention sees twice what it sees once if all is said twice: so texts become equally long.
+        most = math.lcm(*counts)
+        told = {
+            "text": torch.stack(
+                [part.flatten(0, 1).repeat(most // len(part), 1) for part in features.split(counts)]
+            )
+        }
+        if POOLED in reading:
+            firsts = torch.tensor([sum(counts[:i]) for i in range(len(counts))])
+            told["pooled"] = reading[POOLED][firsts.to(reading[POOLED].device)]
+        return told
 
     def describe(self, request: GenerationRequest) -> dict[str, Float[Tensor, "1 numbers"]]:
         """Returns what the UNet is told of the sizes of pictures, where it asks: `time_ids`.
@@ -165,7 +188,7 @@ class LatentDiffusion(Model):
         """Makes pictures.
 
         Args:
-            prompt: What they show; a list makes pictures of each.
+            prompt: What they show; a list makes pictures of each. `(word:1.2)` stresses a word.
             negative_prompt: What they do not show; one for all prompts, or one for each.
             conditions: What worn adapters are told: `{adapter: value}`. A `Condition` as value adds
                 scale, span and mask; None leaves the adapter out this time.

@@ -15,8 +15,8 @@ class Level:
     Variance is preserved: `signal**2 + noise**2 = 1`.
 
     Example:
-        >>> Level.of_sigma(0.75, timestep=300)
-        Level(timestep=300, signal=0.8, noise=0.6)
+        >>> Level.of_sigma(1.0, timestep=300).log_snr
+        0.0
     """
 
     timestep: float
