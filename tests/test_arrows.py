@@ -44,7 +44,10 @@ MAY_USE_NETWORK = (
     "registry/refiners/outage.py",  # puts the client's errors into words
     "registry/refiners/testing/",  # the loopback Hub, for tests
 )
-MAY_PRINT = ("registry/refiners/cli/",)
+MAY_PRINT = (
+    "registry/refiners/cli/",
+    "registry/refiners/probe.py",  # a process of its own, whose lines another one reads
+)
 
 
 class Import(NamedTuple):

@@ -1,0 +1,416 @@
+"""What each family does to a model is what its paper says, beside keeping the contract."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from refiners_core import Chain, Condition, Context, select
+from refiners_core.errors import ConditionError
+from refiners_core.models.samplers import DDIM, LCM
+from refiners_core.testing import generated, tiny_model
+from refiners_core.testing.case import bits
+
+from . import attention, control, image_prompt, input, language, low_rank, sampling, skip, text
+from .test_contract import LATENTS, PICTURE
+
+
+@pytest.fixture
+def model() -> Any:
+    return tiny_model()
+
+
+def rows(model: Any, count: int = 2, side: int = 8) -> Tensor:
+    return torch.randn(count, 4, side, side, generator=torch.Generator().manual_seed(5))
+
+
+def told(adapter: Any = None, scale: float = 1.0, **values: Tensor) -> dict[str, Any]:
+    """A context for a call of the UNet alone, in which an adapter acts."""
+    given = {"timestep": torch.tensor(500), "text": torch.ones(2, 5, 8), "branches": ("cond",)}
+    if adapter is not None:
+        given[adapter.scale_key] = torch.tensor(scale)
+        given |= {adapter.context_key(name): value for name, value in values.items()}
+    return given
+
+
+def generate(model: Any, **options: Any) -> Tensor:
+    given = {"steps": 3, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
+    return model.generate("a red circle", **{**given, **options})
+
+
+class Count:
+    """How often a layer is called, and with how many rows."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.rows: list[int] = []
+        layer.register_forward_hook(self)
+
+    def __call__(self, layer: nn.Module, inputs: Any, output: Any) -> None:
+        self.rows.append(len(inputs[0]))
+
+
+def close(a: Tensor, b: Tensor, by: float = 1e-5) -> bool:
+    return float((a - b).abs().max()) <= by * max(1.0, float(b.abs().max()))
+
+
+# --- LoRA, LoHa, LoKr, DoRA ------------------------------------------------------------------
+
+KINDS = (low_rank.LoraChange, low_rank.LohaChange, low_rank.LokrChange, low_rank.DoraChange)
+
+
+@torch.no_grad()
+def with_changed_weights(model: Any, adapter: low_rank.LowRank, scale: float) -> Any:
+    twin = copy.deepcopy(model)
+    for name, change in adapter.own_layers.named_children():
+        layer: Any = twin.layer(name.replace("/", "."))
+        moved = layer.weight + change.change()
+        if isinstance(change, low_rank.DoraChange):
+            moved = change.gain.view(-1, *[1] * (moved.ndim - 1)) * moved
+        layer.weight.copy_((1 - scale) * layer.weight + scale * moved)
+    return twin
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_change_beside_a_layer_is_a_change_of_its_weight(model, kind):
+    adapter = low_rank.LowRank(kind).inject(model)
+    for scale in (1.0, 0.4):
+        twin = with_changed_weights(model, adapter, scale)
+        worn = model.unet(rows(model), context=told(adapter, scale))
+        assert close(worn, twin.unet(rows(model), context=told()))
+
+
+@torch.no_grad()
+def test_changes_are_merged_and_unmerged_bit_for_bit(model):
+    before, changes = bits(list(model.parameters())), low_rank.LowRank(key="lora").inject(model)
+    beside = model.unet(rows(model), context=told(changes))
+    changes.eject()
+    merged = low_rank.Merged(changes, key="merged").inject(model)
+    assert close(model.unet(rows(model), context=told()), beside)
+    on_top = low_rank.LowRank(key="another").inject(model)
+    assert not close(model.unet(rows(model), context=told(on_top)), beside)
+    merged.eject()
+    on_top.eject()
+    assert bits(list(model.parameters())) == before
+
+
+@torch.no_grad()
+def test_several_low_rank_changes_add_up(model):
+    a, b = (low_rank.LowRank(key=key).inject(model) for key in "ab")
+    twin = with_changed_weights(with_changed_weights(model, a, 1.0), b, 0.5)
+    context = told(a) | {b.scale_key: torch.tensor(0.5)}
+    assert close(model.unet(rows(model), context=context), twin.unet(rows(model), context=told()))
+
+
+def test_a_low_rank_change_reaches_the_text_encoder(model):
+    adapter = low_rank.LowRank().inject(model)
+    context = {adapter.scale_key: torch.tensor(1.0)}
+    assert not torch.equal(model.read(["cat"], context)["text"], model.read(["cat"], {})["text"])
+
+
+# --- side networks ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [control.ControlNet, control.ControlLora])
+def test_a_side_network_runs_once_a_step_and_not_at_all_while_it_is_left_out(model, kind):
+    adapter = kind().inject(model)
+    side = model.unet.layer(f"input+control@{adapter.key}", Chain).layer("When_0.network", Chain)
+    count = Count(side.mid if hasattr(side, "mid") else side)
+    generate(model, conditions={adapter: Condition(PICTURE, end=0.7)})
+    assert count.rows == [2, 2]  # of three steps; both branches at once
+    generate(model, conditions={adapter: None})
+    assert len(count.rows) == 2
+
+
+@torch.no_grad()
+def test_outputs_of_a_side_network_are_added_where_skips_are_written(model):
+    adapter = control.ControlNet().inject(model)
+    features = control.squeezed(PICTURE, 8)
+    seen = Context(told(adapter, features=features.expand(2, -1, -1, -1)))
+    model.unet(rows(model), context=seen)
+    bare = Context(told())
+    adapter.eject()
+    model.unet(rows(model), context=bare)
+    given = seen[adapter.context_key("skip.0")]
+    assert close(seen["unet.skip.0"], bare["unet.skip.0"] + given)
+
+
+@torch.no_grad()
+def test_the_controlnet_of_instantid_reads_the_face_where_others_read_the_text(model):
+    adapter = image_prompt.InstantId().inject(model)
+    network = adapter.control.own
+    values = {"features": control.squeezed(PICTURE, 8).expand(2, -1, -1, -1)}
+
+    def outputs(tokens: Tensor, words: Tensor) -> Any:
+        context = told(adapter, tokens=tokens, **values) | {"text": words}
+        return bits(network(rows(model), context=context))
+
+    face, other, words = torch.ones(2, 3, 8), torch.zeros(2, 3, 8), torch.ones(2, 5, 8)
+    assert outputs(face, words) == outputs(face, -words)
+    assert outputs(face, words) != outputs(other, words)
+
+
+@torch.no_grad()
+def test_a_control_lora_shares_the_weights_of_the_base_and_no_edit_of_it(model):
+    adapter = control.ControlLora().inject(model)
+    path = f"input+control@{adapter.key}.When_0.network"
+    shared = {id(w) for w in model.unet.down.parameters()} & {
+        id(w) for w in model.unet.layer(path, Chain).down.parameters()
+    }
+    assert len(shared) == len(list(model.unet.down.parameters()))
+    context = told(adapter, features=control.squeezed(PICTURE, 8).expand(2, -1, -1, -1))
+    alone = bits(model.unet.layer(path, Chain)(rows(model), context=context))
+    lora = low_rank.LowRank().inject(model)
+    again = model.unet.layer(path, Chain)(rows(model), context=context | told(lora))
+    assert bits(again) == alone
+
+
+def test_features_of_a_t2i_adapter_are_made_once_a_generation(model):
+    adapter = control.T2iAdapter().inject(model)
+    generate(model, conditions={adapter: PICTURE}, steps=4)
+    assert adapter.encoded == 1
+
+
+# --- image prompts ---------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_a_mask_limits_an_image_prompt_to_a_part_of_the_picture(model):
+    adapter = image_prompt.ImagePrompt().inject(model)
+    seat = model.slot("unet.cross_attention.attend")[0]
+    left = torch.zeros(1, 1, 32, 32)
+    left[..., :16] = 1
+    request = type("Request", (), {"mask": left, "latent_height": 8, "latent_width": 8})
+    request.dtype = torch.float32
+    values = {k: v["cond"] for k, v in adapter.encode(PICTURE, request).items()}
+    q, k, v = (torch.randn(1, n, 8) for n in (64, 5, 5))
+    worn = seat.chain.at("attend")
+    seen = worn(q, k, v, context={**values, adapter.scale_key: torch.tensor(1.0)})
+    change = (seen - worn(q, k, v)).view(8, 8, 8)
+    assert change[:, :4].abs().amin() > 0
+    assert change[:, 4:].abs().amax() == 0
+
+
+def test_image_prompts_add_up_and_each_has_a_scale(model):
+    a, b = (image_prompt.ImagePrompt(key=key).inject(model) for key in "ab")
+    results = {
+        bits(generate(model, conditions={a: x, b: y}))
+        for x in (None, PICTURE, Condition(PICTURE, scale=0.5))
+        for y in (None, 1 - PICTURE)
+    }
+    assert len(results) == 6
+
+
+def test_a_missing_input_is_told_before_any_network_runs(model):
+    adapter = image_prompt.InstantId().inject(model)
+    counts = [Count(layer) for layer in (model.text_encoder, model.unet, adapter.project)]
+    for value in ({"face": PICTURE}, PICTURE, {}):
+        with pytest.raises(ConditionError, match=r"instantid.* needs .*keypoints"):
+            generate(model, conditions={adapter: value})
+    assert not any(count.rows for count in counts)
+
+
+# --- attention across pictures and passes ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "condition"),
+    [
+        (attention.StyleAligned, None),
+        (attention.Reference, LATENTS),
+        (sampling.PerturbedAttention, None),
+        (sampling.SelfAttentionGuidance, None),
+        (input.Motion, None),
+        (control.ControlNet, PICTURE),
+    ],
+)
+def test_branches_give_the_same_together_and_one_after_the_other(model, make, condition):
+    adapter = make().inject(model)
+    conditions = {adapter: Condition(condition)}
+    together = generate(model, count=2, conditions=conditions)
+    alone = generate(model, count=2, conditions=conditions, sequential=True)
+    assert close(alone, together, by=1e-4)
+
+
+def test_style_aligned_lets_others_look_at_the_first(model):
+    bare = generate(model, count=3)
+    adapter = attention.StyleAligned().inject(model)
+    shared = generate(model, count=3)
+    assert close(shared[0], bare[0], by=1e-3)  # it sees itself twice, which changes nothing
+    assert not close(shared[1], bare[1], by=1e-3)
+    adapter.eject()
+
+
+def test_a_reference_is_looked_at_in_a_pass_of_its_own(model):
+    adapter = attention.Reference().inject(model)
+    count = Count(model.unet)
+    generate(model, conditions={adapter: LATENTS})
+    assert count.rows == [1, 2] * 3
+
+
+# --- skips -----------------------------------------------------------------------------------
+
+
+def test_freeu_changes_what_is_joined_and_nothing_else(model):
+    adapter = skip.FreeU(backbone=1.0, skip=1.0).inject(model)
+    bare = generate(model, conditions={adapter: None})
+    assert close(generate(model), bare, by=1e-4)
+    adapter.eject()
+    strong = skip.FreeU(backbone=1.8, skip=0.1).inject(model)
+    assert not close(generate(model), bare, by=1e-2)
+    assert {edit.seat.name for edit in strong.edits(model)} == {"backbone", "record"}
+
+
+# --- sampling --------------------------------------------------------------------------------
+
+
+def test_perturbed_attention_is_a_third_pass(model):
+    adapter = sampling.PerturbedAttention().inject(model)
+    count = Count(model.unet)
+    generate(model)
+    generate(model, guidance=1.0)
+    generate(model, conditions={adapter: None})
+    assert count.rows == [3] * 3 + [2] * 3 + [2] * 3
+
+
+def test_self_attention_guidance_runs_the_unguided_pass_again(model):
+    sampling.SelfAttentionGuidance().inject(model)
+    count = Count(model.unet)
+    generate(model)
+    assert count.rows == [2, 1] * 3
+
+
+def test_tiles_cover_a_picture_and_one_tile_is_the_picture(model):
+    bare = generate(model)
+    whole = sampling.MultiDiffusion(side=8).inject(model)
+    assert close(generate(model), bare)
+    whole.eject()
+    sampling.MultiDiffusion(side=4, stride=3).inject(model)
+    count = Count(model.unet)
+    generate(model, steps=1)
+    assert len(count.rows) == 9
+    assert sampling.Tiled(nn.Identity(), "s", 4, 3).starts(8) == [0, 3, 4]
+
+
+@torch.no_grad()
+def test_restart_goes_back_to_more_noise_and_down_again(model):
+    sampler = sampling.Restart(model.sampler.schedule, at=2).with_steps(4)
+    plain = DDIM(model.sampler.schedule).with_steps(4)
+    noises = [level.noise for level in sampler.path]
+    assert noises == [level.noise for i in (0, 1, 0, 1, 2, 3, 4) for level in [plain.path[i]]]
+    assert generate(model, sampler=sampler, steps=4).shape == (1, 4, 8, 8)
+    clean, eps, again = (torch.randn(1, 4, 8, 8) for _ in range(3))
+    x = sampler.path[1].add_noise(clean, eps)
+    said = model.sampler.schedule.target(clean, eps, int(sampler.path[1].timestep))
+    there = sampler.step(x, said, 1, noise=again).latents
+    above = sampler.path[2]
+    left = (there - above.signal * clean).std() / above.noise
+    assert 0.8 < float(left) < 1.2  # as much noise as there is above
+
+
+def test_a_distilled_model_is_told_its_guidance_and_runs_one_pass(model):
+    adapter = sampling.Distilled().inject(model)
+    count = Count(model.unet)
+    options = {"sampler": LCM(model.sampler.schedule), "steps": 2}
+    a, b = (generate(model, guidance=guidance, **options) for guidance in (3.0, 8.0))
+    assert count.rows == [1] * 4
+    assert not torch.equal(a, b)
+    adapter.eject()
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_new_words_have_features_of_their_own(model):
+    a = text.TextualInversion(count=2, first=-1).inject(model)
+    b = text.TextualInversion(count=1, first=-3).inject(model)
+    table = model.text_encoder.at("embed").at("token")
+    seen = table(torch.tensor([[5, -1, -2, -3]]))[0]
+    own = [next(adapter.own_layers.parameters()) for adapter in (a, b)]
+    base = model.text_encoder.embed.token.weight
+    assert torch.equal(seen, torch.stack([base[5], own[0][0], own[0][1], own[1][0]]))
+    assert model.text_encoder(torch.tensor([[1, -2, -3, 2]])).shape == (1, 4, 8)
+
+
+def test_another_text_encoder_takes_the_place_of_the_base(model):
+    bare = generate(model)
+    adapter = text.TextEncoder().inject(model)
+    other = generate(model)
+    assert not torch.equal(other, bare)
+    assert isinstance(model.at("text_encoder"), Chain)
+    adapter.eject()
+    assert torch.equal(generate(model), bare)
+
+
+@torch.no_grad()
+def test_ella_tells_other_tokens_at_other_noise(model):
+    adapter = text.Ella().inject(model)
+    features = torch.ones(1, 16, 8)
+    tokens = []
+    for timestep in (900, 100):
+        context = Context(told(adapter, features=features) | {"timestep": torch.tensor(timestep)})
+        model.unet(rows(model, 1), context=context)
+        tokens.append(context["text"])
+    assert not torch.equal(*tokens)
+
+
+# --- inputs, layers, axes --------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_a_wider_first_convolution_takes_the_place_of_the_base(model):
+    head = input.InpaintingHead(key="head").inject(model)
+    a, b = (generate(model, conditions={head: picture}) for picture in (PICTURE, 1 - PICTURE))
+    assert not torch.equal(a, b)
+    conv: Any = head.own_layers.get_submodule("unet/conv_in")
+    assert conv.in_channels == 9
+    light = input.Relight(key="light").inject(model)  # which stands beside the replaced one
+    assert generate(model, conditions={head: PICTURE, light: PICTURE}).isfinite().all()
+
+
+def test_new_layers_between_blocks_let_frames_see_one_another(model):
+    bare = generate(model, count=3)
+    input.Motion().inject(model)
+    moving = generate(model, count=3)
+    still = generate(model, count=1)
+    assert not close(moving[0], still[0], by=1e-3)  # alone, a frame sees nobody
+    assert not close(moving[1], bare[1], by=1e-3)
+
+
+# --- language models -------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "make", [language.LanguageLora, language.Prefix, language.Ia3, language.Bottleneck]
+)
+def test_adapters_of_a_language_model_do_not_look_ahead(make):
+    tree, words = language.decoder(), torch.arange(8)[None]
+    bare = tree(words)
+    make().inject(tree)
+    worn, other = tree(words), words.clone()
+    other[0, -1] = 15
+    assert not close(worn, bare, by=1e-3)
+    assert torch.allclose(tree(other)[0, :-1], worn[0, :-1], atol=1e-6)
+
+
+@torch.no_grad()
+def test_stretching_keys_and_values_is_stretching_weights():
+    tree, words = language.decoder(), torch.arange(8)[None]
+    adapter = language.Ia3().inject(tree)
+    worn = tree(words)
+    adapter.eject()
+    for seat in select(tree).of(nn.Linear).named("to_k", "to_v", "up"):
+        layer: Any = seat.layer
+        by = adapter.own_layers.get_submodule(seat.path.replace(".", "/")).by
+        layer.weight.mul_(by[:, None])
+        if layer.bias is not None:
+            layer.bias.mul_(by)
+    assert close(tree(words), worn)
+
+
+def test_what_generates_in_these_tests_is_what_the_contract_runs(model):
+    assert generated(model, {}).shape == (2, 4, 8, 8)
