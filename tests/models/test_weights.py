@@ -258,7 +258,7 @@ def test_what_a_tree_wears_is_neither_saved_nor_asked_for(tree, file, tmp_path):
 
 
 def test_a_written_file_can_be_read_by_whom_any_new_file_can(tmp_path):
-    write({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    weights.write({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     (tmp_path / "plain").touch()
     modes = [(tmp_path / name).stat().st_mode for name in ("a.safetensors", "plain")]
     assert modes[0] == modes[1]
