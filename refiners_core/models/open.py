@@ -1,5 +1,6 @@
 """Models from where they lie: published folders and single files, told apart by what is in them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +20,14 @@ from refiners_core.weights import Detected, TensorFile, detect, load
 FAMILIES: Final[dict[str, Any]] = {"sd15": sd15, "sdxl": sdxl}
 """The modules that build models, by what the models are called as a base of adapters."""
 _INPAINT_CHANNELS: Final = 9
+_LENGTH: Final = 77
+"""How many tokens the released text encoders read, where a tokenizer does not say."""
 
 
 def open_model(
     path: str | Path,
     *,
-    tokenizer: ClipTokenizer | None = None,
+    tokenizer: ClipTokenizer | Callable[[str], ClipTokenizer] | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> LatentDiffusion:
@@ -32,7 +35,7 @@ def open_model(
 
     Args:
         path: A folder as diffusers publishes it, or a safetensors file with all parts.
-        tokenizer: For a file, which has none.
+        tokenizer: For a file, which has none: a tokenizer, or what returns that of a base.
         dtype: What weights are cast to; as published by default.
         device: Where they go.
 
@@ -82,7 +85,7 @@ def open_folder(
 def open_file(
     path: str | Path,
     *,
-    tokenizer: ClipTokenizer | None = None,
+    tokenizer: ClipTokenizer | Callable[[str], ClipTokenizer] | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> LatentDiffusion:
@@ -92,8 +95,8 @@ def open_file(
 
     Args:
         path: A safetensors file.
-        tokenizer: Without one the model can be looked at and edited, but not generate. By default
-            that in a folder `tokenizer` beside the file, where there is one.
+        tokenizer: Without one the model can be looked at and edited, but not generate. A function
+            is asked for that of a base, unless there is a folder `tokenizer` beside the file.
         dtype: What weights are cast to; as published by default.
         device: Where they go.
 
@@ -107,9 +110,8 @@ def open_file(
     found = detect(shapes)
     if found.family != "model" or found.base not in FAMILIES or found.variant == "edit":
         raise ModelError(f"{path} is {found}.", hint=_hint(found))
-    beside = path.parent / "tokenizer"
-    if tokenizer is None and beside.is_dir():
-        tokenizer = ClipTokenizer.load(beside, 77)
+    if not isinstance(tokenizer, ClipTokenizer):
+        tokenizer = _tokenizer(path.parent / "tokenizer", found.base, tokenizer)
     family = FAMILIES[found.base]
     sizes: UNetConfig = sdxl.UNET if found.base == "sdxl" else UNetConfig()
     if found.variant == "inpaint":
@@ -127,6 +129,14 @@ _HINTS: Final = {
     "unet": "Give the file, or the folder, of a whole model.",
     "unknown": "Give a .safetensors file that has the UNet, the autoencoder and the text encoders.",
 }
+
+
+def _tokenizer(
+    beside: Path, base: str, find: Callable[[str], ClipTokenizer] | None
+) -> ClipTokenizer | None:
+    if beside.is_dir():
+        return ClipTokenizer.load(beside, _LENGTH)
+    return None if find is None else find(base)
 
 
 def _hint(found: Detected) -> str:

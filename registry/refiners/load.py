@@ -15,6 +15,7 @@ from refiners.discover import Installed, package_folders
 from refiners.errors import OptionError
 from refiners.fetch import fetch_source, header_of
 from refiners.hub import Hub
+from refiners.local import is_local, open_local
 from refiners.lock import held, named
 from refiners.lookup import find_adapter, find_model
 from refiners.manifest import AdapterSpec, Variant
@@ -39,21 +40,23 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    what: str,
+    what: Any,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     offline: bool | None = None,
     lock: str | Path | None = None,
 ) -> Model:
-    """Loads a base model by the name that an installed package gives it.
+    """Loads a base model by the name that an installed package gives it, or from where it lies.
 
     Args:
-        what: Its name, such as `playground`, or `distribution:name`.
+        what: Its name, such as `sd15`, or `distribution:name`; or the path of a folder as diffusers
+            publishes it, or of a single file; or a live pipeline of diffusers, whose tensors the
+            model shares.
         device: Where its weights go; the model's own default if None.
         dtype: What they are cast to while loading; as published if None.
         offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
-        lock: A `refiners.lock` that everything is held to; None asks REFINERS_LOCK.
+        lock: A `refiners.lock` that all that has a name is held to; None asks REFINERS_LOCK.
 
     Returns:
         The model, which wears nothing.
@@ -65,8 +68,11 @@ def load_model(
         NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
         PolicyError: A rule of this project or user, or an advisory, refuses it.
         PluginError: The code that builds it failed.
+        ModelError, WeightsError: What lies there is unreadable, or no model that is known here.
     """
     load_hooks()
+    if is_local(what):
+        return open_local(what, **_torch_options(device, dtype), offline=offline)
     model = held(find_model(what), lock)
     guard = _guarded(model, lock)
     options = _torch_options(device, dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TypeVar
 
 from refiners.catalog import listed
@@ -20,17 +19,15 @@ def find_model(name: str) -> Installed[ModelSpec]:
     """Finds an installed model by name, and makes sure that this core can run it."""
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UnsupportedError(
-            f"this version loads models by name, not from a {type(name).__name__}.",
+            f"a model is loaded by name, from a path or a pipeline, not by {type(name).__name__}.",
             hint='Try refiners.load_model("playground").',
         )
-    inventory = scan()
-    if name not in {m for one in inventory.models for m in (one.name, one.id)} and (
-        name.startswith("hf:") or any(mark in name for mark in ("/", os.sep, ".safetensors"))
-    ):
+    if name.startswith("hf:"):
         raise UnsupportedError(
-            f"this version loads no models from repositories, folders or files such as {name!r}.",
-            hint="Models that load by name: refiners list.",
+            f"this version loads no models from repositories such as {name!r}.",
+            hint="Fetch its folder and give the path, or load a model by name: refiners list.",
         )
+    inventory = scan()
     known = [one for one in listed() if one.kind == "model"]
     found = find(name, inventory.models, broken=inventory.broken, catalog=known, what="model")
     return _checked_api(found)

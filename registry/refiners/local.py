@@ -1,0 +1,84 @@
+"""Models without a name: a folder, a single file, or a live pipeline of diffusers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from refiners.errors import OptionError
+from refiners.fetch import fetch_source
+from refiners.lookup import find_model
+from refiners.policy import Guard
+
+if TYPE_CHECKING:
+    import torch
+
+    from refiners_core import Model
+    from refiners_core.models.clip.tokenizer import ClipTokenizer
+
+_MARKS: Final = ("/", os.sep, ".safetensors")
+"""What a path has in it and a name has not."""
+_READS: Final = {"vocab": "vocab", "merges": "merges"}
+
+
+def is_local(what: object) -> bool:
+    """Whether something is to be opened where it is, rather than looked up by name."""
+    if isinstance(what, str):
+        return not what.startswith("hf:") and any(mark in what for mark in _MARKS)
+    return isinstance(what, os.PathLike) or _is_pipeline(what)
+
+
+def open_local(
+    what: Any,
+    *,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
+    offline: bool | None,
+) -> Model:
+    """Opens a folder, a single file or a live pipeline.
+
+    A single file has no vocabulary: that of the release is taken, from a folder `tokenizer` beside
+    the file or from where the release is published.
+
+    Raises:
+        OptionError: A pipeline is asked to change what it shares.
+        ModelError, WeightsError: It cannot be read, or is something else.
+        NetworkError, IntegrityError, CacheError: The vocabulary cannot be had.
+    """
+    if _is_pipeline(what):
+        from refiners_core.models.pipeline import from_pipeline
+
+        if device is not None or dtype is not None:
+            raise OptionError(
+                "a pipeline's tensors are shared, so they stay what and where they are.",
+                hint="Leave device= and dtype= out; pipe.to(...) first moves it.",
+            )
+        return from_pipeline(what)
+    from refiners_core.models.open import open_model
+
+    def vocabulary(base: str) -> ClipTokenizer:
+        try:
+            return _vocabulary(base, offline)
+        except Exception as error:
+            error.add_note(f"Or put the tokenizer's folder beside {what}: nothing is fetched then.")
+            raise
+
+    return open_model(Path(what), tokenizer=vocabulary, dtype=dtype, device=device)
+
+
+def _is_pipeline(what: object) -> bool:
+    # As the core's own question; asking it there would import torch before names are checked.
+    return isinstance(getattr(what, "components", None), Mapping)
+
+
+def _vocabulary(base: str, offline: bool | None) -> ClipTokenizer:
+    from refiners_core.models.release import read_tokenizer
+
+    released = find_model(f"refiners:{base}")
+    guard = Guard.from_environment(is_locked=False)
+    source = fetch_source(
+        released, _READS, base, released.spec.settings, offline=offline, guard=guard
+    )
+    return read_tokenizer(source.files)
