@@ -38,12 +38,12 @@ def main() -> None:
 
 
 def _add_commands() -> None:
-    from refiners.cli import catalog, demo, doctor, generate, inventory, lock, tree, why
+    from refiners.cli import author, catalog, demo, doctor, generate, inventory, lock, tree, why
 
     for command in (
         *(inventory.list_, catalog.search, inventory.info, why.why),
         *(doctor.fetch, lock.lock, lock.sync, lock.verify, doctor.doctor),
-        catalog.catalog,
+        *(author.new, author.validate, catalog.catalog),
         *(tree.tree, generate.generate, demo.demo),
     ):
         main.add_command(command)

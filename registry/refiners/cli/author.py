@@ -1,0 +1,57 @@
+"""`refiners new` and `refiners validate`: for those who write adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from refiners.cli.report import json_option, print_json, print_table
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option("--strict", is_flag=True, help="As new publications must be: every file pinned.")
+@json_option
+def validate(path: Path, strict: bool, as_json: bool) -> None:
+    """Check a manifest, or the folder of a plugin, without running anything of it.
+
+    Ends with 1 if something should be mended.
+
+    \b
+    Examples:
+      refiners validate src/refiners_mine/adapter.toml
+      refiners validate --strict plugins/mine
+    """
+    from refiners.validate import validate as check
+
+    found = check(path, is_strict=strict)
+    if as_json:
+        findings = [{"path": str(one.path), "what": one.what} for one in found]
+        print_json({"path": str(path), "strict": strict, "findings": findings})
+    elif found:
+        rows = [(one.path.name, one.what) for one in found]
+        print_table(f"{path}: {len(found)} to mend", ("file", "what"), rows)
+    else:
+        click.echo(f"{path} is valid.")
+    if found:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), help="refiners-NAME by default.")
+def new(name: str, folder: Path | None) -> None:
+    """Write the package of a new adapter: manifest, code, tests, ready to be changed.
+
+    \b
+    Examples:
+      refiners new edge-guide
+      refiners new edge-guide --folder plugins/edgeguide
+    """
+    from refiners.scaffold import create
+
+    folder = folder or Path(f"refiners-{name}")
+    for path in create(name, folder):
+        click.echo(f"wrote {path}")
+    click.echo(f"Next: cd {folder} && pip install -e . && python -m pytest")
