@@ -16,8 +16,17 @@ from refiners_core.layer import running
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.denoise import COND, UNCOND
 from refiners_core.models.diffusion.finite import check_finite
-from refiners_core.models.diffusion.guide import Guide, guides_of
-from refiners_core.models.diffusion.inpaint import BESIDE, STAYS, Stays, mask_of, sharp
+from refiners_core.models.diffusion.guide import Guide, Told, guides_of
+from refiners_core.models.diffusion.inpaint import (
+    BESIDE,
+    STAYS,
+    Stays,
+    beside,
+    greyed,
+    mask_of,
+    sharp,
+)
+from refiners_core.models.diffusion.offload import moved, target
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import to_images, to_pixels
@@ -25,8 +34,6 @@ from refiners_core.picture import to_images, to_pixels
 if TYPE_CHECKING:
     from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
 
-Told = Mapping[str, Mapping[str, Tensor]]
-"""For each context key, a tensor per branch."""
 Pictures = Image.Image | list[Image.Image] | Tensor
 
 
@@ -45,6 +52,7 @@ class Generation:
     sampler: Sampler
     guidance: float
     rescale: float
+    """How far the contrast that guidance adds is taken back."""
     noise: Tensor
     sources: Sequence[torch.Generator]
     """Where the noise of a stochastic sampler's steps comes from, for each picture."""
@@ -58,6 +66,8 @@ class Generation:
     has_bar: bool
     callback: Callable[[int, Tensor], bool | None] | None
     is_sequential: bool
+    offload: torch.device | None
+    """Where components go while they work; None leaves them where they are."""
 
     @classmethod
     def asked(cls, model: "LatentDiffusion", asked: Mapping[str, Any]) -> "Generation":
@@ -79,8 +89,11 @@ class Generation:
         mask = mask_of(asked["mask"], image, len(prompts) * each, model.is_inpainting)
         factor = model.autoencoder.config.reduction
         width, height = argument.size(
-            asked["size"], _default_size(asked["latents"], image, model.size, factor), factor
+            asked["size"],
+            argument.default_size(asked["latents"], image, model.size, factor),
+            factor,
         )
+        offload = target(asked["offload"])
         request = GenerationRequest(
             model=model,
             count=len(prompts) * each,
@@ -90,10 +103,10 @@ class Generation:
             latent_height=height // factor,
             latent_width=width // factor,
             dtype=model.unet.dtype,
-            device=model.unet.device,
+            device=offload or model.unet.device,
         )
         guides = guides_of(model.adapters, asked["conditions"])
-        if model.tokenizer is None or request.device.type == "meta":
+        if model.tokenizer is None or model.unet.device.type == "meta":
             lacks = "tokenizer" if model.tokenizer is None else "weights: it is on the meta device"
             raise ModelError(
                 f"this {model.base} has no {lacks}.", hint="Load it whole: load_model(...)."
@@ -123,17 +136,22 @@ class Generation:
             has_bar=bool(asked["progress"]),
             callback=argument.callback(asked["callback"]),
             is_sequential=bool(asked["sequential"]),
+            offload=offload,
         )
 
     @torch.no_grad()
     def run(self) -> Pictures:
         """Makes the pictures; meanwhile nobody injects into the model or ejects from it."""
         with running(self.model):
-            guides = [guide.encoded(self.request) for guide in self.guides]
+            guides = list(self.guides)
+            for i, guide in enumerate(guides):
+                with moved(guide.adapter, self.offload):
+                    guides[i] = guide.encoded(self.request)
             latents = self._denoised(self._texts(), guides)
             if self.output == "latents":
                 return latents
-            pixels = self.model.decode(latents)
+            with moved(self.model.autoencoder, self.offload):
+                pixels = self.model.decode(latents)
             check_finite(pixels, "autoencoder", self.model.autoencoder.dtype)
         if self.output == "tensor":
             return pixels
@@ -144,7 +162,9 @@ class Generation:
         """Returns what the text encoder makes of the prompts, with the adapters' scales at hand."""
         scales = {guide.adapter.scale_key: guide.scale(self.request) for guide in self.guides}
         branches = self.request.branches
-        rows = self.model.read([text for name in branches for text in self.prompts[name]], scales)
+        texts = [text for name in branches for text in self.prompts[name]]
+        with moved(self.model.text_encoder, self.offload):
+            rows = self.model.read(texts, scales)
         told: dict[str, dict[str, Tensor]] = {
             key: {COND: value} for key, value in self.model.describe(self.request).items()
         }
@@ -173,27 +193,32 @@ class Generation:
             return self.sampler.begin(noise)
         return self.sampler.path[0].add_noise(clean, noise)
 
-    def _around(self, mask: Tensor, image: Tensor) -> Tensor:
-        """Returns what an inpainting UNet sees beside the latents."""
-        # What may change is grey: 0 in the range of pixels that the autoencoder knows.
-        masked = self.model.encode(torch.where(mask > 0.5, 0.5, image))
-        rows = max(len(mask), len(masked))
-        small = F.interpolate(mask, masked.shape[-2:]).to(masked)
-        both = torch.cat([part.expand(rows, *part.shape[1:]) for part in (small, masked)], dim=1)
-        return both.to(self.request.device, self.request.dtype)
+    def _seen(self, noise: Tensor) -> tuple[Tensor | None, Told, dict[str, Any]]:
+        """Returns the latents of the image, what the UNet is told of it and what steps are."""
+        if self.image is None:
+            return None, {}, {}
+        with moved(self.model.autoencoder, self.offload):
+            clean = self.model.encode(self.image).to(noise).expand_as(noise)
+            if self.mask is None:
+                return clean, {}, {}
+            if self.model.is_inpainting:
+                masked = self.model.encode(greyed(self.image, self.mask)).to(noise)
+                return clean, {BESIDE: {COND: beside(self.mask, masked)}}, {}
+        small = F.interpolate(self.mask, noise.shape[-2:]).to(noise)
+        return clean, {}, {STAYS: Stays(small, clean, noise)}
 
     def _denoised(self, told: Told, guides: Sequence[Guide]) -> Tensor:
+        noise = self.noise.to(self.request.device, self.request.dtype)
+        clean, seen, lasting = self._seen(noise)
+        with moved(self.model.unet, self.offload):
+            return self._walked(self._begun(noise, clean), {**told, **seen}, lasting, guides)
+
+    def _walked(
+        self, latents: Tensor, told: Told, lasting: Mapping[str, Any], guides: Sequence[Guide]
+    ) -> Tensor:
+        """Goes all steps."""
         request, run = self.request, self.sampler
-        noise, clean, lasting = self.noise.to(request.device, request.dtype), None, {}
-        if self.image is not None:
-            clean = self.model.encode(self.image).to(noise).expand_as(noise)
-        if self.mask is not None and self.image is not None and clean is not None:
-            if self.model.is_inpainting:
-                told = {**told, BESIDE: {COND: self._around(self.mask, self.image)}}
-            else:
-                small = F.interpolate(self.mask, noise.shape[-2:]).to(noise)
-                lasting[STAYS] = Stays(small, clean, noise)
-        latents, past = self._begun(noise, clean), ()
+        past: tuple[Tensor, ...] = ()
         with tqdm(total=len(run.timesteps), disable=not self.has_bar) as bar:
             for step, timestep in enumerate(run.timesteps):
                 conditions = dict(told)
@@ -203,7 +228,7 @@ class Generation:
                         conditions |= guide.told
                         active[guide.adapter.scale_key] = guide.scale(request)
                 if self.sources:
-                    active["noise"] = argument.drawn(self.sources, noise.shape[1:]).to(noise)
+                    active["noise"] = argument.drawn(self.sources, latents.shape[1:]).to(latents)
                 context = Context(
                     {
                         "sampler": run,
@@ -225,12 +250,3 @@ class Generation:
                 if self.callback is not None and self.callback(step, latents) is False:
                     break
         return latents
-
-
-def _default_size(latents: Any, image: Tensor | None, side: int, factor: int) -> tuple[int, int]:
-    """Returns width and height in pixels: those of what is there to begin with, or the model's."""
-    if image is not None:
-        return image.shape[-1], image.shape[-2]
-    if isinstance(latents, Tensor) and latents.ndim == 4:
-        return latents.shape[-1] * factor, latents.shape[-2] * factor
-    return side, side

@@ -98,3 +98,21 @@ def sharp(
     if tuple(mask.shape[-2:]) != size:
         mask = F.interpolate(mask, size, mode="bilinear", antialias=True)
     return (mask >= 0.5).to(torch.float32)
+
+
+def greyed(
+    image: Float[Tensor, "image_rows 3 height width"],
+    mask: Float[Tensor, "mask_rows 1 height width"],
+) -> Float[Tensor, "rows 3 height width"]:
+    """Returns an image, in 0...1, that is grey where it may change, as networks were trained."""
+    return torch.where(mask > 0.5, 0.5, image)
+
+
+def beside(
+    mask: Float[Tensor, "mask_rows 1 height width"],
+    masked: Float[Tensor, "image_rows channels latent_height latent_width"],
+) -> Float[Tensor, "rows more latent_height latent_width"]:
+    """Returns what an inpainting UNet sees beside the latents: a mask, and the greyed image's."""
+    rows = max(len(mask), len(masked))
+    small = F.interpolate(mask, masked.shape[-2:]).to(masked)
+    return torch.cat([part.expand(rows, *part.shape[1:]) for part in (small, masked)], dim=1)

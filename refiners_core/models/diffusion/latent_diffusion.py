@@ -184,6 +184,7 @@ class LatentDiffusion(Model):
         callback: Callable[[int, Tensor], bool | None] | None = None,
         sequential: bool = False,
         guidance_rescale: float = 0.0,
+        offload: bool | str | torch.device = False,
     ) -> Any:
         """Makes pictures.
 
@@ -215,6 +216,8 @@ class LatentDiffusion(Model):
             sequential: Whether passes run one after the other, to the same result in less memory.
             guidance_rescale: How far, in 0...1, strong guidance is kept from adding contrast; 0.7
                 suits models that learnt of pure noise (arXiv:2305.08891, section 3.4).
+            offload: Whether each component, and each adapter's, goes to the accelerator only while
+                it works, and is back afterwards; or the device to go to. One generation at a time.
 
         Returns:
             An image if `prompt` is one text, `count` 1 and `seed` no list, otherwise a list of

@@ -1,0 +1,125 @@
+"""Components that are where they are needed only while they are, in several dtypes."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import nn
+
+from refiners_core.errors import GenerationError
+from refiners_core.models.diffusion import generation
+from refiners_core.models.diffusion.offload import moved
+from refiners_core.models.samplers import SAMPLERS
+
+
+def run(model, **asked):
+    return model.generate(
+        "a red circle", **{"steps": 4, "seed": 7, "output": "latents", "progress": False} | asked
+    )
+
+
+def places(model):
+    return {name: weight.data_ptr() for name, weight in model.named_parameters()}
+
+
+def test_a_part_is_elsewhere_for_a_while_and_then_what_it_was(model):
+    before = places(model)
+    with moved(model.unet, torch.device("meta")):
+        assert all(weight.is_meta for weight in model.unet.parameters())
+        assert not any(weight.is_meta for weight in model.text_encoder.parameters())
+    assert places(model) == before
+
+
+def test_a_part_comes_back_from_a_failure(model):
+    before = places(model)
+    with pytest.raises(ZeroDivisionError), moved(model.unet, torch.device("meta")):
+        raise ZeroDivisionError
+    assert places(model) == before
+
+
+def test_buffers_and_shared_weights_move_as_well():
+    norm, linear = nn.BatchNorm1d(3), nn.Linear(3, 3)
+    tied = nn.Sequential(norm, linear, linear)
+    with moved(tied, torch.device("meta")):
+        assert norm.running_mean.is_meta
+        assert tied[2].weight is linear.weight
+    assert norm.running_mean.device.type == "cpu"
+
+
+def test_one_component_at_a_time_is_moved(model, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def recorded(part, device):
+        name = next(name for name, child in model.named_children() if child is part)
+        seen.append((f"{name} there", str(device)))
+        yield
+        seen.append(f"{name} back")
+
+    monkeypatch.setattr(generation, "moved", recorded)
+    run(model, offload="cpu", image=torch.rand(1, 3, 32, 32), output="tensor")
+    parts = ["text_encoder", "autoencoder", "unet", "autoencoder"]
+    assert seen == [one for name in parts for one in ((f"{name} there", "cpu"), f"{name} back")]
+
+
+def test_pictures_are_the_same_with_offload(model):
+    before = places(model)
+    assert run(model, offload="cpu").equal(run(model))
+    assert places(model) == before
+
+
+def test_a_device_that_is_not_there_is_refused(model, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(GenerationError, match="there is none here"):
+        run(model, offload=True)
+    with pytest.raises(GenerationError, match="'abacus' is no device"):
+        run(model, offload="abacus")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_half_precision_is_close_to_full(build_tiny, sampler, dtype):
+    exact = run(build_tiny(), sampler=sampler)
+    half = run(build_tiny(dtype=dtype), sampler=sampler)
+    assert half.dtype == dtype
+    error = (half.float() - exact).norm() / exact.norm()
+    assert error < (0.01 if dtype == torch.float16 else 0.08)
+
+
+# --- where there is an accelerator --------------------------------------------------------------
+
+
+@pytest.fixture
+def accelerator():
+    if not torch.accelerator.is_available():
+        pytest.skip("needs an accelerator")
+    return torch.accelerator.current_accelerator()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_pictures_are_alike_on_an_accelerator(build_tiny, accelerator, sampler):
+    here, there = build_tiny(), build_tiny(device=accelerator)
+    there.load_state_dict(here.state_dict())
+    found = run(there, sampler=sampler)
+    assert found.device.type == accelerator.type
+    torch.testing.assert_close(found.cpu(), run(here, sampler=sampler), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_offload_works_on_an_accelerator_and_rests_here(model, accelerator):
+    before = places(model)
+    found = run(model, offload=True)
+    assert found.device.type == accelerator.type
+    torch.testing.assert_close(found.cpu(), run(model), rtol=1e-3, atol=1e-3)
+    assert places(model) == before
+    image = torch.rand(1, 3, 32, 32)
+    run(model, offload=True, image=image, mask=torch.ones(1, 32, 32), output="tensor")
+    assert places(model) == before
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_works_on_an_accelerator(build_tiny, accelerator, dtype):
+    pixels = run(build_tiny(device=accelerator, dtype=dtype), output="tensor")
+    assert pixels.isfinite().all()
