@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from torch import nn
@@ -93,8 +94,12 @@ class Mapped(NamedTuple):
     """Their classes: torch's parametrisations change that of a living layer."""
 
 
-class Survey(NamedTuple):
-    """What a walk over a tree found: base layers only."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Survey:
+    """What a walk over a tree found: base layers only.
+
+    No tuple, for `torch.export` would take it apart at every export.
+    """
 
     seats: tuple[Seat, ...]
     """In order; a chain that sits in two places is entered once."""

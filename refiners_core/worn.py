@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from torch import nn
@@ -48,8 +49,12 @@ class Folded(NamedTuple):
     """The layers that adapters made for it and the keys of those adapters, by the layers' ids."""
 
 
-class Worn(NamedTuple):
-    """What one chain wears."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Worn:
+    """What one chain wears.
+
+    No tuple: `torch.export` takes tuples in attributes of modules apart and puts copies back.
+    """
 
     bare: dict[str, nn.Module]
     """The very mapping of the bare chain, put back when nothing is worn any more."""

@@ -25,7 +25,7 @@ from refiners_core import (
     select,
 )
 
-from .trees import add, bits
+from .trees import add, bits, worn_state
 
 
 class Branch(Adapter):
@@ -141,3 +141,14 @@ def test_a_tree_is_exported_with_its_context(tree, is_strict, is_worn):
     assert bits(program.module()(x, **given)) == bits(tree(x, **given))
     other = {"context": {key: value * 2 for key, value in values(0.5).items()}}
     assert bits(program.module()(x + 1, **other)) == bits(tree(x + 1, **other))
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_a_tree_wears_after_an_export_what_it_wore_before(tree, is_strict):
+    torch.compiler.reset()
+    mapping, adapter = tree._modules, Branch(key="lora").inject(tree)
+    worn = worn_state(tree)
+    torch.export.export(tree, (x,), kwargs={"context": values(0.5)}, strict=is_strict)
+    assert worn_state(tree) == worn
+    adapter.eject()
+    assert tree._modules is mapping

@@ -1,0 +1,138 @@
+"""Ten adapters of different kinds on one model, in every order that there is time for."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from refiners_core import Adapter
+from refiners_core.graft import worn
+from refiners_core.testing import tiny_model
+from refiners_core.testing.case import bits
+
+from . import attention, control, image_prompt, low_rank, skip
+from .test_contract import LATENTS, PICTURE
+
+
+def ten() -> dict[Adapter, Any]:
+    """Adapters that may all be worn at once, with what each is told."""
+    return {
+        image_prompt.ImagePrompt(key="image-a"): PICTURE,
+        image_prompt.ImagePrompt(key="image-b"): 1 - PICTURE,
+        control.ControlNet(key="control-a"): PICTURE,
+        control.ControlNet(key="control-b"): 1 - PICTURE,
+        control.ControlLora(key="control-lora"): PICTURE,
+        attention.StyleAligned(key="style"): None,
+        attention.Reference(key="reference"): LATENTS,
+        skip.FreeU(key="free"): None,
+        low_rank.LowRank(key="lora-a"): None,
+        low_rank.LowRank(low_rank.LokrChange, key="lora-b"): None,
+    }
+
+
+def generate(model: Any, told: dict[Adapter, Any]) -> Tensor:
+    conditions = {one: told[one] for one in worn(model) if one.takes_condition}
+    options = {"steps": 1, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
+    return model.generate("a red circle", count=2, conditions=conditions, **options)
+
+
+@pytest.fixture(scope="module")
+def dressed() -> tuple[Any, dict[Adapter, Any], Any, Any]:
+    """A model, ten adapters that were built for it, and what it does bare and wearing all."""
+    torch.manual_seed(0)
+    model, told = tiny_model(), ten()
+    bare = bits(generate(model, told))
+    for adapter in told:
+        adapter.inject(model)
+    with torch.no_grad():
+        for adapter in told:
+            for weight in adapter.parameters():
+                if not weight.any():
+                    weight.normal_(std=0.1)
+    everything = bits(generate(model, told))
+    for adapter in told:
+        adapter.eject()
+    assert bits(generate(model, told)) == bare
+    return model, told, bare, everything
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_order_with_any_detour_leads_to_the_same_bits(dressed, seed):
+    model, told, bare, everything = dressed
+    chance = random.Random(seed)
+    for adapter in chance.sample(list(told), len(told)):
+        adapter.inject(model)
+        if chance.random() < 0.4:  # a detour
+            other = chance.choice(worn(model))
+            other.eject()
+            if chance.random() < 0.5:
+                other.inject(model)
+    for adapter in told:
+        if not adapter.is_worn:
+            adapter.inject(model)
+    assert bits(generate(model, told)) == everything
+    for adapter in chance.sample(list(told), len(told)):
+        adapter.eject()
+    assert bits(generate(model, told)) == bare
+
+
+def step(told: dict[Adapter, Any]) -> dict[str, Any]:
+    """What one call of the UNet is told while they all act."""
+    rows = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))
+    context: dict[str, Any] = {"timestep": torch.tensor(500), "text": rows, "branches": ("cond",)}
+    for adapter in told:
+        context[adapter.scale_key] = torch.tensor(0.7)
+        context[adapter.context_key("tokens")] = rows
+        context[adapter.context_key("features")] = torch.ones(2, 4, 8, 8)
+        context[adapter.context_key("mode")] = "write"
+    return context
+
+
+class Counted:
+    """A backend that counts the graphs it is given."""
+
+    def __init__(self) -> None:
+        torch.compiler.reset()
+        self.graphs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, _: Any) -> Any:
+        self.graphs += 1
+        return graph
+
+
+@torch.no_grad()
+def test_a_unet_that_wears_all_ten_compiles_to_one_graph_and_again_to_none(dressed):
+    model, told, *_ = dressed
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    for adapter in told:
+        adapter.inject(model)
+    counted = Counted()
+    compiled = torch.compile(model.unet, backend=counted, fullgraph=True)
+    eager = bits(model.unet(x, context=step(told)))
+    assert bits(compiled(x, context=step(told))) == eager
+    assert counted.graphs == 1
+    for adapter in list(told)[::3]:
+        adapter.eject()
+    for adapter in list(told)[::3]:
+        adapter.inject(model)
+    assert bits(compiled(x, context=step(told))) == eager
+    assert counted.graphs == 1
+    model.eject_all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_a_unet_that_wears_a_lora_and_a_controlnet_is_exported(dressed, is_strict):
+    model, told, *_ = dressed
+    torch.compiler.reset()
+    some = {a: c for a, c in told.items() if a.key in ("control-a", "lora-a")}
+    for adapter in some:
+        adapter.inject(model)
+    context = {k: v for k, v in step(some).items() if isinstance(v, Tensor)}
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    unet = model.unet
+    program = torch.export.export(unet, (x,), kwargs={"context": context}, strict=is_strict)
+    assert bits(program.module()(x, context=context)) == bits(unet(x, context=context))
+    model.eject_all()
