@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from refiners.errors import ManifestError
 from refiners.manifest import AdapterManifest, AdapterSpec, ModelManifest, ModelSpec
@@ -24,6 +24,8 @@ MODELS: Final = "refiners.models"
 
 S = TypeVar("S", AdapterSpec, ModelSpec)
 
+_NAME_LINE: Final = re.compile(r"^Name:[ \t]*(\S+)", re.MULTILINE)
+_VERSION_LINE: Final = re.compile(r"^Version:[ \t]*(\S+)", re.MULTILINE)
 _VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>[\w-]+\.toml)")
 
 
@@ -85,11 +87,10 @@ def scan() -> Inventory:
     found_adapters: list[Installed[AdapterSpec]] = []
     found_models: list[Installed[ModelSpec]] = []
     unread: list[Broken] = []
-    for dist, group, point, value in _entry_points(unread):
+    for owner, group, point, value in _entry_points(unread):
+        name, version = owner
         try:
             path = _manifest_path(value)
-            version = dist.version
-            name = canonical(dist.name)
             if group == ADAPTERS:
                 adapter = load_manifest(path, AdapterManifest, dist=name).adapter
                 found_adapters += [Installed(n, name, version, path, s) for n, s in adapter.items()]
@@ -97,9 +98,9 @@ def scan() -> Inventory:
                 model = load_manifest(path, ModelManifest, dist=name).model
                 found_models += [Installed(n, name, version, path, s) for n, s in model.items()]
         except ManifestError as error:
-            unread.append(Broken(point, _name_of(dist), error.message.rstrip()))
+            unread.append(Broken(point, name, error.message.rstrip()))
         except Exception as error:  # whatever a stranger's package does, it is a reason
-            unread.append(Broken(point, _name_of(dist), str(error) or repr(error)))
+            unread.append(Broken(point, name, str(error) or repr(error)))
     return Inventory(
         tuple(sorted(found_adapters, key=lambda one: (one.name, one.dist))),
         tuple(sorted(found_models, key=lambda one: (one.name, one.dist))),
@@ -132,7 +133,14 @@ def canonical(dist: str) -> str:
     return re.sub(r"[-_.]+", "-", dist).lower()
 
 
-def _entry_points(unread: list[Broken]) -> Iterator[tuple[Distribution, str, str, str]]:
+class Owner(NamedTuple):
+    """The distribution that an entry point belongs to."""
+
+    name: str
+    version: str
+
+
+def _entry_points(unread: list[Broken]) -> Iterator[tuple[Owner, str, str, str]]:
     """Yields the entry points of our groups; importlib's own lookup stops at the first bad file."""
     seen: set[str] = set()
     for dist in distributions():
@@ -140,25 +148,31 @@ def _entry_points(unread: list[Broken]) -> Iterator[tuple[Distribution, str, str
         text = dist.read_text("entry_points.txt") or ""
         if ADAPTERS not in text and MODELS not in text:
             continue
-        name = _name_of(dist)
-        if name in seen:  # shadowed by an earlier folder of sys.path, as for import
+        owner = owner_of(dist)
+        if owner is None:
+            unread.append(Broken("METADATA", "unknown", "it names no distribution or no version"))
             continue
-        seen.add(name)
+        if owner.name in seen:  # shadowed by an earlier folder of sys.path, as for import
+            continue
+        seen.add(owner.name)
         try:
             points = list(dist.entry_points)
         except Exception as error:
-            unread.append(Broken("entry_points.txt", name, f"it cannot be read: {error}"))
+            unread.append(Broken("entry_points.txt", owner.name, f"it cannot be read: {error}"))
             continue
         for point in points:
             if point.group in (ADAPTERS, MODELS):
-                yield dist, point.group, point.name, point.value
+                yield owner, point.group, point.name, point.value
 
 
-def _name_of(dist: Distribution) -> str:
-    try:
-        return canonical(dist.name)
-    except Exception:  # metadata is missing or garbled
-        return "unknown"
+def owner_of(dist: Distribution) -> Owner | None:
+    """Returns who a distribution is; None if its metadata is missing or garbled.
+
+    Two lines are looked for: the parser of mail that importlib asks costs a thousand times that.
+    """
+    text = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
+    name, version = _NAME_LINE.search(text), _VERSION_LINE.search(text)
+    return Owner(canonical(name[1]), version[1]) if name and version else None
 
 
 def manifest_place(value: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from refiners import discover
 from refiners.catalog import listed
-from refiners.discover import ADAPTERS, MODELS, Installed, Inventory, canonical, package_file, scan
+from refiners.discover import ADAPTERS, MODELS, Installed, Inventory, package_file, scan
 from refiners.errors import RefinersError
 from refiners.manifest import WeightsFile
 from refiners.policy import Guard
@@ -49,10 +49,9 @@ def _stale() -> Iterator[Problem]:
     for dist in discover.distributions():
         text = dist.read_text("entry_points.txt") or ""
         if ADAPTERS in text or MODELS in text:
-            try:
-                seen.setdefault(canonical(dist.name), []).append(dist.version)
-            except Exception:  # metadata without a name: the scan has it as broken
-                continue
+            owner = discover.owner_of(dist)
+            if owner is not None:  # if it is, the scan has it as broken
+                seen.setdefault(owner.name, []).append(owner.version)
     for dist, versions in seen.items():
         if len({*versions}) > 1:  # an editable installation has the same version twice
             what = f"metadata of {len(versions)} installations: {', '.join(versions)}"

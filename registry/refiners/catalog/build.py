@@ -62,7 +62,9 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
     added: list[Release] = []
     for release in published:
         path = entry_path(folder, release)
-        known = files.setdefault(path, list(_read(path)))
+        if path not in files:
+            files[path] = [*_read(path)]
+        known = files[path]
         same = [one for one in known if one.version == release.version]
         if same == [release]:
             continue
