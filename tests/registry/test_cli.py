@@ -1,6 +1,7 @@
 """The command line: what it prints, and the exit codes of the design."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from PIL import Image
 
 class Painter(Model):
     def generate(self, prompt, **asked):
-        self.asked = asked
+        Painter.asked = asked
         assert asked["size"] in (None, (32, 8))
         scales = [condition.scale for condition in asked["conditions"].values()]
         return [Image.new("RGB", (8, 8), (int(255 * sum(scales)), 0, 0))]
@@ -172,6 +173,20 @@ def test_generate_writes_a_picture_steered_by_pictures(toys: Site, tmp_path: Pat
     assert facts["adapters"] == [{"name": "edges", "picture": None, "scale": 1.0}]
 
 
+def test_generate_passes_on_what_is_said_and_nothing_else(toys: Site, tmp_path: Path) -> None:
+    picture, out = tmp_path / "in.png", tmp_path / "out.png"
+    Image.new("L", (4, 4)).save(picture)
+    model = ("--model", "toy", "--out", str(out))
+    said = ("--image", str(picture), "--mask", str(picture), "--sampler", "euler", "--offload")
+    assert run("generate", "x", *model).exit_code == 0
+    plain = import_module("refiners_toy.model").Painter.asked
+    assert run("generate", "x", *model, *said, "--strength", "0.5").exit_code == 0
+    asked = import_module("refiners_toy.model").Painter.asked
+    assert {*asked} - {*plain} == {"image", "mask", "sampler", "offload", "strength"}
+    assert (asked["sampler"], asked["strength"], asked["offload"]) == ("euler", 0.5, True)
+    assert asked["image"].size == (4, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -185,6 +200,9 @@ def test_generate_writes_a_picture_steered_by_pictures(toys: Site, tmp_path: Pat
         (("--steps", "0"), "not in the range"),
         (("--guidance", "-1"), "not in the range"),
         (("--size", "64"), "write 64x64"),
+        (("--image", "{folder}/nowhere.png"), "does not exist"),
+        (("--mask", "{folder}/text.png"), "text.png is no picture"),
+        (("--strength", "2"), "not in the range"),
         (("--device", "nowhere"), "no device is 'nowhere'"),
         (("--model", "toi"), "Did you mean 'toy'"),
         (("--adapter", "edgse={folder}/good.png"), "Did you mean 'edges'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -51,6 +51,9 @@ def _size(
     return int(width), int(height)
 
 
+_PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
 @click.command()
 @click.argument("prompt")
 @click.option("--model", default="playground", show_default=True, help="Its name: refiners list.")
@@ -63,6 +66,12 @@ def _size(
 @click.option("--steps", type=click.IntRange(min=1), default=30, show_default=True)
 @click.option("--guidance", type=click.FloatRange(min=0), default=7.5, show_default=True)
 @click.option("--size", callback=_size, metavar="WIDTHxHEIGHT", help="The model's own by default.")
+@click.option("--sampler", help="Such as euler or dpm++-2m; the model's own by default.")
+@click.option("--image", type=_PICTURE, help="A picture to begin with.")
+@click.option("--mask", type=_PICTURE, help="Where it may change: what is white.")
+@click.option("--strength", type=click.FloatRange(0, 1), help="How far the image is changed.")
+@click.option("--guidance-rescale", type=click.FloatRange(0, 1), help="Keep contrast; try 0.7.")
+@click.option("--offload", is_flag=True, default=None, help="Use the accelerator part by part.")
 @click.option("--device", help="Such as cpu or cuda.")
 @click.option("--dtype", help="Such as float16.")
 @click.option("--offline", is_flag=True, help="Open no socket.")
@@ -81,6 +90,7 @@ def generate(
     dtype: str | None,
     offline: bool,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Make a picture from a prompt, steered by adapters.
 
@@ -91,8 +101,11 @@ def generate(
       refiners generate "a red circle on a blue field" --out circle.png
       refiners generate "a red circle" --adapter controlnet-canny=edges.png --seed 7
       refiners generate "" --adapter ip-adapter=photo.png:0.8 --steps 20 --guidance 3
+      refiners generate "a (red:1.3) circle" --image in.png --mask where.png --sampler euler
     """
     check_out(out)
+    asked = {name: value for name, value in more.items() if value is not None}
+    asked |= {name: opened(asked[name]) for name in ("image", "mask") if name in asked}
     pictures = [None if one.picture is None else opened(one.picture) for one in steerings]
     from refiners.load import load_adapter, load_model
     from refiners_core import Condition
@@ -111,6 +124,7 @@ def generate(
         guidance=guidance,
         size=size,
         progress=not as_json,
+        **asked,  # what is not said is not passed: a model of somebody else's may not know it
     )
     picture = made[0] if isinstance(made, list) else made
     with replacing(out) as path:
