@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from refiners.errors import ManifestError
 from refiners.manifest import AdapterManifest, AdapterSpec, ModelManifest, ModelSpec
 from refiners.parse import load_manifest
+from refiners.verify import Stamp
 
 ADAPTERS: Final = "refiners.adapters"
 MODELS: Final = "refiners.models"
 
 S = TypeVar("S", AdapterSpec, ModelSpec)
+M = TypeVar("M", AdapterManifest, ModelManifest)
 
 _NAME_LINE: Final = re.compile(r"^Name:[ \t]*(\S+)", re.MULTILINE)
 _VERSION_LINE: Final = re.compile(r"^Version:[ \t]*(\S+)", re.MULTILINE)
@@ -92,10 +94,10 @@ def scan() -> Inventory:
         try:
             path = _manifest_path(value)
             if group == ADAPTERS:
-                adapter = load_manifest(path, AdapterManifest, dist=name).adapter
+                adapter = _read(path, AdapterManifest, name).adapter
                 found_adapters += [Installed(n, name, version, path, s) for n, s in adapter.items()]
             else:
-                model = load_manifest(path, ModelManifest, dist=name).model
+                model = _read(path, ModelManifest, name).model
                 found_models += [Installed(n, name, version, path, s) for n, s in model.items()]
         except ManifestError as error:
             unread.append(Broken(point, name, error.message.rstrip()))
@@ -106,6 +108,21 @@ def scan() -> Inventory:
         tuple(sorted(found_models, key=lambda one: (one.name, one.dist))),
         tuple(sorted(unread, key=lambda one: (one.dist, one.name))),
     )
+
+
+def _read(path: Path, kind: type[M], dist: str) -> M:
+    """Reads a manifest, unless this process has read it and it has not been touched since."""
+    stamp = Stamp.of(path)
+    known = _manifests.get((path, kind))
+    if known is not None and known[0] == stamp:
+        return known[1]
+    manifest = load_manifest(path, kind, dist=dist)
+    if stamp is not None:
+        _manifests[path, kind] = (stamp, manifest)
+    return manifest
+
+
+_manifests: Final[dict[tuple[Path, type], tuple[Stamp, Any]]] = {}
 
 
 def package_folders(package: str) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from refiners.errors import CatalogError
+from refiners.verify import Stamp
 
 VARIABLE: Final = "REFINERS_CATALOG"
 _SHIPPED: Final = Path(__file__).parent
@@ -66,13 +67,24 @@ def listed() -> tuple[Listed, ...]:
         CatalogError: The folder that REFINERS_CATALOG names has no readable list.
     """
     path = folder() / "search.json"
+    stamp = Stamp.of(path)
+    if stamp is not None and (path, stamp) in _lists:
+        return _lists[path, stamp]
     try:
-        return msgspec.json.decode(path.read_bytes(), type=tuple[Listed, ...])
+        found = msgspec.json.decode(path.read_bytes(), type=tuple[Listed, ...])
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise CatalogError(
             f"{path} cannot be read: {error}.",
             hint=f"Unset {VARIABLE} to use the copy that was installed with refiners.",
         ) from error
+    _lists.clear()
+    if stamp is not None:
+        _lists[path, stamp] = found
+    return found
+
+
+_lists: Final[dict[tuple[Path, Stamp], tuple[Listed, ...]]] = {}
+"""The list that this process has read, as long as it is not touched."""
 
 
 def releases(one: Listed) -> tuple[Release, ...]:
