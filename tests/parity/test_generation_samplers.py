@@ -74,7 +74,11 @@ def alike(pair, name, kind=diffusers.StableDiffusionPipeline):
         **({} if name in ("lcm", "tcd", "2m, karras", "euler, karras") else TRAILING),
     )
     parts = pipe.components | {"scheduler": theirs}
-    peer = kind(**parts, requires_safety_checker=False)
+    # Nothing is to look at what was made, nor to draw on it.
+    peer = kind(
+        **parts,
+        **{"add_watermarker" if "XL" in kind.__name__ else "requires_safety_checker": False},
+    )
     peer.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     asked = ASKED | {"num_images_per_prompt": 2, "num_inference_steps": 20, "guidance_scale": 5.0}
@@ -99,6 +103,11 @@ def halves():
     mask = torch.zeros(1, 1, 32, 32)
     mask[..., 18:] = 1
     return mask
+
+
+@pytest.fixture(scope="module")
+def xl_pair(sdxl_folder):
+    return sdxl_folder[0], sdxl.load_folder(sdxl_folder[1], base="tiny")
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -149,6 +158,26 @@ def test_rescaled_guidance(pair, differ):
     peer, asked, sampler = alike(pair, "ddim")
     expected = peer(**asked, guidance_rescale=0.7).images
     assert differ(made(pair[1], sampler, guidance_rescale=0.7), expected) <= 1e-4
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_from_noise_with_xl(name, xl_pair, differ):
+    peer, asked, sampler = alike(xl_pair, name, diffusers.StableDiffusionXLPipeline)
+    assert differ(made(xl_pair[1], sampler), peer(**asked).images) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler ancestral", "2m"])
+def test_from_and_into_an_image_with_xl(name, xl_pair, differ):
+    image, mask, ours = torch.rand(1, 3, 32, 32), halves(), xl_pair[1]
+    clean = ours.encode(image)
+    peer, asked, sampler = alike(xl_pair, name, diffusers.StableDiffusionXLImg2ImgPipeline)
+    expected = peer(**asked, image=clean, strength=0.6).images
+    assert differ(made(ours, sampler, image=image, strength=0.6), expected) <= 1e-4
+    peer, asked, _ = alike(xl_pair, name, diffusers.StableDiffusionXLInpaintPipeline)
+    asked |= {"image": clean, "masked_image_latents": clean, "mask_image": mask}
+    expected = peer(**asked, strength=0.6, height=32, width=32).images
+    found = made(ours, sampler, image=image, mask=mask, strength=0.6)
+    assert differ(found, expected) <= 1e-4
 
 
 @torch.no_grad()
