@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -110,11 +110,14 @@ class Decomposed(Chain):
 class LowRank(Adapter):
     """Stands beside linear layers and convolutions."""
 
-    slots = ("unet.linear", "unet.conv", "text_encoder.linear")
-
-    def __init__(self, kind: Callable[[Any], Change] = LoraChange, **options: Any) -> None:
+    def __init__(
+        self,
+        kind: Callable[[Any], Change] = LoraChange,
+        slots: Sequence[str] = ("unet.linear", "unet.conv", "text_encoder.linear"),
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self.kind = kind
+        self.kind, self.slots = kind, slots
 
     def edits(self, model: Any) -> tuple[Edit, ...]:
         places = (model.slot(slot) for slot in self.slots)
