@@ -44,7 +44,7 @@ TEXT_ENCODER_2: Final = ClipTextConfig(
     projection_width=1280,
 )
 """OpenCLIP ViT-bigG/14, which pools as well."""
-AUTOENCODER: Final = AutoencoderConfig(scaling_factor=0.13025)
+AUTOENCODER: Final = AutoencoderConfig(scaling_factor=0.13025, overflows_half=True)
 PARTS: Final = ("unet", "text_encoder", "text_encoder_2", "vae")
 """What has files of its own in a published folder."""
 

@@ -53,6 +53,7 @@ def of_autoencoder(config: AutoencoderConfig) -> dict[str, Any]:
         "use_post_quant_conv": config.has_post_quant_conv,
         "scaling_factor": config.scaling_factor,
         "shift_factor": config.shift_factor or None,
+        "force_upcast": config.overflows_half,
     }
 
 

@@ -1,5 +1,6 @@
 """The autoencoder between pictures and latents."""
 
+import copy
 from typing import Final
 
 import torch
@@ -8,11 +9,13 @@ from torch import Generator, Tensor, nn
 
 from refiners_core.chain import Chain
 from refiners_core.combinators import Residual
+from refiners_core.errors import ModelError
 from refiners_core.layers.attention import SelfAttention
 from refiners_core.layers.resample import Downsample, Upsample
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.tokens import AsTokens
 from refiners_core.models.vae.config import AutoencoderConfig
+from refiners_core.models.vae.tile import Tiling
 
 Moments = tuple[
     Float[Tensor, "rows channels height width"], Float[Tensor, "rows channels height width"]
@@ -25,13 +28,23 @@ class AutoencoderKL(Chain):
 
     Called as a tree it gives the picture back that its mean latents stand for.
 
+    With `tiling` set, `encode` and `decode` cut pictures into tiles, and the memory that they take
+    beside what comes in and goes out is that of one tile.
+
     Args:
         config: Its sizes.
+
+    Example:
+        >>> model = AutoencoderKL(AutoencoderConfig(channels=(32, 32), blocks=1))
+        >>> model.tiling = Tiling(side=8, overlap=2)
+        >>> model.decode(torch.zeros(1, 4, 12, 8)).shape
+        torch.Size([1, 3, 24, 16])
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__(encoder=Encoder(config), latents=MeanLatents(), decoder=Decoder(config))
         self.config: Final = config
+        self.tiling: Tiling | None = None
 
     def encode(
         self,
@@ -46,8 +59,19 @@ class AutoencoderKL(Chain):
             generator: Where the noise of sampling comes from.
             sample: Whether latents are drawn from their distribution, by reparametrisation, so that
                 gradients pass; otherwise they are its mean.
+
+        Raises:
+            ModelError: It is tiled, and a side is no multiple of the pixels of a latent.
         """
-        mean, log_variance = self.encoder(pixels)
+        side = self.config.reduction
+        if self.tiling is not None and (pixels.shape[-1] % side or pixels.shape[-2] % side):
+            raise ModelError(
+                f"the sides of pictures that are encoded in tiles are multiples of {side}, not "
+                f"{pixels.shape[-1]} x {pixels.shape[-2]}.",
+                hint="Resize the picture, or set tiling = None.",
+            )
+        moments = self._mapped(self.encoder, pixels, side, 1)
+        mean, log_variance = moments.chunk(2, dim=1)
         z = mean
         if sample:
             where = generator.device if generator is not None else mean.device
@@ -59,7 +83,21 @@ class AutoencoderKL(Chain):
         self, latents: Float[Tensor, "rows latent_channels latent_height latent_width"]
     ) -> Float[Tensor, "rows channels height width"]:
         """Returns the pictures that latents of deviation about 1 stand for, about in -1...1."""
-        return self.decoder(latents / self.config.scaling_factor + self.config.shift_factor)
+        z = latents / self.config.scaling_factor + self.config.shift_factor
+        return self._mapped(self.decoder, z, 1, self.config.reduction)
+
+    def _mapped(self, network: Chain, x: Tensor, reads: int, writes: int) -> Tensor:
+        dtype = x.dtype
+        if self.config.overflows_half and network.dtype == torch.float16:
+            # A copy for this call: its own weights are half as large, and others may be using them.
+            network, x = copy.deepcopy(network).float(), x.float()
+
+        def run(tile: Tensor) -> Tensor:
+            made = network(tile)
+            return torch.cat(made, dim=1) if isinstance(made, tuple) else made
+
+        made = run(x) if self.tiling is None else self.tiling.map(run, x, reads, writes)
+        return made.to(dtype)
 
 
 class Encoder(Chain):

@@ -29,6 +29,8 @@ class AutoencoderConfig:
     """What latents are multiplied by, so that their deviation is about 1."""
     shift_factor: float = 0.0
     """What is subtracted from latents before."""
+    overflows_half: bool = False
+    """Whether its numbers grow too large for float16, as in SDXL: it then computes in float32."""
 
     @property
     def reduction(self) -> int:
@@ -58,4 +60,5 @@ class AutoencoderConfig:
             has_post_quant_conv=read.value("use_post_quant_conv", True),
             scaling_factor=read.value("scaling_factor", 0.18215),
             shift_factor=read.value("shift_factor", 0.0),
+            overflows_half=read.value("force_upcast", False),
         )

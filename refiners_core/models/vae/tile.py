@@ -1,0 +1,95 @@
+"""Pictures of any size in little memory: tile by tile, a few at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refiners_core.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an autoencoder cuts pictures, and batches of them, to save memory.
+
+    Tiles overlap and are blended there, for each is normalised alone: the result is near that of a
+    whole picture, not equal to it. What fits into one tile stays whole.
+
+    Raises:
+        ModelError: Tiles are smaller than twice their overlap, or there are no rows.
+    """
+
+    side: int = 64
+    """Height and width of a tile, in latents: 64 are 512 pixels of Stable Diffusion."""
+    overlap: int = 16
+    """How far neighbours overlap, in latents."""
+    rows: int = 1
+    """How many pictures are looked at together."""
+
+    def __post_init__(self) -> None:
+        if self.overlap < 0 or self.side < max(1, 2 * self.overlap) or self.rows < 1:
+            raise ModelError(
+                f"tiles are at least twice as long as they overlap, and at least one row is looked "
+                f"at; got side={self.side}, overlap={self.overlap}, rows={self.rows}.",
+                hint="Try Tiling(side=64, overlap=16, rows=1).",
+            )
+
+    def map(
+        self,
+        function: Callable[[Tensor], Tensor],
+        x: Float[Tensor, "rows channels height width"],
+        reads: int,
+        writes: int,
+    ) -> Float[Tensor, "rows channels_out height_out width_out"]:
+        """Returns what a function makes of maps, called on tiles of them.
+
+        Args:
+            function: Makes a map of `writes` positions for each `reads` positions.
+            x: Maps whose sides are multiples of `reads`.
+            reads: How many positions of what comes in a latent stands for, along each side.
+            writes: The same of what goes out.
+        """
+        return torch.cat([self._one(function, part, reads, writes) for part in x.split(self.rows)])
+
+    def _one(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, reads: int, writes: int
+    ) -> Tensor:
+        down, across = (self._spans(size // reads) for size in x.shape[-2:])
+        if len(down) == len(across) == 1:
+            return function(x)
+        whole: Tensor | None = None
+        for top, share_down in zip(down, self._shares(down, writes), strict=True):
+            for left, share_across in zip(across, self._shares(across, writes), strict=True):
+                tile = function(x[..., _cut(top, reads), _cut(left, reads)])
+                if whole is None:
+                    size = down[-1].stop * writes, across[-1].stop * writes
+                    whole = tile.new_zeros(*tile.shape[:2], *size)
+                shares = (share_down[:, None] * share_across).to(tile)
+                whole[..., _cut(top, writes), _cut(left, writes)] += tile * shares
+        assert whole is not None
+        return whole
+
+    def _spans(self, length: int) -> list[range]:
+        """Returns the tiles along one side: as few as may be, spread evenly."""
+        if length <= self.side:
+            return [range(length)]
+        gaps = -(-(length - self.side) // (self.side - self.overlap))
+        starts = [round(i * (length - self.side) / gaps) for i in range(gaps + 1)]
+        return [range(start, start + self.side) for start in starts]
+
+    def _shares(self, spans: list[range], scale: int) -> list[Tensor]:
+        """Returns for each tile its shares in what it covers; all shares of a position sum to 1."""
+        ramp = max(1, self.overlap * scale)
+        total = torch.zeros(spans[-1].stop * scale)
+        shares: list[Tensor] = []
+        for span in spans:
+            rise = torch.arange(1, len(span) * scale + 1).clamp(max=ramp) / ramp
+            shares.append(torch.minimum(rise, rise.flip(0)))
+            total[_cut(span, scale)] += shares[-1]
+        return [share / total[_cut(span, scale)] for share, span in zip(shares, spans, strict=True)]
+
+
+def _cut(span: range, scale: int) -> slice:
+    return slice(span.start * scale, span.stop * scale)

@@ -1,0 +1,106 @@
+"""Pictures of any size in little memory, and numbers too large for float16."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from refiners_core.errors import ModelError
+from refiners_core.models.vae import AutoencoderConfig, AutoencoderKL, Tiling
+
+CONFIG = AutoencoderConfig(channels=(8, 8, 8), blocks=1, groups=4)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return AutoencoderKL(CONFIG).eval().requires_grad_(False)
+
+
+def differ(ours, theirs):
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def mean_of_places(x):
+    """A network that sees nothing around a latent: tiles of it are parts of the whole."""
+    return x.repeat_interleave(4, -1).repeat_interleave(4, -2) * 2
+
+
+@pytest.mark.parametrize("size", [(8, 8), (20, 9), (40, 8), (33, 47)])
+@pytest.mark.parametrize(("side", "overlap"), [(8, 0), (8, 3), (16, 8)])
+def test_tiles_of_what_is_local_make_the_whole(size, side, overlap):
+    x = torch.randn(3, 2, *size)
+    made = Tiling(side, overlap).map(mean_of_places, x, 1, 4)
+    torch.testing.assert_close(made, mean_of_places(x))
+    halved = Tiling(side, overlap).map(lambda x: x[..., ::4, ::4], mean_of_places(x), 4, 1)
+    torch.testing.assert_close(halved, 2 * x)
+
+
+def test_tiles_are_no_larger_than_asked_for():
+    seen = []
+    Tiling(8, 2, rows=2).map(lambda x: seen.append(x.shape) or x, torch.zeros(5, 1, 20, 8), 1, 1)
+    assert {shape[2:] for shape in seen} == {(8, 8)}
+    assert [shape[0] for shape in seen] == [2, 2, 2, 2, 2, 2, 1, 1, 1]
+
+
+def test_what_fits_into_one_tile_is_not_touched(model):
+    z, pixels = torch.randn(1, 4, 8, 6), torch.randn(1, 3, 32, 24)
+    whole = model.decode(z), model.encode(pixels, sample=False)
+    model.tiling = Tiling(side=8, overlap=2)
+    assert torch.equal(model.decode(z), whole[0])
+    assert torch.equal(model.encode(pixels, sample=False), whole[1])
+
+
+def test_a_large_picture_in_tiles_is_near_the_whole(model):
+    z, pixels = torch.randn(2, 4, 32, 24), torch.randn(2, 3, 128, 96)
+    whole = model.decode(z), model.encode(pixels, sample=False)
+    model.tiling = Tiling(side=16, overlap=8)
+    assert differ(model.decode(z), whole[0]) < 0.2
+    assert differ(model.encode(pixels, sample=False), whole[1]) < 0.2
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    sampled = [model.encode(pixels, generator) for generator in generators]
+    assert torch.equal(*sampled)
+
+
+def test_a_model_generates_in_tiles(build_tiny):
+    model = build_tiny()
+    asked = {"seed": 0, "steps": 2, "size": (128, 64), "output": "tensor", "progress": False}
+    whole = model.generate("a", **asked)
+    model.autoencoder.tiling = Tiling(side=8, overlap=2)
+    assert model.generate("a", **asked).shape == whole.shape
+
+
+def test_tiles_that_cannot_be_are_refused(model):
+    for wrong in ({"side": 0}, {"side": 8, "overlap": 5}, {"overlap": -1}, {"rows": 0}):
+        with pytest.raises(ModelError, match="at least twice as long as they overlap"):
+            Tiling(**wrong)
+    model.tiling = Tiling(side=8, overlap=2)
+    with pytest.raises(ModelError, match="multiples of 4, not 33 x 32"):
+        model.encode(torch.zeros(1, 3, 32, 33))
+
+
+def test_numbers_too_large_for_float16_are_worked_out_in_float32(model):
+    twin = AutoencoderKL(replace(CONFIG, overflows_half=True))
+    with torch.no_grad():
+        for tree in (model.encoder, model.decoder):
+            tree.conv_in.weight *= 2e5
+    twin.load_state_dict(model.state_dict())
+    z, pixels = torch.randn(1, 4, 8, 8), torch.randn(1, 3, 32, 32)
+    expected = model.decode(z), model.encode(pixels, sample=False)
+    model.half(), twin.half().requires_grad_(False)
+    assert not model.decode(z.half()).isfinite().all()
+    decoded, encoded = twin.decode(z.half()), twin.encode(pixels.half(), sample=False)
+    assert decoded.dtype == encoded.dtype == twin.dtype == torch.float16
+    assert differ(decoded.float(), expected[0]) < 1e-2
+    assert differ(encoded.float(), expected[1]) < 1e-2
+    assert twin.bfloat16().decode(z.bfloat16()).isfinite().all()
+
+
+def test_the_published_configuration_says_that_numbers_overflow():
+    said = {
+        "block_out_channels": [8],
+        "down_block_types": ["DownEncoderBlock2D"],
+        "up_block_types": ["UpDecoderBlock2D"],
+    }
+    assert AutoencoderConfig.from_json(said | {"force_upcast": True}).overflows_half
+    assert not AutoencoderConfig.from_json(said).overflows_half
