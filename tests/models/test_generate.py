@@ -184,6 +184,23 @@ def test_a_callback_sees_each_step_and_may_end_it(model):
     assert stopped.equal(seen[1][1])
 
 
+def test_a_preview_shows_what_a_step_takes_the_picture_for(model):
+    seen = []
+    made = run(model, preview=seen.append, output="tensor")
+    assert [one.step for one in seen] == [0, 1, 2, 3]
+    assert [image.size for image in seen[0].images()] == [(32, 32)]
+    last = run(model, preview=seen.append, output="latents", sampler="euler")
+    torch.testing.assert_close(seen[-1].clean, last)  # where nothing is left to remove
+    assert seen[3].pixels().shape == made.shape
+
+
+def test_nothing_is_decoded_unless_a_preview_is_looked_at(model):
+    calls = []
+    model.autoencoder.decoder.register_forward_hook(lambda *_: calls.append(None))
+    run(model, preview=lambda seen: seen.images() if seen.step == 2 else None)
+    assert len(calls) == 1
+
+
 def test_a_bar_is_drawn_unless_it_is_silenced(model, capsys):
     run(model, progress=True)
     assert "4/4" in capsys.readouterr().err
@@ -245,6 +262,7 @@ IMAGE = PIL.Image.new("RGB", (32, 32))
         ({"mask": IMAGE}, "mask says where an image may change, but there is none"),
         ({"output": "jpg"}, "output is one of pil, tensor, latents; got 'jpg'"),
         ({"callback": 3}, "callback is a function"),
+        ({"preview": 3}, "preview is a function, not 3"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_before_anything_runs(model, asked, message):

@@ -58,7 +58,7 @@ def test_one_component_at_a_time_is_moved(model, monkeypatch):
 
     monkeypatch.setattr(generation, "moved", recorded)
     run(model, offload="cpu", image=torch.rand(1, 3, 32, 32), output="tensor")
-    parts = ["text_encoder", "autoencoder", "unet", "autoencoder"]
+    parts = ["text_encoder", "autoencoder", "denoise", "autoencoder"]
     assert seen == [one for name in parts for one in ((f"{name} there", "cpu"), f"{name} back")]
 
 

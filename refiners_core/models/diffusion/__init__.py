@@ -13,6 +13,7 @@ from refiners_core.models.diffusion.finite import NotFiniteError
 from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.slot import SLOTS
+from refiners_core.models.diffusion.walk import Preview
 
 __all__ = [
     "COND",
@@ -25,5 +26,6 @@ __all__ = [
     "LatentDiffusion",
     "NotFiniteError",
     "Predict",
+    "Preview",
     "SamplerStep",
 ]

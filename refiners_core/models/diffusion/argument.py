@@ -37,12 +37,12 @@ def output(value: Any) -> Output:
     return cast(Output, choice("output", value, get_args(Output)))
 
 
-def callback(value: Any) -> Any:
+def callback(name: str, value: Any) -> Any:
     """Returns what is called after each step."""
     if value is not None and not callable(value):
+        hint = "step, latents: step < 9" if name == "callback" else "seen: print(seen.step)"
         raise GenerationError(
-            f"callback is a function of step and latents, not {_described(value)}.",
-            hint="Try callback=lambda step, latents: step < 9.",
+            f"{name} is a function, not {_described(value)}.", hint=f"Try {name}=lambda {hint}."
         )
     return value
 

@@ -8,9 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from refiners_core.context import Context
 from refiners_core.errors import ModelError
 from refiners_core.layer import running
 from refiners_core.models.diffusion import argument
@@ -28,6 +26,7 @@ from refiners_core.models.diffusion.inpaint import (
 )
 from refiners_core.models.diffusion.offload import moved, target
 from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.diffusion.walk import Preview, walked
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import to_images, to_pixels
 
@@ -65,6 +64,7 @@ class Generation:
     """Whether the caller expects a picture rather than a list."""
     has_bar: bool
     callback: Callable[[int, Tensor], bool | None] | None
+    preview: Callable[[Preview], Any] | None
     is_sequential: bool
     offload: torch.device | None
     """Where components go while they work; None leaves them where they are."""
@@ -134,7 +134,8 @@ class Generation:
                 and not isinstance(asked["seed"], list | tuple)
             ),
             has_bar=bool(asked["progress"]),
-            callback=argument.callback(asked["callback"]),
+            callback=argument.callback("callback", asked["callback"]),
+            preview=argument.callback("preview", asked["preview"]),
             is_sequential=bool(asked["sequential"]),
             offload=offload,
         )
@@ -150,8 +151,7 @@ class Generation:
             latents = self._denoised(self._texts(), guides)
             if self.output == "latents":
                 return latents
-            with moved(self.model.autoencoder, self.offload):
-                pixels = self.model.decode(latents)
+            pixels = self.decoded(latents)
             check_finite(pixels, "autoencoder", self.model.autoencoder.dtype)
         if self.output == "tensor":
             return pixels
@@ -210,43 +210,10 @@ class Generation:
     def _denoised(self, told: Told, guides: Sequence[Guide]) -> Tensor:
         noise = self.noise.to(self.request.device, self.request.dtype)
         clean, seen, lasting = self._seen(noise)
-        with moved(self.model.unet, self.offload):
-            return self._walked(self._begun(noise, clean), {**told, **seen}, lasting, guides)
+        with moved(self.model.at("denoise"), self.offload):
+            return walked(self, self._begun(noise, clean), {**told, **seen}, lasting, guides)
 
-    def _walked(
-        self, latents: Tensor, told: Told, lasting: Mapping[str, Any], guides: Sequence[Guide]
-    ) -> Tensor:
-        """Goes all steps."""
-        request, run = self.request, self.sampler
-        past: tuple[Tensor, ...] = ()
-        with tqdm(total=len(run.timesteps), disable=not self.has_bar) as bar:
-            for step, timestep in enumerate(run.timesteps):
-                conditions = dict(told)
-                active: dict[str, Any] = dict(lasting)
-                for guide in guides:
-                    if guide.condition.is_active(step, len(run.timesteps)):
-                        conditions |= guide.told
-                        active[guide.adapter.scale_key] = guide.scale(request)
-                if self.sources:
-                    active["noise"] = argument.drawn(self.sources, latents.shape[1:]).to(latents)
-                context = Context(
-                    {
-                        "sampler": run,
-                        "step": step,
-                        "past": past,
-                        "timestep": torch.tensor(timestep, device=request.device),
-                        "branches": request.branches,
-                        "sequential": self.is_sequential,
-                        "guidance": torch.tensor(self.guidance, device=request.device),
-                        "guidance_rescale": self.rescale,
-                        "conditions": conditions,
-                        **active,
-                    }
-                )
-                latents = self.model.at("denoise")(latents, context=context)
-                check_finite(latents, "unet", request.dtype, step)
-                past = context["past"]
-                bar.update()
-                if self.callback is not None and self.callback(step, latents) is False:
-                    break
-        return latents
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Returns the pixels, in 0...1, that latents stand for."""
+        with moved(self.model.autoencoder, self.offload):
+            return self.model.decode(latents)

@@ -19,6 +19,7 @@ from refiners_core.models.diffusion.argument import DEFAULT_STRENGTH, Output
 from refiners_core.models.diffusion.denoise import Denoise
 from refiners_core.models.diffusion.generation import Generation
 from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.diffusion.walk import Preview
 from refiners_core.models.samplers import Sampler
 from refiners_core.models.unet import UNet
 from refiners_core.models.vae import AutoencoderKL
@@ -185,6 +186,7 @@ class LatentDiffusion(Model):
         sequential: bool = False,
         guidance_rescale: float = 0.0,
         offload: bool | str | torch.device = False,
+        preview: Callable[[Preview], Any] | None = None,
     ) -> Any:
         """Makes pictures.
 
@@ -218,6 +220,8 @@ class LatentDiffusion(Model):
                 suits models that learnt of pure noise (arXiv:2305.08891, section 3.4).
             offload: Whether each component, and each adapter's, goes to the accelerator only while
                 it works, and is back afterwards; or the device to go to. One generation at a time.
+            preview: Called after each step with a `Preview`, whose `images()` show what the step
+                takes the pictures for; they are decoded when asked for.
 
         Returns:
             An image if `prompt` is one text, `count` 1 and `seed` no list, otherwise a list of
