@@ -5,13 +5,18 @@ PROJECTS := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 PLUGINS := $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml))
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+SHAPED  := refiners_core,refiners_controlnet,refiners_ipadapter,refiners_playground
+
 .PHONY: demo test lint bench effects clean
 
 demo: .venv/.run
 	$(BIN)/refiners demo --out demo.png
 
+# The second run executes the shapes and types that signatures state (jaxtyping, beartype).
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) tests --ignore tests/parity
+	PYTHONPATH=tests $(PYTEST) tests/parity plugins --jaxtyping-packages=$(SHAPED),shapes.checked
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

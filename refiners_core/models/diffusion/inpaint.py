@@ -23,7 +23,7 @@ STAYS: Final = "inpaint.stays"
 class Stays:
     """What is to stay of a picture."""
 
-    mask: Float[Tensor, "rows 1 latent_height latent_width"]
+    mask: Float[Tensor, "mask_rows 1 latent_height latent_width"]
     """1 where it may change, 0 where it stays."""
     clean: Float[Tensor, "rows channels latent_height latent_width"]
     """Its latents."""
