@@ -293,6 +293,15 @@ class Adapter(nn.Module):
             self.to(*here)
             self._fitted = here
 
+    def __repr__(self) -> str:
+        tree = self._tree() if self._tree is not None else None
+        by = (
+            f"worn by {getattr(tree, 'base', type(tree).__name__)}"
+            if tree is not None
+            else "not worn"
+        )
+        return f"<{type(self).__name__} {self.key}, {by}>"
+
     def __getstate__(self) -> dict[str, Any]:
         """What `deepcopy` and `pickle` take: the adapter, worn by nothing."""
         return self.__dict__ | {"_tree": None, "_chains": (), "_choose_source": None}

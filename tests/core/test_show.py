@@ -178,3 +178,10 @@ def test_a_tree_on_the_meta_device_prints_the_same():
         meta = TimestepEncoder()
     assert repr(meta) == repr(TimestepEncoder())
     assert len(select(meta)) == 3
+
+
+def test_an_adapter_says_in_a_line_who_wears_it():
+    tree = Chain(conv=nn.Linear(4, 4))
+    adapter = Wild([Said("wrap", 0)], key="lora")
+    assert repr(adapter) == "<Wild lora, not worn>"
+    assert repr(adapter.inject(tree)) == "<Wild lora, worn by Chain>"
