@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from refiners.errors import ManifestError
 from refiners.manifest import AdapterManifest, AdapterSpec, ModelManifest, ModelSpec
 from refiners.parse import load_manifest
-from refiners.verify import Stamp
+from refiners.stamp import Stamp
 
 ADAPTERS: Final = "refiners.adapters"
 MODELS: Final = "refiners.models"

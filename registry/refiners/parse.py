@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from refiners.errors import ManifestError
-from refiners.explain import Fault, Place, examine, with_lines
 from refiners.manifest import SCHEMA, UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
 
+if TYPE_CHECKING:
+    from refiners.explain import Fault, Place
+
 _LARGEST: Final = 1_000_000  # bytes; a manifest is read by people
+
+_SIMPLE: Final = re.compile(r"[<>]=?\d+(\.\d+)*(,[<>]=?\d+(\.\d+)*)*")
+"""Version specifiers that are certainly good."""
 
 M = TypeVar("M", AdapterManifest, ModelManifest)
 
@@ -33,10 +38,10 @@ def load_manifest(path: Path, kind: type[M], *, dist: str | None = None) -> M:
     try:
         raw = path.read_bytes()
         if len(raw) > _LARGEST:
-            raise ManifestError(path, (Fault((), f"is larger than {_LARGEST} bytes"),), dist=dist)
+            raise ManifestError(path, (_fault((), f"is larger than {_LARGEST} bytes"),), dist=dist)
         text = raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(path, (Fault((), f"cannot be read: {error}"),), dist=dist) from error
+        raise ManifestError(path, (_fault((), f"cannot be read: {error}"),), dist=dist) from error
     manifest, faults = parse(text, kind)
     if manifest is None:
         raise ManifestError(path, faults, dist=dist)
@@ -48,20 +53,35 @@ def parse(text: str, kind: type[M]) -> tuple[M | None, tuple[Fault, ...]]:
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return None, (Fault((), f"is not TOML: {error}"),)
+        return None, (_fault((), f"is not TOML: {error}"),)
     newer = table.get("schema")
     if isinstance(newer, int) and newer > SCHEMA:
         what = f"schema {newer} is newer than this version reads ({SCHEMA})"
-        return None, with_lines([Fault(("schema",), what, "Try pip install -U refiners.")], text)
+        return None, _with_lines([_fault(("schema",), what, "Try pip install -U refiners.")], text)
     try:
         manifest = msgspec.convert(table, kind)
     except msgspec.ValidationError:
+        from refiners.explain import examine
+
         table, faults = examine(table, kind)
         if faults:
-            return None, with_lines(faults, text)
+            return None, _with_lines(faults, text)
         manifest = msgspec.convert(table, kind)
     faults = list(_contradictions(manifest))
-    return (None, with_lines(faults, text)) if faults else (manifest, ())
+    return (None, _with_lines(faults, text)) if faults else (manifest, ())
+
+
+def _fault(place: Place, what: str, hint: str = "") -> Fault:
+    """Makes a fault; what explains them is imported only where there is one."""
+    from refiners.explain import Fault
+
+    return Fault(place, what, hint)
+
+
+def _with_lines(faults: list[Fault], text: str) -> tuple[Fault, ...]:
+    from refiners.explain import with_lines
+
+    return with_lines(faults, text)
 
 
 def _contradictions(manifest: AdapterManifest | ModelManifest) -> Iterator[Fault]:
@@ -83,29 +103,33 @@ def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Itera
     known = tuple(known)
     for name in names:
         if name not in known:
+            from difflib import get_close_matches
+
             close = get_close_matches(name, known, n=1)
             guess = (
                 f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
             )
-            yield Fault(place, f"no weights are called {name!r}", guess)
+            yield _fault(place, f"no weights are called {name!r}", guess)
 
 
 def _core_api(place: Place, text: str) -> Iterator[Fault]:
+    if _SIMPLE.fullmatch(text):  # which saves importing packaging for what nearly all have
+        return
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:
         SpecifierSet(text)
     except InvalidSpecifier:
         what = f'{text!r} should be a version specifier such as ">=1.0,<2"'
-        yield Fault((*place, "core-api"), what)
+        yield _fault((*place, "core-api"), what)
 
 
 def _files(place: Place, weights: Mapping[str, WeightsFile]) -> Iterator[Fault]:
     for name, file in weights.items():
         here = (*place, "weights", name)
         if file.scheme == "hf" and file.file is None:
-            yield Fault(here, "'file' is missing", "Name the file in the repository.")
+            yield _fault(here, "'file' is missing", "Name the file in the repository.")
         if file.scheme == "pkg" and file.file is not None:
-            yield Fault((*here, "file"), "is for the Hub", 'Write source = "pkg:package/path".')
+            yield _fault((*here, "file"), "is for the Hub", 'Write source = "pkg:package/path".')
         if file.scheme != "hf" and file.sha256 == UNKNOWN:
-            yield Fault(here, "'sha256' is missing", "Only the Hub announces one: run sha256sum.")
+            yield _fault(here, "'sha256' is missing", "Only the Hub announces one: run sha256sum.")

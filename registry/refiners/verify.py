@@ -13,12 +13,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from refiners.errors import IntegrityError
 from refiners.manifest import UNKNOWN, WeightsFile
+from refiners.stamp import Stamp
 
 
 def sha256_of(path: Path) -> str:
@@ -53,23 +53,6 @@ def check_header(path: Path, *, dist: str | None = None) -> None:
             hint="It has the pinned hash, so ask the publisher for a good file.",
             dist=dist,
         ) from error
-
-
-class Stamp(NamedTuple):
-    """What tells that a file was not touched since it was hashed."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp | None:
-        """Returns the stamp of a file; None if there is none."""
-        try:
-            found = path.stat()
-        except OSError:
-            return None
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 class Resolution(msgspec.Struct, frozen=True):

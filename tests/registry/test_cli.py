@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -68,7 +69,7 @@ def toys(site: Site) -> Site:
 def test_help_shows_examples_of_every_command() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for command in main.commands:
+    for command in main.list_commands(click.Context(main)):
         said = run(command, "--help").output
         assert "Examples:" in said
         assert f"  refiners {command}" in said

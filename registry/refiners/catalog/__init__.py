@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from refiners.errors import CatalogError
-from refiners.verify import Stamp
+from refiners.stamp import Stamp
 
 VARIABLE: Final = "REFINERS_CATALOG"
 _SHIPPED: Final = Path(__file__).parent

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import click
 
 from refiners.cli.report import fail
 from refiners.errors import RefinersError
 
+_HOMES: Final = {
+    "list": "inventory:list_",
+    "search": "catalog",
+    "info": "inventory",
+    "why": "why",
+    "fetch": "doctor",
+    "lock": "lock",
+    "sync": "lock",
+    "verify": "lock",
+    "doctor": "doctor",
+    "tree": "tree",
+    "generate": "generate",
+    "demo": "demo",
+    "new": "author",
+    "validate": "author",
+    "catalog": "catalog",
+}
+"""Where each command lives: `module:function`, or the module where the function has its name."""
+
 
 class Commands(click.Group):
-    """Commands whose failures are told in words, with the exit code that the error carries."""
+    """Commands that are imported when they are asked for, and whose failures are told in words.
+
+    The exit code is the one that the error carries.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -19,6 +42,16 @@ class Commands(click.Group):
         except RefinersError as error:
             fail(error, as_json=ctx.meta.get("as_json", False))
             ctx.exit(error.exit_code)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_HOMES]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        home = _HOMES.get(cmd_name)
+        if home is None:
+            return None
+        module, _, function = home.partition(":")
+        return getattr(import_module(f"refiners.cli.{module}"), function or cmd_name)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,18 +68,3 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a check failed, 2 usage, 3 network, 4 integrity or policy.
     """
-
-
-def _add_commands() -> None:
-    from refiners.cli import author, catalog, demo, doctor, generate, inventory, lock, tree, why
-
-    for command in (
-        *(inventory.list_, catalog.search, inventory.info, why.why),
-        *(doctor.fetch, lock.lock, lock.sync, lock.verify, doctor.doctor),
-        *(author.new, author.validate, catalog.catalog),
-        *(tree.tree, generate.generate, demo.demo),
-    ):
-        main.add_command(command)
-
-
-_add_commands()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -36,6 +35,8 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> bo
 
 def print_json(content: Any) -> None:
     """Prints a value as JSON."""
+    import json
+
     click.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
