@@ -15,7 +15,7 @@ from refiners_core.models.clip import CLIP_TEXT_KEYS, ClipTextConfig, ClipTextEn
 from refiners_core.models.clip.pair import TextEncoderPair
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_core.models.samplers import ScheduleConfig
+from refiners_core.models.samplers import sampler_from_json
 from refiners_core.models.unet import UNET_KEYS, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig
 from refiners_core.weights import KeyMap, MisfitError, load, published
@@ -55,7 +55,7 @@ def from_pipeline(pipe: Any) -> LatentDiffusion:
         )
     vae = AutoencoderConfig.from_json(dict(parts["vae"].config))
     text = _text_config(parts["text_encoder"])
-    schedule = ScheduleConfig.from_json(
+    schedule = sampler_from_json(
         dict(parts["scheduler"].config) | {"_class_name": type(parts["scheduler"]).__name__}
     )
     tokenizer = _tokenizer(parts["tokenizer"], text.max_tokens)

@@ -15,7 +15,7 @@ from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
 from refiners_core.models.folder import PublishedFolder
 from refiners_core.models.published import Published
-from refiners_core.models.samplers import DDIM, ScheduleConfig
+from refiners_core.models.samplers import DDIM, Sampler, ScheduleConfig, sampler_from_json
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
 from refiners_core.weights import load
@@ -26,7 +26,7 @@ def build(
     unet: UNetConfig | None = None,
     text_encoder: ClipTextConfig | None = None,
     autoencoder: AutoencoderConfig | None = None,
-    schedule: ScheduleConfig | None = None,
+    schedule: ScheduleConfig | Sampler | None = None,
     tokenizer: ClipTokenizer | None = None,
     size: int = 512,
     base: str = "sd15",
@@ -40,7 +40,7 @@ def build(
         unet: Sizes of the UNet.
         text_encoder: Sizes of the text encoder.
         autoencoder: Sizes of the autoencoder.
-        schedule: The noise that the UNet knows.
+        schedule: The noise that the UNet knows; or, with it, the sampler to take by default.
         tokenizer: Without one the model can be looked at and edited, but not generate.
         size: The side of a picture in pixels, by default.
         base: The family's name for adapters; another one for other sizes.
@@ -69,7 +69,9 @@ def build(
             },
             slots=SLOTS,
             tokenizer=tokenizer,
-            sampler=DDIM(schedule or ScheduleConfig()),
+            sampler=schedule
+            if isinstance(schedule, Sampler)
+            else DDIM(schedule or ScheduleConfig()),
             size=size,
             text_encoder=ClipTextEncoder(text_encoder),
             unet=UNet(unet),
@@ -141,7 +143,7 @@ def load_folder(
         unet=UNetConfig.from_json(unet),
         text_encoder=text_encoder,
         autoencoder=autoencoder,
-        schedule=ScheduleConfig.from_json(folder.config("scheduler", "scheduler_config.json")),
+        schedule=sampler_from_json(folder.config("scheduler", "scheduler_config.json")),
         tokenizer=ClipTokenizer.load(folder.part("tokenizer"), text_encoder.max_tokens),
         size=Published(unet, "UNet2DConditionModel").value("sample_size", 64)
         * autoencoder.reduction,

@@ -17,7 +17,7 @@ from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
 from refiners_core.models.folder import PublishedFolder
 from refiners_core.models.published import Published
-from refiners_core.models.samplers import DDIM, ScheduleConfig
+from refiners_core.models.samplers import DDIM, Sampler, ScheduleConfig, sampler_from_json
 from refiners_core.models.sd15 import check_fit
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
@@ -55,7 +55,7 @@ def build(
     text_encoder: ClipTextConfig = TEXT_ENCODER,
     text_encoder_2: ClipTextConfig = TEXT_ENCODER_2,
     autoencoder: AutoencoderConfig = AUTOENCODER,
-    schedule: ScheduleConfig | None = None,
+    schedule: ScheduleConfig | Sampler | None = None,
     tokenizer: ClipTokenizer | None = None,
     size: int = 1024,
     base: str = "sdxl",
@@ -71,7 +71,7 @@ def build(
         text_encoder: Sizes of the text encoder whose features come first.
         text_encoder_2: Sizes of that which pools as well.
         autoencoder: Sizes of the autoencoder.
-        schedule: The noise that the UNet knows.
+        schedule: The noise that the UNet knows; or, with it, the sampler to take by default.
         tokenizer: Without one the model can be looked at and edited, but not generate.
         size: The side of a picture in pixels, by default.
         base: The family's name for adapters; another one for other sizes.
@@ -106,7 +106,9 @@ def build(
             },
             slots=SLOTS,
             tokenizer=tokenizer,
-            sampler=DDIM(schedule or ScheduleConfig()),
+            sampler=schedule
+            if isinstance(schedule, Sampler)
+            else DDIM(schedule or ScheduleConfig()),
             size=size,
             is_silent_when_empty=is_silent_when_empty,
             text_encoder=TextEncoderPair(
@@ -185,7 +187,7 @@ def load_folder(
         text_encoder=text_encoder,
         text_encoder_2=ClipTextConfig.from_json(folder.config("text_encoder_2")),
         autoencoder=autoencoder,
-        schedule=ScheduleConfig.from_json(folder.config("scheduler", "scheduler_config.json")),
+        schedule=sampler_from_json(folder.config("scheduler", "scheduler_config.json")),
         tokenizer=ClipTokenizer.load(folder.part("tokenizer"), text_encoder.max_tokens),
         size=Published(unet, "UNet2DConditionModel").value("sample_size", 128)
         * autoencoder.reduction,

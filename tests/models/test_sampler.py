@@ -9,6 +9,7 @@ import torch
 from refiners_core.errors import GenerationError, ModelError
 from refiners_core.models.samplers import (
     DDIM,
+    DPM2M,
     DPM2MSDE,
     LCM,
     SAMPLERS,
@@ -16,6 +17,7 @@ from refiners_core.models.samplers import (
     Euler,
     EulerAncestral,
     ScheduleConfig,
+    sampler_from_json,
 )
 
 
@@ -204,3 +206,28 @@ def test_the_schedule_of_stable_diffusion_is_the_default():
         "clip_sample": False,
     }
     assert ScheduleConfig.from_json(published) == ScheduleConfig()
+
+
+@pytest.mark.parametrize(
+    ("published", "sampler"),
+    [
+        ({"_class_name": "DDIMScheduler"}, DDIM),
+        ({"_class_name": "PNDMScheduler"}, DDIM),
+        ({"_class_name": "EulerDiscreteScheduler"}, Euler),
+        ({"_class_name": "EulerAncestralDiscreteScheduler"}, EulerAncestral),
+        ({"_class_name": "DPMSolverMultistepScheduler"}, DPM2M),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"},
+            DPM2MSDE,
+        ),
+        ({"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3}, DDIM),
+        ({"_class_name": "LCMScheduler", "original_inference_steps": 25}, LCM),
+        ({"_class_name": "TCDScheduler"}, TCD),
+    ],
+)
+def test_a_published_schedule_names_its_sampler(published, sampler):
+    found = sampler_from_json(published)
+    assert type(found) is sampler
+    assert found.schedule == ScheduleConfig.from_json(published)
+    if sampler is LCM:
+        assert found.distilled_steps == 25

@@ -211,3 +211,19 @@ def test_a_long_text_is_as_a_whole_what_its_first_window_is(sdxl_folder, differ)
     told = ours.read([first, f"{first} {rest}"], {})
     assert told["text"].shape[1] == 64
     assert differ(told["pooled"][1], told["pooled"][0]) <= 1e-6
+
+
+def test_the_folder_says_the_sampler(build_pipeline, tmp_path, differ):
+    pipe = build_pipeline(SMALL)
+    pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing="trailing"
+    )
+    pipe.save_pretrained(tmp_path)
+    noise = torch.randn(1, 4, 16, 16)
+    expected = pipe(
+        "a", num_inference_steps=4, guidance_scale=1.0, latents=noise, output_type="latent"
+    ).images
+    ours = sd15.load_folder(tmp_path, base="tiny")
+    found = made(ours, None, prompt="a", negative_prompt="", steps=4, guidance=1.0, count=1,
+                 latents=noise, seed=None)  # fmt: skip
+    assert differ(found, expected) <= 1e-4
