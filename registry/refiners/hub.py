@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, cast
 
 import msgspec
 
+from refiners.announce import Announced, agreed
 from refiners.errors import IntegrityError, OfflineError, PolicyError, RefinersError
 from refiners.manifest import UNKNOWN, WeightsFile
-from refiners.outage import explained, is_passing
+from refiners.outage import explained, patiently
 from refiners.verdict import Header
 from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
 
-_PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)
-"""Seconds to wait before each new attempt; the client itself does not retry a broken transfer."""
 _TRUE: Final = {"1", "on", "yes", "true"}
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -125,8 +119,8 @@ class Hub:
             if self.is_offline:
                 raise self._unavailable(file, None, dist)
             try:
-                announced = _patiently(lambda: self._announced(file))
-                revision = _agreed(file, announced, self.endpoint, dist)
+                announced = patiently(lambda: self._announced(file))
+                revision = agreed(file, announced, self.endpoint, dist)
             except Exception as error:
                 raise explained(error, file, self.endpoint, dist) from error
             sha256 = announced.etag if announced.has_sha256 else file.sha256
@@ -171,7 +165,7 @@ class Hub:
             return {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
 
         try:
-            return _patiently(ask)
+            return patiently(ask)
         except (SafetensorsParsingError, KeyError, TypeError, ValueError) as error:
             raise IntegrityError(
                 f"{file} is no readable safetensors file: {error}. Nothing was downloaded.",
@@ -182,8 +176,8 @@ class Hub:
             raise explained(error, file, self.endpoint, dist) from error
 
     def _download(self, wanted: WeightsFile, file: WeightsFile, dist: str | None) -> Path:
-        announced = _patiently(lambda: self._announced(file))
-        revision = _agreed(file, announced, self.endpoint, dist)
+        announced = patiently(lambda: self._announced(file))
+        revision = agreed(file, announced, self.endpoint, dist)
         if self.largest is not None and announced.size and announced.size > self.largest:
             raise PolicyError(
                 f"{file} has {announced.size} bytes, a policy allows {self.largest}. "
@@ -192,7 +186,7 @@ class Hub:
                 dist=dist,
             )
         for force in (False, True):  # what the cache has may be damaged; forcing heals it
-            path = _patiently(lambda force=force: self._received(file, revision, force))
+            path = patiently(lambda force=force: self._received(file, revision, force))
             if digest := self._verified(path, file, announced):
                 break
         else:
@@ -265,62 +259,3 @@ class Hub:
             hint="Load it once online (offline=False, REFINERS_OFFLINE and HF_HUB_OFFLINE unset).",
             dist=dist,
         )
-
-
-class Announced(NamedTuple):
-    """What a Hub says about a file before it sends it."""
-
-    commit: str
-    etag: str
-    size: int | None
-
-    @property
-    def has_sha256(self) -> bool:
-        """Whether it is named by sha256, as large files are; small ones have git's hash."""
-        return re.fullmatch(r"[0-9a-f]{64}", self.etag) is not None
-
-
-def _agreed(file: WeightsFile, announced: Announced, endpoint: str, dist: str | None) -> str:
-    """Returns the commit to download, after comparing the announcement with every pin."""
-    pins: list[tuple[str, object, object]] = []
-    if file.revision != UNKNOWN:
-        pins.append(("commit", file.revision, announced.commit))
-    if file.sha256 != UNKNOWN and not _is_git_hash(announced.etag):
-        pins.append(("sha256", file.sha256, announced.etag))
-    if file.size is not None and announced.size is not None:
-        pins.append(("size", file.size, announced.size))
-    for what, wanted, said in pins:
-        if wanted != said:
-            raise IntegrityError(
-                f"{endpoint} announces {what} {said or 'nothing'} for {file}, pinned is {wanted}. "
-                "Nothing was downloaded.",
-                hint=f"The file was changed, or this is no faithful mirror: upgrade {dist}."
-                if dist
-                else "The file was changed, or this is no faithful mirror of the Hub.",
-                dist=dist,
-            )
-    if not _is_git_hash(announced.commit) or not (
-        announced.has_sha256 or _is_git_hash(announced.etag)
-    ):
-        raise IntegrityError(
-            f"{endpoint} names neither commit nor hash of {file}, so it cannot be verified.",
-            hint="Unset HF_ENDPOINT, or use a mirror that passes the Hub's headers on.",
-            dist=dist,
-        )
-    return announced.commit
-
-
-def _is_git_hash(text: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
-
-
-def _patiently(action: Callable[[], T]) -> T:
-    """Runs an action again, after a pause, while what goes wrong is likely to pass."""
-    for pause in _PAUSES:
-        try:
-            return action()
-        except Exception as error:
-            if not is_passing(error):
-                raise
-            time.sleep(pause)
-    return action()

@@ -7,30 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any
 
 from refiners.build import build_adapter, build_model
-from refiners.discover import Installed, package_folders
+from refiners.discover import Installed
 from refiners.errors import OptionError
-from refiners.fetch import fetch_source, header_of
+from refiners.fetch import fetch_source
+from refiners.fit import made_from, variant_for
 from refiners.hub import Hub
 from refiners.local import is_local, open_local
 from refiners.lock import held, named
 from refiners.lookup import find_adapter, find_model
-from refiners.manifest import AdapterSpec, Variant
+from refiners.manifest import AdapterSpec
 from refiners.policy import Guard
-from refiners.verdict import (
-    Accepted,
-    ModelFacts,
-    Rejected,
-    Verdict,
-    Worn,
-    check_shapes,
-    choose,
-    trace,
-)
-from refiners_core import API_VERSION
 from refiners_core.hookspecs import load_installed
 
 if TYPE_CHECKING:
@@ -124,7 +113,7 @@ def load_adapter(
             )
         variant_for(found, model, guard=guard)
     adapter = build_adapter(found, WeightsOf(found, offline, guard), options)
-    _made_from[adapter] = found
+    made_from[adapter] = found
     return adapter if model is None else adapter.inject(model)
 
 
@@ -142,7 +131,7 @@ def outline(model: str, adapters: Iterable[str] = ()) -> Model:
         _guarded(found, None)
         variant_for(found, built)
         adapter = build_adapter(found, None, {})
-        _made_from[adapter] = found
+        made_from[adapter] = found
         adapter.inject(built)
     return built
 
@@ -179,90 +168,6 @@ class WeightsOf:
         )
 
 
-def variant_for(
-    adapter: Installed[AdapterSpec],
-    model: Chain,
-    hub: Hub | None = None,
-    *,
-    guard: Guard | None = None,
-) -> Variant:
-    """Returns the variant of an adapter that suits a model.
-
-    Args:
-        adapter: As its manifest describes it.
-        model: What it should go on.
-        hub: Asked for the headers of the files whose shapes the manifest declares; None asks
-            nobody.
-        guard: The rules that hold here.
-
-    Raises:
-        IncompatibleError: None does; it has the reasons.
-        PolicyError: One would, and a rule refuses it.
-    """
-    facts = facts_of(model)
-    return choose(adapter, facts, verdicts(adapter, facts, hub, guard))
-
-
-def verdicts(
-    adapter: Installed[AdapterSpec],
-    model: ModelFacts,
-    hub: Hub | None = None,
-    guard: Guard | None = None,
-) -> tuple[Verdict, ...]:
-    """Judges the variants of an adapter, up to the headers of the files of the one that suits."""
-    api = API_VERSION
-    judged = [*trace(adapter, model, api_version=api, has_package=_has_package, guard=guard)]
-    for index, verdict in enumerate(judged):
-        if isinstance(verdict, Accepted) and hub is not None:
-            judged[index] = misfit = _misfit(verdict, adapter, model, hub) or verdict
-            if isinstance(misfit, Accepted):
-                break
-    return tuple(judged)
-
-
-def _misfit(
-    accepted: Accepted, adapter: Installed[AdapterSpec], model: ModelFacts, hub: Hub
-) -> Rejected | None:
-    for name in accepted.variant.files.values():
-        file = adapter.spec.weights[name]
-        header = header_of(file, hub, dist=adapter.dist) if file.shapes else None
-        if header is not None and (
-            refusal := check_shapes(accepted.candidate, str(file), file.shapes, header, model)
-        ):
-            return refusal
-    return None
-
-
-def facts_of(model: Chain) -> ModelFacts:
-    """Returns what compatibility looks at; a tree that is no model offers no slots."""
-    from refiners_core import Model
-
-    dtype = str(model.dtype).removeprefix("torch.")
-    if not isinstance(model, Model):
-        return ModelFacts(f"a {type(model).__name__}", None, slots=frozenset(), dtype=dtype)
-    worn = tuple(_worn(adapter) for adapter in model.adapters)
-    slots = frozenset(model.slots)
-    return ModelFacts(f"this {model.base} model", model.base, model.facts, slots, dtype, worn)
-
-
-def _worn(adapter: Adapter) -> Worn:
-    found = _made_from.get(adapter)
-    if found is None:
-        return Worn(adapter.name, adapter.name)
-    return worn_by_manifest(found, adapter.source.variant if adapter.source else None)
-
-
-def worn_by_manifest(found: Installed[AdapterSpec], label: str | None = None) -> Worn:
-    """Returns what is known of an adapter as if it were worn; of one variant if that is named."""
-    bound = [v for v in found.spec.variant if label in (None, v.label)]
-    targets = tuple(target for variant in bound for target in variant.targets)
-    return Worn(found.name, found.id, found.spec.conflicts, targets)
-
-
-_made_from: Final[WeakKeyDictionary[Adapter, Installed[AdapterSpec]]] = WeakKeyDictionary()
-"""Which manifest an adapter was built from; an adapter itself knows no registry."""
-
-
 def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
     """Returns the rules that hold, having let the package pass before its code is imported."""
     guard = Guard.from_environment(is_locked=named(lock) is not None)
@@ -282,13 +187,6 @@ def load_hooks() -> None:
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def _has_package(package: str) -> bool:
-    try:
-        return bool(package_folders(package))
-    except Exception:  # a broken finder on the import path: as good as not there
-        return False
 
 
 def _torch_options(device: Any, dtype: Any) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from refiners.errors import (
     AccessError,
@@ -15,7 +18,23 @@ from refiners.errors import (
 )
 from refiners.manifest import WeightsFile
 
+_PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)
+"""Seconds to wait before each new attempt; the client itself does not retry a broken transfer."""
+T = TypeVar("T")
+
 _PASSING = {408, 429, 500, 502, 503, 504}
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Runs an action again, after a pause, while what goes wrong is likely to pass."""
+    for pause in _PAUSES:
+        try:
+            return action()
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            time.sleep(pause)
+    return action()
 
 
 def is_passing(error: BaseException) -> bool:

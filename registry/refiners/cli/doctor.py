@@ -55,8 +55,8 @@ def fetch(names: tuple[str, ...], model: str | None, lock: str | None, as_json: 
 
     from refiners.cli.lock import named, print_states
     from refiners.discover import Installed, scan
+    from refiners.fit import verdicts
     from refiners.hub import Hub
-    from refiners.load import verdicts
     from refiners.lock import held
     from refiners.lookup import find_model
     from refiners.manifest import AdapterSpec

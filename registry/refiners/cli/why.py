@@ -26,9 +26,9 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
       refiners why ip-adapter --model playground --with controlnet-canny
       refiners why controlnet-canny
     """
+    from refiners.fit import verdicts as judged
+    from refiners.fit import worn_by_manifest
     from refiners.hub import Hub
-    from refiners.load import verdicts as judged
-    from refiners.load import worn_by_manifest
     from refiners.lookup import find_adapter, find_model
     from refiners.policy import Guard
     from refiners.verdict import ModelFacts

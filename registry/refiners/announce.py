@@ -1,0 +1,60 @@
+"""What a Hub says about a file before a byte of it is downloaded, compared with what is pinned."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from refiners.errors import IntegrityError
+from refiners.manifest import UNKNOWN, WeightsFile
+
+
+class Announced(NamedTuple):
+    """What a Hub says about a file before it sends it."""
+
+    commit: str
+    etag: str
+    size: int | None
+
+    @property
+    def has_sha256(self) -> bool:
+        """Whether it is named by sha256, as large files are; small ones have git's hash."""
+        return re.fullmatch(r"[0-9a-f]{64}", self.etag) is not None
+
+
+def agreed(file: WeightsFile, announced: Announced, endpoint: str, dist: str | None) -> str:
+    """Returns the commit to download, after comparing the announcement with every pin.
+
+    Raises:
+        IntegrityError: It contradicts a pin, or cannot be verified.
+    """
+    pins: list[tuple[str, object, object]] = []
+    if file.revision != UNKNOWN:
+        pins.append(("commit", file.revision, announced.commit))
+    if file.sha256 != UNKNOWN and not _is_git_hash(announced.etag):
+        pins.append(("sha256", file.sha256, announced.etag))
+    if file.size is not None and announced.size is not None:
+        pins.append(("size", file.size, announced.size))
+    for what, wanted, said in pins:
+        if wanted != said:
+            raise IntegrityError(
+                f"{endpoint} announces {what} {said or 'nothing'} for {file}, pinned is {wanted}. "
+                "Nothing was downloaded.",
+                hint=f"The file was changed, or this is no faithful mirror: upgrade {dist}."
+                if dist
+                else "The file was changed, or this is no faithful mirror of the Hub.",
+                dist=dist,
+            )
+    if not _is_git_hash(announced.commit) or not (
+        announced.has_sha256 or _is_git_hash(announced.etag)
+    ):
+        raise IntegrityError(
+            f"{endpoint} names neither commit nor hash of {file}, so it cannot be verified.",
+            hint="Unset HF_ENDPOINT, or use a mirror that passes the Hub's headers on.",
+            dist=dist,
+        )
+    return announced.commit
+
+
+def _is_git_hash(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
