@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -137,7 +137,7 @@ class KeyMap:
 
     def current(self, key: str) -> str:
         """Returns the published key that a deprecated one became; others are given back."""
-        return self._older.translate(key) or key
+        return (self._older.translate(key) or key) if self.older else key
 
     def is_ignored(self, key: str) -> bool:
         """Whether a published key carries no weights."""
@@ -173,14 +173,6 @@ class _Node(Generic[T]):
             self.patterns[word] = re.compile(text), _Node()
         return self.patterns[word][1]
 
-    def following(self, word: str, numbers: dict[str, str]) -> Iterator[_Found[T]]:
-        """Yields the nodes that a word leads to; the word itself comes before patterns."""
-        if node := self.words.get(word):
-            yield node, numbers
-        for pattern, node in self.patterns.values():
-            if found := pattern.fullmatch(word):
-                yield node, numbers | found.groupdict()
-
 
 _Found = tuple[_Node[T], dict[str, str]]
 
@@ -203,21 +195,24 @@ class _Prefixes(Generic[T]):
     def match(self, key: str) -> tuple[T, dict[str, str], str] | None:
         """Returns what belongs to a key, the numbers in its prefix, and the words after that."""
         words = key.split(".")
-        best: tuple[T, dict[str, str], int] | None = None
-        nodes: list[_Found[T]] = [(self.root, {})]
-        for length in range(len(words) + 1):
-            for node, numbers in nodes:
+        value, numbers, length = self.root.value, dict[str, str](), 0
+        nodes: list[_Found[T]] = [(self.root, numbers)]
+        for depth, word in enumerate(words, start=1):
+            following: list[_Found[T]] = []
+            for node, known in nodes:
+                if child := node.words.get(word):  # the word itself comes before patterns
+                    following.append((child, known))
+                for pattern, child in node.patterns.values():
+                    if found := pattern.fullmatch(word):
+                        following.append((child, known | found.groupdict()))
+            for node, known in following:
                 if node.value is not None:
-                    best = node.value, numbers, length
+                    value, numbers, length = node.value, known, depth
                     break
-            if length == len(words) or not nodes:
+            if not following:
                 break
-            nodes = [
-                following
-                for node, numbers in nodes
-                for following in node.following(words[length], numbers)
-            ]
-        return None if best is None else (*best[:2], ".".join(words[best[2] :]))
+            nodes = following
+        return None if value is None else (value, numbers, ".".join(words[length:]))
 
     def find(self, key: str, default: T) -> T:
         found = self.match(key)

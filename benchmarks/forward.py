@@ -1,0 +1,102 @@
+"""How long one call of a UNet takes, beside diffusers' with the very same weights.
+
+Run `python benchmarks/forward.py`. Both take turns in one process, on one thread. It prints medians
+and their ratios, and ends with 1 if a bar is missed. `--small` leaves out the official size, which
+takes 3.5 GB and minutes.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from refiners_core.models.setting import of_unet
+from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
+from refiners_core.weights import load
+
+SMALL = UNetConfig(channels=(32,) * 4, heads=(4,) * 4, text_width=32, groups=16)
+
+
+class Case(NamedTuple):
+    """What is called, how often, and how much of diffusers' time it may take."""
+
+    name: str
+    config: UNetConfig
+    rows: int
+    side: int
+    rounds: int
+    bar: float
+
+
+CASES = (
+    Case("bound by overhead: 32 channels, 8x8", SMALL, 1, 8, 60, 0.80),
+    Case("Stable Diffusion 1.5, batch 2, 16x16", UNetConfig(), 2, 16, 7, 1.0),
+    Case("Stable Diffusion 1.5, batch 2, 32x32", UNetConfig(), 2, 32, 5, 1.0),
+)
+
+
+def pair(config: UNetConfig) -> tuple[nn.Module, nn.Module]:
+    """Returns diffusers' UNet with random weights, and ours that shares them."""
+    with torch.device("meta"):
+        theirs: Any = UNet2DConditionModel(**of_unet(config))
+        ours = UNet(config)
+    theirs = theirs.to_empty(device="cpu").eval().requires_grad_(False)
+    noise = torch.randn(1_000_003) * 0.02
+    for weight in theirs.parameters():
+        repeats = -(-weight.numel() // len(noise))
+        weight.copy_(noise.repeat(repeats)[: weight.numel()].view_as(weight))
+    load(ours, theirs.state_dict(), UNET_KEYS)
+    return theirs, ours.eval().requires_grad_(False)
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def compare(case: Case) -> bool:
+    """Prints the figures of a case; returns whether its bar is met."""
+    theirs, ours = pair(case.config)
+    latents = torch.randn(case.rows, 4, case.side, case.side)
+    text, timestep = torch.randn(case.rows, 77, case.config.text_width), torch.tensor(500)
+    told = {"timestep": timestep, "text": text}
+    calls = {
+        "diffusers": lambda: theirs(latents, timestep, text, return_dict=False)[0],
+        "ours": lambda: ours(latents, context=told),
+    }
+    expected, made = (call() for call in calls.values())
+    assert (made - expected).norm() / expected.norm() <= 1e-5
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(case.rounds):
+        for name, call in calls.items():
+            times[name].append(seconds(call))
+    median = {name: statistics.median(found) for name, found in times.items()}
+    ratio = median["ours"] / median["diffusers"]
+    print(
+        f"{case.name:<38} ours {1000 * median['ours']:8.1f} ms "
+        f"diffusers {1000 * median['diffusers']:8.1f} ms ratio {ratio:5.2f} bar {case.bar:4.2f} "
+        f"{'ok' if ratio <= case.bar else 'MISSED'}",
+        flush=True,
+    )
+    return ratio <= case.bar
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="leave out the official size")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    cases = CASES[:1] if asked.small else CASES
+    with torch.no_grad():
+        met = [compare(case) for case in cases]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
