@@ -20,6 +20,7 @@ from .trees import (
     adapter_specs,
     bare_state,
     build_tree,
+    chains,
     is_bare,
     outcome,
     tree_specs,
@@ -124,6 +125,7 @@ def test_all_orders_of_ejecting_four_adapters_restore(tree_spec, specs):
 def test_what_an_adapter_patches_does_not_depend_on_what_else_is_worn(tree_spec, specs):
     tree = build_tree(tree_spec)
     *others, last = build_adapters(specs)
+    base = {id(layer) for layer in tree.modules()}
     last.inject(tree)
     alone = sorted(last.seen)
     last.eject()
@@ -131,6 +133,8 @@ def test_what_an_adapter_patches_does_not_depend_on_what_else_is_worn(tree_spec,
         other.inject(tree)
     last.inject(tree)
     assert sorted(last.seen) == alone
+    for chain in chains(tree)[1:]:  # asked for the first time, and while all are worn
+        assert {id(seat.layer) for seat in select(chain)} <= base
 
 
 @FEW
