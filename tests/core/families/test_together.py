@@ -10,9 +10,10 @@ from torch import Tensor
 
 from refiners_core import Adapter
 from refiners_core.graft import worn
-from refiners_core.models.unet import UNetConfig
+from refiners_core.models.unet import UNET_KEYS, UNetConfig
 from refiners_core.testing import tiny_model
 from refiners_core.testing.case import bits
+from refiners_core.weights import load, published, read, save
 
 from . import attention, control, image_prompt, low_rank, skip
 from .test_contract import LATENTS, PICTURE
@@ -156,3 +157,26 @@ def test_a_unet_that_wears_a_lora_and_a_controlnet_is_exported(smallest, is_stri
     unet = model.unet
     program = torch.export.export(unet, (x,), kwargs={"context": context}, strict=is_strict)
     assert bits(program.module()(x, context=context)) == bits(unet(x, context=context))
+
+
+@torch.no_grad()
+def test_weights_are_saved_and_loaded_as_if_nothing_were_worn(smallest, tmp_path):
+    model, told = smallest, one_of_each_kind()
+    save(model.unet, tmp_path / "bare.safetensors", UNET_KEYS)
+    for adapter in (*told, low_rank.Merged(merges(model), slots=("unet.conv",), key="merged")):
+        adapter.inject(model)
+    save(model.unet, tmp_path / "worn.safetensors", UNET_KEYS)
+    files = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("bare", "worn")]
+    assert files[0] == files[1]
+    other = {key: value + 1 for key, value in read(tmp_path / "bare.safetensors").items()}
+    load(model.unet, other, UNET_KEYS)  # what is replaced is loaded as well
+    model.eject_all()
+    loaded = published(model.unet, UNET_KEYS)
+    assert {key: bits(value) for key, value in loaded.items()} == {
+        key: bits(value) for key, value in other.items()
+    }
+
+
+def merges(model: Any) -> low_rank.LowRank:
+    changes = low_rank.LowRank(slots=("unet.conv",), key="changes").inject(model)
+    return changes.eject()
