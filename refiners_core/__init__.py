@@ -11,7 +11,6 @@ API_VERSION: Final = "1.0"
 
 if TYPE_CHECKING:
     from refiners_core.adapter import Adapter as Adapter
-    from refiners_core.adapter import Source as Source
     from refiners_core.chain import Chain as Chain
     from refiners_core.combinators import Concatenate as Concatenate
     from refiners_core.combinators import Distribute as Distribute
@@ -33,12 +32,14 @@ if TYPE_CHECKING:
     from refiners_core.selection import Edit as Edit
     from refiners_core.selection import Selection as Selection
     from refiners_core.selection import select as select
+    from refiners_core.source import Source as Source
     from refiners_core.survey import Seat as Seat
 
 _HOMES: Final[dict[str, str]] = {
     name: home
     for home, names in {
-        "adapter": ("Adapter", "Source"),
+        "adapter": ("Adapter",),
+        "source": ("Source",),
         "chain": ("Chain",),
         "combinators": (
             *(

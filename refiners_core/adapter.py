@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -18,28 +16,11 @@ from refiners_core.bare import first_weight
 from refiners_core.chain import Chain
 from refiners_core.errors import AdapterError, ConditionError, PlanError
 from refiners_core.hookspecs import Surgery, manager
+from refiners_core.key import checked_key, natural, next_key
 from refiners_core.selection import Edit
+from refiners_core.source import Source, Weights
 from refiners_core.survey import Seat, Spot, survey
 from refiners_core.worn import Swap
-
-_serials: Final[dict[str, Iterator[int]]] = {}
-
-
-@dataclass(frozen=True)
-class Source:
-    """What an adapter is made from: verified files and the settings that its manifest gives with
-    them."""
-
-    files: Mapping[str, Path]
-    """Paths by the names that the manifest gives them; the main one is `weights`."""
-    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Facts that the files do not tell, such as the number of attention heads."""
-    variant: str = ""
-    """What the source is for, for messages: `sd15`, say."""
-
-
-Weights = Callable[[Chain], Source]
-"""Chooses the source that suits a model; what a registry passes."""
 
 
 class Adapter(nn.Module):
@@ -69,8 +50,8 @@ class Adapter(nn.Module):
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
         super().__init__()
         self.name: Final = name or type(self).__name__.lower()
-        self.key: Final = _checked_key(key or _next_key(self.name))
-        self.order: Final = _natural(self.key)
+        self.key: Final = checked_key(key or next_key(self.name))
+        self.order: Final = natural(self.key)
         self.source: Source | None = None
         self.own_layers = nn.ModuleDict()
         self._choose_source = weights
@@ -295,11 +276,8 @@ class Adapter(nn.Module):
 
     def __repr__(self) -> str:
         tree = self._tree() if self._tree is not None else None
-        by = (
-            f"worn by {getattr(tree, 'base', type(tree).__name__)}"
-            if tree is not None
-            else "not worn"
-        )
+        family = None if tree is None else getattr(tree, "base", type(tree).__name__)
+        by = f"worn by {family}" if family else "not worn"
         return f"<{type(self).__name__} {self.key}, {by}>"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -318,23 +296,3 @@ def _moved(own: nn.Module, base: Tensor, is_new: bool) -> nn.Module:
     if weight.device.type == "meta" or (base.device.type == "meta" and not is_new):
         return own.to(dtype=base.dtype)
     return own.to(device=base.device, dtype=base.dtype)
-
-
-def _next_key(name: str) -> str:
-    serial = next(_serials.setdefault(name, itertools.count(1)))
-    return name if serial == 1 else f"{name}-{serial}"
-
-
-def _natural(key: str) -> tuple[str, int, str]:
-    """Returns what keys are sorted by, so that `lora-10` comes after `lora-9`."""
-    head, _, tail = key.rpartition("-")
-    return (head, int(tail), key) if head and tail.isdecimal() else (key, 1, key)
-
-
-def _checked_key(key: str) -> str:
-    if not key or any(c in key for c in ".@+/"):
-        raise AdapterError(
-            f"{key!r} cannot be the key of an adapter.",
-            hint="Use letters, digits and hyphens, e.g. ip-adapter-2.",
-        )
-    return key

@@ -35,3 +35,9 @@ def first_weight(tree: nn.Module) -> torch.Tensor | None:
             if weight is not None:
                 return weight
     return None
+
+
+def hidden(chain: nn.Module) -> tuple[nn.Module, ...]:
+    """Returns the base layers that do not run because of what the chain wears."""
+    worn = chain.__dict__.get("_worn")
+    return worn.hidden() if worn is not None else ()

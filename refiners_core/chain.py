@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any, Final, Self, TypeVar, overload
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
 
-from refiners_core.bare import bare_children, bare_walk, first_weight
+from refiners_core.bare import bare_children, bare_walk, first_weight, hidden
 from refiners_core.context import Context
 from refiners_core.errors import TreeError
-from refiners_core.layer import Layer, is_hooked
-from refiners_core.naming import checked_module, checked_name, free_name
-
-_FRESH: Final = tuple(
-    (name, partial(bool, value) if isinstance(value, bool) else type(value))
-    for name, value in nn.Module().__dict__.items()
-)
-"""What a module that was just constructed has: names, and what makes the values."""
+from refiners_core.layer import FRESH, Layer, is_hooked
+from refiners_core.naming import checked_module, checked_name, editable, free_name, name_at
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
@@ -51,7 +44,7 @@ class Chain(Layer):
 
     def __init__(self, *layers: nn.Module, **named: nn.Module) -> None:
         # What nn.Module's constructor does, at a third of the time: adapters make many chains.
-        self.__dict__.update({name: make() for name, make in _FRESH})
+        self.__dict__.update({name: make() for name, make in FRESH})
         children: dict[str, nn.Module] = {}
         for i, layer in enumerate(layers):
             name = f"{type(layer).__name__}_{i}"
@@ -90,11 +83,7 @@ class Chain(Layer):
     def __contains__(self, layer: object) -> bool:
         return any(child is layer for child in self._modules.values())
 
-    @overload
-    def __getitem__(self, where: int | str) -> nn.Module: ...
-    @overload
-    def __getitem__(self, where: slice) -> Chain: ...
-    def __getitem__(self, where: int | str | slice) -> nn.Module:
+    def __getitem__(self, where: int | str | slice) -> Any:
         """Returns a child by position or name; a slice gives a plain `Chain` of the same layers."""
         items = list(self.children_by_name())
         if isinstance(where, slice):
@@ -133,12 +122,13 @@ class Chain(Layer):
             child = children.get(name)
             if child is None:
                 near = difflib.get_close_matches(name, children, 1)
+                hint = (
+                    f"Did you mean {near[0]!r}?" if near else "print() the tree to see its names."
+                )
                 raise TreeError(
                     f"no layer named {name!r} in {type(here).__name__} (path {path!r}); it has "
                     f"{', '.join(children) or 'no children'}.",
-                    hint=f"Did you mean {near[0]!r}?"
-                    if near
-                    else "print() the tree to see its names.",
+                    hint=hint,
                 )
             here = child
         if not isinstance(here, kind):
@@ -171,7 +161,18 @@ class Chain(Layer):
 
         A layer that sits in two places is yielded for each; a chain that does is entered once.
         """
-        yield from _walk(self, "", kind, set())
+        seen: set[int] = set()
+
+        def below(chain: Chain, prefix: str) -> Iterator[tuple[str, M]]:
+            seen.add(id(chain))
+            for name, child in chain.children_by_name():
+                path = f"{prefix}{name}"
+                if isinstance(child, kind):
+                    yield path, child
+                if isinstance(child, Chain) and id(child) not in seen:
+                    yield from below(child, f"{path}.")
+
+        return below(self, "")
 
     def find(self, kind: type[M]) -> M | None:
         """Returns the first layer of a kind below, or None."""
@@ -201,7 +202,7 @@ class Chain(Layer):
 
     def insert(self, index: int, layer: nn.Module, name: str | None = None) -> Self:
         """Puts a layer before position `index` and returns the chain; no other layer is renamed."""
-        items = list(_editable(self).items())
+        items = list(editable(self).items())
         index = slice(index, None).indices(len(items))[0]  # as list.insert reads it
         taken = dict(items)
         if name is None:
@@ -212,8 +213,8 @@ class Chain(Layer):
 
     def replace(self, where: int | str, layer: nn.Module) -> nn.Module:
         """Puts a layer in another's place, under its name, and returns the other."""
-        name = _name_at(self, where)
-        children = dict(_editable(self))
+        name = name_at(self, where)
+        children = dict(editable(self))
         old = children[name]
         children[name] = checked_module(self, name, layer)
         self.__dict__["_modules"] = children
@@ -221,8 +222,8 @@ class Chain(Layer):
 
     def pop(self, where: int | str = -1) -> nn.Module:
         """Takes a layer out, by position or name, and returns it."""
-        name = _name_at(self, where)
-        children = dict(_editable(self))
+        name = name_at(self, where)
+        children = dict(editable(self))
         old = children.pop(name)
         self.__dict__["_modules"] = children
         return old
@@ -253,8 +254,6 @@ class Chain(Layer):
         """Returns a bare tree of new chains around the very same leaves and weights."""
         return _copied(self, {})
 
-    # --- what torch asks ---
-
     def __getstate__(self) -> dict[str, Any]:
         """What `deepcopy` and `pickle` take: the bare tree, without running calls."""
         state = self.__dict__.copy()
@@ -264,22 +263,19 @@ class Chain(Layer):
         return state
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """What `to`, `half` and `cuda` are made of; the base layers that an adapter stands in for
-        move along."""
-        for layer in _hidden(self) if recurse else ():
+        """What `to` and `half` are made of; base layers that an adapter stands in for follow."""
+        for layer in hidden(self) if recurse else ():
             layer._apply(fn)
         return super()._apply(fn, recurse)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode of everything below, the base layers that an adapter stands in for
-        included."""
-        for layer in _hidden(self):
+        """Sets the mode of all below, base layers that an adapter stands in for included."""
+        for layer in hidden(self):
             layer.train(mode)
         return super().train(mode)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Sets whether gradients are asked for below, the base layers that an adapter stands in for
-        included."""
+        """Asks for gradients below, or not, also of base layers that an adapter stands in for."""
         for layer in (*self.modules(), *(layer for _, layer in bare_walk(self))):
             for weight in layer.parameters(recurse=False):
                 weight.requires_grad_(requires_grad)
@@ -289,45 +285,6 @@ class Chain(Layer):
         from refiners_core.show import show
 
         return show(self)
-
-
-def _hidden(chain: Chain) -> tuple[nn.Module, ...]:
-    """Returns the base layers that do not run because of what the chain wears."""
-    worn = chain.__dict__.get("_worn")
-    return worn.hidden() if worn is not None else ()
-
-
-def _walk(chain: Chain, prefix: str, kind: type[M], seen: set[int]) -> Iterator[tuple[str, M]]:
-    seen.add(id(chain))
-    for name, child in chain.children_by_name():
-        path = f"{prefix}{name}"
-        if isinstance(child, kind):
-            yield path, child
-        if isinstance(child, Chain) and id(child) not in seen:
-            yield from _walk(child, f"{path}.", kind, seen)
-
-
-def _editable(chain: Chain) -> Mapping[str, nn.Module]:
-    worn = chain.__dict__.get("_worn")
-    if worn is not None:
-        raise TreeError(
-            f"{type(chain).__name__} wears {', '.join(worn.keys())}; it cannot be edited by hand.",
-            hint="Eject first, or say the edit as an adapter.",
-        )
-    return chain.__dict__["_modules"]
-
-
-def _name_at(chain: Chain, where: int | str) -> str:
-    """Returns the name of a child that an edit by hand is about; a path is none."""
-    names = list(_editable(chain))
-    if isinstance(where, str) and where not in names:
-        raise TreeError(
-            f"{type(chain).__name__} has no child named {where!r}; it has "
-            f"{', '.join(names) or 'none'}.",
-            hint="Edit the chain that has the layer: chain.layer(path, Chain).",
-        )
-    chain[where]
-    return where if isinstance(where, str) else names[where]
 
 
 def _copied(chain: T, memo: dict[int, Any]) -> T:

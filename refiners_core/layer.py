@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -18,6 +19,12 @@ _global_hooks: tuple[Mapping[int, Any], ...] = (
     torch_module._global_backward_hooks,
     torch_module._global_backward_pre_hooks,
 )
+
+FRESH: Final = tuple(
+    (name, partial(bool, value) if isinstance(value, bool) else type(value))
+    for name, value in nn.Module().__dict__.items()
+)
+"""What a module that was just constructed has: names, and what makes the values."""
 
 _under_way: Final[list[nn.Module]] = []
 """The roots of the calls that are running now, in every thread: no state of any tree."""

@@ -1,7 +1,7 @@
 """What children of a chain may be called."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from torch import nn
 
@@ -52,3 +52,31 @@ def free_name(taken: Mapping[str, nn.Module], kind: str, index: int) -> str:
     while f"{kind}_{index}" in taken:
         index += 1
     return f"{kind}_{index}"
+
+
+def editable(chain: nn.Module) -> Mapping[str, nn.Module]:
+    """Returns the children of a chain that may be edited by hand.
+
+    Raises:
+        TreeError: It wears adapters.
+    """
+    worn = chain.__dict__.get("_worn")
+    if worn is not None:
+        raise TreeError(
+            f"{type(chain).__name__} wears {', '.join(worn.keys())}; it cannot be edited by hand.",
+            hint="Eject first, or say the edit as an adapter.",
+        )
+    return chain.__dict__["_modules"]
+
+
+def name_at(chain: Any, where: int | str) -> str:
+    """Returns the name of a child that an edit by hand is about; a path is none."""
+    names = list(editable(chain))
+    if isinstance(where, str) and where not in names:
+        raise TreeError(
+            f"{type(chain).__name__} has no child named {where!r}; it has "
+            f"{', '.join(names) or 'none'}.",
+            hint="Edit the chain that has the layer: chain.layer(path, Chain).",
+        )
+    chain[where]
+    return where if isinstance(where, str) else names[where]

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 
 CORE = (
     ("errors",),
-    ("bare", "condition", "context", "naming", "picture"),
+    ("bare", "condition", "context", "key", "naming", "picture"),
     ("layer", "weights"),
     ("chain", "show"),
-    ("combinators", "survey"),
+    ("combinators", "source", "survey"),
     ("layers", "selection"),
     ("slot", "worn"),
     ("graft", "hookspecs"),

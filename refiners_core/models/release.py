@@ -6,10 +6,10 @@ from typing import Final
 
 import torch
 
-from refiners_core.adapter import Source
 from refiners_core.models import sd15, sdxl
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.source import Source
 
 _LENGTH: Final = 77
 """How many tokens the released text encoders read."""
