@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
 import torch
@@ -43,6 +44,9 @@ class Adapter(nn.Module):
     """Whether a generation must say something to it: a picture, an edge map."""
     takes_mask: ClassVar[bool] = False
     """Whether it can act on a part of the picture: `Condition(value, mask=...)`."""
+    words: Mapping[str, int] = MappingProxyType({})
+    """Words that prompts may use while it acts, and how many tokens each is long. The text encoder
+    finds the first of their tokens in the context as `words`, the others going down from it."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """What its condition must have where it needs several values: they come as a mapping by these
     names, and a missing one is an error before any network runs."""

@@ -1,8 +1,10 @@
 """From words to the numbers that a CLIP text encoder knows."""
 
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -66,6 +68,7 @@ class ClipTokenizer:
         self.start: Final = vocab[start]
         self.end: Final = vocab[end]
         self.padding: Final = vocab[padding]
+        self._words: dict[str, tuple[int, ...]] = {}
         try:
             pairs = models.BPE(
                 vocab=dict(vocab),
@@ -133,9 +136,38 @@ class ClipTokenizer:
             padding=_content(config.get("pad_token"), None),
         )
 
+    def with_words(self, words: Mapping[str, int]) -> "ClipTokenizer":
+        """Returns this tokenizer with words of its own, each of which is so many tokens long.
+
+        Their tokens are numbered downwards from -1, in the order of the words: below zero, since
+        early text encoders know the end of a text by its number, the highest.
+
+        Example:
+            >>> signs = {"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}
+            >>> ClipTokenizer(signs, [], length=9).with_words({"<cat>": 2}).tokens("a <cat>")
+            [0, -1, -2]
+        """
+        other = copy(self)
+        first = -1
+        other._words = {}
+        for word, count in words.items():
+            other._words[word] = tuple(range(first, first - count, -1))
+            first -= count
+        return other
+
     def tokens(self, text: str) -> list[int]:
         """Returns the tokens of a text of any length, without start, end and padding."""
-        return self._model.encode(text, add_special_tokens=False).ids
+        if not self._words:
+            return self._model.encode(text, add_special_tokens=False).ids
+        longest_first = sorted(self._words, key=len, reverse=True)
+        parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
+        found = [
+            self._words[part]
+            if part in self._words
+            else self._model.encode(part, add_special_tokens=False).ids
+            for part in parts
+        ]
+        return [token for part in found for token in part]
 
     def __call__(self, prompts: Sequence[str]) -> Int[Tensor, "rows tokens"]:
         """Returns a row of `length` tokens per prompt.
@@ -170,13 +202,17 @@ class ClipTokenizer:
         )
 
     def _is_end(self, token: int) -> bool:
-        return str(self._model.id_to_token(token)).endswith(_WORD_END)
+        return token < 0 or str(self._model.id_to_token(token)).endswith(_WORD_END)
 
     def _row(self, prompt: str) -> list[int]:
         tokens = self.tokens(prompt)
         room = self.length - 2
         if len(tokens) > room:
-            lost = self._model.decode(tokens[room:]).replace(_WORD_END, " ").strip()
+            lost = (
+                self._model.decode([token for token in tokens[room:] if token >= 0])
+                .replace(_WORD_END, " ")
+                .strip()
+            )
             warnings.warn(
                 f"the prompt has {len(tokens)} tokens, {len(tokens) - room} more than the {room} "
                 f"that are read; this is cut off: {lost!r}",

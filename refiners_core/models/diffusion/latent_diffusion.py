@@ -105,14 +105,15 @@ class LatentDiffusion(Model):
                 f"this {self.base} has no tokenizer, so it cannot read.",
                 hint="Build it with tokenizer=ClipTokenizer.load(folder).",
             )
-        windows = [self.tokenizer.windows(text) for text in texts]
+        reading = Context(context)
+        tokenizer = self.tokenizer.with_words(self._words(reading))
+        windows = [tokenizer.windows(text) for text in texts]
         counts = [len(tokens) for tokens, _ in windows]
         rows = torch.cat([tokens for tokens, _ in windows])
         weights = torch.cat([weight for _, weight in windows])
         is_stressed = bool((weights != 1).any())
         if is_stressed:
-            rows = torch.cat([rows, self.tokenizer.windows("")[0]])
-        reading = Context(context)
+            rows = torch.cat([rows, tokenizer.windows("")[0]])
         features = self.at("text_encoder")(rows.to(self.text_encoder.device), context=reading)
         if is_stressed:
             features = stress(features[:-1], weights, features[-1:])
@@ -127,6 +128,21 @@ class LatentDiffusion(Model):
             firsts = torch.tensor([sum(counts[:i]) for i in range(len(counts))])
             told["pooled"] = reading[POOLED][firsts.to(reading[POOLED].device)]
         return told
+
+    def _words(self, reading: Context) -> dict[str, int]:
+        """Returns the words that adapters which act bring, and tells each its first token."""
+        words: dict[str, int] = {}
+        for adapter in self.adapters:
+            if not adapter.words or adapter.scale_key not in reading:
+                continue
+            reading[adapter.context_key("words")] = -1 - sum(words.values())
+            if twice := words.keys() & adapter.words.keys():
+                raise ModelError(
+                    f"{adapter.key} brings {min(twice)!r}, which another adapter brings as well.",
+                    hint="Eject one of them, or leave it out: conditions={adapter: None}.",
+                )
+            words |= adapter.words
+        return words
 
     def describe(self, request: GenerationRequest) -> dict[str, Float[Tensor, "1 numbers"]]:
         """Returns what the UNet is told of the sizes of pictures, where it asks: `time_ids`.

@@ -46,6 +46,7 @@ CASES = {
     "SAG": case(sampling.SelfAttentionGuidance),
     "MultiDiffusion": case(sampling.MultiDiffusion),
     "LCM": case(sampling.Distilled),
+    "textual inversion": case(lambda: text.TextualInversion("red")),
     "ELLA": case(text.Ella, "a cat"),
     "more tokens": case(text.Longer),
     "IC-Light": case(input.Relight, PICTURE),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from refiners_core import Chain, Condition, Context, select
-from refiners_core.errors import ConditionError
+from refiners_core.errors import ConditionError, ModelError
 from refiners_core.models.samplers import DDIM, LCM
 from refiners_core.testing import generated, tiny_model
 from refiners_core.testing.case import bits
@@ -37,7 +37,7 @@ def told(adapter: Any = None, scale: float = 1.0, **values: Tensor) -> dict[str,
 
 def generate(model: Any, **options: Any) -> Tensor:
     given = {"steps": 3, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
-    return model.generate("a red circle", **{**given, **options})
+    return model.generate(**{"prompt": "a red circle", **given, **options})
 
 
 class Count:
@@ -325,14 +325,32 @@ def test_a_distilled_model_is_told_its_guidance_and_runs_one_pass(model):
 
 @torch.no_grad()
 def test_new_words_have_features_of_their_own(model):
-    a = text.TextualInversion(count=2, first=-1).inject(model)
-    b = text.TextualInversion(count=1, first=-3).inject(model)
-    table = model.text_encoder.at("embed").at("token")
-    seen = table(torch.tensor([[5, -1, -2, -3]]))[0]
+    a = text.TextualInversion("<cat>", count=2, key="a").inject(model)
+    b = text.TextualInversion("<hat>", count=1, key="b").inject(model)
+    acting = {one.scale_key: torch.tensor(1.0) for one in (a, b)}
+    seen: list[Tensor] = []
+    model.text_encoder.embed.register_forward_hook(lambda *all: seen.append(all[2][0]))
+    model.read(["<cat>,<hat>"], acting)
     own = [next(adapter.own_layers.parameters()) for adapter in (a, b)]
-    base = model.text_encoder.embed.token.weight
-    assert torch.equal(seen, torch.stack([base[5], own[0][0], own[0][1], own[1][0]]))
-    assert model.text_encoder(torch.tensor([[1, -2, -3, 2]])).shape == (1, 4, 8)
+    table, places = model.text_encoder.embed.token.weight, model.text_encoder.embed.position.weight
+    comma = table[model.tokenizer.tokens(",")[0]]
+    words = torch.stack([own[0][0], own[0][1], comma, own[1][0]])
+    assert torch.equal(seen[0][1:5], words + places[1:5])
+    model.read(["<cat>,<hat>"], {b.scale_key: torch.tensor(1.0)})  # without <cat> it is spelt
+    assert not torch.equal(seen[1][1:5], words + places[1:5])
+
+
+def test_a_word_is_known_while_its_adapter_acts(model):
+    spelt = generate(model, prompt="a <cat>")
+    adapter = text.TextualInversion().inject(model)
+    assert not torch.equal(generate(model, prompt="a <cat>"), spelt)
+    assert torch.equal(generate(model, prompt="a <cat>", conditions={adapter: None}), spelt)
+    other = text.TextualInversion().inject(model)
+    with pytest.raises(ModelError, match="brings '<cat>', which another adapter brings as well"):
+        generate(model, prompt="a <cat>")
+    other.eject()
+    adapter.eject()
+    assert torch.equal(generate(model, prompt="a <cat>"), spelt)
 
 
 def test_another_text_encoder_takes_the_place_of_the_base(model):

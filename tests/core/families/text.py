@@ -9,6 +9,7 @@ from refiners_core import (
     Adapter,
     Chain,
     Concatenate,
+    Context,
     Edit,
     Identity,
     Lambda,
@@ -22,36 +23,40 @@ from refiners_core import (
 )
 
 
-class NewWords(nn.Module):
-    """Gives ids below zero features of their own and leaves the others to the base's table.
+class NewWords(Chain):
+    """Gives tokens of one's own features of their own, and leaves the others to the base's table.
 
-    Below zero, since early text encoders know the end of a text by its id, the highest.
+    Several adapters may stand around one table: each knows its tokens by what it is told.
     """
 
-    def __init__(self, inner: nn.Module, own: nn.Embedding, first: int) -> None:
-        super().__init__()
-        self.inner, self.own, self.first = inner, own, first
+    def __init__(self, inner: nn.Module, own: nn.Embedding, key: str) -> None:
+        super().__init__(inner=inner, own=own)
+        self.key = key
 
-    def forward(self, ids: Tensor) -> Tensor:
-        place = self.first - ids  # the first word has the id `first`, the next one less
+    def run(self, context: Context, *inputs: Tensor) -> Tensor:
+        ids, first = inputs[0], context.get(self.key)
+        if first is None:
+            return self.call(self.inner, context, ids)
+        place = first - ids  # the first token is `first`, the next one less
         is_own = (ids < 0) & (place >= 0) & (place < self.own.num_embeddings)
-        features = self.inner(torch.where(is_own, 0, ids))
-        return torch.where(
-            is_own[..., None], self.own(place.clamp(0, len(self.own.weight) - 1)), features
-        )
+        features = self.call(self.inner, context, torch.where(is_own, 0, ids))
+        own = self.call(self.own, context, place.clamp(0, self.own.num_embeddings - 1))
+        return torch.where(is_own[..., None], own, features)
 
 
 class TextualInversion(Adapter):
-    """New tokens with features that were learnt (arXiv:2208.01618, section 4)."""
+    """A new word with features that were learnt (arXiv:2208.01618, section 4)."""
 
-    def __init__(self, count: int = 2, first: int = -1, **options: Any) -> None:
+    def __init__(self, word: str = "<cat>", count: int = 2, **options: Any) -> None:
         super().__init__(**options)
-        self.count, self.first = count, first
+        self.words = {word: count}
 
     def edits(self, model: Any) -> tuple[Edit, ...]:
+        count = sum(self.words.values())
+
         def with_words(inner: nn.Module, seat: Seat) -> nn.Module:
-            own = self.layer(seat, lambda: nn.Embedding(self.count, seat.layer.embedding_dim))
-            return NewWords(inner, own, self.first)
+            own = self.layer(seat, lambda: nn.Embedding(count, seat.layer.embedding_dim))
+            return NewWords(inner, own, self.context_key("words"))
 
         return model.slot("text_encoder.embedding").wrap(with_words, name="words")
 
