@@ -25,13 +25,10 @@ from refiners_core.worn import Swap
 
 
 class Adapter(nn.Module):
-    """Something that a tree can wear: edits that say where and what, and the layers that they
-    bring.
+    """Something that a tree can wear: edits that say where and what, and layers for them.
 
     A subclass defines `edits`, usually `build`, and `encode` where it takes a condition. Nobody
-    writes the way
-    back: it is derived. An adapter owns only its own layers; `parameters()` are disjoint from the
-        base's.
+    writes the way back: it is derived. Its `parameters()` are its own, none of the base's.
 
     Args:
         weights: Chooses files for the model of the first inject; None makes an untrained adapter.
