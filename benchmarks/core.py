@@ -1,0 +1,153 @@
+"""What a tree costs beside plain torch, and what putting an adapter on and off costs beside PEFT.
+
+Run `python benchmarks/core.py`. Peers take turns in one process, on one thread; it prints medians
+and their ratios, and ends with 1 if a bar is missed. `--small` leaves out PEFT, whose UNet of the
+official size takes 3.5 GB.
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiners_core import Adapter, Chain, Edit, Seat, Selection, Sum, select
+from refiners_core.layers.attention import CrossAttention, SelfAttention
+from refiners_core.models.device import built_on
+from refiners_core.models.setting import of_unet
+from refiners_core.models.unet import UNet, UNetConfig
+
+RANK = 16
+ROUNDS = 15
+
+
+class Lora(Adapter):
+    """A thin pair of layers beside each seat of a selection (arXiv:2106.09685)."""
+
+    def __init__(self, where: Callable[[Chain], Selection]) -> None:
+        super().__init__(name="lora")
+        self.where = where
+
+    def edits(self, model: Chain) -> Iterable[Edit]:
+        def beside(inner: nn.Module, seat: Seat) -> Sum:
+            return Sum(inner, self.layer(seat, lambda: thin(seat.layer)))
+
+        return self.where(model).wrap(beside, name="lora")
+
+
+def thin(layer: Any) -> Chain:
+    down = nn.Linear(layer.in_features, RANK, bias=False)
+    return Chain(down, nn.Linear(RANK, layer.out_features, bias=False))
+
+
+def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Returns the median of each call, taken in turns; the first turn is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            call()
+            times[name].append(1e3 * (time.perf_counter() - begun))
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+def told(name: str, value: float, unit: str, bar: float) -> bool:
+    """Prints a figure and returns whether it keeps its bar."""
+    verdict = "kept" if value <= bar else "MISSED"
+    print(f"{name:<58} {value:8.3f} {unit:<3} at most {bar:g}  {verdict}")
+    return value <= bar
+
+
+def nested(kind: type[Any], depth: int) -> nn.Module:
+    return kind(*[nested(kind, depth - 1) if depth else nn.Identity() for _ in range(3)])
+
+
+def overhead() -> list[bool]:
+    """Identity leaves in a Chain beside `nn.Sequential`."""
+    x, kept = torch.zeros(1), list[bool]()
+    for name, bar, build in (
+        ("flat, 100 leaves", 0.50, lambda kind: kind(*[nn.Identity() for _ in range(100)])),
+        ("nested 5 deep, fan-out 3", 0.60, lambda kind: nested(kind, 4)),
+    ):
+        trees = {"Sequential": build(nn.Sequential), "Chain": build(Chain)}
+        calls = {
+            kind: lambda tree=tree: [tree(x) for _ in range(50)] for kind, tree in trees.items()
+        }
+        found = milliseconds(calls, 4 * ROUNDS)
+        kept.append(
+            told(f"Chain / Sequential, {name}", found["Chain"] / found["Sequential"], "", bar)
+        )
+    return kept
+
+
+def linears(tree: Chain) -> Selection:
+    return select(tree).of(nn.Linear)
+
+
+def attention_linears(tree: Chain) -> Selection:
+    return linears(tree).within(SelfAttention, CrossAttention)
+
+
+def flat(seats: int) -> Chain:
+    with built_on("meta"):
+        return Chain(*[Chain(*[nn.Linear(64, 64) for _ in range(4)]) for _ in range(seats // 4)])
+
+
+def on_and_off(tree: Chain, adapter: Adapter) -> Callable[[], Any]:
+    return lambda: adapter.inject(tree).eject()
+
+
+def surgery() -> list[bool]:
+    """Inject plus eject of a LoRA that has its layers already."""
+    with built_on("meta"):
+        unet = UNet(UNetConfig())
+    adapters = {128: Lora(attention_linears), 1700: Lora(linears), 240: Lora(linears)}
+    trees = {128: unet, 1700: flat(1700), 240: flat(240), 10_000: flat(10_000)}
+    adapters[10_000] = Lora(linears)
+    assert len(attention_linears(unet)) == 128
+    calls = {str(n): on_and_off(trees[n], adapters[n]) for n in trees}
+    found = milliseconds(calls, ROUNDS)
+    per_seat = {n: found[str(n)] / n for n in (240, 10_000)}
+    return [
+        told("inject + eject, 128 attention linears of SD 1.5", found["128"], "ms", 3),
+        told("inject + eject, 1,700 seats", found["1700"], "ms", 8),
+        told("per seat, 10,000 / 240 seats", per_seat[10_000] / per_seat[240], "", 2),
+    ]
+
+
+def beside_peft() -> list[bool]:
+    """The same LoRA by PEFT in diffusers' UNet, weights in memory."""
+    from diffusers import UNet2DConditionModel
+    from peft import LoraConfig
+
+    config = UNetConfig()
+    with torch.device("meta"):
+        theirs: Any = UNet2DConditionModel(**of_unet(config))
+        ours = UNet(config)
+    theirs, ours = theirs.to_empty(device="cpu"), ours.to_empty(device="cpu")
+    names = ["to_q", "to_k", "to_v", "to_out.0"]
+    lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names)
+
+    def load_and_unload() -> None:
+        theirs.add_adapter(lora, adapter_name="lora")
+        theirs.unload_lora()
+
+    calls = {"PEFT": load_and_unload, "ours": on_and_off(ours, Lora(attention_linears))}
+    found = milliseconds(calls, 7)
+    print(f"PEFT {found['PEFT']:.1f} ms, ours {found['ours']:.2f} ms")
+    return [told("inject + eject / PEFT's load + unload", found["ours"] / found["PEFT"], "", 0.06)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="leave out PEFT")
+    small = parser.parse_args().small
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # the modules of the process are no garbage; nobody's times should have their walk
+    kept = [*overhead(), *surgery(), *([] if small else beside_peft())]
+    raise SystemExit(0 if all(kept) else 1)
