@@ -11,8 +11,11 @@ from refiners_core.weights.pickle_file import PickleError, rewrite_pickle
 
 
 class Evil:
+    def __init__(self, trace):
+        self.trace = trace
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/pickle-was-run",)
+        return os.mkdir, (str(self.trace),)
 
 
 def test_nested_tensors_get_dotted_names(tmp_path):
@@ -32,7 +35,7 @@ def test_nested_tensors_get_dotted_names(tmp_path):
 def test_anything_but_tensors_is_not_opened(tmp_path, make):
     path = tmp_path / "a.bin"
     if make == "evil":
-        path.write_bytes(pickle.dumps({"a": Evil()}))
+        path.write_bytes(pickle.dumps({"a": Evil(tmp_path / "was-run")}))
     elif make == "plain":
         torch.save({"a": 1}, path)
     else:
@@ -40,7 +43,7 @@ def test_anything_but_tensors_is_not_opened(tmp_path, make):
     with pytest.raises(PickleError) as caught:
         rewrite_pickle(path, tmp_path / "a.safetensors")
     assert caught.value.exit_code == 4
-    assert not os.path.exists("/tmp/pickle-was-run")
+    assert not (tmp_path / "was-run").exists()
     assert not (tmp_path / "a.safetensors").exists()
 
 

@@ -1,10 +1,9 @@
+import diffusers
 import pytest
 import torch
 
 from refiners_core import weights
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
-
-diffusers = pytest.importorskip("diffusers")
 
 
 def build_peer(**changes):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import transformers
 
 from refiners_core import Context, weights
 from refiners_core.models.clip import (
@@ -10,8 +11,6 @@ from refiners_core.models.clip import (
     ClipTextConfig,
     ClipTextEncoder,
 )
-
-transformers = pytest.importorskip("transformers")
 
 TEXT = {
     "vocab_size": 99,

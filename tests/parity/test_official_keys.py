@@ -1,7 +1,9 @@
 """Our trees of official size have just the tensors that are published; nothing is allocated."""
 
+import diffusers
 import pytest
 import torch
+import transformers
 
 from refiners_core import weights
 from refiners_core.models.clip import (
@@ -14,9 +16,6 @@ from refiners_core.models.clip import (
 )
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
-
-diffusers = pytest.importorskip("diffusers")
-transformers = pytest.importorskip("transformers")
 
 UNET = {
     "sample_size": 64,

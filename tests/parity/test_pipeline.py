@@ -64,7 +64,8 @@ def test_the_way_back_generates_the_same(pair):
 
 def test_a_pipeline_that_wears_adapters_is_refused():
     pipe = sd15_pipeline()
-    peft = pytest.importorskip("peft")
+    import peft
+
     pipe.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q"]))
     with pytest.raises(MisfitError) as error:
         from_pipeline(pipe)

@@ -1,7 +1,9 @@
 """The networks of Stable Diffusion XL, held to diffusers and transformers."""
 
+import diffusers
 import pytest
 import torch
+import transformers
 
 from refiners_core import Context, weights
 from refiners_core.models.clip import (
@@ -11,9 +13,6 @@ from refiners_core.models.clip import (
     TextEncoderPair,
 )
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
-
-diffusers = pytest.importorskip("diffusers")
-transformers = pytest.importorskip("transformers")
 
 TINY = {
     "block_out_channels": (16, 32, 64),

@@ -1,10 +1,9 @@
+import diffusers
 import pytest
 import torch
 
 from refiners_core import weights
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
-
-diffusers = pytest.importorskip("diffusers")
 
 SD15 = {
     "block_out_channels": (32, 32, 64, 64),
