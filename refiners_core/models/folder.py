@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import nn
 
 from refiners_core.errors import ModelError
+from refiners_core.weights import KeyMap, load
 
 _STEMS: Final = ("diffusion_pytorch_model", "model")
 
@@ -93,3 +95,31 @@ def _table(path: Path) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise ModelError(f"{path} is no table.", hint="Fetch the model again.")
     return found
+
+
+def load_parts(
+    parts: Mapping[str, tuple[nn.Module, KeyMap]],
+    files: Mapping[str, str | Path],
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> None:
+    """Gives each part of a model the weights of its file.
+
+    Args:
+        parts: For each published name of a part, the part and its layout.
+        files: A file for each name.
+        dtype: What weights are cast to.
+        device: Where they go.
+
+    Raises:
+        ModelError: A part has no file; nothing was loaded.
+        WeightsError: A file is unreadable, or not that of the part.
+    """
+    if missing := [name for name in parts if name not in files]:
+        raise ModelError(
+            f"there are no weights for {', '.join(missing)}.",
+            hint=f"Give files for {', '.join(parts)}.",
+        )
+    for name, (part, keys) in parts.items():
+        load(part, files[name], keys, dtype=dtype, device=device)

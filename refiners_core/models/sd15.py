@@ -13,12 +13,11 @@ from refiners_core.models.clip.text import ClipTextEncoder
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
-from refiners_core.models.folder import PublishedFolder
+from refiners_core.models.folder import PublishedFolder, load_parts
 from refiners_core.models.published import Published
 from refiners_core.models.samplers import DDIM, Sampler, ScheduleConfig, sampler_from_json
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
-from refiners_core.weights import load
 
 
 def build(
@@ -104,13 +103,7 @@ def load_weights(
         "text_encoder": (model.text_encoder, CLIP_TEXT_KEYS),
         "vae": (model.autoencoder, AUTOENCODER_KEYS),
     }
-    if missing := [name for name in parts if name not in files]:
-        raise ModelError(
-            f"there are no weights for {', '.join(missing)}.",
-            hint=f"Give files for {', '.join(parts)}.",
-        )
-    for name, (part, keys) in parts.items():
-        load(part, files[name], keys, dtype=dtype, device=device)
+    load_parts(parts, files, dtype=dtype, device=device)
     return model
 
 
