@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.metadata import Distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+import msgspec
+
+from refiners.distribution import Owner, distributions, entry_points_in, owner_of
 from refiners.errors import ManifestError
 from refiners.manifest import AdapterManifest, AdapterSpec, ModelManifest, ModelSpec
 from refiners.parse import load_manifest
@@ -26,13 +27,10 @@ MODELS: Final = "refiners.models"
 S = TypeVar("S", AdapterSpec, ModelSpec)
 M = TypeVar("M", AdapterManifest, ModelManifest)
 
-_NAME_LINE: Final = re.compile(r"^Name:[ \t]*(\S+)", re.MULTILINE)
-_VERSION_LINE: Final = re.compile(r"^Version:[ \t]*(\S+)", re.MULTILINE)
 _VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>[\w-]+\.toml)")
 
 
-@dataclass(frozen=True)
-class Installed(Generic[S]):
+class Installed(msgspec.Struct, Generic[S], frozen=True):
     """An adapter or a model that is installed, as its manifest describes it."""
 
     name: str
@@ -48,8 +46,7 @@ class Installed(Generic[S]):
         return f"{self.dist}:{self.name}"
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(msgspec.Struct, frozen=True):
     """An entry point that leads to nothing that can be read."""
 
     name: str
@@ -60,8 +57,7 @@ class Broken:
         return f"{self.dist}, which is installed but broken: {self.error}"
 
 
-@dataclass(frozen=True)
-class Inventory:
+class Inventory(msgspec.Struct, frozen=True):
     """What is installed, sorted by name, and what of it is broken."""
 
     adapters: tuple[Installed[AdapterSpec], ...]
@@ -145,23 +141,11 @@ def package_file(package: str, name: str) -> Path | None:
     return next((f / name for f in package_folders(package) if (f / name).is_file()), None)
 
 
-def canonical(dist: str) -> str:
-    """Returns the spelling that indexes compare: `Refiners_X.y` is `refiners-x-y`."""
-    return re.sub(r"[-_.]+", "-", dist).lower()
-
-
-class Owner(NamedTuple):
-    """The distribution that an entry point belongs to."""
-
-    name: str
-    version: str
-
-
 def _entry_points(unread: list[Broken]) -> Iterator[tuple[Owner, str, str, str]]:
     """Yields the entry points of our groups; importlib's own lookup stops at the first bad file."""
     seen: set[str] = set()
     for dist in distributions():
-        # most distributions are none of ours: a look at the bytes saves parsing their metadata
+        # most distributions are none of ours: a look at the text saves reading their metadata
         text = dist.read_text("entry_points.txt") or ""
         if ADAPTERS not in text and MODELS not in text:
             continue
@@ -173,23 +157,13 @@ def _entry_points(unread: list[Broken]) -> Iterator[tuple[Owner, str, str, str]]
             continue
         seen.add(owner.name)
         try:
-            points = list(dist.entry_points)
-        except Exception as error:
+            points = [*entry_points_in(text)]
+        except ValueError as error:
             unread.append(Broken("entry_points.txt", owner.name, f"it cannot be read: {error}"))
             continue
-        for point in points:
-            if point.group in (ADAPTERS, MODELS):
-                yield owner, point.group, point.name, point.value
-
-
-def owner_of(dist: Distribution) -> Owner | None:
-    """Returns who a distribution is; None if its metadata is missing or garbled.
-
-    Two lines are looked for: the parser of mail that importlib asks costs a thousand times that.
-    """
-    text = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
-    name, version = _NAME_LINE.search(text), _VERSION_LINE.search(text)
-    return Owner(canonical(name[1]), version[1]) if name and version else None
+        for group, name, value in points:
+            if group in (ADAPTERS, MODELS):
+                yield owner, group, name, value
 
 
 def manifest_place(value: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from refiners import discover
 from refiners.catalog import listed
 from refiners.discover import ADAPTERS, MODELS, Installed, Inventory, package_file, scan
+from refiners.distribution import owner_of
 from refiners.errors import RefinersError
 from refiners.manifest import WeightsFile
 from refiners.policy import Guard
@@ -49,7 +50,7 @@ def _stale() -> Iterator[Problem]:
     for dist in discover.distributions():
         text = dist.read_text("entry_points.txt") or ""
         if ADAPTERS in text or MODELS in text:
-            owner = discover.owner_of(dist)
+            owner = owner_of(dist)
             if owner is not None:  # if it is, the scan has it as broken
                 seen.setdefault(owner.name, []).append(owner.version)
     for dist, versions in seen.items():

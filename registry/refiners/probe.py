@@ -14,7 +14,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, NamedTuple
 
 from refiners.build import import_reference
-from refiners.discover import canonical, scan
+from refiners.discover import scan
+from refiners.distribution import canonical
 from refiners_core.hookspecs import GROUP
 
 _LIMIT: Final = 120

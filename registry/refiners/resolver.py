@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from refiners.catalog import Listed
-from refiners.discover import Broken, Installed, canonical
+from refiners.discover import Broken, Installed
+from refiners.distribution import canonical
 from refiners.errors import AmbiguousNameError, NotInstalledError, UnknownNameError
 from refiners.manifest import AdapterSpec, ModelSpec
 

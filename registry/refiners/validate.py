@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refiners.discover import ADAPTERS, MODELS, canonical, manifest_place
+from refiners.discover import ADAPTERS, MODELS, manifest_place
+from refiners.distribution import canonical
 from refiners.errors import ManifestError, OptionError
 from refiners.manifest import (
     UNKNOWN,

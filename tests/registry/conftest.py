@@ -1,6 +1,5 @@
 """A folder of fake installed distributions, and a Hub on this machine."""
 
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from refiners import discover
+from refiners.distribution import distributions
 from refiners.hub import Hub
 from refiners.manifest import WeightsFile
 from refiners.testing import LoopbackHub, Repository, safetensors_of
@@ -139,9 +139,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     folder = tmp_path / "site-packages"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(
-        discover, "distributions", lambda: importlib.metadata.distributions(path=[str(folder)])
-    )
+    monkeypatch.setattr(discover, "distributions", lambda: distributions([str(folder)]))
     before = set(sys.modules)
     yield Site(folder)
     for name in set(sys.modules) - before:

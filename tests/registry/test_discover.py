@@ -5,7 +5,8 @@ import sys
 import pytest
 import refiners
 from refiners import discover
-from refiners.discover import canonical, package_file, scan
+from refiners.discover import package_file, scan
+from refiners.distribution import canonical
 
 from .conftest import EDGES_TOML, TOY_MODEL_TOML, Site
 

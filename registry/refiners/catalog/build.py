@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import os
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from email.parser import BytesParser
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 import msgspec
 
 from refiners.catalog import Listed, Release, entry_path
-from refiners.discover import ADAPTERS, MODELS, canonical, manifest_place
+from refiners.discover import ADAPTERS, MODELS, manifest_place
+from refiners.distribution import entry_points_in, owner_in
 from refiners.errors import CatalogError, ManifestError
 from refiners.manifest import (
     AdapterManifest,
@@ -27,6 +26,7 @@ from refiners.manifest import (
 from refiners.parse import parse
 
 _LARGEST: Final = 1_000_000  # bytes of a manifest or of metadata
+_KINDS: Final[Mapping[str, Literal["adapter", "model"]]] = {ADAPTERS: "adapter", MODELS: "model"}
 
 
 def read_wheel(path: Path) -> tuple[Release, ...]:
@@ -39,7 +39,7 @@ def read_wheel(path: Path) -> tuple[Release, ...]:
     try:
         with zipfile.ZipFile(path) as wheel:
             return tuple(_releases(path, wheel))
-    except (OSError, zipfile.BadZipFile, KeyError, configparser.Error, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise CatalogError(
             f"{path} is no wheel of a plugin: {error}.", hint="Build one: pip wheel --no-deps ."
         ) from error
@@ -97,27 +97,24 @@ def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
     info = next(n for n in [*names, ""] if n.endswith(".dist-info/METADATA") or not n)
     if not info:
         raise ValueError("it has no METADATA")
-    metadata = BytesParser().parsebytes(_bytes(wheel, info), headersonly=True)
-    dist, version = canonical(str(metadata["Name"])), str(metadata["Version"])
-    points = configparser.ConfigParser(delimiters=("=",), interpolation=None)
-    points.read_string(
-        _bytes(wheel, str(PurePosixPath(info).with_name("entry_points.txt"))).decode("utf-8")
-    )
-    kinds: tuple[tuple[str, Literal["adapter", "model"]], ...]
-    kinds = ((ADAPTERS, "adapter"), (MODELS, "model"))
-    for group, kind in kinds:
-        for _, value in points.items(group) if points.has_section(group) else ():
-            package, name = manifest_place(value)
-            text = _bytes(wheel, f"{package}/{name}").decode("utf-8")
-            for one, spec in _tables(text, kind, path / package / name, dist).items():
-                _check_weights(wheel, package, spec.weights)
-                yield Release(
-                    name=one,
-                    kind=kind,
-                    distribution=dist,
-                    version=version,
-                    spec=msgspec.json.decode(msgspec.json.encode(spec)),
-                )
+    owner = owner_in(_bytes(wheel, info).decode("utf-8", "replace"))
+    if owner is None:
+        raise ValueError("its METADATA name no distribution or no version")
+    points = _bytes(wheel, str(PurePosixPath(info).with_name("entry_points.txt"))).decode("utf-8")
+    for group, _, value in entry_points_in(points):
+        if (kind := _KINDS.get(group)) is None:
+            continue
+        package, name = manifest_place(value)
+        text = _bytes(wheel, f"{package}/{name}").decode("utf-8")
+        for one, spec in _tables(text, kind, path / package / name, owner.name).items():
+            _check_weights(wheel, package, spec.weights)
+            yield Release(
+                name=one,
+                kind=kind,
+                distribution=owner.name,
+                version=owner.version,
+                spec=msgspec.json.decode(msgspec.json.encode(spec)),
+            )
 
 
 def _tables(
