@@ -1,6 +1,6 @@
 """Models from where they lie: published folders and single files, told apart by what is in them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +71,15 @@ def open_folder(
         ModelError: A part is missing, or the model is of a family that is not known here.
         WeightsError: A file is unreadable, or not that of the part.
     """
+    return FAMILIES[family_of(path)].load_folder(path, dtype=dtype, device=device)
+
+
+def family_of(path: str | Path) -> str:
+    """Returns what a published folder is, by its configurations alone: its weights may be missing.
+
+    Raises:
+        ModelError: A part is missing, or the model is of a family that is not known here.
+    """
     folder = PublishedFolder(path)
     named = str(folder.index().get("_class_name", "StableDiffusion"))
     width = folder.config("unet").get("cross_attention_dim")
@@ -78,8 +87,7 @@ def open_folder(
         raise ModelError(f"{path} is of {named}.", hint=_KNOWN)
     if width == 1024:
         raise ModelError(f"{path} is Stable Diffusion 2.", hint=_KNOWN)
-    is_xl = (folder.path / "text_encoder_2").is_dir()
-    return (sdxl if is_xl else sd15).load_folder(path, dtype=dtype, device=device)
+    return "sdxl" if (folder.path / "text_encoder_2").is_dir() else "sd15"
 
 
 def open_file(
@@ -107,9 +115,7 @@ def open_file(
     path = Path(path)
     with TensorFile(path) as file:
         shapes = {key: file.shape(key) for key in file.names()}
-    found = detect(shapes)
-    if found.family != "model" or found.base not in FAMILIES or found.variant == "edit":
-        raise ModelError(f"{path} is {found}.", hint=_hint(found))
+    found = recognised(path, shapes)
     if not isinstance(tokenizer, ClipTokenizer):
         tokenizer = _tokenizer(path.parent / "tokenizer", found.base, tokenizer)
     family = FAMILIES[found.base]
@@ -121,6 +127,18 @@ def open_file(
     model = family.build(unet=sizes, schedule=schedule, tokenizer=tokenizer, device="meta")
     load(Parts(model), path, single_file_keys(model), dtype=dtype, device=device)
     return model
+
+
+def recognised(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Detected:
+    """Returns which model a single file is, by the shapes in its header.
+
+    Raises:
+        ModelError: It is something else: a LoRA, a part, a model of another family.
+    """
+    found = detect(shapes)
+    if found.family != "model" or found.base not in FAMILIES or found.variant == "edit":
+        raise ModelError(f"{path} is {found}.", hint=_hint(found))
+    return found
 
 
 _KNOWN: Final = "Known here are Stable Diffusion 1.5 and XL."
