@@ -9,9 +9,15 @@ import torch
 from torch import nn
 
 from refiners_core.errors import ModelError
-from refiners_core.weights import KeyMap, load
+from refiners_core.weights import PICKLES, KeyMap, load, rewriting_hint
 
 _STEMS: Final = ("diffusion_pytorch_model", "model")
+_KINDS: Final[dict[torch.dtype | None, tuple[str, ...]]] = {
+    None: ("", ".fp16", ".bf16"),
+    torch.float16: (".fp16", "", ".bf16"),
+    torch.bfloat16: (".bf16", "", ".fp16"),
+}
+"""How files in other precisions are marked, those first that suit a type."""
 
 
 class PublishedFolder:
@@ -64,23 +70,31 @@ class PublishedFolder:
         return _table(path) if path.is_file() else {}
 
     def weights(self, name: str, dtype: torch.dtype | None = None) -> Path:
-        """Returns the safetensors file of a part: that in half precision where it is asked for.
+        """Returns the safetensors file of a part, or the index of its files if there are several.
 
-        Where there is only one of the two, it is that one.
+        Of files in different precisions it is that in half precision where it is asked for, and
+        otherwise the whole one; where there is only one, it is that one.
 
         Raises:
             ModelError: There is none.
         """
         folder = self.part(name)
-        kinds = ["", ".fp16"] if dtype is not torch.float16 else [".fp16", ""]
-        for kind in kinds:
+        for kind in _KINDS.get(dtype, _KINDS[None]):
             for stem in _STEMS:
-                path = folder / f"{stem}{kind}.safetensors"
-                if path.is_file():
-                    return path
-        found = ", ".join(sorted(one.name for one in folder.iterdir()))
+                for file in (
+                    f"{stem}{kind}.safetensors",
+                    f"{stem}.safetensors.index{kind}.json",
+                ):
+                    if (folder / file).is_file():
+                        return folder / file
+        found = sorted(one.name for one in folder.iterdir())
+        if pickles := [one for one in found if one.endswith(PICKLES)]:
+            raise ModelError(
+                f"{folder} has its weights only as a pickle, {pickles[0]}, which was not opened.",
+                hint=rewriting_hint(folder / pickles[0], folder / f"{_STEMS[0]}.safetensors"),
+            )
         raise ModelError(
-            f"{folder} has no weights that can be read; it has {found or 'nothing'}.",
+            f"{folder} has no weights that can be read; it has {', '.join(found) or 'nothing'}.",
             hint="Weights are read from model.safetensors or diffusion_pytorch_model.safetensors.",
         )
 

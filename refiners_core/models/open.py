@@ -15,7 +15,7 @@ from refiners_core.models.folder import PublishedFolder
 from refiners_core.models.samplers import ScheduleConfig
 from refiners_core.models.single_file import Parts, single_file_keys
 from refiners_core.models.unet import UNetConfig
-from refiners_core.weights import Detected, TensorFile, detect, load
+from refiners_core.weights import PICKLES, Detected, TensorFile, detect, load, rewriting_hint
 
 FAMILIES: Final[dict[str, Any]] = {"sd15": sd15, "sdxl": sdxl}
 """The modules that build models, by what the models are called as a base of adapters."""
@@ -113,6 +113,11 @@ def open_file(
         WeightsError: It is unreadable, or its tensors are not those of the model.
     """
     path = Path(path)
+    if path.suffix in PICKLES:
+        raise ModelError(
+            f"{path} is a pickle, which could run any code, so it was not opened.",
+            hint=rewriting_hint(path, path.with_suffix(".safetensors")),
+        )
     with TensorFile(path) as file:
         shapes = {key: file.shape(key) for key in file.names()}
     found = recognised(path, shapes)

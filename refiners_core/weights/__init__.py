@@ -10,21 +10,32 @@ from refiners_core.weights.key_map import (
     stacked,
 )
 from refiners_core.weights.load import MisfitError, load, published, save
-from refiners_core.weights.tensor_file import TensorFile, read, write
+from refiners_core.weights.pickle_file import (
+    PICKLES,
+    PickleError,
+    rewrite_pickle,
+    rewriting_hint,
+)
+from refiners_core.weights.sharded import read
+from refiners_core.weights.tensor_file import TensorFile, write
 
 __all__ = [
     "AS_IS",
     "LINEAR_AS_CONV",
+    "PICKLES",
     "TRANSPOSED",
     "Detected",
     "KeyMap",
     "MisfitError",
+    "PickleError",
     "TensorFile",
     "Transform",
     "detect",
     "load",
     "published",
     "read",
+    "rewrite_pickle",
+    "rewriting_hint",
     "save",
     "stacked",
     "write",

@@ -6,13 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from torch import Tensor
 
 from refiners_core.errors import WeightsError
-
-T = TypeVar("T")
+from refiners_core.weights.prefix import Prefixes, Way
 
 
 class Transform(NamedTuple):
@@ -62,6 +61,25 @@ class Place(NamedTuple):
 
     key: str
     transform: Transform
+
+
+class Course(NamedTuple):
+    """How far the names on the way down a tree of ours lead into a layout."""
+
+    names: Way[str]
+    transforms: Way[Transform] | None
+
+    def on(self, word: str) -> Course:
+        """Returns how far one name more leads."""
+        transforms = self.transforms
+        return Course(self.names.on(word), None if transforms is None else transforms.on(word))
+
+    def place(self) -> Place | None:
+        """Returns where what stands here is published; None where the layout has no name for it."""
+        if (key := _translated(self.names)) is None:
+            return None
+        how = None if self.transforms is None else self.transforms.value
+        return Place(key, how or SAME)
 
 
 class KeyMap:
@@ -119,13 +137,16 @@ class KeyMap:
         Raises:
             WeightsError: The layout has no name for it.
         """
-        theirs = self._names.translate(key)
-        if theirs is None:
+        course = self.course
+        for word in key.split("."):
+            course = course.on(word)
+        place = course.place()
+        if place is None:
             raise WeightsError(
                 f"the layout has no published name for {key!r}.",
                 hint="Add its prefix to the KeyMap.",
             )
-        return Place(theirs, self._transforms.find(key, SAME) if self.transforms else SAME)
+        return place
 
     def published(self, key: str) -> str:
         """Returns the published name of a tensor or a layer of ours.
@@ -137,90 +158,27 @@ class KeyMap:
 
     def current(self, key: str) -> str:
         """Returns the published key that a deprecated one became; others are given back."""
-        return (self._older.translate(key) or key) if self.older else key
+        return (_translated(self._older.way(key)) or key) if self.older else key
 
     def is_ignored(self, key: str) -> bool:
         """Whether a published key carries no weights."""
         return any(fnmatchcase(key, pattern) for pattern in self.ignored)
 
     @cached_property
-    def _names(self) -> _Prefixes[str]:
-        return _Prefixes(self.names)
+    def course(self) -> Course:
+        """Where the way down a tree begins."""
+        return Course(
+            Prefixes(self.names).start,
+            Prefixes(self.transforms).start if self.transforms else None,
+        )
 
     @cached_property
-    def _older(self) -> _Prefixes[str]:
-        return _Prefixes(self.older)
-
-    @cached_property
-    def _transforms(self) -> _Prefixes[Transform]:
-        return _Prefixes(self.transforms)
+    def _older(self) -> Prefixes[str]:
+        return Prefixes(self.older)
 
 
-class _Node(Generic[T]):
-    """A word of some prefixes: what may follow it, and what belongs to the prefix that it ends."""
-
-    def __init__(self) -> None:
-        self.words: dict[str, _Node[T]] = {}
-        self.patterns: dict[str, tuple[re.Pattern[str], _Node[T]]] = {}
-        self.value: T | None = None
-
-    def grown(self, word: str) -> _Node[T]:
-        """Returns the node of a next word; a new one where it is unknown."""
-        if "{" not in word:
-            return self.words.setdefault(word, _Node())
-        if word not in self.patterns:
-            text = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(word))
-            self.patterns[word] = re.compile(text), _Node()
-        return self.patterns[word][1]
-
-
-_Found = tuple[_Node[T], dict[str, str]]
-
-
-class _Prefixes(Generic[T]):
-    """What belongs to the longest prefix of a key.
-
-    Prefixes are kept word by word, for a layout of a large model has hundreds of them and is asked
-    for more than a thousand keys each time a model is loaded.
-    """
-
-    def __init__(self, table: Mapping[str, T]) -> None:
-        self.root: _Node[T] = _Node()
-        for prefix, value in table.items():
-            node = self.root
-            for word in prefix.split(".") if prefix else ():
-                node = node.grown(word)
-            node.value = value
-
-    def match(self, key: str) -> tuple[T, dict[str, str], str] | None:
-        """Returns what belongs to a key, the numbers in its prefix, and the words after that."""
-        words = key.split(".")
-        value, numbers, length = self.root.value, dict[str, str](), 0
-        nodes: list[_Found[T]] = [(self.root, numbers)]
-        for depth, word in enumerate(words, start=1):
-            following: list[_Found[T]] = []
-            for node, known in nodes:
-                if child := node.words.get(word):  # the word itself comes before patterns
-                    following.append((child, known))
-                for pattern, child in node.patterns.values():
-                    if found := pattern.fullmatch(word):
-                        following.append((child, known | found.groupdict()))
-            for node, known in following:
-                if node.value is not None:
-                    value, numbers, length = node.value, known, depth
-                    break
-            if not following:
-                break
-            nodes = following
-        return None if value is None else (value, numbers, ".".join(words[length:]))
-
-    def find(self, key: str, default: T) -> T:
-        found = self.match(key)
-        return default if found is None else found[0]
-
-    def translate(self: _Prefixes[str], key: str) -> str | None:
-        found = self.match(key)
-        return None if found is None else _join(found[0].format(**found[1]), found[2])
+def _translated(way: Way[str]) -> str | None:
+    return None if way.value is None else _join(way.value.format(**way.numbers), way.rest)
 
 
 def _join(*parts: str) -> str:

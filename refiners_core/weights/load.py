@@ -1,7 +1,6 @@
 """Loading a tree from published tensors, and saving it as such."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -9,10 +8,11 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from refiners_core.bare import bare_walk, first_weight
+from refiners_core.bare import bare_children, first_weight
 from refiners_core.errors import WeightsError
-from refiners_core.weights.key_map import AS_IS, KeyMap, Place, Transform
-from refiners_core.weights.tensor_file import TensorFile, write
+from refiners_core.weights.key_map import AS_IS, Course, KeyMap, Transform
+from refiners_core.weights.sharded import read
+from refiners_core.weights.tensor_file import write
 
 M = TypeVar("M", bound=nn.Module)
 Shape = tuple[int, ...]
@@ -61,11 +61,13 @@ class MisfitError(WeightsError):
 
 
 class _Slot(NamedTuple):
-    """One tensor of a tree."""
+    """One tensor of a tree, and where it is published."""
 
     layer: nn.Module
     name: str
     value: Tensor
+    key: str
+    how: Transform
 
 
 _SHOWN = 8
@@ -83,11 +85,13 @@ def load(
     """Gives a tree published weights, as if it wore no adapters, and returns it.
 
     All keys and shapes are checked before anything changes. A file is memory-mapped: a tree that
-    was built on the meta device takes its tensors as they are, cast one by one if need be.
+    was built on the meta device takes its tensors as they are. What is cast, or goes to another
+    device, does so tensor by tensor, and what it replaces is freed at once.
 
     Args:
         tree: A chain or any other module.
-        source: A safetensors file, or tensors by their published keys, which are not copied.
+        source: A safetensors file, or the index of several; or tensors by their published keys,
+            which are not copied.
         layout: How it is published.
         dtype: What floating-point tensors are cast to. By default the tree's own, and the file's
             for a tree on the meta device.
@@ -101,20 +105,15 @@ def load(
     first = first_weight(tree)
     is_meta = first is None or first.is_meta
     where = torch.device(device or ("cpu" if first is None or first.is_meta else first.device))
-    with _opened(source, where) as file:
-        slots = dict(_slots(tree))
-        places = {path: layout.place(path) for path in slots}
-        found = _found(file, layout)
-        name = str(source) if isinstance(source, str | Path) else f"{len(source)} tensors"
-        _check(f"{name} for {type(tree).__name__}", file, found, slots, places)
-        values: list[Tensor] = []
-        for path, slot in slots.items():
-            key, how = places[path]
-            value = how.read(_share(file.tensor(found[key]), how)).detach()
-            wanted = slot.value.dtype if dtype is None and not is_meta else dtype
-            values.append(value.to(where, wanted if value.is_floating_point() else None))
-    for slot, value in zip(slots.values(), values, strict=True):
-        _assign(slot, value)
+    tensors = source if isinstance(source, Mapping) else read(source)
+    name = f"{len(source)} tensors" if isinstance(source, Mapping) else str(source)
+    found = {layout.current(key): key for key in tensors if not layout.is_ignored(key)}
+    slots = _slots(tree, layout)
+    _check(f"{name} for {type(tree).__name__}", tensors, found, slots)
+    for slot in slots:
+        value = slot.how.read(_share(tensors[found[slot.key]], slot.how)).detach()
+        wanted = slot.value.dtype if dtype is None and not is_meta else dtype
+        _assign(slot, value.to(where, wanted if value.is_floating_point() else None))
     return tree
 
 
@@ -129,11 +128,10 @@ def published(
         dtype: What floating-point tensors are cast to; by default they are kept.
     """
     shares: dict[str, dict[int, Tensor]] = {}
-    for path, slot in _slots(tree):
-        key, how = layout.place(path)
-        value = how.write(slot.value.detach())
+    for slot in _slots(tree, layout):
+        value = slot.how.write(slot.value.detach())
         value = value.to(dtype if value.is_floating_point() else None)
-        shares.setdefault(key, {})[how.share] = value
+        shares.setdefault(slot.key, {})[slot.how.share] = value
     return {key: _stacked(tensors) for key, tensors in shares.items()}
 
 
@@ -160,62 +158,40 @@ def save(
     write(published(tree, layout, dtype), path, metadata)
 
 
-class _Tensors:
-    """Tensors in memory, asked like a file."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors = tensors
-
-    def names(self) -> list[str]:
-        return list(self.tensors)
-
-    def shape(self, key: str) -> Shape:
-        return tuple(self.tensors[key].shape)
-
-    def tensor(self, key: str) -> Tensor:
-        return self.tensors[key]
+def _slots(tree: nn.Module, layout: KeyMap) -> list[_Slot]:
+    found: list[_Slot] = []
+    _collect(tree, "", layout, layout.course, found)
+    return found
 
 
-def _opened(
-    source: str | Path | Mapping[str, Tensor], device: torch.device
-) -> AbstractContextManager[TensorFile | _Tensors]:
-    if isinstance(source, str | Path):
-        return TensorFile(source, device)
-    return nullcontext(_Tensors(source))
-
-
-def _slots(tree: nn.Module) -> Iterator[tuple[str, _Slot]]:
-    for path, layer in (("", tree), *bare_walk(tree)):
-        own = layer.__dict__
-        transient = own["_non_persistent_buffers_set"]
-        for name, value in (*own["_parameters"].items(), *own["_buffers"].items()):
+def _collect(
+    layer: nn.Module, path: str, layout: KeyMap, course: Course, found: list[_Slot]
+) -> None:
+    own = layer.__dict__
+    transient = own["_non_persistent_buffers_set"]
+    for tensors in (own["_parameters"], own["_buffers"]):
+        for name, value in tensors.items():
             if value is not None and name not in transient:
-                yield f"{path}.{name}" if path else name, _Slot(layer, name, value)
-
-
-def _found(file: TensorFile | _Tensors, layout: KeyMap) -> dict[str, str]:
-    """Keys of the file by the current published keys; those without weights left out."""
-    keys = [key for key in file.names() if not layout.is_ignored(key)]
-    return {layout.current(key): key for key in keys}
+                place = course.on(name).place() or layout.place(f"{path}{name}")
+                found.append(_Slot(layer, name, value, *place))
+    for name, child in bare_children(layer).items():
+        if child is not None:  # pyright: ignore[reportUnnecessaryComparison]  torch leaves places open
+            _collect(child, f"{path}{name}.", layout, course.on(name), found)
 
 
 def _check(
-    what: str,
-    file: TensorFile | _Tensors,
-    found: Mapping[str, str],
-    slots: Mapping[str, _Slot],
-    places: Mapping[str, Place],
+    what: str, tensors: Mapping[str, Tensor], found: Mapping[str, str], slots: list[_Slot]
 ) -> None:
-    wanted = {place.key for place in places.values()}
+    wanted = {slot.key for slot in slots}
     misshapen: dict[str, tuple[Shape, Shape]] = {}
-    for path, (key, how) in places.items():
-        if key in found:
-            shape = file.shape(found[key])
-            if shape != (ours := _grown(tuple(slots[path].value.shape), how)):
-                ours = _grown(tuple(how.write(slots[path].value.detach()).shape), how)
+    for slot in slots:
+        if slot.key in found:
+            shape = tensors[found[slot.key]].shape
+            if shape != (ours := _grown(slot.value.shape, slot.how)):
+                ours = _grown(slot.how.write(slot.value.detach()).shape, slot.how)
             if shape != ours:
-                misshapen[found[key]] = (shape, ours)
-    missing = tuple(dict.fromkeys(key for key, _ in places.values() if key not in found))
+                misshapen[found[slot.key]] = (tuple(shape), tuple(ours))
+    missing = tuple(dict.fromkeys(slot.key for slot in slots if slot.key not in found))
     unexpected = tuple([key for current, key in found.items() if current not in wanted])
     if missing or unexpected or misshapen:
         raise MisfitError(what, missing, unexpected, misshapen)

@@ -64,16 +64,6 @@ class TensorFile:
         self._handle.__exit__(*error)
 
 
-def read(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Returns all tensors of a safetensors file, memory-mapped.
-
-    Raises:
-        WeightsError: It is missing, truncated or of another format.
-    """
-    with TensorFile(path, device) as file:
-        return {key: file.tensor(key) for key in file.names()}
-
-
 def write(
     tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:

@@ -134,7 +134,7 @@ def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
             hint="Mend its permissions, or set HF_HOME to a folder of yours.",
             dist=dist,
         ) from error
-    rewrite_pickle(pickled, target)
+    rewrite_pickle(pickled, target, sha256=file.sha256)
     receipts.rewrite(file.sha256, sha256_of(target))
     return target
 

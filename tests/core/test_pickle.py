@@ -1,13 +1,16 @@
 """A published pickle is opened once, carefully, and becomes safetensors."""
 
+import hashlib
 import os
 import pickle
+import sys
+from types import ModuleType
+from unittest.mock import patch
 
 import pytest
 import torch
 
-from refiners_core.weights import TensorFile, read
-from refiners_core.weights.pickle_file import PickleError, rewrite_pickle
+from refiners_core.weights import PickleError, TensorFile, read, rewrite_pickle
 
 
 class Evil:
@@ -18,12 +21,18 @@ class Evil:
         return os.mkdir, (str(self.trace),)
 
 
+def rewrite(path):
+    """Rewrites a pickle whose hash its publisher has told."""
+    target = path.with_suffix(".safetensors")
+    rewrite_pickle(path, target, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    return target
+
+
 def test_nested_tensors_get_dotted_names(tmp_path):
     shared = torch.arange(4.0)
     content = {"image_proj": {"w": shared}, "ip": {"1.k": shared[1:]}, "rank": 4}
     torch.save(content, tmp_path / "a.bin")
-    rewrite_pickle(tmp_path / "a.bin", tmp_path / "a.safetensors")
-    tensors = read(tmp_path / "a.safetensors")
+    tensors = read(rewrite(tmp_path / "a.bin"))
     assert sorted(tensors) == ["image_proj.w", "ip.1.k"]
     assert tensors["ip.1.k"].equal(shared[1:])
     with TensorFile(tmp_path / "a.safetensors") as file:
@@ -41,7 +50,7 @@ def test_anything_but_tensors_is_not_opened(tmp_path, make):
     else:
         path.write_bytes(b"junk" if make == "junk" else b"")
     with pytest.raises(PickleError) as caught:
-        rewrite_pickle(path, tmp_path / "a.safetensors")
+        rewrite(path)
     assert caught.value.exit_code == 4
     assert not (tmp_path / "was-run").exists()
     assert not (tmp_path / "a.safetensors").exists()
@@ -50,4 +59,29 @@ def test_anything_but_tensors_is_not_opened(tmp_path, make):
 def test_an_old_torch_opens_none(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     with pytest.raises(PickleError, match=r"torch 2\.9\.1\+cpu does not open"):
-        rewrite_pickle(tmp_path / "a.bin", tmp_path / "a.safetensors")
+        rewrite_pickle(tmp_path / "a.bin", tmp_path / "a.safetensors", sha256="0" * 64)
+
+
+def test_bytes_that_nobody_vouched_for_are_not_opened(tmp_path, monkeypatch):
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.bin")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was opened"))
+    with pytest.raises(PickleError, match=r"has the sha256 [0-9a-f]{64}, not 0000"):
+        rewrite_pickle(tmp_path / "a.bin", tmp_path / "a.safetensors", sha256="0" * 64)
+    with pytest.raises(PickleError, match="cannot be read: No such file"):
+        rewrite_pickle(tmp_path / "b.bin", tmp_path / "a.safetensors", sha256="0" * 64)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_of_a_training_state_the_weights_are_kept_and_no_trainer_is_imported(tmp_path):
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    kind = type("ModelCheckpoint", (), {"__module__": name})
+    modules = {part: ModuleType(part) for part in (name.partition(".")[0], name)}
+    modules[name].ModelCheckpoint = kind
+    state = {"model.diffusion_model.w": torch.arange(3.0)}
+    content = {"epoch": 1, "callbacks": {kind: {"best": kind()}}, "state_dict": state}
+    with patch.dict(sys.modules, modules):
+        torch.save(content, tmp_path / "a.ckpt")
+    tensors = read(rewrite(tmp_path / "a.ckpt"))
+    assert list(tensors) == ["model.diffusion_model.w"]
+    assert tensors["model.diffusion_model.w"].equal(torch.arange(3.0))
+    assert not any(name.startswith("pytorch_lightning") for name in sys.modules)

@@ -1,5 +1,6 @@
 """Models from where they lie: what is there is recognised, what cannot be read is named."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -86,6 +87,44 @@ def test_a_tokenizer_beside_the_file_is_used(lean, tmp_path, sd15_folder, monkey
         open_model(path)
     monkeypatch.setattr(ClipTokenizer, "load", lambda *_: None)
     assert open_model(path).tokenizer is None
+
+
+def test_a_folder_in_several_files_equals_the_whole_one(sd15_folder, tmp_path):
+    pipe, folder = sd15_folder
+    pipe.save_pretrained(tmp_path, max_shard_size="30KB")
+    names = {path.name for path in tmp_path.glob("*/*.index.json")}
+    assert names == {
+        "diffusion_pytorch_model.safetensors.index.json",
+        "model.safetensors.index.json",
+    }
+    whole = open_model(folder).state_dict()
+    sharded = open_model(tmp_path).state_dict()
+    assert sharded.keys() == whole.keys()
+    assert all(torch.equal(tensor, whole[path]) for path, tensor in sharded.items())
+
+
+def test_a_folder_in_half_precision_alone_is_read(sd15_folder, tmp_path):
+    pipe, _ = sd15_folder
+    pipe.save_pretrained(tmp_path, variant="fp16", max_shard_size="100KB")
+    assert list(tmp_path.glob("unet/*.index.fp16.json"))
+    model = open_model(tmp_path, dtype=torch.float16)
+    wanted = pipe.unet.state_dict()["conv_in.weight"].half()
+    assert torch.equal(model.unet.conv_in.weight, wanted)
+
+
+def test_a_pickle_is_not_opened_and_becomes_a_model_where_somebody_vouches_for_it(lean, tmp_path):
+    theirs = lean()
+    tensors = weights.published(Parts(theirs), single_file_keys(theirs))
+    path = tmp_path / "model.ckpt"
+    torch.save({"global_step": 7, "state_dict": tensors}, path)
+    with pytest.raises(ModelError, match="is a pickle, which could run any code") as caught:
+        open_model(path)
+    typed = caught.value.hint.partition("refiners_core.")[2].rstrip(".")
+    told = hashlib.sha256(path.read_bytes()).hexdigest()
+    eval(typed.replace("...", repr(told)), {"weights": weights})  # as the hint says
+    before = theirs.state_dict()
+    again = open_model(path.with_suffix(".safetensors")).state_dict()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in again.items())
 
 
 def test_a_model_cut_short_is_told_whole(lean, tmp_path):
