@@ -121,6 +121,7 @@ def open_file(
     with TensorFile(path) as file:
         shapes = {key: file.shape(key) for key in file.names()}
     found = recognised(path, shapes)
+    assert found.base is not None
     if not isinstance(tokenizer, ClipTokenizer):
         tokenizer = _tokenizer(path.parent / "tokenizer", found.base, tokenizer)
     family = FAMILIES[found.base]
