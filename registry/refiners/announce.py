@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+import msgspec
+
 from refiners.errors import IntegrityError
 from refiners.manifest import UNKNOWN, WeightsFile
 
@@ -20,6 +22,24 @@ class Announced(NamedTuple):
     def has_sha256(self) -> bool:
         """Whether it is named by sha256, as large files are; small ones have git's hash."""
         return re.fullmatch(r"[0-9a-f]{64}", self.etag) is not None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One file in the list of a repository."""
+
+    size: int
+    git: str
+    """Git's name for it; of a large file, for the pointer that git keeps in its place."""
+    sha256: str = UNKNOWN
+    """Of a large file; small ones have git's name only."""
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What a repository holds at one commit, as the Hub lists it."""
+
+    commit: str
+    license: str
+    files: dict[str, Entry]
 
 
 def agreed(file: WeightsFile, announced: Announced, endpoint: str, dist: str | None) -> str:
@@ -54,6 +74,20 @@ def agreed(file: WeightsFile, announced: Announced, endpoint: str, dist: str | N
             dist=dist,
         )
     return announced.commit
+
+
+def check_commit(file: WeightsFile, commit: str, endpoint: str) -> None:
+    """Makes sure that a Hub spoke of the commit that it was asked for.
+
+    Raises:
+        IntegrityError: It spoke of another, or of none.
+    """
+    if not _is_git_hash(commit) or (_is_git_hash(file.revision) and commit != file.revision):
+        raise IntegrityError(
+            f"{endpoint} answers with commit {commit or 'nothing'} for {file}. "
+            "Nothing was downloaded.",
+            hint="This is no faithful mirror of the Hub: unset HF_ENDPOINT, or use another.",
+        )
 
 
 def _is_git_hash(text: str) -> bool:

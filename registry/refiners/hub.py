@@ -11,16 +11,19 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from refiners.announce import Announced, agreed
-from refiners.errors import IntegrityError, OfflineError, PolicyError, RefinersError
+from refiners.announce import Announced, Contents, Entry, agreed, check_commit
+from refiners.errors import IntegrityError, PolicyError, RefinersError
 from refiners.manifest import UNKNOWN, WeightsFile
-from refiners.outage import explained, patiently
+from refiners.outage import explained, patiently, unavailable
 from refiners.verdict import Header
 from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 _TRUE: Final = {"1", "on", "yes", "true"}
 
@@ -90,7 +93,7 @@ class Hub:
             if cached and file.sha256 != UNKNOWN and self.receipts.verify(cached, file.sha256):
                 return cached
             if self.is_offline:
-                raise self._unavailable(file, cached, dist)
+                raise unavailable(file, cached, self.cache, dist)
             return self._download(wanted, file, dist)
         except RefinersError:
             raise
@@ -117,7 +120,7 @@ class Hub:
         file = self.pinned(wanted)
         if UNKNOWN in (file.revision, file.sha256):
             if self.is_offline:
-                raise self._unavailable(file, None, dist)
+                raise unavailable(file, None, self.cache, dist)
             try:
                 announced = patiently(lambda: self._announced(file))
                 revision = agreed(file, announced, self.endpoint, dist)
@@ -133,6 +136,44 @@ class Hub:
         if file.size is None and (path := self.here(file)):
             file = msgspec.structs.replace(file, size=path.stat().st_size)
         return file
+
+    def contents(self, repository: str, revision: str = UNKNOWN) -> Contents:
+        """Asks which files a repository has.
+
+        Args:
+            repository: `organisation/name`.
+            revision: A commit, a branch or a tag; the main branch if unknown.
+
+        Raises:
+            NetworkError: The Hub does not answer, or knows no such repository or revision.
+            OfflineError: Going online is forbidden.
+            IntegrityError: It answers with another commit than the one asked for.
+        """
+        asked = WeightsFile(source=f"hf:{repository}", revision=revision, file="*")
+        if self.is_offline:
+            raise unavailable(asked, None, self.cache, None)
+        from huggingface_hub import RepoFile
+
+        api = self._api()
+        main = None if revision == UNKNOWN else revision
+
+        def ask() -> Contents:
+            found = api.model_info(repository, revision=main)
+            commit = found.sha or ""
+            check_commit(asked, commit, self.endpoint)
+            said = (tag[8:] for tag in found.tags or () if tag.startswith("license:"))
+            listed = api.list_repo_tree(repository, recursive=True, revision=commit)
+            entries = {
+                one.path: Entry(one.size, one.blob_id, one.lfs.sha256 if one.lfs else UNKNOWN)
+                for one in listed
+                if isinstance(one, RepoFile)
+            }
+            return Contents(commit, next(said, ""), entries)
+
+        try:
+            return patiently(ask)
+        except Exception as error:
+            raise explained(error, asked, self.endpoint, None) from error
 
     def header(self, wanted: WeightsFile, *, dist: str | None = None) -> Header | None:
         """Asks for the first bytes of a safetensors file and returns the shapes of its tensors.
@@ -150,11 +191,10 @@ class Hub:
         """
         if self.is_offline:
             return None
-        from huggingface_hub import HfApi
         from huggingface_hub.errors import SafetensorsParsingError
 
         file = self.pinned(wanted)
-        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
+        api = self._api()
 
         def ask() -> Header:
             found = api.parse_safetensors_file_metadata(
@@ -174,6 +214,11 @@ class Hub:
             ) from error
         except Exception as error:
             raise explained(error, file, self.endpoint, dist) from error
+
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
 
     def _download(self, wanted: WeightsFile, file: WeightsFile, dist: str | None) -> Path:
         announced = patiently(lambda: self._announced(file))
@@ -245,17 +290,3 @@ class Hub:
         elif digest == UNKNOWN and git_hash_of(path) == announced.etag:
             digest = sha256_of(path)
         return digest if self.receipts.verify(path, digest) else None
-
-    def _unavailable(self, file: WeightsFile, cached: Path | None, dist: str | None) -> Exception:
-        if cached and file.sha256 != UNKNOWN:
-            return IntegrityError(
-                f"{cached} does not have the pinned sha256 {file.sha256}.",
-                hint="Go online to have it fetched again: offline=False.",
-                dist=dist,
-            )
-        open_pin = " Its hash is not published, so a first fetch needs the Hub." if cached else ""
-        return OfflineError(
-            f"{file} is not in the cache {self.cache}, and going online was forbidden.{open_pin}",
-            hint="Load it once online (offline=False, REFINERS_OFFLINE and HF_HUB_OFFLINE unset).",
-            dist=dist,
-        )

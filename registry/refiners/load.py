@@ -15,11 +15,12 @@ from refiners.errors import OptionError
 from refiners.fetch import fetch_source
 from refiners.fit import made_from, variant_for
 from refiners.hub import Hub
-from refiners.local import is_local, open_local
+from refiners.local import is_local, open_local, open_repository
 from refiners.lock import held, named
 from refiners.lookup import find_adapter, find_model
 from refiners.manifest import AdapterSpec
 from refiners.policy import Guard
+from refiners.repository import PREFIX
 from refiners_core.hookspecs import load_installed
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ def load_model(
 
     Args:
         what: Its name, such as `sd15`, or `distribution:name`; or the path of a folder as diffusers
-            publishes it, or of a single file; or a live pipeline of diffusers, whose tensors the
-            model shares.
+            publishes it, or of a single file; or `hf:organisation/name`, a repository of the Hub
+            in that layout, with `@commit` behind it, and `/file.safetensors` for one file of it;
+            or a live pipeline of diffusers, whose tensors the model shares.
         device: Where its weights go; the model's own default if None.
         dtype: What they are cast to while loading; as published if None.
         offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
@@ -62,6 +64,9 @@ def load_model(
     load_hooks()
     if is_local(what):
         return open_local(what, **_torch_options(device, dtype), offline=offline)
+    if isinstance(what, str) and what.startswith(PREFIX):
+        options = _torch_options(device, dtype)
+        return open_repository(what, **options, offline=offline, lock=lock)
     model = held(find_model(what), lock)
     guard = _guarded(model, lock)
     options = _torch_options(device, dtype)

@@ -1,4 +1,4 @@
-"""Models without a name: a folder, a single file, or a live pipeline of diffusers."""
+"""Models without a name: a folder, a file, a repository, or a live pipeline of diffusers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from refiners.errors import OptionError
-from refiners.fetch import fetch_source
+from refiners.fetch import fetch_all, fetch_source, header_of
+from refiners.hub import Hub
+from refiners.lock import named
 from refiners.lookup import find_model
 from refiners.policy import Guard
+from refiners.repository import held_repository
+from refiners.snapshot import linked
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +70,45 @@ def open_local(
             raise
 
     return open_model(Path(what), tokenizer=vocabulary, dtype=dtype, device=device)
+
+
+def open_repository(
+    what: str,
+    *,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
+    offline: bool | None,
+    lock: str | Path | None,
+) -> Model:
+    """Fetches and opens a model that is a repository of the Hub.
+
+    What says what it is comes first: of something else no weights are fetched.
+
+    Raises:
+        OptionError, UnsupportedError, ModelError: It is misspelt, or no model that is known here.
+        LockError: It is not in the lock.
+        NetworkError, IntegrityError, CacheError: Its files cannot be had as they are pinned.
+        PolicyError: A rule refuses it, or its weights are pickles.
+    """
+    from refiners_core.models.open import family_of, open_model, recognised
+
+    guard = Guard.from_environment(is_locked=named(lock) is not None)
+    hub = Hub.from_environment(offline, largest=guard.largest)
+    found = held_repository(what, hub, lock, str(dtype).removeprefix("torch."))
+    files = {file.file or "": file for file in found.spec.weights.values()}
+    guard.admit(found, files.values())
+    (single, *several) = files
+    if not several:
+        if header := header_of(files[single], hub):
+            recognised(what, header)
+        path = fetch_all(files, hub)[single]
+        return open_model(path, tokenizer=lambda base: _vocabulary(base, offline),
+                          dtype=dtype, device=device)  # fmt: skip
+    top = next(Path(path).parent for path in files if Path(path).name == "model_index.json")
+    texts = {path: file for path, file in files.items() if file.format != "safetensors"}
+    family_of(linked(fetch_all(texts, hub), hub.receipts.folder) / top)
+    folder = linked(fetch_all(files, hub), hub.receipts.folder)
+    return open_model(folder / top, dtype=dtype, device=device)
 
 
 def _is_pipeline(what: object) -> bool:

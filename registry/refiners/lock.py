@@ -51,6 +51,8 @@ class LockedFile(_Table, frozen=True, kw_only=True):
     revision: Commit | None = None
     sha256: Digest
     size: Annotated[int, Meta(gt=0)] | None = None
+    license: str | None = None
+    """What the Hub said of it, where no manifest does."""
 
 
 class LockedPlugin(_Table, frozen=True, kw_only=True):

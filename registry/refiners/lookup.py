@@ -24,8 +24,8 @@ def find_model(name: str) -> Installed[ModelSpec]:
         )
     if name.startswith("hf:"):
         raise UnsupportedError(
-            f"this version loads no models from repositories such as {name!r}.",
-            hint="Fetch its folder and give the path, or load a model by name: refiners list.",
+            f"{name!r} is a repository, which has no manifest to look at.",
+            hint=f'Load it: refiners.load_model("{name}"), or refiners fetch {name}.',
         )
     inventory = scan()
     known = [one for one in listed() if one.kind == "model"]

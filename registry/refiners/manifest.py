@@ -21,7 +21,8 @@ UNKNOWN: Final = "unknown"
 _END = r"$(?!\n)"
 _NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 _PART = r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]*"
-_REPO = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+REPOSITORY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
+FILE_NAME: Final = rf"{_PART}(/{_PART})*"
 
 Name = Annotated[
     str, Meta(pattern=f"^{_NAME}{_END}", description="lower-case words joined by hyphens")
@@ -36,13 +37,14 @@ Reference = Annotated[
 Location = Annotated[
     str,
     Meta(
-        pattern=rf"^(hf:{_REPO}|pkg:[A-Za-z_]\w*(/{_PART})+|(?!hf:|pkg:|https?:)[a-z]+:\S+){_END}",
+        pattern=rf"^(hf:{REPOSITORY}|pkg:[A-Za-z_]\w*(/{_PART})+|"
+        rf"(?!hf:|pkg:|https?:)[a-z]+:\S+){_END}",
         description='"hf:organisation/repository", "pkg:package/path/to/file" or "scheme:address"',
     ),
 ]
 FileName = Annotated[
     str,
-    Meta(pattern=rf"^{_PART}(/{_PART})*{_END}", description="a path inside the repository"),
+    Meta(pattern=rf"^{FILE_NAME}{_END}", description="a path inside the repository"),
 ]
 Commit = Annotated[
     str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from refiners.errors import (
@@ -16,7 +17,7 @@ from refiners.errors import (
     OfflineError,
     RefinersError,
 )
-from refiners.manifest import WeightsFile
+from refiners.manifest import UNKNOWN, WeightsFile
 
 _PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)
 """Seconds to wait before each new attempt; the client itself does not retry a broken transfer."""
@@ -62,6 +63,7 @@ def explained(
     from huggingface_hub import errors as hub
 
     page = f"{endpoint}/{file.address}"
+    newer = f"; a newer {dist} may name another" if dist else ""
     if isinstance(error, RefinersError):
         return error
     if isinstance(error.__cause__, Exception) and (
@@ -79,19 +81,20 @@ def explained(
     if isinstance(error, hub.RevisionNotFoundError):
         return MissingError(
             f"{file.address} has no revision {file.revision}.",
-            hint=f"See {page}/commits/main; a newer {dist or 'plugin'} may pin another.",
+            hint=f"See {page}/commits/main{newer}.",
             dist=dist,
         )
     if isinstance(error, hub.RemoteEntryNotFoundError):
         return MissingError(
             f"{file.address} has no file {file.file} at {file.revision}.",
-            hint=f"See {page}/tree/main; a newer {dist or 'plugin'} may name another.",
+            hint=f"See {page}/tree/main{newer}.",
             dist=dist,
         )
     if isinstance(error, hub.RepositoryNotFoundError):
         return MissingError(
             f"{file.address} does not exist on {endpoint}, or is private.",
-            hint="If it is private, run hf auth login. If it was deleted, upgrade the plugin.",
+            hint="If it is private, run hf auth login. "
+            + (f"If it was deleted, upgrade {dist}." if dist else "Else look for a misspelling."),
             dist=dist,
         )
     if isinstance(error, hub.DisabledRepoError):
@@ -134,6 +137,24 @@ def explained(
     return NetworkError(
         f"{file} could not be fetched from {endpoint}: {type(error).__name__}: {error}.",
         hint="Check HF_ENDPOINT and the connection, then try again.",
+        dist=dist,
+    )
+
+
+def unavailable(
+    file: WeightsFile, cached: Path | None, cache: Path, dist: str | None
+) -> RefinersError:
+    """Returns the error for a file that only the Hub has, when going online is forbidden."""
+    if cached and file.sha256 != UNKNOWN:
+        return IntegrityError(
+            f"{cached} does not have the pinned sha256 {file.sha256}.",
+            hint="Go online to have it fetched again: offline=False.",
+            dist=dist,
+        )
+    open_pin = " Its hash is not published, so a first fetch needs the Hub." if cached else ""
+    return OfflineError(
+        f"{file} is not in the cache {cache}, and going online was forbidden.{open_pin}",
+        hint="Load it once online (offline=False, REFINERS_OFFLINE and HF_HUB_OFFLINE unset).",
         dist=dist,
     )
 

@@ -137,6 +137,8 @@ class Guard:
 
     def package_refusals(self, plugin: Installed[Any]) -> Iterator[Refusal]:
         """Yields what speaks against a package, whatever it fetches."""
+        if not plugin.dist:  # a repository of the Hub that no package names
+            return
         for path, policy in self.policies:
             if rule := policy.packages.refuses(plugin.dist):
                 yield Refusal(

@@ -15,6 +15,7 @@ from refiners.hub import Hub
 from refiners.lock import Lock, LockedFile, LockedPlugin, digest, hold, kind_of
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.policy import Guard
+from refiners.repository import PREFIX, Repository, of_locked
 from refiners.verify import sha256_of
 
 _AT_ONCE: Final = 8
@@ -79,6 +80,9 @@ def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installe
     found: list[Installed[Any]] = []
     said: list[str] = []
     for locked in lock.plugin:
+        if locked.id.startswith(PREFIX):
+            found.append(of_locked(locked))
+            continue
         plugin = here.get((locked.kind, locked.id))
         dist = locked.id.partition(":")[0]
         if plugin is None:
@@ -163,7 +167,7 @@ def _locked(plugin: Installed[Any], files: Mapping[str, WeightsFile]) -> LockedP
         id=plugin.id,
         kind=kind_of(plugin),
         version=plugin.version,
-        manifest=digest(plugin.spec),
+        manifest=UNKNOWN if isinstance(plugin, Repository) else digest(plugin.spec),
         file=tuple(
             LockedFile(
                 name=name,
@@ -172,6 +176,7 @@ def _locked(plugin: Installed[Any], files: Mapping[str, WeightsFile]) -> LockedP
                 revision=file.revision if file.scheme == "hf" else None,
                 sha256=file.sha256,
                 size=file.size,
+                license=file.license if isinstance(plugin, Repository) else None,
             )
             for name, file in files.items()
         ),

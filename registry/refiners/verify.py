@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from refiners.announce import Contents
 from refiners.errors import IntegrityError
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.stamp import Stamp
@@ -108,6 +109,18 @@ class Receipts:
         """Remembers what the first fetch of such a file was told; it is held to that."""
         self._write(_resolution_name(wanted), found)
 
+    def contents(self, repository: str, revision: str) -> Contents | None:
+        """Returns what a repository was found to hold when it was first asked for."""
+        try:
+            raw = (self.folder / _contents_name(repository, revision)).read_bytes()
+            return msgspec.json.decode(raw, type=Contents)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def list(self, repository: str, revision: str, found: Contents) -> None:
+        """Remembers what a repository was found to hold; it is held to that."""
+        self._write(_contents_name(repository, revision), found)
+
     def rewriting(self, sha256: str) -> str | None:
         """Returns the hash of what a pickle was written anew as."""
         try:
@@ -147,6 +160,10 @@ def pinned(wanted: WeightsFile, found: Resolution | None) -> WeightsFile:
     if UNKNOWN not in (wanted.sha256, found.sha256) and wanted.sha256 != found.sha256:
         return wanted
     return msgspec.structs.replace(wanted, revision=found.revision, sha256=found.sha256)
+
+
+def _contents_name(repository: str, revision: str) -> str:
+    return f"list-{hashlib.sha256(f'{repository}@{revision}'.encode()).hexdigest()}.json"
 
 
 def _resolution_name(wanted: WeightsFile) -> str:

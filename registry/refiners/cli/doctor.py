@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from refiners.cli.lock import dtype_option
 from refiners.cli.report import json_option, print_json, print_table
 
 
@@ -42,14 +43,18 @@ def doctor(quick: bool, as_json: bool) -> None:
 @click.option("--model", metavar="NAME", help="Only the variant of adapters that suits it.")
 @click.option("--lock", type=click.Path(dir_okay=False), envvar="REFINERS_LOCK",
               help="Hold everything to this lock.")  # fmt: skip
+@dtype_option
 @json_option
-def fetch(names: tuple[str, ...], model: str | None, lock: str | None, as_json: bool) -> None:
+def fetch(
+    names: tuple[str, ...], model: str | None, lock: str | None, dtype: str | None, as_json: bool
+) -> None:
     """Fetch and verify the files of adapters and models, to use them offline later.
 
     \b
     Examples:
       refiners fetch playground controlnet-canny --model playground
       refiners fetch controlnet-canny ip-adapter
+      refiners fetch hf:org/name@commit
     """
     import msgspec
 
@@ -61,6 +66,7 @@ def fetch(names: tuple[str, ...], model: str | None, lock: str | None, as_json: 
     from refiners.lookup import find_model
     from refiners.manifest import AdapterSpec
     from refiners.policy import Guard
+    from refiners.repository import Repository, held_repository
     from refiners.sync import fetch_files
     from refiners.verdict import ModelFacts, choose
 
@@ -68,8 +74,8 @@ def fetch(names: tuple[str, ...], model: str | None, lock: str | None, as_json: 
     hub = Hub.from_environment(largest=guard.largest)
     plugins: list[Installed[Any]] = []
     on = find_model(model) if model else None
-    for one in named(names, scan()):
-        plugin: Installed[Any] = held(one, lock)
+    for one in named(names, scan(), lambda what: held_repository(what, hub, lock, dtype)):
+        plugin: Installed[Any] = one if isinstance(one, Repository) else held(one, lock)
         if on is not None and isinstance(plugin.spec, AdapterSpec):
             facts = ModelFacts(on.name, on.spec.base or on.name, on.spec.facts)
             variant = choose(plugin, facts, verdicts(plugin, facts, hub, guard))

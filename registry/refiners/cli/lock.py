@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,16 +12,24 @@ from refiners.cli.report import json_option, print_json, print_table
 from refiners.discover import Installed, Inventory, scan
 from refiners.errors import LockError
 
+if TYPE_CHECKING:
+    from refiners.repository import Repository
+
 _PATH = click.Path(path_type=Path, dir_okay=False)
+dtype_option = click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]),
+                            help="Which files of a repository, where it has several.")  # fmt: skip
 
 
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--out", type=_PATH, default="refiners.lock", show_default=True,
               envvar="REFINERS_LOCK", help="The lock file.")  # fmt: skip
+@dtype_option
 @click.option("--offline", is_flag=True, help="Open no socket.")
 @json_option
-def lock(names: tuple[str, ...], out: Path, offline: bool, as_json: bool) -> None:
+def lock(
+    names: tuple[str, ...], out: Path, dtype: str | None, offline: bool, as_json: bool
+) -> None:
     """Write down which plugins and which bytes this machine has.
 
     Without NAMES everything that is installed is locked; with NAMES these are, and the rest of the
@@ -30,15 +39,20 @@ def lock(names: tuple[str, ...], out: Path, offline: bool, as_json: bool) -> Non
     Examples:
       refiners lock
       refiners lock playground controlnet-canny --out refiners.lock
+      refiners lock hf:org/name@commit --dtype float16
     """
     from refiners.hub import Hub
     from refiners.lock import Lock, read_lock, write_lock
+    from refiners.repository import find_repository
     from refiners.sync import lock_of, updated
 
     inventory = scan()
-    plugins = named(names, inventory) if names else (*inventory.adapters, *inventory.models)
+    hub = Hub.from_environment(offline or None)
+    plugins = (*inventory.adapters, *inventory.models)
+    if names:
+        plugins = named(names, inventory, lambda what: find_repository(what, hub, dtype))
     before = read_lock(out) if names and out.exists() else Lock()
-    after = updated(before, lock_of(plugins, Hub.from_environment(offline or None)))
+    after = updated(before, lock_of(plugins, hub))
     write_lock(out, after)
     if as_json:
         print_json({"lock": str(out), "plugins": [one.id for one in after.plugin]})
@@ -122,14 +136,23 @@ def verify(path: Path | None, deep: bool, as_json: bool) -> None:
         click.get_current_context().exit(LockError.exit_code if "different" in wrong else 1)
 
 
-def named(names: tuple[str, ...], inventory: Inventory) -> tuple[Installed[Any], ...]:
-    """Returns the adapters and models that a command line names."""
+def named(
+    names: tuple[str, ...], inventory: Inventory, repository: Callable[[str], Repository]
+) -> tuple[Installed[Any], ...]:
+    """Returns the adapters, models and repositories that a command line names."""
     from refiners.catalog import listed
+    from refiners.repository import PREFIX
     from refiners.resolver import find
 
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
     broken, catalog, what = inventory.broken, listed(), "adapter or model"
-    return tuple(find(name, both, broken=broken, catalog=catalog, what=what) for name in names)
+
+    def of(name: str) -> Installed[Any]:
+        if name.startswith(PREFIX):
+            return repository(name)
+        return find(name, both, broken=broken, catalog=catalog, what=what)
+
+    return tuple(of(name) for name in names)
 
 
 def print_states(title: str, states: Any, as_json: bool) -> None:

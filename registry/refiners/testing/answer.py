@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import json
 import socket
 import struct
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ class Repository(NamedTuple):
     name: str
     commit: str
     files: Mapping[str, bytes]
+    license: str = ""
 
     def sha256(self, file: str) -> str:
         """Returns the hash of a file."""
@@ -76,6 +78,9 @@ class Answer(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0]).lstrip("/")
         self.served.requests.append(Request(self.command, path, dict(self.headers)))
+        if path.startswith("api/models/"):
+            self._list(path.removeprefix("api/models/"))
+            return
         name, is_file, rest = path.partition("/resolve/")
         revision, _, file = rest.partition("/")
         fault = self.served.take_fault(file, self.command)
@@ -94,6 +99,34 @@ class Answer(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound", commit=repository.commit)
         else:
             self._send(repository, file, fault)
+
+    def _list(self, path: str) -> None:
+        """Answers `organisation/name`, with `/revision/REVISION` or `/tree/REVISION` behind it."""
+        organisation, name, kind, revision = [*path.split("/", 3), "", "", ""][:4]
+        repository = self.served.repositories.get(f"{organisation}/{name}")
+        fault = self.served.take_fault(kind or "info", self.command)
+        if repository is None:
+            self._refuse(404, "RepoNotFound")
+        elif fault is Fault.GATED:
+            self._refuse(403, "GatedRepo")
+        elif fault and isinstance(fault.value, int):
+            self._refuse(fault.value, "")
+        elif (revision or "main") not in ("main", repository.commit):
+            self._refuse(404, "RevisionNotFound")
+        elif kind == "tree":
+            self._send_json([_listed(file, data) for file, data in repository.files.items()])
+        else:
+            commit = "f" * 40 if fault is Fault.WRONG_COMMIT else repository.commit
+            tags = [f"license:{repository.license}"] if repository.license else []
+            self._send_json({"id": repository.name, "sha": commit, "tags": tags, "siblings": []})
+
+    def _send_json(self, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _refuse(self, status: int, code: str, message: str = "", commit: str = "") -> None:
         self.send_response(status)
@@ -170,7 +203,21 @@ def _range(asked: str | None) -> tuple[int, int | None]:
 
 def _etag(file: str, data: bytes) -> str:
     """Names small text as git does, and everything else by its sha256, as the Hub does."""
-    if file.endswith((".json", ".txt")):
-        blob = b"blob %d\0" % len(data) + data
-        return hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+    if file.endswith((".json", ".txt", ".jsonl", ".toml")):
+        return _git_hash(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _git_hash(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _listed(file: str, data: bytes) -> dict[str, object]:
+    """Says of a file what the list of a repository does."""
+    named = _etag(file, data)
+    entry: dict[str, object] = {"type": "file", "path": file, "size": len(data), "oid": named}
+    if len(named) == 40:
+        return entry
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{named}\nsize {len(data)}\n"
+    lfs = {"oid": named, "size": len(data), "pointerSize": len(pointer)}
+    return entry | {"oid": _git_hash(pointer.encode()), "lfs": lfs}

@@ -73,18 +73,19 @@ class LoopbackHub:
         """Another origin that serves the same bytes, as a content network does."""
         return f"http://127.0.0.1:{self._servers[1].server_port}"
 
-    def publish(self, name: str, files: Mapping[str, bytes]) -> Repository:
+    def publish(self, name: str, files: Mapping[str, bytes], license: str = "") -> Repository:
         """Serves files as `organisation/name`; publishing again makes another commit."""
         parts = [name, *(f"{k}{hashlib.sha256(v).hexdigest()}" for k, v in sorted(files.items()))]
         commit = hashlib.sha1("\n".join(parts).encode(), usedforsecurity=False).hexdigest()
-        self.repositories[name] = Repository(name, commit, dict(files))
+        self.repositories[name] = Repository(name, commit, dict(files), license)
         return self.repositories[name]
 
     def fail(self, file: str, fault: Fault, *, method: str = "", times: int = 1_000_000) -> None:
         """Breaks the next requests for a file.
 
         Args:
-            file: Its path in the repository.
+            file: Its path in the repository; `info`, `revision` or `tree` for what is asked of a
+                repository as a whole.
             fault: How.
             method: `HEAD` or `GET`; both by default.
             times: How many requests suffer.
