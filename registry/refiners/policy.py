@@ -17,12 +17,13 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
+from refiners.catalog import SHIPPED, folders
 from refiners.discover import Installed
 from refiners.errors import PolicyError
 from refiners.manifest import WeightsFile
 
 VARIABLE: Final = "REFINERS_POLICY"
-_SHIPPED: Final = Path(__file__).parent / "catalog" / "advisories.toml"
+_SHIPPED: Final = SHIPPED / "advisories.toml"
 
 T = TypeVar("T")
 
@@ -122,12 +123,15 @@ class Guard:
         """
         policies: list[tuple[str, Policy]] = []
         lists = [_SHIPPED]
+        lists += [path for one in folders() if (path := one / _SHIPPED.name).exists()]
         for path in _policy_files():
-            policy = _read(path, Policy)
+            policy = read_rules(path, Policy)
             policies.append((str(path), policy))
             lists += [path.parent / name for name in policy.advisories]
-        advisories = tuple(one for path in lists for one in _read(path, Advisories).advisory)
-        return cls(tuple(policies), advisories, is_locked)
+        found = (
+            one for path in dict.fromkeys(lists) for one in read_rules(path, Advisories).advisory
+        )
+        return cls(tuple(policies), tuple(dict.fromkeys(found)), is_locked)
 
     @property
     def largest(self) -> int | None:
@@ -156,10 +160,8 @@ class Guard:
 
     def file_refusals(self, file: WeightsFile) -> Iterator[Refusal]:
         """Yields what speaks against a file."""
-        organisation = file.address.partition("/")[0]
+        yield from self._source_refusals(file)
         for path, policy in self.policies:
-            if file.scheme == "hf" and (rule := policy.organisations.refuses(organisation)):
-                yield Refusal(f"organisations.{rule} of {path}", f"{file} is not allowed")
             if rule := policy.licenses.refuses(file.license or "none"):
                 said = f"its licence, {file.license}," if file.license else "that it has no licence"
                 yield Refusal(f"licenses.{rule} of {path}", f"{said} is not allowed: {file}")
@@ -177,6 +179,21 @@ class Guard:
             ):
                 yield Refusal(f"advisory {one.id}", f"{file} is {one.status}: {one.reason}",
                               one.instead and f"Use {one.instead}.")  # fmt: skip
+
+    def _source_refusals(self, file: WeightsFile) -> Iterator[Refusal]:
+        organisation = file.address.partition("/")[0]
+        for path, policy in self.policies:
+            if file.scheme == "hf" and (rule := policy.organisations.refuses(organisation)):
+                yield Refusal(f"organisations.{rule} of {path}", f"{file.source} is not allowed")
+
+    def admit_source(self, file: WeightsFile) -> None:
+        """Lets what is no weights pass, if the organisation that publishes it may.
+
+        Raises:
+            PolicyError: A rule refuses the organisation.
+        """
+        for one in self._source_refusals(file):
+            raise PolicyError(f"{one.reason} ({one.rule}).", hint="Ask whoever keeps these rules.")
 
     def warnings(self, plugin: Installed[Any]) -> Iterator[str]:
         """Yields what a user of a package should know though nothing is refused."""
@@ -235,7 +252,12 @@ def _policy_files() -> Iterator[Path]:
         yield own
 
 
-def _read(path: Path, kind: type[T]) -> T:
+def read_rules(path: Path, kind: type[T]) -> T:
+    """Reads a policy or a list of advisories.
+
+    Raises:
+        PolicyError: It is damaged.
+    """
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:

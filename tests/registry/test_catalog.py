@@ -161,7 +161,7 @@ def test_names_count_more_than_summaries() -> None:
 def test_a_damaged_catalog_is_an_error_of_ours(catalog: Path, text: str) -> None:
     catalog.mkdir()
     (catalog / "search.json").write_text(text)
-    with pytest.raises(CatalogError, match="Unset REFINERS_CATALOG"):
+    with pytest.raises(CatalogError, match="unset REFINERS_CATALOG"):
         listed()
     assert run("search", "edges").exit_code == 1
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from refiners.catalog import Listed, Release, entry_path
+from refiners.catalog import Listed, Release, entry_path, read_releases
 from refiners.discover import ADAPTERS, MODELS, manifest_place
 from refiners.distribution import entry_points_in, owner_in
 from refiners.errors import CatalogError, ManifestError
@@ -63,7 +63,7 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
     for release in published:
         path = entry_path(folder, release)
         if path not in files:
-            files[path] = [*_read(path)]
+            files[path] = [*read_releases(path)]
         known = files[path]
         same = [one for one in known if one.version == release.version]
         if same == [release]:
@@ -79,8 +79,16 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
     for path, releases in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, b"".join(msgspec.json.encode(one) + b"\n" for one in releases))
+    write_list(folder)
+    return tuple(added)
+
+
+def write_list(folder: Path) -> None:
+    """Writes the search list of a catalog anew, from the releases in it."""
+    from packaging.version import Version
+
     everything = [
-        _listed(max(_read(path), key=lambda one: Version(one.version)))
+        _listed(max(read_releases(path), key=lambda one: Version(one.version)))
         for path in sorted(folder.glob("entries/*/*.jsonl"))
     ]
     lines = ",\n".join(
@@ -89,7 +97,6 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
     )
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "search.json", f"[\n{lines}\n]\n".encode())
-    return tuple(added)
 
 
 def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
@@ -157,16 +164,6 @@ def _listed(release: Release) -> Listed:
         aliases=tuple(spec.get("aliases", ())),
         does=spec.get("kind", ""),
     )
-
-
-def _read(path: Path) -> tuple[Release, ...]:
-    try:
-        lines = path.read_bytes().splitlines()
-        return tuple(msgspec.json.decode(line, type=Release) for line in lines)
-    except FileNotFoundError:
-        return ()
-    except (OSError, msgspec.DecodeError) as error:
-        raise CatalogError(f"{path} cannot be read: {error}.", hint="Restore it.") from error
 
 
 def _bytes(wheel: zipfile.ZipFile, name: str) -> bytes:

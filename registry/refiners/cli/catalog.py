@@ -93,12 +93,62 @@ def search(terms: tuple[str, ...], as_json: bool) -> None:
 
 @click.group()
 def catalog() -> None:
-    """Build the list of what is published.
+    """Build the list of what is published, or fetch a newer one.
 
     \b
     Examples:
       refiners catalog build dist/*.whl --out catalog
+      refiners catalog refresh hf:organisation/name
+      refiners catalog forget
     """
+
+
+@catalog.command()
+@click.argument("source", required=False, envvar="REFINERS_CATALOG_SOURCE")
+@json_option
+def refresh(source: str | None, as_json: bool) -> None:
+    """Fetch a newer catalog from a repository of the Hub; the one used last by default.
+
+    It tells search, info and hints what is published, and which advisories there are; which bytes
+    are loaded, installed packages say. One that lost or changed what is known here is refused.
+
+    \b
+    Examples:
+      refiners catalog refresh hf:organisation/name
+      refiners catalog refresh
+    """
+    from refiners.catalog.refresh import refresh as bring
+    from refiners.hub import Hub
+    from refiners.policy import Guard
+
+    found = bring(source, Hub.from_environment(), Guard.from_environment())
+    if as_json:
+        print_json(
+            {
+                "source": found.source,
+                "commit": found.commit,
+                "added": [str(one) for one in found.added],
+                "advisories": [one.id for one in found.advisories],
+            }
+        )
+        return
+    rows = [(f"{o.distribution}:{o.name}", o.kind, o.version) for o in found.added]
+    rows += [(one.id, "advisory", one.reason) for one in found.advisories]
+    title = f"{len(rows)} new in {found.source} at {found.commit}"
+    print_table(title, ("name", "kind", "version or reason"), rows)
+
+
+@catalog.command()
+def forget() -> None:
+    """Remove the catalog that was fetched; the one that came with refiners is read again.
+
+    \b
+    Examples:
+      refiners catalog forget
+    """
+    from refiners.catalog.refresh import forget as remove
+
+    click.echo("Forgotten." if remove() else "No catalog was fetched.")
 
 
 @catalog.command()
