@@ -174,6 +174,23 @@ def test_generate_writes_a_picture_steered_by_pictures(toys: Site, tmp_path: Pat
     assert facts["adapters"] == [{"name": "edges", "picture": None, "scale": 1.0}]
 
 
+def test_generate_names_the_inputs_of_an_adapter(toys: Site, tmp_path: Path) -> None:
+    out, odd = tmp_path / "out.png", tmp_path / "a=b,c=d.png"
+    names = {"picture": tmp_path / "in.png", "mask": tmp_path / "where.png"}
+    for path in (*names.values(), odd):
+        Image.new("L", (4, 4)).save(path)
+    several = ",".join(f"{name}={path}" for name, path in names.items())
+    facts = told("generate", "x", "--model", "toy", "--out", str(out),
+                 "--adapter", f"edges={several}:0.5", "--adapter", f"edges={odd}")  # fmt: skip
+    assert [one["picture"] for one in facts["adapters"]] == [
+        {name: str(path) for name, path in names.items()},
+        str(odd),
+    ]
+    names["mask"].unlink()
+    result = run("generate", "x", "--model", "toy", "--adapter", f"edges={several}")
+    assert (result.exit_code, "there is no picture" in result.stderr) == (2, True)
+
+
 def test_generate_passes_on_what_is_said_and_nothing_else(toys: Site, tmp_path: Path) -> None:
     picture, out = tmp_path / "in.png", tmp_path / "out.png"
     Image.new("L", (4, 4)).save(picture)

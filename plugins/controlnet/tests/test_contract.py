@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 
 import pytest
 import torch
-from refiners_controlnet.adapter import ControlNet
+from refiners_controlnet.adapter import ControlNet, InpaintControlNet, SideNetwork
 
 from refiners_core import Source
 from refiners_core.errors import ConditionError, WeightsError
@@ -30,8 +30,12 @@ def trained() -> Path:
     return path
 
 
-def make() -> ControlNet:
-    return ControlNet(weights=lambda _: Source({"weights": trained()}), name="control")
+def make(kind: type[SideNetwork] = ControlNet) -> SideNetwork:
+    return kind(weights=lambda _: Source({"weights": trained()}), name="control")
+
+
+def make_inpaint() -> SideNetwork:
+    return make(InpaintControlNet)
 
 
 def targets() -> list[tuple[str, str]]:
@@ -46,6 +50,29 @@ def targets() -> list[tuple[str, str]]:
 def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
     picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
     law(AdapterCase(make, condition=picture, targets=targets()))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_the_one_that_fills_in_keeps_the_contract(law: Callable[[AdapterCase], None]):
+    picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
+    told = {"picture": picture, "mask": torch.eye(32)[None]}
+    law(AdapterCase(make_inpaint, condition=told, targets=targets()))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (torch.rand(3, 32, 32), "needs picture and mask; it is given Tensor"),
+        ({"picture": torch.rand(3, 32, 32)}, "needs mask; it is given picture"),
+        ({"picture": torch.rand(3, 32, 32), "mask": "where.png"}, "is no picture"),
+        ({"picture": torch.rand(3, 3, 32, 32), "mask": torch.rand(2, 1, 32, 32)}, "and 2 masks"),
+    ],
+)
+def test_filling_in_needs_a_picture_and_a_mask(told: object, said: str):
+    model = tiny_model()
+    adapter = make_inpaint().inject(model)
+    with pytest.raises(ConditionError, match=said):
+        model.generate("", conditions={adapter: told}, steps=1, progress=False)
 
 
 def test_two_of_them_add_up():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
-from refiners_controlnet.adapter import ControlNet
+from refiners_controlnet.adapter import ControlNet, InpaintControlNet
 from torch import Tensor
 
 from refiners_core import Source
@@ -101,6 +101,40 @@ def test_a_controlled_unet_equals_the_peers(
     ours = model.unet(x, context=context)
     assert relative(ours, theirs) <= 1e-5
     assert relative(ours, unet(x, t, text).sample) > 1e-3  # the control has an effect at all
+
+
+def inpaint_condition(image: Tensor, mask: Tensor) -> Tensor:
+    """What the documentation of diffusers' inpainting pipeline says to give the network."""
+    image = image.clone()
+    image[mask.expand_as(image) > 0.5] = -1.0
+    return image
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("masks", [1, 2])
+def test_the_network_that_fills_in_sees_minus_one_under_the_mask(
+    peer: tuple[UNet2DConditionModel, ControlNetModel, Path], model: LatentDiffusion, masks: int
+):
+    unet, control, path = peer
+    x, text, t = torch.randn(2, 4, 16, 16), torch.randn(2, 7, 24), torch.tensor(321)
+    picture, mask = torch.rand(2, 3, 64, 64), torch.zeros(masks, 1, 64, 64)
+    mask[..., 20:50, 8:40] = 1
+    mask[..., 0, 0] = 0.5  # not above one half
+    skips, mid = control(
+        x, t, text, controlnet_cond=inpaint_condition(picture, mask), return_dict=False
+    )
+    more = {"down_block_additional_residuals": skips, "mid_block_additional_residual": mid}
+    theirs = unet(x, t, text, **more).sample
+
+    adapter = InpaintControlNet(weights=lambda _: Source({"weights": path}), name="inpaint")
+    adapter.inject(model)
+    told = adapter.encode({"picture": picture, "mask": mask}, request(model, 2))
+    context = {key: branches["cond"] for key, branches in told.items()}
+    context |= {"timestep": t, "text": text, adapter.scale_key: torch.tensor(1.0)}
+    ours = model.unet(x, context=context)
+    assert relative(ours, theirs) <= 1e-5
+    grey = adapter.encode({"picture": picture, "mask": torch.zeros_like(mask)}, request(model, 2))
+    assert not torch.equal(*(next(iter(one.values()))["cond"] for one in (told, grey)))
 
 
 def test_what_is_saved_is_what_the_peer_published(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,23 +16,40 @@ class Steering(NamedTuple):
     """One `--adapter NAME=PICTURE:SCALE`."""
 
     name: str
-    picture: Path | None
+    pictures: Mapping[str, Path]
+    """By the names of the adapter's inputs; by no name where there is only one."""
     scale: float
+
+    def told(self, take: Callable[[Path], Any]) -> Any:
+        """Returns something of the picture, or of each of several; None if there is none."""
+        taken = {name: take(path) for name, path in self.pictures.items()}
+        return taken.get("", taken or None)
 
 
 def _steering(text: str) -> Steering:
     name, _, rest = text.partition("=")
     path, _, scale = rest.rpartition(":")
     try:
-        steering = Steering(name, Path(path), float(scale)) if path else None
+        steering = Steering(name, _pictures(path), float(scale)) if path else None
     except ValueError:  # the colon belongs to the path
         steering = None
-    steering = steering or Steering(name, Path(rest) if rest else None, 1.0)
+    steering = steering or Steering(name, _pictures(rest), 1.0)
     if not name:
         raise click.BadParameter(f"{text!r} names no adapter; write controlnet-canny=edges.png")
-    if steering.picture is not None and not steering.picture.is_file():
-        raise click.BadParameter(f"there is no picture {steering.picture}")
+    for picture in steering.pictures.values():
+        if not picture.is_file():
+            raise click.BadParameter(f"there is no picture {picture}")
     return steering
+
+
+def _pictures(text: str) -> dict[str, Path]:
+    """Reads `PICTURE`, or `INPUT=PICTURE,INPUT=PICTURE` unless that is the name of a file."""
+    if not text:
+        return {}
+    named = [part.partition("=") for part in text.split(",")]
+    if Path(text).is_file() or not all(input and path for input, _, path in named):
+        return {"": Path(text)}
+    return {input: Path(path) for input, _, path in named}
 
 
 def _steerings(
@@ -58,7 +76,9 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.argument("prompt")
 @click.option("--model", default="playground", show_default=True, help="Its name: refiners list.")
 @click.option("--adapter", "steerings", multiple=True, callback=_steerings,
-              metavar="NAME[=PICTURE[:SCALE]]", help="Steer with it; repeatable.")  # fmt: skip
+              metavar="NAME[=PICTURE[:SCALE]]",
+              help="Steer with it; repeatable. Of several inputs: NAME=INPUT=PICTURE,...",
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="out.png",
               show_default=True, help="Where the picture goes.")  # fmt: skip
 @click.option("--negative", default="", help="What it should not look like.")
@@ -101,20 +121,21 @@ def generate(
       refiners generate "a red circle on a blue field" --out circle.png
       refiners generate "a red circle" --adapter controlnet-canny=edges.png --seed 7
       refiners generate "" --adapter ip-adapter=photo.png:0.8 --steps 20 --guidance 3
+      refiners generate "a door" --adapter controlnet-inpaint=picture=in.png,mask=where.png
       refiners generate "a (red:1.3) circle" --image in.png --mask where.png --sampler euler
     """
     check_out(out)
     asked = {name: value for name, value in more.items() if value is not None}
     asked |= {name: opened(asked[name]) for name in ("image", "mask") if name in asked}
-    pictures = [None if one.picture is None else opened(one.picture) for one in steerings]
+    values = [one.told(opened) for one in steerings]
     from refiners.load import load_adapter, load_model
     from refiners_core import Condition
 
     built: Any = load_model(model, device=device, dtype=dtype, offline=offline or None)
     conditions: dict[Any, Condition] = {}
-    for one, picture in zip(steerings, pictures, strict=True):
+    for one, value in zip(steerings, values, strict=True):
         adapter = load_adapter(one.name, built, offline=offline or None)
-        conditions[adapter] = Condition(picture, scale=one.scale)
+        conditions[adapter] = Condition(value, scale=one.scale)
     made = built.generate(
         prompt,
         negative_prompt=negative,
@@ -130,10 +151,7 @@ def generate(
     with replacing(out) as path:
         picture.save(path)
     if as_json:
-        adapters = [
-            {"name": s.name, "picture": s.picture and str(s.picture), "scale": s.scale}
-            for s in steerings
-        ]
+        adapters = [{"name": s.name, "picture": s.told(str), "scale": s.scale} for s in steerings]
         print_json({"out": str(out), "model": model, "seed": seed, "adapters": adapters})
     else:
         click.echo(f"wrote {out}")

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from refiners_controlnet.layout import LAYOUT, condition_channels
@@ -26,25 +28,22 @@ from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.picture import to_pixels
 from refiners_core.weights import load, published, read
 
+HIDDEN: Final = -1.0
+"""What the released inpainting network was trained to see where a picture is to be filled in."""
 RELEASED_CHANNELS: Final = (16, 32, 96, 256)
 """Channels of the condition's encoder in the released ControlNets."""
 
 
-class ControlNet(Adapter):
-    """Makes pictures follow another one: its edges, its depth, a pose (arXiv:2302.05543).
+class SideNetwork(Adapter):
+    """A copy of a UNet's way down that runs first and sees a picture of conditions.
 
-    Its condition is a picture with values in 0...1, or one for each picture to be made, resized to
-    their size. It is encoded once per generation and seen by all branches of guidance. Several
-    ControlNets add up.
+    That picture is encoded once per generation and seen by all branches of guidance. Several add
+    up. A subclass says in `pixels` what becomes of what a generation is told.
 
     Args:
         channels: For an untrained one, the channels of each level of the condition's encoder; by
             default those of the released ones, for as many levels as the model's latents need.
         options: What every adapter takes: `weights`, `name`, `key`.
-
-    Example:
-        >>> ControlNet(name="controlnet-canny").takes_condition
-        True
     """
 
     takes_condition: ClassVar[bool] = True
@@ -97,11 +96,23 @@ class ControlNet(Adapter):
             *model.slot("unet.mid.output").wrap(with_mid, name="control"),
         )
 
+    def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
+        """Returns what the encoder sees.
+
+        Args:
+            value: What a generation is told.
+            size: Height and width of the pictures to be made.
+
+        Raises:
+            ConditionError: It is nothing that can be seen.
+        """
+        raise NotImplementedError
+
     def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
         """Encodes a picture of conditions.
 
         Args:
-            value: A picture, or one for each picture to be made.
+            value: What `pixels` takes.
             request: What is being generated.
 
         Raises:
@@ -114,7 +125,7 @@ class ControlNet(Adapter):
                 f"model a latent of {request.height // request.latent_height}.",
                 hint="Load one that was trained for latents of this size.",
             )
-        pixels = to_pixels(value, (request.height, request.width))
+        pixels = self.pixels(value, (request.height, request.width))
         features = encoder(pixels.to(request.device, request.dtype))
         return {self.features_key: {"cond": features}}
 
@@ -128,3 +139,47 @@ class ControlNet(Adapter):
             encoder=ConditionEncoder(channels, config.channels[0]),
             network=ControlNetwork(config, self.features_key, self.scale_key),
         )
+
+
+class ControlNet(SideNetwork):
+    """Makes pictures follow another one: its edges, its depth, a pose (arXiv:2302.05543).
+
+    Its condition is a picture with values in 0...1, or one for each picture to be made, resized to
+    their size.
+
+    Example:
+        >>> ControlNet(name="controlnet-canny").takes_condition
+        True
+    """
+
+    def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
+        """Returns a picture in 0...1, as it is given."""
+        return to_pixels(value, size)
+
+
+class InpaintControlNet(SideNetwork):
+    """Fills in a part of a picture so that it suits the rest (ControlNet 1.1, `inpaint`).
+
+    Its condition is a mapping: `picture`, in 0...1, and `mask`, white where it is to be filled in;
+    there the network sees -1, which no picture has.
+
+    Example:
+        >>> InpaintControlNet(name="controlnet-inpaint").inputs
+        ('picture', 'mask')
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ("picture", "mask")
+
+    def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
+        """Returns a picture in 0...1, and -1 where the mask is above one half.
+
+        Raises:
+            ConditionError: One of the two is no picture, or there are masks for other pictures.
+        """
+        picture, mask = to_pixels(value["picture"], size), to_pixels(value["mask"], size)[:, :1]
+        if len(picture) != len(mask) and 1 not in (len(picture), len(mask)):
+            raise ConditionError(
+                f"{self.key} is told {len(picture)} pictures and {len(mask)} masks.",
+                hint="Pass one mask, or one for each picture.",
+            )
+        return torch.where(mask > 0.5, HIDDEN, picture)
