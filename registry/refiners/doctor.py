@@ -9,7 +9,7 @@ from refiners import discover
 from refiners.catalog import listed
 from refiners.discover import ADAPTERS, MODELS, Installed, Inventory, package_file, scan
 from refiners.distribution import owner_of
-from refiners.errors import RefinersError
+from refiners.errors import CatalogError, RefinersError
 from refiners.manifest import WeightsFile
 from refiners.policy import Guard
 from refiners.verdict import check_api
@@ -33,7 +33,7 @@ def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
     """
     inventory = scan()
     problems = [*_broken(inventory), *_stale(), *_duplicates(inventory), *_misfits(inventory)]
-    problems += [*_files(inventory), *_rules(inventory)]
+    problems += [*_files(inventory), *_rules(inventory), *_catalog()]
     if is_probing:
         problems += _imports()
     return tuple(dict.fromkeys(problems))
@@ -66,7 +66,7 @@ def _duplicates(inventory: Inventory) -> Iterator[Problem]:
         owners: dict[str, list[Installed[Any]]] = {}
         for one in both:
             owners.setdefault(one.name, []).append(one)
-        published = {one.name: one.distribution for one in listed()}
+        published = _published()
         for name, several in owners.items():
             if len(several) > 1:
                 ids = ", ".join(one.id for one in several)
@@ -80,6 +80,20 @@ def _duplicates(inventory: Inventory) -> Iterator[Problem]:
                 if others:
                     what = f"the alias {alias!r} of {one.id} is also {', '.join(others)}"
                     yield Problem("duplicate", one.dist, what, _removal(one.dist))
+
+
+def _published() -> dict[str, str]:
+    try:
+        return {one.name: one.distribution for one in listed()}
+    except CatalogError:  # which is a problem of its own
+        return {}
+
+
+def _catalog() -> Iterator[Problem]:
+    try:
+        listed()
+    except CatalogError as error:
+        yield Problem("catalog", "", error.message, error.hint)
 
 
 def _aliased(

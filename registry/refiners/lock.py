@@ -86,7 +86,9 @@ def read_lock(path: Path) -> Lock:
         table = tomllib.loads(path.read_text("utf-8"))
         return msgspec.convert(table, Lock)
     except (OSError, UnicodeDecodeError) as error:
-        raise LockError(f"{path} cannot be read: {error}.", hint="Run refiners lock.") from error
+        raise LockError(
+            f"{path} cannot be read: {error}.", hint=f"Run refiners lock --out {path}."
+        ) from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
         what = str(error).replace("\n", " ")
         raise LockError(
@@ -119,7 +121,10 @@ def write_lock(path: Path, lock: Lock) -> None:
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as error:
-        raise LockError(f"{path} cannot be written: {error}.", hint="Try --out.") from error
+        raise LockError(
+            f"{path} cannot be written: {error.strerror}.",
+            hint="Name another place, in a folder that is there: --out.",
+        ) from error
 
 
 def digest(spec: AdapterSpec | ModelSpec) -> str:

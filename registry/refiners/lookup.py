@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from refiners.catalog import listed
-from refiners.discover import Installed, scan
-from refiners.errors import IncompatibleError, OptionError, UnsupportedError
+from refiners.discover import Broken, Installed, scan
+from refiners.errors import (
+    IncompatibleError,
+    OptionError,
+    UnknownNameError,
+    UnsupportedError,
+)
 from refiners.manifest import AdapterSpec, ModelSpec
 from refiners.resolver import find
 from refiners.verdict import check_api
@@ -28,9 +34,7 @@ def find_model(name: str) -> Installed[ModelSpec]:
             hint=f'Load it: refiners.load_model("{name}"), or refiners fetch {name}.',
         )
     inventory = scan()
-    known = [one for one in listed() if one.kind == "model"]
-    found = find(name, inventory.models, broken=inventory.broken, catalog=known, what="model")
-    return _checked_api(found)
+    return _checked_api(look_up(name, inventory.models, inventory.broken, "model"))
 
 
 def find_adapter(name: str) -> Installed[AdapterSpec]:
@@ -41,9 +45,30 @@ def find_adapter(name: str) -> Installed[AdapterSpec]:
             hint='Try refiners.load_adapter("controlnet-canny", model).',
         )
     inventory = scan()
-    known = [one for one in listed() if one.kind == "adapter"]
-    found = find(name, inventory.adapters, broken=inventory.broken, catalog=known)
-    return _checked_api(found)
+    return _checked_api(look_up(name, inventory.adapters, inventory.broken, "adapter"))
+
+
+def look_up(
+    name: str, installed: Sequence[Installed[S]], broken: Sequence[Broken], what: str
+) -> Installed[S]:
+    """Finds a name among what is installed.
+
+    The catalog is asked only who provides what is not here: what is here needs none.
+
+    Args:
+        name: Short or canonical.
+        installed: Adapters, models or both.
+        broken: What is installed and cannot be read.
+        what: `adapter`, `model` or `adapter or model`.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError, NotInstalledError: It leads nowhere, or to two.
+    """
+    try:
+        return find(name, installed, broken=broken, what=what)
+    except UnknownNameError:
+        known = [one for one in listed() if one.kind in what]
+        return find(name, installed, broken=broken, catalog=known, what=what)
 
 
 def _checked_api(found: Installed[S]) -> Installed[S]:

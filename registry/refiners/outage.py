@@ -111,7 +111,8 @@ def explained(
         return NetworkError(
             f"{endpoint} broke off or does not answer ({type(error).__name__}: {error}) "
             f"while {file} was fetched.",
-            hint="Check the connection and try again; cached files work with offline=True.",
+            hint="Check the connection and try again; what is in the cache works with "
+            "offline=True, or REFINERS_OFFLINE=1.",
             dist=dist,
         )
     if _is_cut_off(error):

@@ -4,8 +4,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
-from refiners.manifest import UNKNOWN, AdapterManifest, WeightsFile
+from refiners.catalog import SHIPPED, read_releases
+from refiners.manifest import UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
 from refiners.parse import load_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +91,18 @@ def test_every_gap_is_on_the_list_and_nothing_else() -> None:
         if (unknown := [key for key in ("revision", "sha256") if getattr(file, key) == UNKNOWN])
     ]
     assert sorted(gaps, key=str) == sorted(said, key=str)
+
+
+def test_the_shipped_catalog_says_what_the_manifests_say() -> None:
+    """After a change: `refiners catalog build WHEELS --out registry/refiners/catalog`."""
+    for path in (*MANIFESTS, *ROOT.glob("plugins/*/src/*/model.toml")):
+        project = tomllib.loads((path.parents[2] / "pyproject.toml").read_text())["project"]
+        kind = path.stem
+        manifest = load_manifest(path, AdapterManifest if kind == "adapter" else ModelManifest)
+        for name, spec in getattr(manifest, kind).items():
+            place = SHIPPED / "entries" / project["name"] / f"{kind}-{name}.jsonl"
+            (release,) = [o for o in read_releases(place) if o.version == project["version"]]
+            assert release.spec == msgspec.json.decode(msgspec.json.encode(spec)), name
 
 
 def test_a_pickle_is_pinned() -> None:

@@ -38,7 +38,8 @@ def test_an_error_can_be_caught_without_torch() -> None:
         "try:\n    refiners.load_adapter\n    refiners.load.find_adapter('no-such-adapter')\n"
         "except refiners.RefinersError as error:\n    print(error)"
     )
-    assert loaded_by(code) == set()
+    # its constants say where a fetched catalog is; what fetches stays unloaded
+    assert loaded_by(code) <= {"huggingface_hub"}
 
 
 @pytest.mark.parametrize(

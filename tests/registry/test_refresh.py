@@ -289,9 +289,10 @@ def test_a_refresh_says_what_it_misses(
     publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     result = run("catalog", "refresh")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "refiners catalog refresh hf:organisation/name" in result.stderr
     assert run("catalog", "refresh", "org/catalog").exit_code == 2
+    assert run("catalog", "refresh", f"{SOURCE}/part").exit_code == 2
     assert run("catalog", "refresh", "hf:org/gone").exit_code == 3
     monkeypatch.setenv("REFINERS_CATALOG", str(tmp_path))
     assert "Unset REFINERS_CATALOG" in run("catalog", "refresh", SOURCE).stderr
@@ -313,7 +314,7 @@ def test_an_organisation_that_is_denied_is_not_asked(
 
 
 def test_a_copy_that_is_damaged_afterwards_says_how_to_go_on(
-    publish: Callable[..., None],
+    publish: Callable[..., None], site: Site
 ) -> None:
     publish(release("new"))
     bring()
@@ -321,6 +322,10 @@ def test_a_copy_that_is_damaged_afterwards_says_how_to_go_on(
     path.write_text("[")
     result = run("search", "new")
     assert (result.exit_code, "refiners catalog forget" in result.stderr) == (1, True)
+    result = run("doctor", "--quick")
+    assert (result.exit_code, "refiners catalog forget" in result.stdout) == (1, True)
+    site.add_edges()
+    assert refiners.load_adapter("edges").name == "edges"  # what is here needs no catalog
     assert run("catalog", "forget").exit_code == 0
     assert run("search", "old").exit_code == 0
 

@@ -31,7 +31,7 @@ from refiners.catalog import (
 )
 from refiners.catalog.build import write_list
 from refiners.distribution import canonical
-from refiners.errors import CacheError, CatalogError
+from refiners.errors import CacheError, CatalogError, OptionError
 from refiners.fetch import fetch_all
 from refiners.hub import Hub
 from refiners.manifest import WeightsFile
@@ -66,22 +66,28 @@ def refresh(source: str | None, hub: Hub, guard: Guard) -> Refreshed:
         guard: The rules that hold here.
 
     Raises:
+        OptionError: It is not said, or misspelt, from where.
         CatalogError: It is damaged, or it lost or changed what is known here; all of it is named.
         NetworkError, IntegrityError, CacheError, PolicyError: It cannot be had.
     """
     if named := os.environ.get(VARIABLE):
-        raise CatalogError(
+        raise OptionError(
             f"{VARIABLE} names {named}, so a fetched catalog would not be read.",
             hint=f"Unset {VARIABLE} first, or add to that folder: refiners catalog build.",
         )
     last = current()
     if source is None and last is None:
-        raise CatalogError(
+        raise OptionError(
             "no catalog was fetched before, so it is not known from where.",
             hint="Say so once: refiners catalog refresh hf:organisation/name.",
         )
     source = source or (last.source if last else "")
     address = parse_address(source)
+    if address.path:
+        raise OptionError(
+            f"a catalog is a whole repository, {source} is a part of one.",
+            hint=f"Leave /{address.path} out.",
+        )
     asked = WeightsFile(source=f"hf:{address.repository}", file=_ADVISORIES, format="text")
     guard.admit_source(asked)
     contents = hub.contents(address.repository, address.revision)

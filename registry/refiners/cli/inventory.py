@@ -53,13 +53,12 @@ def info(name: str, as_json: bool) -> None:
       refiners info controlnet-canny
       refiners info refiners-controlnet:controlnet-canny --json
     """
-    from refiners.catalog import listed
-    from refiners.resolver import find
+    from refiners.lookup import look_up
 
     found = scan()
     both: tuple[Installed[Any], ...] = (*found.adapters, *found.models)
     try:
-        one = find(name, both, broken=found.broken, catalog=listed(), what="adapter or model")
+        one = look_up(name, both, found.broken, "adapter or model")
     except NotInstalledError as error:
         one = _published(name)
         if one is None:

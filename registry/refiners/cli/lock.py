@@ -140,17 +140,15 @@ def named(
     names: tuple[str, ...], inventory: Inventory, repository: Callable[[str], Repository]
 ) -> tuple[Installed[Any], ...]:
     """Returns the adapters, models and repositories that a command line names."""
-    from refiners.catalog import listed
+    from refiners.lookup import look_up
     from refiners.repository import PREFIX
-    from refiners.resolver import find
 
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
-    broken, catalog, what = inventory.broken, listed(), "adapter or model"
 
     def of(name: str) -> Installed[Any]:
         if name.startswith(PREFIX):
             return repository(name)
-        return find(name, both, broken=broken, catalog=catalog, what=what)
+        return look_up(name, both, inventory.broken, "adapter or model")
 
     return tuple(of(name) for name in names)
 
