@@ -128,11 +128,27 @@ def held_repository(
     found = read_lock(path).get("model", what)
     if found is None:
         raise LockError(f"{what} is not in {path}.", hint=f"Run refiners lock {what} --out {path}.")
-    return of_locked(found)
+    return of_locked(found, path)
 
 
-def of_locked(locked: LockedPlugin) -> Repository:
-    """Returns a repository as a lock has it; nobody is asked."""
+def of_locked(locked: LockedPlugin, path: Path) -> Repository:
+    """Returns a repository as a lock has it; nobody is asked.
+
+    Raises:
+        LockError: The lock does not pin what it should.
+    """
+    pinned = f"{locked.id.partition('@')[0]}/"
+    names = {PurePosixPath(one.file or "").name for one in locked.file}
+    if not (len(locked.file) == 1 or "model_index.json" in names) or any(
+        not pinned.startswith(f"{one.source}/")
+        or UNKNOWN in (one.revision or UNKNOWN, one.sha256)
+        or not one.file
+        for one in locked.file
+    ):
+        raise LockError(
+            f"{path} does not pin all files of {locked.id}.",
+            hint=f"Take it from version control, or run refiners lock {locked.id} --out {path}.",
+        )
     files = {
         one.file or "": WeightsFile(
             source=one.source,

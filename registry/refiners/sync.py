@@ -81,7 +81,7 @@ def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installe
     said: list[str] = []
     for locked in lock.plugin:
         if locked.id.startswith(PREFIX):
-            found.append(of_locked(locked))
+            found.append(of_locked(locked, path))
             continue
         plugin = here.get((locked.kind, locked.id))
         dist = locked.id.partition(":")[0]

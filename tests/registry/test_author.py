@@ -139,3 +139,12 @@ def test_first_party_plugins_are_valid() -> None:
     for folder in (Path(__file__).parents[2] / "plugins").iterdir():
         if (folder / "pyproject.toml").exists():
             assert said(folder) == "", folder
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+def test_the_schema_is_printed_for_editors(kind: str) -> None:
+    schema = json.loads(run("validate", "--schema", kind).stdout)
+    assert kind in json.dumps(schema)
+    assert schema["$ref"].endswith(f"{kind.capitalize()}Manifest")
+    result = run("validate")
+    assert (result.exit_code, "Say what to check" in result.stderr) == (2, True)

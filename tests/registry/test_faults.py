@@ -170,6 +170,24 @@ def test_a_redirect_to_another_origin(
     assert not [r for r in hub.requests if "authorization" in {key.lower() for key in r.headers}]
 
 
+def test_a_redirect_does_not_take_the_token_along(
+    hub: LoopbackHub, repo: Repository, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with https, where the token is sent: here the Hub that is asked is believed to be safe."""
+    told("redirect to another origin, with a token that the Hub gets", "fetched, not sent on")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(Hub, "token", None)
+    hub.fail(FILE, Fault.REDIRECT)
+    assert fetch(pin(repo)).read_bytes() == BIG
+    sent = {
+        {key.lower(): value for key, value in r.headers.items()}["host"]: "authorization"
+        in {key.lower() for key in r.headers}
+        for r in hub.requests
+    }
+    assert sent == {hub.url.removeprefix("http://"): True,
+                    hub.elsewhere.removeprefix("http://"): False}  # fmt: skip
+
+
 def test_a_download_that_is_cut_off_is_resumed(
     hub: LoopbackHub, repo: Repository, told: Told
 ) -> None:

@@ -334,6 +334,32 @@ def test_a_lock_is_held_to(
         load(f"hf:org/sd@{repo.commit}", lock=path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('source = "hf:org/sd"', 'source = "hf:evil/sd"'),
+        ('source = "hf:org/sd"', 'source = "pkg:evil/sd"'),
+        ('file = "model_index.json"', 'file = "other.json"'),
+        ('file = "model_index.json"', ""),
+        ("{commit}", "unknown"),
+        ("{sha256}", "unknown"),
+        ('id = "hf:org/sd@{commit}"', 'id = "hf:org"'),
+        ("[[plugin.file]]", "[[plugin.x-file]]"),
+    ],
+)
+def test_a_lock_that_does_not_pin_all_is_refused(
+    repo: Repository, tmp_path: Path, load: Callable[..., Path], old: str, new: str
+) -> None:
+    path, what = tmp_path / "refiners.lock", f"hf:org/sd@{repo.commit}"
+    assert run("lock", what, "--out", path).exit_code == 0
+    pins = {"commit": repo.commit, "sha256": repo.sha256("model_index.json")}
+    assert old.format(**pins) in path.read_text()
+    path.write_text(path.read_text().replace(old.format(**pins), new))
+    with pytest.raises(refiners.LockError):
+        load(what, lock=path)
+    assert run("sync", "--locked", "--lock", path).exit_code == 4
+
+
 def test_the_shell_fetches_a_repository(hub: LoopbackHub, repo: Repository) -> None:
     with pytest.warns(UserWarning, match="stays so"):
         result = run("fetch", "hf:org/sd", "--dtype", "float16", "--json")

@@ -10,10 +10,13 @@ from refiners.cli.report import json_option, print_json, print_table
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", type=click.Path(path_type=Path, exists=True), required=False)
+@click.option("--schema", type=click.Choice(["adapter", "model"]),
+              help="Print the JSON Schema of such manifests, for editors, and check nothing.",
+)  # fmt: skip
 @click.option("--strict", is_flag=True, help="As new publications must be: every file pinned.")
 @json_option
-def validate(path: Path, strict: bool, as_json: bool) -> None:
+def validate(path: Path | None, schema: str | None, strict: bool, as_json: bool) -> None:
     """Check a manifest, or the folder of a plugin, without running anything of it.
 
     Ends with 1 if something should be mended.
@@ -22,9 +25,17 @@ def validate(path: Path, strict: bool, as_json: bool) -> None:
     Examples:
       refiners validate src/refiners_mine/adapter.toml
       refiners validate --strict plugins/mine
+      refiners validate --schema adapter
     """
     from refiners.validate import validate as check
 
+    if schema is not None:
+        from refiners.manifest import AdapterManifest, ModelManifest, json_schema
+
+        print_json(json_schema(AdapterManifest if schema == "adapter" else ModelManifest))
+        return
+    if path is None:
+        raise click.UsageError("Say what to check: a manifest, or the folder of a plugin.")
     found = check(path, is_strict=strict)
     if as_json:
         findings = [{"path": str(one.path), "what": one.what} for one in found]
