@@ -33,6 +33,16 @@ CONTROLNETS = {
     "ip2p": "e_sd15_ip2p",
     "tile": "f1e_sd15_tile",
 }
+OF_SDXL = [
+    *((name, f"diffusers/controlnet-{name}-sdxl-1.0") for name in ("canny", "depth")),
+    ("depth-zoe", "diffusers/controlnet-zoe-depth-sdxl-1.0"),
+    *(
+        (f"{name}-xinsir", f"xinsir/controlnet-{name}-sdxl-1.0")
+        for name in ("canny", "depth", "openpose", "scribble", "tile")
+    ),
+    ("openpose-thibaud", "thibaud/controlnet-openpose-sdxl-1.0"),
+    ("qrcode-monster", "monster-labs/control_v1p_sdxl_qrcode_monster"),
+]
 IP_ADAPTERS = {
     "ip-adapter": ("sd15", "vit-h"),
     "ip-adapter-light": ("sd15_light", "vit-h"),
@@ -63,7 +73,8 @@ def test_a_pin_is_what_public_sources_state(name: str, role: str, file: WeightsF
     assert file.revision == stated.get("revision", UNKNOWN)
     assert file.sha256 == stated.get("sha256", UNKNOWN)
     assert file.size == stated.get("size")
-    assert file.license == stated.get("license", "openrail")
+    usual = "openrail" if file.address.startswith(SD15) else ""
+    assert file.license == stated.get("license", usual)
 
 
 def test_every_controlnet_of_sd15_is_there() -> None:
@@ -73,6 +84,19 @@ def test_every_controlnet_of_sd15_is_there() -> None:
         assert spec.weights["sd15"].source == f"hf:{SD15}{stem}"
         assert spec.variant[0].base == "sd15"
         assert spec.input["picture"].summary
+
+
+def test_every_plain_controlnet_of_sdxl_is_there() -> None:
+    adapters = specs()
+    found = {
+        (spec.weights[variant.files["weights"]].address, name)
+        for name, spec in adapters.items()
+        for variant in spec.variant
+        if name.startswith("controlnet-") and variant.base == "sdxl"
+    }
+    assert found == {(repository, f"controlnet-{name}") for name, repository in OF_SDXL}
+    for name in ("canny", "depth"):
+        assert adapters[f"controlnet-{name}"].aliases == (f"controlnet-{name}-sdxl",)
 
 
 def test_every_plain_ip_adapter_of_sd15_is_there() -> None:
