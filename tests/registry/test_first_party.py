@@ -107,6 +107,19 @@ def test_every_plain_ip_adapter_of_sd15_is_there() -> None:
         assert spec.variant[0].files == {"weights": "sd15", "encoder": encoder}
 
 
+def test_every_plain_ip_adapter_of_sdxl_is_there() -> None:
+    adapters = specs()
+    for name, stem, encoder in (
+        ("ip-adapter", "sdxl", "vit-g"),
+        ("ip-adapter-sdxl-vit-h", "sdxl_vit-h", "vit-h"),
+    ):
+        spec = adapters[name]
+        assert spec.weights["sdxl"].file == f"sdxl_models/ip-adapter_{stem}.safetensors"
+        (variant,) = (one for one in spec.variant if one.base == "sdxl")
+        assert variant.files == {"weights": "sdxl", "encoder": encoder}
+    assert adapters["ip-adapter"].aliases == ("ip-adapter-sdxl",)
+
+
 def test_every_gap_is_on_the_list_and_nothing_else() -> None:
     said = tomllib.loads((DATA / "gaps.toml").read_text())["gap"]
     gaps = [
