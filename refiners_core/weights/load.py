@@ -167,9 +167,9 @@ def _slots(tree: nn.Module, layout: KeyMap) -> list[_Slot]:
 def _collect(
     layer: nn.Module, path: str, layout: KeyMap, course: Course, found: list[_Slot]
 ) -> None:
-    own = layer.__dict__
-    transient = own["_non_persistent_buffers_set"]
-    for tensors in (own["_parameters"], own["_buffers"]):
+    own = layer.__dict__  # a chain without tensors of its own has not even places for them
+    transient = own.get("_non_persistent_buffers_set", ())
+    for tensors in (own.get("_parameters", {}), own.get("_buffers", {})):
         for name, value in tensors.items():
             if value is not None and name not in transient:
                 place = course.on(name).place() or layout.place(f"{path}{name}")

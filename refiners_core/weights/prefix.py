@@ -25,6 +25,8 @@ class Way(NamedTuple, Generic[T]):
         """Returns how far one word more leads."""
         value, numbers = self.value, self.numbers
         rest = f"{self.rest}.{word}" if self.rest else word
+        if not self.nodes:
+            return Way((), value, numbers, rest)
         following: list[tuple[_Node[T], Mapping[str, str]]] = []
         for node, known in self.nodes:
             if child := node.words.get(word):  # the word itself comes before patterns
@@ -36,7 +38,8 @@ class Way(NamedTuple, Generic[T]):
             if node.value is not None:
                 value, numbers, rest = node.value, known, ""
                 break
-        return Way(tuple(following), value, numbers, rest)
+        leading = tuple([it for it in following if it[0].words or it[0].patterns])
+        return Way(leading, value, numbers, rest)
 
 
 class Prefixes(Generic[T]):
