@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from refiners.errors import AmbiguousNameError as AmbiguousNameError
     from refiners.errors import CacheError as CacheError
     from refiners.errors import CatalogError as CatalogError
+    from refiners.errors import DeprecationNotice as DeprecationNotice
     from refiners.errors import IncompatibleError as IncompatibleError
     from refiners.errors import IntegrityError as IntegrityError
     from refiners.errors import LockError as LockError
     from refiners.errors import ManifestError as ManifestError
     from refiners.errors import MissingError as MissingError
     from refiners.errors import NetworkError as NetworkError
+    from refiners.errors import Notice as Notice
     from refiners.errors import NotInstalledError as NotInstalledError
     from refiners.errors import OfflineError as OfflineError
     from refiners.errors import OptionError as OptionError
@@ -44,7 +46,7 @@ _HOMES: Final[dict[str, str]] = {
     for home, names in {
         "errors": (
             *("AccessError", "AmbiguousNameError", "CacheError", "CatalogError"),
-            *("IncompatibleError",),
+            *("DeprecationNotice", "IncompatibleError", "Notice"),
             *("IntegrityError", "LockError", "ManifestError", "MissingError", "NetworkError"),
             *("NotInstalledError", "OfflineError", "OptionError", "PluginError", "PolicyError"),
             *("RefinersError", "UnknownNameError", "UnsupportedError"),

@@ -20,6 +20,7 @@ __all__ = [
     "AmbiguousNameError",
     "CacheError",
     "CatalogError",
+    "DeprecationNotice",
     "IncompatibleError",
     "IntegrityError",
     "LockError",
@@ -27,6 +28,7 @@ __all__ = [
     "MissingError",
     "NetworkError",
     "NotInstalledError",
+    "Notice",
     "OfflineError",
     "OptionError",
     "PluginError",
@@ -173,3 +175,11 @@ class PolicyError(RefinersError):
 
     code = "policy"
     exit_code = 4
+
+
+class Notice(UserWarning):
+    """Something to know though nothing failed; the shell prints it in a line."""
+
+
+class DeprecationNotice(Notice, DeprecationWarning):
+    """An advisory says that something should be replaced; it still works."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from refiners.build import build_adapter, build_model
 from refiners.discover import Installed
-from refiners.errors import OptionError
+from refiners.errors import DeprecationNotice, Notice, OptionError
 from refiners.fetch import fetch_source
 from refiners.fit import made_from, variant_for
 from refiners.hub import Hub
@@ -178,7 +178,7 @@ def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
     guard = Guard.from_environment(is_locked=named(lock) is not None)
     guard.admit(plugin)
     for said in guard.warnings(plugin):
-        warnings.warn(said, DeprecationWarning, stacklevel=3)
+        warnings.warn(said, DeprecationNotice, stacklevel=3)
     return guard
 
 
@@ -189,7 +189,7 @@ def load_hooks() -> None:
         warnings.warn(
             f"the hooks {broken.name} of {broken.dist} could not be loaded and are left out: "
             f"{type(broken.error).__name__}: {broken.error}",
-            RuntimeWarning,
+            Notice,
             stacklevel=3,
         )
 

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from refiners.announce import Contents
 from refiners.discover import Installed
-from refiners.errors import LockError, OptionError, PolicyError, UnsupportedError
+from refiners.errors import LockError, Notice, OptionError, PolicyError, UnsupportedError
 from refiners.hub import Hub
 from refiners.lock import LockedPlugin, named, read_lock
 from refiners.manifest import FILE_NAME, REPOSITORY, UNKNOWN, ModelSpec, WeightsFile
@@ -96,7 +96,8 @@ def find_repository(what: str, hub: Hub, dtype: str | None = None) -> Repository
             warnings.warn(
                 f"{what} is commit {contents.commit} and stays so on this machine; to say so "
                 f"everywhere, write hf:{address.repository}@{contents.commit}.",
-                stacklevel=4,
+                Notice,
+                stacklevel=5,
             )
     chosen = {
         path: WeightsFile(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from refiners.errors import CacheError
 
@@ -44,8 +45,7 @@ def _link(link: Path, file: Path) -> None:
     if link.exists() and link.samefile(file):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
+    temporary = link.with_name(f".{link.name}.{uuid4().hex}")  # others may be doing the same
     try:
         temporary.symlink_to(file)
     except OSError:  # Windows asks for a right that few have; a second name of the file needs none

@@ -12,7 +12,7 @@ from refiners.discover import Installed, Inventory, package_file
 from refiners.errors import LockError, RefinersError
 from refiners.fetch import fetch_all, fetch_file
 from refiners.hub import Hub
-from refiners.lock import Lock, LockedFile, LockedPlugin, digest, hold, kind_of
+from refiners.lock import Lock, LockedFile, LockedPlugin, digest, hold, kind_of, read_lock
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.policy import Guard
 from refiners.repository import PREFIX, Repository, of_locked
@@ -67,6 +67,15 @@ def updated(lock: Lock, newer: Lock) -> Lock:
     renewed = {(one.kind, one.id) for one in newer.plugin}
     kept = tuple(one for one in lock.plugin if (one.kind, one.id) not in renewed)
     return Lock(plugin=(*kept, *newer.plugin))
+
+
+def repositories_in(path: Path) -> Lock:
+    """Returns what a lock has that is not installed from a package; nothing if it is none."""
+    try:
+        plugins = read_lock(path).plugin
+    except LockError:
+        return Lock()
+    return Lock(plugin=tuple(one for one in plugins if one.id.startswith(PREFIX)))
 
 
 def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installed[Any], ...]:

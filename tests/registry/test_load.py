@@ -275,7 +275,7 @@ def test_a_broken_hook_module_is_a_warning(site: Site, monkeypatch: pytest.Monke
     monkeypatch.setattr("refiners.load.load_installed", lambda: [broken])
     load_hooks.cache_clear()
     site.add_toy()
-    with pytest.warns(RuntimeWarning, match="refiners-odd could not be loaded"):
+    with pytest.warns(refiners.Notice, match="refiners-odd could not be loaded"):
         refiners.load_model("toy")
     refiners.load_model("toy")  # said once
 

@@ -131,6 +131,8 @@ def test_what_is_deprecated_is_said_and_works(edges: Site, rule: Rule) -> None:
     rule("", 'package = "refiners-edges"\nstatus = "deprecated"\nreason = "old"\ninstead = "canny"')
     with pytest.warns(DeprecationWarning, match=r"edges is deprecated .*: old\. Use canny\."):
         assert load() is None
+    result = CliRunner().invoke(main, ["tree", "toy", "--with", "edges"])
+    assert "note: refiners-edges:edges is deprecated" in result.stderr
 
 
 def test_what_was_yanked_stays_usable_under_a_lock(edges: Site, rule: Rule, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from refiners.testing import Fault, LoopbackHub, Repository, safetensors_of
 
 from refiners_core.errors import ModelError
 from refiners_core.models import open as opening
+
+from .conftest import Site
 
 UNET = "unet/diffusion_pytorch_model"
 WEIGHTS = safetensors_of({"weight": [1.0, 2.0]})
@@ -123,8 +126,9 @@ def test_half_precision_is_fetched_where_it_is_asked_for(
 def test_a_branch_is_said_to_be_a_commit_and_is_held_to_it(
     hub: LoopbackHub, repo: Repository, load: Callable[..., Path]
 ) -> None:
-    with pytest.warns(UserWarning, match=f"write hf:org/sd@{repo.commit}"):
+    with pytest.warns(refiners.Notice, match=f"write hf:org/sd@{repo.commit}") as said:
         first = refiners.load_model("hf:org/sd")
+    assert [one.filename for one in said] == [__file__]
     hub.publish("org/sd", {**FOLDER, f"{UNET}.safetensors": HALF})
     assert load("hf:org/sd") == first
     with pytest.raises(refiners.MissingError, match="has no revision"):
@@ -304,8 +308,9 @@ def test_a_lock_brings_the_same_files_to_another_machine(
     hub: LoopbackHub, repo: Repository, tmp_path: Path, load: Callable[..., Path]
 ) -> None:
     path = tmp_path / "refiners.lock"
-    with pytest.warns(UserWarning, match="stays so on this machine"):
-        assert run("lock", "hf:org/sd", "--out", path).exit_code == 0
+    result = run("lock", "hf:org/sd", "--out", path)
+    assert result.exit_code == 0
+    assert f"note: hf:org/sd is commit {repo.commit} and stays so" in result.stderr
     (locked,) = read_lock(path).plugin
     assert (locked.id, locked.version) == ("hf:org/sd", repo.commit)
     assert {file.license for file in locked.file} == {"openrail"}
@@ -321,6 +326,28 @@ def test_a_lock_brings_the_same_files_to_another_machine(
         with pytest.raises(refiners.LockError, match="hf:org/other is not in") as caught:
             load("hf:org/other", lock=path)
         assert "refiners lock hf:org/other" in caught.value.hint
+
+
+def test_locking_what_is_installed_keeps_repositories(
+    site: Site, repo: Repository, tmp_path: Path
+) -> None:
+    path = tmp_path / "refiners.lock"
+    path.write_text("damaged")
+    site.add_edges()
+    assert run("lock", "--out", path).exit_code == 0
+    assert run("lock", f"hf:org/sd@{repo.commit}", "--out", path).exit_code == 0
+    assert run("lock", "--out", path).exit_code == 0
+    assert [one.id for one in read_lock(path).plugin] == [
+        "refiners-edges:edges",
+        f"hf:org/sd@{repo.commit}",
+    ]
+
+
+def test_several_may_load_it_at_once(repo: Repository, load: Callable[..., Path]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(refiners.load_model, f"hf:org/sd@{repo.commit}") for _ in range(8)]
+        (folder,) = {one.result() for one in waiting}
+    assert there(folder) == NEEDED
 
 
 def test_a_lock_is_held_to(
@@ -361,8 +388,7 @@ def test_a_lock_that_does_not_pin_all_is_refused(
 
 
 def test_the_shell_fetches_a_repository(hub: LoopbackHub, repo: Repository) -> None:
-    with pytest.warns(UserWarning, match="stays so"):
-        result = run("fetch", "hf:org/sd", "--dtype", "float16", "--json")
+    result = run("fetch", "hf:org/sd", "--dtype", "float16", "--json")
     files = json.loads(result.stdout)["files"]
     assert {one["plugin"] for one in files} == {"hf:org/sd"}
     assert len(files) == len(NEEDED)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from refiners.cli.report import fail
+from refiners.cli.report import fail, notices
 from refiners.errors import RefinersError
 
 _HOMES: Final = {
@@ -38,7 +38,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with notices():
+                return super().invoke(ctx)
         except RefinersError as error:
             fail(error, as_json=ctx.meta.get("as_json", False))
             ctx.exit(error.exit_code)

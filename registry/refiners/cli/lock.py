@@ -32,8 +32,9 @@ def lock(
 ) -> None:
     """Write down which plugins and which bytes this machine has.
 
-    Without NAMES everything that is installed is locked; with NAMES these are, and the rest of the
-    lock stays. The Hub is asked only where a manifest leaves a revision or a hash open.
+    Without NAMES everything that is installed is locked, and the repositories in the lock stay;
+    with NAMES these are locked, and all the rest stays. The Hub is asked only where a manifest
+    leaves a revision or a hash open.
 
     \b
     Examples:
@@ -42,16 +43,16 @@ def lock(
       refiners lock hf:org/name@commit --dtype float16
     """
     from refiners.hub import Hub
-    from refiners.lock import Lock, read_lock, write_lock
+    from refiners.lock import read_lock, write_lock
     from refiners.repository import find_repository
-    from refiners.sync import lock_of, updated
+    from refiners.sync import lock_of, repositories_in, updated
 
     inventory = scan()
     hub = Hub.from_environment(offline or None)
     plugins = (*inventory.adapters, *inventory.models)
     if names:
         plugins = named(names, inventory, lambda what: find_repository(what, hub, dtype))
-    before = read_lock(out) if names and out.exists() else Lock()
+    before = read_lock(out) if names and out.exists() else repositories_in(out)
     after = updated(before, lock_of(plugins, hub))
     write_lock(out, after)
     if as_json:

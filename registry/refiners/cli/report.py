@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import click
 
-from refiners.errors import RefinersError
+from refiners.errors import Notice, RefinersError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,6 +71,23 @@ def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         yield f"  {'  '.join(padded)}".rstrip()
     yield ""
+
+
+@contextmanager
+def notices() -> Generator[None]:
+    """Prints what should be known, a line each on stderr; other warnings go their own way."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, Notice):
+                click.secho(f"note: {message}", fg="yellow", err=True)
+            else:
+                others(message, category, *where, **more)
+
+        warnings.simplefilter("always", Notice)
+        warnings.showwarning = show
+        yield
 
 
 def fail(error: RefinersError, *, as_json: bool) -> None:
