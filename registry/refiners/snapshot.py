@@ -28,7 +28,8 @@ def linked(files: Mapping[str, Path], receipts: Path) -> Path:
     Raises:
         CacheError: It cannot be made.
     """
-    names = "\n".join(f"{name}\t{path}" for name, path in sorted(files.items()))
+    # resolved, for one content may have several names in the cache, any of which is as good
+    names = "\n".join(f"{name}\t{path.resolve()}" for name, path in sorted(files.items()))
     folder = receipts.parent / _SEVERAL / hashlib.sha256(names.encode()).hexdigest()[:32]
     try:
         for name, path in files.items():
@@ -51,3 +52,4 @@ def _link(link: Path, file: Path) -> None:
     except OSError:  # Windows asks for a right that few have; a second name of the file needs none
         os.link(file.resolve(), temporary)
     temporary.replace(link)
+    temporary.unlink(missing_ok=True)  # which stays where both are names of the same file
