@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from refiners_core import graft
-from refiners_core.bare import first_weight
 from refiners_core.chain import Chain
 from refiners_core.errors import AdapterError, ConditionError, PlanError
+from refiners_core.fit import moved, weight_around
 from refiners_core.hookspecs import Surgery, manager
 from refiners_core.key import checked_key, natural, next_key
 from refiners_core.selection import Edit
 from refiners_core.source import Source, Weights
-from refiners_core.survey import Seat, Spot, survey
+from refiners_core.survey import Seat, Spot, Survey, survey
 from refiners_core.worn import Swap
 
 
@@ -59,7 +59,8 @@ class Adapter(nn.Module):
         self._bound_to: str | None = None
         self._tree: weakref.ref[Chain] | None = None
         self._chains: tuple[weakref.ref[Chain], ...] = ()
-        self._places: dict[tuple[int, str], Seat] = {}  # of the tree that is being planned for
+        self._planned_for: Chain | None = None
+        self._known: Survey | None = None  # of that tree
         self._beside: dict[Spot, Tensor | None] = {}  # the base's weights there
         self._fitted: tuple[torch.device, torch.dtype] | None = None
 
@@ -112,14 +113,21 @@ class Adapter(nn.Module):
 
         It is moved to the device and dtype that the base has around the seat now.
         """
-        seat = self._places.get((id(seat.chain), seat.name), seat)
-        layers = self.own_layers._modules  # as a ModuleDict it would refuse names such as `keys`
+        if self._planned_for is not None and self._known is None:
+            self._known = survey(self._planned_for)
+        known = self._known
+        if known is not None and seat.spot not in known.by_spot:
+            seat = known.own(seat) or seat
+        # Asked for so often that attributes of modules would take most of the time.
+        layers = self.__dict__["_modules"]["own_layers"].__dict__["_modules"]
         name = seat.path.replace(".", "/")
-        own, is_new = layers.get(name), name not in layers
+        own = layers.get(name)
+        is_new = own is None
         if own is None:
             own = layers[name] = build()
-        base = self._weight_around(seat)
-        return own if base is None else _moved(own, base, is_new)
+        # Weights are remembered while planning only: later they would keep the base alive.
+        base = weight_around(seat, {} if self._planned_for is None else self._beside)
+        return own if base is None else moved(own, base, is_new)
 
     def context_key(self, name: str) -> str:
         """Returns the name of one of its context values, such as `ip-adapter.tokens`."""
@@ -156,15 +164,17 @@ class Adapter(nn.Module):
         graft.check_idle([tree], f"inject {self.key}")
         restore = self._restorer()
         try:
-            self._places = survey(tree).places
+            self._planned_for = tree
             self._bind(tree)
-            swaps = graft.plan_inject(tree, self, self._said(tree))
+            said = self._said(tree)
+            self._known = survey(tree)
+            swaps = graft.plan_inject(self._known, self, said)
             self._swap("inject", tree, swaps)
         except BaseException:
             restore()
             raise
         finally:
-            self._places, self._beside = {}, {}
+            self._planned_for, self._known, self._beside = None, None, {}
         return self
 
     def eject(self) -> Self:
@@ -226,16 +236,6 @@ class Adapter(nn.Module):
             self._tree, self._chains = worn_by
             raise
 
-    def _weight_around(self, seat: Seat) -> Tensor | None:
-        weight = first_weight(seat.layer)
-        if weight is not None or seat.spot in self._beside:
-            return weight if weight is not None else self._beside[seat.spot]
-        weights = (first_weight(chain) for chain in reversed(seat.above))
-        weight = next((w for w in weights if w is not None), None)
-        if self._places:  # remembered while planning only: later it would keep the base alive
-            self._beside[seat.spot] = weight
-        return weight
-
     def _wearing(self) -> list[Chain]:
         return [chain for ref in self._chains if (chain := ref()) is not None]
 
@@ -284,16 +284,3 @@ class Adapter(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """What `deepcopy` and `pickle` take: the adapter, worn by nothing."""
         return self.__dict__ | {"_tree": None, "_chains": (), "_choose_source": None}
-
-
-def _moved(own: nn.Module, base: Tensor, is_new: bool) -> nn.Module:
-    """Moves an adapter's layer to where a weight of the base is.
-
-    Weights are never lost to a base without any, and those that are still to come stay away.
-    """
-    weight = first_weight(own)
-    if weight is None or (weight.device, weight.dtype) == (base.device, base.dtype):
-        return own
-    if weight.device.type == "meta" or (base.device.type == "meta" and not is_new):
-        return own.to(dtype=base.dtype)
-    return own.to(device=base.device, dtype=base.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
@@ -10,16 +11,23 @@ import torch
 from torch import nn
 
 from refiners_core.bare import bare_children, bare_walk, first_weight, hidden
+from refiners_core.by_hand import ByHand
 from refiners_core.context import Context
 from refiners_core.errors import TreeError
-from refiners_core.layer import FRESH, Layer, is_hooked
-from refiners_core.naming import checked_module, checked_name, editable, free_name, name_at
+from refiners_core.layer import (
+    GLOBAL_BACKWARD,
+    GLOBAL_BACKWARD_PRE,
+    GLOBAL_FORWARD,
+    GLOBAL_FORWARD_PRE,
+    Layer,
+)
+from refiners_core.naming import checked_module, checked_name
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
 
 
-class Chain(Layer):
+class Chain(ByHand):
     """Layers that run one after the other; the root of every combinator.
 
     A tuple that a layer returns becomes the inputs of the next one. A subclass declares its tree in
@@ -43,29 +51,48 @@ class Chain(Layer):
     _worn: Any = None
 
     def __init__(self, *layers: nn.Module, **named: nn.Module) -> None:
-        # What nn.Module's constructor does, at a third of the time: adapters make many chains.
-        self.__dict__.update({name: make() for name, make in FRESH})
-        children: dict[str, nn.Module] = {}
-        for i, layer in enumerate(layers):
-            name = f"{type(layer).__name__}_{i}"
-            children[name] = checked_module(self, name, layer)
+        children = {f"{type(layer).__name__}_{i}": layer for i, layer in enumerate(layers)}
+        for name, layer in children.items():
+            if not isinstance(layer, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+                checked_module(self, name, layer)
         for name, layer in named.items():
             children[checked_name(self, children, name, layer)] = layer
-        self.__dict__["_modules"] = children
+        # In place of nn.Module's constructor, for adapters make many chains: a Layer gets the rest
+        # of its state when it is asked for it.
+        own = self.__dict__
+        own["training"] = True
+        own["_modules"] = children
+        own["_forward_hooks"] = OrderedDict()
+        own["_forward_pre_hooks"] = OrderedDict()
+        own["_backward_hooks"] = OrderedDict()
+        own["_backward_pre_hooks"] = OrderedDict()
 
     def run(self, context: Context, *inputs: Any) -> Any:
         value: Any = inputs[0] if len(inputs) == 1 else inputs
-        for child in self._modules.values():
-            arguments: tuple[Any, ...] = value if type(value) is tuple else (value,)
-            if isinstance(child, Layer):
-                if is_hooked(child):
-                    value = child(*arguments, context=context)
-                else:
-                    value = child.run(context, *arguments)
-            elif is_hooked(child):  # pyright: ignore  (torch types children as optional)
-                value = child(*arguments)  # pyright: ignore[reportOptionalCall]
+        for child in self.__dict__["_modules"].values():
+            own = child.__dict__
+            if (  # is_hooked, spelt out: a call of it would take as long as all of the rest
+                GLOBAL_FORWARD
+                or GLOBAL_FORWARD_PRE
+                or GLOBAL_BACKWARD
+                or GLOBAL_BACKWARD_PRE
+                or "forward" in own
+                or "_compiled_call_impl" in own
+                or own["_forward_hooks"]
+                or own["_forward_pre_hooks"]
+                or own["_backward_hooks"]
+                or own["_backward_pre_hooks"]
+            ):
+                said = {"context": context} if isinstance(child, Layer) else {}
+                value = child(*value, **said) if type(value) is tuple else child(value, **said)
+            elif isinstance(child, Layer):
+                value = (
+                    child.run(context, *value)
+                    if type(value) is tuple
+                    else child.run(context, value)
+                )
             else:
-                value = child.forward(*arguments)  # pyright: ignore
+                value = child.forward(*value) if type(value) is tuple else child.forward(value)
         return value
 
     # --- reading ---
@@ -149,7 +176,7 @@ class Chain(Layer):
         worn = self.__dict__.get("_worn")
         if worn is None or name not in worn.folded:
             return self[name]
-        entries = worn.folded[name].entries
+        entries = worn.folded[name]
         if len(entries) == 1:
             return entries[0][1]
         part = Chain()
@@ -194,61 +221,7 @@ class Chain(Layer):
         weight = first_weight(self)
         return torch.get_default_dtype() if weight is None else weight.dtype
 
-    # --- building by hand (bare chains only) ---
-
-    def append(self, layer: nn.Module, name: str | None = None) -> Self:
-        """Adds a layer at the end and returns the chain."""
-        return self.insert(len(self), layer, name)
-
-    def insert(self, index: int, layer: nn.Module, name: str | None = None) -> Self:
-        """Puts a layer before position `index` and returns the chain; no other layer is renamed."""
-        items = list(editable(self).items())
-        index = slice(index, None).indices(len(items))[0]  # as list.insert reads it
-        taken = dict(items)
-        if name is None:
-            name = free_name(taken, type(layer).__name__, index)
-        items.insert(index, (checked_name(self, taken, name, layer), layer))
-        self.__dict__["_modules"] = dict(items)
-        return self
-
-    def replace(self, where: int | str, layer: nn.Module) -> nn.Module:
-        """Puts a layer in another's place, under its name, and returns the other."""
-        name = name_at(self, where)
-        children = dict(editable(self))
-        old = children[name]
-        children[name] = checked_module(self, name, layer)
-        self.__dict__["_modules"] = children
-        return old
-
-    def pop(self, where: int | str = -1) -> nn.Module:
-        """Takes a layer out, by position or name, and returns it."""
-        name = name_at(self, where)
-        children = dict(editable(self))
-        old = children.pop(name)
-        self.__dict__["_modules"] = children
-        return old
-
-    def remove(self, layer: nn.Module) -> None:
-        """Takes a child out.
-
-        Raises:
-            TreeError: It is no child of this chain.
-        """
-        self.pop(self.index(layer))
-
-    def index(self, layer: nn.Module) -> int:
-        """Returns the position of a child.
-
-        Raises:
-            TreeError: It is no child of this chain.
-        """
-        for i, child in enumerate(self):
-            if child is layer:
-                return i
-        raise TreeError(
-            f"this {type(layer).__name__} is no child of {type(self).__name__}.",
-            hint="walk() also looks further down.",
-        )
+    # --- copies and moves ---
 
     def copy(self) -> Self:
         """Returns a bare tree of new chains around the very same leaves and weights."""

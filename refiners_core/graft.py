@@ -19,8 +19,8 @@ from refiners_core.chain import Chain
 from refiners_core.errors import PlanError
 from refiners_core.layer import running_root
 from refiners_core.selection import Edit
-from refiners_core.survey import survey
-from refiners_core.worn import Placed, Swap, Worn, bare_mapping, fold
+from refiners_core.survey import Seat, Spot, Survey, survey
+from refiners_core.worn import Placed, Swap, Worn, bare_mapping, fold, snapshot
 
 if TYPE_CHECKING:
     from refiners_core.adapter import Adapter
@@ -37,17 +37,16 @@ def _worn_by(chains: Iterable[Chain]) -> tuple[Adapter, ...]:
     found: dict[int, Adapter] = {}
     for chain in chains:
         record: Worn | None = chain.__dict__.get("_worn")
-        for several in record.placed.values() if record else ():
-            for p in several:
-                found[id(p.adapter)] = p.adapter
+        for adapter in record.adapters if record else ():
+            found[id(adapter)] = adapter
     return tuple(sorted(found.values(), key=lambda adapter: adapter.order))
 
 
-def plan_inject(tree: Chain, adapter: Adapter, edits: Iterable[Edit]) -> list[Swap]:
+def plan_inject(known: Survey, adapter: Adapter, edits: Iterable[Edit]) -> list[Swap]:
     """Turns edits into swaps without touching the tree.
 
     Args:
-        tree: The root.
+        known: The places of the tree as it is now.
         adapter: Who says the edits.
         edits: The edits; each is given the seat's path from this root, however it was selected.
 
@@ -55,35 +54,38 @@ def plan_inject(tree: Chain, adapter: Adapter, edits: Iterable[Edit]) -> list[Sw
         PlanError: The edits contradict the tree, each other or what it wears; or a call of it is
             running.
     """
-    known = survey(tree)
-    chains = tuple(known.chains())
+    chains = known.chains()
+    root = type(chains[0]).__name__
     check_idle(chains, f"inject {adapter.key}")
-    for other in _worn_by(chains):
-        if other.key == adapter.key:
-            raise PlanError(
-                f"{type(tree).__name__} already wears an adapter with the key {adapter.key!r}.",
-                hint="Give this one another key: key=... at construction.",
-            )
-    by_chain: dict[int, tuple[Chain, dict[str, list[Placed]]]] = {}
-    for position, edit in enumerate(edits):
-        chain = edit.seat.chain
-        seat = known.places.get((id(chain), edit.seat.name))
-        if seat is None:
-            raise PlanError(
-                f"{adapter.key} edits {edit.seat.path!r}, which is no place in "
-                f"{type(tree).__name__}.",
-                hint="Select from the tree that is passed to edits(), at the time it is passed.",
-            )
-        _, names = by_chain.setdefault(id(chain), (chain, {}))
-        said = edit if edit.seat is seat else edit._replace(seat=seat)
-        placed = Placed(adapter, position, said)
-        names.setdefault(seat.name, []).append(placed)
-    if not by_chain:
+    if adapter.key in [other.key for other in _worn_by(chains)]:
         raise PlanError(
-            f"{adapter.key} found nothing to edit in {type(tree).__name__}.",
+            f"{root} already wears an adapter with the key {adapter.key!r}.",
+            hint="Give this one another key: key=... at construction.",
+        )
+    by_spot: dict[Spot, dict[str, tuple[Placed, ...]]] = {}
+    for position, edit in enumerate(edits):
+        suffix, is_exclusive = f"+{edit.name}@{adapter.key}", edit.kind in ("replace", "remove")
+        placed: dict[Spot, tuple[Placed]] = {}
+        for said in edit.seats:
+            seat = said if said.spot in known.by_spot else known.own(said)
+            if seat is None:
+                raise PlanError(
+                    f"{adapter.key} edits {said.path!r}, which is no place in {root}.",
+                    hint="Select from the tree that is passed to edits(), when it is passed.",
+                )
+            name, spot = seat.name, seat.spot
+            if spot not in placed:
+                seats = known.by_spot[spot]
+                placed[spot] = (Placed(adapter, position, edit, seats, suffix, is_exclusive),)
+                by_spot.setdefault(spot, {})
+            names = by_spot[spot]
+            names[name] = (*names[name], *placed[spot]) if name in names else placed[spot]
+    if not by_spot:
+        raise PlanError(
+            f"{adapter.key} found nothing to edit in {root}.",
             hint="Print its selection to see what it looked for.",
         )
-    return _folded(chains, by_chain)
+    return _folded(chains, by_spot)
 
 
 def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[Swap]:
@@ -98,6 +100,9 @@ def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[S
         record = _checked(chain)
         if record is None:
             continue
+        if record.adapters == (adapter,):
+            swaps.append(Swap(chain, record, None))
+            continue
         placed: dict[str, tuple[Placed, ...]] = {}
         changed: set[str] = set()
         for name, several in record.placed.items():
@@ -107,8 +112,7 @@ def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[S
             if len(kept) != len(several):
                 changed.add(name)
         if changed:
-            after = fold(chain, record, placed, changed) if placed else None
-            swaps.append(Swap(chain, record, after))
+            swaps.append(Swap(chain, record, fold(chain, record, placed, changed)))
     return swaps
 
 
@@ -178,11 +182,8 @@ def _checked(chain: Chain) -> Worn | None:
     mapping = chain.__dict__["_modules"]
     if mapping is not record.mapping:
         what = "its mapping of children was replaced"
-    elif (
-        tuple(mapping.items()) != record.snapshot
-        or tuple(record.bare.items()) != record.bare_snapshot
-    ):
-        now, then = dict(mapping), dict(record.snapshot)
+    elif snapshot(mapping) != record.snapshot or snapshot(record.bare) != record.bare_snapshot:
+        now, then = dict(mapping), dict(zip(*record.snapshot, strict=True))
         names = sorted({n for n in now.keys() | then.keys() if now.get(n) is not then.get(n)})
         what = f"its children {', '.join(names) or 'of the bare chain'} were changed"
     else:
@@ -195,28 +196,33 @@ def _checked(chain: Chain) -> Worn | None:
 
 
 def _folded(
-    chains: Sequence[Chain], by_chain: Mapping[int, tuple[Chain, Mapping[str, Sequence[Placed]]]]
+    chains: Sequence[Chain], by_spot: Mapping[Spot, dict[str, tuple[Placed, ...]]]
 ) -> list[Swap]:
     swaps: list[Swap] = []
-    for chain, added in by_chain.values():
+    for spot, added in by_spot.items():
+        chain = spot.ref()
+        assert chain is not None, "a plan is made while its tree is alive"
         record = _checked(chain)
-        placed = dict(record.placed) if record else {}
-        for name, several in added.items():
-            placed[name] = (*placed.get(name, ()), *several)
-            _check_seat(placed[name])
+        placed = added
+        if record is not None:
+            both = {
+                name: (*record.placed.get(name, ()), *several) for name, several in added.items()
+            }
+            placed = {**record.placed, **both}
+        for name in added:
+            if len(placed[name]) > 1:
+                _check_seat(name, placed[name])
         swaps.append(Swap(chain, record, fold(chain, record, placed, set(added))))
     planned = {id(swap.chain): swap.after for swap in swaps if swap.after}
     records: list[Worn | None] = [chain.__dict__.get("_worn") for chain in chains]
     if any(r is not None and r.is_exclusive for r in (*planned.values(), *records)):
-        _check_below(chains[0], "", None, planned, set())
+        _check_below(chains[0], None, planned, set())
     return swaps
 
 
-def _check_seat(placed: Sequence[Placed]) -> None:
-    if len(placed) == 1:
-        return
+def _check_seat(name: str, placed: Sequence[Placed]) -> None:
     exclusive = [p for p in placed if p.is_exclusive]
-    path = placed[0].edit.seat.path
+    path = placed[0].seats[name].path
     if len(exclusive) > 1:
         a, b = exclusive[:2]
         raise PlanError(
@@ -232,20 +238,20 @@ def _check_seat(placed: Sequence[Placed]) -> None:
 
 
 def _check_below(
-    chain: Chain, prefix: str, hider: Placed | None, planned: Mapping[int, Worn], seen: set[int]
+    chain: Chain, hider: tuple[Placed, Seat] | None, planned: Mapping[int, Worn], seen: set[int]
 ) -> None:
     """Refuses edits inside what an edit replaces or removes, whichever came first."""
     seen.add(id(chain))
     record: Worn | None = planned.get(id(chain)) or chain.__dict__.get("_worn")
     if hider is not None and record is not None:
-        inner = next(iter(record.placed.values()))[0]
+        name, placed = next(iter(record.placed.items()))
         raise PlanError(
-            f"{inner.adapter.key} edits {inner.edit.seat.path!r}, inside "
-            f"{hider.edit.seat.path!r}, which {hider.adapter.key} {hider.edit.kind}s.",
+            f"{placed[0].adapter.key} edits {placed[0].seats[name].path!r}, inside "
+            f"{hider[1].path!r}, which {hider[0].adapter.key} {hider[0].edit.kind}s.",
             hint="Eject one of them first.",
         )
     for name, child in bare_children(chain).items():
         if isinstance(child, Chain) and id(child) not in seen:
             placed = record.placed.get(name, ()) if record else ()
-            replacing = next((p for p in placed if p.is_exclusive), None)
-            _check_below(child, f"{prefix}{name}.", hider or replacing, planned, seen)
+            replacing = next(((p, p.seats[name]) for p in placed if p.is_exclusive), None)
+            _check_below(child, hider or replacing, planned, seen)

@@ -1,7 +1,8 @@
 """What takes part in a call: the protocol between a parent, its children and the context."""
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any, Final
 
@@ -13,18 +14,19 @@ from refiners_core.context import Context
 from refiners_core.errors import TreeError
 
 # torch keeps the global hooks in these very dictionaries for the life of the process.
-_global_hooks: tuple[Mapping[int, Any], ...] = (
-    torch_module._global_forward_hooks,
-    torch_module._global_forward_pre_hooks,
-    torch_module._global_backward_hooks,
-    torch_module._global_backward_pre_hooks,
-)
+GLOBAL_FORWARD: Final[Mapping[int, Any]] = torch_module._global_forward_hooks
+GLOBAL_FORWARD_PRE: Final[Mapping[int, Any]] = torch_module._global_forward_pre_hooks
+GLOBAL_BACKWARD: Final[Mapping[int, Any]] = torch_module._global_backward_hooks
+GLOBAL_BACKWARD_PRE: Final[Mapping[int, Any]] = torch_module._global_backward_pre_hooks
 
-FRESH: Final = tuple(
-    (name, partial(bool, value) if isinstance(value, bool) else type(value))
+DEFERRED: Final[dict[str, Callable[[], Any]]] = {
+    name: partial(copy, value)
     for name, value in nn.Module().__dict__.items()
-)
-"""What a module that was just constructed has: names, and what makes the values."""
+    if name not in ("training", "_modules", "_forward_hooks", "_forward_pre_hooks")
+    and name not in ("_backward_hooks", "_backward_pre_hooks")
+}
+"""The state of a module that a chain has only once it is asked for, and what makes it, by name:
+the chains that adapters make mostly have no weights and no other hooks."""
 
 _under_way: Final[list[nn.Module]] = []
 """The roots of the calls that are running now, in every thread: no state of any tree."""
@@ -62,16 +64,16 @@ def is_hooked(layer: nn.Module) -> bool:
     """
     own = layer.__dict__
     return bool(
-        own["_forward_hooks"]
+        GLOBAL_FORWARD
+        or GLOBAL_FORWARD_PRE
+        or GLOBAL_BACKWARD
+        or GLOBAL_BACKWARD_PRE
+        or "forward" in own  # accelerate, for one, wraps forward on the instance
+        or "_compiled_call_impl" in own
+        or own["_forward_hooks"]
         or own["_forward_pre_hooks"]
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
-        or _global_hooks[0]
-        or _global_hooks[1]
-        or _global_hooks[2]
-        or _global_hooks[3]
-        or own.get("_compiled_call_impl")
-        or "forward" in own  # accelerate, for one, wraps forward on the instance
     )
 
 
@@ -93,6 +95,24 @@ class Layer(nn.Module):
                 f"{cls.__name__} defines forward, which the layers around it would not call.",
                 hint="Name it run(self, context, *inputs).",
             )
+
+    def __getattr__(self, name: str) -> Any:
+        if name in DEFERRED:
+            self._complete()
+            return self.__dict__[name]
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_parameters" not in self.__dict__:
+            self._complete()
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def _complete(self) -> None:
+        for name, make in DEFERRED.items():
+            self.__dict__.setdefault(name, make())
 
     def run(self, context: Context, *inputs: Any) -> Any:
         """Computes the outputs; what a subclass defines in place of `forward`."""

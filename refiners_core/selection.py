@@ -9,17 +9,17 @@ from torch import nn
 
 from refiners_core.chain import Chain
 from refiners_core.errors import PlanError, SelectionError
-from refiners_core.survey import Seat, Spot, survey
+from refiners_core.survey import Seat, Spot, Survey, survey
 
 Stage = Literal["inputs", "branch", "output"]
 """When an edit that wraps a seat takes effect: what goes in, what stands beside, what comes out."""
 
 
 class Edit(NamedTuple):
-    """What becomes of one seat."""
+    """What becomes of each of some seats."""
 
     kind: Literal["wrap", "before", "after", "replace", "remove"]
-    seat: Seat
+    seats: tuple[Seat, ...]
     name: str
     stage: Stage
     make: Callable[..., nn.Module]
@@ -54,6 +54,10 @@ class Selection:
     def of(self, *kinds: type[nn.Module]) -> Selection:
         """Keeps the seats whose base layer is of one of these kinds."""
         names = ", ".join(kind.__name__ for kind in kinds)
+        question = f"{self.question}.of({names})"
+        known: Survey | None = self.tree.__dict__.get("_survey")
+        if known is not None and self.seats is known.seats:  # asked of the whole tree
+            return Selection(self.tree, known.of(kinds), question)
         return self._kept(lambda seat: issubclass(seat.kind, kinds), f"of({names})")
 
     def named(self, *names: str) -> Selection:
@@ -135,7 +139,7 @@ class Selection:
     ) -> tuple[Edit, ...]:
         if not name or "." in name:
             raise PlanError(f"{name!r} cannot name an edit.", hint='Try a word, e.g. name="lora".')
-        return tuple([Edit(kind, seat, name, stage, make) for seat in self.seats])
+        return (Edit(kind, self.seats, name, stage, make),)
 
     def _kept(self, is_wanted: Callable[[Seat], bool], step: str) -> Selection:
         return Selection(

@@ -161,7 +161,10 @@ def _steps(traceback: TracebackType | None, root: nn.Module) -> tuple[Steps, tup
                 steps.append((name, candidate))
                 here = candidate
         if values.get("child") is here:
-            inputs = values.get("arguments", values.get("inputs", inputs))
+            inputs = values.get("inputs", inputs)
+            if "value" in values:  # what Chain.run was going to give it
+                value = values["value"]
+                inputs = value if isinstance(value, tuple) else (value,)
         elif values.get("self") is here:
             inputs = values.get("inputs", inputs)
         traceback = traceback.tb_next

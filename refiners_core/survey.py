@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from torch import nn
@@ -89,7 +88,9 @@ class Mapped(NamedTuple):
 
     ref: weakref.ref[Chain]
     names: tuple[str, ...]
-    children: tuple[weakref.ref[nn.Module], ...]
+    ids: tuple[int, ...]
+    """Their identities, for comparison: a leaf that takes another's place, name, class and memory
+    is in the same seat; a chain that does is told by what it was walked through."""
     kinds: tuple[type[nn.Module], ...]
     """Their classes: torch's parametrisations change that of a living layer."""
 
@@ -103,17 +104,35 @@ class Survey:
 
     seats: tuple[Seat, ...]
     """In order; a chain that sits in two places is entered once."""
-    places: dict[tuple[int, str], Seat]
-    """The seats by the identity of their chain and their name there."""
+    by_spot: dict[Spot, dict[str, Seat]]
+    """The seats of each chain by their names."""
+    spots: dict[int, Spot]
+    """The chains by their identities."""
     mapped: tuple[Mapped, ...]
     """The chains, the root first."""
+    found: dict[tuple[type[nn.Module], ...], tuple[Seat, ...]] = field(
+        default_factory=dict[tuple[type[nn.Module], ...], tuple[Seat, ...]]
+    )
+    """What was asked for before, by kinds."""
 
-    def chains(self) -> Iterator[Chain]:
-        """Yields the chains, the root first."""
-        for mapped in self.mapped:
-            chain = mapped.ref()
-            assert chain is not None, "a survey is asked while its tree is alive"
-            yield chain
+    def of(self, kinds: tuple[type[nn.Module], ...]) -> tuple[Seat, ...]:
+        """Returns the seats whose base layer is of one of these kinds."""
+        if kinds not in self.found:
+            self.found[kinds] = tuple([seat for seat in self.seats if issubclass(seat.kind, kinds)])
+        return self.found[kinds]
+
+    def chains(self) -> tuple[Chain, ...]:
+        """Returns the chains, the root first."""
+        found = tuple([mapped.ref() for mapped in self.mapped])
+        assert None not in found, "a survey is asked while its tree is alive"
+        return found  # pyright: ignore[reportReturnType]  just asserted
+
+    def own(self, seat: Seat) -> Seat | None:
+        """Returns a seat as it is seen from this root; none where it is not below."""
+        if seat.spot in self.by_spot:
+            return seat
+        spot = self.spots.get(id(seat.chain))
+        return None if spot is None else self.by_spot[spot].get(seat.name)
 
 
 def survey(tree: Chain) -> Survey:
@@ -121,26 +140,31 @@ def survey(tree: Chain) -> Survey:
     known: Survey | None = tree.__dict__.get("_survey")
     if known is None or not _is_as_then(known):
         seats: list[Seat] = []
+        by_spot: dict[Spot, dict[str, Seat]] = {}
         mapped: list[Mapped] = []
-        _walk(tree, "", None, set(), seats, mapped)
-        places = {(id(seat.spot.ref()), seat.name): seat for seat in seats}
-        known = Survey(tuple(seats), places, tuple(mapped))
+        _walk(tree, "", None, set(), seats, by_spot, mapped)
+        spots = {id(spot.ref()): spot for spot in by_spot}
+        known = Survey(tuple(seats), by_spot, spots, tuple(mapped))
         tree.__dict__["_survey"] = known
     return known
 
 
 def _is_as_then(known: Survey) -> bool:
     """Whether every chain still has the very children that it had when it was walked."""
-    for ref, names, children, kinds in known.mapped:
+    for ref, names, ids, kinds in known.mapped:
         chain = ref()
         if chain is None:
             return False
-        now = bare_children(chain)
-        if tuple(now) != names:
+        own = chain.__dict__
+        worn = own.get("_worn")
+        now = own["_modules"] if worn is None else worn.bare
+        layers = now.values()
+        if (
+            tuple(now) != names
+            or tuple(map(id, layers)) != ids
+            or tuple(map(type, layers)) != kinds
+        ):
             return False
-        for child, then, kind in zip(now.values(), children, kinds, strict=True):
-            if then() is not child or type(child) is not kind:
-                return False
     return True
 
 
@@ -150,16 +174,20 @@ def _walk(
     outer: Spot | None,
     seen: set[int],
     seats: list[Seat],
+    by_spot: dict[Spot, dict[str, Seat]],
     mapped: list[Mapped],
 ) -> None:
     seen.add(id(chain))
     spot = Spot(chain, outer)
     children = bare_children(chain)
-    refs = tuple([weakref.ref(child) for child in children.values()])
-    kinds = tuple(map(type, children.values()))
-    mapped.append(Mapped(spot.ref, tuple(children), refs, kinds))
+    layers = children.values()
+    here = by_spot[spot] = dict[str, Seat]()
+    mapped.append(
+        Mapped(spot.ref, tuple(children), tuple(map(id, layers)), tuple(map(type, layers)))
+    )
     for name, child in children.items():
         path = f"{prefix}{name}"
-        seats.append(Seat(name, path, type(child), spot))
+        here[name] = Seat(name, path, type(child), spot)
+        seats.append(here[name])
         if isinstance(child, Chain) and id(child) not in seen:
-            _walk(child, f"{path}.", spot, seen, seats, mapped)
+            _walk(child, f"{path}.", spot, seen, seats, by_spot, mapped)

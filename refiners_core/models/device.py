@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -32,16 +32,16 @@ def built_on(device: torch.device | str | None) -> Generator[None]:
         raise ModelError(
             f"{device!r} is no device: {str(error).splitlines()[0]}.", hint='Try device="cpu".'
         ) from error
-    if where.type != "meta":
-        with where:
-            yield
-        return
-    with where, _Unfilled():
+    with where if where.type != "meta" else _Unfilled():
         yield
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out what `torch.nn.init` would do."""
+    """Makes tensors on the meta device, and leaves out what `torch.nn.init` would do.
+
+    One mode for both: each function that is called passes each mode in Python, and a large model
+    calls ten thousand while it is built.
+    """
 
     def __torch_function__(
         self,
@@ -50,7 +50,31 @@ class _Unfilled(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        named = dict(kwargs or {})
+        if func in _MAKERS:
+            named = dict(kwargs or {})
+            if named.get("device") is None:
+                named["device"] = "meta"
+            return func(*args, **named)
         if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else named["tensor"]
-        return func(*args, **named)
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+
+_MAKERS: Final = frozenset(
+    (
+        torch.arange,
+        torch.empty,
+        torch.empty_strided,
+        torch.eye,
+        torch.full,
+        torch.linspace,
+        torch.ones,
+        torch.rand,
+        torch.randint,
+        torch.randn,
+        torch.randperm,
+        torch.tensor,
+        torch.zeros,
+    )
+)
+"""What makes tensors of nothing, and so on some device."""

@@ -157,13 +157,15 @@ def edits_what_it_declares(case: AdapterCase) -> None:
         for slot, stage in case.targets
     }
     used: set[tuple[str, str]] = set()
-    for edit in adapter.edits(model):
-        effect = edit.stage if edit.kind == "wrap" else edit.kind
-        here = id(edit.seat.chain), edit.seat.name
+    for path, here, effect in (
+        (seat.path, (id(seat.chain), seat.name), edit.stage if edit.kind == "wrap" else edit.kind)
+        for edit in adapter.edits(model)
+        for seat in edit.seats
+    ):
         covering = {t for t, found in places.items() if t[1] == effect and here in found}
         expect(
             bool(covering),
-            f"{adapter.key} edits {edit.seat.path} ({effect}), which it does not declare",
+            f"{adapter.key} edits {path} ({effect}), which it does not declare",
         )
         used |= covering
     unused = ", ".join(f"{slot} ({stage})" for slot, stage in places if (slot, stage) not in used)

@@ -66,7 +66,9 @@ def adapter_state(adapter: Adapter) -> Any:
 
 def said(adapter: Adapter, model: Any) -> list[tuple[str, str, str]]:
     """Returns what an adapter says to a model: paths, kinds of edits and stages."""
-    return [(edit.seat.path, edit.kind, edit.stage) for edit in adapter.edits(model)]
+    return [
+        (seat.path, edit.kind, edit.stage) for edit in adapter.edits(model) for seat in edit.seats
+    ]
 
 
 class Failure(BaseException):

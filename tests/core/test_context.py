@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from refiners_core import Chain, Context, Lambda, Residual, Scope, SetContext, Sum, UseContext
 from refiners_core.errors import ContextError
 
-from .trees import Said, Wild, bits
+from .trees import Said, Wild, attributes, bits
 
 x = torch.ones(1, 4)
 
@@ -62,11 +62,11 @@ def test_an_exception_leaves_nothing_behind():
         raise ValueError("half-way")
 
     tree = Chain(SetContext("seen"), Scope(SetContext("inner"), fails=Lambda(fail)))
-    state = [sorted(layer.__dict__) for layer in tree.modules()]
+    state = [attributes(layer) for layer in tree.modules()]
     context = Context()
     with pytest.raises(ValueError, match="half-way"):
         tree(x, context=context)
-    assert [sorted(layer.__dict__) for layer in tree.modules()] == state
+    assert [attributes(layer) for layer in tree.modules()] == state
     tree[1].fails.function = lambda value: value
     assert tree(x, context=context) is x  # the same context is fit for another call
     assert list(context.keys()) == ["seen"]

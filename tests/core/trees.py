@@ -32,6 +32,7 @@ from refiners_core import (
     UseContext,
     select,
 )
+from refiners_core.layer import DEFERRED
 
 WIDTH = 4
 LEAVES = ("linear", "silu", "norm", "identity", "write", "read", "noise")
@@ -244,6 +245,11 @@ def items(mapping: Any) -> tuple[tuple[str, int], ...]:
     return tuple((name, id(layer)) for name, layer in mapping.items())
 
 
+def attributes(layer: nn.Module) -> list[str]:
+    """What a layer has, but for what every layer gets as soon as it is asked for it."""
+    return sorted({*layer.__dict__} - {"_survey", *DEFERRED})
+
+
 def bare_state(tree: Chain) -> Any:
     """Everything that a bare tree is, down to the bits of its weights and the objects in it."""
     every = list(dict.fromkeys([tree, *tree.modules()]))
@@ -252,7 +258,7 @@ def bare_state(tree: Chain) -> Any:
             (id(chain), id(chain._modules), items(chain._modules)) for chain in chains(tree)
         ],
         "paths": [(seat.path, id(seat.layer), id(seat.chain)) for seat in select(tree)],
-        "attributes": [(id(layer), sorted({*layer.__dict__} - {"_survey"})) for layer in every],
+        "attributes": [(id(layer), attributes(layer)) for layer in every],
         "hooks": [
             (id(layer), tuple(layer._forward_hooks), tuple(layer._forward_pre_hooks))
             for layer in every

@@ -161,7 +161,8 @@ def test_an_adapter_can_add_a_pass_to_the_step(model):
             "a", seed=0, steps=2, output="latents", progress=False, sequential=True
         )
     assert not more.equal(plain)
-    torch.testing.assert_close(one_by_one, more)
+    # Guidance multiplies what rows differ by in another company, which depends on the machine.
+    torch.testing.assert_close(one_by_one, more, rtol=1e-4, atol=1e-4)
     assert model.generate("a", seed=0, steps=2, output="latents", progress=False).equal(plain)
 
 

@@ -260,7 +260,10 @@ def test_freeu_changes_what_is_joined_and_nothing_else(model):
     adapter.eject()
     strong = skip.FreeU(backbone=1.8, skip=0.1).inject(model)
     assert not close(generate(model), bare, by=1e-2)
-    assert {edit.seat.name for edit in strong.edits(model)} == {"backbone", "record"}
+    assert {seat.name for edit in strong.edits(model) for seat in edit.seats} == {
+        "backbone",
+        "record",
+    }
 
 
 # --- sampling --------------------------------------------------------------------------------
