@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from refiners_core import graft
 from refiners_core.chain import Chain
 from refiners_core.errors import AdapterError, ConditionError, PlanError
+from refiners_core.exchange import exchange
 from refiners_core.fit import moved, weight_around
 from refiners_core.hookspecs import Surgery, manager
 from refiners_core.key import checked_key, natural, next_key
 from refiners_core.selection import Edit
 from refiners_core.source import Source, Weights
-from refiners_core.survey import Seat, Spot, Survey, survey
+from refiners_core.survey import Seat, Spot, Survey, unchanging
 from refiners_core.worn import Swap
 
 
@@ -59,8 +60,7 @@ class Adapter(nn.Module):
         self._bound_to: str | None = None
         self._tree: weakref.ref[Chain] | None = None
         self._chains: tuple[weakref.ref[Chain], ...] = ()
-        self._planned_for: Chain | None = None
-        self._known: Survey | None = None  # of that tree
+        self._known: Survey | None = None  # of the tree that is being planned for
         self._beside: dict[Spot, Tensor | None] = {}  # the base's weights there
         self._fitted: tuple[torch.device, torch.dtype] | None = None
 
@@ -113,8 +113,6 @@ class Adapter(nn.Module):
 
         It is moved to the device and dtype that the base has around the seat now.
         """
-        if self._planned_for is not None and self._known is None:
-            self._known = survey(self._planned_for)
         known = self._known
         if known is not None and seat.spot not in known.by_spot:
             seat = known.own(seat) or seat
@@ -126,7 +124,7 @@ class Adapter(nn.Module):
         if own is None:
             own = layers[name] = build()
         # Weights are remembered while planning only: later they would keep the base alive.
-        base = weight_around(seat, {} if self._planned_for is None else self._beside)
+        base = weight_around(seat, {} if known is None else self._beside)
         return own if base is None else moved(own, base, is_new)
 
     def context_key(self, name: str) -> str:
@@ -164,17 +162,15 @@ class Adapter(nn.Module):
         graft.check_idle([tree], f"inject {self.key}")
         restore = self._restorer()
         try:
-            self._planned_for = tree
-            self._bind(tree)
-            said = self._said(tree)
-            self._known = survey(tree)
-            swaps = graft.plan_inject(self._known, self, said)
+            with unchanging(tree) as self._known:
+                self._bind(tree)
+                swaps = graft.plan_inject(self._known, self, self._said(tree))
             self._swap("inject", tree, swaps)
         except BaseException:
             restore()
             raise
         finally:
-            self._planned_for, self._known, self._beside = None, None, {}
+            self._known, self._beside = None, {}
         return self
 
     def eject(self) -> Self:
@@ -201,6 +197,20 @@ class Adapter(nn.Module):
         finally:
             if self.is_worn:
                 self.eject()
+
+    def exchange(self, other: Adapter) -> Self:
+        """Changes weights with another adapter of the same make and shapes, and returns itself.
+
+        What wears this one then computes with what were the other's weights, at once: no tree is
+        edited and nothing is compiled anew. A second call changes them back.
+
+        Raises:
+            AdapterError: They differ in more than the values of weights, or a tree of this one or
+                of the other is running; nothing was changed.
+        """
+        graft.check_idle((*self._wearing(), *other._wearing()), f"exchange weights of {self.key}")
+        exchange(self, other, (self.key, other.key))
+        return self
 
     def save(self, path: str | Path) -> None:
         """Writes its weights as safetensors in the layout in which its family publishes them."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from refiners_core import Chain, Identity
+from refiners_core import Adapter, Chain, Identity, Sum, select
 from refiners_core.errors import PlanError, TreeError
 
 from .trees import Said, Wild, adapter_specs, bare_state, build_tree, chains, tree_specs, worn_state
@@ -128,3 +128,19 @@ def test_a_bare_chain_next_to_a_worn_one_can_be_edited_by_hand():
     tree.right.append(nn.SiLU())
     adapter.eject()
     assert [seat for seat, _ in tree.right.children_by_name()] == ["Linear_0", "SiLU_1"]
+
+
+class Clumsy(Adapter):
+    """Takes out by hand what it edits, while it says so."""
+
+    def edits(self, model):
+        said = select(model).named("second").wrap(lambda inner, seat: Sum(inner))
+        model.pop("second")
+        return said
+
+
+def test_a_tree_that_is_edited_by_hand_while_edits_are_said_is_refused():
+    tree = Chain(first=nn.Identity(), second=nn.Identity())
+    with pytest.raises(PlanError, match="nothing sits at 'second' any more"):
+        Clumsy().inject(tree)
+    assert [name for name, _ in tree.children_by_name()] == ["first"]

@@ -1,0 +1,110 @@
+"""Two adapters of one make change their weights without an edit of any tree."""
+
+import pytest
+import torch
+from torch import nn
+
+from refiners_core import Adapter, Chain, Sum, select
+from refiners_core.errors import AdapterError, PlanError
+
+from .trees import bits, worn_state
+
+x = torch.randn(2, 4, generator=torch.Generator().manual_seed(3))
+
+
+class Beside(Adapter):
+    """A small branch beside every linear layer, and a parameter of its own."""
+
+    def __init__(self, rank: int = 2, act: nn.Module | None = None, key: str = "") -> None:
+        super().__init__(key=key)
+        self.rank, self.act = rank, act or nn.Identity()
+        self.bias = nn.Parameter(torch.randn(1))
+
+    def edits(self, model):
+        def beside(inner, seat):
+            return Sum(inner, self.layer(seat, self.branch))
+
+        return select(model).of(nn.Linear).wrap(beside)
+
+    def branch(self):
+        return Chain(down=nn.Linear(4, self.rank), act=self.act, up=nn.Linear(self.rank, 4))
+
+
+@pytest.fixture
+def tree():
+    torch.manual_seed(0)
+    return Chain(nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 4))
+
+
+def with_layers(tree, adapter):
+    return adapter.inject(tree).eject()
+
+
+def test_a_worn_adapter_computes_with_what_were_the_others_weights(tree):
+    a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
+    with b.on(tree):
+        as_b = bits(tree(x))
+    a.inject(tree)
+    as_a, worn, bias = bits(tree(x)), worn_state(tree), b.bias
+    assert a.exchange(b) is a
+    assert bits(tree(x)) == as_b != as_a
+    assert worn_state(tree) == worn
+    assert a.bias is bias
+    a.exchange(b)
+    assert bits(tree(x)) == as_a
+
+
+def test_what_is_exchanged_makes_no_new_graph(tree):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    torch.compiler.reset()
+    a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
+    compiled = torch.compile(tree, backend=backend, fullgraph=True)
+    a.inject(tree)
+    compiled(x)
+    a.exchange(b)
+    assert bits(compiled(x)) == bits(tree(x))
+    assert len(graphs) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "where"),
+    [
+        (lambda: Beside(rank=3), r"own_layers\.Linear_0\.down"),
+        (lambda: Beside(act=nn.ReLU()), r"Linear_0\.act, the one has Identity.*ReLU"),
+        (lambda: Beside().double(), r"bias, the one has \[1\] float32 .* float64"),
+    ],
+)
+def test_those_that_differ_are_refused_and_nothing_is_changed(tree, other, where):
+    a, b = with_layers(tree, Beside(key="a")), other()
+    if b.bias.dtype is torch.float32:
+        with_layers(tree, b)
+    before = [bits(weight) for one in (a, b) for weight in one.parameters()]
+    with pytest.raises(AdapterError, match=where):
+        a.exchange(b)
+    assert [bits(weight) for one in (a, b) for weight in one.parameters()] == before
+
+
+def test_one_that_was_never_worn_has_nothing_to_give(tree):
+    with pytest.raises(AdapterError, match=r"own_layers, the one has Linear_0, .*, the other noth"):
+        with_layers(tree, Beside()).exchange(Beside())
+
+
+def test_itself_and_another_kind_are_refused(tree):
+    a = with_layers(tree, Beside(key="a"))
+    with pytest.raises(AdapterError, match="the one has Beside, the other itself"):
+        a.exchange(a)
+    with pytest.raises(AdapterError, match="the one has Beside, the other Adapter"):
+        a.exchange(Adapter())
+
+
+def test_weights_stay_while_a_call_is_running(tree):
+    a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
+    a.inject(tree)
+    tree[1].register_forward_hook(lambda *_: a.exchange(b))
+    with pytest.raises(PlanError, match="Chain is running"):
+        tree(x)
