@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
@@ -59,13 +58,8 @@ class Chain(ByHand):
             children[checked_name(self, children, name, layer)] = layer
         # In place of nn.Module's constructor, for adapters make many chains: a Layer gets the rest
         # of its state when it is asked for it.
-        own = self.__dict__
-        own["training"] = True
-        own["_modules"] = children
-        own["_forward_hooks"] = OrderedDict()
-        own["_forward_pre_hooks"] = OrderedDict()
-        own["_backward_hooks"] = OrderedDict()
-        own["_backward_pre_hooks"] = OrderedDict()
+        self.__dict__["training"] = True
+        self.__dict__["_modules"] = children
 
     def run(self, context: Context, *inputs: Any) -> Any:
         value: Any = inputs[0] if len(inputs) == 1 else inputs
@@ -78,10 +72,15 @@ class Chain(ByHand):
                 or GLOBAL_BACKWARD_PRE
                 or "forward" in own
                 or "_compiled_call_impl" in own
-                or own["_forward_hooks"]
-                or own["_forward_pre_hooks"]
-                or own["_backward_hooks"]
-                or own["_backward_pre_hooks"]
+                or (
+                    "_forward_hooks" in own
+                    and (
+                        own["_forward_hooks"]
+                        or own["_forward_pre_hooks"]
+                        or own["_backward_hooks"]
+                        or own["_backward_pre_hooks"]
+                    )
+                )
             ):
                 said = {"context": context} if isinstance(child, Layer) else {}
                 value = child(*value, **said) if type(value) is tuple else child(value, **said)

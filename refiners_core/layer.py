@@ -19,14 +19,18 @@ GLOBAL_FORWARD_PRE: Final[Mapping[int, Any]] = torch_module._global_forward_pre_
 GLOBAL_BACKWARD: Final[Mapping[int, Any]] = torch_module._global_backward_hooks
 GLOBAL_BACKWARD_PRE: Final[Mapping[int, Any]] = torch_module._global_backward_pre_hooks
 
+CALL_HOOKS: Final = frozenset(
+    ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+)
+"""Where a module keeps what is told of its calls."""
+
 DEFERRED: Final[dict[str, Callable[[], Any]]] = {
     name: partial(copy, value)
     for name, value in nn.Module().__dict__.items()
-    if name not in ("training", "_modules", "_forward_hooks", "_forward_pre_hooks")
-    and name not in ("_backward_hooks", "_backward_pre_hooks")
+    if name not in ("training", "_modules")
 }
 """The state of a module that a chain has only once it is asked for, and what makes it, by name:
-the chains that adapters make mostly have no weights and no other hooks."""
+the chains that adapters make mostly have no weights and no hooks."""
 
 _under_way: Final[list[nn.Module]] = []
 """The roots of the calls that are running now, in every thread: no state of any tree."""
@@ -70,10 +74,15 @@ def is_hooked(layer: nn.Module) -> bool:
         or GLOBAL_BACKWARD_PRE
         or "forward" in own  # accelerate, for one, wraps forward on the instance
         or "_compiled_call_impl" in own
-        or own["_forward_hooks"]
-        or own["_forward_pre_hooks"]
-        or own["_backward_hooks"]
-        or own["_backward_pre_hooks"]
+        or (
+            "_forward_hooks" in own
+            and (
+                own["_forward_hooks"]
+                or own["_forward_pre_hooks"]
+                or own["_backward_hooks"]
+                or own["_backward_pre_hooks"]
+            )
+        )
     )
 
 
@@ -98,21 +107,25 @@ class Layer(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         if name in DEFERRED:
-            self._complete()
+            self._complete(name)
             return self.__dict__[name]
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if "_parameters" not in self.__dict__:
-            self._complete()
+        if name in DEFERRED or "_parameters" not in self.__dict__:
+            self._complete(name)
         super().__setattr__(name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
-    def _complete(self) -> None:
+    def _complete(self, asked: str) -> None:
+        # Hooks of calls come all at once, and only when one of them is asked for: compiled calls
+        # look whether they are there, and a look at weights must not change that.
+        is_call = asked in CALL_HOOKS
         for name, make in DEFERRED.items():
-            self.__dict__.setdefault(name, make())
+            if (name in CALL_HOOKS) == is_call:
+                self.__dict__.setdefault(name, make())
 
     def run(self, context: Context, *inputs: Any) -> Any:
         """Computes the outputs; what a subclass defines in place of `forward`."""
