@@ -1,0 +1,42 @@
+"""Where models are built."""
+
+import pytest
+import torch
+from torch import nn
+
+from refiners_core.errors import ModelError
+from refiners_core.models import sd15, sdxl
+from refiners_core.models.clip import ClipImageConfig, ClipImageEncoder
+from refiners_core.models.device import built_on
+
+
+@pytest.mark.parametrize("build", [sd15.build, sdxl.build, lambda device: image_encoder(device)])
+def test_all_of_a_model_is_on_the_meta_device(build):
+    tree = build(device="meta")
+    assert {tensor.device.type for tensor in (*tree.parameters(), *tree.buffers())} == {"meta"}
+    assert tree.dtype == torch.float32
+
+
+def image_encoder(device):
+    with built_on(device):
+        return ClipImageEncoder(ClipImageConfig())
+
+
+def test_what_says_its_device_gets_it():
+    with built_on("meta"):
+        here, there = torch.zeros(1, device="cpu"), torch.randn(2, device=None)
+        assert torch.get_default_device().type == "cpu"
+    assert (here.device.type, there.device.type) == ("cpu", "meta")
+    assert torch.ones(1).device.type == "cpu"
+
+
+def test_elsewhere_layers_have_their_initial_values():
+    with built_on("cpu"):
+        norm, linear = nn.LayerNorm(3), nn.Linear(9, 9)
+    assert norm.weight.tolist() == [1, 1, 1]
+    assert 0 < linear.weight.abs().max() <= 1 / 3
+
+
+def test_a_device_that_is_none_is_named():
+    with pytest.raises(ModelError, match="'gpu' is no device"), built_on("gpu"):
+        pass
