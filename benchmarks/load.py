@@ -2,10 +2,10 @@
 
 Run `python benchmarks/load.py`. Files of official sizes are made in a temporary folder, with zeros
 for weights. Ours, diffusers and the floor (construction without weights, memory map, assignment)
-take turns, each in a process of its own that has imported all it needs and loaded once before. It
-prints medians and ratios, and ends with 1 if a bar is missed.
+take turns in one process, after a load of each; memory is measured in a process for each. It prints
+medians and ratios, and ends with 1 if a bar is missed.
 
-finegrain's refiners, which has our import name, joins in where it is told from where:
+finegrain's refiners, which has our import name, loads once in a process of its own if asked to:
 `pip install --no-deps --target FOLDER refiners==0.4.0`, then `--finegrain FOLDER`.
 """
 
@@ -28,8 +28,6 @@ MOST_OVER_FLOOR = 1.15
 MOST_OVER_DIFFUSERS = {"sd15": 1.0, "sdxl": 0.7}
 MOST_OVER_FINEGRAIN = 0.03
 MOST_ANONYMOUS = 20.0
-LOADS = 7
-"""How many loads of a process are timed."""
 WEIGHTS, THEIRS = "diffusion_pytorch_model.safetensors", "finegrain.safetensors"
 
 
@@ -102,7 +100,7 @@ def loader(kind: str, folder: Path) -> Callable[[], Any]:
         tree = built()
         with safe_open(file, framework="pt") as opened:
             for path, layer in tree.named_modules():
-                for name, value in layer._parameters.items():
+                for name, value in layer.__dict__.get("_parameters", {}).items():
                     if value is not None:
                         key = names[f"{path}.{name}"]
                         layer._parameters[name] = torch.nn.Parameter(opened.get_tensor(key))
@@ -134,36 +132,43 @@ def anonymous() -> float:
     return int(found[1]) / 1024 if found else float("nan")
 
 
-def measure(load: Callable[[], Any], loads: int) -> tuple[float, float]:
-    """Returns the median seconds of loads after a first one, and the megabytes of the second."""
-    seconds: list[float] = []
-    trees, grown = [load()], 0.0  # kept: what it frees would be used again, and not be counted
-    for _ in range(loads):
-        gc.collect()  # nobody else's rubbish is cleared on our time
-        before = anonymous()
-        begun = time.perf_counter()
-        trees.append(load())
-        seconds.append(time.perf_counter() - begun)
-        grown = grown or anonymous() - before
-        assert not next(trees[-1].parameters()).is_meta
-        trees.clear()
-    return statistics.median(seconds), grown
+def race(loads: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Returns the median seconds of loads that take turns, after one of each."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in loads}
+    for _ in range(rounds + 1):
+        for kind, load in loads.items():
+            gc.collect()  # nobody clears another's rubbish on its time
+            begun = time.perf_counter()
+            tree = load()
+            seconds[kind].append(time.perf_counter() - begun)
+            assert not next(tree.parameters()).is_meta
+            del tree
+    return {kind: statistics.median(spent[1:]) for kind, spent in seconds.items()}
+
+
+def grown(load: Callable[[], Any]) -> float:
+    """Returns the megabytes that a second load takes, beside what the first one keeps."""
+    trees, before = [load()], anonymous()
+    trees.append(load())
+    return anonymous() - before
+
+
+def child(*asked: str) -> Any:
+    """Runs this script in a process of its own; returns what it measured."""
+    command = [sys.executable, __file__, "--child", *asked]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def compare(name: str, rounds: int, package: str | None) -> bool:
     """Prints the figures of a model; returns whether all bars are met."""
-    found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix=f"refiners-{name}-") as folder:
         publish(name, Path(folder))
-        turns = [*KINDS * rounds, *(["finegrain"] if package else [])]
-        for kind in turns:
-            command = [sys.executable, __file__, "--child", kind, folder]
-            command += ["--finegrain", package] if package else []
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found.setdefault(kind, []).append(tuple(json.loads(done.stdout.splitlines()[-1])))
-    seconds = {kind: statistics.median(s for s, _ in pairs) for kind, pairs in found.items()}
-    megabytes = {kind: statistics.median(m for _, m in pairs) for kind, pairs in found.items()}
-    for kind in found:
+        seconds: dict[str, float] = child("race", folder, str(rounds))
+        megabytes: dict[str, float] = {kind: child(kind, folder) for kind in KINDS}
+        if package:
+            seconds["finegrain"], megabytes["finegrain"] = child("finegrain", folder, package)
+    for kind in seconds:
         print(f"{name:<5} {kind:<10} {seconds[kind]:7.3f} s {megabytes[kind]:7.1f} MB anonymous")
     bars = [
         ("over the floor", seconds["ours"] / seconds["floor"], MOST_OVER_FLOOR),
@@ -179,18 +184,30 @@ def compare(name: str, rounds: int, package: str | None) -> bool:
     return all(value <= bar for _, value, bar in bars)
 
 
+def answer(kind: str, folder: str, *more: str) -> Any:
+    """Returns what a process of its own was asked to measure."""
+    place = Path(folder)
+    if kind == "race":
+        return race({one: loader(one, place) for one in KINDS}, int(more[0]))
+    if kind == "finegrain":
+        load = finegrain(more[0], place)
+        before, begun = anonymous(), time.perf_counter()
+        tree = load()
+        seconds = time.perf_counter() - begun
+        assert not next(tree.parameters()).is_meta
+        return seconds, anonymous() - before
+    return grown(loader(kind, place))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--models", nargs="+", default=["sd15", "sdxl"])
-    parser.add_argument("--child", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--finegrain", metavar="FOLDER", help="where finegrain's refiners is")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
-        kind, folder = asked.child[0], Path(asked.child[1])
-        is_slow = kind == "finegrain"
-        load = finegrain(asked.finegrain, folder) if is_slow else loader(kind, folder)
-        print(json.dumps(measure(load, 1 if is_slow else LOADS)))
+        print(json.dumps(answer(*asked.child)))
         return 0
     met = [compare(name, asked.rounds, asked.finegrain) for name in asked.models]
     return 0 if all(met) else 1
