@@ -232,6 +232,7 @@ class Chain(ByHand):
         state["_modules"] = dict(bare_children(self))
         state.pop("_worn", None)
         state.pop("_survey", None)
+        state.pop("_compiled_call_impl", None)
         return state
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from refiners_core.adapter import Adapter
 
 _swapping: Final = threading.Lock()
+_epoch = 0
+
+
+def epoch() -> int:
+    """Returns how often trees were changed by swaps: as long as it stays, they wear the same."""
+    return _epoch
 
 
 def worn(tree: Chain) -> tuple[Adapter, ...]:
@@ -125,9 +131,11 @@ def apply(swaps: Sequence[Swap]) -> list[Swap]:
     Raises:
         PlanError: What a chain wears has changed since the swaps were planned.
     """
+    global _epoch
     with _swapping:
         for swap in swaps:
             _check_fresh(swap)
+        _epoch += 1
         before = [(c, record, c.__dict__["_modules"]) for c, record, _ in swaps]
         try:
             for chain, _, after in swaps:

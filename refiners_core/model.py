@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from torch import nn
 
@@ -11,6 +11,7 @@ from refiners_core.adapter import Adapter
 from refiners_core.chain import Chain
 from refiners_core.context import Context
 from refiners_core.errors import ModelError, SelectionError
+from refiners_core.region import compile_blocks
 from refiners_core.selection import Selection, select
 
 
@@ -29,6 +30,9 @@ class Model(Chain):
     Raises:
         TreeError: A component's name is an attribute of models.
     """
+
+    repeated: ClassVar[tuple[type[Chain], ...]] = ()
+    """The kinds of blocks that it has many of, which `compile` compiles; a family says its own."""
 
     def __init__(
         self,
@@ -67,6 +71,33 @@ class Model(Chain):
                 else "select(model) finds places without a slot.",
             )
         return Selection(self, find(self).seats, f"{self.base}.slot({name!r})")
+
+    # --- speed ------------------------------------------------------------------------------
+
+    def compile(  # pyright: ignore[reportIncompatibleMethodOverride]  torch's says less
+        self, *, fullgraph: bool = True, dynamic: bool | None = False, **options: Any
+    ) -> None:
+        """Has its repeated blocks compiled, each kind once, when they are first called.
+
+        Blocks that are printed alike share what is compiled, for each size that they see. A set of
+        adapters that was not worn before is compiled when it is first called; ejecting, injecting
+        again and `exchange` compile nothing. Side networks of adapters, and what lies between the
+        blocks, run as they are. Set hooks on parts of blocks before.
+
+        Args:
+            fullgraph: Whether a block that is not one graph is an error.
+            dynamic: Whether sizes may vary within what is compiled; False compiles for each size.
+            options: What `torch.compile` is told besides, such as `backend` or `mode`.
+
+        Raises:
+            ModelError: Its family does not say which blocks repeat.
+        """
+        if not self.repeated:
+            raise ModelError(
+                f"{type(self).__name__} does not say which of its blocks repeat.",
+                hint="Name their classes in its `repeated`, or torch.compile() a part of it.",
+            )
+        compile_blocks(self, self.repeated, {"fullgraph": fullgraph, "dynamic": dynamic, **options})
 
     # --- what it wears ----------------------------------------------------------------------
 

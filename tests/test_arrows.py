@@ -26,7 +26,7 @@ CORE = (
     ("fit", "layers", "selection"),
     ("slot", "worn"),
     ("graft", "hookspecs"),
-    ("adapter",),
+    ("adapter", "region"),
     ("model",),
     ("models",),
     ("testing",),

@@ -11,7 +11,10 @@ from torch import Tensor
 from refiners_core.chain import Chain
 from refiners_core.context import Context
 from refiners_core.errors import ModelError
+from refiners_core.layers.residual_block import ResidualBlock
+from refiners_core.layers.transformer import TransformerBlock
 from refiners_core.model import Model
+from refiners_core.models.clip.layer import ClipLayer
 from refiners_core.models.clip.prompt import stress
 from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
@@ -45,6 +48,8 @@ class LatentDiffusion(Model):
         unet: Predicts what noise there is.
         autoencoder: Turns pictures into latents and back.
     """
+
+    repeated = (ResidualBlock, TransformerBlock, ClipLayer)
 
     text_encoder: Chain
     unet: UNet
