@@ -1,10 +1,11 @@
-"""Where models are built."""
+"""Where models are built, and where their parts are while they work."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from refiners_core.errors import ModelError
@@ -34,6 +35,50 @@ def built_on(device: torch.device | str | None) -> Generator[None]:
         ) from error
     with where if where.type != "meta" else _Unfilled():
         yield
+
+
+@contextmanager
+def moved(
+    part: nn.Module, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Generator[None]:
+    """Has the weights of a part on a device, or of another type, for the length of a `with` block.
+
+    Afterwards they are the very tensors that they were, so nothing is copied back, and weights that
+    lie in a mapped file stay there.
+
+    Args:
+        part: A component, with what it wears.
+        device: Where it goes; None leaves it where it is.
+        dtype: What its floating-point tensors are cast to; None leaves them as they are.
+    """
+    if device is None and dtype is None:
+        yield
+        return
+    # Other objects, and not other `data`, which torch refuses between some kinds of devices.
+    resting: list[tuple[dict[str, Any], str, Tensor]] = [
+        (tensors, name, tensor)
+        for layer in part.modules()
+        for tensors in (layer._parameters, layer._buffers)
+        for name, tensor in tensors.items()
+        if tensor is not None
+    ]
+    there: dict[Tensor, Tensor] = {}  # what is in two places stays one
+    try:
+        for tensors, name, tensor in resting:
+            if tensor not in there:
+                there[tensor] = _at(tensor, device, dtype)
+            tensors[name] = there[tensor]
+        yield
+    finally:
+        for tensors, name, tensor in resting:
+            tensors[name] = tensor
+
+
+def _at(tensor: Tensor, device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
+    wanted = dtype if tensor.is_floating_point() else None
+    copy = tensor.detach().to(device, wanted, non_blocking=True)
+    is_weight = isinstance(tensor, nn.Parameter)
+    return nn.Parameter(copy, requires_grad=tensor.requires_grad) if is_weight else copy
 
 
 class _Unfilled(TorchFunctionMode):

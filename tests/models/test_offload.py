@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from refiners_core.errors import GenerationError
+from refiners_core.models.device import moved
 from refiners_core.models.diffusion import generation
-from refiners_core.models.diffusion.offload import moved
 from refiners_core.models.samplers import SAMPLERS
 
 

@@ -1,10 +1,12 @@
 """Pictures of any size in little memory, and numbers too large for float16."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
 
+from refiners_core import Adapter, Chain, Lambda, select
 from refiners_core.errors import ModelError
 from refiners_core.models.vae import AutoencoderConfig, AutoencoderKL, Tiling
 
@@ -94,6 +96,52 @@ def test_numbers_too_large_for_float16_are_worked_out_in_float32(model):
     assert differ(decoded.float(), expected[0]) < 1e-2
     assert differ(encoded.float(), expected[1]) < 1e-2
     assert twin.bfloat16().decode(z.bfloat16()).isfinite().all()
+
+
+class Doubled(Adapter):
+    """Doubles what goes out of a place of the autoencoder."""
+
+    def __init__(self, path):
+        super().__init__(name="doubled")
+        self.path = path
+
+    def edits(self, model):
+        at = select(model).where(lambda seat: seat.path == self.path).expect(1)
+        return at.wrap(lambda inner, seat: Chain(inner, Lambda(doubled)), stage="output")
+
+
+def doubled(*outputs):
+    twice = tuple(2 * x for x in outputs)
+    return twice if len(twice) > 1 else twice[0]
+
+
+@pytest.mark.parametrize("is_half", [False, True])
+@pytest.mark.parametrize("path", ["encoder", "encoder.quant_conv", "decoder", "decoder.conv_out"])
+def test_what_is_worn_at_and_in_its_parts_is_run(path, is_half):
+    torch.manual_seed(0)
+    model = AutoencoderKL(replace(CONFIG, overflows_half=is_half)).requires_grad_(False)
+    model = model.half() if is_half else model
+    x = torch.randn(1, 3, 8, 8, dtype=model.dtype), torch.randn(1, 4, 2, 2, dtype=model.dtype)
+
+    def run():
+        return model.decode(x[1]) if "decoder" in path else model.encode(x[0], sample=False)
+
+    bare, weights = run(), {path: it.clone() for path, it in model.state_dict().items()}
+    with Doubled(path).on(model):
+        worn = run()
+    assert differ(worn, 2 * bare) < 2e-3
+    assert all(torch.equal(it, weights[path]) for path, it in model.state_dict().items())
+    assert torch.equal(run(), bare)
+
+
+def test_calls_of_several_threads_do_not_see_one_another(model):
+    twin = AutoencoderKL(replace(CONFIG, overflows_half=True)).half().requires_grad_(False)
+    rows = torch.randn(16, 1, 4, 8, 8).half()
+    alone = [twin.decode(z) for z in rows]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(twin.decode, rows))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert twin.dtype == torch.float16
 
 
 def test_the_published_configuration_says_that_numbers_overflow():

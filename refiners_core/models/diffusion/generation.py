@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from refiners_core.errors import ModelError
 from refiners_core.layer import running
+from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.denoise import COND, UNCOND
 from refiners_core.models.diffusion.finite import check_finite
@@ -24,7 +25,7 @@ from refiners_core.models.diffusion.inpaint import (
     mask_of,
     sharp,
 )
-from refiners_core.models.diffusion.offload import moved, target
+from refiners_core.models.diffusion.offload import target
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.walk import Preview, walked
 from refiners_core.models.samplers import Sampler

@@ -1,6 +1,6 @@
 """The autoencoder between pictures and latents."""
 
-import copy
+from threading import Lock
 from typing import Final
 
 import torch
@@ -14,6 +14,7 @@ from refiners_core.layers.attention import SelfAttention
 from refiners_core.layers.resample import Downsample, Upsample
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.tokens import AsTokens
+from refiners_core.models.device import moved
 from refiners_core.models.vae.config import AutoencoderConfig
 from refiners_core.models.vae.tile import Tiling
 
@@ -71,7 +72,7 @@ class AutoencoderKL(Chain):
                 f"{pixels.shape[-1]} x {pixels.shape[-2]}.",
                 hint="Resize the picture, or set tiling = None.",
             )
-        moments = self._mapped(self.encoder, pixels, side, 1)
+        moments = self._mapped("encoder", pixels, side, 1)
         mean, log_variance = moments.chunk(2, dim=1)
         z = mean
         if sample:
@@ -85,20 +86,28 @@ class AutoencoderKL(Chain):
     ) -> Float[Tensor, "rows channels height width"]:
         """Returns the pictures that latents of deviation about 1 stand for, about in -1...1."""
         z = latents / self.config.scaling_factor + self.config.shift_factor
-        return self._mapped(self.decoder, z, 1, self.config.reduction)
+        return self._mapped("decoder", z, 1, self.config.reduction)
 
-    def _mapped(self, network: Chain, x: Tensor, reads: int, writes: int) -> Tensor:
-        dtype = x.dtype
-        if self.config.overflows_half and network.dtype == torch.float16:
-            # A copy for this call: its own weights are half as large, and others may be using them.
-            network, x = copy.deepcopy(network).float(), x.float()
+    def _mapped(self, part: str, x: Tensor, reads: int, writes: int) -> Tensor:
+        network = self.at(part)
 
         def run(tile: Tensor) -> Tensor:
             made = network(tile)
             return torch.cat(made, dim=1) if isinstance(made, tuple) else made
 
-        made = run(x) if self.tiling is None else self.tiling.map(run, x, reads, writes)
-        return made.to(dtype)
+        def all_of(x: Tensor) -> Tensor:
+            return run(x) if self.tiling is None else self.tiling.map(run, x, reads, writes)
+
+        with _WIDENING:
+            is_wide = not self.config.overflows_half or self.dtype != torch.float16
+        if is_wide:
+            return all_of(x)
+        with _WIDENING, moved(network, dtype=torch.float32):
+            return all_of(x.float()).to(x.dtype)
+
+
+_WIDENING: Final = Lock()
+"""Held while weights are float32 for a call, lest another call finds half of them so."""
 
 
 class Encoder(Chain):
