@@ -35,8 +35,8 @@ class Case(NamedTuple):
 
 CASES = (
     Case("bound by overhead: 32 channels, 8x8", SMALL, 1, 8, 60, 0.80),
-    Case("Stable Diffusion 1.5, batch 2, 16x16", UNetConfig(), 2, 16, 7, 1.0),
-    Case("Stable Diffusion 1.5, batch 2, 32x32", UNetConfig(), 2, 32, 5, 1.0),
+    Case("Stable Diffusion 1.5, batch 2, 16x16", UNetConfig(), 2, 16, 11, 1.0),
+    Case("Stable Diffusion 1.5, batch 2, 32x32", UNetConfig(), 2, 32, 9, 1.0),
 )
 
 
