@@ -46,8 +46,8 @@ SEEDS = [7, 8]
 
 
 @pytest.fixture(scope="module")
-def pair(build_pipeline, tmp_path_factory):
-    return both(build_pipeline(SMALL), tmp_path_factory)
+def pair(sd15_folder):
+    return sd15_folder[0], sd15.load_folder(sd15_folder[1], base="tiny")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def both(pipe, tmp_path_factory):
     return pipe, sd15.load_folder(folder, base="tiny")
 
 
-def alike(pair, name, kind=diffusers.StableDiffusionPipeline):
+def alike(pair, name, kind=diffusers.StableDiffusionPipeline, **schedule):
     """Returns their pipeline and arguments, and our sampler."""
     pipe, _ = pair
     ours, scheduler, settings, more = SAMPLERS[name]
@@ -72,6 +72,7 @@ def alike(pair, name, kind=diffusers.StableDiffusionPipeline):
         beta_schedule="scaled_linear",
         **settings,
         **({} if name in ("lcm", "tcd", "2m, karras", "euler, karras") else TRAILING),
+        **schedule,
     )
     parts = pipe.components | {"scheduler": theirs}
     # Nothing is to look at what was made, nor to draw on it.
@@ -98,11 +99,12 @@ def made(model, sampler, **more):
     return model.generate(**asked | more, output="latents", progress=False)
 
 
-def halves():
-    """A mask, white on the right."""
-    mask = torch.zeros(1, 1, 32, 32)
-    mask[..., 18:] = 1
-    return mask
+def picture(model):
+    """A picture, and a mask of it that is white on the right."""
+    side = model.size
+    mask = torch.zeros(1, 1, side, side)
+    mask[..., side // 16 * 9 :] = 1
+    return torch.rand(1, 3, side, side), mask
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def test_from_noise(name, pair, differ):
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_from_an_image(name, pair, differ):
-    image = torch.rand(1, 3, 32, 32)
+    image, _ = picture(pair[1])
     peer, asked, sampler = alike(pair, name, diffusers.StableDiffusionImg2ImgPipeline)
     expected = peer(**asked, image=pair[1].encode(image), strength=0.6).images
     assert differ(made(pair[1], sampler, image=image, strength=0.6), expected) <= 1e-4
@@ -129,11 +131,11 @@ def test_from_an_image(name, pair, differ):
     ("name", "strength"), [*((name, 0.6) for name in PLAIN), ("ddim", 1.0), ("euler", 1.0)]
 )
 def test_into_an_image(name, strength, pair, differ):
-    image, mask = torch.rand(1, 3, 32, 32), halves()
+    image, mask = picture(pair[1])
     peer, asked, sampler = alike(pair, name, diffusers.StableDiffusionInpaintPipeline)
     clean = pair[1].encode(image)
     asked |= {"image": clean, "masked_image_latents": clean, "mask_image": mask}
-    expected = peer(**asked, strength=strength, height=32, width=32).images
+    expected = peer(**asked, strength=strength).images
     found = made(pair[1], sampler, image=image, mask=mask, strength=strength)
     assert differ(found, expected) <= 1e-4
     assert differ(found[..., :9], clean.expand(2, -1, -1, -1)[..., :9]) <= 1e-5
@@ -141,15 +143,15 @@ def test_into_an_image(name, strength, pair, differ):
 
 @pytest.mark.parametrize(("name", "strength"), [("ddim", 1.0), ("euler ancestral", 0.6)])
 def test_into_an_image_with_a_network_that_sees_it(name, strength, painting_pair, differ):
-    image, mask = torch.rand(1, 3, 32, 32), halves()
     ours = painting_pair[1]
+    image, mask = picture(ours)
     peer, asked, sampler = alike(painting_pair, name, diffusers.StableDiffusionInpaintPipeline)
     asked |= {
         "image": ours.encode(image),
         "masked_image_latents": ours.encode(torch.where(mask > 0.5, 0.5, image)),
         "mask_image": mask,
     }
-    expected = peer(**asked, strength=strength, height=32, width=32).images
+    expected = peer(**asked, strength=strength).images
     found = made(ours, sampler, image=image, mask=mask, strength=strength)
     assert differ(found, expected) <= 1e-4
 
@@ -160,22 +162,33 @@ def test_rescaled_guidance(pair, differ):
     assert differ(made(pair[1], sampler, guidance_rescale=0.7), expected) <= 1e-4
 
 
+@pytest.mark.parametrize("name", ["ddim", "euler", "2m"])
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_a_network_that_learnt_otherwise_from_pure_noise(name, prediction, pair, differ):
+    schedule = {"prediction_type": prediction, "rescale_betas_zero_snr": True}
+    peer, asked, sampler = alike(pair, name, **schedule)
+    assert sampler.schedule.has_zero_snr
+    expected = peer(**asked, guidance_rescale=0.7).images
+    assert differ(made(pair[1], sampler, guidance_rescale=0.7), expected) <= 1e-4
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_from_noise_with_xl(name, xl_pair, differ):
     peer, asked, sampler = alike(xl_pair, name, diffusers.StableDiffusionXLPipeline)
     assert differ(made(xl_pair[1], sampler), peer(**asked).images) <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["ddim", "euler ancestral", "2m"])
+@pytest.mark.parametrize("name", PLAIN)
 def test_from_and_into_an_image_with_xl(name, xl_pair, differ):
-    image, mask, ours = torch.rand(1, 3, 32, 32), halves(), xl_pair[1]
+    ours = xl_pair[1]
+    image, mask = picture(ours)
     clean = ours.encode(image)
     peer, asked, sampler = alike(xl_pair, name, diffusers.StableDiffusionXLImg2ImgPipeline)
     expected = peer(**asked, image=clean, strength=0.6).images
     assert differ(made(ours, sampler, image=image, strength=0.6), expected) <= 1e-4
     peer, asked, _ = alike(xl_pair, name, diffusers.StableDiffusionXLInpaintPipeline)
     asked |= {"image": clean, "masked_image_latents": clean, "mask_image": mask}
-    expected = peer(**asked, strength=0.6, height=32, width=32).images
+    expected = peer(**asked, strength=0.6).images
     found = made(ours, sampler, image=image, mask=mask, strength=0.6)
     assert differ(found, expected) <= 1e-4
 
