@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from refiners_core.errors import AdapterError
 
 Tensors = dict[str, Tensor | None]
-_STATE: Final = nn.Module().__dict__.keys()
-"""What every module has: no facts of a layer."""
+_STATE: Final = nn.Module().__dict__.keys() | {"_survey"}
+"""What every module has, and what a chain remembers: no facts of a layer."""
 
 
 class Difference(NamedTuple):
@@ -28,8 +28,9 @@ def exchange(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None
         names: What errors call them.
 
     Raises:
-        AdapterError: They are one, or differ in kind, in layers, in facts of a layer, or in a
-            tensor's shape, dtype or device; nothing was changed.
+        AdapterError: They are one, or differ in kind, in layers, in which of these sit in several
+            places, in facts of a layer, or in a tensor's shape, dtype or device; nothing was
+            changed.
     """
     pairs: list[tuple[Tensors, Tensors]] = []
     difference = (
@@ -37,6 +38,11 @@ def exchange(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None
         if ours is theirs or type(ours) is not type(theirs)
         else _unlike(ours.__dict__, theirs.__dict__, pairs)
     )
+    # A layer that sits in two places is found twice, but gives its weights once.
+    once = {(id(a), id(b)): (a, b) for a, b in pairs}
+    sharing = [len({side[i] for side in once}) for i in (0, 1)]
+    if difference is None and sharing != [len(once)] * 2:
+        difference = Difference("", *(f"{count} layers with weights" for count in sharing))
     if difference is not None:
         path, a, b = difference
         raise AdapterError(
@@ -44,7 +50,7 @@ def exchange(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None
             f"has {a}, the other {b}.",
             hint="Eject the one and inject the other.",
         )
-    for a, b in pairs:
+    for a, b in once.values():
         for name in a:
             a[name], b[name] = b[name], a[name]
 
@@ -65,7 +71,7 @@ def _unlike(
         a, b = layer.__dict__, others[name].__dict__
         is_like = type(layer) is type(others[name])
         for fact in a.keys() - _STATE:
-            is_like = is_like and fact in b and a[fact] == b[fact]
+            is_like = is_like and fact in b and (a[fact] is b[fact] or _is_same(a[fact], b[fact]))
         if not is_like:
             return Difference(name, repr(layer), repr(others[name]))
         difference = _unlike(a, b, pairs)
@@ -73,6 +79,14 @@ def _unlike(
             below = f"{name}.{difference.path}" if difference.path else name
             return difference._replace(path=below)
     return None
+
+
+def _is_same(ours: Any, theirs: Any) -> bool:
+    """Whether a fact is the same in both; what cannot be compared is not."""
+    try:
+        return bool(ours.equal(theirs) if isinstance(ours, Tensor) else ours == theirs)
+    except Exception:
+        return False
 
 
 def _unlike_tensors(ours: Tensors, theirs: Tensors) -> Difference | None:

@@ -116,6 +116,18 @@ class Layer(nn.Module):
             self._complete(name)
         super().__setattr__(name, value)
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Adds a parameter to a chain, whose place for it torch would miss."""
+        self._complete("_parameters")
+        super().register_parameter(name, param)
+
+    def register_buffer(
+        self, name: str, tensor: torch.Tensor | None, persistent: bool = True
+    ) -> None:
+        """Adds a buffer to a chain, whose place for it torch would miss."""
+        self._complete("_buffers")
+        super().register_buffer(name, tensor, persistent)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 

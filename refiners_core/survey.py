@@ -125,10 +125,18 @@ class Survey:
         return self.found[kinds]
 
     def chains(self) -> tuple[Chain, ...]:
-        """Returns the chains, the root first."""
+        """Returns the chains, the root first.
+
+        Raises:
+            SelectionError: One is gone.
+        """
         found = tuple([mapped.ref() for mapped in self.mapped])
-        assert None not in found, "a survey is asked while its tree is alive"
-        return found  # pyright: ignore[reportReturnType]  just asserted
+        if None in found:
+            raise SelectionError(
+                "a part of the tree is gone since it was looked at.",
+                hint="Edit a tree by hand before an adapter says its edits, not while it does.",
+            )
+        return found  # pyright: ignore[reportReturnType]  just checked
 
     def own(self, seat: Seat) -> Seat | None:
         """Returns a seat as it is seen from this root; none where it is not below."""

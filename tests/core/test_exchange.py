@@ -102,6 +102,56 @@ def test_itself_and_another_kind_are_refused(tree):
         a.exchange(Adapter())
 
 
+class Shared(Adapter):
+    """One and the same layer beside every linear layer, or a layer each."""
+
+    def __init__(self, is_one: bool = True) -> None:
+        super().__init__()
+        self.one = nn.Linear(4, 4)
+        self.build_own = (lambda: Chain(self.one)) if is_one else (lambda: Chain(nn.Linear(4, 4)))
+
+    def edits(self, model):
+        def beside(inner, seat):
+            return Sum(inner, self.layer(seat, self.build_own))
+
+        return select(model).of(nn.Linear).wrap(beside)
+
+
+def test_a_layer_that_sits_in_several_places_gives_its_weights_once(tree):
+    a, b = with_layers(tree, Shared()), with_layers(tree, Shared())
+    with b.on(tree):
+        as_b = bits(tree(x))
+    a.inject(tree)
+    a.exchange(b)
+    assert bits(tree(x)) == as_b
+
+
+def test_layers_that_are_shared_in_one_alone_are_refused(tree):
+    a, b = with_layers(tree, Shared()), with_layers(tree, Shared(is_one=False))
+    before = [bits(weight) for one in (a, b) for weight in one.parameters()]
+    with pytest.raises(AdapterError, match="has 1 layers with weights, the other 3"):
+        a.exchange(b)
+    assert [bits(weight) for one in (a, b) for weight in one.parameters()] == before
+
+
+def test_that_somebody_has_selected_in_an_adapters_layers_is_no_difference(tree):
+    a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
+    select(a.own_layers.Linear_0)
+    assert a.exchange(b) is a
+
+
+@pytest.mark.parametrize(("told", "is_like"), [((2, 2), True), ((2, 3), False)])
+def test_tensors_that_are_no_weights_are_facts(tree, told, is_like):
+    a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
+    for adapter, value in zip((a, b), told, strict=True):
+        adapter.own_layers.Linear_0.down.told = torch.full((3,), value)
+    if is_like:
+        assert a.exchange(b) is a
+    else:
+        with pytest.raises(AdapterError, match=r"own_layers\.Linear_0\.down, the one"):
+            a.exchange(b)
+
+
 def test_weights_stay_while_a_call_is_running(tree):
     a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
     a.inject(tree)

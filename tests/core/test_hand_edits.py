@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from refiners_core import Adapter, Chain, Identity, Sum, select
-from refiners_core.errors import PlanError, TreeError
+from refiners_core.errors import PlanError, SelectionError, TreeError
 
 from .trees import Said, Wild, adapter_specs, bare_state, build_tree, chains, tree_specs, worn_state
 
@@ -143,4 +143,20 @@ def test_a_tree_that_is_edited_by_hand_while_edits_are_said_is_refused():
     tree = Chain(first=nn.Identity(), second=nn.Identity())
     with pytest.raises(PlanError, match="nothing sits at 'second' any more"):
         Clumsy().inject(tree)
+    assert [name for name, _ in tree.children_by_name()] == ["first"]
+
+
+class Careless(Adapter):
+    """Takes out a whole chain, while it says its edits."""
+
+    def edits(self, model):
+        said = select(model).of(nn.Identity).wrap(lambda inner, seat: Sum(inner))
+        model.pop("second")
+        return said
+
+
+def test_a_tree_that_loses_a_chain_while_edits_are_said_is_refused():
+    tree = Chain(first=nn.Identity(), second=Chain(nn.Identity()))
+    with pytest.raises(SelectionError, match="a part of the tree is gone"):
+        Careless().inject(tree)
     assert [name for name, _ in tree.children_by_name()] == ["first"]

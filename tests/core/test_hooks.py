@@ -166,3 +166,26 @@ def test_a_hook_in_a_tuple_flow_sees_every_input():
     tree[1].register_forward_pre_hook(lambda layer, inputs: seen.append(len(inputs)) or inputs[0])
     tree(x)
     assert seen == [2]
+
+
+@pytest.mark.parametrize("path", PLACES)
+def test_parameters_and_buffers_are_registered_as_with_any_module(path):
+    tree = tree_of()
+    layer = at(tree, path)
+    layer.register_parameter("gain", nn.Parameter(torch.ones(1)))
+    layer.register_buffer("kept", torch.ones(1))
+    layer.register_buffer("passing", torch.ones(1), persistent=False)
+    prefix = f"{path}." if path else ""
+    assert f"{prefix}gain" in dict(tree.named_parameters())
+    assert f"{prefix}passing" in dict(tree.named_buffers())
+    assert {f"{prefix}gain", f"{prefix}kept"} <= {*tree.state_dict()}
+    assert f"{prefix}passing" not in tree.state_dict()
+
+
+def test_a_chain_of_a_subclass_registers_a_buffer_at_construction():
+    class Table(Chain):
+        def __init__(self):
+            super().__init__(nn.Identity())
+            self.register_buffer("table", torch.arange(3))
+
+    assert [*Table().state_dict()] == ["table"]
