@@ -14,8 +14,8 @@ class AsTokens(Chain):
         self, context: Context, *inputs: Float[Tensor, "rows channels height width"]
     ) -> Float[Tensor, "rows channels height width"]:
         x = inputs[0]
-        # Contiguous on both ways: sums would hand the strides of a map on to all tokens, which every
-        # normalisation then copies; and those of tokens, on a map, make the convolutions that follow
-        # reorder their weights at every call.
+        # Contiguous on both ways: sums would hand the strides of a map on to all tokens, which
+        # every normalisation then copies; and those of tokens, on a map, make the convolutions that
+        # follow reorder their weights at every call.
         tokens = super().run(context, x.flatten(2).transpose(1, 2).contiguous())
         return tokens.transpose(1, 2).reshape(x.shape).contiguous()
