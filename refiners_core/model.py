@@ -82,7 +82,7 @@ class Model(Chain):
         Blocks that are printed alike share what is compiled, for each size that they see. A set of
         adapters that was not worn before is compiled when it is first called; ejecting, injecting
         again and `exchange` compile nothing. Side networks of adapters, and what lies between the
-        blocks, run as they are. Set hooks on parts of blocks before.
+        blocks, run as they are. Hooks on blocks and on their parts are set before the first call.
 
         Args:
             fullgraph: Whether a block that is not one graph is an error.

@@ -8,7 +8,7 @@ with what it wears, has a function of its own, and a limit of its own.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any, Final
 
@@ -17,8 +17,11 @@ import torch
 from refiners_core import graft
 from refiners_core.chain import Chain
 from refiners_core.context import Context
+from refiners_core.layer import CALL_HOOKS
 from refiners_core.selection import select
 from refiners_core.show import show
+
+_HOOKS: Final = tuple(sorted(CALL_HOOKS))
 
 
 def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[str, Any]) -> int:
@@ -44,7 +47,7 @@ def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[s
 
 
 class Regions:
-    """The compiled functions of a tree, by what the blocks are printed as.
+    """The compiled functions of a tree, by what the blocks are printed as, and by their hooks.
 
     Args:
         options: What `torch.compile` is told.
@@ -52,16 +55,16 @@ class Regions:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self.options: Final = dict(options)
-        self.functions: Final[dict[str, Callable[..., Any]]] = {}
+        self.functions: Final[dict[tuple[Any, ...], Callable[..., Any]]] = {}
 
     def of(self, block: Chain) -> Callable[..., Any]:
         """Returns the function that blocks like this one share."""
-        text = show(block)
-        function = self.functions.get(text)
+        key = show(block), *_hooks_of(block)
+        function = self.functions.get(key)
         if function is None:
             name = f"{type(block).__name__}_{len(self.functions)}"
             function = torch.compile(_twin(_call, name), **self.options)
-            self.functions[text] = function
+            self.functions[key] = function
         return function
 
 
@@ -90,6 +93,19 @@ class Call:
 
 def _call(block: Chain, inputs: tuple[Any, ...], context: Any) -> Any:
     return block._call_impl(*inputs, context=context)
+
+
+def _hooks_of(block: Chain) -> Iterator[tuple[Any, ...]]:
+    """Yields the hooks of a block's parts.
+
+    torch does not see whether a layer has hooks when it looks whether a compiled call fits: what
+    was compiled for a block without any would be called for one with some.
+    """
+    for i, part in enumerate(block.modules()):
+        own = part.__dict__
+        for name in _HOOKS:
+            if own.get(name):
+                yield i, name, *own[name]  # numbers that torch gives out once
 
 
 def _twin(function: Any, name: str) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from refiners_core import Adapter, Chain, Lambda, Model, Sum, select
 from refiners_core.errors import ModelError
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.transformer import TransformerBlock
+from refiners_core.region import compile_blocks
 from refiners_core.show import show
 
 
@@ -153,6 +154,23 @@ def test_hooks_that_are_set_before_are_called(model, call):
     eager = call()
     model.compile(backend=Counted())
     assert call().equal(eager)
+
+
+@pytest.mark.parametrize("path", ["", "inner.leaf"])
+@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_on_one_of_several_blocks_that_are_printed_alike_are_called(path, hook):
+    class Block(Chain):
+        pass
+
+    tree = Chain(*(Block(inner=Chain(leaf=nn.Linear(4, 4)), last=nn.SiLU()) for _ in range(3)))
+    tree.requires_grad_(False)
+    hooked = tree[1].layer(path) if path else tree[1]
+    getattr(hooked, hook)(lambda layer, inputs, *_: inputs[0] + 1)
+    x = torch.randn(2, 4)
+    eager, counted = tree(x), Counted()
+    compile_blocks(tree, [Block], {"backend": counted, "fullgraph": True})
+    assert tree(x).equal(eager)
+    assert counted.graphs == 2
 
 
 def test_what_is_copied_is_not_compiled(model, call):
