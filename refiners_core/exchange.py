@@ -70,8 +70,9 @@ def _unlike(
     for name, layer in layers.items():
         a, b = layer.__dict__, others[name].__dict__
         is_like = type(layer) is type(others[name])
-        for fact in a.keys() - _STATE:
-            is_like = is_like and fact in b and (a[fact] is b[fact] or _is_same(a[fact], b[fact]))
+        for fact, said in a.items():
+            if fact not in _STATE:
+                is_like = is_like and fact in b and (said is b[fact] or _is_same(said, b[fact]))
         if not is_like:
             return Difference(name, repr(layer), repr(others[name]))
         difference = _unlike(a, b, pairs)
