@@ -162,8 +162,8 @@ class Adapter(nn.Module):
         graft.check_idle([tree], f"inject {self.key}")
         restore = self._restorer()
         try:
+            self._bind(tree)
             with unchanging(tree) as self._known:
-                self._bind(tree)
                 swaps = graft.plan_inject(self._known, self, self._said(tree))
             self._swap("inject", tree, swaps)
         except BaseException:

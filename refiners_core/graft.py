@@ -217,7 +217,14 @@ def _folded(
                 name: (*record.placed.get(name, ()), *several) for name, several in added.items()
             }
             placed = {**record.placed, **both}
-        for name in added:
+        bare = bare_mapping(chain)
+        for name, several in added.items():
+            seat = several[0].seats[name]
+            if type(bare.get(name)) is not seat.kind:
+                raise PlanError(
+                    f"no {seat.kind.__name__} sits at {seat.path!r} any more.",
+                    hint="Edit a tree by hand before an adapter says its edits, not while it does.",
+                )
             if len(placed[name]) > 1:
                 _check_seat(name, placed[name])
         swaps.append(Swap(chain, record, fold(chain, record, placed, set(added))))

@@ -112,7 +112,8 @@ class Layer(nn.Module):
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in DEFERRED or "_parameters" not in self.__dict__:
+        own = self.__dict__  # without children, torch says what is wrong: no constructor has run
+        if "_modules" in own and (name in DEFERRED or "_parameters" not in own):
             self._complete(name)
         super().__setattr__(name, value)
 

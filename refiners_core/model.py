@@ -75,18 +75,20 @@ class Model(Chain):
     # --- speed ------------------------------------------------------------------------------
 
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride]  torch's says less
-        self, *, fullgraph: bool = True, dynamic: bool | None = False, **options: Any
+        self, *, fullgraph: bool = True, dynamic: bool | None = None, **options: Any
     ) -> None:
         """Has its repeated blocks compiled, each kind once, when they are first called.
 
-        Blocks that are printed alike share what is compiled, for each size that they see. A set of
-        adapters that was not worn before is compiled when it is first called; ejecting, injecting
-        again and `exchange` compile nothing. Side networks of adapters, and what lies between the
-        blocks, run as they are. Hooks on blocks and on their parts are set before the first call.
+        Blocks that are printed alike share what is compiled: for the first size that they see, then
+        for all sizes. A set of adapters that was not worn before is compiled when it is first
+        called; ejecting, injecting again and `exchange` compile nothing. Side networks of adapters,
+        and what lies between the blocks, run as they are. Hooks on blocks and on their parts are
+        set before the first call.
 
         Args:
             fullgraph: Whether a block that is not one graph is an error.
-            dynamic: Whether sizes may vary within what is compiled; False compiles for each size.
+            dynamic: Whether sizes may vary within what is compiled, from the second one on if None;
+                with False the ninth size of a block is an error.
             options: What `torch.compile` is told besides, such as `backend` or `mode`.
 
         Raises:

@@ -177,12 +177,6 @@ def fold(
                     hint='Give them names of their own, e.g. wrap(..., name="lora").',
                 )
             mapping[label] = worn_layer
-    if gone := placed.keys() - folded.keys():
-        name = min(gone)
-        raise PlanError(
-            f"nothing sits at {placed[name][0].seats[name].path!r} any more.",
-            hint="Edit a tree by hand before an adapter says its edits, not while it does.",
-        )
     here = set(map(id, mapping.values()))
     return Worn(
         bare=bare,

@@ -141,7 +141,7 @@ class Clumsy(Adapter):
 
 def test_a_tree_that_is_edited_by_hand_while_edits_are_said_is_refused():
     tree = Chain(first=nn.Identity(), second=nn.Identity())
-    with pytest.raises(PlanError, match="nothing sits at 'second' any more"):
+    with pytest.raises(PlanError, match="no Identity sits at 'second' any more"):
         Clumsy().inject(tree)
     assert [name for name, _ in tree.children_by_name()] == ["first"]
 
@@ -160,3 +160,44 @@ def test_a_tree_that_loses_a_chain_while_edits_are_said_is_refused():
     with pytest.raises(SelectionError, match="a part of the tree is gone"):
         Careless().inject(tree)
     assert [name for name, _ in tree.children_by_name()] == ["first"]
+
+
+class Builder(Adapter):
+    """Adds a place of its own by hand when it is built, and finds it again."""
+
+    def build(self, model, source):
+        model.append(nn.SiLU(), "own")
+
+    def edits(self, model):
+        return select(model).of(nn.SiLU).expect(1).wrap(lambda inner, seat: Sum(inner))
+
+
+def test_what_is_edited_by_hand_before_edits_are_said_is_found():
+    tree = Chain(first=nn.Identity())
+    select(tree)
+    with Builder(key="builder").on(tree):
+        assert [name for name, _ in tree.children_by_name()] == ["first", "own+branch@builder"]
+
+
+class Swapping(Adapter):
+    """Puts another kind of layer where it edits, while it says so."""
+
+    def edits(self, model):
+        said = select(model).of(nn.Identity).wrap(lambda inner, seat: Sum(inner))
+        model.replace("first", nn.SiLU())
+        return said
+
+
+def test_another_kind_of_layer_at_an_edited_place_is_refused():
+    tree = Chain(first=nn.Identity())
+    with pytest.raises(PlanError, match="no Identity sits at 'first' any more"):
+        Swapping().inject(tree)
+
+
+def test_a_chain_without_its_constructor_is_told_by_torch():
+    class Forgetful(Chain):
+        def __init__(self):
+            self.own = nn.Identity()
+
+    with pytest.raises(AttributeError, match=r"before Module.__init__\(\) call"):
+        Forgetful()

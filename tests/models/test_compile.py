@@ -118,6 +118,19 @@ def test_twelve_sets_of_adapters_are_compiled_and_each_again_to_nothing(model, c
     assert graphs[12:] == [graphs[11]] * 12
 
 
+def test_any_number_of_sizes_is_compiled_twice_at_most(model):
+    model.eval().requires_grad_(False)
+    counted = Counted()
+    model.compile(backend=counted)
+    asked = {"seed": 1, "steps": 1, "output": "latents", "progress": False}
+    graphs = []
+    for side in range(16, 16 + 10 * 8, 8):
+        model.generate("a", size=side, **asked)
+        graphs.append(counted.graphs)
+    assert graphs[0] < graphs[1]
+    assert graphs[3:] == [graphs[3]] * 7
+
+
 def test_exchanged_weights_are_compiled_to_nothing_new(model, call):
     one, other = Scaled(2, key="one"), Scaled(2, key="other")
     other.inject(model)
