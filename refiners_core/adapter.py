@@ -21,7 +21,7 @@ from refiners_core.hookspecs import Surgery, manager
 from refiners_core.key import checked_key, natural, next_key
 from refiners_core.selection import Edit
 from refiners_core.source import Source, Weights
-from refiners_core.survey import Seat, Spot, Survey, unchanging
+from refiners_core.survey import Seat, Spot, Survey, survey, unchanging
 from refiners_core.worn import Swap
 
 
@@ -274,6 +274,7 @@ class Adapter(nn.Module):
             self._follow(here)
             return
         self.source = self._choose_source(tree) if self._choose_source else None
+        self._known = survey(tree)  # layers may be asked for already
         self.build(tree, self.source)
         self._bound_to, self._fitted = family, here
 
