@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class Way(NamedTuple, Generic[T]):
+@dataclass(slots=True, eq=False)
+class Way(Generic[T]):
     """How far the words that were said lead into the prefixes of a table."""
 
     nodes: tuple[tuple[_Node[T], Mapping[str, str]], ...]
