@@ -78,6 +78,8 @@ def overhead() -> list[bool]:
             kind: lambda tree=tree: [tree(x) for _ in range(50)] for kind, tree in trees.items()
         }
         found = milliseconds(calls, 4 * ROUNDS)
+        if name.startswith("flat"):
+            print(f"nn.Sequential: {found['Sequential'] / 5:.2f} us a leaf")  # 50 calls of 100
         kept.append(
             told(f"Chain / Sequential, {name}", found["Chain"] / found["Sequential"], "", bar)
         )
@@ -112,6 +114,10 @@ def surgery() -> list[bool]:
     found: dict[str, float] = {}
     for n, tree in trees.items():  # apart, for a tree of 10,000 empties the caches of the others
         found |= milliseconds({str(n): on_and_off(tree, adapters[n])}, ROUNDS)
+    (edit,) = adapters[1700].edits(trees[1700])
+    making = {"callbacks": lambda: [edit.make(seat.layer, seat) for seat in edit.seats]}
+    least = milliseconds(making, ROUNDS)["callbacks"]
+    print(f"of which 1,700 callbacks, a sum and a checked layer each: {least:.2f} ms")
     per_seat = {n: found[str(n)] / n for n in (240, 10_000)}
     one, other = adapters[128].inject(unet), Lora(attention_linears)
     with built_on("meta"):
