@@ -24,7 +24,7 @@ from refiners_core.show import show
 _HOOKS: Final = tuple(sorted(CALL_HOOKS))
 
 
-def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[str, Any]) -> int:
+def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[str, Any]) -> None:
     """Has every block of some kinds compiled when it is first called, and again when it wears
     something that no block like it has worn.
 
@@ -32,9 +32,6 @@ def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[s
         tree: Where the blocks are; of those that lie in each other, the outermost are taken.
         kinds: Their classes.
         options: What `torch.compile` is told.
-
-    Returns:
-        How many blocks there are.
     """
     regions = Regions(options)
     blocks: dict[int, Chain] = {}
@@ -43,7 +40,6 @@ def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[s
             blocks[id(seat.layer)] = seat.layer  # pyright: ignore[reportArgumentType]  it is a kind
     for block in blocks.values():
         block._compiled_call_impl = Call(block, regions)
-    return len(blocks)
 
 
 class Regions:
