@@ -1,20 +1,23 @@
 """How long one call of a UNet takes, beside diffusers' with the very same weights.
 
-Run `python benchmarks/forward.py`. Both take turns in one process, on one thread. It prints medians
-and their ratios, and ends with 1 if a bar is missed. `--small` leaves out the official size, which
-takes 3.5 GB and minutes.
+Run `python benchmarks/forward.py`. Both take turns in one process, on one thread, and take turns at
+being first. It prints medians and their ratios, and ends with 1 if a bar is missed. Last comes what
+the product of matrices takes by which convolutions of small maps are computed, beside torch's own
+convolution. `--small` leaves out the official size, which takes 3.5 GB and minutes.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from refiners_core.layers.convolution import Convolution
 from refiners_core.models.setting import of_unet
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.weights import load
@@ -60,6 +63,15 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
+def medians(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Returns the median seconds of each call; who goes first changes from round to round."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for i in range(rounds):
+        for name in list(calls)[:: -1 if i % 2 else 1]:
+            times[name].append(seconds(calls[name]))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
 def compare(case: Case) -> bool:
     """Prints the figures of a case; returns whether its bar is met."""
     theirs, ours = pair(case.config)
@@ -72,11 +84,7 @@ def compare(case: Case) -> bool:
     }
     expected, made = (call() for call in calls.values())
     assert (made - expected).norm() / expected.norm() <= 1e-5
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(case.rounds):
-        for name, call in calls.items():
-            times[name].append(seconds(call))
-    median = {name: statistics.median(found) for name, found in times.items()}
+    median = medians(calls, case.rounds)
     ratio = median["ours"] / median["diffusers"]
     print(
         f"{case.name:<38} ours {1000 * median['ours']:8.1f} ms "
@@ -87,6 +95,24 @@ def compare(case: Case) -> bool:
     return ratio <= case.bar
 
 
+def compare_convolutions(channels: int) -> None:
+    """Prints what small maps take beside torch's convolution, weights not in a cache."""
+    layers = [Convolution(channels, channels) for _ in range(2 + 2**25 // channels**2)]
+    rows, turns = 2, {"torch": cycle(layers), "ours": cycle(layers[1:] + layers[:1])}
+    found: list[str] = []
+    for side in (2, 4, 8, 16):
+        x = torch.randn(rows, channels, side, side)
+        calls = {
+            "torch": lambda x=x: nn.Conv2d.forward(next(turns["torch"]), x),
+            "ours": lambda x=x: next(turns["ours"])(x),
+        }
+        median = medians(calls, 24)
+        found.append(f"{side}x{side} {median['ours'] / median['torch']:.2f}")
+    print(
+        f"convolution / torch's, {rows} maps, {channels} channels: {', '.join(found)}", flush=True
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="leave out the official size")
@@ -95,6 +121,8 @@ def main() -> int:
     cases = CASES[:1] if asked.small else CASES
     with torch.no_grad():
         met = [compare(case) for case in cases]
+        for channels in (640, 1280):
+            compare_convolutions(channels)
     return 0 if all(met) else 1
 
 

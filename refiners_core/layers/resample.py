@@ -6,6 +6,7 @@ from torch.nn.functional import interpolate
 
 from refiners_core.chain import Chain
 from refiners_core.combinators import Identity, Parallel, UseContext
+from refiners_core.layers.convolution import Convolution
 
 
 class Downsample(Chain):
@@ -18,7 +19,7 @@ class Downsample(Chain):
     """
 
     def __init__(self, channels: int, *, pads_end: bool = False) -> None:
-        conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if pads_end else 1)
+        conv = Convolution(channels, channels, stride=2, padding=0 if pads_end else 1)
         if pads_end:
             super().__init__(pad=nn.ZeroPad2d((0, 1, 0, 1)), conv=conv)
         else:
@@ -35,7 +36,7 @@ class Upsample(Chain):
     def __init__(self, channels: int) -> None:
         super().__init__(
             repeat=nn.Upsample(scale_factor=2.0, mode="nearest"),
-            conv=nn.Conv2d(channels, channels, 3, padding=1),
+            conv=Convolution(channels, channels),
         )
 
 
@@ -53,7 +54,7 @@ class UpsampleLike(Chain):
         super().__init__(
             sizes=Parallel(map=Identity(), like=UseContext(like)),
             resize=ResizeLike(),
-            conv=nn.Conv2d(channels, channels, 3, padding=1),
+            conv=Convolution(channels, channels),
         )
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from refiners_core.chain import Chain
 from refiners_core.combinators import Identity, Sum
 from refiners_core.errors import ModelError
+from refiners_core.layers.convolution import Convolution
 
 
 class ResidualBlock(Sum):
@@ -39,11 +40,11 @@ class ResidualBlock(Sum):
             body=Chain(
                 norm_1=nn.GroupNorm(groups, in_channels, eps),
                 act_1=nn.SiLU(),
-                conv_1=nn.Conv2d(in_channels, out_channels, 3, padding=1),
+                conv_1=Convolution(in_channels, out_channels),
                 **({} if shift is None else {"shift": shift}),
                 norm_2=nn.GroupNorm(groups, out_channels, eps),
                 act_2=nn.SiLU(),
-                conv_2=nn.Conv2d(out_channels, out_channels, 3, padding=1),
+                conv_2=Convolution(out_channels, out_channels),
             ),
         )
 
