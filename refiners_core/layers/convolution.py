@@ -49,7 +49,8 @@ class Convolution(nn.Conv2d):
         return super().forward(input)
 
     def _product(self, x: Tensor) -> Tensor:
-        (stride, _), (padding, _) = self.stride, self.padding
+        padding, stride = self.padding[0], self.stride[0]
+        assert isinstance(padding, int)  # torch takes words as well
         windows = pad(x, (padding,) * 4).unfold(2, 3, stride).unfold(3, 3, stride)
         rows, _, height, width, _, _ = windows.shape
         columns = windows.permute(1, 4, 5, 0, 2, 3).reshape(9 * x.shape[1], -1)
