@@ -7,13 +7,11 @@ convolution. `--small` leaves out the official size, which takes 3.5 GB and minu
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
+from core import milliseconds
 from diffusers import UNet2DConditionModel
 from torch import nn
 
@@ -57,21 +55,6 @@ def pair(config: UNetConfig) -> tuple[nn.Module, nn.Module]:
     return theirs, ours.eval().requires_grad_(False)
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
-def medians(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Returns the median seconds of each call; who goes first changes from round to round."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(rounds):
-        for name in list(calls)[:: -1 if i % 2 else 1]:
-            times[name].append(seconds(calls[name]))
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def compare(case: Case) -> bool:
     """Prints the figures of a case; returns whether its bar is met."""
     theirs, ours = pair(case.config)
@@ -84,11 +67,11 @@ def compare(case: Case) -> bool:
     }
     expected, made = (call() for call in calls.values())
     assert (made - expected).norm() / expected.norm() <= 1e-5
-    median = medians(calls, case.rounds)
+    median = milliseconds(calls, case.rounds)
     ratio = median["ours"] / median["diffusers"]
     print(
-        f"{case.name:<38} ours {1000 * median['ours']:8.1f} ms "
-        f"diffusers {1000 * median['diffusers']:8.1f} ms ratio {ratio:5.2f} bar {case.bar:4.2f} "
+        f"{case.name:<38} ours {median['ours']:8.1f} ms "
+        f"diffusers {median['diffusers']:8.1f} ms ratio {ratio:5.2f} bar {case.bar:4.2f} "
         f"{'ok' if ratio <= case.bar else 'MISSED'}",
         flush=True,
     )
@@ -106,7 +89,7 @@ def compare_convolutions(channels: int) -> None:
             "torch": lambda x=x: nn.Conv2d.forward(next(turns["torch"]), x),
             "ours": lambda x=x: next(turns["ours"])(x),
         }
-        median = medians(calls, 24)
+        median = milliseconds(calls, 24)
         found.append(f"{side}x{side} {median['ours'] / median['torch']:.2f}")
     print(
         f"convolution / torch's, {rows} maps, {channels} channels: {', '.join(found)}", flush=True

@@ -12,7 +12,6 @@ finegrain's refiners, which has our import name, loads once in a process of its 
 import argparse
 import gc
 import json
-import re
 import statistics
 import struct
 import subprocess
@@ -127,9 +126,10 @@ def finegrain(package: str, folder: Path) -> Callable[[], Any]:
 
 def anonymous() -> float:
     """Memory of this process that no file backs, in MB."""
-    text = Path("/proc/self/smaps_rollup").read_text()
-    found = re.search(r"^Anonymous:\s+(\d+)", text, re.MULTILINE)
-    return int(found[1]) / 1024 if found else float("nan")
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
 
 
 def race(loads: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -154,8 +154,8 @@ def grown(load: Callable[[], Any]) -> float:
 
 
 def child(*asked: str) -> Any:
-    """Runs this script in a process of its own; returns what it measured."""
-    command = [sys.executable, __file__, "--child", *asked]
+    """Runs the script that was started in a process of its own; returns what it measured."""
+    command = [sys.executable, sys.argv[0], "--child", *asked]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

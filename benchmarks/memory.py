@@ -7,15 +7,13 @@ there was before, in a process of its own. It ends with 1 if a bar is missed.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from load import WEIGHTS, publish
+from load import WEIGHTS, anonymous, child, publish
 
 MOST_TILED = 1300.0
 """What the documentation of `AutoencoderKL` states, in MB."""
@@ -30,26 +28,19 @@ class Peak(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.before = self.most = self.look()
+        self.before = self.most = anonymous()
         self.is_over = threading.Event()
-
-    @staticmethod
-    def look() -> float:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) / 1024
-        return float("nan")
 
     def run(self) -> None:
         while not self.is_over.wait(0.001):
-            self.most = max(self.most, self.look())
+            self.most = max(self.most, anonymous())
 
     def __enter__(self) -> "Peak":
         self.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.most = max(self.most, self.look())
+        self.most = max(self.most, anonymous())
         self.is_over.set()
         self.join()
 
@@ -92,13 +83,6 @@ def casting(folder: str) -> tuple[float, float]:
     with Peak() as peak:
         weights.load(tree, Path(folder) / WEIGHTS, UNET_KEYS, dtype=torch.float16)
     return peak.megabytes, sum(it.nbytes for it in tree.parameters()) / 2**20
-
-
-def child(*asked: str) -> Any:
-    """Runs this script in a process of its own; returns what it measured."""
-    command = [sys.executable, __file__, "--child", *asked]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> int:
