@@ -1,10 +1,13 @@
-"""What all tests share: how long hypothesis looks.
+"""What all tests share: how long hypothesis looks, and how far two tensors differ.
 
 `HYPOTHESIS_PROFILE=long` tries 2,000 sequences instead of 300, and others each time.
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture)
@@ -14,3 +17,9 @@ settings.register_profile(
 )
 settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=_QUIET)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+
+@pytest.fixture(scope="session")
+def differ() -> Callable[[Any, Any], float]:
+    """How far our tensor is from theirs, relative to theirs."""
+    return lambda ours, theirs: ((ours - theirs).norm() / theirs.norm()).item()

@@ -33,17 +33,13 @@ def exact(layer: Convolution, x: torch.Tensor) -> torch.Tensor:
     return nn.Conv2d.forward(deepcopy(layer).double(), x.double())
 
 
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).detach().norm() / b.detach().norm())
-
-
 @pytest.mark.parametrize("has_grad", [True, False])
 @pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize(
     ("stride", "padding", "size"),
     [(1, 1, (4, 6)), (2, 1, (5, 8)), (2, 0, (5, 7)), (1, 1, (1, 1)), (1, 0, (3, 4))],
 )
-def test_a_small_map_is_convolved_as_by_torch(stride, padding, size, rows, has_grad):
+def test_a_small_map_is_convolved_as_by_torch(stride, padding, size, rows, has_grad, differ):
     layer = Convolution(640, 320, stride, padding)
     x = torch.randn(rows, 640, *size)
     expected = exact(layer, x)
@@ -52,17 +48,17 @@ def test_a_small_map_is_convolved_as_by_torch(stride, padding, size, rows, has_g
     assert way(layer, x) == "product"
     assert y.shape == expected.shape
     assert y.is_contiguous()
-    assert distance(y, expected) < 3e-6
+    assert differ(y, expected) < 3e-6
 
 
-def test_a_small_map_sends_the_same_gradients_back():
+def test_a_small_map_sends_the_same_gradients_back(differ):
     layer = Convolution(512, 512)
     x = torch.randn(2, 512, 4, 4, requires_grad=True)
     wanted = [x, layer.weight, layer.bias]
     noise = torch.randn(2, 512, 4, 4)
     found = torch.autograd.grad(layer(x), wanted, noise)
     expected = torch.autograd.grad(nn.Conv2d.forward(layer, x), wanted, noise)
-    assert all(distance(a, b) < 1e-5 for a, b in zip(found, expected, strict=True))
+    assert all(differ(a, b) < 1e-5 for a, b in zip(found, expected, strict=True))
 
 
 def test_positions_are_few_beside_filters_or_not():
@@ -83,12 +79,12 @@ def test_wrong_channels_are_told_by_torch():
         Convolution(512, 512)(torch.randn(1, 7, 4, 4))
 
 
-def test_a_layer_without_bias_adds_none():
+def test_a_layer_without_bias_adds_none(differ):
     layer = Convolution(512, 512)
     layer.bias = None
     x = torch.randn(1, 512, 4, 4)
     assert way(layer, x) == "product"
-    assert distance(layer(x), exact(layer, x)) < 3e-6
+    assert differ(layer(x), exact(layer, x)) < 3e-6
 
 
 @pytest.mark.parametrize("is_strict", [True, False])

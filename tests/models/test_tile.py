@@ -19,10 +19,6 @@ def model():
     return AutoencoderKL(CONFIG).eval().requires_grad_(False)
 
 
-def differ(ours, theirs):
-    return float((ours - theirs).norm() / theirs.norm())
-
-
 def mean_of_places(x):
     """A network that sees nothing around a latent: tiles of it are parts of the whole."""
     return x.repeat_interleave(4, -1).repeat_interleave(4, -2) * 2
@@ -53,7 +49,7 @@ def test_what_fits_into_one_tile_is_not_touched(model):
     assert torch.equal(model.encode(pixels, sample=False), whole[1])
 
 
-def test_a_large_picture_in_tiles_is_near_the_whole(model):
+def test_a_large_picture_in_tiles_is_near_the_whole(model, differ):
     z, pixels = torch.randn(2, 4, 32, 24), torch.randn(2, 3, 128, 96)
     whole = model.decode(z), model.encode(pixels, sample=False)
     model.tiling = Tiling(side=16, overlap=8)
@@ -81,7 +77,7 @@ def test_tiles_that_cannot_be_are_refused(model):
         model.encode(torch.zeros(1, 3, 32, 33))
 
 
-def test_numbers_too_large_for_float16_are_worked_out_in_float32(model):
+def test_numbers_too_large_for_float16_are_worked_out_in_float32(model, differ):
     twin = AutoencoderKL(replace(CONFIG, overflows_half=True))
     with torch.no_grad():
         for tree in (model.encoder, model.decoder):
@@ -117,7 +113,7 @@ def doubled(*outputs):
 
 @pytest.mark.parametrize("is_half", [False, True])
 @pytest.mark.parametrize("path", ["encoder", "encoder.quant_conv", "decoder", "decoder.conv_out"])
-def test_what_is_worn_at_and_in_its_parts_is_run(path, is_half):
+def test_what_is_worn_at_and_in_its_parts_is_run(path, is_half, differ):
     torch.manual_seed(0)
     model = AutoencoderKL(replace(CONFIG, overflows_half=is_half)).requires_grad_(False)
     model = model.half() if is_half else model

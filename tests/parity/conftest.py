@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .pipelines import sd15_pipeline, sdxl_pipeline
 
@@ -15,12 +15,6 @@ from .pipelines import sd15_pipeline, sdxl_pipeline
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def differ() -> Callable[[Tensor, Tensor], float]:
-    """How far ours is from theirs, relative to theirs."""
-    return lambda ours, theirs: ((ours - theirs).norm() / theirs.norm()).item()
 
 
 @pytest.fixture

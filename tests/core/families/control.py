@@ -1,5 +1,6 @@
 """ControlNet, InstantID's ControlNet, Control-LoRA, T2I-Adapter: networks beside the UNet."""
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -39,7 +40,7 @@ def squeezed(value: Tensor, side: int) -> Tensor:
     return torch.cat([small, small.mean(1, keepdim=True)], dim=1)
 
 
-class SideNetwork(Adapter):
+class SideNetwork(Adapter, ABC):
     """What the family shares: runs before the UNet, and its outputs are added to the skips."""
 
     takes_condition: ClassVar[bool] = True
@@ -64,8 +65,8 @@ class SideNetwork(Adapter):
             *mid.wrap(added, name="control"),
         )
 
-    def network(self, seat: Seat) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def network(self, seat: Seat) -> nn.Module: ...
 
     def encode(self, value: Tensor, request: Any) -> dict[str, dict[str, Tensor]]:
         return {self.context_key("features"): {"cond": squeezed(value, request.latent_height)}}

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from refiners_core import Adapter, Chain, Context, Edit, Multiply, Seat, Sum, Wh
 RANK = 2
 
 
-class Change(nn.Module):
+class Change(nn.Module, ABC):
     """What is added to the weight of a linear layer or a convolution; runs as that layer would."""
 
     def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
@@ -25,8 +26,8 @@ class Change(nn.Module):
         self.options = {} if self.is_linear else {name: getattr(base, name) for name in names}
         self.rows, self.columns = self.shape[0], math.prod(self.shape[1:])
 
-    def matrix(self) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def matrix(self) -> Tensor: ...
 
     def change(self) -> Tensor:
         return self.matrix().view(self.shape)

@@ -1,5 +1,6 @@
 """A network beside the UNet that adds what a picture of conditions asks for."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -34,7 +35,7 @@ RELEASED_CHANNELS: Final = (16, 32, 96, 256)
 """Channels of the condition's encoder in the released ControlNets."""
 
 
-class SideNetwork(Adapter):
+class SideNetwork(Adapter, ABC):
     """A copy of a UNet's way down that runs first and sees a picture of conditions.
 
     That picture is encoded once per generation and seen by all branches of guidance. Several add
@@ -96,6 +97,7 @@ class SideNetwork(Adapter):
             *model.slot("unet.mid.output").wrap(with_mid, name="control"),
         )
 
+    @abstractmethod
     def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
         """Returns what the encoder sees.
 
@@ -106,7 +108,6 @@ class SideNetwork(Adapter):
         Raises:
             ConditionError: It is nothing that can be seen.
         """
-        raise NotImplementedError
 
     def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
         """Encodes a picture of conditions.
