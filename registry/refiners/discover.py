@@ -45,6 +45,11 @@ class Installed(msgspec.Struct, Generic[S], frozen=True):
         """Its canonical name, `distribution:name`."""
         return f"{self.dist}:{self.name}"
 
+    @property
+    def declared(self) -> S:
+        """The table of the manifest, without what a user adds to it."""
+        return self.spec
+
 
 class Broken(msgspec.Struct, frozen=True):
     """An entry point that leads to nothing that can be read."""

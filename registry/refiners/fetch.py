@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from refiners.discover import Installed, package_file
-from refiners.errors import CacheError, IntegrityError, PolicyError, UnsupportedError
+from refiners.errors import (
+    CacheError,
+    IntegrityError,
+    MissingError,
+    PolicyError,
+    UnsupportedError,
+)
 from refiners.header import read_header
 from refiners.hub import Hub
-from refiners.manifest import UNKNOWN, WeightsFile
+from refiners.manifest import LOCAL, UNKNOWN, WeightsFile
 from refiners.policy import Guard
 from refiners.verdict import Header
 from refiners.verify import Receipts, check_header, sha256_of
@@ -106,6 +112,8 @@ def _bytes_of(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
         return hub.fetch(file, dist=dist)
     if file.scheme == "pkg":
         return _packaged(file, hub.receipts, dist)
+    if file.scheme == LOCAL:
+        return _local(file, hub.receipts)
     return _hooked(file, hub, dist)
 
 
@@ -154,6 +162,8 @@ def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header
         package, _, name = file.address.partition("/")
         path = package_file(package, name)
         return None if path is None else read_header(path, dist=dist)
+    if file.scheme == LOCAL:
+        return read_header(file.local_path)
     if file.scheme != "hf":
         return None
     path = hub.here(file)
@@ -172,6 +182,20 @@ def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
             f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
             hint=again,
             dist=dist,
+        )
+    return path
+
+
+def _local(file: WeightsFile, receipts: Receipts) -> Path:
+    path = file.local_path
+    if not path.is_file():
+        raise MissingError(
+            f"there is no file {path} any more.", hint="Put it back, or load another."
+        )
+    if file.sha256 != UNKNOWN and not receipts.verify(path, file.sha256):
+        raise IntegrityError(
+            f"{path} does not have the sha256 that was locked, {file.sha256}.",
+            hint="Take the file that was locked, or accept this one: refiners lock.",
         )
     return path
 

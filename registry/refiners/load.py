@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from refiners.lookup import find_adapter, find_model
 from refiners.manifest import AdapterSpec
 from refiners.policy import Guard
 from refiners.repository import PREFIX
+from refiners.user_file import check_file, located, with_file
 from refiners_core.hookspecs import load_installed
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def load_adapter(
     *,
     offline: bool | None = None,
     lock: str | Path | None = None,
+    file: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Adapter:
     """Loads an adapter by name and, given a model, puts it on.
@@ -94,12 +97,15 @@ def load_adapter(
         model: What it should go on.
         offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
         lock: A `refiners.lock` that everything is held to; None asks REFINERS_LOCK.
+        file: For an adapter that reads a file of yours, such as `lora`: a path, or
+            `hf:organisation/name@commit/file.safetensors`.
         **options: What the adapter's own constructor takes.
 
     Raises:
         UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
         IncompatibleError: No variant suits the model; nothing was imported or fetched.
-        OptionError: The adapter takes no such option, or the model is none.
+        OptionError: The adapter does not take such an option, its file is missing or of another
+            kind, or `model` is not one.
         LockError: It is not what was locked.
         NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
         PolicyError: A rule of this project or user, or an advisory, refuses it.
@@ -108,7 +114,9 @@ def load_adapter(
     from refiners_core import Chain
 
     load_hooks()
-    found = held(find_adapter(name), lock)
+    found = find_adapter(name)
+    check_file(found, file)
+    found = found if file is not None else held(found, lock)
     guard = _guarded(found, lock)
     if model is not None:
         if not isinstance(model, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -117,6 +125,9 @@ def load_adapter(
                 hint=f'Try load_adapter("{name}", refiners.load_model("playground")).',
             )
         variant_for(found, model, guard=guard)
+    if file is not None:
+        hub = Hub.from_environment(offline, largest=guard.largest)
+        found = located(held(with_file(found, file, hub, lock), lock))
     adapter = build_adapter(found, WeightsOf(found, offline, guard), options)
     made_from[adapter] = found
     return adapter if model is None else adapter.inject(model)

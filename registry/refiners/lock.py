@@ -25,7 +25,7 @@ from refiners.manifest import (
     Commit,
     Digest,
     FileName,
-    Location,
+    LockedLocation,
     ModelSpec,
     Name,
     WeightsFile,
@@ -46,7 +46,7 @@ class LockedFile(_Table, frozen=True, kw_only=True):
     """One file as it was when the lock was written."""
 
     name: Name
-    source: Location
+    source: LockedLocation
     file: FileName | None = None
     revision: Commit | None = None
     sha256: Digest
@@ -180,14 +180,14 @@ def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
         for one in found.file
     }
     spec = msgspec.structs.replace(plugin.spec, weights=weights)
-    return Installed(plugin.name, plugin.dist, plugin.version, plugin.path, spec)
+    return msgspec.structs.replace(plugin, spec=spec)
 
 
 def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
     """Yields what was locked beside what is installed, where the two are not the same."""
     if locked.version != plugin.version:
         yield f"version: locked {locked.version}, installed {plugin.version}"
-    if locked.manifest == digest(plugin.spec) and not any(
+    if locked.manifest == digest(plugin.declared) and not any(
         UNKNOWN in (file.revision, file.sha256) for file in locked.file
     ):
         return
@@ -197,7 +197,7 @@ def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
     yield from files
     if not files:
         yield (
-            f"manifest: locked {locked.manifest[:12]}, installed {digest(plugin.spec)[:12]} "
+            f"manifest: locked {locked.manifest[:12]}, installed {digest(plugin.declared)[:12]} "
             f"(other keys than those of the files; see {plugin.path})"
         )
 

@@ -7,6 +7,7 @@ unknown key is a fault. `json_schema` gives the same rules to editors.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -16,6 +17,8 @@ SCHEMA: Final = 1
 """The schema that this version reads and writes."""
 UNKNOWN: Final = "unknown"
 """A revision or a hash that nobody has published; the first fetch resolves it."""
+LOCAL: Final = "file"
+"""The scheme of a file that a user names on this machine; no manifest may."""
 
 # the end of the text in Python and in JSON Schema alike; a bare "$" would let a newline through
 _END = r"$(?!\n)"
@@ -34,12 +37,22 @@ Reference = Annotated[
         description='"package.module:attribute"',
     ),
 ]
+_SOURCE = (
+    rf"hf:{REPOSITORY}|pkg:[A-Za-z_]\w*(/{_PART})+|"
+    rf"(?!hf:|pkg:|{LOCAL}:|https?:)[a-z]+:\S+"
+)
 Location = Annotated[
     str,
     Meta(
-        pattern=rf"^(hf:{REPOSITORY}|pkg:[A-Za-z_]\w*(/{_PART})+|"
-        rf"(?!hf:|pkg:|https?:)[a-z]+:\S+){_END}",
+        pattern=rf"^({_SOURCE}){_END}",
         description='"hf:organisation/repository", "pkg:package/path/to/file" or "scheme:address"',
+    ),
+]
+LockedLocation = Annotated[
+    str,
+    Meta(
+        pattern=rf"^({_SOURCE}|{LOCAL}:[^\x00-\x1f]+){_END}",
+        description='as a manifest has it, or "file:path" for a file of the user\'s',
     ),
 ]
 FileName = Annotated[
@@ -101,6 +114,11 @@ class WeightsFile(_Table, frozen=True, kw_only=True):
         """The repository on the Hub, or the package and the path in it."""
         return self.source.partition(":")[2]
 
+    @property
+    def local_path(self) -> Path:
+        """The path of a file whose scheme is `file`."""
+        return Path(self.address).expanduser()
+
     def __str__(self) -> str:
         if self.scheme != "hf":
             return self.source
@@ -134,6 +152,13 @@ class External(_Table, frozen=True, kw_only=True):
     license: str = ""
     home: str = ""
     """Where to get it."""
+
+
+class UserFile(_Table, frozen=True, kw_only=True):
+    """The file that an adapter reads and its user names: a path, or a file of a Hub repository."""
+
+    summary: str
+    """What the file is, such as `a LoRA in any of the layouts that trainers write`."""
 
 
 class Variant(_Table, frozen=True, kw_only=True):
@@ -176,6 +201,8 @@ class AdapterSpec(_Table, frozen=True, kw_only=True):
     """Names of adapters that cannot be worn beside it."""
     input: dict[Name, Input] = {}
     external: dict[Name, External] = {}
+    file: UserFile | None = None
+    """The file that its user names; it takes the role `weights`. None where the manifest does."""
     variant: Annotated[tuple[Variant, ...], Meta(min_length=1, description="at least one variant")]
     weights: dict[Name, WeightsFile] = {}
 

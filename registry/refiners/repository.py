@@ -88,17 +88,7 @@ def find_repository(what: str, hub: Hub, dtype: str | None = None) -> Repository
         PolicyError: Its weights are pickles, whose hashes nobody has pinned.
     """
     address = parse_address(what)
-    contents = hub.receipts.contents(address.repository, address.revision)
-    if contents is None:
-        contents = hub.contents(address.repository, address.revision)
-        hub.receipts.list(address.repository, address.revision, contents)
-        if address.revision != contents.commit:
-            warnings.warn(
-                f"{what} is commit {contents.commit} and stays so on this machine; to say so "
-                f"everywhere, write hf:{address.repository}@{contents.commit}.",
-                Notice,
-                stacklevel=5,
-            )
+    contents = contents_of(what, address, hub)
     chosen = {
         path: WeightsFile(
             source=f"{PREFIX}{address.repository}",
@@ -112,6 +102,31 @@ def find_repository(what: str, hub: Hub, dtype: str | None = None) -> Repository
         for path in choose(what, address.path, contents, dtype)
     }
     return _repository(what, contents.commit, chosen)
+
+
+def contents_of(what: str, address: Address, hub: Hub) -> Contents:
+    """Returns the list of files of a repository as the Hub gave it at the first load.
+
+    Args:
+        what: The address as the user wrote it, for messages.
+        address: The same, parsed.
+        hub: Asked where this machine has not seen the repository yet.
+
+    Raises:
+        NetworkError, IntegrityError: The Hub does not say, or contradicts itself.
+    """
+    contents = hub.receipts.contents(address.repository, address.revision)
+    if contents is None:
+        contents = hub.contents(address.repository, address.revision)
+        hub.receipts.list(address.repository, address.revision, contents)
+        if address.revision != contents.commit:
+            warnings.warn(
+                f"{what} is commit {contents.commit} and stays so on this machine; to say so "
+                f"everywhere, write hf:{address.repository}@{contents.commit}.",
+                Notice,
+                stacklevel=6,
+            )
+    return contents
 
 
 def held_repository(

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from refiners.discover import Installed, Inventory, package_file
 from refiners.errors import LockError, RefinersError
 from refiners.fetch import fetch_all, fetch_file
 from refiners.hub import Hub
 from refiners.lock import Lock, LockedFile, LockedPlugin, digest, hold, kind_of, read_lock
-from refiners.manifest import UNKNOWN, WeightsFile
+from refiners.manifest import LOCAL, UNKNOWN, WeightsFile
 from refiners.policy import Guard
 from refiners.repository import PREFIX, Repository, of_locked
+from refiners.user_file import WithFile, of_locked_file, split_file
 from refiners.verify import sha256_of
 
 _AT_ONCE: Final = 8
@@ -69,13 +72,16 @@ def updated(lock: Lock, newer: Lock) -> Lock:
     return Lock(plugin=(*kept, *newer.plugin))
 
 
-def repositories_in(path: Path) -> Lock:
-    """Returns what a lock has that is not installed from a package; nothing if it is none."""
+def named_by_users(path: Path) -> Lock:
+    """Returns the repositories and the adapters with a file of a lock; an empty one if unreadable.
+
+    An inventory of what is installed does not have them.
+    """
     try:
         plugins = read_lock(path).plugin
     except LockError:
         return Lock()
-    return Lock(plugin=tuple(one for one in plugins if one.id.startswith(PREFIX)))
+    return Lock(plugin=tuple(one for one in plugins if one.id.startswith(PREFIX) or "=" in one.id))
 
 
 def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installed[Any], ...]:
@@ -92,12 +98,15 @@ def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installe
         if locked.id.startswith(PREFIX):
             found.append(of_locked(locked, path))
             continue
-        plugin = here.get((locked.kind, locked.id))
-        dist = locked.id.partition(":")[0]
+        id, file = split_file(locked.id)
+        plugin = here.get((locked.kind, id))
+        dist = id.partition(":")[0]
         if plugin is None:
             said.append(f"{locked.id} is not installed: pip install {dist}=={locked.version}")
             continue
         try:
+            if file is not None:
+                plugin = of_locked_file(plugin, locked, path)
             found.append(hold(plugin, lock, path))
         except LockError as error:
             said.append(error.message.strip())
@@ -152,6 +161,8 @@ def _state(file: WeightsFile, hub: Hub, dist: str, deep: bool) -> tuple[Path | N
     if file.scheme == "pkg":
         package, _, name = file.address.partition("/")
         path = package_file(package, name)
+    elif file.scheme == LOCAL:
+        path = file.local_path if file.local_path.is_file() else None
     else:
         path = hub.here(file) or hub.cached(file)
     if path is None:
@@ -168,6 +179,8 @@ def _state(file: WeightsFile, hub: Hub, dist: str, deep: bool) -> tuple[Path | N
 
 
 def _pinned(file: WeightsFile, hub: Hub, dist: str) -> WeightsFile:
+    if file.scheme == LOCAL:
+        return msgspec.structs.replace(file, sha256=sha256_of(file.local_path))
     return hub.pin(file, dist=dist) if file.scheme == "hf" else file
 
 
@@ -176,7 +189,7 @@ def _locked(plugin: Installed[Any], files: Mapping[str, WeightsFile]) -> LockedP
         id=plugin.id,
         kind=kind_of(plugin),
         version=plugin.version,
-        manifest=UNKNOWN if isinstance(plugin, Repository) else digest(plugin.spec),
+        manifest=UNKNOWN if isinstance(plugin, Repository) else digest(plugin.declared),
         file=tuple(
             LockedFile(
                 name=name,
@@ -185,7 +198,7 @@ def _locked(plugin: Installed[Any], files: Mapping[str, WeightsFile]) -> LockedP
                 revision=file.revision if file.scheme == "hf" else None,
                 sha256=file.sha256,
                 size=file.size,
-                license=file.license if isinstance(plugin, Repository) else None,
+                license=file.license if isinstance(plugin, Repository | WithFile) else None,
             )
             for name, file in files.items()
         ),

@@ -74,13 +74,13 @@ def fetch(
     hub = Hub.from_environment(largest=guard.largest)
     plugins: list[Installed[Any]] = []
     on = find_model(model) if model else None
-    for one in named(names, scan(), lambda what: held_repository(what, hub, lock, dtype)):
+    for one in named(names, scan(), lambda what: held_repository(what, hub, lock, dtype), hub):
         plugin: Installed[Any] = one if isinstance(one, Repository) else held(one, lock)
         if on is not None and isinstance(plugin.spec, AdapterSpec):
             facts = ModelFacts(on.name, on.spec.base or on.name, on.spec.facts)
             variant = choose(plugin, facts, verdicts(plugin, facts, hub, guard))
             wanted = {name: plugin.spec.weights[name] for name in variant.files.values()}
             spec = msgspec.structs.replace(plugin.spec, weights=wanted)
-            plugin = Installed(plugin.name, plugin.dist, plugin.version, plugin.path, spec)
+            plugin = msgspec.structs.replace(plugin, spec=spec)
         plugins.append(plugin)
     print_states("Files", fetch_files(plugins, hub, guard), as_json)

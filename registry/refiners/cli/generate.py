@@ -10,15 +10,18 @@ import click
 
 from refiners.cli.picture import check_out, opened, replacing
 from refiners.cli.report import json_option, print_json
+from refiners.lookup import find_adapter
 
 
 class Steering(NamedTuple):
-    """One `--adapter NAME=PICTURE:SCALE`."""
+    """One `--adapter NAME=PICTURE:SCALE` or, for an adapter of a file, `NAME=FILE:SCALE`."""
 
     name: str
     pictures: Mapping[str, Path]
     """By the names of the adapter's inputs; by no name where there is only one."""
     scale: float
+    file: str | None = None
+    """The file of an adapter that reads one of the user's."""
 
     def told(self, take: Callable[[Path], Any]) -> Any:
         """Returns something of the picture, or of each of several; None if there is none."""
@@ -29,6 +32,8 @@ class Steering(NamedTuple):
 def _steering(text: str) -> Steering:
     name, _, rest = text.partition("=")
     path, _, scale = rest.rpartition(":")
+    if name and find_adapter(name).spec.file is not None:
+        return _with_file(name, rest)
     try:
         steering = Steering(name, _pictures(path), float(scale)) if path else None
     except ValueError:  # the colon belongs to the path
@@ -40,6 +45,17 @@ def _steering(text: str) -> Steering:
         if not picture.is_file():
             raise click.BadParameter(f"there is no picture {picture}")
     return steering
+
+
+def _with_file(name: str, text: str) -> Steering:
+    file, _, scale = text.rpartition(":")
+    try:
+        steering = Steering(name, {}, float(scale), file) if file else None
+    except ValueError:  # the colon belongs to the file
+        steering = None
+    if not text:
+        raise click.BadParameter(f"{name} needs a file; write {name}=style.safetensors:0.8")
+    return steering or Steering(name, {}, 1.0, text)
 
 
 def _pictures(text: str) -> dict[str, Path]:
@@ -76,7 +92,7 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.argument("prompt")
 @click.option("--model", default="playground", show_default=True, help="Its name: refiners list.")
 @click.option("--adapter", "steerings", multiple=True, callback=_steerings,
-              metavar="NAME[=PICTURE[:SCALE]]",
+              metavar="NAME[=PICTURE|FILE[:SCALE]]",
               help="Steer with it; repeatable. Of several inputs: NAME=INPUT=PICTURE,...",
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="out.png",
@@ -121,6 +137,7 @@ def generate(
       refiners generate "a red circle on a blue field" --out circle.png
       refiners generate "a red circle" --adapter controlnet-canny=edges.png --seed 7
       refiners generate "" --adapter ip-adapter=photo.png:0.8 --steps 20 --guidance 3
+      refiners generate "a cat" --model sd15 --adapter lora=style.safetensors:0.8
       refiners generate "a door" --adapter controlnet-inpaint=picture=in.png,mask=where.png
       refiners generate "a (red:1.3) circle" --image in.png --mask where.png --sampler euler
     """
@@ -134,7 +151,7 @@ def generate(
     built: Any = load_model(model, device=device, dtype=dtype, offline=offline or None)
     conditions: dict[Any, Condition] = {}
     for one, value in zip(steerings, values, strict=True):
-        adapter = load_adapter(one.name, built, offline=offline or None)
+        adapter = load_adapter(one.name, built, offline=offline or None, file=one.file)
         conditions[adapter] = Condition(value, scale=one.scale)
     made = built.generate(
         prompt,
@@ -151,7 +168,11 @@ def generate(
     with replacing(out) as path:
         picture.save(path)
     if as_json:
-        adapters = [{"name": s.name, "picture": s.told(str), "scale": s.scale} for s in steerings]
+        adapters = [
+            {"name": s.name, "picture": s.told(str), "scale": s.scale}
+            | ({"file": s.file} if s.file else {})
+            for s in steerings
+        ]
         print_json({"out": str(out), "model": model, "seed": seed, "adapters": adapters})
     else:
         click.echo(f"wrote {out}")

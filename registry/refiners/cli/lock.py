@@ -13,6 +13,7 @@ from refiners.discover import Installed, Inventory, scan
 from refiners.errors import LockError
 
 if TYPE_CHECKING:
+    from refiners.hub import Hub
     from refiners.repository import Repository
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
@@ -32,27 +33,28 @@ def lock(
 ) -> None:
     """Write down which plugins and which bytes this machine has.
 
-    Without NAMES everything that is installed is locked, and the repositories in the lock stay;
-    with NAMES these are locked, and all the rest stays. The Hub is asked only where a manifest
-    leaves a revision or a hash open.
+    Without NAMES everything that is installed is locked, and the repositories and files in the
+    lock stay; with NAMES these are locked, and all the rest stays. The Hub is asked only where a
+    manifest leaves a revision or a hash open.
 
     \b
     Examples:
       refiners lock
       refiners lock playground controlnet-canny --out refiners.lock
       refiners lock hf:org/name@commit --dtype float16
+      refiners lock sd15 lora=style.safetensors
     """
     from refiners.hub import Hub
     from refiners.lock import read_lock, write_lock
     from refiners.repository import find_repository
-    from refiners.sync import lock_of, repositories_in, updated
+    from refiners.sync import lock_of, named_by_users, updated
 
     inventory = scan()
     hub = Hub.from_environment(offline or None)
     plugins = (*inventory.adapters, *inventory.models)
     if names:
-        plugins = named(names, inventory, lambda what: find_repository(what, hub, dtype))
-    before = read_lock(out) if names and out.exists() else repositories_in(out)
+        plugins = named(names, inventory, lambda what: find_repository(what, hub, dtype), hub)
+    before = read_lock(out) if names and out.exists() else named_by_users(out)
     after = updated(before, lock_of(plugins, hub))
     write_lock(out, after)
     if as_json:
@@ -138,17 +140,25 @@ def verify(path: Path | None, deep: bool, as_json: bool) -> None:
 
 
 def named(
-    names: tuple[str, ...], inventory: Inventory, repository: Callable[[str], Repository]
+    names: tuple[str, ...], inventory: Inventory, repository: Callable[[str], Repository], hub: Hub
 ) -> tuple[Installed[Any], ...]:
-    """Returns the adapters, models and repositories that a command line names."""
+    """Returns the adapters, models and repositories that a command line names.
+
+    `NAME=FILE` names an adapter with a file of the user's.
+    """
     from refiners.lookup import look_up
     from refiners.repository import PREFIX
+    from refiners.user_file import split_file, with_file
 
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
 
     def of(name: str) -> Installed[Any]:
         if name.startswith(PREFIX):
             return repository(name)
+        name, file = split_file(name)
+        if file is not None:
+            adapter = look_up(name, inventory.adapters, inventory.broken, "adapter")
+            return with_file(adapter, file, hub)
         return look_up(name, both, inventory.broken, "adapter or model")
 
     return tuple(of(name) for name in names)
