@@ -1,0 +1,100 @@
+"""Each package installs alone, from wheels, and works there.
+
+An environment here is a folder with the core's wheel and one plugin's, and beside it the packages
+of others that are installed; nothing else of this repository is on the path.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+LEFT_OUT = shutil.ignore_patterns(
+    *("plugins", "benchmarks", "tests", "training", "docs", "build", "*.egg-info", ".*")
+)
+BUILD = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from setuptools import build_meta
+for folder in sys.argv[2:]:
+    os.chdir(folder)
+    build_meta.build_wheel("dist")
+"""
+TRY = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+import refiners
+from refiners.load import outline
+
+worn, kinds = {}, {}
+for adapter in refiners.adapters():
+    for base in {"sd15" if base == "any" else base for base in adapter.spec.bases} - {"playground"}:
+        kinds[adapter.spec.factory, base] = adapter.name
+for (_, base), name in kinds.items():
+    model = outline(base, [name])
+    before = model.adapters
+    model.eject_all()
+    worn[f"{name} on {base}"] = [len(before), len(model.adapters)]
+made = None
+if "playground" in {model.name for model in refiners.models()}:
+    made = refiners.load_model("playground").generate("a heart", steps=1, progress=False).size
+print(json.dumps({
+    "dists": sorted({one.dist for one in (*refiners.adapters(), *refiners.models())}),
+    "broken": [str(one) for one in refiners.broken()],
+    "worn": worn,
+    "made": made,
+}))
+"""
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, "-I", "-S", "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel of each plugin, and the core's under `core`."""
+    folder = tmp_path_factory.mktemp("wheels")
+    origins = {"core": ROOT, **{name: ROOT / "plugins" / name for name in PLUGINS}}
+    for name, origin in origins.items():
+        shutil.copytree(origin, folder / name, ignore=LEFT_OUT)
+    run(BUILD, sysconfig.get_path("purelib"), *(folder / name for name in origins))
+    return {name: next((folder / name / "dist").glob("*.whl")) for name in origins}
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is installed here and is not of this repository."""
+    folder = tmp_path_factory.mktemp("others")
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if not path.name.startswith(("refiners", "__editable__")):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_a_package_works_where_nothing_else_of_ours_is_installed(
+    plugin: str, wheels: dict[str, Path], others: Path, tmp_path: Path
+):
+    for name in ("core", plugin):
+        with zipfile.ZipFile(wheels[name]) as wheel:
+            wheel.extractall(tmp_path)
+    report: dict[str, Any] = json.loads(run(TRY, tmp_path, others))
+    assert report["dists"] == ["refiners", f"refiners-{plugin}"]
+    assert report["broken"] == []
+    if plugin == "playground":
+        assert report["made"] == [64, 64]
+    else:
+        assert report["worn"]
+        assert set(map(tuple, report["worn"].values())) == {(1, 0)}
