@@ -10,6 +10,14 @@ Example:
 
 from refiners_core.testing.case import AdapterCase, Neighbour, generated
 from refiners_core.testing.contract import LAWS, check_adapter
-from refiners_core.testing.tiny import tiny_model
+from refiners_core.testing.tiny import tiny_model, tiny_sdxl
 
-__all__ = ["LAWS", "AdapterCase", "Neighbour", "check_adapter", "generated", "tiny_model"]
+__all__ = [
+    "LAWS",
+    "AdapterCase",
+    "Neighbour",
+    "check_adapter",
+    "generated",
+    "tiny_model",
+    "tiny_sdxl",
+]

@@ -1,11 +1,12 @@
-"""A whole model so small that it generates in milliseconds."""
+"""Whole models so small that they generate in milliseconds."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import torch
 from tokenizers import pre_tokenizers
 
-from refiners_core.models import sd15
+from refiners_core.models import sd15, sdxl
 from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
@@ -14,6 +15,23 @@ from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
+_SIGNS: Final = sorted(pre_tokenizers.ByteLevel.alphabet())
+_WORDS: Final = [*_SIGNS, *(f"{sign}</w>" for sign in _SIGNS), _START, _END]
+_UNET: Final = UNetConfig(
+    channels=(8, 16), layers=(1, 1), depths=(1, 1), heads=(2, 2), text_width=8, groups=4
+)
+_TEXT_ENCODER: Final = ClipTextConfig(
+    vocabulary=len(_WORDS),
+    max_tokens=16,
+    width=8,
+    inner_width=16,
+    layers=2,
+    heads=2,
+    end_token=len(_WORDS) - 1,
+)
+_POOLED = 8
+_TIME_IDS = 6
+_WAVES = 4
 
 
 def tiny_model(**changes: Any) -> LatentDiffusion:
@@ -23,39 +41,60 @@ def tiny_model(**changes: Any) -> LatentDiffusion:
     pixels, latents of 8 x 8, texts of 16 tokens of 8 features, a tokenizer that spells.
 
     Args:
-        changes: What `sd15.build` is told otherwise, such as `base`, `facts` or `unet`.
+        changes: Arguments of `sd15.build` to replace, such as `base`, `facts` or `unet`.
 
     Example:
         >>> tiny_model().generate("a cat", steps=2, output="tensor", progress=False).shape
         torch.Size([1, 3, 32, 32])
     """
-    signs = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*signs, *(f"{sign}</w>" for sign in signs), _START, _END]
+    parts: dict[str, Any] = {"unet": _UNET, "text_encoder": _TEXT_ENCODER}
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return sd15.build(**{**parts, **_shared(), **changes}).eval()
+
+
+def tiny_sdxl(**changes: Any) -> LatentDiffusion:
+    """Builds a model of the family of Stable Diffusion XL with random weights, always the same.
+
+    It has what sets the family apart: a first level without attention, transformers of several
+    blocks between linear projections, two text encoders (8 features each), pooled text and time
+    ids. Pictures have 32 x 32 pixels, latents 8 x 8.
+
+    Args:
+        changes: Arguments of `sdxl.build` to replace, such as `base`, `facts` or `unet`.
+
+    Example:
+        >>> tiny_sdxl().generate("a cat", steps=2, output="tensor", progress=False).shape
+        torch.Size([1, 3, 32, 32])
+    """
+    unet = replace(
+        _UNET,
+        channels=(8, 8, 16),
+        layers=(1, 1, 1),
+        depths=(0, 1, 2),
+        mid_depth=2,
+        heads=(1, 1, 2),
+        text_width=16,
+        has_linear_projection=True,
+        picture_width=_POOLED + _TIME_IDS * _WAVES,
+        id_waves=_WAVES,
+    )
     parts: dict[str, Any] = {
-        "unet": UNetConfig(
-            channels=(8, 16),
-            layers=(1, 1),
-            depths=(1, 1),
-            heads=(2, 2),
-            text_width=8,
-            groups=4,
-        ),
-        "text_encoder": ClipTextConfig(
-            vocabulary=len(words),
-            max_tokens=16,
-            width=8,
-            inner_width=16,
-            layers=2,
-            heads=2,
-            end_token=len(words) - 1,
-        ),
+        "unet": unet,
+        "text_encoder": _TEXT_ENCODER,
+        "text_encoder_2": replace(_TEXT_ENCODER, activation="gelu", projection_width=_POOLED),
+    }
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return sdxl.build(**{**parts, **_shared(), **changes}).eval()
+
+
+def _shared() -> dict[str, Any]:
+    return {
         "autoencoder": AutoencoderConfig(
             channels=(8, 8, 8), blocks=1, groups=4, has_attention=False, scaling_factor=1.0
         ),
         "schedule": ScheduleConfig(prediction="v", spacing="trailing"),
-        "tokenizer": ClipTokenizer({word: i for i, word in enumerate(words)}, [], length=16),
+        "tokenizer": ClipTokenizer({word: i for i, word in enumerate(_WORDS)}, [], length=16),
         "size": 32,
     }
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        return sd15.build(**{**parts, **changes}).eval()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Multiply, Seat, Sum, UseContext, When, select
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_core.testing import LAWS, AdapterCase, Neighbour, check_adapter, tiny_model
+from refiners_core.testing import LAWS, AdapterCase, Neighbour, check_adapter, tiny_model, tiny_sdxl
 from refiners_core.testing.contract import (
     acts,
     does_not_mind_the_order,
@@ -66,10 +66,11 @@ def test_a_tree_that_does_not_generate_can_be_asked_too():
     check_adapter(Neighbour, model=tree, run=run, is_switched=False)
 
 
-def test_the_tiny_model_is_the_same_each_time_and_leaves_the_generator_alone():
+@pytest.mark.parametrize("build", [tiny_model, tiny_sdxl])
+def test_a_tiny_model_is_the_same_each_time_and_leaves_the_generator_alone(build):
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    a, b = tiny_model(), tiny_model(base="other")
+    a, b = build(), build(base="other")
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
     assert b.base == "other"
