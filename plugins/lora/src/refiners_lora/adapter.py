@@ -78,9 +78,9 @@ class Lora(Adapter):
 
     def edits(self, model: Any) -> Iterable[Edit]:
         """Adds each change to what its layer computes."""
-        changed, edits = self._published, list[Edit]()
+        edits: list[Edit] = []
         for slot in SLOTS:
-            seats = model.slot(slot).where(lambda seat: seat.path in changed)
+            seats = model.slot(slot).where(self._is_changed)
             edits += seats.wrap(self._with_change, name="lora") if len(seats) else ()
         return edits
 
@@ -103,7 +103,7 @@ class Lora(Adapter):
             for part, strengths in parts.items()
             for field, value in configured(strengths, part).items()
         }
-        write(self.published(), path, {METADATA: json.dumps(config)})
+        write(self.published(), path, {METADATA: json.dumps(config, sort_keys=True)})
 
     def _begin(self, model: Any) -> None:
         rank, alpha, where = self._untrained
@@ -118,6 +118,9 @@ class Lora(Adapter):
                 )
             self._published[seat.path] = place[1:]
             self.layer(seat, lambda seat=seat: _untrained(seat.layer, rank, alpha))
+
+    def _is_changed(self, seat: Seat) -> bool:
+        return seat.path in self._published
 
     def _with_change(self, inner: nn.Module, seat: Seat) -> WithLowRank:
         return WithLowRank(inner, self.layer(seat, _missing), self.scale_key)

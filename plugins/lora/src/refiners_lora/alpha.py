@@ -75,7 +75,9 @@ def configured(strengths: Mapping[str, Strength], part: str) -> dict[str, Any]:
         strengths: Of each layer, by its published name in the component.
         part: The component: `unet`, `text_encoder` or `text_encoder_2`.
     """
-    rank, alpha = (Counter(values).most_common(1)[0][0] for values in zip(*strengths.values(), strict=True))
+    rank, alpha = (
+        Counter(values).most_common(1)[0][0] for values in zip(*strengths.values(), strict=True)
+    )
     names = {name: _peft_name(name, part) for name in strengths}
     return {
         "r": rank,

@@ -112,7 +112,7 @@ def _check(path: Path, module: Module) -> None:
     if module.down is None or module.up is None:
         there, missing = ("down", "up") if module.up is None else ("up", "down")
         raise WeightsError(
-            f"{path.name} is incomplete: {module.name!r} has a weight `{there}` but no `{missing}`.",
+            f"{path.name} is incomplete: {module.name!r} has a weight `{there}`, no `{missing}`.",
             hint="Fetch it again.",
         )
     down, up = module.factors

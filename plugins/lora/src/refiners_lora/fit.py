@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ MARKS: Final[Mapping[str, re.Pattern[str]]] = {
     ),
 }
 """Names of layers that only models of one base have."""
+Ends = tuple[list[int], list[int]]
 _SHOWN: Final = 3
 
 
@@ -75,74 +75,60 @@ def matched(file: LoraFile, model: Model) -> list[Match]:
 
 def _check_text_width(file: LoraFile, model: Model) -> None:
     """Refuses a file whose cross-attentions read texts of another width than the model's do."""
-    reads = model.facts.get("cross_attention_dim")
-    for module in file.modules.values():
-        if _READS_TEXT.search(module.name):
-            width = module.factors[0].shape[1]
-            if reads not in (None, width):
-                base = BASES.get(width, "another model")
-                why = f"it reads texts of width {width}, not {reads}"
-                raise _of_another_base(file, base, model, why)
-            return
+    needed = model.facts.get("cross_attention_dim")
+    name = next((name for name in file.modules if _READS_TEXT.search(name)), None)
+    if name is None or needed is None:
+        return
+    width = file.modules[name].factors[0].shape[1]
+    if width != needed:
+        base = BASES.get(width) or _marked(file, model)
+        why = f"it reads texts of width {width}, not {needed}"
+        raise _of_another_base(file, base, model, why)
 
 
 def _check_shapes(file: LoraFile, model: Model, matches: Sequence[Match]) -> None:
     misfits = [
-        (module.name, needed, there)
+        (module.name, there, needed)
         for place, module in matches
-        if (needed := needed_shapes(place.seat.layer, *module.factors, _latents(place, model)))
-        != (there := _outer_shapes(*module.factors))
+        if (there := _ends(*module.factors))
+        != (needed := _needed(place, module.factors[0], model.facts))
     ]
     if misfits:
-        name, needed, there = misfits[0]
-        marked = (
-            base
-            for base, marks in MARKS.items()
-            if base != model.base and any(map(marks.search, file.modules))
+        name, there, needed = misfits[0]
+        why = (
+            f"{len(misfits)} of {len(matches)} layers have other sizes. {name!r} goes from "
+            f"{there[0]} to {there[1]}, the layer from {needed[0]} to {needed[1]}"
         )
-        raise WeightsError(
-            f"{file.path.name} is a LoRA for a model of other sizes"
-            + "".join(f", such as {base}" for base in marked)
-            + f": {len(misfits)} of {len(matches)} layers differ from this {model.base}'s. "
-            f"{name!r} goes from {there[0]} to {there[1]}, the layer from {needed[0]} to "
-            f"{needed[1]}.",
-            hint=f"Give a LoRA for {model.base}.",
-        )
+        reads_more = len(misfits) == 1 and name.endswith(_FIRST) and there[0][0] > needed[0][0]
+        base = "an inpainting model" if reads_more else _marked(file, model)
+        raise _of_another_base(file, base, model, why)
 
 
-def _latents(place: Place, model: Any) -> int | None:
-    """Returns how many channels a LoRA for the plain UNet reads at the first convolution of one
-    that reads more; None elsewhere."""
-    channels = model.facts.get("latent_channels")
-    return channels if place.part == "unet" and place.name == "conv_in" else None
+def _marked(file: LoraFile, model: Model) -> str:
+    """Returns the base that names of layers tell of."""
+    for base, marks in MARKS.items():
+        if base != model.base and any(map(marks.search, file.modules)):
+            return base
+    return "a model of other sizes"
 
 
-def needed_shapes(
-    layer: nn.Module, down: Tensor, up: Tensor, latents: int | None
-) -> tuple[Sequence[int], Sequence[int]]:
-    """Returns what a low-rank change beside a layer goes from and to: features, or channels and
-    kernel.
-
-    Args:
-        layer: A linear layer or a convolution.
-        down: The weight that stands first.
-        up: The weight that stands second.
-        latents: How many channels it may read instead of all.
-    """
-    if isinstance(layer, nn.Conv2d):
-        reads_less = latents == down.shape[1] and latents < layer.in_channels
-        channels = latents if reads_less else layer.in_channels
-        kernel = [] if layer.kernel_size == (1, 1) else list(layer.kernel_size)
-        return [channels, *kernel], [layer.out_channels]
-    features: Any = layer
-    return [features.in_features], [features.out_features]
+def _needed(place: Place, down: Tensor, facts: Mapping[str, Any]) -> Ends:
+    """Returns what a change beside a layer goes from and to: features, or channels and kernel."""
+    layer: Any = place.seat.layer
+    if not isinstance(layer, nn.Conv2d):
+        return [layer.in_features], [layer.out_features]
+    channels = layer.in_channels
+    if place.part == "unet" and place.name == "conv_in" and down.shape[1] < channels:
+        # A LoRA for the plain UNet fits the first channels of one that reads a mask as well.
+        channels = facts.get("latent_channels", channels)
+    kernel = [] if layer.kernel_size == (1, 1) else list(layer.kernel_size)
+    return [channels, *kernel], [layer.out_channels]
 
 
-def _outer_shapes(down: Tensor, up: Tensor) -> tuple[Sequence[int], Sequence[int]]:
+def _ends(down: Tensor, up: Tensor) -> Ends:
     """Returns what two weights go from and to; a kernel of 1x1 is as good as none."""
-    ends = [[weight.shape[i], *weight.shape[2:]] for i, weight in ((1, down), (0, up))]
-    from_, to = (end[:1] if end[1:] == [1, 1] else end for end in ends)
-    return from_, to
+    kernels = [[] if end.shape[2:] in ((), (1, 1)) else [*end.shape[2:]] for end in (down, up)]
+    return [down.shape[1], *kernels[0]], [up.shape[0], *kernels[1]]
 
 
 def _of_another_base(file: LoraFile, base: str, model: Model, why: str) -> WeightsError:
@@ -179,4 +165,5 @@ def _some(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
+_FIRST: Final = ("conv_in", "input_blocks_0_0", "input_blocks.0.0")
 _READS_TEXT: Final = re.compile(r"attn2[._](processor\.)?to_[kv](_lora)?$")

@@ -37,8 +37,8 @@ FAMILIES: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern)
     for name, pattern in {
         "Flux": r"(^|[._])((double|single)_blocks|single_transformer_blocks)[._]",
-        "Stable Diffusion 3": r"(^|[._])joint_blocks[._]|^(lora_)?transformer[._]transformer_blocks[._]"
-        r"|^(lora_te3_|text_encoder_3\.)",
+        "Stable Diffusion 3": r"(^|[._])joint_blocks[._]|^(lora_te3_|text_encoder_3\.)"
+        r"|^(lora_)?transformer[._]transformer_blocks[._]",
         "Stable Cascade": r"^lora_prior_|^prior[._]",
         "a language model": r"(^|\.)(model\.layers|h|encoder\.layer|decoder\.layers)\.\d+\.",
         "a diffusion transformer": r"^(lora_)?transformer[._]"

@@ -116,7 +116,7 @@ def _linear(weight: Tensor) -> nn.Linear:
 
 
 def _convolution(weight: Tensor, **options: Any) -> nn.Conv2d:
-    channels, kernel = weight.shape[1::-1], weight.shape[2:]
-    layer = nn.Conv2d(*channels, tuple(kernel), bias=False, device="meta", **options)
+    features, channels, height, width = weight.shape
+    layer = nn.Conv2d(channels, features, (height, width), bias=False, device="meta", **options)
     layer.weight = nn.Parameter(weight, weight.is_floating_point())
     return layer
