@@ -20,6 +20,7 @@ from refiners_core.fit import moved, weight_around
 from refiners_core.hookspecs import Surgery, manager
 from refiners_core.key import checked_key, natural, next_key
 from refiners_core.selection import Edit
+from refiners_core.snapshot import restorer
 from refiners_core.source import Source, Weights
 from refiners_core.survey import Seat, Spot, Survey, survey, unchanging
 from refiners_core.worn import Swap
@@ -80,6 +81,18 @@ class Adapter(nn.Module):
         Args:
             model: The tree of that inject; facts come from it, nothing of it is kept.
             source: Verified files, or None to begin untrained.
+        """
+
+    def check(self, value: Any, request: Any) -> None:
+        """Refuses a generation in which it cannot act: called before any network runs, for every
+        adapter that acts at some step.
+
+        Args:
+            value: The value in `conditions`; None for an adapter that takes none.
+            request: As for `encode`.
+
+        Raises:
+            ConditionError: The adapter cannot act on this value, or in this generation.
         """
 
     def encode(self, value: Any, request: Any) -> dict[str, dict[str, Tensor]]:
@@ -160,7 +173,7 @@ class Adapter(nn.Module):
                 hint="Try adapter.inject(refiners.load_model(...)).",
             )
         graft.check_idle([tree], f"inject {self.key}")
-        restore = self._restorer()
+        restore = restorer(self)
         try:
             self._bind(tree)
             with unchanging(tree) as self._known:
@@ -248,19 +261,6 @@ class Adapter(nn.Module):
 
     def _wearing(self) -> list[Chain]:
         return [chain for ref in self._chains if (chain := ref()) is not None]
-
-    def _restorer(self) -> Callable[[], None]:
-        """Returns what makes the adapter again what it is now."""
-        state = self.__dict__.copy()
-        copies = {name: state[name].copy() for name in ("_modules", "_parameters", "_buffers")}
-        layers = self.own_layers._modules.copy()
-
-        def restore() -> None:
-            self.__dict__.clear()
-            self.__dict__.update(state | copies)
-            self.own_layers.__dict__["_modules"] = layers
-
-        return restore
 
     def _bind(self, tree: Chain) -> None:
         family = str(getattr(tree, "base", type(tree).__name__))

@@ -29,6 +29,10 @@ class RefinersError(Exception):
         return f"{self.message} {self.hint}" if self.hint else self.message
 
 
+class Notice(UserWarning):
+    """Something to know though nothing failed; the shell prints it in a line."""
+
+
 class TreeError(RefinersError):
     """A tree of layers was built or edited in a way that it does not allow."""
 

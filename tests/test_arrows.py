@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 CORE = (
     ("errors",),
-    ("bare", "condition", "context", "exchange", "key", "naming", "picture"),
+    ("bare", "condition", "context", "exchange", "key", "naming", "picture", "snapshot"),
     ("layer", "weights"),
     ("by_hand", "show"),
     ("chain",),

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -15,7 +16,9 @@ class Attend(nn.Module):
     """Lets every query look at all keys and take in their values: `softmax(q k^T / sqrt(d)) v`.
 
     Scaled dot-product attention in several heads (arXiv:1706.03762, section 3.2). The one place
-    that adapters of attention edit, whatever projections stand around it.
+    that adapters of attention edit, whatever projections stand around it. An adapter that edits its
+    inputs may add a mask as a fourth one; one that reads them passes on what follows the first
+    three.
 
     Args:
         heads: How many parts of the width attend on their own.
@@ -32,17 +35,35 @@ class Attend(nn.Module):
         q: Float[Tensor, "rows queries inner"],
         k: Float[Tensor, "rows tokens inner"],
         v: Float[Tensor, "rows tokens inner"],
+        mask: Float[Tensor, "#rows #queries tokens"]
+        | Bool[Tensor, "#rows #queries tokens"]
+        | None = None,
     ) -> Float[Tensor, "rows queries inner"]:
-        """Attends; the tokens of keys and values may be others than those of the queries."""
+        """Attends; the tokens of keys and values may be others than those of the queries.
+
+        Args:
+            q: The queries.
+            k: The keys.
+            v: The values, one for each key.
+            mask: Numbers that are added to `q k^T / sqrt(d)`, the same for all heads; or, as bool,
+                which keys a query looks at. A causal attention stays causal under a mask.
+        """
         rows, queries, inner = q.shape
         shape = (rows, -1, self.heads, inner // self.heads)
         x = scaled_dot_product_attention(
             q.view(shape).transpose(1, 2),
             k.view(shape).transpose(1, 2),
             v.view(shape).transpose(1, 2),
-            is_causal=self.is_causal,
+            attn_mask=None if mask is None else self._for_all_heads(mask, queries),
+            is_causal=self.is_causal and mask is None,
         )
         return x.transpose(1, 2).reshape(rows, queries, inner)
+
+    def _for_all_heads(self, mask: Tensor, queries: int) -> Tensor:
+        if self.is_causal:
+            later = torch.ones(queries, mask.shape[-1], dtype=torch.bool, device=mask.device)
+            mask = mask.masked_fill(later.triu(1), float("-inf") if mask.is_floating_point() else 0)
+        return mask[:, None]
 
 
 class SelfAttention(Chain):

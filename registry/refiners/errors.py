@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from refiners_core.errors import RefinersError
+from refiners_core.errors import Notice, RefinersError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,10 +175,6 @@ class PolicyError(RefinersError):
 
     code = "policy"
     exit_code = 4
-
-
-class Notice(UserWarning):
-    """Something to know though nothing failed; the shell prints it in a line."""
 
 
 class DeprecationNotice(Notice, DeprecationWarning):

@@ -15,7 +15,7 @@ from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.denoise import COND, UNCOND
 from refiners_core.models.diffusion.finite import check_finite
-from refiners_core.models.diffusion.guide import Guide, Told, guides_of
+from refiners_core.models.diffusion.guide import Guide, Told, acting, guides_of
 from refiners_core.models.diffusion.inpaint import (
     BESIDE,
     STAYS,
@@ -106,7 +106,9 @@ class Generation:
             dtype=model.unet.dtype,
             device=offload or model.unet.device,
         )
-        guides = guides_of(model.adapters, asked["conditions"])
+        guides = acting(
+            guides_of(model.adapters, asked["conditions"]), request, len(sampler.timesteps)
+        )
         if model.tokenizer is None or model.unet.device.type == "meta":
             lacks = "tokenizer" if model.tokenizer is None else "weights: it is on the meta device"
             raise ModelError(
@@ -118,7 +120,7 @@ class Generation:
             request=request,
             prompts={UNCOND: negatives, COND: prompts},
             each=each,
-            guides=[guide for guide in guides if guide.is_ever_active(len(sampler.timesteps))],
+            guides=guides,
             sampler=sampler,
             guidance=guidance,
             rescale=argument.number("guidance_rescale", asked["guidance_rescale"], 0, 1, 0.7),

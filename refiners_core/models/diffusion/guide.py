@@ -106,6 +106,18 @@ def guides_of(worn: Sequence[Adapter], conditions: Any) -> tuple[Guide, ...]:
     return tuple(guides)
 
 
+def acting(guides: Sequence[Guide], request: GenerationRequest, steps: int) -> tuple[Guide, ...]:
+    """Returns those that act at some step, each of which has agreed to the generation.
+
+    Raises:
+        ConditionError: An adapter cannot act in it.
+    """
+    kept = tuple(guide for guide in guides if guide.is_ever_active(steps))
+    for guide in kept:
+        guide.adapter.check(guide.condition.value, request)
+    return kept
+
+
 def _check(adapter: Adapter, condition: Condition) -> None:
     if not adapter.takes_condition and condition.value is not None:
         raise ConditionError(

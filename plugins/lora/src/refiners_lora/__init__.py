@@ -1,0 +1,1 @@
+"""LoRA files for Refiners, in every dialect in which they are shared (arXiv:2106.09685)."""

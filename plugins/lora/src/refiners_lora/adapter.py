@@ -1,0 +1,177 @@
+"""LoRA: a low-rank change beside layers of the UNet and of the text encoders (arXiv:2106.09685)."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refiners_core import Adapter, Edit, Model, Seat, Source
+from refiners_core.errors import AdapterError
+from refiners_core.layers.attention import CrossAttention, SelfAttention
+from refiners_core.models.device import built_on
+from refiners_core.weights import write
+from refiners_lora.alpha import Alphas, Strength, configured
+from refiners_lora.file import METADATA, LoraFile, read_lora
+from refiners_lora.fit import Match, matched
+from refiners_lora.layer import LowRank, WithLowRank, low_rank
+from refiners_lora.name import SLOTS, places_by_name
+
+Where = Callable[[Any], Iterable[Seat]]
+"""Chooses the layers of a model beside which an untrained LoRA is made."""
+
+
+class Lora(Adapter):
+    """Wears a LoRA file: a low-rank change beside linear layers and convolutions.
+
+    It takes no condition; `Condition(scale=0.8)` says how strongly it acts, on the UNet and on the
+    text encoders alike, and several add up. Without a file it is an untrained one, which changes
+    nothing until `up` is trained.
+
+    Args:
+        rank: For an untrained one, the features between its two weights.
+        alpha: For an untrained one, its strength before division by the rank; the rank by default.
+        where: For an untrained one, the layers that it changes; by default the linear layers of the
+            UNet's attentions.
+        options: What every adapter takes: `weights`, `name`, `key`.
+
+    Raises:
+        AdapterError: The rank is not a positive whole number.
+
+    Example:
+        >>> Lora(rank=4, name="style").takes_condition
+        False
+    """
+
+    def __init__(
+        self,
+        *,
+        rank: int = 8,
+        alpha: float | None = None,
+        where: Where | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if not isinstance(rank, int) or rank < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise AdapterError(f"a LoRA cannot have rank {rank!r}.", hint="Try Lora(rank=8).")
+        self._untrained = rank, float(rank if alpha is None else alpha), where or attentions
+        self._published: dict[str, tuple[str, str]] = {}  # component and name there, by seat
+
+    def build(self, model: Model, source: Source | None) -> None:
+        """Makes a change beside each layer that the file names.
+
+        Raises:
+            WeightsError: The file is not a LoRA, is damaged, or is for another base.
+        """
+        if source is None:
+            self._begin(model)
+            return
+        file = read_lora(source.files["weights"])
+        matches = matched(file, model)
+        alphas = _alphas(file, matches)
+        self._published = {it.place.seat.path: it.place[1:] for it in matches}
+        for match in matches:
+            self.layer(match.place.seat, lambda match=match: _loaded(match, alphas))
+        self.requires_grad_(False)
+
+    def edits(self, model: Any) -> Iterable[Edit]:
+        """Adds each change to what its layer computes."""
+        edits: list[Edit] = []
+        for slot in SLOTS:
+            seats = model.slot(slot).where(self._is_changed)
+            edits += seats.wrap(self._with_change, name="lora") if len(seats) else ()
+        return edits
+
+    def published(self) -> Mapping[str, Tensor]:
+        """Returns its weights under the names that diffusers writes, `unet.<layer>.lora_A.weight`
+        and so on."""
+        return {
+            f"{part}.{name}.lora_{half}.weight": weight
+            for part, name, change in self._changes()
+            for half, weight in zip("AB", (change.down.weight, change.up.weight), strict=True)
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Writes its weights as diffusers does, with the alphas in the header of the file."""
+        parts: dict[str, dict[str, Strength]] = {}
+        for part, name, change in self._changes():
+            parts.setdefault(part, {})[name] = Strength(change.rank, change.alpha)
+        config = {
+            f"{part}.{field}": value
+            for part, strengths in parts.items()
+            for field, value in configured(strengths, part).items()
+        }
+        write(self.published(), path, {METADATA: json.dumps(config, sort_keys=True)})
+
+    def _begin(self, model: Any) -> None:
+        rank, alpha, where = self._untrained
+        places = {place.seat.path: place for place in places_by_name(model).values()}
+        for seat in where(model):
+            place = places.get(seat.path)
+            if place is None:
+                raise AdapterError(
+                    f"a LoRA cannot change {seat.path!r}: it is not a linear layer or convolution "
+                    "with a published name.",
+                    hint='Choose layers of model.slot("unet.linear"), for instance.',
+                )
+            self._published[seat.path] = place[1:]
+            self.layer(seat, lambda seat=seat: _untrained(seat.layer, rank, alpha))
+
+    def _is_changed(self, seat: Seat) -> bool:
+        return seat.path in self._published
+
+    def _with_change(self, inner: nn.Module, seat: Seat) -> WithLowRank:
+        return WithLowRank(inner, self.layer(seat, _missing), self.scale_key)
+
+    def _changes(self) -> Iterable[tuple[str, str, Any]]:
+        for path, (part, name) in self._published.items():
+            yield part, name, self.own_layers[path.replace(".", "/")]
+
+
+def attentions(model: Any) -> Iterable[Seat]:
+    """Returns the linear layers of all attentions of a UNet."""
+    return model.slot("unet.linear").within(SelfAttention, CrossAttention)
+
+
+def _alphas(file: LoraFile, matches: Iterable[Match]) -> dict[str, Alphas]:
+    """Returns what PEFT's configuration says of each component."""
+    names: dict[str, list[str]] = {}
+    for place, _ in matches:
+        names.setdefault(place.part, []).append(place.name)
+    is_of_parts = any("." in field for field in file.config)
+    return {
+        part: Alphas(
+            {
+                field.removeprefix(f"{part}."): value
+                for field, value in file.config.items()
+                if not is_of_parts or field.startswith(f"{part}.")
+            },
+            of_part,
+        )
+        for part, of_part in names.items()
+    }
+
+
+def _loaded(match: Match, alphas: Mapping[str, Alphas]) -> LowRank:
+    (seat, part, name), module = match
+    down, up = module.factors
+    rank = down.shape[0]
+    alpha = module.alpha
+    if alpha is None:
+        alpha = alphas[part].of(name, rank)
+    return low_rank(seat.layer, down, up, float(rank if alpha is None else alpha))
+
+
+def _untrained(layer: nn.Module, rank: int, alpha: float) -> LowRank:
+    weight: Any = layer.weight
+    with built_on(weight.device):
+        down, up = torch.empty(rank, *weight.shape[1:]), torch.zeros(weight.shape[0], rank)
+        nn.init.kaiming_uniform_(down, a=5**0.5)  # as the authors' released code begins
+        change = low_rank(layer, down, up, alpha)
+    return change.requires_grad_(True)
+
+
+def _missing() -> nn.Module:
+    raise AssertionError("changes are made in build()")

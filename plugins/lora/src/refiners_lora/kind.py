@@ -1,0 +1,85 @@
+"""Files that are not plain LoRAs, or not for models of diffusion by UNets, by their keys alone."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from refiners_core.errors import WeightsError
+from refiners_core.weights import detect
+
+KINDS: Final[Mapping[str, re.Pattern[str]]] = {
+    name: re.compile(pattern)
+    for name, pattern in {
+        "a DoRA": r"\.(dora_scale|lora_magnitude_vector)(\.|$)",
+        "a LoHa": r"\.hada_",
+        "a LoKr": r"\.lokr_",
+        "a BOFT": r"\.boft_",
+        "an OFT": r"\.oft_",
+        "a GLoRA": r"\.[ab][12]\.weight$",
+        "an IA3": r"\.(ia3_l|on_input)(\.|$)",
+        "a LoCon with a core tensor (CP decomposition)": r"\.lora_mid\.weight$",
+        "a LoCon with trained scalars": r"\.scalar$",
+        "an AdaLoRA": r"\.lora_E(\.|$)",
+        "a VeRA": r"(^|\.)vera_(lambda_[bd]|A|B)(\.|$)",
+        "a FourierFT": r"\.fourierft_spectrum",
+        "an HRA": r"\.hra_u",
+        "a LoRA that also changes token embeddings": r"\.lora_embedding_[AB]|\.token_adapter\.",
+        "a LoRA that also changes biases": r"\.(lora_B|lora_up)\.(\w+\.)?bias$|\.diff_b$",
+        "a LoRA that also changes norms": r"\.[wb]_norm$|\.ln_tuning_layers\.",
+        "a difference of whole weights": r"\.(diff|set_weight|reshape_weight)$",
+        "a prompt of trained tokens": r"(^|\.)prompt_embeddings$",
+    }.items()
+}
+"""Kinds of adapters that look alike, by what their keys have; the first that fits counts."""
+
+FAMILIES: Final[Mapping[str, re.Pattern[str]]] = {
+    name: re.compile(pattern)
+    for name, pattern in {
+        "Flux": r"(^|[._])((double|single)_blocks|single_transformer_blocks)[._]",
+        "Stable Diffusion 3": r"(^|[._])joint_blocks[._]|^(lora_te3_|text_encoder_3\.)"
+        r"|^(lora_)?transformer[._]transformer_blocks[._]",
+        "Stable Cascade": r"^lora_prior_|^prior[._]",
+        "a language model": r"(^|\.)(model\.layers|h|encoder\.layer|decoder\.layers)\.\d+\.",
+        "a diffusion transformer": r"^(lora_)?transformer[._]"
+        r"|^(diffusion_model|lora_unet)[._]blocks[._]\d+",
+    }.items()
+}
+"""Families of models whose LoRAs are told by the names of their layers."""
+
+
+def check_kind(path: Path, shapes: Mapping[str, tuple[int, ...]], names: Sequence[str]) -> None:
+    """Refuses a file that is not a LoRA, or one for another family of models.
+
+    Args:
+        path: The file, for messages.
+        shapes: The shape of each of its tensors.
+        names: The layers for which it holds a LoRA.
+
+    Raises:
+        WeightsError: It is of another kind, which is named where it is known.
+    """
+    for kind, pattern in KINDS.items():
+        if keys := [key for key in shapes if pattern.search(key)]:
+            raise WeightsError(
+                f"{path.name} is {kind}: {len(keys)} of its {len(shapes)} tensors are like "
+                f"{keys[0]!r}. Only plain LoRAs are read.",
+                hint="Give a file whose tensors are pairs of lora_down and lora_up.",
+            )
+    if not names:
+        found = detect(shapes)
+        seen = f"it is {found}" if found.family != "unknown" else f"it holds {_some(shapes)}"
+        raise WeightsError(f"{path.name} is not a LoRA: {seen}.", hint=_HINT)
+    for family, pattern in FAMILIES.items():
+        if matched := [name for name in names if pattern.search(name)]:
+            raise WeightsError(
+                f"{path.name} is a LoRA for {family}: it names {matched[0]!r}.", hint=_HINT
+            )
+
+
+def _some(keys: Mapping[str, object]) -> str:
+    shown = ", ".join(repr(key) for key in [*keys][:2]) or "no tensors"
+    return shown + (f" and {len(keys) - 2} more" if len(keys) > 2 else "")
+
+
+_HINT: Final = "Give a LoRA for a Stable Diffusion model, such as style.safetensors."

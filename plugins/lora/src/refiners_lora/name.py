@@ -1,0 +1,126 @@
+"""The names under which LoRA files know the layers of a model."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from refiners_core import Seat
+from refiners_core.errors import WeightsError
+from refiners_core.models.clip import CLIP_TEXT_KEYS, ClipTextEncoder, TextEncoderPair
+from refiners_core.models.single_file import unet_keys
+from refiners_core.models.unet import UNET_KEYS, UNet
+from refiners_core.weights import KeyMap
+
+SLOTS: Final = ("unet.linear", "unet.conv", "text_encoder.linear")
+"""Where the layers are that a LoRA can change."""
+
+
+class Place(NamedTuple):
+    """A layer of a model that a LoRA can change."""
+
+    seat: Seat
+    part: str
+    """The component in diffusers' words: `unet`, `text_encoder` or `text_encoder_2`."""
+    name: str
+    """Its published name in that component."""
+
+    @property
+    def published(self) -> str:
+        """Its name in the files that we write."""
+        return f"{self.part}.{self.name}"
+
+
+class _Layout(NamedTuple):
+    """How the layers of one component are named by one convention."""
+
+    path: str
+    part: str
+    keys: KeyMap
+    dotted: tuple[str, ...]
+    """What stands before names with dots."""
+    flat: tuple[str, ...]
+    """What stands before names in which each dot is an underscore."""
+
+
+def places_by_name(model: Any) -> dict[str, Place]:
+    """Returns every layer that a LoRA can change, under each name that a file may have for it.
+
+    A flat name does not tell which underscores were dots, so names of files are never taken apart:
+    they are looked up here. A name that would mean two layers means none.
+
+    Args:
+        model: A model with the slots `SLOTS`.
+    """
+    layouts = list(_layouts(model))
+    places: dict[str, Place] = {}
+    ambiguous: set[str] = set()
+    for seat in (seat for slot in SLOTS for seat in model.slot(slot)):
+        published = ""
+        for layout in layouts:
+            if not seat.path.startswith(layout.path):
+                continue
+            name = _published(layout.keys, seat.path.removeprefix(layout.path))
+            published = published or name
+            place = Place(seat, layout.part, published)
+            for spelled in _spelled(name, layout) if name else ():
+                if places.setdefault(spelled, place).seat is not seat:
+                    ambiguous.add(spelled)
+    return {name: place for name, place in places.items() if name not in ambiguous}
+
+
+def _layouts(model: Any) -> Iterator[_Layout]:
+    unet, text = model.unet, model.text_encoder
+    if isinstance(unet, UNet):
+        # Without a prefix: early attention processors, and what PEFT saves of a bare UNet.
+        yield _Layout("unet.", "unet", UNET_KEYS, ("unet.", ""), ("lora_unet_",))
+        whole = ("model.diffusion_model.", "diffusion_model.")
+        yield _Layout("unet.", "unet", unet_keys(unet.config), whole, ("lora_unet_",))
+    if isinstance(text, ClipTextEncoder):
+        prefixes = ("text_encoder.", "text_encoders.clip_l.transformer.", "")
+        yield _text("text_encoder.", "text_encoder", prefixes, "lora_te_")
+    elif isinstance(text, TextEncoderPair):
+        # A name without a prefix would not say which of the two it means.
+        for i, path in enumerate(("clip_l", "clip_g")):
+            part = ("text_encoder", "text_encoder_2")[i]
+            prefixes = (f"{part}.", f"text_encoders.{path}.transformer.")
+            yield _text(f"text_encoder.{path}.encoder.", part, prefixes, f"lora_te{i + 1}_")
+
+
+def _text(path: str, part: str, dotted: tuple[str, ...], flat: str) -> _Layout:
+    return _Layout(path, part, CLIP_TEXT_KEYS, dotted, (flat,))
+
+
+def _published(keys: KeyMap, path: str) -> str:
+    try:
+        return keys.published(path)
+    except WeightsError:  # a layer of a model that extends the family's: no file names it
+        return ""
+
+
+def _spelled(name: str, layout: _Layout) -> Iterator[str]:
+    for variant in _variants(name):
+        yield from (f"{prefix}{variant}" for prefix in layout.dotted)
+        yield from (f"{prefix}{variant.replace('.', '_')}" for prefix in layout.flat)
+
+
+def _variants(name: str) -> Iterator[str]:
+    yield name
+    if name.startswith("text_model."):  # which transformers leaves out since 5.6
+        yield name.removeprefix("text_model.")
+    above, _, layer = name.removesuffix(".0").rpartition(".")
+    above, _, attention = above.rpartition(".")
+    if old := _PROCESSORS.get((attention, layer)):
+        yield f"{above}.{old}"
+
+
+_PROCESSORS: Final[Mapping[tuple[str, str], str]] = {
+    **{
+        (attention, f"to_{which}"): f"{attention}.processor.to_{which}_lora"
+        for attention in ("attn1", "attn2")
+        for which in ("q", "k", "v", "out")
+    },
+    **{
+        ("self_attn", f"{which}_proj"): f"self_attn.to_{which}_lora"
+        for which in ("q", "k", "v", "out")
+    },
+}
+"""The names of the layers that diffusers once kept in an attention's processor."""

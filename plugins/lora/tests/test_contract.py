@@ -1,0 +1,177 @@
+"""A LoRA keeps the contract of adapters, and its scale is absolute."""
+
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+import refiners
+import torch
+from refiners_lora.adapter import Lora
+from refiners_lora.name import SLOTS, places_by_name
+
+from refiners_core import Condition, Source
+from refiners_core.errors import AdapterError
+from refiners_core.models import sd15, sdxl
+from refiners_core.testing import LAWS, AdapterCase, tiny_model
+from refiners_core.weights import TensorFile, read
+
+
+def everywhere(model):
+    return [seat for slot in SLOTS for seat in model.slot(slot)]
+
+
+@cache
+def style(seed: int = 0) -> Path:
+    """A file that changes linear layers and convolutions of all parts."""
+    generator = torch.Generator().manual_seed(seed)
+    adapter = Lora(rank=2, alpha=3, where=lambda model: everywhere(model)[::3])
+    adapter.inject(tiny_model())
+    with torch.no_grad():
+        for weight in adapter.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
+    path = Path(mkdtemp()) / "style.safetensors"
+    adapter.save(path)
+    return path
+
+
+def make(seed: int = 0) -> Lora:
+    return Lora(weights=lambda _: Source({"weights": style(seed)}), name="style")
+
+
+def targets() -> list[tuple[str, str]]:
+    manifest = tomllib.loads((files("refiners_lora") / "adapter.toml").read_text())
+    (variant,) = manifest["adapter"]["lora"]["variant"]
+    return [(target["slot"], target["stage"]) for target in variant["targets"]]
+
+
+def latents(model, conditions):
+    return model.generate(
+        "a", conditions=conditions, steps=2, seed=1, output="latents", progress=False
+    )
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
+    law(AdapterCase(make, targets=targets()))
+
+
+def test_an_untrained_one_begins_at_nothing_and_learns():
+    model = tiny_model().requires_grad_(False)
+    adapter = Lora(rank=2).inject(model)
+    context = {"timestep": torch.tensor(1), "text": torch.randn(1, 3, 8)}
+    x = torch.randn(1, 4, 8, 8)
+    bare = model.unet(x, context=context)
+    worn = model.unet(x, context={**context, adapter.scale_key: torch.tensor(1.0)})
+    assert torch.equal(worn, bare)
+    worn.sum().backward()
+    assert len(list(adapter.parameters())) == 2 * 8 * 7
+    assert all(weight.grad is not None for weight in adapter.parameters())
+
+
+def test_a_scale_is_absolute_and_acts_on_the_text_as_well():
+    model = tiny_model()
+    adapter = make().inject(model)
+    half = latents(model, {adapter: Condition(scale=0.5)})
+    latents(model, {adapter: Condition(scale=2.0)})
+    latents(model, {adapter: None})
+    assert torch.equal(latents(model, {adapter: Condition(scale=0.5)}), half)
+    assert torch.equal(latents(model, {}), latents(model, {adapter: Condition(scale=1.0)}))
+    rows = torch.tensor([[512, 1, 513]])
+    texts = [
+        model.text_encoder(rows, context={adapter.scale_key: torch.tensor(scale)})
+        for scale in (0.0, 0.5, 1.0)
+    ]
+    assert torch.equal(texts[0], model.text_encoder(rows))
+    assert not torch.equal(texts[1], texts[2])
+
+
+def test_several_add_up_in_any_order():
+    model = tiny_model()
+    first, second = make(0), make(1)
+    scales = {first: Condition(scale=0.8), second: Condition(scale=-0.3)}
+    first.inject(model), second.inject(model)
+    both = latents(model, scales)
+    model.eject_all()
+    second.inject(model), first.inject(model)
+    assert torch.equal(latents(model, scales), both)
+    second.eject()
+    alone = latents(model, {first: Condition(scale=0.8)})
+    assert not torch.equal(alone, both)
+
+
+def test_two_of_one_shape_exchange_their_weights():
+    model = tiny_model()
+    first, second = make(0).inject(model), make(1)
+    second.inject(tiny_model())
+    before = latents(model, {})
+    first.exchange(second)
+    assert not torch.equal(latents(model, {}), before)
+    assert torch.equal(latents(model, {}), latents(make_bare(1), {}))
+
+
+def make_bare(seed):
+    model = tiny_model()
+    make(seed).inject(model)
+    return model
+
+
+def test_saving_keeps_every_bit(tmp_path: Path):
+    make().inject(tiny_model()).save(tmp_path / "again.safetensors")
+    before, after = read(style()), read(tmp_path / "again.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert {key.split(".")[0] for key in after} == {"unet", "text_encoder"}
+    with TensorFile(style()) as file, TensorFile(tmp_path / "again.safetensors") as again:
+        assert file.metadata() == again.metadata()
+
+
+def test_it_is_made_for_an_outline_as_well():
+    """`refiners tree sd15 --with lora` shows an untrained one, without weights."""
+    model = sd15.build(device="meta")
+    adapter = Lora(name="style").inject(model)
+    assert {weight.device.type for weight in adapter.parameters()} == {"meta"}
+    assert "lora: LowRank(rank=8, alpha=8)" in repr(model.unet.mid)
+
+
+@pytest.mark.parametrize(("family", "count"), [(sd15, 354), (sdxl, 1059)])
+def test_no_name_of_the_released_models_means_two_layers(family, count):
+    model = family.build(device="meta")
+    places = places_by_name(model)
+    assert len({place.seat.path for place in places.values()}) == count
+    assert len(everywhere(model)) == count
+    for part in {place.part for place in places.values()}:
+        names = {place.name for place in places.values() if place.part == part}
+        flat = {"unet": "lora_unet_", "text_encoder_2": "lora_te2_"}.get(
+            part, "lora_te_" if family is sd15 else "lora_te1_"
+        )
+        assert all(f"{part}.{name}" in places for name in names)
+        assert all(flat + name.replace(".", "_") in places for name in names)
+
+
+@pytest.mark.parametrize("rank", [0, -1, 2.0, "4"])
+def test_a_rank_is_a_positive_number(rank: object):
+    with pytest.raises(AdapterError, match=r"cannot have rank .* Try Lora\(rank=8\)"):
+        Lora(rank=rank)
+
+
+def test_what_a_lora_cannot_change_is_named():
+    model = tiny_model()
+    adapter = Lora(where=lambda model: model.slot("unet.mid.output"))
+    with pytest.raises(AdapterError, match=r"cannot change 'unet.mid.output'"):
+        adapter.inject(model)
+    assert model.adapters == ()
+
+
+def test_on_the_playground_a_file_goes_on_by_its_name(tmp_path: Path):
+    model = refiners.load_model("playground")
+    untrained = Lora(rank=4).inject(model)
+    untrained.save(tmp_path / "style.safetensors")
+    untrained.eject()
+    adapter = refiners.load_adapter("lora", model, file=tmp_path / "style.safetensors")
+    assert adapter.key.startswith("lora")
+    assert {key.split(".")[0] for key in adapter.published()} == {"unet"}
+    model.generate("a heart", conditions={adapter: Condition(scale=0.8)}, steps=1, progress=False)

@@ -1,0 +1,209 @@
+"""A file that is not a LoRA for the model is refused in a line, before the model is touched."""
+
+import json
+import warnings
+
+import pytest
+import torch
+from refiners_lora.adapter import Lora
+
+from refiners_core import Source
+from refiners_core.errors import Notice, WeightsError
+from refiners_core.models import sdxl
+from refiners_core.models.clip import ClipTextConfig
+from refiners_core.models.unet import UNetConfig
+from refiners_core.models.vae import AutoencoderConfig
+from refiners_core.testing import tiny_model
+from refiners_core.weights import write
+
+ATTENTION = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+TEXT = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+DOTTED = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
+CROSS = ATTENTION.replace("attn1_to_q", "attn2_to_k")
+DEEP = ATTENTION.replace("blocks_0_attn1", "blocks_1_attn1")
+
+
+def pair(name, rows=16, columns=16, rank=2, kernel=()):
+    up = torch.ones(rows, rank, *([1, 1] if kernel else []))
+    down = torch.ones(rank, columns, *kernel)
+    return {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}
+
+
+def peft(name, rows=16, columns=16, rank=2):
+    return {
+        f"{name}.lora_B.weight": torch.ones(rows, rank),
+        f"{name}.lora_A.weight": torch.ones(rank, columns),
+    }
+
+
+GOOD = pair(ATTENTION)
+ONE = torch.ones(1)
+
+
+def sdxl_model():
+    text = ClipTextConfig(vocabulary=9, width=4, inner_width=8, layers=2, heads=2, end_token=8)
+    pooling = ClipTextConfig(
+        vocabulary=9, width=4, inner_width=8, layers=2, heads=2, end_token=8, projection_width=4
+    )
+    unet = UNetConfig(
+        channels=(8, 16),
+        layers=(1, 1),
+        depths=(0, 2),
+        mid_depth=2,
+        heads=(2, 2),
+        text_width=8,
+        groups=4,
+        has_linear_projection=True,
+        picture_width=4 + 6 * 256,
+    )
+    autoencoder = AutoencoderConfig(channels=(8, 8, 8), blocks=1, groups=4, has_attention=False)
+    return sdxl.build(unet=unet, text_encoder=text, text_encoder_2=pooling, autoencoder=autoencoder)
+
+
+def inject(tensors, tmp_path, model=None, metadata=None, name="style.safetensors"):
+    model = tiny_model() if model is None else model
+    write(tensors, tmp_path / name, metadata)
+    try:
+        return Lora(weights=lambda _: Source({"weights": tmp_path / name})).inject(model)
+    except WeightsError:
+        assert model.adapters == ()
+        raise
+
+
+KINDS = {
+    "a DoRA": {**GOOD, f"{ATTENTION}.dora_scale": ONE},
+    "a DoRA: ": {**peft(f"{DOTTED}.to_q"), f"{DOTTED}.to_q.lora_magnitude_vector": ONE},
+    "a LoHa": {f"{ATTENTION}.hada_w1_a": ONE, f"{ATTENTION}.hada_w1_b": ONE},
+    "a LoKr": {f"{ATTENTION}.lokr_w1": ONE, f"{ATTENTION}.lokr_w2": ONE},
+    "an OFT": {f"{ATTENTION}.oft_blocks": ONE},
+    "a BOFT": {f"base_model.model.{DOTTED}.to_q.boft_R": ONE},
+    "a GLoRA": {f"{ATTENTION}.a1.weight": ONE, f"{ATTENTION}.b1.weight": ONE},
+    "an IA3": {f"base_model.model.{DOTTED}.to_k.ia3_l": ONE},
+    "CP decomposition": {**GOOD, f"{ATTENTION}.lora_mid.weight": ONE},
+    "trained scalars": {**GOOD, f"{ATTENTION}.scalar": ONE},
+    "an AdaLoRA": {f"{DOTTED}.to_q.lora_A": ONE, f"{DOTTED}.to_q.lora_E": ONE},
+    "a VeRA": {f"{DOTTED}.to_q.vera_lambda_b": ONE},
+    "also changes token embeddings": {f"{DOTTED}.lora_embedding_A": ONE},
+    "also changes biases": {**peft(f"{DOTTED}.to_q"), f"{DOTTED}.to_q.lora_B.bias": ONE},
+    "also changes norms": {**GOOD, "lora_unet_conv_norm_out.w_norm": ONE},
+    "a difference of whole weights": {f"{ATTENTION}.diff": ONE},
+    "a prompt of trained tokens": {"prompt_embeddings": ONE},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_are_refused_by_name(kind, tmp_path):
+    with pytest.raises(WeightsError) as refusal:
+        inject(KINDS[kind], tmp_path)
+    assert str(refusal.value).startswith("style.safetensors is ")
+    assert kind in str(refusal.value)
+    assert "Only plain LoRAs are read" in str(refusal.value)
+    assert len(str(refusal.value)) < 300
+
+
+DOUBLE = {**GOOD, **peft(f"{DOTTED}.to_q")}
+DAMAGED = pair(ATTENTION)
+DAMAGED[f"{ATTENTION}.lora_up.weight"] = torch.full((16, 2), torch.nan)
+WRONG = {
+    "not a LoRA: it is a ControlNet (diffusers)": {"controlnet_cond_embedding.conv_in.weight": ONE},
+    "not a LoRA: it is a textual inversion of sdxl": {"clip_l": ONE, "clip_g": ONE},
+    "not a LoRA: it holds 'a', 'b' and 1 more": {"a": ONE, "b": ONE, "c": ONE},
+    "a LoRA for Flux": pair("lora_unet_double_blocks_0_img_attn_qkv"),
+    "a LoRA for Stable Diffusion 3": pair("lora_te3_encoder_block_0"),
+    "a LoRA for Stable Cascade": pair("lora_prior_unet_down_blocks_0"),
+    "a LoRA for a diffusion transformer": pair("transformer.blocks.0.attn"),
+    "a LoRA for a language model": peft("base_model.model.model.layers.0.self_attn.q_proj"),
+    "a LoRA for sdxl; this model is sd15: it reads texts of width 2048, not 8": pair(
+        CROSS, 16, 2048
+    ),
+    "a LoRA for sd2; this model is sd15: it reads texts of width 1024": pair(CROSS, 16, 1024),
+    "a LoRA for sdxl; this model is sd15: it names 'lora_te2_x'": {**GOOD, **pair("lora_te2_x")},
+    "a LoRA for sdxl; this model is sd15: it names 'lora_unet_mid": {**GOOD, **pair(DEEP)},
+    "a LoRA for a model of other sizes; this model is sd15: 1 of 1 layers": pair(ATTENTION, 64, 64),
+    "goes from [64] to [16], the layer from [16] to [16]": pair(ATTENTION, 16, 64),
+    "goes from [16, 1, 3] to": pair(ATTENTION, 16, 16, kernel=(1, 3)),
+    "has a weight `down`, no `up`": {f"{ATTENTION}.lora_down.weight": torch.ones(2, 16)},
+    "has a weight `up`, no `down`": {f"{ATTENTION}.lora_up.weight": torch.ones(16, 2)},
+    "do not share a rank: down is [3, 16], up is [16, 2]": {
+        **GOOD,
+        f"{ATTENTION}.lora_down.weight": torch.ones(3, 16),
+    },
+    "are not all finite numbers": DAMAGED,
+    "'.*alpha' is not a finite number": {**GOOD, f"{ATTENTION}.alpha": torch.tensor(torch.inf)},
+    "holds two weights `down`": {
+        f"{DOTTED}.to_q.lora_A.{name}.weight": torch.ones(2, 16) for name in ("one", "two")
+    },
+    "one layer under two names": DOUBLE,
+    "holds a LoRA for 2 layers; this sd15 has none that is called 'a', 'b'": {
+        **pair("a"),
+        **pair("b"),
+    },
+    "has none that is called 'lora_unet_x'": {**pair("lora_unet_x"), **pair(TEXT, 16, 8)},
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_what_is_not_for_this_model_is_refused_in_a_line(words, tmp_path):
+    with pytest.raises(WeightsError) as refusal:
+        inject(WRONG[words], tmp_path)
+    text = str(refusal.value)
+    assert words.replace(".*", ATTENTION + ".") in text
+    assert "\n" not in text
+    assert len(text) < 400
+    assert refusal.value.hint
+
+
+def test_a_lora_of_sd15_is_refused_on_sdxl(tmp_path):
+    with pytest.raises(WeightsError, match="for sd15; this model is sdxl: it names 'lora_te_"):
+        inject({**GOOD, **pair(TEXT)}, tmp_path, sdxl_model())
+    with pytest.raises(WeightsError, match="for sd15; this model is sdxl: it reads texts of width"):
+        inject(pair(CROSS, 16, 768), tmp_path, sdxl_model())
+    inject(pair(DEEP), tmp_path, sdxl_model())
+
+
+def test_a_pickle_is_not_opened(tmp_path):
+    (tmp_path / "style.bin").write_bytes(b"\x80\x04.")
+    adapter = Lora(weights=lambda _: Source({"weights": tmp_path / "style.bin"}))
+    with pytest.raises(WeightsError, match=r"is a pickle.*was not opened.*rewrite_pickle"):
+        adapter.inject(tiny_model())
+
+
+def test_odd_parts_are_left_out_with_one_notice(tmp_path):
+    odd = {f"lora_unet_odd_{i}": None for i in range(5)}
+    tensors = {**GOOD, "bundle_emb.cat": ONE, f"{TEXT}.alpha": ONE}
+    for name in odd:
+        tensors |= pair(name)
+    with pytest.warns(Notice) as notices:
+        adapter = inject(tensors, tmp_path)
+    assert len(adapter.published()) == 2
+    assert [str(notice.message) for notice in notices] == [
+        "style.safetensors: 5 of 6 layers are not in this sd15 and were left out: "
+        "'lora_unet_odd_0', 'lora_unet_odd_1', 'lora_unet_odd_2' and 2 more; 2 tensors are not of "
+        f"a LoRA and were left out: 'bundle_emb.cat', '{TEXT}.alpha'."
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        inject(GOOD, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("[1]", "is not a JSON object"),
+        ("{", "is not a JSON object"),
+        ('{"unet.lora_alpha": "big"}', "lora_alpha = 'big'"),
+        ('{"unet.alpha_pattern": [3]}', "which are not numbers"),
+        ('{"unet.use_dora": true}', "it is a DoRA"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(config, words, tmp_path):
+    with pytest.raises(WeightsError, match=words.replace("(", r"\(")):
+        inject(peft(f"{DOTTED}.to_q"), tmp_path, metadata={"lora_adapter_metadata": config})
+
+
+def test_the_configuration_beside_what_peft_saves_is_read(tmp_path):
+    tensors = peft(f"base_model.model.{DOTTED.removeprefix('unet.')}.to_q")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "alpha_pattern": {}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    adapter = inject(tensors, tmp_path, name="adapter_model.safetensors")
+    assert [layer.alpha for layer in adapter.own_layers.children()] == [6]

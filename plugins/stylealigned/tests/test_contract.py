@@ -1,0 +1,146 @@
+"""StyleAligned keeps the contract of adapters, and refuses what makes no sense."""
+
+import tomllib
+from collections.abc import Callable
+from importlib.resources import files
+
+import pytest
+import torch
+from refiners_stylealigned.adapter import StyleAligned
+from torch import Tensor, nn
+
+from refiners_core import Adapter, Chain, Condition, Context, Edit, Layer, Passthrough, Seat
+from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.testing import LAWS, AdapterCase, tiny_model
+
+PROMPTS = ["a red circle", "two cats", "a star"]
+
+
+def make() -> StyleAligned:
+    return StyleAligned(name="style-aligned", share=1.1, shift=0.5)
+
+
+def targets() -> list[tuple[str, str]]:
+    manifest = tomllib.loads((files("refiners_stylealigned") / "adapter.toml").read_text())
+    (variant,) = manifest["adapter"]["style-aligned"]["variant"]
+    return [(target["slot"], target["stage"]) for target in variant["targets"]]
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
+    law(AdapterCase(make, targets=targets()))
+
+
+def latents(model: LatentDiffusion, prompt: object = PROMPTS, **asked: object) -> Tensor:
+    usual = {"steps": 3, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
+    return model.generate(prompt, **usual | asked)
+
+
+def test_the_first_picture_is_bit_for_bit_what_it_is_without_the_adapter():
+    model = tiny_model()
+    plain = latents(model)
+    for strength in (0.4, 1.0, 1.7):
+        adapter = make().inject(model)
+        shared = latents(model, conditions={adapter: Condition(scale=strength)})
+        adapter.eject()
+        assert torch.equal(shared[0], plain[0])
+        assert all(not torch.allclose(shared[i], plain[i], rtol=1e-2) for i in (1, 2))
+
+
+@pytest.mark.parametrize("asked", [{}, {"guidance": 1.0}, {"prompt": ["a cat", "b"], "count": 2}])
+def test_a_branch_at_a_time_the_same_pictures_are_made(asked: dict[str, object]):
+    model = tiny_model()
+    make().inject(model)
+    alone = latents(model, **asked, sequential=True)
+    assert torch.allclose(alone, latents(model, **asked), atol=1e-5)
+
+
+class AddBranch(Layer):
+    """Adds a pass before all others, whose result nobody uses."""
+
+    def run(self, context: Context, *inputs: object) -> None:
+        context["branches"] = ("more", *context["branches"])
+
+
+class OneMore(Adapter):
+    """Brings a branch of its own, told something else."""
+
+    takes_condition = True
+
+    def edits(self, model: LatentDiffusion) -> tuple[Edit, ...]:
+        return model.slot("denoise.branches").before("more", lambda _: Passthrough(AddBranch()))
+
+    def encode(self, value: Tensor, request: object) -> dict[str, dict[str, Tensor]]:
+        return {self.context_key("x"): {"cond": value}}
+
+
+def test_a_branch_of_another_adapter_changes_nothing():
+    model = tiny_model()
+    make().inject(model)
+    expected = latents(model)
+    other = OneMore().inject(model)
+    beside = latents(model, conditions={other: torch.zeros(1, 1)})
+    assert torch.allclose(beside, expected, atol=1e-5)
+
+
+class Masked(Adapter):
+    """Adds a mask to every self-attention, or leaves it plain."""
+
+    def __init__(self, mask: Tensor | None, key: str) -> None:
+        super().__init__(key=key)
+        self.mask = mask
+
+    def edits(self, model: LatentDiffusion) -> tuple[Edit, ...]:
+        def masked(inner: nn.Module, seat: Seat) -> nn.Module:
+            return Chain(AddMask(self.mask), inner)
+
+        return model.slot("unet.self_attention.attend").wrap(masked, stage="inputs")
+
+
+class AddMask(Layer):
+    def __init__(self, mask: Tensor | None) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def run(self, context: Context, *inputs: Tensor) -> tuple[Tensor, ...]:
+        tokens = inputs[1].shape[1]
+        return inputs if self.mask is None else (*inputs, self.mask.expand(-1, -1, tokens))
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.zeros(1, 1, 1), torch.zeros(6, 1, 1), torch.ones(6, 1, 1, dtype=torch.bool)]
+)
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_a_mask_of_another_adapter_outside_is_carried_along(mask: Tensor, shift: float):
+    model = tiny_model()
+    StyleAligned(key="style", shift=shift).inject(model)
+    expected = latents(model)
+    other = Masked(mask, "z-outside").inject(model)
+    assert torch.allclose(latents(model), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("asked", [{"prompt": "a cat"}, {"prompt": ["a cat"], "guidance": 1.0}])
+def test_a_batch_of_one_is_refused_before_any_network_runs(asked: dict[str, object]):
+    model = tiny_model()
+    adapter = make().inject(model)
+    model.text_encoder.register_forward_pre_hook(lambda *_: pytest.fail("a network runs"))
+    with pytest.raises(ConditionError, match="but only one is to be made"):
+        latents(model, **asked)
+    with pytest.raises(ConditionError, match="it takes no mask"):
+        latents(model, conditions={adapter: Condition(mask=torch.ones(1, 1, 32, 32))})
+
+
+def test_left_out_it_has_nothing_against_a_batch_of_one():
+    model = tiny_model()
+    alone = latents(model, "a cat")
+    adapter = make().inject(model)
+    for condition in (None, Condition(scale=0.0)):
+        assert torch.equal(latents(model, "a cat", conditions={adapter: condition}), alone)
+
+
+@pytest.mark.parametrize("option", ["share", "shift"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True])
+def test_a_number_that_is_none_is_refused(option: str, value: object):
+    with pytest.raises(AdapterError, match=f"{option} is a finite number"):
+        StyleAligned(**{option: value})
