@@ -452,6 +452,45 @@ def test_what_an_adapter_returns_is_checked(model):
         run(model, conditions={tint: 1.0})
 
 
+class Choosy(Tint):
+    """Takes a number, and refuses those below 0."""
+
+    def check(self, value, request):
+        self.checked = [*getattr(self, "checked", []), (value, request.count)]
+        if value < 0:
+            raise ConditionError("no number below 0.", hint="Try 1.0.")
+
+
+class Lonely(Dim):
+    """Takes nothing, and refuses company."""
+
+    def check(self, value, request):
+        assert value is None
+        if request.count > 1:
+            raise ConditionError("one picture alone.", hint="Try count=1.")
+
+
+def test_an_adapter_refuses_a_generation_before_any_network_runs(model):
+    first, choosy = Tint(key="a").inject(model), Choosy(key="b").inject(model)
+    with pytest.raises(ConditionError, match="no number below 0"):
+        run(model, conditions={first: 1.0, choosy: -1.0}, count=2)
+    assert choosy.checked == [(-1.0, 2)]
+    assert not hasattr(first, "requests")
+    run(model, conditions={first: 1.0, choosy: Condition(2.0)})
+    assert choosy.checked[1:] == [(2.0, 1)]
+    lonely = Lonely(key="c").inject(model)
+    with pytest.raises(ConditionError, match="one picture alone"):
+        run(model, conditions={first: None, choosy: None}, count=2)
+    lonely.eject()
+
+
+@pytest.mark.parametrize("left_out", [None, Condition(-1.0, scale=0), Condition(-1.0, end=0)])
+def test_an_adapter_that_never_acts_is_not_asked(model, left_out):
+    choosy = Choosy(key="b").inject(model)
+    run(model, conditions={choosy: left_out})
+    assert not hasattr(choosy, "checked")
+
+
 def test_nobody_injects_or_ejects_while_pictures_are_made(model):
     tint = Tint().inject(model)
     with pytest.raises(PlanError, match="running"):

@@ -43,6 +43,34 @@ def test_a_causal_token_does_not_see_later_ones():
     assert not near(attention(x)[:, 3:], attention(changed)[:, 3:])
 
 
+def attended(q, k, v, added):
+    """Attention of one head, from its formula."""
+    return (q @ k.mT / math.sqrt(q.shape[-1]) + added).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_a_mask_is_added_to_the_logits_of_all_heads(rows, queries):
+    q, k, v = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+    mask = torch.randn(rows, queries, 5)
+    parts = [attended(*(x[..., i : i + 2] for x in (q, k, v)), mask) for i in (0, 2)]
+    assert near(Attend(2)(q, k, v, mask), torch.cat(parts, -1))
+    looks = torch.rand(rows, queries, 5) > 0.5
+    looks[..., 0] = True
+    added = torch.zeros(looks.shape).masked_fill(~looks, float("-inf"))
+    assert near(Attend(2)(q, k, v, looks), Attend(2)(q, k, v, added))
+
+
+@pytest.mark.parametrize("queries", [1, 5])
+def test_under_a_mask_a_causal_token_still_does_not_see_later_ones(queries):
+    q, k, v = torch.randn(2, 5, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+    mask = torch.randn(2, queries, 5)
+    added = mask + torch.full((5, 5), float("-inf")).triu(1)
+    assert near(Attend(1, is_causal=True)(q, k, v, mask), attended(q, k, v, added))
+    everything = torch.ones(2, queries, 5, dtype=torch.bool)
+    assert near(Attend(1, is_causal=True)(q, k, v, everything), Attend(1, is_causal=True)(q, k, v))
+
+
 def test_cross_attention_looks_at_the_text_of_the_context():
     attention = CrossAttention(4, 2, source_width=6)
     x, text = torch.randn(2, 3, 4), torch.randn(2, 7, 6)

@@ -18,6 +18,7 @@ COUNTS = {
     "unet.skip.read": 9,
     "unet.skip.backbone": 9,
     "unet.down.output": 3,
+    "unet.down.downsample": 2,
     "unet.mid.output": 1,
     "unet.self_attention": 70,
     "unet.self_attention.attend": 70,

@@ -21,6 +21,7 @@ COUNTS = {
     "unet.skip.read": 12,
     "unet.skip.backbone": 12,
     "unet.down.output": 4,
+    "unet.down.downsample": 3,
     "unet.mid.output": 1,
     "unet.self_attention": 16,
     "unet.self_attention.attend": 16,

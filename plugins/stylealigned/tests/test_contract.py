@@ -116,7 +116,7 @@ def test_a_mask_of_another_adapter_outside_is_carried_along(mask: Tensor, shift:
     model = tiny_model()
     StyleAligned(key="style", shift=shift).inject(model)
     expected = latents(model)
-    other = Masked(mask, "z-outside").inject(model)
+    Masked(mask, "z-outside").inject(model)
     assert torch.allclose(latents(model), expected, atol=1e-5)
 
 

@@ -43,6 +43,12 @@ SLOTS: Final[Mapping[str, Slot]] = {
         name="output",
         chain=DownBlock,
     ),
+    "unet.down.downsample": Slot(
+        "where a level on the way down is halved, before that is recorded",
+        "unet",
+        name="downsample",
+        chain=DownBlock,
+    ),
     "unet.mid.output": Slot(
         "the running value after the middle", "unet", name="output", chain=MidBlock
     ),

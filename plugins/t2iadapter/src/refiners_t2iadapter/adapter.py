@@ -1,0 +1,162 @@
+"""Maps of a picture that are added to a UNet's on the way down."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refiners_core import Adapter, Chain, Edit, Multiply, Seat, Source, Sum, UseContext, When
+from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.models.device import built_on
+from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.picture import to_pixels
+from refiners_core.weights import AS_IS, load, published, read
+from refiners_t2iadapter.layout import as_diffusers, config_of, halving, is_xl, map_widths
+from refiners_t2iadapter.network import FeatureConfig, FeatureNetwork
+
+GREY: Final = 1 / 255
+"""How far channels of a picture may differ that is to count as grey."""
+ORDERS: Final = ("rgb", "bgr")
+
+
+class T2iAdapter(Adapter):
+    """Makes pictures follow another one by a small network that runs once (arXiv:2302.08453).
+
+    Its condition is a picture with values in 0...1, or one for each picture to be made, resized to
+    their size. The maps that the network makes of it are added at every step, times the scale,
+    alike in all branches of guidance: after each level on the way down, where skips record them;
+    on Stable Diffusion XL after the first level is halved, and after the middle.
+
+    A variant's setting `channel-order = "bgr"` hands the channels to the network in the order in
+    which it was trained.
+
+    Args:
+        picture_channels: For an untrained one, the channels of the picture: 3 or 1.
+        is_light: Whether an untrained one computes in a quarter of the channels.
+        options: What every adapter takes: `weights`, `name`, `key`.
+
+    Example:
+        >>> T2iAdapter(name="t2i-canny").takes_condition
+        True
+    """
+
+    takes_condition: ClassVar[bool] = True
+
+    def __init__(
+        self, *, picture_channels: int = 3, is_light: bool = False, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.config = FeatureConfig(
+            picture_channels=picture_channels,
+            residuals=4 if is_light else 2,
+            is_light=is_light,
+        )
+        self.channel_order = ORDERS[0]
+
+    def build(self, model: LatentDiffusion, source: Source | None) -> None:
+        """Makes the network in the sizes of the model's UNet, and loads it.
+
+        Raises:
+            WeightsError: The file is not that of a T2I-Adapter for this model.
+            AdapterError: The variant names an order of channels that there is none of.
+        """
+        unet, reduction = model.unet, model.autoencoder.config.reduction
+        maps = map_widths(unet.config)
+        if source is None:
+            block = reduction * 2 if is_xl(unet.config) else reduction
+            self.config = replace(
+                self.config, block=block, widths=maps, halving=halving(unet.config)
+            )
+            with built_on(unet.device):
+                self.parts = Chain(adapter=FeatureNetwork(self.config)).to(unet.dtype)
+            return
+        self.channel_order = source.settings.get("channel-order", ORDERS[0])
+        if self.channel_order not in ORDERS:
+            raise AdapterError(
+                f"the variant {source.variant} has the channel order {self.channel_order!r}.",
+                hint=f"Its settings.channel-order may be {' or '.join(ORDERS)}.",
+            )
+        tensors = as_diffusers(read(source.files["weights"]), len(maps))
+        self.config = config_of(tensors, unet.config, reduction)
+        with built_on("meta"):
+            self.parts = Chain(adapter=FeatureNetwork(self.config))
+        load(self.parts, tensors, AS_IS, dtype=unet.dtype, device=unet.device)
+        self.parts.requires_grad_(False)
+
+    def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
+        """Adds a map after each level on the way down, and on SDXL after the middle."""
+        outputs = model.slot("unet.down.output")
+        places = [outputs]
+        if is_xl(model.unet.config):
+            first = outputs[0].path
+            places = [
+                model.slot("unet.down.downsample").first(),
+                outputs.where(lambda seat: seat.path != first),
+                model.slot("unet.mid.output"),
+            ]
+        seats = [seat.path for place in places for seat in place]
+        keys = {path: self._key(i) for i, path in enumerate(seats)}
+
+        def with_map(inner: nn.Module, seat: Seat) -> Sum:
+            key = keys[seat.path]
+            return Sum(inner, When(key, map=UseContext(key), scale=Multiply(self.scale_key)))
+
+        return tuple(edit for place in places for edit in place.wrap(with_map, name="map"))
+
+    def check(self, value: Any, request: GenerationRequest) -> None:
+        """Refuses a picture that the network cannot read.
+
+        Raises:
+            ConditionError: The value is not a picture, its channels are others than the network's,
+                the pictures to be made cannot be divided into its squares, or there are too many.
+        """
+        self._pixels(value, request)
+
+    def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
+        """Makes maps of a picture.
+
+        Args:
+            value: A picture in 0...1, or a list of one for each picture to be made.
+            request: The generation.
+
+        Raises:
+            ConditionError: As `check` does.
+        """
+        pixels = self._pixels(value, request).to(request.device, request.dtype)
+        maps: tuple[Tensor, ...] = self.parts(pixels)
+        return {self._key(i): {"cond": features} for i, features in enumerate(maps)}
+
+    def published(self) -> Mapping[str, Tensor]:
+        """Returns its weights in the layout of diffusers' folders."""
+        return published(self.parts, AS_IS)
+
+    def _key(self, index: int) -> str:
+        return self.context_key(f"map.{index}")
+
+    def _pixels(
+        self, value: Any, request: GenerationRequest
+    ) -> Float[Tensor, "count channels height width"]:
+        block, sides = self.config.block, (request.width, request.height)
+        if any(side % block for side in sides):
+            near = tuple(max(1, round(side / block)) * block for side in sides)
+            raise ConditionError(
+                f"{self.key} reads a picture in squares of {block} x {block} pixels; "
+                f"{sides[0]} x {sides[1]} cannot be divided into them.",
+                hint=f"Try size={near}.",
+            )
+        pixels = to_pixels(value, (request.height, request.width))
+        if len(pixels) not in (1, request.count):
+            raise ConditionError(
+                f"{self.key} is given {len(pixels)} pictures for {request.count} to be made.",
+                hint="Pass one, or one for each.",
+            )
+        if self.config.picture_channels == 3:
+            return pixels if self.channel_order == "rgb" else pixels.flip(1)
+        if bool(((pixels - pixels[:, :1]).abs() > GREY).any()):
+            raise ConditionError(
+                f"{self.key} reads pictures of one channel; this one has three that differ.",
+                hint='Pass picture.convert("L"), or a tensor of one channel.',
+            )
+        return pixels[:, :1]
