@@ -64,7 +64,13 @@ class Lora(Adapter):
 
         Raises:
             WeightsError: The file is not a LoRA, is damaged, or is for another base.
+            AdapterError: `model` is a part of a model, or an untrained LoRA cannot change a layer.
         """
+        if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise AdapterError(
+                f"a LoRA goes on a whole model, not on {type(model).__name__}.",
+                hint="Try adapter.inject(model).",
+            )
         if source is None:
             self._begin(model)
             return
