@@ -84,7 +84,7 @@ def generations(pair, conditions=None):
     return ours, theirs
 
 
-def with_one_alpha(factors):
+def one_alpha(factors):
     """diffusers loses alphas of attentions where they differ, and extra embeddings of SDXL."""
     return {
         (part, name): (down, up, 3.0)
@@ -94,25 +94,35 @@ def with_one_alpha(factors):
 
 
 SPELLED = {
-    "kohya": (ALL, lambda factors, base: kohya(with_one_alpha(factors), base)),
-    "sgm": (ATTENTION, lambda factors, base: kohya(with_one_alpha(factors), base, ldm(base))),
+    "kohya": (ALL, lambda factors, base: kohya(one_alpha(factors), base)),
     "processors": (ATTENTION, lambda factors, base: old(factors)),
     "layers": (LINEAR, lambda factors, base: older(factors)),
     "PEFT": (ALL, lambda factors, base: peft(factors)),
 }
 
 
+def check_networks(pair, tensors, path, differ):
+    save_file(tensors, path)
+    bare = [ours for _, ours, _ in networks(pair, {})]
+    with worn_by_both(pair, path, 0.7) as adapter:
+        for (name, ours, theirs), before in zip(networks(pair, {adapter: 0.7}), bare, strict=True):
+            assert differ(ours, theirs) <= 1e-5, name
+            assert differ(before, theirs) > 1e-2, name
+
+
 @pytest.mark.parametrize("dialect", SPELLED)
 def test_networks_compute_what_diffusers_makes_of_a_dialect(pair, dialect, tmp_path, differ):
     pipe, model = pair
     pattern, spelled = SPELLED[dialect]
-    factors = factors_of(pipe, model.base, pattern)
-    save_file(spelled(factors, model.base), tmp_path / "style.safetensors")
-    bare = [ours for _, ours, _ in networks(pair, {})]
-    with worn_by_both(pair, tmp_path / "style.safetensors", 0.7) as adapter:
-        for (name, ours, theirs), before in zip(networks(pair, {adapter: 0.7}), bare, strict=True):
-            assert differ(ours, theirs) <= 1e-5, name
-            assert differ(before, theirs) > 1e-2, name
+    tensors = spelled(factors_of(pipe, model.base, pattern), model.base)
+    check_networks(pair, tensors, tmp_path / "style.safetensors", differ)
+
+
+@pytest.mark.parametrize("pair", ["sdxl"], indirect=True)  # of no other base diffusers reads them
+def test_networks_compute_what_diffusers_makes_of_the_names_of_sgm(pair, tmp_path, differ):
+    factors = one_alpha(factors_of(pair[0], "sdxl", ATTENTION))
+    tensors = kohya(factors, "sdxl", ldm("sdxl"))
+    check_networks(pair, tensors, tmp_path / "style.safetensors", differ)
 
 
 def test_every_dialect_means_the_same(pair, tmp_path):

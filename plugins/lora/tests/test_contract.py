@@ -119,6 +119,14 @@ def make_bare(seed):
     return model
 
 
+def test_a_compiled_model_wears_it():
+    model = tiny_model()
+    adapter = make().inject(model)
+    plain = latents(model, {adapter: Condition(scale=0.5)})
+    model.compile(backend="eager")
+    assert torch.equal(latents(model, {adapter: Condition(scale=0.5)}), plain)
+
+
 def test_saving_keeps_every_bit(tmp_path: Path):
     make().inject(tiny_model()).save(tmp_path / "again.safetensors")
     before, after = read(style()), read(tmp_path / "again.safetensors")

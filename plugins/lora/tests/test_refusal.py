@@ -8,7 +8,7 @@ import torch
 from refiners_lora.adapter import Lora
 
 from refiners_core import Source
-from refiners_core.errors import Notice, WeightsError
+from refiners_core.errors import AdapterError, Notice, WeightsError
 from refiners_core.models import sdxl
 from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.unet import UNetConfig
@@ -107,6 +107,11 @@ DAMAGED[f"{ATTENTION}.lora_up.weight"] = torch.full((16, 2), torch.nan)
 WRONG = {
     "not a LoRA: it is a ControlNet (diffusers)": {"controlnet_cond_embedding.conv_in.weight": ONE},
     "not a LoRA: it is a textual inversion of sdxl": {"clip_l": ONE, "clip_g": ONE},
+    "not a LoRA: it is an IP-Adapter (faceid)": {
+        "image_proj.norm.weight": ONE,
+        "ip_adapter.1.to_q_lora.down.weight": torch.ones(2, 16),
+        "ip_adapter.1.to_q_lora.up.weight": torch.ones(16, 2),
+    },
     "not a LoRA: it holds 'a', 'b' and 1 more": {"a": ONE, "b": ONE, "c": ONE},
     "a LoRA for Flux": pair("lora_unet_double_blocks_0_img_attn_qkv"),
     "a LoRA for Stable Diffusion 3": pair("lora_te3_encoder_block_0"),
@@ -127,6 +132,11 @@ WRONG = {
     "do not share a rank: down is [3, 16], up is [16, 2]": {
         **GOOD,
         f"{ATTENTION}.lora_down.weight": torch.ones(3, 16),
+    },
+    "are [0, 16] float32 and [16, 0] float32": pair(ATTENTION, rank=0),
+    "are [2, 16] int8 and [16, 2] float32": {
+        **GOOD,
+        f"{ATTENTION}.lora_down.weight": torch.ones(2, 16, dtype=torch.int8),
     },
     "are not all finite numbers": DAMAGED,
     "'.*alpha' is not a finite number": {**GOOD, f"{ATTENTION}.alpha": torch.tensor(torch.inf)},
@@ -166,6 +176,11 @@ def test_a_pickle_is_not_opened(tmp_path):
     adapter = Lora(weights=lambda _: Source({"weights": tmp_path / "style.bin"}))
     with pytest.raises(WeightsError, match=r"is a pickle.*was not opened.*rewrite_pickle"):
         adapter.inject(tiny_model())
+
+
+def test_a_part_of_a_model_is_refused():
+    with pytest.raises(AdapterError, match=r"goes on a whole model, not on UNet. Try adapter.inj"):
+        Lora().inject(tiny_model().unet)
 
 
 def test_odd_parts_are_left_out_with_one_notice(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refiners_core import Adapter, Edit, Model, Seat, Source
+from refiners_core import Adapter, Edit, Model, Seat, Source, select
 from refiners_core.errors import AdapterError
 from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
@@ -17,7 +17,7 @@ from refiners_lora.alpha import Alphas, Strength, configured
 from refiners_lora.file import METADATA, LoraFile, read_lora
 from refiners_lora.fit import Match, matched
 from refiners_lora.layer import LowRank, WithLowRank, low_rank
-from refiners_lora.name import SLOTS, places_by_name
+from refiners_lora.name import places_by_name
 
 Where = Callable[[Any], Iterable[Seat]]
 """Chooses the layers of a model beside which an untrained LoRA is made."""
@@ -64,7 +64,13 @@ class Lora(Adapter):
 
         Raises:
             WeightsError: The file is not a LoRA, is damaged, or is for another base.
+            AdapterError: `model` is a part of a model, or an untrained LoRA cannot change a layer.
         """
+        if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise AdapterError(
+                f"a LoRA goes on a whole model, not on {type(model).__name__}.",
+                hint="Try adapter.inject(model).",
+            )
         if source is None:
             self._begin(model)
             return
@@ -78,11 +84,8 @@ class Lora(Adapter):
 
     def edits(self, model: Any) -> Iterable[Edit]:
         """Adds each change to what its layer computes."""
-        edits: list[Edit] = []
-        for slot in SLOTS:
-            seats = model.slot(slot).where(self._is_changed)
-            edits += seats.wrap(self._with_change, name="lora") if len(seats) else ()
-        return edits
+        seats = select(model).where(self._is_changed).expect(len(self._published))
+        return seats.wrap(self._with_change, name="lora")
 
     def published(self) -> Mapping[str, Tensor]:
         """Returns its weights under the names that diffusers writes, `unet.<layer>.lora_A.weight`

@@ -122,6 +122,13 @@ def _check(path: Path, module: Module) -> None:
             f"{list(down.shape)}, up is {list(up.shape)}.",
             hint="Fetch it again.",
         )
+    if not (down.is_floating_point() and up.is_floating_point() and down.numel() and up.numel()):
+        raise WeightsError(
+            f"{path.name} is damaged: the weights of {module.name!r} are {list(down.shape)} "
+            f"{str(down.dtype).removeprefix('torch.')} and {list(up.shape)} "
+            f"{str(up.dtype).removeprefix('torch.')}.",
+            hint="Give a file of floating-point weights.",
+        )
     if not all(torch.isfinite(it if it.itemsize > 1 else it.float()).all() for it in (down, up)):
         raise WeightsError(
             f"{path.name} is damaged: the weights of {module.name!r} are not all finite numbers.",
@@ -135,13 +142,12 @@ def _config(
     """Returns PEFT's configuration and whether it should be there but is not."""
     beside = path.with_name(CONFIG)
     where, text = f"the metadata {METADATA!r} of {path.name}", metadata.get(METADATA)
-    if text is None and is_peft and beside.is_file():
-        where, text = str(beside), beside.read_text("utf-8")
-    if text is None:
-        return {}, is_peft
     try:
-        config: Any = json.loads(text)
-        config = dict(cast("Mapping[str, Any]", config))
+        if text is None and is_peft and beside.is_file():
+            where, text = str(beside), beside.read_text("utf-8")
+        if text is None:
+            return {}, is_peft
+        config = dict(cast("Mapping[str, Any]", json.loads(text)))
     except (ValueError, TypeError) as error:
         raise WeightsError(
             f"{where} is not a JSON object: {error}.", hint="Fetch the file again."

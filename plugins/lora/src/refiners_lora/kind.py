@@ -66,8 +66,8 @@ def check_kind(path: Path, shapes: Mapping[str, tuple[int, ...]], names: Sequenc
                 f"{keys[0]!r}. Only plain LoRAs are read.",
                 hint="Give a file whose tensors are pairs of lora_down and lora_up.",
             )
-    if not names:
-        found = detect(shapes)
+    found = detect(shapes)
+    if not names or found.family not in ("lora", "unknown"):
         seen = f"it is {found}" if found.family != "unknown" else f"it holds {_some(shapes)}"
         raise WeightsError(f"{path.name} is not a LoRA: {seen}.", hint=_HINT)
     for family, pattern in FAMILIES.items():

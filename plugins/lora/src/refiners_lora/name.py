@@ -68,7 +68,7 @@ def places_by_name(model: Any) -> dict[str, Place]:
 
 
 def _layouts(model: Any) -> Iterator[_Layout]:
-    unet, text = model.unet, model.text_encoder
+    unet, text = getattr(model, "unet", None), getattr(model, "text_encoder", None)
     if isinstance(unet, UNet):
         # Without a prefix: early attention processors, and what PEFT saves of a bare UNet.
         yield _Layout("unet.", "unet", UNET_KEYS, ("unet.", ""), ("lora_unet_",))
