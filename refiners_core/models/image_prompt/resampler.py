@@ -74,8 +74,8 @@ class ResamplerConfig:
             some = ", ".join(sorted(tensors)[:3]) or "nothing"
             missing = next((name for name in needed if name not in found), "latents")
             raise WeightsError(
-                f"no resampler: {prefix + '.' + missing!r} is missing; there is {some}, for "
-                "example.",
+                f"these are not the weights of a resampler: no '{prefix}.{missing}', but {some}, "
+                "for example.",
                 hint="Give a file of IP-Adapter Plus or of InstantID.",
             )
         depth = {key.split(".")[2] for key in tensors if key.startswith(f"{prefix}.layers.")}
@@ -113,7 +113,7 @@ class Resampler(Scope):
             proj_in=nn.Linear(config.features, config.width),
             keep=SetContext(_FEATURES),
             latents=LearnedTokens(config.tokens, config.width),
-            layers=Chain(**{str(i): ResamplerLayer(config) for i in range(config.depth)}),
+            blocks=Chain(**{str(i): ResamplerLayer(config) for i in range(config.depth)}),
             proj_out=nn.Linear(config.width, config.out_width),
             norm_out=nn.LayerNorm(config.out_width),
         )
@@ -196,13 +196,13 @@ RESAMPLER_KEYS: Final = KeyMap(
     {
         "proj_in": "proj_in",
         "latents.weight": "latents",
-        "layers.{i}.attention.look.norm": "layers.{i}.0.norm2",
-        "layers.{i}.attention.look.sources.kv.features.norm": "layers.{i}.0.norm1",
-        "layers.{i}.attention.look.project": "layers.{i}.0",
-        "layers.{i}.attention.look.to_out": "layers.{i}.0.to_out",
-        "layers.{i}.feed_forward.norm": "layers.{i}.1.0",
-        "layers.{i}.feed_forward.expand": "layers.{i}.1.1",
-        "layers.{i}.feed_forward.contract": "layers.{i}.1.3",
+        "blocks.{i}.attention.look.norm": "layers.{i}.0.norm2",
+        "blocks.{i}.attention.look.sources.kv.features.norm": "layers.{i}.0.norm1",
+        "blocks.{i}.attention.look.project": "layers.{i}.0",
+        "blocks.{i}.attention.look.to_out": "layers.{i}.0.to_out",
+        "blocks.{i}.feed_forward.norm": "layers.{i}.1.0",
+        "blocks.{i}.feed_forward.expand": "layers.{i}.1.1",
+        "blocks.{i}.feed_forward.contract": "layers.{i}.1.3",
         "proj_out": "proj_out",
         "norm_out": "norm_out",
     }
