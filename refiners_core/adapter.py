@@ -49,6 +49,8 @@ class Adapter(nn.Module):
     inputs: ClassVar[tuple[str, ...]] = ()
     """What its condition must have where it needs several values: they come as a mapping by these
     names, and a missing one is an error before any network runs."""
+    optional_inputs: ClassVar[tuple[str, ...]] = ()
+    """What such a mapping may have beside `inputs`; any other name is an error."""
 
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
         super().__init__()

@@ -133,16 +133,21 @@ def _check(adapter: Adapter, condition: Condition) -> None:
 
 
 def _check_inputs(adapter: Adapter, value: Any) -> None:
-    example = ", ".join(f'"{name}": ...' for name in adapter.inputs)
-    given = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-    missing = [
-        name for name in adapter.inputs if not isinstance(value, Mapping) or name not in value
-    ]
+    names = (*adapter.inputs, *adapter.optional_inputs)
+    values: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
+    missing = [name for name in adapter.inputs if name not in values]
+    unknown = [str(name) for name in values if name not in names]
+    if not missing and not unknown:
+        return
     if missing:
-        raise ConditionError(
-            f"{adapter.key} needs {' and '.join(missing)}; it is given {given or 'nothing'}.",
-            hint=f"Pass conditions={{adapter: {{{example}}}}}.",
-        )
+        given = ", ".join(map(str, values)) if value is values else type(value).__name__
+        fact = f"needs {' and '.join(missing)}; it is given {given or 'nothing'}"
+    else:
+        fact = f"takes {' and '.join(names)}, not {' and '.join(unknown)}"
+    example = ", ".join(f'"{name}": ...' for name in names)
+    raise ConditionError(
+        f"{adapter.key} {fact}.", hint=f"Pass conditions={{adapter: {{{example}}}}}."
+    )
 
 
 def _keys(worn: Sequence[Adapter]) -> str:

@@ -6,33 +6,16 @@ from typing import Any, ClassVar, Final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from refiners_controlnet.layout import LAYOUT, condition_channels
-from refiners_controlnet.network import ConditionEncoder, ControlNetwork
-from refiners_core import (
-    Adapter,
-    Chain,
-    Distribute,
-    Edit,
-    Passthrough,
-    Seat,
-    SetContext,
-    Source,
-    Sum,
-    UseContext,
-    When,
-)
+from refiners_core import Adapter, Edit, Source
 from refiners_core.errors import ConditionError
-from refiners_core.models.device import built_on
+from refiners_core.models.control import build_control, control_edits
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.picture import to_pixels
-from refiners_core.weights import load, published, read
 
 HIDDEN: Final = -1.0
 """What the released inpainting network was trained to see where a picture is to be filled in."""
-RELEASED_CHANNELS: Final = (16, 32, 96, 256)
-"""Channels of the condition's encoder in the released ControlNets."""
 
 
 class SideNetwork(Adapter, ABC):
@@ -60,42 +43,17 @@ class SideNetwork(Adapter, ABC):
         Raises:
             WeightsError: The file is not that of a ControlNet of these sizes.
         """
-        unet = model.unet
-        if source is None:
-            levels = len(model.autoencoder.config.channels)
-            channels = self.channels or RELEASED_CHANNELS[:levels]
-            with built_on(unet.device):
-                self.parts = self._parts(model, channels).to(unet.dtype)
-        else:
-            tensors = read(source.files["weights"])
-            with built_on("meta"):
-                self.parts = self._parts(model, condition_channels(tensors))
-            load(self.parts, tensors, LAYOUT, dtype=unet.dtype, device=unet.device)
-            self.parts.requires_grad_(False)
+        self.parts = build_control(
+            model,
+            source.files["weights"] if source else None,
+            features=self.features_key,
+            scale=self.scale_key,
+            channels=self.channels,
+        )
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Runs the side network before the UNet; adds its outputs to the skips and the middle."""
-        skips = model.slot("unet.skip.write")
-        keys = {seat.path: self.context_key(f"skip.{i}") for i, seat in enumerate(skips)}
-        mid = self.context_key("mid")
-
-        def beside(inner: nn.Module, seat: Seat) -> Chain:
-            write = Distribute(*map(SetContext, [*keys.values(), mid]))
-            side = When(self.features_key, network=self.parts.network, write=write)
-            return Chain(inner, Passthrough(side))
-
-        def with_skip(inner: nn.Module, seat: Seat) -> Sum:
-            key = keys[seat.path]
-            return Sum(inner, When(key, control=UseContext(key)))
-
-        def with_mid(inner: nn.Module, seat: Seat) -> Sum:
-            return Sum(inner, When(mid, control=UseContext(mid)))
-
-        return (
-            *model.slot("unet.input").wrap(beside, name="control"),
-            *skips.wrap(with_skip, name="control"),
-            *model.slot("unet.mid.output").wrap(with_mid, name="control"),
-        )
+        return control_edits(model, self.parts.network, self.context_key)
 
     @abstractmethod
     def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
@@ -119,27 +77,13 @@ class SideNetwork(Adapter, ABC):
         Raises:
             ConditionError: It is no picture, or the picture's size does not suit this ControlNet.
         """
-        encoder = self.parts.encoder
-        if request.height != request.latent_height * encoder.reduction:
-            raise ConditionError(
-                f"{self.key} makes a pixel of {encoder.reduction} x {encoder.reduction}, this "
-                f"model a latent of {request.height // request.latent_height}.",
-                hint="Load one that was trained for latents of this size.",
-            )
+        self.parts.check_size(request, self.key)
         pixels = self.pixels(value, (request.height, request.width))
-        features = encoder(pixels.to(request.device, request.dtype))
-        return {self.features_key: {"cond": features}}
+        return {self.features_key: {"cond": self.parts.features(pixels, request)}}
 
     def published(self) -> Mapping[str, Tensor]:
         """Returns its weights in the layout of diffusers' folders."""
-        return published(self.parts, LAYOUT)
-
-    def _parts(self, model: LatentDiffusion, channels: Sequence[int]) -> Chain:
-        config = model.unet.config
-        return Chain(
-            encoder=ConditionEncoder(channels, config.channels[0]),
-            network=ControlNetwork(config, self.features_key, self.scale_key),
-        )
+        return self.parts.published()
 
 
 class ControlNet(SideNetwork):

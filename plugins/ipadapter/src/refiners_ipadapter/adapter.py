@@ -4,18 +4,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from refiners_core import Adapter, Chain, Edit, Seat, Source, Sum, select
+from refiners_core import Adapter, Chain, Edit, Source
 from refiners_core.errors import AdapterError
-from refiners_core.layers.attention import Attend
 from refiners_core.models.clip import CLIP_IMAGE_KEYS, ClipImageConfig, ClipImageEncoder
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.models.image_prompt import image_attentions, image_edits
 from refiners_core.weights import load, published, read
-from refiners_ipadapter.branch import ImageAttention, ImageProjection
 from refiners_ipadapter.encode import clip_pixels
-from refiners_ipadapter.layout import LAYOUT, numbered, projection_sizes
+from refiners_ipadapter.layout import LAYOUT, projection_sizes
+from refiners_ipadapter.projection import ImageProjection
 
 
 class IpAdapter(Adapter):
@@ -71,13 +71,7 @@ class IpAdapter(Adapter):
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Adds what is seen in the image to what is seen in the text, before the projection."""
-        numbers = {path: number for path, (number, _) in numbered(model).items()}
-        branches = self.parts.branches
-
-        def with_image(inner: nn.Module, seat: Seat) -> Sum:
-            return Sum(text=inner, image=branches[numbers[seat.path]])
-
-        return model.slot("unet.cross_attention.attend").wrap(with_image, name="image")
+        return image_edits(model, self.parts.layer("branches", Chain))
 
     def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
         """Turns a picture into tokens.
@@ -106,24 +100,8 @@ class IpAdapter(Adapter):
         width = model.unet.config.text_width
         return Chain(
             projection=ImageProjection(embedding, width, tokens),
-            branches=Chain(
-                **{
-                    number: ImageAttention(self.tokens_key, self.scale_key, width, *_sizes(seat))
-                    for number, seat in numbered(model).values()
-                }
-            ),
+            branches=image_attentions(model, self.tokens_key, self.scale_key),
         )
-
-
-def _sizes(seat: Seat) -> tuple[int, int]:
-    """Returns features and heads of an attention, read off it and off what makes its queries."""
-    attend, queries = seat.layer, select(seat.chain).of(nn.Linear)[0].layer
-    if not isinstance(attend, Attend) or not isinstance(queries, nn.Linear):
-        raise AdapterError(
-            f"the attention at {seat.path!r} is not one that an IP-Adapter can stand beside.",
-            hint="It needs a base model whose attentions hold an Attend after linear projections.",
-        )
-    return queries.out_features, attend.heads
 
 
 def _encoder_config(source: Source) -> ClipImageConfig:

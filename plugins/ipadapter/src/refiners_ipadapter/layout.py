@@ -5,32 +5,16 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from refiners_core import Model, Seat
 from refiners_core.errors import WeightsError
+from refiners_core.models.image_prompt import IMAGE_ATTENTION_KEYS
 from refiners_core.weights import KeyMap
 
 LAYOUT: Final = KeyMap(
     {
         "projection.proj": "image_proj.proj",
         "projection.norm": "image_proj.norm",
-        "branches.{n}.project.k.to_k_ip": "ip_adapter.{n}.to_k_ip",
-        "branches.{n}.project.v.to_v_ip": "ip_adapter.{n}.to_v_ip",
     }
-)
-
-
-def numbered(model: Model) -> dict[str, tuple[str, Seat]]:
-    """Returns the published number and the seat of every attention to the text, by its path.
-
-    Published files count all attentions, those to the image itself and those to the text in turn,
-    on the way down, then on the way up, and the middle last.
-    """
-    seats = sorted(model.slot("unet.cross_attention.attend"), key=_published_order)
-    return {seat.path: (str(2 * i + 1), seat) for i, seat in enumerate(seats)}
-
-
-def _published_order(seat: Seat) -> int:
-    return ("down", "up", "mid").index(seat.path.split(".")[1])
+) | IMAGE_ATTENTION_KEYS.under("branches", "ip_adapter")
 
 
 def projection_sizes(tensors: Mapping[str, Tensor], width: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""What IP-Adapter puts beside each cross-attention, and what makes tokens of an image."""
+"""An attention to an image that shares the queries of an attention to the text."""
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core import Chain, Lambda, Multiply, Parallel, UseContext, When
+from refiners_core.chain import Chain
+from refiners_core.combinators import Lambda, Multiply, Parallel, UseContext, When
 from refiners_core.layers.attention import Attend
 
 
@@ -37,34 +37,3 @@ class ImageAttention(When):
 def queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Returns the queries of an attention's inputs: the image is asked what the text is asked."""
     return q
-
-
-class SplitTokens(nn.Module):
-    """Cuts one wide vector into tokens."""
-
-    def __init__(self, tokens: int) -> None:
-        super().__init__()
-        self.tokens = tokens
-
-    def forward(
-        self, x: Float[Tensor, "rows features"]
-    ) -> Float[Tensor, "rows tokens features_over_tokens"]:
-        """Returns `tokens` parts of equal width."""
-        return x.unflatten(1, (self.tokens, -1))
-
-
-class ImageProjection(Chain):
-    """Makes a few tokens of one image embedding (arXiv:2308.06721, section 3.2.1).
-
-    Args:
-        embedding: Features of the image embedding.
-        width: Features of a token, those of the text's.
-        tokens: How many tokens.
-    """
-
-    def __init__(self, embedding: int, width: int, tokens: int = 4) -> None:
-        super().__init__(
-            proj=nn.Linear(embedding, tokens * width),
-            split=SplitTokens(tokens),
-            norm=nn.LayerNorm(width),
-        )

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from refiners_core.errors import WeightsError
 from refiners_core.models.unet import UNET_ENCODER_KEYS
-from refiners_core.weights import KeyMap
+from refiners_core.weights.key_map import KeyMap
 
-LAYOUT: Final = UNET_ENCODER_KEYS.under("network", "") | KeyMap(
+CONTROL_KEYS: Final = UNET_ENCODER_KEYS.under("network", "") | KeyMap(
     {
         "network.stem.conv_in": "conv_in",
         "network.outputs.skip_{i}.zero_conv": "controlnet_down_blocks.{i}",

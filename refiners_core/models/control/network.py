@@ -6,7 +6,8 @@ from typing import Final
 
 from torch import nn
 
-from refiners_core import Chain, Multiply, Parallel, Scope, Sum, UseContext
+from refiners_core.chain import Chain
+from refiners_core.combinators import Multiply, Parallel, Scope, Sum, UseContext
 from refiners_core.models.unet import (
     DownPath,
     MidBlock,
@@ -54,9 +55,10 @@ class ControlNetwork(Scope):
         config: The sizes of the UNet.
         features: The context key of the encoded conditions.
         scale: The context key of the adapter's scale.
+        text: The context key of the tokens that it reads where the UNet reads the text's.
     """
 
-    def __init__(self, config: UNetConfig, features: str, scale: str) -> None:
+    def __init__(self, config: UNetConfig, features: str, scale: str, text: str = "text") -> None:
         skips = {
             f"skip_{i}": Chain(
                 UseContext(skip_key(i)),
@@ -79,6 +81,7 @@ class ControlNetwork(Scope):
                 **skips,
                 mid=Chain(zero_conv=zero(nn.Conv2d(top, top, 1)), scale=Multiply(scale)),
             ),
+            rebind=None if text == "text" else {"text": text},
         )
 
 

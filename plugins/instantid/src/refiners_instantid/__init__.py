@@ -1,0 +1,1 @@
+"""InstantID for Refiners: keep the identity of a face (arXiv:2401.07519)."""

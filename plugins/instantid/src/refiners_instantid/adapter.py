@@ -1,0 +1,249 @@
+"""The identity of a face, in a side network and beside each attention to the text."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from refiners_core import Adapter, Chain, Edit, Multiply, Source
+from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.layers.mask import MaskMap, MaskTokens
+from refiners_core.models.control import build_control, control_edits
+from refiners_core.models.device import built_on
+from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.models.image_prompt import (
+    Resampler,
+    ResamplerConfig,
+    image_attentions,
+    image_edits,
+)
+from refiners_core.weights import load, published, read, write
+from refiners_instantid.detector import Detector, Face, default_detector, largest_face
+from refiners_instantid.face import embeddings, pictures
+from refiners_instantid.keypoint import draw, keypoint_pixels
+from refiners_instantid.layout import LAYOUT, resampler_config
+
+
+class InstantId(Adapter):
+    """Gives the people of a model's pictures the face of somebody (arXiv:2401.07519, section 3).
+
+    A few tokens of the face are looked at beside the text (the image prompt), and are all that a
+    side network reads that sees where the face is to be (the IdentityNet of section 3.3). Its
+    condition is a mapping: `face`, 512 numbers or a picture, or one for each picture to be made,
+    and `keypoints`, five points or a picture of them. A face that is a picture brings its own
+    keypoints unless others are given. Without a prompt, a face of zeros is seen. Several add up.
+
+    Args:
+        image_scale: How strongly the face is looked at beside the text, times the scale of the
+            condition. May be set anew between generations; 0 skips this half.
+        control_scale: The same of the side network.
+        detector: What finds faces in pictures, a prepared `insightface.app.FaceAnalysis`; by
+            default one is made of the models in `~/.insightface` when it is first needed.
+        resampler: For an untrained one, the sizes of what makes tokens of a face.
+        channels: For an untrained one, the channels of each level of the keypoints' encoder.
+        options: What every adapter takes: `weights`, `name`, `key`.
+
+    Raises:
+        AdapterError: A scale is not a finite number.
+
+    Example:
+        >>> InstantId(name="instantid", image_scale=0.5).inputs
+        ('face',)
+    """
+
+    takes_condition: ClassVar[bool] = True
+    takes_mask: ClassVar[bool] = True
+    inputs: ClassVar[tuple[str, ...]] = ("face",)
+    optional_inputs: ClassVar[tuple[str, ...]] = ("keypoints",)
+
+    def __init__(
+        self,
+        *,
+        image_scale: float = 0.8,
+        control_scale: float = 0.8,
+        detector: Detector | None = None,
+        resampler: ResamplerConfig | None = None,
+        channels: Sequence[int] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.image_scale = image_scale
+        self.control_scale = control_scale
+        self._check_scales()
+        self.detector = detector
+        self.resampler_config: Final = resampler
+        self.channels: Final = channels
+        self.tokens_key: Final = self.context_key("tokens")
+        self.features_key: Final = self.context_key("features")
+        self.image_key: Final = self.context_key("image-scale")
+        self.control_key: Final = self.context_key("control-scale")
+        self.mask_key: Final = self.context_key("mask")
+
+    def build(self, model: LatentDiffusion, source: Source | None) -> None:
+        """Makes both halves in the sizes of the model's UNet, and loads them.
+
+        Raises:
+            WeightsError: A file is not that of an InstantID for a model of these sizes.
+        """
+        unet = model.unet
+        if source is None:
+            config = self.resampler_config or ResamplerConfig()
+            with built_on(unet.device):
+                parts = self._parts(model, replace(config, out_width=unet.config.text_width))
+            self.parts = parts.to(unet.dtype)
+        else:
+            tensors = read(source.files["weights"])
+            config = resampler_config(tensors, unet.config.text_width)
+            with built_on("meta"):
+                self.parts = self._parts(model, config)
+            load(self.parts, tensors, LAYOUT, dtype=unet.dtype, device=unet.device)
+            self.parts.requires_grad_(False)
+        self.control = build_control(
+            model,
+            source.files["control"] if source else None,
+            features=self.features_key,
+            scale=self.scale_key,
+            text=self.tokens_key,
+            channels=self.channels,
+        )
+
+    def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
+        """Runs the side network before the UNet, and adds what is seen in the face to what is seen
+        in the text."""
+        image, control, mask = self.image_key, self.control_key, self.mask_key
+
+        def of_maps() -> Mapping[str, nn.Module]:
+            return {"strength": Multiply(control), "mask": MaskMap(mask)}
+
+        def of_tokens() -> Mapping[str, nn.Module]:
+            return {"strength": Multiply(image), "mask": MaskTokens(mask)}
+
+        network, branches = self.control.network, self.parts.layer("branches", Chain)
+        return (
+            *control_edits(model, network, self.context_key, of_maps),
+            *image_edits(model, branches, of_tokens, when=image),
+        )
+
+    def encode(
+        self, value: Mapping[str, Any], request: GenerationRequest
+    ) -> dict[str, dict[str, Tensor]]:
+        """Turns a face into tokens, and encodes where it is to be.
+
+        Args:
+            value: `face`, and `keypoints`, which may be left out beside a picture of the face.
+            request: What is being generated.
+
+        Raises:
+            ConditionError: One of them is not what it should be, is for another number of pictures,
+                or no face is found.
+            AdapterError: A scale is not a finite number.
+        """
+        self._check_scales()
+        self.control.check_size(request, self.key)
+        faces, drawn = self._seen(value["face"], value.get("keypoints"), request)
+        like: dict[str, Any] = {"device": request.device, "dtype": request.dtype}
+        faces, resampler = faces.to(**like)[:, None], self.parts.layer("projection", Resampler)
+        told = {
+            self.tokens_key: {
+                "cond": resampler(faces),
+                "uncond": resampler(torch.zeros_like(faces[:1])),
+            }
+        }
+        if self.image_scale != 0:
+            told[self.image_key] = {"cond": torch.full((1, 1, 1), self.image_scale, **like)}
+        if self.control_scale != 0:
+            told[self.control_key] = {"cond": torch.full((1, 1, 1, 1), self.control_scale, **like)}
+            told[self.features_key] = {"cond": self.control.features(drawn, request)}
+        if request.mask is not None:
+            side = (request.latent_height, request.latent_width)
+            told[self.mask_key] = {"cond": adaptive_avg_pool2d(request.mask, side)}
+        return told
+
+    def published(self) -> Mapping[str, Tensor]:
+        """Returns the weights of both files under their published names, which do not overlap."""
+        return {**published(self.parts, LAYOUT), **self.control.published()}
+
+    def save(self, path: str | Path) -> None:
+        """Writes its weights as `InstantX/InstantID` publishes them, as safetensors.
+
+        Args:
+            path: The folder, made if need be: `ip-adapter.safetensors` and the `ControlNetModel`.
+
+        Raises:
+            AdapterError: The path is that of a file.
+        """
+        folder = Path(path)
+        if folder.suffix == ".safetensors" or folder.is_file():
+            raise AdapterError(
+                f"{self.key} is saved as two files, not as {folder}.",
+                hint=f"Give a folder: save({str(folder.with_suffix(''))!r}).",
+            )
+        control = folder / "ControlNetModel"
+        control.mkdir(parents=True, exist_ok=True)
+        write(published(self.parts, LAYOUT), folder / "ip-adapter.safetensors")
+        write(self.control.published(), control / "diffusion_pytorch_model.safetensors")
+
+    def _parts(self, model: LatentDiffusion, config: ResamplerConfig) -> Chain:
+        return Chain(
+            projection=Resampler(config),
+            branches=image_attentions(model, self.tokens_key, self.scale_key),
+        )
+
+    def _seen(
+        self, face: Any, keypoints: Any, request: GenerationRequest
+    ) -> tuple[Float[Tensor, "faces 512"], Float[Tensor, "pictures 3 height width"]]:
+        """Returns embeddings and drawn keypoints; no picture is searched before all is checked."""
+        size = (request.height, request.width)
+        rows, shown = embeddings(face, self.key), list[Tensor]()
+        if rows is None:
+            shown = pictures(face)
+        elif keypoints is None:
+            raise ConditionError(
+                f"{self.key} is given a face as numbers, but no keypoints.",
+                hint='Pass "keypoints": five points (x, y) in pixels, or a picture of them.',
+            )
+        self._check_count("faces", len(shown if rows is None else rows), request)
+        drawn = None
+        if keypoints is not None:
+            drawn = keypoint_pixels(keypoints, size, self.key)
+            self._check_count("sets of keypoints", len(drawn), request)
+        if shown:
+            detector = self.detector or default_detector(self.key)
+            found = [largest_face(pixels, detector, self.key) for pixels in shown]
+            rows = torch.stack([each.embedding for each in found])
+            if drawn is None:
+                drawn = torch.stack(list(map(_drawn, found, shown, [size] * len(shown))))
+        assert rows is not None, "there are numbers or pictures"
+        assert drawn is not None, "there are keypoints or pictures"
+        return rows, drawn
+
+    def _check_count(self, what: str, count: int, request: GenerationRequest) -> None:
+        if count not in (1, request.count):
+            raise ConditionError(
+                f"{self.key} is given {count} {what} for {request.count} pictures.",
+                hint="Pass one, or one for each picture.",
+            )
+
+    def _check_scales(self) -> None:
+        for name in ("image_scale", "control_scale"):
+            value: object = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                raise AdapterError(
+                    f"the {name} of {self.key} is a finite number, not {value!r}.",
+                    hint=f"Try {name}=0.8.",
+                )
+
+
+def _drawn(face: Face, picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns the keypoints of a face, with its picture fitted into the one to be made."""
+    height, width = picture.shape[-2:]
+    factor = min(size[0] / height, size[1] / width)
+    corner = torch.tensor([(size[1] - width * factor) / 2, (size[0] - height * factor) / 2])
+    return draw(face.keypoints * factor + corner, size)

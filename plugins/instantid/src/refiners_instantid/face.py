@@ -1,0 +1,92 @@
+"""A face as numbers, or as a picture in which it is found."""
+
+import warnings
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from refiners_core.errors import ConditionError
+from refiners_core.picture import to_pixels
+from refiners_instantid.layout import FACE
+
+_HINT: Final = (
+    "Pass the raw `embedding` of insightface's antelopev2: 512 numbers, or a row for each picture."
+)
+
+
+def embeddings(face: Any, adapter: str) -> Float[Tensor, "count 512"] | None:
+    """Returns the embeddings of faces that are given as numbers.
+
+    Args:
+        face: 512 numbers as a tensor, an array or a list, or a row of them for each picture.
+        adapter: The name of the adapter, for messages.
+
+    Returns:
+        The embeddings; None if pictures are given.
+
+    Raises:
+        ConditionError: It is neither, or the numbers are not those of a face.
+    """
+    if _is_picture(face):
+        return None
+    array = _array(face)
+    if array is None or array.ndim not in (1, 2) or len(array) == 0:
+        kind = type(face).__name__ if array is None else f"numbers of shape {list(array.shape)}"
+        raise ConditionError(
+            f"{adapter} cannot read a face from {kind}.", hint=f"{_HINT} A picture will do as well."
+        )
+    if array.shape[-1] != FACE:
+        raise ConditionError(
+            f"a face for {adapter} is {FACE} numbers, not {array.shape[-1]}.", hint=_HINT
+        )
+    if not np.isfinite(array).all():
+        raise ConditionError(f"the face for {adapter} has numbers that are not finite.", hint=_HINT)
+    rows = torch.from_numpy(array.astype(np.float32)).reshape(-1, FACE)
+    if bool(((rows.norm(dim=1) - 1).abs() < 1e-3).any()):
+        warnings.warn(
+            f"the face for {adapter} has length 1, as a normalised embedding has; InstantID was "
+            "trained with raw ones: pass face.embedding, not face.normed_embedding.",
+            stacklevel=2,
+        )
+    return rows
+
+
+def pictures(face: Any) -> list[Float[Tensor, "3 height width"]]:
+    """Returns the pixels, in 0...1, of each picture of a face; their sizes may differ.
+
+    Raises:
+        ConditionError: One is not a picture.
+    """
+    if isinstance(face, list | tuple):
+        return [pixels for picture in face for pixels in pictures(picture)]
+    return list(to_pixels(face))
+
+
+def _is_picture(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and _is_picture(value[0])
+    return isinstance(value, Image.Image) or (isinstance(value, Tensor) and value.ndim >= 3)
+
+
+def _array(value: Any) -> NDArray[np.generic] | None:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+    elif isinstance(value, list | tuple) and value and not isinstance(value[0], float | int):
+        rows = [_array(row) for row in value]
+        known = [np.atleast_2d(row) for row in rows if row is not None]
+        if len(known) < len(rows) or len({row.shape for row in known}) > 1:
+            return None
+        value = np.concatenate(known)
+    elif not isinstance(value, np.ndarray | list | tuple):
+        return None
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return None
+    return array if array.dtype.kind in "fiu" else None

@@ -1,0 +1,45 @@
+"""How InstantID is published: the file of an IP-Adapter Plus for faces, and a ControlNet."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from torch import Tensor
+
+from refiners_core.errors import WeightsError
+from refiners_core.models.image_prompt import (
+    IMAGE_ATTENTION_KEYS,
+    RESAMPLER_KEYS,
+    ResamplerConfig,
+)
+
+LAYOUT: Final = RESAMPLER_KEYS.under("projection", "image_proj") | IMAGE_ATTENTION_KEYS.under(
+    "branches", "ip_adapter"
+)
+FACE: Final = 512
+"""How many numbers describe a face."""
+
+
+def resampler_config(tensors: Mapping[str, Tensor], text_width: int) -> ResamplerConfig:
+    """Returns the sizes of the resampler, read off published shapes.
+
+    Args:
+        tensors: Published tensors.
+        text_width: Features of a token of the model's text.
+
+    Raises:
+        WeightsError: These are not the tensors of an InstantID for such a model.
+    """
+    config = ResamplerConfig.from_tensors(tensors)
+    if config.features != FACE:
+        raise WeightsError(
+            f"this file reads {config.features} features of a picture, InstantID the {FACE} "
+            "numbers of a face.",
+            hint="Give the ip-adapter.bin of InstantX/InstantID, rewritten as safetensors.",
+        )
+    if config.out_width != text_width:
+        raise WeightsError(
+            f"this file makes tokens of {config.out_width} features; those of this model's text "
+            f"have {text_width}.",
+            hint='InstantID is for SDXL: load_model("sdxl").',
+        )
+    return config

@@ -1,0 +1,65 @@
+"""A mask over a picture, applied to what a network says of its positions."""
+
+from typing import Any, Final
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from refiners_core.context import Context
+from refiners_core.errors import ConditionError
+from refiners_core.layer import Layer
+
+
+class MaskMap(Layer):
+    """Multiplies a map by a mask that is averaged to its size.
+
+    Without a mask in the context the map passes unchanged. Averaging keeps masks that add up to one
+    adding up to one at every size.
+
+    Args:
+        key: The context key of the mask, `(rows, 1, height, width)` in 0...1, in the latents' size.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key: Final = key
+
+    def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows channels height width"]:
+        x, mask = inputs[0], context.get(self.key)
+        return x if mask is None else x * adaptive_avg_pool2d(mask, x.shape[-2:])
+
+    def extra_repr(self) -> str:
+        return repr(self.key)
+
+
+class MaskTokens(MaskMap):
+    """Multiplies tokens, one for each position of a map, by a mask averaged to that map's size.
+
+    The map is the latents', or one that a UNet's way down made of it by halving.
+
+    Args:
+        key: The context key of the mask, `(rows, 1, height, width)` in 0...1, in the latents' size.
+
+    Raises:
+        ConditionError: When it runs and the tokens are those of another map.
+    """
+
+    def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows tokens features"]:
+        x, mask = inputs[0], context.get(self.key)
+        if mask is None:
+            return x
+        size = _size_of(x.shape[1], *mask.shape[-2:])
+        if size is None:
+            raise ConditionError(
+                f"the mask {self.key!r} covers {mask.shape[-2]} x {mask.shape[-1]} latents; "
+                f"{x.shape[1]} tokens are not a map of them.",
+                hint="Leave mask= out, or eject the adapter that changes the number of tokens.",
+            )
+        return x * adaptive_avg_pool2d(mask, size).flatten(2).transpose(1, 2)
+
+
+def _size_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
+    while height * width > tokens and height * width > 1:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return (height, width) if height * width == tokens else None

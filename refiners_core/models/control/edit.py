@@ -1,0 +1,50 @@
+"""Where the outputs of a side network go."""
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from refiners_core.chain import Chain
+from refiners_core.combinators import Distribute, Passthrough, SetContext, Sum, UseContext, When
+from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.selection import Edit
+from refiners_core.survey import Seat
+
+
+def control_edits(
+    model: LatentDiffusion,
+    network: nn.Module,
+    key: Callable[[str], str],
+    then: Callable[[], Mapping[str, nn.Module]] = dict,
+) -> tuple[Edit, ...]:
+    """Runs a side network before the UNet and adds its outputs to the skips and the middle.
+
+    The network runs where the context has `features`; what it returns travels as `skip.0`,
+    `skip.1`, ... and `mid`.
+
+    Args:
+        model: The model.
+        network: Returns a tuple of maps, the skips' first and the middle's last.
+        key: Makes a context key of a name: the adapter's `context_key`.
+        then: Makes the named layers that each output passes before it is added.
+    """
+    skips = model.slot("unet.skip.write")
+    keys = {seat.path: key(f"skip.{i}") for i, seat in enumerate(skips)}
+    mid, features = key("mid"), key("features")
+
+    def beside(inner: nn.Module, seat: Seat) -> Chain:
+        write = Distribute(*map(SetContext, [*keys.values(), mid]))
+        return Chain(inner, Passthrough(When(features, network=network, write=write)))
+
+    def with_skip(inner: nn.Module, seat: Seat) -> Sum:
+        output = keys[seat.path]
+        return Sum(inner, When(output, control=UseContext(output), **then()))
+
+    def with_mid(inner: nn.Module, seat: Seat) -> Sum:
+        return Sum(inner, When(mid, control=UseContext(mid), **then()))
+
+    return (
+        *model.slot("unet.input").wrap(beside, name="control"),
+        *skips.wrap(with_skip, name="control"),
+        *model.slot("unet.mid.output").wrap(with_mid, name="control"),
+    )

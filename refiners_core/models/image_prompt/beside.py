@@ -1,0 +1,98 @@
+"""An attention to an image beside every attention to the text, numbered as files number them."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from torch import nn
+
+from refiners_core.chain import Chain
+from refiners_core.combinators import Sum, When
+from refiners_core.errors import AdapterError
+from refiners_core.layers.attention import Attend
+from refiners_core.model import Model
+from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.image_prompt.attention import ImageAttention
+from refiners_core.selection import Edit, select
+from refiners_core.survey import Seat
+from refiners_core.weights.key_map import KeyMap
+
+IMAGE_ATTENTION_KEYS: Final = KeyMap(
+    {
+        "{n}.project.k.to_k_ip": "{n}.to_k_ip",
+        "{n}.project.v.to_v_ip": "{n}.to_v_ip",
+    }
+)
+"""How `image_attentions` are published, below `ip_adapter`."""
+
+
+def numbered(model: Model) -> dict[str, tuple[str, Seat]]:
+    """Returns the published number and the seat of every attention to the text, by its path.
+
+    Published files count all attentions, those to the image itself and those to the text in turn,
+    on the way down, then on the way up, and the middle last.
+    """
+    seats = sorted(model.slot("unet.cross_attention.attend"), key=_published_order)
+    return {seat.path: (str(2 * i + 1), seat) for i, seat in enumerate(seats)}
+
+
+def image_attentions(model: LatentDiffusion, tokens: str, scale: str) -> Chain:
+    """Builds an attention to an image for each of a model's attentions to the text.
+
+    Args:
+        model: The model.
+        tokens: The context key of the image's tokens.
+        scale: The context key of the adapter's scale.
+
+    Returns:
+        The attentions by their published numbers.
+
+    Raises:
+        AdapterError: An attention of the model is built from other parts.
+    """
+    width = model.unet.config.text_width
+    return Chain(
+        **{
+            number: ImageAttention(tokens, scale, width, *_sizes(seat))
+            for number, seat in numbered(model).values()
+        }
+    )
+
+
+def image_edits(
+    model: LatentDiffusion,
+    attentions: Chain,
+    then: Callable[[], Mapping[str, nn.Module]] | None = None,
+    when: str = "",
+) -> tuple[Edit, ...]:
+    """Adds what is seen in an image to what is seen in the text, before the output projection.
+
+    Args:
+        model: The model.
+        attentions: What `image_attentions` built for a model of this kind.
+        then: Makes the named layers that the output of each passes before it is added.
+        when: With `then`, the context key without which nothing runs.
+    """
+    numbers = {path: number for path, (number, _) in numbered(model).items()}
+
+    def with_image(inner: nn.Module, seat: Seat) -> Sum:
+        image = attentions.layer(numbers[seat.path], ImageAttention)
+        if then is None:
+            return Sum(text=inner, image=image)
+        return Sum(text=inner, image=When(when, attention=image, **then()))
+
+    return model.slot("unet.cross_attention.attend").wrap(with_image, name="image")
+
+
+def _published_order(seat: Seat) -> int:
+    return ("down", "up", "mid").index(seat.path.split(".")[1])
+
+
+def _sizes(seat: Seat) -> tuple[int, int]:
+    """Returns features and heads of an attention, read off it and off what makes its queries."""
+    attend, queries = seat.layer, select(seat.chain).of(nn.Linear)[0].layer
+    if not isinstance(attend, Attend) or not isinstance(queries, nn.Linear):
+        raise AdapterError(
+            f"the attention at {seat.path!r} is not one that an IP-Adapter can stand beside.",
+            hint="It needs a base model whose attentions hold an Attend after linear projections.",
+        )
+    return queries.out_features, attend.heads
