@@ -146,6 +146,7 @@ class T2iAdapter(Adapter):
                 f"{sides[0]} x {sides[1]} cannot be divided into them.",
                 hint=f"Try size={near}.",
             )
+        self._check_channels(value)
         pixels = to_pixels(value, (request.height, request.width))
         if len(pixels) not in (1, request.count):
             raise ConditionError(
@@ -160,3 +161,15 @@ class T2iAdapter(Adapter):
                 hint='Pass picture.convert("L"), or a tensor of one channel.',
             )
         return pixels[:, :1]
+
+    def _check_channels(self, value: Any) -> None:
+        count = self.config.picture_channels
+        for picture in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(picture, Tensor) and picture.ndim in (3, 4):
+                channels = picture.shape[-3]
+                if channels not in (1, 3):
+                    raise ConditionError(
+                        f"{self.key} reads pictures of {count} channel{'s'[: count - 1]}; this one "
+                        f"has {channels}.",
+                        hint=f"Pass a PIL image, or a tensor ({count}, height, width) in 0...1.",
+                    )
