@@ -185,7 +185,9 @@ def _checked(path: Path) -> Path:
             f"there is no file {path}.",
             hint=f"Did you mean {path.with_name(close[0])}?"
             if close
-            else f"In {path.parent}: {_some(names)}.",
+            else f"In {path.parent}: {_some(names)}."
+            if path.parent.is_dir()
+            else f"There is no folder {path.parent} either.",
         )
     _check_kind(str(path), path.suffix)
     read_header(path)

@@ -1,0 +1,181 @@
+"""Wrong uses of the adapters, and the message that each of them gets, word for word.
+
+The messages are in `data/wrong_use.toml`. To see how a change reads, empty an entry there and run
+the test: it prints the message that it found.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import refiners
+import torch
+from PIL import Image
+from refiners_controlnet.adapter import ControlNet
+from refiners_instantid.adapter import InstantId
+from refiners_ipadapter.adapter import IpAdapter
+from refiners_stylealigned.adapter import StyleAligned
+from refiners_t2iadapter.adapter import T2iAdapter
+from torch import nn
+
+from refiners_core import Adapter, Condition, Source
+from refiners_core.errors import RefinersError
+from refiners_core.models.clip import ClipImageConfig
+from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.image_prompt import ResamplerConfig
+from refiners_core.testing import tiny_model, tiny_sdxl
+from refiners_core.weights import write
+
+MESSAGES: Mapping[str, str] = tomllib.loads(
+    (Path(__file__).parent / "data" / "wrong_use.toml").read_text()
+)
+PICTURE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(4))
+FACE = torch.linspace(-1, 1, 512)
+POINTS = [(10, 12), (22, 12), (16, 17), (11, 23), (21, 23)]
+QUERY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+KEY = QUERY.replace("attn1_to_q", "attn2_to_k")
+
+
+def control() -> ControlNet:
+    return ControlNet(channels=(4, 8, 8), key="controlnet")
+
+
+def image_prompt() -> IpAdapter:
+    sizes = {"image_size": 32, "patch_size": 16, "width": 8, "inner_width": 16, "layers": 1}
+    encoder = ClipImageConfig(**sizes, heads=2, projection_width=8)
+    return IpAdapter(encoder=encoder, tokens=2, key="ip-adapter")
+
+
+def identity() -> InstantId:
+    sizes = ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
+    return InstantId(resampler=sizes, channels=(4, 8, 8), key="instantid")
+
+
+def maps() -> T2iAdapter:
+    return T2iAdapter(key="t2i")
+
+
+def style() -> StyleAligned:
+    return StyleAligned(key="style-aligned")
+
+
+def pair(name: str, rows: int = 16, columns: int = 16) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.lora_up.weight": torch.ones(rows, 2),
+        f"{name}.lora_down.weight": torch.ones(2, columns),
+    }
+
+
+class Bench:
+    """A model, a folder for files, and the wrong things that can be done with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model: LatentDiffusion = tiny_model()
+
+    def generate(
+        self, make: Callable[[], Adapter], value: Any, *, sdxl: bool = False, **options: Any
+    ) -> None:
+        self.model = tiny_sdxl() if sdxl else tiny_model()
+        adapter = make().inject(self.model)
+        conditions = {} if value is ... else {adapter: value}
+        asked = {"steps": 2, "progress": False, "conditions": conditions, **options}
+        self.model.generate(asked.pop("prompt", ["a cat", "a dog"]), **asked)
+
+    def face(self, face: Any, keypoints: Any = POINTS) -> None:
+        self.generate(identity, {"face": face, "keypoints": keypoints}, sdxl=True, prompt="a cat")
+
+    def lora(self, tensors: Mapping[str, torch.Tensor], *, sdxl: bool = False) -> None:
+        self.model = tiny_sdxl() if sdxl else tiny_model()
+        path = self.folder / "style.safetensors"
+        write(tensors, path)
+        refiners.load_adapter("lora", self.model, file=path)
+
+    def file(self, make: Callable[..., Adapter], tensors: Mapping[str, torch.Tensor]) -> None:
+        path = self.folder / "other.safetensors"
+        write(tensors, path)
+        files = dict.fromkeys(("weights", "encoder", "control"), path)
+        make(weights=lambda _: Source(files), key="adapter").inject(self.model)
+
+    def named(self, name: str, *, sdxl: bool = False, **options: Any) -> None:
+        self.model = tiny_sdxl() if sdxl else tiny_model()
+        refiners.load_adapter(name, self.model, **options)
+
+
+ONE = torch.ones(1)
+USES: Mapping[str, Callable[[Bench], None]] = {
+    "no face": lambda b: b.generate(identity, {"keypoints": POINTS}, sdxl=True),
+    "a face of 256 numbers": lambda b: b.face(FACE[:256]),
+    "a face that is not a number": lambda b: b.face(FACE / 0),
+    "two faces for one picture": lambda b: b.face(torch.stack([FACE] * 2)),
+    "four keypoints": lambda b: b.face(FACE, POINTS[:4]),
+    "a keypoint outside the picture": lambda b: b.face(FACE, [*POINTS[:4], (40, 3)]),
+    "a face by its numbers without keypoints": lambda b: b.face(FACE, None),
+    "InstantID on Stable Diffusion 1.5": lambda b: b.named("instantid"),
+    "another file for InstantID": lambda b: b.file(InstantId, {"a": ONE}),
+    "a batch of one with StyleAligned": lambda b: b.generate(style, ..., prompt="a cat"),
+    "a mask for StyleAligned": lambda b: b.generate(style, Condition(mask=PICTURE)),
+    "a picture for StyleAligned": lambda b: b.generate(style, PICTURE),
+    "a share that is not a number": lambda b: b.named("style-aligned", share=float("nan")),
+    "a Stable Diffusion XL LoRA on 1.5": lambda b: b.lora(pair(KEY, 16, 2048)),
+    "a Stable Diffusion 1.5 LoRA on XL": lambda b: b.lora(pair(KEY, 16, 768), sdxl=True),
+    "a LoRA of unknown keys": lambda b: b.lora(pair("lora_unet_somewhere_else")),
+    "a LoRA for Flux": lambda b: b.lora(pair("lora_unet_double_blocks_0_img_attn_qkv")),
+    "half a LoRA": lambda b: b.lora({f"{QUERY}.lora_up.weight": torch.ones(16, 2)}),
+    "a LoRA of other sizes": lambda b: b.lora(pair(QUERY, 64, 64)),
+    "a LoRA that is not a number": lambda b: b.lora(
+        {**pair(QUERY), f"{QUERY}.lora_up.weight": torch.full((16, 2), torch.nan)}
+    ),
+    "a DoRA": lambda b: b.lora({**pair(QUERY), f"{QUERY}.dora_scale": ONE}),
+    "a ControlNet as a LoRA": lambda b: b.lora({"controlnet_cond_embedding.conv_in.weight": ONE}),
+    "a LoRA without a file": lambda b: b.named("lora"),
+    "a LoRA that is not there": lambda b: b.named("lora", file="nowhere/style.safetensors"),
+    "a picture of one channel too many for a T2I-Adapter": lambda b: b.generate(
+        maps, torch.rand(5, 32, 32)
+    ),
+    "colours for a T2I-Adapter that reads grey": lambda b: b.generate(
+        lambda: T2iAdapter(picture_channels=1, key="t2i"), PICTURE
+    ),
+    "a size that a T2I-Adapter cannot divide": lambda b: b.generate(
+        maps, PICTURE, sdxl=True, size=36
+    ),
+    "another file for a T2I-Adapter": lambda b: b.file(T2iAdapter, {"a": ONE}),
+    "a text for a ControlNet": lambda b: b.generate(control, "edges.png"),
+    "nothing for a ControlNet": lambda b: b.generate(control, ...),
+    "three pictures for two": lambda b: b.generate(control, [Image.new("RGB", (32, 32))] * 3),
+    "another file for an IP-Adapter": lambda b: b.file(IpAdapter, {"a": ONE}),
+    "a text for an IP-Adapter": lambda b: b.generate(image_prompt, "photo.png"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The UNet must not run: whatever is wrong is said before."""
+
+    def forbidden(self: nn.Module, *_: Any, **__: Any) -> Any:
+        raise AssertionError("the UNet ran")
+
+    from refiners_core.models.unet import UNet
+
+    monkeypatch.setattr(UNet, "run", forbidden, raising=False)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_wrong_use_is_one_short_message(
+    use: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path)
+    with pytest.raises(RefinersError) as error:
+        USES[use](bench)
+    message = " ".join(str(error.value).replace(str(tmp_path), "FOLDER").split())
+    assert message == MESSAGES.get(use), message
+    assert len(message) <= 320
+    bench.model.eject_all()
+    assert bench.model.adapters == ()
+
+
+def test_every_message_belongs_to_a_use():
+    assert sorted(MESSAGES) == sorted(USES)
