@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import refiners
 import torch
@@ -15,7 +16,8 @@ from diffusers import ControlNetModel
 from refiners import discover
 from refiners.distribution import distributions
 from refiners.testing import LoopbackHub
-from refiners_instantid.keypoint import draw
+from refiners_instantid.face import embeddings
+from refiners_instantid.keypoint import draw, keypoint_pixels
 from safetensors.torch import save
 
 from refiners_core import Condition
@@ -238,9 +240,24 @@ def test_the_pickle_is_opened_once_and_read_as_safetensors(hub, adapter, model):
     adapter.inject(model)
 
 
+def test_the_page_of_the_package_can_be_typed(hub, model, monkeypatch, tmp_path):
+    page = (Path(__file__).parents[2] / "plugins/instantid/README.md").read_text()
+    program = page.partition("```py\n")[2].partition("```")[0]
+    told: dict[Any, Any] = {}
+    np.save(tmp_path / "face.npy", FACE.numpy())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(refiners, "load_model", {"sdxl": model}.get)
+    monkeypatch.setattr(model, "generate", lambda _, conditions, **__: told.update(conditions))
+    exec(compile(program, "README.md", "exec"), {})
+    ((adapter, value),) = told.items()
+    adapter.eject()
+    assert keypoint_pixels(value["keypoints"], (1024, 1024), "id").any()
+    assert torch.equal(embeddings(value["face"], "id"), FACE[None])
+
+
 def test_sd15_is_refused_in_words(hub, sd15_folder):
     model = refiners.load_model(sd15_folder[1])
     hub.requests.clear()
-    with pytest.raises(refiners.IncompatibleError, match="sdxl") as error:
+    with pytest.raises(refiners.IncompatibleError, match="needs sdxl, this sd15 model is sd15"):
         refiners.load_adapter("instantid", model)
     assert (model.adapters, hub.requests) == ((), [])
