@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from refiners.discover import Installed
 from refiners.errors import OptionError, PluginError, RefinersError
+from refiners.foreign import let_torch_load
 from refiners.manifest import AdapterSpec, ModelSpec
+from refiners.text import reason_of
 
 if TYPE_CHECKING:
     from refiners_core import Adapter, Chain, Model, Source
@@ -26,6 +28,7 @@ def build_model(model: Installed[ModelSpec], source: Source | None, **options: A
     Raises:
         PluginError: Its code failed, or built something else.
     """
+    let_torch_load()
     from refiners_core import Model
 
     factory = import_reference(model.spec.factory, model.dist)
@@ -48,6 +51,7 @@ def build_adapter(
         OptionError: The constructor takes no such option.
         PluginError: Its code failed, or built something else.
     """
+    let_torch_load()
     from refiners_core import Adapter
 
     factory = import_reference(adapter.spec.factory, adapter.dist)
@@ -76,10 +80,13 @@ def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
     Raises:
         PluginError: The import failed, in whatever way, or there is no such function or class.
     """
+    let_torch_load()
     module, _, attribute = reference.partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (Exception, SystemExit) as error:  # a plugin that exits at import ends only itself
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin that exits at import ends only itself
         raise _failed(f"importing {reference}", error, dist) from error
     if not callable(found):
         raise PluginError(f"{reference} is not callable.", hint="Ask its author.", dist=dist)
@@ -103,9 +110,9 @@ def _keywords(factory: Callable[..., Any]) -> set[str]:
 def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> Any:
     try:
         built = make()
-    except RefinersError:
+    except (RefinersError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise _failed(f"building {plugin.name}", error, plugin.dist) from error
     if not isinstance(built, kind):
         raise PluginError(
@@ -118,7 +125,7 @@ def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> 
 
 def _failed(what: str, error: BaseException, dist: str | None) -> PluginError:
     return PluginError(
-        f"{what} failed: {type(error).__name__}: {error}.",
+        f"{what} failed: {type(error).__name__}: {reason_of(error)}.",
         hint=f"Try pip install -U --force-reinstall {dist}, or ask its author.",
         dist=dist,
     )

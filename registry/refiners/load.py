@@ -15,6 +15,7 @@ from refiners.discover import Installed
 from refiners.errors import DeprecationNotice, Notice, OptionError
 from refiners.fetch import fetch_source
 from refiners.fit import made_from, variant_for
+from refiners.foreign import let_torch_load
 from refiners.hub import Hub
 from refiners.local import is_local, open_local, open_repository
 from refiners.lock import held, named
@@ -22,6 +23,7 @@ from refiners.lookup import find_adapter, find_model
 from refiners.manifest import AdapterSpec
 from refiners.policy import Guard
 from refiners.repository import PREFIX
+from refiners.text import reason_of
 from refiners.user_file import check_file, located, with_file
 from refiners_core.hookspecs import load_installed
 
@@ -196,10 +198,11 @@ def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
 @cache
 def load_hooks() -> None:
     """Loads the hook modules of other packages, once; only verbs that run things do."""
+    let_torch_load()
     for broken in load_installed():
         warnings.warn(
             f"the hooks {broken.name} of {broken.dist} could not be loaded and are left out: "
-            f"{type(broken.error).__name__}: {broken.error}",
+            f"{type(broken.error).__name__}: {reason_of(broken.error)}",
             Notice,
             stacklevel=3,
         )

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from refiners.cli.door import guarded
 from refiners.cli.report import fail, notices
 from refiners.errors import RefinersError
 
@@ -35,6 +36,10 @@ class Commands(click.Group):
 
     The exit code is the one that the error carries.
     """
+
+    def main(self, *arguments: Any, **more: Any) -> Any:
+        with guarded():
+            return super().main(*arguments, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -65,4 +66,4 @@ def new(name: str, folder: Path | None) -> None:
     folder = folder or Path(f"refiners-{name}")
     for path in create(name, folder):
         click.echo(f"wrote {path}")
-    click.echo(f"Next: cd {folder} && pip install -e . && python -m pytest")
+    click.echo(f"Next: cd {quote(str(folder))} && pip install -e . && python -m pytest")

@@ -10,7 +10,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from refiners.cli.door import beneath, say
 from refiners.errors import Notice, RefinersError
+from refiners.text import is_plain, shown, shown_cell
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,12 +41,23 @@ def print_json(content: Any) -> None:
     """Prints a value as JSON."""
     import json
 
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    click.echo(_harmless(json.dumps(content, indent=2, ensure_ascii=False)))
+
+
+def _harmless(text: str) -> str:
+    """Writes in JSON's own escapes what its strings may hold and a terminal obeys."""
+    import json
+
+    return "".join(
+        character if is_plain(character) or character == "\n" else json.dumps(character)[1:-1]
+        for character in text
+    ) if not is_plain(text.replace("\n", "")) else text  # fmt: skip
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints a table: as wide as a terminal allows; a pipe, or a long one, gets whole lines."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    title = shown(title)
+    cells = [[shown_cell(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty() or len(cells) > _LONG:
         click.echo("\n".join(_plain(title, columns, cells)))
         return
@@ -53,14 +66,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.show_header = any(columns)
     for column in columns:
         table.add_column(column, overflow="fold")
     table.columns[0].no_wrap = True
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))  # Text: square brackets are no markup
-    Console().print(table)
+    Console(file=beneath(sys.stdout)).print(table)
 
 
 def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -81,7 +94,7 @@ def notices() -> Generator[None]:
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, Notice):
-                click.secho(f"note: {message}", fg="yellow", err=True)
+                say(f"note: {message}", color="yellow", err=True)
             else:
                 others(message, category, *where, **more)
 
@@ -96,6 +109,6 @@ def fail(error: RefinersError, *, as_json: bool) -> None:
         facts = {"code": error.code, "message": error.message.strip()}
         print_json({"error": {**facts, "hint": error.hint, "dist": error.dist}})
         return
-    click.secho(f"error: {error.message.strip()}", fg="red", err=True)
+    say(f"error: {error.message.strip()}", color="red", err=True)
     if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+        say(f"  {error.hint}", err=True)
