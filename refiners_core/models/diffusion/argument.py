@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core.errors import ConditionError, GenerationError
+from refiners_core.models.clip.prompt import broken_at
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import SAMPLERS, Sampler
 from refiners_core.picture import to_pixels
@@ -83,6 +84,12 @@ def texts(name: str, value: Any) -> list[str]:
             f"{name} is a text or a list of texts, not {_described(value)}.",
             hint=f'Try {name}="a red circle".',
         )
+    for item in items:
+        if (place := broken_at(item)) is not None:
+            raise GenerationError(
+                f"{name} has half a character, {item[place]!a}, at position {place}.",
+                hint='Mend it: text.encode("utf-8", "replace").decode().',
+            )
     return items
 
 
@@ -204,12 +211,17 @@ def drawn(
     sources: Sequence[torch.Generator], shape: Sequence[int]
 ) -> Float[Tensor, "count channels latent_height latent_width"]:
     """Returns noise, a row from each source: a picture is the same alone and in company."""
-    return torch.stack([torch.randn(tuple(shape), generator=one) for one in sources])
+    return torch.stack(
+        [
+            torch.randn(tuple(shape), generator=source, dtype=torch.float32, device="cpu")
+            for source in sources
+        ]
+    )
 
 
 def _seeds(value: Any, count: int) -> list[int]:
     if value is None:
-        value = int(torch.randint(_MOST_SEED - count, ()))
+        value = int(torch.randint(_MOST_SEED - count, (), device="cpu"))
     items = [int(value) + i for i in range(count)] if _is_whole(value) else value
     is_list = isinstance(items, list | tuple)
     if not is_list or not all(_is_whole(one) and 0 <= one < _MOST_SEED for one in items):

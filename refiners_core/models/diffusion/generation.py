@@ -185,7 +185,9 @@ class Generation:
     def _repeated(self, branch: str, told: Tensor) -> Tensor:
         """Returns what a branch is told, for each picture where it is not the same for all."""
         if branch == UNCOND and self.model.is_silent_when_empty:
-            says = torch.tensor([text != "" for text in self.prompts[branch]], device=told.device)
+            says = torch.tensor(
+                [text != "" for text in self.prompts[branch]], dtype=torch.bool, device=told.device
+            )
             told = told * says.view(-1, *[1] * (told.ndim - 1))
         return told if len(told) == 1 else told.repeat_interleave(self.each, dim=0)
 

@@ -130,8 +130,12 @@ class LatentDiffusion(Model):
             )
         }
         if POOLED in reading:
-            firsts = torch.tensor([sum(counts[:i]) for i in range(len(counts))])
-            told["pooled"] = reading[POOLED][firsts.to(reading[POOLED].device)]
+            firsts = torch.tensor(
+                [sum(counts[:i]) for i in range(len(counts))],
+                dtype=torch.long,
+                device=reading[POOLED].device,
+            )
+            told["pooled"] = reading[POOLED][firsts]
         return told
 
     def _words(self, reading: Context) -> dict[str, int]:
@@ -157,7 +161,8 @@ class LatentDiffusion(Model):
         if self.unet.config.picture_width is None:
             return {}
         sides = float(request.height), float(request.width)
-        return {"time_ids": torch.tensor([[*sides, 0.0, 0.0, *sides]], device=request.device)}
+        numbers = [[*sides, 0.0, 0.0, *sides]]
+        return {"time_ids": torch.tensor(numbers, dtype=torch.float32, device=request.device)}
 
     def encode(
         self, pixels: Float[Tensor, "rows 3 height width"]

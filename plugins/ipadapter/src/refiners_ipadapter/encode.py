@@ -32,5 +32,8 @@ def clip_pixels(picture: Any, size: int) -> Float[Tensor, "count 3 size size"]:
         pixels = interpolate(pixels, sides, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = (pixels.shape[-2] - size) // 2, (pixels.shape[-1] - size) // 2
     square = pixels[..., top : top + size, left : left + size]
-    mean, deviation = (torch.tensor(value).view(3, 1, 1) for value in (MEAN, DEVIATION))
+    mean, deviation = (
+        torch.tensor(value, dtype=torch.float32, device="cpu").view(3, 1, 1)
+        for value in (MEAN, DEVIATION)
+    )
     return (square - mean) / deviation
