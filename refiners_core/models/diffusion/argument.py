@@ -152,13 +152,15 @@ def image(value: Any, count: int) -> Float[Tensor, "rows 3 height width"] | None
     return pixels
 
 
-def default_size(latents: Any, image: Tensor | None, side: int, factor: int) -> tuple[int, int]:
+def default_size(
+    latents: Any, image: Tensor | None, sides: tuple[int, int], factor: int
+) -> tuple[int, int]:
     """Returns width and height in pixels: those of what is there to begin with, or the model's."""
     if image is not None:
         return image.shape[-1], image.shape[-2]
     if isinstance(latents, Tensor) and latents.ndim == 4:
         return latents.shape[-1] * factor, latents.shape[-2] * factor
-    return side, side
+    return sides
 
 
 def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]:

@@ -91,7 +91,7 @@ class Generation:
         factor = model.autoencoder.config.reduction
         width, height = argument.size(
             asked["size"],
-            argument.default_size(asked["latents"], image, model.size, factor),
+            argument.default_size(asked["latents"], image, model.sides, factor),
             factor,
         )
         offload = target(asked["offload"])
