@@ -36,9 +36,7 @@ def check_index(data: Mapping[str, Any], kind: str) -> None:
         RefinersWarning: A part that steers it stays behind.
     """
     parts = {key: value for key, value in data.items() if not _is_absent(value)}
-    Published(
-        parts | {"_class_name": kind}, kind, table=INDEX, file="model_index.json"
-    )
+    Published(parts | {"_class_name": kind}, kind, table=INDEX, file="model_index.json")
     for name in BESIDE:
         if name in parts and name != "image_encoder":
             warnings.warn(

@@ -193,7 +193,9 @@ def _give(theirs: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for layer in theirs.modules():
         for name, buffer in layer._buffers.items():
             if buffer is not None and buffer.is_meta:  # the numbers of the places of tokens
-                layer._buffers[name] = torch.arange(buffer.shape[-1], device="cpu").expand(buffer.shape)
+                layer._buffers[name] = torch.arange(buffer.shape[-1], device="cpu").expand(
+                    buffer.shape
+                )
     theirs.eval()
 
 

@@ -13,7 +13,6 @@ from refiners_core.errors import GenerationError
 from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.schedule import ScheduleConfig
 
-
 _LEAST_NOISE: Final = 0.5
 """Where less of the latents is noise, what a network says of pure noise is noise again."""
 

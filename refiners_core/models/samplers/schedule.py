@@ -252,7 +252,10 @@ def _check_levels(read: Published, schedule: ScheduleConfig) -> None:
         read.only("timestep_type", "discrete")
     clipped = read.data.get("lambda_min_clipped")
     # Where a file spells minus infinity as a text, or names less than there is, nothing is cut.
-    if clipped is not None and not float(clipped) <= schedule.level(schedule.train_steps - 1).finite.log_snr:
+    if (
+        clipped is not None
+        and not float(clipped) <= schedule.level(schedule.train_steps - 1).finite.log_snr
+    ):
         raise read.refusal("lambda_min_clipped", "-inf")
 
 

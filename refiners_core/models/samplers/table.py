@@ -1,4 +1,4 @@
-"""Which keys of a published `scheduler_config.json` are followed, for each class that writes one."""
+"""What becomes of each key of a published `scheduler_config.json`, by the class that writes it."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple

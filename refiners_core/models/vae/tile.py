@@ -85,7 +85,9 @@ class Tiling:
         total = torch.zeros(spans[-1].stop * scale, dtype=torch.float32, device="cpu")
         shares: list[Tensor] = []
         for span in spans:
-            rise = torch.arange(1, len(span) * scale + 1, device="cpu").float().clamp(max=ramp) / ramp
+            rise = (
+                torch.arange(1, len(span) * scale + 1, device="cpu").float().clamp(max=ramp) / ramp
+            )
             shares.append(torch.minimum(rise, rise.flip(0)))
             total[_cut(span, scale)] += shares[-1]
         return [share / total[_cut(span, scale)] for share, span in zip(shares, spans, strict=True)]
