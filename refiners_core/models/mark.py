@@ -1,4 +1,4 @@
-"""What a single file says of its noise, beside the weights: marks among its keys, and its header."""
+"""What a single file says of its noise beside the weights: marks among keys, texts of a header."""
 
 import math
 import re
