@@ -139,7 +139,9 @@ def strength(value: Any, run: Sampler, image: Sequence[Tensor] | None) -> Sample
     return run
 
 
-def image(value: Any, count: int) -> list[Float[Tensor, "1 3 height width"]] | None:
+def image(
+    value: Any, count: int, has_no_size: bool
+) -> list[Float[Tensor, "1 3 height width"]] | None:
     """Returns the pixels, in 0...1, of a picture to begin with or of one for each to be made."""
     if value is None:
         return None
@@ -147,6 +149,12 @@ def image(value: Any, count: int) -> list[Float[Tensor, "1 3 height width"]] | N
         pixels = to_rows(value)
     except ConditionError as error:
         raise GenerationError(f"image: {error.message}", hint=error.hint) from error
+    if has_no_size and len(found := {(row.shape[-1], row.shape[-2]) for row in pixels}) > 1:
+        raise GenerationError(
+            "the images are of several sizes: "
+            f"{', '.join(f'{width} x {height}' for width, height in sorted(found))}.",
+            hint="Say which one the pictures are to have: size=512.",
+        )
     if len(pixels) not in (1, count):
         raise GenerationError(
             f"there are {len(pixels)} images for {count} pictures.",
@@ -158,19 +166,9 @@ def image(value: Any, count: int) -> list[Float[Tensor, "1 3 height width"]] | N
 def default_size(
     latents: Any, image: Sequence[Tensor] | None, sides: tuple[int, int], factor: int
 ) -> tuple[int, int]:
-    """Returns width and height in pixels: those of what is there to begin with, or the model's.
-
-    Raises:
-        GenerationError: There are images of several sizes.
-    """
+    """Returns width and height in pixels: those of what is there to begin with, or the model's."""
     if image is not None:
-        if len(found := {(row.shape[-1], row.shape[-2]) for row in image}) > 1:
-            raise GenerationError(
-                "the images are of several sizes: "
-                f"{', '.join(f'{width} x {height}' for width, height in sorted(found))}.",
-                hint=f"Say which one the pictures are to have: size={sides[0]}.",
-            )
-        return next(iter(found))
+        return image[0].shape[-1], image[0].shape[-2]
     if isinstance(latents, Tensor) and latents.ndim == 4:
         return latents.shape[-1] * factor, latents.shape[-2] * factor
     return sides

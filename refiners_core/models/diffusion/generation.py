@@ -82,7 +82,7 @@ class Generation:
         guidance = argument.number("guidance", asked["guidance"], 0, float("inf"), 7.5)
         negatives = argument.negatives(asked["negative_prompt"], prompts, guidance)
         steps = argument.whole("steps", asked["steps"], 30)
-        image = argument.image(asked["image"], len(prompts) * each)
+        image = argument.image(asked["image"], len(prompts) * each, asked["size"] is None)
         sampler = argument.sampler(asked["sampler"], model.sampler, steps)
         sampler = argument.strength(asked["strength"], sampler, image)
         argument.check_beginning(sampler, image is None)
@@ -152,7 +152,11 @@ class Generation:
         What computes in which type is the model's affair: automatic casting around it is off.
         """
         kind = self.request.device.type
-        with running(self.model), torch.autocast(kind, enabled=False):
+        with (
+            running(self.model),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast(kind, enabled=False),
+        ):
             guides = list(self.guides)
             for i, guide in enumerate(guides):
                 guide.follow(self.request)
