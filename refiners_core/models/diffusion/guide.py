@@ -173,14 +173,8 @@ def guides_of(worn: Sequence[Adapter], conditions: Any) -> tuple[Guide, ...]:
                 hint="Pass conditions={adapter: ...}, None to leave it out this time, or eject it.",
             )
         condition = value if isinstance(value, Condition) else Condition(value)
-        if value is None:
+        if value is None or (adapter.takes_condition and condition.value is None):
             continue
-        if adapter.takes_condition and condition.value is None:
-            raise ConditionError(
-                f"{adapter.key} is worn and its condition has no value.",
-                hint="Pass conditions={adapter: Condition(value, ...)}, None to leave it out this "
-                "time, or eject it.",
-            )
         _check(adapter, condition)
         guides.append(Guide(adapter, condition))
     return tuple(guides)

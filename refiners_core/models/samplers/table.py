@@ -49,11 +49,11 @@ _CLIPPED: Final = (
     "rescale_betas_zero_snr"
 )
 _SIGMAS: Final = "use_karras_sigmas use_exponential_sigmas use_beta_sigmas"
-_SOLVER: Final = (
-    f"{_SIGMAS} use_flow_sigmas flow_shift use_dynamic_shifting time_shift_type solver_order "
-    "solver_type algorithm_type thresholding dynamic_thresholding_ratio sample_max_value "
-    "lower_order_final"
+_STEPS: Final = (
+    f"{_SIGMAS} use_flow_sigmas flow_shift thresholding dynamic_thresholding_ratio "
+    "sample_max_value lower_order_final"
 )
+_SOLVER: Final = f"{_STEPS} use_dynamic_shifting time_shift_type solver_order solver_type"
 
 
 class Writer(NamedTuple):
@@ -100,17 +100,19 @@ WRITERS: Final[Mapping[str, Writer]] = {
     "KDPM2AncestralDiscreteScheduler": _KDPM2,
     "DPMSolverSDEScheduler": Writer(f"{_SIGMAS} noise_sampler_seed", "linspace", 0.00085, 0.012),
     "DPMSolverMultistepScheduler": Writer(
-        f"{_SOLVER} euler_at_final use_lu_lambdas final_sigmas_type lambda_min_clipped "
+        f"{_SOLVER} algorithm_type euler_at_final use_lu_lambdas final_sigmas_type lambda_min_clipped "
         "rescale_betas_zero_snr"
     ),
-    "DPMSolverSinglestepScheduler": Writer(f"{_SOLVER} final_sigmas_type lambda_min_clipped"),
-    "DEISMultistepScheduler": Writer(_SOLVER),
+    "DPMSolverSinglestepScheduler": Writer(
+        f"{_SOLVER} algorithm_type final_sigmas_type lambda_min_clipped"
+    ),
+    "DEISMultistepScheduler": Writer(f"{_SOLVER} algorithm_type"),
     "UniPCMultistepScheduler": Writer(
         f"{_SOLVER} predict_x0 disable_corrector solver_p final_sigmas_type sigma_min sigma_max "
         "rescale_betas_zero_snr shift_terminal"
     ),
     "SASolverScheduler": Writer(
-        f"{_SOLVER} predictor_order corrector_order tau_func lambda_min_clipped"
+        f"{_STEPS} algorithm_type predictor_order corrector_order tau_func lambda_min_clipped"
     ),
 }
 """The published classes that share this noise."""

@@ -116,7 +116,7 @@ class InpaintControlNet(SideNetwork):
     inputs: ClassVar[tuple[str, ...]] = ("picture", "mask")
 
     def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
-        """Returns a picture in 0...1, and -1 where the mask is at least half white.
+        """Returns a picture in 0...1, and -1 where the mask is above one half.
 
         Raises:
             ConditionError: One of the two is no picture, or there are masks for other pictures.
@@ -127,4 +127,4 @@ class InpaintControlNet(SideNetwork):
                 f"{self.key} is told {len(picture)} pictures and {len(mask)} masks.",
                 hint="Pass one mask, or one for each picture.",
             )
-        return torch.where(mask >= 0.5, HIDDEN, picture)
+        return torch.where(mask > 0.5, HIDDEN, picture)
