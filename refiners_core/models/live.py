@@ -83,6 +83,8 @@ def check_part(name: str, part: nn.Module) -> None:
         ModelError: Its state changes what it computes; the state is named.
     """
     for path, layer in part.named_modules():
+        if "_orig_mod" in layer._modules:
+            continue  # what torch.compile puts around a block
         for fault in _faults(name, path, layer):
             place = f"{name}.{path}" if path else name
             raise ModelError(f"{place} of this pipeline {fault.fact}.", hint=fault.hint)
@@ -100,7 +102,9 @@ def _faults(name: str, path: str, layer: nn.Module) -> Iterator[Fault]:
         yield Fault(
             "has another forward() than its class", "Undo what patches it, or load it again."
         )
-    if hooks := [hook for kind in CALL_HOOKS for hook in (own.get(kind) or {}).values()]:
+    hooks = [hook for name in CALL_HOOKS for hook in (own.get(name) or {}).values()]
+    # Those of transformers keep the features of each layer for whoever asks for them.
+    if hooks := [it for it in hooks if not str(it.__module__).startswith("transformers.")]:
         yield Fault(
             f"has a hook on its calls ({getattr(hooks[0], '__qualname__', hooks[0])})",
             "Remove the hook: call remove() on what register_forward_hook() returned.",

@@ -1,4 +1,4 @@
-"""Every key that the published classes know has a place in a table, and unknown ones are refused."""
+"""Every key of the published classes has a place in a table, and unknown ones are refused."""
 
 import ast
 import inspect

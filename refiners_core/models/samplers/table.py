@@ -100,8 +100,8 @@ WRITERS: Final[Mapping[str, Writer]] = {
     "KDPM2AncestralDiscreteScheduler": _KDPM2,
     "DPMSolverSDEScheduler": Writer(f"{_SIGMAS} noise_sampler_seed", "linspace", 0.00085, 0.012),
     "DPMSolverMultistepScheduler": Writer(
-        f"{_SOLVER} algorithm_type euler_at_final use_lu_lambdas final_sigmas_type lambda_min_clipped "
-        "rescale_betas_zero_snr"
+        f"{_SOLVER} algorithm_type euler_at_final use_lu_lambdas final_sigmas_type "
+        "lambda_min_clipped rescale_betas_zero_snr"
     ),
     "DPMSolverSinglestepScheduler": Writer(
         f"{_SOLVER} algorithm_type final_sigmas_type lambda_min_clipped"
