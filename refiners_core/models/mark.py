@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from torch import Tensor
 
@@ -35,7 +35,7 @@ HEADER: Final[Mapping[str, str]] = {
     "ss_zero_terminal_snr": "followed",
 }
 """The table of the header's texts; all others are for people."""
-_PREDICTIONS: Final = {
+_PREDICTIONS: Final[Mapping[str, Prediction]] = {
     "epsilon": "eps",
     "eps": "eps",
     "v": "v",
@@ -93,7 +93,7 @@ def facts_of(file: TensorFile, has_one_encoder: bool) -> Facts:
             f"{file.path} contradicts itself about what it predicts ({said}).",
             hint="Take out what is wrong, or load the model from a folder in diffusers' layout.",
         )
-    prediction = next(iter(predictions.values()), "eps")
+    prediction: Prediction = next(iter(predictions.values()), "eps")
     noise = _noise(file, keys)
     has_zero_snr = _key(keys, "ztsnr") is not None or header.get("ss_zero_terminal_snr") == "true"
     if noise is not None and not has_zero_snr:
@@ -125,7 +125,7 @@ def _predictions(keys: list[str], header: Mapping[str, str]) -> dict[str, Predic
                 f"modelspec.prediction_type is one of {', '.join(_PREDICTIONS)}; got {text!r}.",
                 hint="Load it from a folder in diffusers' layout.",
             )
-        found["modelspec.prediction_type"] = cast(Prediction, _PREDICTIONS[text])
+        found["modelspec.prediction_type"] = _PREDICTIONS[text]
     return found
 
 

@@ -120,9 +120,9 @@ class Published:
         Raises:
             ModelError: It is neither.
         """
-        found = self.data.get(key)
-        sides = default if found is None else found
-        pair = (sides, sides) if type(sides) is int else sides
+        found: Any = self.data.get(key)
+        sides: Any = default if found is None else found
+        pair: Any = (sides, sides) if type(sides) is int else sides
         is_pair = isinstance(pair, list | tuple) and len(pair) == 2
         if not is_pair or not all(type(side) is int and side > 0 for side in pair):
             raise self.refusal(key, "one whole number or [height, width]")

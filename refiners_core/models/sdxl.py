@@ -192,7 +192,7 @@ def load_folder(
     index = folder.index()
     check_index(index, str(index.get("_class_name") or "StableDiffusionPipeline"))
     unet = folder.config("unet")
-    autoencoder = AutoencoderConfig.from_json({"force_upcast": True} | folder.config("vae"))
+    autoencoder = AutoencoderConfig.from_json({"force_upcast": True, **folder.config("vae")})
     text_encoder = ClipTextConfig.from_json(folder.config("text_encoder"))
     length = text_encoder.max_tokens
     tokenizer = ClipTokenizer.load(folder.part("tokenizer"), length)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class Guide:
                 continue
             weights = [*layer._parameters.values(), *layer._buffers.values()]
             if any(_is_elsewhere(weight, request) for weight in weights):
-                layer._apply(lambda weight: _moved(weight, request), recurse=False)
+                layer._apply(partial(_moved, request=request), recurse=False)
 
     def encoded(self, request: GenerationRequest) -> "Guide":
         """Lets the adapter look at its value and keeps what it returns.
