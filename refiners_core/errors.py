@@ -92,3 +92,7 @@ class GenerationError(RefinersError):
 
     code = "generation"
     exit_code = 2
+
+
+class RefinersWarning(UserWarning):
+    """Something is done in another way than it was asked for, or than it was published."""

@@ -1,5 +1,6 @@
 """Weights that change places between two adapters of one make."""
 
+import reprlib
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from refiners_core.errors import AdapterError
 
 Tensors = dict[str, Tensor | None]
+_ABSENT: Final = object()
 _STATE: Final = nn.Module().__dict__.keys() | {"_survey"}
 """What every module has, and what a chain remembers: no facts of a layer."""
 
@@ -36,7 +38,7 @@ def exchange(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None
     difference = (
         Difference("", type(ours).__name__, "itself" if ours is theirs else type(theirs).__name__)
         if ours is theirs or type(ours) is not type(theirs)
-        else _unlike(ours.__dict__, theirs.__dict__, pairs)
+        else _unlike(ours.__dict__, theirs.__dict__, pairs, names)
     )
     # A layer that sits in two places is found twice, but gives its weights once.
     once = {(id(a), id(b)): (a, b) for a, b in pairs}
@@ -56,7 +58,10 @@ def exchange(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None
 
 
 def _unlike(
-    ours: dict[str, Any], theirs: dict[str, Any], pairs: list[tuple[Tensors, Tensors]]
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
+    pairs: list[tuple[Tensors, Tensors]],
+    keys: tuple[str, str],
 ) -> Difference | None:
     for kind in ("_parameters", "_buffers"):
         own, other = ours.get(kind), theirs.get(kind)
@@ -69,25 +74,48 @@ def _unlike(
         return Difference("", _listed(layers), _listed(others))
     for name, layer in layers.items():
         a, b = layer.__dict__, others[name].__dict__
-        is_like = type(layer) is type(others[name])
-        for fact, said in a.items():
-            if fact not in _STATE:
-                is_like = is_like and fact in b and (said is b[fact] or _is_same(said, b[fact]))
-        if not is_like:
-            return Difference(name, repr(layer), repr(others[name]))
-        difference = _unlike(a, b, pairs)
+        if type(layer) is not type(others[name]):
+            return Difference(name, type(layer).__name__, type(others[name]).__name__)
+        for fact in a.keys() | b.keys():
+            if fact in _STATE or a.get(fact, _ABSENT) is b.get(fact, _ABSENT):
+                continue
+            if fact not in a or fact not in b or not _is_same(a[fact], b[fact], keys):
+                return Difference(
+                    name,
+                    *(_named(layer, fact, it.get(fact, "nothing")) for it in (a, b)),
+                )
+        difference = _unlike(a, b, pairs, keys)
         if difference is not None:
             below = f"{name}.{difference.path}" if difference.path else name
             return difference._replace(path=below)
     return None
 
 
-def _is_same(ours: Any, theirs: Any) -> bool:
-    """Whether a fact is the same in both; what cannot be compared is not."""
+def _is_same(ours: Any, theirs: Any, keys: tuple[str, str]) -> bool:
+    """Whether a fact is the same in both, but for the adapters' keys in the names of context
+    values; what cannot be compared is not."""
     try:
+        if isinstance(ours, str) and isinstance(theirs, str):
+            return ours == theirs or _of_key(ours, keys[0]) == _of_key(theirs, keys[1]) != ""
+        if type(ours) is type(theirs) and isinstance(ours, list | tuple):
+            return len(ours) == len(theirs) and all(
+                _is_same(a, b, keys) for a, b in zip(ours, theirs, strict=True)
+            )
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            return _is_same([*ours.items()], [*theirs.items()], keys)
         return bool(ours.equal(theirs) if isinstance(ours, Tensor) else ours == theirs)
     except Exception:
         return False
+
+
+def _of_key(name: str, key: str) -> str:
+    """Returns what an adapter calls a context value of its own; nothing where it is not its own."""
+    return name.removeprefix(f"{key}.") if name.startswith(f"{key}.") else ""
+
+
+def _named(layer: nn.Module, fact: str, value: Any) -> str:
+    """Returns a fact of a layer in a few words of one line."""
+    return f"{type(layer).__name__} with {fact} = {' '.join(reprlib.repr(value).split())}"
 
 
 def _unlike_tensors(ours: Tensors, theirs: Tensors) -> Difference | None:

@@ -89,6 +89,7 @@ class SelfAttention(Chain):
             attend=Attend(heads, is_causal),
             to_out=nn.Linear(width, width),
         )
+        self.width: Final = width
 
 
 class CrossAttention(Chain):
@@ -113,6 +114,7 @@ class CrossAttention(Chain):
             attend=Attend(heads),
             to_out=nn.Linear(width, width),
         )
+        self.width: Final = width
 
 
 def _check_heads(width: int, heads: int) -> None:

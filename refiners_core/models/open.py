@@ -12,7 +12,7 @@ from refiners_core.models import sd15, sdxl
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.folder import PublishedFolder
-from refiners_core.models.samplers import ScheduleConfig
+from refiners_core.models.mark import check_scale, facts_of
 from refiners_core.models.single_file import Parts, single_file_keys
 from refiners_core.models.unet import UNetConfig
 from refiners_core.weights import PICKLES, Detected, TensorFile, detect, load, rewriting_hint
@@ -120,7 +120,8 @@ def open_file(
         )
     with TensorFile(path) as file:
         shapes = {key: file.shape(key) for key in file.names()}
-    found = recognised(path, shapes)
+        found = recognised(path, shapes)
+        facts = facts_of(file, has_one_encoder=found.base == "sd15")
     assert found.base is not None
     if not isinstance(tokenizer, ClipTokenizer):
         tokenizer = _tokenizer(path.parent / "tokenizer", found.base, tokenizer)
@@ -128,9 +129,11 @@ def open_file(
     sizes: UNetConfig = sdxl.UNET if found.base == "sdxl" else UNetConfig()
     if found.variant == "inpaint":
         sizes = replace(sizes, in_channels=_INPAINT_CHANNELS)
-    # Fine-tuned models that predict the velocity say so by an empty tensor of this name.
-    schedule = ScheduleConfig(prediction="v" if "v_pred" in shapes else "eps")
-    model = family.build(unet=sizes, schedule=schedule, tokenizer=tokenizer, device="meta")
+    asked = {} if facts.size is None else {"size": facts.size}
+    model = family.build(
+        unet=sizes, schedule=facts.schedule, tokenizer=tokenizer, device="meta", **asked
+    )
+    check_scale(facts, model.autoencoder.config.scaling_factor)
     load(Parts(model), path, single_file_keys(model), dtype=dtype, device=device)
     return model
 

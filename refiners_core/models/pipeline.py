@@ -15,12 +15,15 @@ from refiners_core.models.clip import CLIP_TEXT_KEYS, ClipTextConfig, ClipTextEn
 from refiners_core.models.clip.pair import TextEncoderPair
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.index import check_index, padding_of
+from refiners_core.models.live import check_part, tensors_of, tiles, unwrapped
 from refiners_core.models.samplers import sampler_from_json
 from refiners_core.models.unet import UNET_KEYS, UNetConfig
-from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig
+from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, Tiling
 from refiners_core.weights import KeyMap, MisfitError, load, published
 
 _NEEDED: Final = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_NETWORKS: Final = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
 def is_pipeline(what: object) -> bool:
@@ -38,38 +41,45 @@ def from_pipeline(pipe: Any) -> LatentDiffusion:
         pipe: A `StableDiffusionPipeline` or `StableDiffusionXLPipeline`, or one with their parts.
 
     Raises:
-        ModelError: It lacks a part, or a part is of another family.
-        MisfitError: It wears adapters of its own, or is offloaded.
+        ModelError: It lacks a part, a part is of another family, is offloaded, or has a state that
+            changes what it computes (FreeU, hooks, other attention processors, quantised layers).
+        MisfitError: It wears a LoRA.
     """
-    parts: Mapping[str, Any] = pipe.components
+    parts = {name: unwrapped(part) for name, part in dict(pipe.components).items()}
     if missing := [name for name in _NEEDED if parts.get(name) is None]:
         raise ModelError(
             f"this {type(pipe).__name__} has no {', '.join(missing)}.",
             hint="Give a StableDiffusionPipeline or a StableDiffusionXLPipeline.",
         )
-    unet = UNetConfig.from_json(dict(parts["unet"].config))
+    check_index(dict(pipe.config), type(pipe).__name__)
+    for name in _NETWORKS:
+        if isinstance(parts.get(name), nn.Module):
+            check_part(name, parts[name])
+    unet = UNetConfig.from_json(_config(parts["unet"]))
     if unet.text_width == 1024:
         raise ModelError(
             f"this {type(pipe).__name__} is Stable Diffusion 2.",
             hint="Known here are Stable Diffusion 1.5 and XL.",
         )
-    vae = AutoencoderConfig.from_json(dict(parts["vae"].config))
+    vae = AutoencoderConfig.from_json(_config(parts["vae"]))
     text = _text_config(parts["text_encoder"])
-    schedule = sampler_from_json(
-        dict(parts["scheduler"].config) | {"_class_name": type(parts["scheduler"]).__name__}
-    )
+    schedule = sampler_from_json(_config(parts["scheduler"]))
     tokenizer = _tokenizer(parts["tokenizer"], text.max_tokens)
-    size = int(parts["unet"].config.sample_size) * vae.reduction
+    is_pair = parts.get("text_encoder_2") is not None
+    family: Any = sdxl if is_pair else sd15
+    size = family.size_of(_config(parts["unet"]), vae)
     given: dict[str, Any] = {"tokenizer": tokenizer, "size": size, "device": "meta"}
     given |= {"unet": unet, "autoencoder": vae, "schedule": schedule, "text_encoder": text}
-    if parts.get("text_encoder_2") is None:
-        model = sd15.build(**given)
-    else:
-        model = sdxl.build(
-            **given,
-            text_encoder_2=_text_config(parts["text_encoder_2"]),
-            is_silent_when_empty=bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
+    if is_pair:
+        second = parts.get("tokenizer_2")
+        given["text_encoder_2"] = _text_config(parts["text_encoder_2"])
+        given["padding_2"] = padding_of(
+            tokenizer, None if second is None else _tokenizer(second, text.max_tokens)
         )
+        given["is_silent_when_empty"] = bool(pipe.config.get("force_zeros_for_empty_prompt", True))
+    model: LatentDiffusion = family.build(**given)
+    if tiles(parts["vae"]):
+        model.autoencoder.tiling = Tiling()
     for name, part, keys in _parts_of(model):
         _share(part, parts[name], keys)
     return model
@@ -97,7 +107,7 @@ def to_pipeline(model: LatentDiffusion) -> Any:
     if model.tokenizer is None or model.unet.device.type == "meta":
         lacks = "tokenizer" if model.tokenizer is None else "weights: it is on the meta device"
         raise ModelError(f"this {model.base} has no {lacks}.", hint="Load it whole first.")
-    is_pair = isinstance(model.text_encoder, TextEncoderPair)
+    text = model.text_encoder
     settings = {name: part for name, part, _ in _parts_of(model)}
     encoder, encoder_2 = settings["text_encoder"], settings.get("text_encoder_2")
     library: Any = diffusers
@@ -106,7 +116,7 @@ def to_pipeline(model: LatentDiffusion) -> Any:
     with torch.device("meta"):
         made["unet"] = library.UNet2DConditionModel(
             **setting.of_unet(model.unet.config),
-            sample_size=model.size // model.autoencoder.config.reduction,
+            sample_size=_sample_size(model),
         )
         made["vae"] = library.AutoencoderKL(
             **setting.of_autoencoder(model.autoencoder.config), sample_size=model.size
@@ -122,9 +132,9 @@ def to_pipeline(model: LatentDiffusion) -> Any:
         _give(made[name], published(part, keys))
     made["scheduler"] = library.DDIMScheduler(**setting.of_schedule(model.sampler.schedule))
     made["tokenizer"] = language.CLIPTokenizer(**_vocabulary(model.tokenizer))
-    if is_pair:
+    if isinstance(text, TextEncoderPair):
         made["tokenizer_2"] = language.CLIPTokenizer(
-            **_vocabulary(model.tokenizer) | {"pad_token": "!"}
+            **_vocabulary(model.tokenizer) | {"pad_token": _padding(model.tokenizer, text)}
         )
         return library.StableDiffusionXLPipeline(
             **made,
@@ -134,6 +144,11 @@ def to_pipeline(model: LatentDiffusion) -> Any:
     return library.StableDiffusionPipeline(
         **made, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
+
+
+def _sample_size(model: LatentDiffusion) -> int | tuple[int, int]:
+    width, height = (side // model.autoencoder.config.reduction for side in model.sides)
+    return width if width == height else (height, width)
 
 
 def _parts_of(model: LatentDiffusion) -> list[tuple[str, Any, KeyMap]]:
@@ -153,7 +168,7 @@ def _parts_of(model: LatentDiffusion) -> list[tuple[str, Any, KeyMap]]:
 
 
 def _share(ours: nn.Module, theirs: nn.Module, keys: KeyMap) -> None:
-    tensors = theirs.state_dict(keep_vars=True)
+    tensors = tensors_of(theirs)
     if any(tensor.is_meta for tensor in tensors.values()):
         raise ModelError(
             f"the {type(theirs).__name__} of this pipeline is offloaded: its weights are away.",
@@ -178,8 +193,14 @@ def _give(theirs: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for layer in theirs.modules():
         for name, buffer in layer._buffers.items():
             if buffer is not None and buffer.is_meta:  # the numbers of the places of tokens
-                layer._buffers[name] = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+                layer._buffers[name] = torch.arange(buffer.shape[-1], device="cpu").expand(
+                    buffer.shape
+                )
     theirs.eval()
+
+
+def _config(part: Any) -> dict[str, Any]:
+    return dict(part.config) | {"_class_name": type(part).__name__}
 
 
 def _text_config(theirs: Any) -> ClipTextConfig:
@@ -191,6 +212,10 @@ def _tokenizer(theirs: Any, length: int) -> ClipTokenizer:
     with TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
         return ClipTokenizer.load(Path(folder), length)
+
+
+def _padding(ours: ClipTokenizer, text: TextEncoderPair) -> str:
+    return str(ours._model.id_to_token(text.padding))
 
 
 def _vocabulary(ours: ClipTokenizer) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
 from refiners_core.models.folder import PublishedFolder, load_parts
+from refiners_core.models.index import check_index
 from refiners_core.models.published import Published
 from refiners_core.models.samplers import DDIM, Sampler, ScheduleConfig, sampler_from_json
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
@@ -27,7 +28,7 @@ def build(
     autoencoder: AutoencoderConfig | None = None,
     schedule: ScheduleConfig | Sampler | None = None,
     tokenizer: ClipTokenizer | None = None,
-    size: int = 512,
+    size: int | tuple[int, int] = 512,
     base: str = "sd15",
     facts: Mapping[str, Any] | None = None,
     device: torch.device | str | None = None,
@@ -41,7 +42,7 @@ def build(
         autoencoder: Sizes of the autoencoder.
         schedule: The noise that the UNet knows; or, with it, the sampler to take by default.
         tokenizer: Without one the model can be looked at and edited, but not generate.
-        size: The side of a picture in pixels, by default.
+        size: The side of a picture, or width and height, in pixels, by default.
         base: The family's name for adapters; another one for other sizes.
         facts: What variants of adapters are compared with, beside those known here.
         device: Where its weights are; on `meta` it has none.
@@ -107,6 +108,20 @@ def load_weights(
     return model
 
 
+def size_of(unet: Mapping[str, Any], autoencoder: AutoencoderConfig) -> tuple[int, int]:
+    """Returns width and height in pixels that a published UNet was trained for.
+
+    Args:
+        unet: Its configuration; without a `sample_size` it is the released one.
+        autoencoder: The autoencoder that its latents are for.
+
+    Raises:
+        ModelError: It is neither one number nor a pair.
+    """
+    height, width = Published(unet, "UNet2DConditionModel").sides("sample_size", 64)
+    return width * autoencoder.reduction, height * autoencoder.reduction
+
+
 def load_folder(
     path: str | Path,
     *,
@@ -129,6 +144,8 @@ def load_folder(
         WeightsError: A file is unreadable, or not that of the part.
     """
     folder = PublishedFolder(path)
+    index = folder.index()
+    check_index(index, str(index.get("_class_name") or "StableDiffusionPipeline"))
     unet = folder.config("unet")
     autoencoder = AutoencoderConfig.from_json(folder.config("vae"))
     text_encoder = ClipTextConfig.from_json(folder.config("text_encoder"))
@@ -138,8 +155,7 @@ def load_folder(
         autoencoder=autoencoder,
         schedule=sampler_from_json(folder.config("scheduler", "scheduler_config.json")),
         tokenizer=ClipTokenizer.load(folder.part("tokenizer"), text_encoder.max_tokens),
-        size=Published(unet, "UNet2DConditionModel").value("sample_size", 64)
-        * autoencoder.reduction,
+        size=size_of(unet, autoencoder),
         base=base,
         facts=facts,
         device="meta",

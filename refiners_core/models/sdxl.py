@@ -16,6 +16,7 @@ from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
 from refiners_core.models.folder import PublishedFolder, load_parts
+from refiners_core.models.index import check_index, padding_of
 from refiners_core.models.published import Published
 from refiners_core.models.samplers import DDIM, Sampler, ScheduleConfig, sampler_from_json
 from refiners_core.models.sd15 import check_fit
@@ -56,10 +57,11 @@ def build(
     autoencoder: AutoencoderConfig = AUTOENCODER,
     schedule: ScheduleConfig | Sampler | None = None,
     tokenizer: ClipTokenizer | None = None,
-    size: int = 1024,
+    size: int | tuple[int, int] = 1024,
     base: str = "sdxl",
     facts: Mapping[str, Any] | None = None,
     is_silent_when_empty: bool = True,
+    padding_2: int = 0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> LatentDiffusion:
@@ -72,10 +74,11 @@ def build(
         autoencoder: Sizes of the autoencoder.
         schedule: The noise that the UNet knows; or, with it, the sampler to take by default.
         tokenizer: Without one the model can be looked at and edited, but not generate.
-        size: The side of a picture in pixels, by default.
+        size: The side of a picture, or width and height, in pixels, by default.
         base: The family's name for adapters; another one for other sizes.
         facts: What variants of adapters are compared with, beside those known here.
-        is_silent_when_empty: Whether an empty negative prompt is told as zeros.
+        is_silent_when_empty: Whether an empty negative prompt is encoded as zeros.
+        padding_2: What the second text encoder reads after the end of a text.
         device: Where its weights are; on `meta` it has none.
         dtype: Their type.
 
@@ -111,7 +114,7 @@ def build(
             size=size,
             is_silent_when_empty=is_silent_when_empty,
             text_encoder=TextEncoderPair(
-                ClipTextEncoder(text_encoder), ClipTextEncoder(text_encoder_2)
+                ClipTextEncoder(text_encoder), ClipTextEncoder(text_encoder_2), padding=padding_2
             ),
             unet=UNet(unet),
             autoencoder=AutoencoderKL(autoencoder),
@@ -149,6 +152,20 @@ def load_weights(
     return model
 
 
+def size_of(unet: Mapping[str, Any], autoencoder: AutoencoderConfig) -> tuple[int, int]:
+    """Returns width and height in pixels that a published UNet was trained for.
+
+    Args:
+        unet: Its configuration; without a `sample_size` it is the released one.
+        autoencoder: The autoencoder that its latents are for.
+
+    Raises:
+        ModelError: It is neither one number nor a pair.
+    """
+    height, width = Published(unet, "UNet2DConditionModel").sides("sample_size", 128)
+    return width * autoencoder.reduction, height * autoencoder.reduction
+
+
 def load_folder(
     path: str | Path,
     *,
@@ -161,7 +178,7 @@ def load_folder(
 
     Args:
         path: Has `unet`, `vae`, `text_encoder`, `text_encoder_2`, `tokenizer` and `scheduler`;
-            the second tokenizer differs from the first in its padding only.
+            a `tokenizer_2` may differ from the first in its padding only.
         base: The family's name for adapters; another one for other sizes.
         facts: What variants of adapters are compared with, beside those known here.
         dtype: What weights are cast to; as published by default.
@@ -172,21 +189,27 @@ def load_folder(
         WeightsError: A file is unreadable, or not that of the part.
     """
     folder = PublishedFolder(path)
+    index = folder.index()
+    check_index(index, str(index.get("_class_name") or "StableDiffusionPipeline"))
     unet = folder.config("unet")
-    autoencoder = AutoencoderConfig.from_json(folder.config("vae"))
+    autoencoder = AutoencoderConfig.from_json({"force_upcast": True, **folder.config("vae")})
     text_encoder = ClipTextConfig.from_json(folder.config("text_encoder"))
+    length = text_encoder.max_tokens
+    tokenizer = ClipTokenizer.load(folder.part("tokenizer"), length)
+    has_second = (folder.path / "tokenizer_2").is_dir()
+    second = ClipTokenizer.load(folder.part("tokenizer_2"), length) if has_second else None
     model = build(
         unet=UNetConfig.from_json(unet),
         text_encoder=text_encoder,
         text_encoder_2=ClipTextConfig.from_json(folder.config("text_encoder_2")),
         autoencoder=autoencoder,
         schedule=sampler_from_json(folder.config("scheduler", "scheduler_config.json")),
-        tokenizer=ClipTokenizer.load(folder.part("tokenizer"), text_encoder.max_tokens),
-        size=Published(unet, "UNet2DConditionModel").value("sample_size", 128)
-        * autoencoder.reduction,
+        tokenizer=tokenizer,
+        padding_2=padding_of(tokenizer, second),
+        size=size_of(unet, autoencoder),
         base=base,
         facts=facts,
-        is_silent_when_empty=bool(folder.index().get("force_zeros_for_empty_prompt", True)),
+        is_silent_when_empty=bool(index.get("force_zeros_for_empty_prompt", True)),
         device="meta",
     )
     files = {name: folder.weights(name, dtype) for name in PARTS}

@@ -143,6 +143,7 @@ def single_file_keys(model: LatentDiffusion) -> KeyMap:
         )
     else:
         texts = CLIP_TEXT_KEYS.under("text_encoder", "cond_stage_model.transformer")
+        texts |= KeyMap({}, ignored=_UNUSED)
     return (
         unet_keys(model.unet.config).under("unet", "model.diffusion_model")
         | autoencoder_keys(model.autoencoder.config).under("autoencoder", "first_stage_model")
@@ -170,19 +171,31 @@ def _unet_layer(ours: str, i: int, theirs: str) -> KeyMap:
     )
 
 
-# Schedules, marks of training tools, averages of training, parts that other software reads.
-_NO_WEIGHTS: Final = (
-    "alphas_cumprod*",
-    "betas",
-    "log_one_minus_alphas_cumprod",
-    "posterior_*",
-    "sqrt_*",
-    "logvar",
-    "scale_factor",
-    "denoiser.*",
-    "model_ema.*",
-    "first_stage_model.loss.*",
-    "v_pred",
-    "ztsnr",
-    "edm_*",
+# Schedules, marks (followed or refused by `mark`), averages of training, losses.
+_NO_WEIGHTS: Final = tuple(
+    f"{prefix}{pattern}"
+    for prefix in ("", "*.")
+    for pattern in (
+        "alphas_cumprod*",
+        "betas",
+        "log_one_minus_alphas_cumprod",
+        "posterior_*",
+        "sqrt_*",
+        "logvar",
+        "scale_factor",
+        "denoiser.*",
+        "loss.*",
+        "global_step",
+        "v_pred",
+        "ztsnr",
+    )
+)
+# What CLIP compares texts and pictures by: Stable Diffusion 1.5 has no use for it, and neither for
+# the copy of its text encoder that early trainers of embeddings saved.
+_UNUSED: Final = (
+    "*text_projection",
+    "*text_projection.weight",
+    "*visual_projection.weight",
+    "*vision_model.*",
+    "embedding_manager.*",
 )

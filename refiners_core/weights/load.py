@@ -13,6 +13,7 @@ from refiners_core.errors import WeightsError
 from refiners_core.weights.key_map import AS_IS, Course, KeyMap, Transform
 from refiners_core.weights.sharded import read
 from refiners_core.weights.tensor_file import write
+from refiners_core.weights.weightless import is_weightless
 
 M = TypeVar("M", bound=nn.Module)
 Shape = tuple[int, ...]
@@ -100,16 +101,19 @@ def load(
 
     Raises:
         MisfitError: Keys or shapes are not those of the tree: all of them are named.
-        WeightsError: The file is missing, truncated or of another format.
+        WeightsError: The file is missing, truncated or of another format, or has weights that
+            nothing can be computed with: quantised ones, or float8 that is not widened by `dtype`.
     """
     first = first_weight(tree)
     is_meta = first is None or first.is_meta
     where = torch.device(device or ("cpu" if first is None or first.is_meta else first.device))
     tensors = source if isinstance(source, Mapping) else read(source)
     name = f"{len(source)} tensors" if isinstance(source, Mapping) else str(source)
-    found = {layout.current(key): key for key in tensors if not layout.is_ignored(key)}
+    found = {layout.current(key): key for key in tensors}
     slots = _slots(tree, layout)
-    _check(f"{name} for {type(tree).__name__}", tensors, found, slots)
+    what = f"{name} for {type(tree).__name__}"
+    _check(what, tensors, found, slots, layout)
+    _check_kinds(what, tensors, found, slots, dtype)
     for slot in slots:
         value = slot.how.read(_share(tensors[found[slot.key]], slot.how)).detach()
         wanted = slot.value.dtype if dtype is None and not is_meta else dtype
@@ -180,7 +184,11 @@ def _collect(
 
 
 def _check(
-    what: str, tensors: Mapping[str, Tensor], found: Mapping[str, str], slots: list[_Slot]
+    what: str,
+    tensors: Mapping[str, Tensor],
+    found: Mapping[str, str],
+    slots: list[_Slot],
+    layout: KeyMap,
 ) -> None:
     wanted = {slot.key for slot in slots}
     misshapen: dict[str, tuple[Shape, Shape]] = {}
@@ -192,9 +200,45 @@ def _check(
             if shape != ours:
                 misshapen[found[slot.key]] = (tuple(shape), tuple(ours))
     missing = tuple(dict.fromkeys(slot.key for slot in slots if slot.key not in found))
-    unexpected = tuple([key for current, key in found.items() if current not in wanted])
+    unexpected = tuple(
+        [
+            key
+            for current, key in found.items()
+            if current not in wanted and not (layout.is_ignored(key) or is_weightless(key))
+        ]
+    )
     if missing or unexpected or misshapen:
         raise MisfitError(what, missing, unexpected, misshapen)
+
+
+def _check_kinds(
+    what: str,
+    tensors: Mapping[str, Tensor],
+    found: Mapping[str, str],
+    slots: list[_Slot],
+    dtype: torch.dtype | None,
+) -> None:
+    """Refuses weights that nothing could be computed with.
+
+    Raises:
+        WeightsError: Some are whole numbers, or stay floating-point numbers of less than two bytes.
+    """
+    for slot in slots:
+        tensor, ours = tensors[found[slot.key]], slot.value
+        if not ours.is_floating_point():
+            continue
+        if not tensor.is_floating_point():
+            raise WeightsError(
+                f"{what}: {found[slot.key]} is {tensor.dtype}, which is quantised in a way that is "
+                "not known here.",
+                hint="Give the file with floating-point weights that it was made from.",
+            )
+        wanted = dtype or (tensor.dtype if ours.is_meta else ours.dtype)
+        if wanted.itemsize < 2:
+            raise WeightsError(
+                f"{what}: {found[slot.key]} would be {wanted}, for which torch has no arithmetic.",
+                hint="Widen the weights while they are loaded: dtype=torch.bfloat16.",
+            )
 
 
 def _grown(shape: Shape, how: Transform) -> Shape:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from refiners_core import Adapter, Chain, Sum, select
+from refiners_core import Adapter, Chain, Multiply, Scope, Sum, UseContext, When, select
 from refiners_core.errors import AdapterError, PlanError
 
 from .trees import bits, worn_state
@@ -158,3 +158,44 @@ def test_weights_stay_while_a_call_is_running(tree):
     tree[1].register_forward_hook(lambda *_: a.exchange(b))
     with pytest.raises(PlanError, match="Chain is running"):
         tree(x)
+
+
+class Keyed(Adapter):
+    """A branch whose layers read context values of the adapter's own."""
+
+    def __init__(self, *, name: str = "scale", **options):
+        super().__init__(**options)
+        self.value = name
+
+    def edits(self, model):
+        def beside(inner, seat):
+            return Sum(inner, self.layer(seat, self.branch))
+
+        return select(model).of(nn.Linear).wrap(beside)
+
+    def branch(self):
+        key = self.context_key(self.value)
+        return When(
+            key,
+            Scope(nn.Linear(4, 4), Multiply(key), rebind={"inside": key}),
+            UseContext(key) if self.value == "other" else nn.Identity(),
+        )
+
+
+def test_two_loads_of_one_adapter_exchange_whatever_their_keys_are(tree):
+    a, b = (with_layers(tree, Keyed(key=key)) for key in ("a", "a-2"))
+    with b.on(tree):
+        as_b = bits(tree(x, context={"a-2.scale": 0.5}))
+    a.inject(tree).exchange(b)
+    assert bits(tree(x, context={"a.scale": 0.5})) == as_b
+
+
+def test_what_keeps_them_from_it_is_told_in_one_line(tree):
+    a = with_layers(tree, Keyed(key="a"))
+    b = with_layers(tree, Keyed(key="b", name="strength"))
+    with pytest.raises(AdapterError, match=r"with on = 'a.scale', the other .*'b.strength'") as it:
+        a.exchange(b)
+    assert "\n" not in str(it.value)
+    assert len(str(it.value)) < 250
+    with pytest.raises(AdapterError, match="cannot exchange"):  # another's key is no key of its own
+        a.exchange(with_layers(tree, Keyed(key="a.x".replace(".", "-"), name="y")))

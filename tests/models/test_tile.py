@@ -148,3 +148,15 @@ def test_the_published_configuration_says_that_numbers_overflow():
     }
     assert AutoencoderConfig.from_json(said | {"force_upcast": True}).overflows_half
     assert not AutoencoderConfig.from_json(said).overflows_half
+
+
+def test_tiles_fade_into_each_other_over_their_whole_overlap():
+    """The first tile says 0 and the second 1: between them every position counts more of it."""
+    said = iter([0.0, 1.0])
+    whole = Tiling(side=8, overlap=4).map(
+        lambda tile: torch.full_like(tile, next(said)), torch.zeros(1, 1, 1, 12), 1, 1
+    )
+    row = whole.flatten().tolist()
+    assert row[:4] == [0] * 4
+    assert row[8:] == [1] * 4
+    assert 0 < row[4] < row[5] < row[6] < row[7] < 1

@@ -262,3 +262,11 @@ def test_a_written_file_can_be_read_by_whom_any_new_file_can(tmp_path):
     (tmp_path / "plain").touch()
     modes = [(tmp_path / name).stat().st_mode for name in ("a.safetensors", "plain")]
     assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_a_word_comes_before_a_pattern_that_fits_it_too(is_turned):
+    names = {"down.{i}": "blocks.{i}", "down.0": "first"}
+    layout = KeyMap(dict(reversed(names.items())) if is_turned else names)
+    assert layout.published("down.0.weight") == "first.weight"
+    assert layout.published("down.1.weight") == "blocks.1.weight"

@@ -2,10 +2,49 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from refiners_core.errors import ModelError
-from refiners_core.models.published import Published
+from refiners_core.models.published import Format, Published
+
+_SIZES: Final = (
+    "hidden_size intermediate_size num_hidden_layers num_attention_heads hidden_act layer_norm_eps "
+    "projection_dim architectures"
+)
+# Settings of training, of how a call answers, and of models that write texts: every
+# configuration of transformers has had them.
+_IDLE: Final = (
+    "attention_dropout dropout initializer_range initializer_factor logit_scale_init_value "
+    "transformers_version dtype torch_dtype output_hidden_states output_attentions return_dict "
+    "return_dict_in_generate output_scores use_return_dict use_cache torchscript use_bfloat16 "
+    "tf_legacy_loss gradient_checkpointing chunk_size_feed_forward id2label label2id num_labels "
+    "problem_type finetuning_task task_specific_params tokenizer_class prefix name_or_path "
+    "tie_word_embeddings tie_encoder_decoder cross_attention_hidden_size max_length min_length "
+    "do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p "
+    "typical_p repetition_penalty length_penalty no_repeat_ngram_size "
+    "encoder_no_repeat_ngram_size bad_words_ids num_return_sequences forced_bos_token_id "
+    "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens "
+    "begin_suppress_tokens sep_token_id decoder_start_token_id attn_implementation"
+)
+_FIXED: Final[dict[str, tuple[Any, ...]]] = {
+    "is_decoder": (False,),
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "pruned_heads": ({},),
+}
+CLIP_TEXT: Final = Format.of(
+    followed=f"{_SIZES} vocab_size max_position_embeddings eos_token_id",
+    fixed=_FIXED
+    | {"use_attention_mask": (False,), "model_type": (None, "clip_text_model", "clip")},
+    idle=f"{_IDLE} pad_token_id bos_token_id",  # the tokenizer's
+)
+"""The table of published text encoders."""
+CLIP_IMAGE: Final = Format.of(
+    followed=f"{_SIZES} image_size patch_size num_channels",
+    fixed=_FIXED | {"model_type": (None, "clip_vision_model", "clip")},
+    idle=_IDLE,
+)
+"""The table of published image encoders."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +73,7 @@ class ClipTextConfig:
         Raises:
             ModelError: It asks for something that this encoder does not have.
         """
-        read = Published(data.get("text_config") or data, "CLIPTextModel")
+        read = Published(data.get("text_config") or data, "CLIPTextModel", table=CLIP_TEXT)
         is_projected = "CLIPTextModelWithProjection" in (data.get("architectures") or ())
         return cls(
             vocabulary=read.value("vocab_size", 49408),
@@ -82,7 +121,9 @@ class ClipImageConfig:
         Raises:
             ModelError: It asks for something that this encoder does not have.
         """
-        read = Published(data.get("vision_config") or data, "CLIPVisionModelWithProjection")
+        read = Published(
+            data.get("vision_config") or data, "CLIPVisionModelWithProjection", table=CLIP_IMAGE
+        )
         is_projected = "CLIPVisionModel" not in (data.get("architectures") or ())
         return cls(
             image_size=read.value("image_size", 224),

@@ -36,6 +36,7 @@ class TextEncoderPair(Concatenate):
             ),
             dim=-1,
         )
+        self.padding: Final = padding
 
 
 class PadAfterEnd(nn.Module):

@@ -16,6 +16,23 @@ class Stressed(NamedTuple):
     weight: float
 
 
+def broken_at(text: str) -> int | None:
+    """Returns where a text has half a character; None where it is Unicode throughout.
+
+    Python's strings may hold surrogates without their other half, which no encoding has: of an
+    emoji that was cut in two, or of bytes on the shell that are not UTF-8.
+
+    Example:
+        >>> broken_at("a cat " + chr(0xD83D))
+        6
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
 def stressed(prompt: str) -> list[Stressed]:
     r"""Splits a prompt into parts of one weight each.
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 
 from refiners_core.errors import ModelError
-from refiners_core.models.clip.prompt import stressed
+from refiners_core.models.clip.prompt import broken_at, stressed
+from refiners_core.models.clip.vocabulary import read_vocabulary
 
 
 class PromptWarning(UserWarning):
@@ -106,34 +107,23 @@ class ClipTokenizer:
             length: How many tokens the text encoder reads, where the configuration does not say.
 
         Raises:
-            ModelError: A file is missing or unreadable, or nobody says a length.
+            ModelError: A file is missing or unreadable, asks for what is not known here, or has no
+                length.
         """
-        folder = Path(folder)
-        try:
-            vocab, merges = _vocabulary(folder)
-            path = folder / "tokenizer_config.json"
-            config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(
-                f"no readable tokenizer in {folder}: {error}.",
-                hint="It holds vocab.json and merges.txt as they are published.",
-            ) from error
-        said = config.get("model_max_length")
-        # Libraries write an astronomic number where a tokenizer has no length of its own.
-        if said is None or said > 1_000_000:
-            said = length
-        if said is None:
+        found = read_vocabulary(Path(folder))
+        length = found.length if found.length is not None else length
+        if length is None:
             raise ModelError(
                 f"{folder} does not say how long a prompt is.",
                 hint="Pass length=, or set model_max_length.",
             )
         return cls(
-            vocab,
-            merges,
-            length=int(said),
-            start=_content(config.get("bos_token"), "<|startoftext|>"),
-            end=_content(config.get("eos_token"), "<|endoftext|>"),
-            padding=_content(config.get("pad_token"), None),
+            found.words,
+            found.merges,
+            length=length,
+            start=found.start,
+            end=found.end,
+            padding=found.padding,
         )
 
     def with_words(self, words: Mapping[str, int]) -> "ClipTokenizer":
@@ -156,7 +146,16 @@ class ClipTokenizer:
         return other
 
     def tokens(self, text: str) -> list[int]:
-        """Returns the tokens of a text of any length, without start, end and padding."""
+        """Returns the tokens of a text of any length, without start, end and padding.
+
+        Raises:
+            ModelError: It is not Unicode: it has half a character.
+        """
+        if (place := broken_at(text)) is not None:
+            raise ModelError(
+                f"the text has half a character, {text[place]!a}, at position {place}.",
+                hint='Mend it: text.encode("utf-8", "replace").decode().',
+            )
         if not self._words:
             return self._model.encode(text, add_special_tokens=False).ids
         longest_first = sorted(self._words, key=len, reverse=True)
@@ -175,7 +174,8 @@ class ClipTokenizer:
         Warns:
             PromptWarning: A prompt is too long; its end is cut off.
         """
-        return torch.tensor([self._row(prompt) for prompt in prompts], dtype=torch.long)
+        rows = [self._row(prompt) for prompt in prompts]
+        return torch.tensor(rows, dtype=torch.long, device="cpu")
 
     def windows(
         self, prompt: str
@@ -197,8 +197,12 @@ class ClipTokenizer:
             rows.append(row + [(self.padding, 1.0)] * (self.length - len(row)))
             left = left[cut:]
         return (
-            torch.tensor([[token for token, _ in row] for row in rows]),
-            torch.tensor([[weight for _, weight in row] for row in rows]),
+            torch.tensor(
+                [[token for token, _ in row] for row in rows], dtype=torch.long, device="cpu"
+            ),
+            torch.tensor(
+                [[weight for _, weight in row] for row in rows], dtype=torch.float32, device="cpu"
+            ),
         )
 
     def _is_end(self, token: int) -> bool:
@@ -222,23 +226,10 @@ class ClipTokenizer:
         row = [self.start, *tokens[:room], self.end]
         return row + [self.padding] * (self.length - len(row))
 
+    def reads_like(self, other: "ClipTokenizer") -> bool:
+        """Whether another tokenizer makes the same tokens of every text, padding aside."""
+        ours, theirs = json.loads(self._model.to_str()), json.loads(other._model.to_str())
+        return ours["model"] == theirs["model"] and self.length == other.length
+
     def __repr__(self) -> str:
         return f"ClipTokenizer({self.size} tokens, length={self.length})"
-
-
-def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    path = folder / "tokenizer.json"
-    if path.exists() and not (folder / "vocab.json").exists():
-        model = json.loads(path.read_text("utf-8"))["model"]
-        return model["vocab"], [(a, b) for a, b in model["merges"]]
-    lines = (folder / "merges.txt").read_text("utf-8").splitlines()
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version:")]
-    vocab = dict(json.loads((folder / "vocab.json").read_text("utf-8")))
-    return vocab, [(a, b) for a, b in pairs]
-
-
-def _content(token: Any, default: Any) -> Any:
-    """Returns the text of a special token, published as a string or as a table."""
-    if token is None:
-        return default
-    return token["content"] if isinstance(token, Mapping) else token

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from refiners_core.chain import Chain
 from refiners_core.combinators import Multiply, Parallel, Scope, Sum, UseContext
@@ -69,9 +70,10 @@ class ControlNetwork(Scope):
         }
         top = config.channels[-1]
         super().__init__(
+            latents=LatentsAlone(config.out_channels),
             time=TimeEmbedding(config),
             stem=Sum(
-                conv_in=nn.Conv2d(config.in_channels, config.channels[0], 3, padding=1),
+                conv_in=nn.Conv2d(config.out_channels, config.channels[0], 3, padding=1),
                 condition=UseContext(features),
             ),
             write=SkipWrite(0),
@@ -83,6 +85,25 @@ class ControlNetwork(Scope):
             ),
             rebind=None if text == "text" else {"text": text},
         )
+
+
+class LatentsAlone(nn.Module):
+    """Takes the latents of what a UNet sees: one that paints into pictures sees a mask and a
+    picture after them.
+
+    Args:
+        channels: Channels of the latents.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels: Final = channels
+
+    def forward(
+        self, x: Float[Tensor, "rows more height width"]
+    ) -> Float[Tensor, "rows channels height width"]:
+        """Returns the first channels."""
+        return x[:, : self.channels]
 
 
 def zero(layer: nn.Conv2d) -> nn.Conv2d:

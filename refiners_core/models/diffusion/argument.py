@@ -2,6 +2,7 @@
 
 import math
 import reprlib
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Final, Literal, cast, get_args
@@ -10,15 +11,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_core.errors import ConditionError, GenerationError
+from refiners_core.errors import ConditionError, GenerationError, RefinersWarning
+from refiners_core.models.clip.prompt import broken_at
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import SAMPLERS, Sampler
-from refiners_core.picture import to_pixels
+from refiners_core.picture import to_rows
 
 Output = Literal["pil", "tensor", "latents"]
 """What a generation returns: pictures, pixels in 0...1, or what the autoencoder would decode."""
 
 DEFAULT_STRENGTH: Final = 0.8
+_MUCH_NOISE: Final = 0.98
+"""The share of noise from which on a network takes latents for noise alone."""
 _MOST_SEED: Final = 2**63
 
 
@@ -83,6 +87,12 @@ def texts(name: str, value: Any) -> list[str]:
             f"{name} is a text or a list of texts, not {_described(value)}.",
             hint=f'Try {name}="a red circle".',
         )
+    for item in items:
+        if (place := broken_at(item)) is not None:
+            raise GenerationError(
+                f"{name} has half a character, {item[place]!a}, at position {place}.",
+                hint='Mend it: text.encode("utf-8", "replace").decode().',
+            )
     return items
 
 
@@ -116,7 +126,7 @@ def sampler(value: Any, default: Sampler, steps: int) -> Sampler:
     return value.with_steps(steps)
 
 
-def strength(value: Any, run: Sampler, image: Tensor | None) -> Sampler:
+def strength(value: Any, run: Sampler, image: Sequence[Tensor] | None) -> Sampler:
     """Returns the sampler for the part of its steps that an image is to go through."""
     share = number("strength", value, 0, 1, DEFAULT_STRENGTH)
     if image is not None:
@@ -129,14 +139,22 @@ def strength(value: Any, run: Sampler, image: Tensor | None) -> Sampler:
     return run
 
 
-def image(value: Any, count: int) -> Float[Tensor, "rows 3 height width"] | None:
+def image(
+    value: Any, count: int, has_no_size: bool
+) -> list[Float[Tensor, "1 3 height width"]] | None:
     """Returns the pixels, in 0...1, of a picture to begin with or of one for each to be made."""
     if value is None:
         return None
     try:
-        pixels = to_pixels(value)
+        pixels = to_rows(value)
     except ConditionError as error:
         raise GenerationError(f"image: {error.message}", hint=error.hint) from error
+    if has_no_size and len(found := {(row.shape[-1], row.shape[-2]) for row in pixels}) > 1:
+        raise GenerationError(
+            "the images are of several sizes: "
+            f"{', '.join(f'{width} x {height}' for width, height in sorted(found))}.",
+            hint="Say which one the pictures are to have: size=512.",
+        )
     if len(pixels) not in (1, count):
         raise GenerationError(
             f"there are {len(pixels)} images for {count} pictures.",
@@ -145,13 +163,33 @@ def image(value: Any, count: int) -> Float[Tensor, "rows 3 height width"] | None
     return pixels
 
 
-def default_size(latents: Any, image: Tensor | None, side: int, factor: int) -> tuple[int, int]:
+def default_size(
+    latents: Any, image: Sequence[Tensor] | None, sides: tuple[int, int], factor: int
+) -> tuple[int, int]:
     """Returns width and height in pixels: those of what is there to begin with, or the model's."""
     if image is not None:
-        return image.shape[-1], image.shape[-2]
+        return image[0].shape[-1], image[0].shape[-2]
     if isinstance(latents, Tensor) and latents.ndim == 4:
         return latents.shape[-1] * factor, latents.shape[-2] * factor
-    return side, side
+    return sides
+
+
+def check_beginning(run: Sampler, is_noise: bool) -> None:
+    """Warns of a sampler whose few steps begin far from the noise that a generation begins with.
+
+    Warns:
+        RefinersWarning: They do.
+    """
+    first = run.path[0]
+    if is_noise and run.skipped == 0 and first.noise < _MUCH_NOISE:
+        warnings.warn(
+            f"{run.steps} steps begin at training step {first.timestep:g}, where {first.noise:.1%} "
+            "of what the network knows is noise, and not with noise alone. More steps are nearer; "
+            'spacing="trailing" begins at the end: '
+            'sampler=DDIM(dataclasses.replace(model.sampler.schedule, spacing="trailing")).',
+            RefinersWarning,
+            stacklevel=5,
+        )
 
 
 def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]:
@@ -204,12 +242,17 @@ def drawn(
     sources: Sequence[torch.Generator], shape: Sequence[int]
 ) -> Float[Tensor, "count channels latent_height latent_width"]:
     """Returns noise, a row from each source: a picture is the same alone and in company."""
-    return torch.stack([torch.randn(tuple(shape), generator=one) for one in sources])
+    return torch.stack(
+        [
+            torch.randn(tuple(shape), generator=source, dtype=torch.float32, device="cpu")
+            for source in sources
+        ]
+    )
 
 
 def _seeds(value: Any, count: int) -> list[int]:
     if value is None:
-        value = int(torch.randint(_MOST_SEED - count, ()))
+        value = int(torch.randint(_MOST_SEED - count, (), device="cpu"))
     items = [int(value) + i for i in range(count)] if _is_whole(value) else value
     is_list = isinstance(items, list | tuple)
     if not is_list or not all(_is_whole(one) and 0 <= one < _MOST_SEED for one in items):

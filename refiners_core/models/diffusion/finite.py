@@ -1,9 +1,9 @@
 """A guard that says where numbers were lost, instead of a black picture."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from refiners_core.errors import GenerationError
+from refiners_core.errors import GenerationError, ModelError
 
 
 class NotFiniteError(GenerationError):
@@ -32,6 +32,21 @@ class NotFiniteError(GenerationError):
         )
         self.component = component
         self.step = step
+
+
+def check_arithmetic(model: nn.Module) -> None:
+    """Makes sure that torch can compute with a model's weights.
+
+    Raises:
+        ModelError: Some are floating-point numbers of less than two bytes.
+    """
+    for name, component in model.named_children():
+        for weight in component.parameters():
+            if weight.dtype.is_floating_point and weight.dtype.itemsize < 2:
+                raise ModelError(
+                    f"{name} has weights of {weight.dtype}, for which torch has no arithmetic.",
+                    hint=f"Widen them: model.{name}.to(dtype=torch.bfloat16).",
+                )
 
 
 def check_finite(

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from refiners_core.errors import ModelError
 from refiners_core.layer import running
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.denoise import COND, UNCOND
-from refiners_core.models.diffusion.finite import check_finite
+from refiners_core.models.diffusion.finite import check_arithmetic, check_finite
 from refiners_core.models.diffusion.guide import Guide, Told, acting, guides_of
 from refiners_core.models.diffusion.inpaint import (
     BESIDE,
@@ -23,13 +22,12 @@ from refiners_core.models.diffusion.inpaint import (
     beside,
     greyed,
     mask_of,
-    sharp,
 )
 from refiners_core.models.diffusion.offload import target
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.walk import Preview, walked
 from refiners_core.models.samplers import Sampler
-from refiners_core.picture import to_images, to_pixels
+from refiners_core.picture import shrunk, to_images, to_pixels
 
 if TYPE_CHECKING:
     from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
@@ -84,14 +82,15 @@ class Generation:
         guidance = argument.number("guidance", asked["guidance"], 0, float("inf"), 7.5)
         negatives = argument.negatives(asked["negative_prompt"], prompts, guidance)
         steps = argument.whole("steps", asked["steps"], 30)
-        image = argument.image(asked["image"], len(prompts) * each)
+        image = argument.image(asked["image"], len(prompts) * each, asked["size"] is None)
         sampler = argument.sampler(asked["sampler"], model.sampler, steps)
         sampler = argument.strength(asked["strength"], sampler, image)
+        argument.check_beginning(sampler, image is None)
         mask = mask_of(asked["mask"], image, len(prompts) * each, model.is_inpainting)
         factor = model.autoencoder.config.reduction
         width, height = argument.size(
             asked["size"],
-            argument.default_size(asked["latents"], image, model.size, factor),
+            argument.default_size(asked["latents"], image, model.sides, factor),
             factor,
         )
         offload = target(asked["offload"])
@@ -114,6 +113,7 @@ class Generation:
             raise ModelError(
                 f"this {model.base} has no {lacks}.", hint="Load it whole: load_model(...)."
             )
+        check_arithmetic(model)
         sources = argument.chance(asked["latents"], asked["seed"], request.count, sampler)
         return cls(
             model=model,
@@ -129,7 +129,9 @@ class Generation:
             ),
             sources=sources if sampler.is_stochastic else (),
             image=None if image is None else to_pixels(image, (height, width)),
-            mask=None if mask is None else sharp(mask, (height, width)),
+            mask=None
+            if mask is None
+            else torch.cat([shrunk(row, (height, width)) for row in mask]),
             output=argument.output(asked["output"]),
             is_single=(
                 isinstance(asked["prompt"], str)
@@ -145,10 +147,19 @@ class Generation:
 
     @torch.no_grad()
     def run(self) -> Pictures:
-        """Makes the pictures; meanwhile nobody injects into the model or ejects from it."""
-        with running(self.model):
+        """Makes the pictures; meanwhile nobody injects into the model or ejects from it.
+
+        What computes in which type is the model's affair: automatic casting around it is off.
+        """
+        kind = self.request.device.type
+        with (
+            running(self.model),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast(kind, enabled=False),
+        ):
             guides = list(self.guides)
             for i, guide in enumerate(guides):
+                guide.follow(self.request)
                 with moved(guide.adapter, self.offload):
                     guides[i] = guide.encoded(self.request)
             latents = self._denoised(self._texts(), guides)
@@ -185,7 +196,9 @@ class Generation:
     def _repeated(self, branch: str, told: Tensor) -> Tensor:
         """Returns what a branch is told, for each picture where it is not the same for all."""
         if branch == UNCOND and self.model.is_silent_when_empty:
-            says = torch.tensor([text != "" for text in self.prompts[branch]], device=told.device)
+            says = torch.tensor(
+                [text != "" for text in self.prompts[branch]], dtype=torch.bool, device=told.device
+            )
             told = told * says.view(-1, *[1] * (told.ndim - 1))
         return told if len(told) == 1 else told.repeat_interleave(self.each, dim=0)
 
@@ -207,7 +220,7 @@ class Generation:
             if self.model.is_inpainting:
                 masked = self.model.encode(greyed(self.image, self.mask)).to(noise)
                 return clean, {BESIDE: {COND: beside(self.mask, masked)}}, {}
-        small = F.interpolate(self.mask, noise.shape[-2:]).to(noise)
+        small = shrunk(self.mask, (noise.shape[-2], noise.shape[-1])).to(noise)
         return clean, {}, {STAYS: Stays(small, clean, noise)}
 
     def _denoised(self, told: Told, guides: Sequence[Guide]) -> Tensor:

@@ -1,7 +1,9 @@
 """Worn adapters and what a generation says to them."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +11,10 @@ from torch import Tensor
 
 from refiners_core.adapter import Adapter
 from refiners_core.condition import Condition
-from refiners_core.errors import ConditionError
+from refiners_core.errors import ConditionError, RefinersWarning
 from refiners_core.models.diffusion.denoise import COND
 from refiners_core.models.diffusion.request import GenerationRequest
-from refiners_core.picture import to_pixels
+from refiners_core.picture import to_mask
 
 Told = Mapping[str, Mapping[str, Tensor]]
 """For each context key, a tensor per branch."""
@@ -27,12 +29,43 @@ class Guide:
     told: Told = field(default_factory=dict[str, Mapping[str, Tensor]])
 
     def is_ever_active(self, steps: int) -> bool:
-        """Whether there is a step at which it acts."""
-        return any(self.condition.is_active(step, steps) for step in range(steps))
+        """Whether there is a step at which it acts.
+
+        Warns:
+            RefinersWarning: It has a strength, but its span has no step.
+        """
+        condition = self.condition
+        is_active = any(condition.is_active(step, steps) for step in range(steps))
+        if not is_active and condition.scale != 0:
+            spans = [f"{i / steps:.3g}...{(i + 1) / steps:.3g}" for i in range(steps)]
+            if len(spans) > 6:
+                spans[3:-2] = ["..."]
+            warnings.warn(
+                f"{self.adapter.key} does not act: no step lies within {condition.start:g}..."
+                f"{condition.end:g}; the {steps} steps are {', '.join(spans)}.",
+                RefinersWarning,
+                stacklevel=6,
+            )
+        return is_active
 
     def scale(self, request: GenerationRequest) -> Tensor:
         """Returns how strongly it acts, 0-d."""
         return torch.tensor(self.condition.scale, dtype=request.dtype, device=request.device)
+
+    def follow(self, request: GenerationRequest) -> None:
+        """Moves the adapter's layers outside the tree to where the network computes now.
+
+        They move with a model, but not with one component of it: `model.unet.to(...)` reaches only
+        the layers that the UNet wears.
+        """
+        inside = {id(layer) for layer in request.model.modules()}
+        own = self.adapter.__dict__.get("own_layers")
+        for layer in self.adapter.modules():
+            if id(layer) in inside or layer is own:
+                continue
+            weights = [*layer._parameters.values(), *layer._buffers.values()]
+            if any(_is_elsewhere(weight, request) for weight in weights):
+                layer._apply(partial(_moved, request=request), recurse=False)
 
     def encoded(self, request: GenerationRequest) -> "Guide":
         """Lets the adapter look at its value and keeps what it returns.
@@ -44,10 +77,36 @@ class Guide:
         if not self.adapter.takes_condition:
             return self
         if self.condition.mask is not None:
-            mask = to_pixels(self.condition.mask, (request.height, request.width))[:1, :1]
+            mask = to_mask(self.condition.mask, (request.height, request.width))
+            if len(mask) != 1:
+                raise ConditionError(
+                    f"{self.adapter.key} acts in one place of all pictures; it is given "
+                    f"{len(mask)} masks.",
+                    hint="Pass one mask: Condition(value, mask=mask).",
+                )
             request = replace(request, mask=mask)
         told = self.adapter.encode(self.condition.value, request)
+        self._check_counts(told, request)
         return replace(self, told={key: self._branches(key, told[key], request) for key in told})
+
+    def _check_counts(
+        self, told: Mapping[str, Mapping[str, Tensor]], request: GenerationRequest
+    ) -> None:
+        """Refuses values that are as many as the rows which were made of them, but not as many as
+        the pictures."""
+        value: Any = self.condition.value
+        values = value if isinstance(value, Mapping) else {"": value}
+        rows = {len(rows) for each in told.values() for rows in each.values()}
+        for name, item in values.items():
+            many = len(item) if isinstance(item, list | tuple) or _is_batch(item) else 1
+            if many not in (1, request.count) and many in rows:
+                what = f" as {name}" if name else ""
+                raise ConditionError(
+                    f"{self.adapter.key} is given {many} values{what} for {request.count} "
+                    f"picture{'s' * (request.count > 1)}.",
+                    hint="Pass one for all pictures or one for each, or make as many: "
+                    f"count={many}.",
+                )
 
     def _branches(
         self, key: str, told: Mapping[str, Tensor], request: GenerationRequest
@@ -69,6 +128,22 @@ class Guide:
             else value.to(request.device)
             for name, value in told.items()
         }
+
+
+def _is_batch(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 4
+
+
+def _is_elsewhere(weight: Tensor | None, request: GenerationRequest) -> bool:
+    if weight is None or weight.is_meta or not weight.is_floating_point():
+        return False
+    return weight.dtype != request.dtype or weight.device.type != request.model.unet.device.type
+
+
+def _moved(weight: Tensor, request: GenerationRequest) -> Tensor:
+    return weight.to(
+        request.model.unet.device, request.dtype if weight.is_floating_point() else None
+    )
 
 
 def guides_of(worn: Sequence[Adapter], conditions: Any) -> tuple[Guide, ...]:

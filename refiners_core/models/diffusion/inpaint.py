@@ -1,17 +1,17 @@
 """Painting into a part of a picture: what is to stay, and how it does."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from refiners_core.context import Context
 from refiners_core.errors import ConditionError, GenerationError
 from refiners_core.layer import Layer
-from refiners_core.picture import to_pixels
+from refiners_core.picture import shrunk, to_mask_rows
 
 BESIDE: Final = "inpaint.beside"
 """The context key of what an inpainting UNet sees beside the latents: mask and masked picture."""
@@ -49,13 +49,12 @@ class PutBack(Layer):
 
 
 def mask_of(
-    value: Any, image: Tensor | None, count: int, is_needed: bool
-) -> Float[Tensor, "rows 1 height width"] | None:
-    """Returns where a picture may change, 1 where it may and 0 elsewhere.
+    value: Any, image: Sequence[Tensor] | None, count: int, is_needed: bool
+) -> list[Float[Tensor, "1 1 height width"]] | None:
+    """Returns where a picture may change, or each of several, in 0...1: 1 where it may.
 
     Args:
-        value: A picture or a float tensor, (height, width) with up to two dimensions before it;
-            what is at least half white may change.
+        value: What `to_mask` takes; what is at least half white may change.
         image: The picture, pixels in 0...1.
         count: How many pictures are made.
         is_needed: Whether the model does nothing else.
@@ -75,10 +74,8 @@ def mask_of(
             "mask says where an image may change, but there is none.",
             hint="Pass image= as well; Condition(value, mask=...) limits an adapter.",
         )
-    if isinstance(value, Tensor) and value.ndim == 2:
-        value = value[None]
     try:
-        mask = to_pixels(value)[:, :1]
+        mask = to_mask_rows(value)
     except ConditionError as error:
         raise GenerationError(
             f"mask: {error.message}",
@@ -89,15 +86,6 @@ def mask_of(
             f"there are {len(mask)} masks for {count} pictures.", hint="Pass one, or one for each."
         )
     return mask
-
-
-def sharp(
-    mask: Float[Tensor, "rows 1 height width"], size: tuple[int, int]
-) -> Float[Tensor, "rows 1 new_height new_width"]:
-    """Returns a mask of another height and width with nothing but 0 and 1 in it."""
-    if tuple(mask.shape[-2:]) != size:
-        mask = F.interpolate(mask, size, mode="bilinear", antialias=True)
-    return (mask >= 0.5).to(torch.float32)
 
 
 def greyed(
@@ -114,5 +102,5 @@ def beside(
 ) -> Float[Tensor, "rows more latent_height latent_width"]:
     """Returns what an inpainting UNet sees beside the latents: a mask, and the greyed image's."""
     rows = max(len(mask), len(masked))
-    small = F.interpolate(mask, masked.shape[-2:]).to(masked)
+    small = shrunk(mask, (masked.shape[-2], masked.shape[-1])).to(masked)
     return torch.cat([part.expand(rows, *part.shape[1:]) for part in (small, masked)], dim=1)

@@ -41,7 +41,7 @@ class LatentDiffusion(Model):
         slots: The stable names of its places.
         tokenizer: Turns texts into rows of tokens; without one, nothing can be generated.
         sampler: What steps are made with unless `generate` is told otherwise.
-        size: The side of its pictures, in pixels, unless `generate` is told otherwise.
+        size: The side of its pictures, or width and height, in pixels, by default.
         is_silent_when_empty: Whether an empty negative prompt is told as zeros, as SDXL was
             trained, instead of as the features of no words.
         text_encoder: Turns rows of tokens into rows of features.
@@ -64,7 +64,7 @@ class LatentDiffusion(Model):
         slots: Mapping[str, Callable[[Any], Selection]],
         tokenizer: ClipTokenizer | None,
         sampler: Sampler,
-        size: int,
+        size: int | tuple[int, int],
         is_silent_when_empty: bool = False,
         text_encoder: Chain,
         unet: UNet,
@@ -84,7 +84,8 @@ class LatentDiffusion(Model):
         )
         self.tokenizer: Final = tokenizer
         self.sampler: Final = sampler
-        self.size: Final = size
+        self.sides: Final = (size, size) if isinstance(size, int) else size
+        self.size: Final = max(self.sides)
         self.is_silent_when_empty: Final = is_silent_when_empty
 
     @property
@@ -130,8 +131,12 @@ class LatentDiffusion(Model):
             )
         }
         if POOLED in reading:
-            firsts = torch.tensor([sum(counts[:i]) for i in range(len(counts))])
-            told["pooled"] = reading[POOLED][firsts.to(reading[POOLED].device)]
+            firsts = torch.tensor(
+                [sum(counts[:i]) for i in range(len(counts))],
+                dtype=torch.long,
+                device=reading[POOLED].device,
+            )
+            told["pooled"] = reading[POOLED][firsts]
         return told
 
     def _words(self, reading: Context) -> dict[str, int]:
@@ -157,7 +162,8 @@ class LatentDiffusion(Model):
         if self.unet.config.picture_width is None:
             return {}
         sides = float(request.height), float(request.width)
-        return {"time_ids": torch.tensor([[*sides, 0.0, 0.0, *sides]], device=request.device)}
+        numbers = [[*sides, 0.0, 0.0, *sides]]
+        return {"time_ids": torch.tensor(numbers, dtype=torch.float32, device=request.device)}
 
     def encode(
         self, pixels: Float[Tensor, "rows 3 height width"]

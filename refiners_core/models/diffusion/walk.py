@@ -41,6 +41,12 @@ class Preview:
         return to_images(self.pixels())
 
 
+def _number(value: float, device: torch.device) -> Tensor:
+    """Returns a number as a 0-d tensor, of the same type whatever torch's default is."""
+    kind = torch.long if isinstance(value, int) else torch.float32
+    return torch.tensor(value, dtype=kind, device=device)
+
+
 def walked(
     asked: "Generation",
     latents: Tensor,
@@ -77,10 +83,10 @@ def walked(
                     "sampler": run,
                     "step": step,
                     "past": past,
-                    "timestep": torch.tensor(timestep, device=request.device),
+                    "timestep": _number(timestep, request.device),
                     "branches": request.branches,
                     "sequential": asked.is_sequential,
-                    "guidance": torch.tensor(asked.guidance, device=request.device),
+                    "guidance": _number(asked.guidance, request.device),
                     "guidance_rescale": asked.rescale,
                     "conditions": conditions,
                     **active,

@@ -8,11 +8,11 @@ from torch import nn
 from refiners_core.chain import Chain
 from refiners_core.combinators import Sum, When
 from refiners_core.errors import AdapterError
-from refiners_core.layers.attention import Attend
+from refiners_core.layers.attention import Attend, CrossAttention
 from refiners_core.model import Model
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.image_prompt.attention import ImageAttention
-from refiners_core.selection import Edit, select
+from refiners_core.selection import Edit
 from refiners_core.survey import Seat
 from refiners_core.weights.key_map import KeyMap
 
@@ -88,11 +88,11 @@ def _published_order(seat: Seat) -> int:
 
 
 def _sizes(seat: Seat) -> tuple[int, int]:
-    """Returns features and heads of an attention, read off it and off what makes its queries."""
-    attend, queries = seat.layer, select(seat.chain).of(nn.Linear)[0].layer
-    if not isinstance(attend, Attend) or not isinstance(queries, nn.Linear):
+    """Returns features and heads of an attention; its projections may be quantised."""
+    attend, around = seat.layer, seat.chain
+    if not isinstance(attend, Attend) or not isinstance(around, CrossAttention):
         raise AdapterError(
-            f"the attention at {seat.path!r} is not one that an IP-Adapter can stand beside.",
-            hint="It needs a base model whose attentions hold an Attend after linear projections.",
+            f"the attention at {seat.path!r} is not one that an IP-Adapter can be put beside.",
+            hint="It needs a base model whose slot has an Attend in a CrossAttention.",
         )
-    return queries.out_features, attend.heads
+    return around.width, attend.heads

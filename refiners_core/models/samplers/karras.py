@@ -25,7 +25,8 @@ def karras_levels(
     """
     sigmas = (1 / alphas.double() - 1).sqrt()
     low, high = float(sigmas[0]) ** (1 / _RHO), float(sigmas[-1]) ** (1 / _RHO)
-    visited = (high + torch.linspace(0, 1, steps, dtype=torch.float64) * (low - high)) ** _RHO
+    line = torch.linspace(0, 1, steps, dtype=torch.float64, device="cpu")
+    visited = (high + line * (low - high)) ** _RHO
     logs, wanted = sigmas.log(), visited.log()
     after = torch.searchsorted(logs, wanted).clamp(1, len(logs) - 1)
     share = ((wanted - logs[after - 1]) / (logs[after] - logs[after - 1])).clamp(0, 1)

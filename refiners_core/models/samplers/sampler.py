@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Final, NamedTuple, Self
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from refiners_core.errors import GenerationError
 from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.schedule import ScheduleConfig
+
+_LEAST_NOISE: Final = 0.5
+"""Where less of the latents is noise, what a network says of pure noise is noise again."""
 
 
 class Stepped(NamedTuple):
@@ -61,10 +64,18 @@ class Sampler(ABC):
         """Returns this sampler for another number of steps, none left out.
 
         Raises:
-            GenerationError: The schedule has no such number of steps.
+            GenerationError: The schedule has no such number of steps, or so few of them begin far
+                from noise.
         """
         other = replace(self, steps=steps, skipped=0)
         assert len(other.path) == steps + 1
+        if other.path[0].noise < _LEAST_NOISE:
+            raise GenerationError(
+                f"{steps} step begins at training step {other.path[0].timestep:g}, where "
+                f"{other.path[0].noise:.0%} of what the network knows is noise; a generation "
+                "begins with nothing else.",
+                hint='Take more steps, such as steps=4, or sampler="dpm++-2m".',
+            )
         return other
 
     def with_strength(self, strength: float) -> Self:

@@ -14,6 +14,7 @@ from refiners_core.errors import GenerationError, ModelError
 from refiners_core.models.published import Published
 from refiners_core.models.samplers.karras import karras_levels
 from refiners_core.models.samplers.level import CLEAN, Level
+from refiners_core.models.samplers.table import BACKWARDS, SCHEDULER, WRITERS, heeded
 
 Betas = Literal["linear", "scaled_linear"]
 """How the variance of one training step grows: evenly, or its root does."""
@@ -23,26 +24,8 @@ Spacing = Literal["leading", "linspace", "trailing", "karras"]
 """Which noise a sampler visits: training steps (arXiv:2305.08891, table 2), or the levels of
 arXiv:2206.00364, equation 5."""
 
+FILE: Final = "scheduler_config.json"
 _PREDICTIONS: Final[dict[str, Prediction]] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-_SPACINGS: Final[dict[str, Spacing]] = {
-    "DDIMScheduler": "leading",
-    "PNDMScheduler": "leading",
-    "DDPMScheduler": "leading",
-    "LCMScheduler": "leading",
-    "TCDScheduler": "leading",
-    "EulerDiscreteScheduler": "linspace",
-    "EulerAncestralDiscreteScheduler": "linspace",
-    "LMSDiscreteScheduler": "linspace",
-    "HeunDiscreteScheduler": "linspace",
-    "DPMSolverMultistepScheduler": "linspace",
-    "UniPCMultistepScheduler": "linspace",
-}
-"""The published classes that share this noise, and the spacing where their file names none."""
-_ABSENT: Final = (
-    *("thresholding", "clip_sample", "use_exponential_sigmas", "use_beta_sigmas"),
-    *("use_lu_lambdas", "use_flow_sigmas"),
-)
-"""Published settings that would change results and are not known here."""
 
 
 @dataclass(frozen=True)
@@ -107,39 +90,45 @@ class ScheduleConfig:
         Raises:
             ModelError: It asks for something that is not known here.
         """
-        read = Published(data, *_SPACINGS)
-        for key in _ABSENT:
-            read.only(key, False)
-        read.only("trained_betas")
-        read.only("final_sigmas_type", "zero")
-        read.only("interpolation_type", "linear")
+        kind = str(data.get("_class_name") or "DDIMScheduler")
+        if kind in BACKWARDS or (kind not in WRITERS and data.get("beta_start") is None):
+            raise ModelError(
+                f"{kind} is a scheduler for noise that is not known here, or that goes the other "
+                "way.",
+                hint="Models with the noise of DDIM are known: those of DDIMScheduler, "
+                "EulerDiscreteScheduler, DPMSolverMultistepScheduler and so on.",
+            )
+        if kind in WRITERS:
+            Published(data, kind, file=FILE).refuse(SCHEDULER.unknown(data))
+        read = Published(heeded(data), kind, file=FILE)
+        for key, allowed in SCHEDULER.fixed.items():
+            read.only(key, *allowed)
+        writer = WRITERS.get(kind, WRITERS["DDIMScheduler"])
         is_karras = read.value("use_karras_sigmas", False)
-        kind = read.value("_class_name", "DDIMScheduler")
         prediction = read.value("prediction_type", "epsilon")
-        return cls(
+        found = cls(
             train_steps=read.value("num_train_timesteps", 1000),
-            beta_start=read.value("beta_start", 0.0001),
-            beta_end=read.value("beta_end", 0.02),
-            betas=cast(Betas, read.value("beta_schedule", "linear")),
+            beta_start=read.value("beta_start", writer.beta_start),
+            beta_end=read.value("beta_end", writer.beta_end),
+            betas=cast(Betas, read.value("beta_schedule", writer.betas)),
             prediction=_PREDICTIONS.get(prediction, cast(Prediction, prediction)),
             spacing="karras"
             if is_karras
-            else cast(Spacing, read.value("timestep_spacing", _SPACINGS[kind])),
+            else cast(Spacing, read.value("timestep_spacing", writer.spacing)),
             steps_offset=read.value("steps_offset", 0),
-            is_final_clean=read.value("set_alpha_to_one", kind != "PNDMScheduler"),
+            is_final_clean=read.value("set_alpha_to_one", writer.is_final_clean),
             has_zero_snr=read.value("rescale_betas_zero_snr", False),
         )
+        _check_levels(read, found)
+        return found
 
     @cached_property
     def alphas(self) -> Float[Tensor, "train_steps"]:
         """What is left of the picture's variance at each training step, `alpha bar`, in 0...1."""
-        if self.betas == "scaled_linear":
-            root = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps)
-            alphas = torch.cumprod(1 - root**2, dim=0)
-        else:
-            alphas = torch.cumprod(
-                1 - torch.linspace(self.beta_start, self.beta_end, self.train_steps), dim=0
-            )
+        root = 0.5 if self.betas == "scaled_linear" else 1.0
+        ends = self.beta_start**root, self.beta_end**root
+        line = torch.linspace(*ends, self.train_steps, dtype=torch.float32, device="cpu")
+        alphas = torch.cumprod(1 - (line**2 if root == 0.5 else line), dim=0)
         return _with_zero_snr(alphas) if self.has_zero_snr else alphas
 
     def timesteps(self, steps: int) -> tuple[int, ...]:
@@ -175,8 +164,8 @@ class ScheduleConfig:
             )
         if self.spacing == "trailing":
             return tuple(self.level(round(total - i * total / steps) - 1) for i in range(steps))
-        gap = (total - 1) / (steps - 1) if steps > 1 else 0.0
-        places = [i * gap for i in reversed(range(steps))]
+        # Multiplied first: the last place is the last training step in floating point as well.
+        places = [(total - 1) * i / max(steps - 1, 1) for i in reversed(range(steps))]
         return tuple(self.level(round(t) if is_rounded else t) for t in places)
 
     def level(self, timestep: float) -> Level:
@@ -246,6 +235,28 @@ class ScheduleConfig:
         alphas = self.alphas.to(device=like.device)[timestep].to(torch.float32)
         alphas = alphas.reshape(-1, *[1] * (like.ndim - 1))
         return alphas.sqrt().to(like.dtype), (1 - alphas).sqrt().to(like.dtype)
+
+
+def _check_levels(read: Published, schedule: ScheduleConfig) -> None:
+    """Refuses settings that would move the levels which a published sampler visits.
+
+    Raises:
+        ModelError: There is one.
+    """
+    if schedule.spacing == "karras":
+        read.only("sigma_min", None)
+        read.only("sigma_max", None)
+        if read.kind == "EulerDiscreteScheduler":  # which takes Karras' levels between those steps
+            read.only("timestep_spacing", "linspace")
+    if schedule.prediction == "v":
+        read.only("timestep_type", "discrete")
+    clipped = read.data.get("lambda_min_clipped")
+    # Where a file spells minus infinity as a text, or names less than there is, nothing is cut.
+    if (
+        clipped is not None
+        and not float(clipped) <= schedule.level(schedule.train_steps - 1).finite.log_snr
+    ):
+        raise read.refusal("lambda_min_clipped", "-inf")
 
 
 def _with_zero_snr(alphas: Tensor) -> Tensor:

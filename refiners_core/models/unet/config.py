@@ -5,10 +5,63 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from refiners_core.errors import ModelError
-from refiners_core.models.published import Published
+from refiners_core.models.published import Format, Published
 
 TIME_IDS: Final = 6
 """How many numbers say the sizes of a picture: original, corner of the crop, target."""
+
+UNET: Final = Format.of(
+    followed=(
+        "sample_size in_channels out_channels block_out_channels down_block_types up_block_types "
+        "layers_per_block transformer_layers_per_block attention_head_dim num_attention_heads "
+        "cross_attention_dim norm_num_groups norm_eps use_linear_projection "
+        "addition_time_embed_dim projection_class_embeddings_input_dim"
+    ),
+    # What the published classes can do and released models of these families do not.
+    fixed={
+        "addition_embed_type": (None, "text_time"),
+        "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+        "only_cross_attention": (False,),
+        "mid_block_only_cross_attention": (False,),
+        "dual_cross_attention": (False,),
+        "cross_attention_norm": (None,),
+        "attention_type": ("default",),
+        "act_fn": ("silu", "swish"),  # two names of one function
+        "center_input_sample": (False,),
+        "flip_sin_to_cos": (True,),
+        "freq_shift": (0,),
+        "downsample_padding": (1,),
+        "mid_block_scale_factor": (1,),
+        "resnet_time_scale_shift": ("default",),
+        "resnet_skip_time_act": (False,),
+        "resnet_out_scale_factor": (1,),
+        "time_embedding_type": ("positional",),
+        "time_embedding_dim": (None,),
+        "time_embedding_act_fn": (None,),
+        "timestep_post_act": (None,),
+        "time_cond_proj_dim": (None,),
+        "class_embed_type": (None,),
+        "class_embeddings_concat": (False,),
+        "num_class_embeds": (None,),
+        "encoder_hid_dim": (None,),
+        "encoder_hid_dim_type": (None,),
+        "reverse_transformer_layers_per_block": (None,),
+        "conv_in_kernel": (3,),
+        "conv_out_kernel": (3,),
+        # Of ControlNets:
+        "conditioning_channels": (3,),
+        "controlnet_conditioning_channel_order": ("rgb",),
+        "global_pool_conditions": (False,),
+    },
+    # `dropout` is for training; torch's attention has no use for `upcast_attention`; heads of an
+    # embedding of another type; sizes that a ControlNet's tensors show; averages while training.
+    idle=(
+        "dropout upcast_attention addition_embed_type_num_heads "
+        "conditioning_embedding_out_channels "
+        "decay inv_gamma min_decay optimization_step power update_after_step use_ema_warmup"
+    ),
+)
+"""The table of published UNets, and of ControlNets for their encoder."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +135,11 @@ class UNetConfig:
         Raises:
             ModelError: It asks for something that this UNet does not have.
         """
-        read = Published(data, "UNet2DConditionModel", "ControlNetModel")
+        read = Published(data, "UNet2DConditionModel", "ControlNetModel", table=UNET)
         channels = read.numbers("block_out_channels", (320, 640, 1280, 1280))
         levels = len(channels)
         plain = _plain_levels(read, levels)
         depths = read.per_level("transformer_layers_per_block", 1, levels)
-        for key, allowed in _FIXED.items():
-            read.only(key, *allowed)
         # Published files say `attention_head_dim` and mean the number of heads.
         heads_key = (
             "attention_head_dim"
@@ -122,38 +173,6 @@ def _plain_levels(read: Published, levels: int) -> list[bool]:
 
 
 def _picture_width(read: Published) -> int | None:
-    read.only("addition_embed_type", None, "text_time")
     if read.data.get("addition_embed_type") is None:
         return None
     return read.value("projection_class_embeddings_input_dim", 2816)
-
-
-# What the published classes can do and released models of these families do not.
-_FIXED: dict[str, tuple[Any, ...]] = {
-    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
-    "only_cross_attention": (False,),
-    "mid_block_only_cross_attention": (False,),
-    "dual_cross_attention": (False,),
-    "cross_attention_norm": (None,),
-    "attention_type": ("default",),
-    "act_fn": ("silu",),
-    "center_input_sample": (False,),
-    "flip_sin_to_cos": (True,),
-    "freq_shift": (0,),
-    "downsample_padding": (1,),
-    "mid_block_scale_factor": (1,),
-    "resnet_time_scale_shift": ("default",),
-    "resnet_skip_time_act": (False,),
-    "resnet_out_scale_factor": (1,),
-    "time_embedding_type": ("positional",),
-    "time_embedding_dim": (None,),
-    "time_embedding_act_fn": (None,),
-    "timestep_post_act": (None,),
-    "time_cond_proj_dim": (None,),
-    "class_embed_type": (None,),
-    "num_class_embeds": (None,),
-    "encoder_hid_dim_type": (None,),
-    "reverse_transformer_layers_per_block": (None,),
-    "conv_in_kernel": (3,),
-    "conv_out_kernel": (3,),
-}

@@ -2,9 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from refiners_core.models.published import Published
+from refiners_core.models.published import Format, Published
+
+AUTOENCODER: Final = Format.of(
+    followed=(
+        "in_channels out_channels latent_channels block_out_channels down_block_types "
+        "up_block_types layers_per_block norm_num_groups mid_block_add_attention use_quant_conv "
+        "use_post_quant_conv scaling_factor shift_factor force_upcast"
+    ),
+    fixed={"act_fn": ("silu", "swish"), "latents_mean": (None,), "latents_std": (None,)},
+    idle="sample_size",  # of the pictures that it was trained with, and the tiles of its library
+)
+"""The table of published autoencoders."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +55,11 @@ class AutoencoderConfig:
         Raises:
             ModelError: It asks for something that this autoencoder does not have.
         """
-        read = Published(data, "AutoencoderKL")
+        read = Published(data, "AutoencoderKL", table=AUTOENCODER)
         channels = read.numbers("block_out_channels", (64,))
         read.only("down_block_types", ["DownEncoderBlock2D"] * len(channels))
         read.only("up_block_types", ["UpDecoderBlock2D"] * len(channels))
-        read.only("act_fn", "silu")
+        read.only("out_channels", read.value("in_channels", 3))
         return cls(
             pixel_channels=read.value("in_channels", 3),
             latent_channels=read.value("latent_channels", 4),

@@ -82,10 +82,12 @@ class Tiling:
     def _shares(self, spans: list[range], scale: int) -> list[Tensor]:
         """Returns for each tile its shares in what it covers; all shares of a position sum to 1."""
         ramp = max(1, self.overlap * scale)
-        total = torch.zeros(spans[-1].stop * scale)
+        total = torch.zeros(spans[-1].stop * scale, dtype=torch.float32, device="cpu")
         shares: list[Tensor] = []
         for span in spans:
-            rise = torch.arange(1, len(span) * scale + 1).clamp(max=ramp) / ramp
+            rise = (
+                torch.arange(1, len(span) * scale + 1, device="cpu").float().clamp(max=ramp) / ramp
+            )
             shares.append(torch.minimum(rise, rise.flip(0)))
             total[_cut(span, scale)] += shares[-1]
         return [share / total[_cut(span, scale)] for share, span in zip(shares, spans, strict=True)]

@@ -10,6 +10,7 @@ import click
 
 from refiners.cli.picture import check_out, opened, replacing
 from refiners.cli.report import json_option, print_json
+from refiners.errors import OptionError
 from refiners.lookup import find_adapter
 
 
@@ -152,6 +153,11 @@ def generate(
     conditions: dict[Any, Condition] = {}
     for one, value in zip(steerings, values, strict=True):
         adapter = load_adapter(one.name, built, offline=offline or None, file=one.file)
+        if getattr(adapter, "takes_condition", False) and value is None:
+            raise OptionError(
+                f"{one.name} needs a picture, and is given none.",
+                hint=f"Write --adapter {one.name}=picture.png.",
+            )
         conditions[adapter] = Condition(value, scale=one.scale)
     made = built.generate(
         prompt,

@@ -16,17 +16,24 @@ if TYPE_CHECKING:
 
 
 def opened(path: Path) -> Image:
-    """Returns a picture in RGB.
+    """Returns a picture as it is viewed: upright, of an animation the first frame.
+
+    It is in RGB unless it has more than 8 bits a channel or parts that may be seen through, of
+    which a mask makes something else than a picture does.
 
     Raises:
-        OptionError: It is none.
+        OptionError: It is no picture, or is cut short.
     """
     from PIL import Image
 
+    from refiners_core.raster import is_clear, is_deep, upright
+
     try:
         with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+            picture.load()
+            seen = upright(picture)
+            return seen if is_deep(seen) or is_clear(seen) else seen.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise OptionError(f"{path} is no picture: {error}.", hint="Try a PNG.") from error
 
 

@@ -12,7 +12,7 @@ from refiners_core import Adapter, Edit, Source
 from refiners_core.errors import ConditionError
 from refiners_core.models.control import build_control, control_edits
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.picture import to_pixels
+from refiners_core.picture import to_mask, to_pixels
 
 HIDDEN: Final = -1.0
 """What the released inpainting network was trained to see where a picture is to be filled in."""
@@ -121,7 +121,7 @@ class InpaintControlNet(SideNetwork):
         Raises:
             ConditionError: One of the two is no picture, or there are masks for other pictures.
         """
-        picture, mask = to_pixels(value["picture"], size), to_pixels(value["mask"], size)[:, :1]
+        picture, mask = to_pixels(value["picture"], size), to_mask(value["mask"], size)
         if len(picture) != len(mask) and 1 not in (len(picture), len(mask)):
             raise ConditionError(
                 f"{self.key} is told {len(picture)} pictures and {len(mask)} masks.",

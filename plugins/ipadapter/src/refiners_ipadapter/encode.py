@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from refiners_core.picture import to_pixels
+from refiners_core.picture import to_rows
 
 MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
@@ -18,19 +18,25 @@ def clip_pixels(picture: Any, size: int) -> Float[Tensor, "count 3 size size"]:
     """Returns the middle square of pictures, resized (bicubic) and normalised as CLIP's were.
 
     Args:
-        picture: A picture, or a list of them.
+        picture: A picture, or a list of them, of any sizes.
         size: Height and width in pixels.
 
     Raises:
         ConditionError: It is no picture.
     """
-    pixels = to_pixels(picture)
+    mean, deviation = (
+        torch.tensor(value, dtype=torch.float32, device="cpu").view(3, 1, 1)
+        for value in (MEAN, DEVIATION)
+    )
+    squares = torch.cat([_square(pixels, size) for pixels in to_rows(picture)])
+    return (squares - mean) / deviation
+
+
+def _square(pixels: Float[Tensor, "1 3 height width"], size: int) -> Float[Tensor, "1 3 size size"]:
     height, width = pixels.shape[-2:]
     shortest = min(height, width)
     if shortest != size:
         sides = (round(height * size / shortest), round(width * size / shortest))
         pixels = interpolate(pixels, sides, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = (pixels.shape[-2] - size) // 2, (pixels.shape[-1] - size) // 2
-    square = pixels[..., top : top + size, left : left + size]
-    mean, deviation = (torch.tensor(value).view(3, 1, 1) for value in (MEAN, DEVIATION))
-    return (square - mean) / deviation
+    return pixels[..., top : top + size, left : left + size]

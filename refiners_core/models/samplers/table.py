@@ -1,0 +1,131 @@
+"""What becomes of each key of a published `scheduler_config.json`, by the class that writes it."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from refiners_core.models.published import Format
+
+SCHEDULER: Final = Format.of(
+    followed=(
+        "num_train_timesteps beta_start beta_end beta_schedule prediction_type timestep_spacing "
+        "timestep_type steps_offset set_alpha_to_one rescale_betas_zero_snr use_karras_sigmas "
+        "sigma_min sigma_max lambda_min_clipped original_inference_steps solver_order solver_type "
+        "algorithm_type"
+    ),
+    fixed={
+        "trained_betas": (None,),
+        "clip_sample": (False,),
+        "thresholding": (False,),
+        "use_exponential_sigmas": (False,),
+        "use_beta_sigmas": (False,),
+        "use_lu_lambdas": (False,),
+        "use_flow_sigmas": (False,),
+        "use_dynamic_shifting": (False,),
+        "shift_terminal": (None,),
+        "final_sigmas_type": ("zero",),
+        "interpolation_type": ("linear",),
+        "timestep_scaling": (10.0,),
+        "predict_epsilon": (True,),  # before `prediction_type`
+        # Learnt variances are channels that a UNet of these families does not have.
+        "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
+    },
+    # What `thresholding`, `clip_sample` and the flow settings would need, and settings of solvers
+    # that DDIM takes the place of. Ending without noise, DPM-Solver++ is of first order at last.
+    idle=(
+        "dynamic_thresholding_ratio sample_max_value clip_sample_range flow_shift time_shift_type "
+        "lower_order_final euler_at_final skip_prk_steps disable_corrector predict_x0 solver_p "
+        "predictor_order corrector_order tau_func noise_sampler_seed tensor_format"
+    ),
+)
+"""The table of the format; a class that does not read a key ignores it."""
+
+_NOISE: Final = (
+    "num_train_timesteps beta_start beta_end beta_schedule trained_betas prediction_type "
+    "predict_epsilon variance_type tensor_format steps_offset set_alpha_to_one timestep_spacing"
+)
+"""What is read of every class: the noise, and where a sampler of another class may visit it."""
+_CLIPPED: Final = (
+    "clip_sample clip_sample_range thresholding dynamic_thresholding_ratio sample_max_value "
+    "rescale_betas_zero_snr"
+)
+_SIGMAS: Final = "use_karras_sigmas use_exponential_sigmas use_beta_sigmas"
+_STEPS: Final = (
+    f"{_SIGMAS} use_flow_sigmas flow_shift thresholding dynamic_thresholding_ratio "
+    "sample_max_value lower_order_final"
+)
+_SOLVER: Final = f"{_STEPS} use_dynamic_shifting time_shift_type solver_order solver_type"
+
+
+class Writer(NamedTuple):
+    """A class that writes such files: what it reads of them, and what it takes for absent keys."""
+
+    keys: str
+    """The keys that it reads beside those of the noise."""
+    spacing: Literal["leading", "linspace"] = "linspace"
+    beta_start: float = 0.0001
+    beta_end: float = 0.02
+    betas: str = "linear"
+    is_final_clean: bool = True
+
+    def reads(self, key: str) -> bool:
+        """Whether the class reads a key."""
+        return key.startswith("_") or key in f"{_NOISE} {self.keys}".split()
+
+
+_DDIM: Final = Writer(_CLIPPED, "leading")
+_DISTILLED: Final = Writer(
+    f"{_CLIPPED} original_inference_steps timestep_scaling",
+    *("leading", 0.00085, 0.012, "scaled_linear"),
+)
+_KDPM2: Final = Writer(_SIGMAS, "linspace", 0.00085, 0.012)
+
+WRITERS: Final[Mapping[str, Writer]] = {
+    "DDIMScheduler": _DDIM,
+    "DDIMParallelScheduler": _DDIM,
+    "DDPMScheduler": _DDIM,
+    "DDPMParallelScheduler": _DDIM,
+    "PNDMScheduler": Writer("skip_prk_steps", "leading", is_final_clean=False),
+    "LCMScheduler": _DISTILLED,
+    "TCDScheduler": _DISTILLED,
+    "EulerDiscreteScheduler": Writer(
+        f"{_SIGMAS} interpolation_type sigma_min sigma_max timestep_type rescale_betas_zero_snr "
+        "final_sigmas_type"
+    ),
+    "EulerAncestralDiscreteScheduler": Writer("rescale_betas_zero_snr"),
+    "LMSDiscreteScheduler": Writer(_SIGMAS),
+    "HeunDiscreteScheduler": Writer(
+        f"{_SIGMAS} clip_sample clip_sample_range", "linspace", 0.00085, 0.012
+    ),
+    "KDPM2DiscreteScheduler": _KDPM2,
+    "KDPM2AncestralDiscreteScheduler": _KDPM2,
+    "DPMSolverSDEScheduler": Writer(f"{_SIGMAS} noise_sampler_seed", "linspace", 0.00085, 0.012),
+    "DPMSolverMultistepScheduler": Writer(
+        f"{_SOLVER} algorithm_type euler_at_final use_lu_lambdas final_sigmas_type "
+        "lambda_min_clipped rescale_betas_zero_snr"
+    ),
+    "DPMSolverSinglestepScheduler": Writer(
+        f"{_SOLVER} algorithm_type final_sigmas_type lambda_min_clipped"
+    ),
+    "DEISMultistepScheduler": Writer(f"{_SOLVER} algorithm_type"),
+    "UniPCMultistepScheduler": Writer(
+        f"{_SOLVER} predict_x0 disable_corrector solver_p final_sigmas_type sigma_min sigma_max "
+        "rescale_betas_zero_snr shift_terminal"
+    ),
+    "SASolverScheduler": Writer(
+        f"{_STEPS} algorithm_type predictor_order corrector_order tau_func lambda_min_clipped"
+    ),
+}
+"""The published classes that share this noise."""
+BACKWARDS: Final = ("DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler")
+"""Classes that share it and go the other way, from pictures to noise."""
+
+
+def heeded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the class that a file names reads of it; all of it for a class unknown here.
+
+    Libraries keep settings of the scheduler that another one was made from: those say nothing.
+    """
+    writer = WRITERS.get(str(data.get("_class_name")))
+    if writer is None:
+        return dict(data)
+    return {key: value for key, value in data.items() if writer.reads(key)}

@@ -1,0 +1,67 @@
+"""Conditions that cannot be followed are refused in the words of whoever wrote them."""
+
+import pytest
+import torch
+
+from refiners_core import Adapter, Condition, Sum
+from refiners_core.errors import ConditionError, RefinersWarning
+from refiners_core.picture import to_pixels
+
+
+class Tint(Adapter):
+    """Takes a picture, or one for each picture to be made."""
+
+    takes_condition = True
+    takes_mask = True
+
+    def edits(self, model):
+        return model.slot("unet.conv_in").wrap(lambda inner, seat: Sum(inner))
+
+    def encode(self, value, request):
+        value = value["picture"] if isinstance(value, dict) else value
+        return {self.context_key("seen"): {"cond": to_pixels(value, (2, 2))}}
+
+
+PICTURE = torch.rand(3, 8, 8)
+
+
+def made(model, value, **more):
+    (tint,) = model.adapters
+    asked = {"steps": 4, "seed": 1, "output": "latents", "progress": False, **more}
+    return model.generate("a", conditions={tint: value}, **asked)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([PICTURE] * 2, "tint is given 2 values for 1 picture."),
+        (torch.rand(2, 3, 8, 8), "tint is given 2 values for 1 picture."),
+        (Condition([PICTURE] * 3), "tint is given 3 values for 1 picture."),
+        ({"picture": [PICTURE] * 2}, "tint is given 2 values as picture for 1 picture."),
+    ],
+)
+def test_counts_that_do_not_fit_are_told_in_the_users_words(value, told, model):
+    Tint(key="tint").inject(model)
+    with pytest.raises(ConditionError, match=told) as error:
+        made(model, value)
+    assert "encode" not in str(error.value)
+    many = int(error.value.hint.rpartition("count=")[2].rstrip("."))
+    made(model, value, count=many)  # as the hint says
+
+
+def test_one_place_is_given_by_one_mask(model):
+    Tint(key="tint").inject(model)
+    with pytest.raises(ConditionError, match=r"acts in one place .* given 2 masks"):
+        made(model, Condition(PICTURE, mask=torch.rand(2, 1, 8, 8)))
+
+
+def test_a_span_without_a_step_is_noticed_with_the_steps_that_there_are(model, recwarn):
+    Tint(key="tint").inject(model)
+    for condition in (Condition(PICTURE, end=0.5), Condition(PICTURE, scale=0, end=0.1)):
+        made(model, condition)
+    assert not [it for it in recwarn.list if it.category is RefinersWarning]
+    steps = r"no step lies within 0.3...0.45; the 4 steps are 0...0.25, .*, 0.75...1"
+    with pytest.warns(RefinersWarning, match=f"tint does not act: {steps}"):
+        made(model, Condition(PICTURE, start=0.3, end=0.45))
+    with pytest.warns(RefinersWarning, match=r"the 30 steps are .*, \.\.\., "):
+        made(model, Condition(PICTURE, start=0.01, end=0.02), steps=30)

@@ -1,0 +1,123 @@
+"""What a single file says beside its weights: followed, or refused by name."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from refiners_core.errors import ModelError, RefinersWarning, WeightsError
+from refiners_core.models.mark import HEADER, MARKS, facts_of
+from refiners_core.models.samplers import ScheduleConfig
+from refiners_core.weights import AS_IS, TensorFile, load
+
+EMPTY = torch.tensor([])
+ALPHAS = ScheduleConfig().alphas
+SIGMAS = (1 / ALPHAS - 1).sqrt()
+
+
+@pytest.fixture
+def facts(tmp_path):
+    def read(tensors=None, has_one_encoder=True, **header):
+        path = tmp_path / "model.safetensors"
+        texts = {key.replace("__", "."): text for key, text in header.items()}
+        save_file({"weight": EMPTY, **(tensors or {})}, path, metadata=texts)
+        with TensorFile(path) as file:
+            return facts_of(file, has_one_encoder)
+
+    return read
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "model.diffusion_model."])
+def test_marks_count_under_every_prefix(prefix, facts):
+    assert facts().schedule == ScheduleConfig()
+    assert facts({f"{prefix}v_pred": EMPTY}).schedule == ScheduleConfig(prediction="v")
+    zero = facts({f"{prefix}v_pred": EMPTY, f"{prefix}ztsnr": EMPTY}).schedule
+    assert (zero.prediction, zero.has_zero_snr, zero.timesteps(30)[0]) == ("v", True, 999)
+    for mark in (mark for mark, fate in MARKS.items() if fate.startswith("refused")):
+        with pytest.raises(ModelError, match=rf"is marked '{prefix}{mark}'.*EDM"):
+            facts({prefix + mark: torch.ones(1)})
+
+
+@pytest.mark.parametrize(
+    ("header", "prediction", "has_zero_snr"),
+    [
+        ({"modelspec__prediction_type": "epsilon"}, "eps", False),
+        ({"modelspec__prediction_type": "v"}, "v", False),
+        ({"modelspec__prediction_type": "V_prediction"}, "v", False),
+        ({"ss_v_parameterization": "True"}, "v", False),
+        ({"ss_v_parameterization": "True", "ss_zero_terminal_snr": "True"}, "v", True),
+        ({"modelspec__title": "velocity", "workflow": "{}"}, "eps", False),
+    ],
+)
+def test_the_header_is_followed(header, prediction, has_zero_snr, facts):
+    schedule = facts(**header).schedule
+    assert (schedule.prediction, schedule.has_zero_snr) == (prediction, has_zero_snr)
+
+
+def test_a_file_that_contradicts_itself_is_refused(facts):
+    with pytest.raises(ModelError, match=r"contradicts itself .*v_pred: v, modelspec.*: eps"):
+        facts({"v_pred": EMPTY}, modelspec__prediction_type="epsilon")
+    with pytest.raises(ModelError, match="got 'flow'"):
+        facts(modelspec__prediction_type="flow")
+    with pytest.raises(ModelError, match="knows the training steps 0,200 only"):
+        facts(modelspec__timestep_range="0,200")
+    facts(modelspec__timestep_range="0, 1000")
+
+
+def test_a_size_in_the_header_is_that_of_pictures(facts):
+    assert facts().size is None
+    assert facts(modelspec__resolution="768x512").size == (768, 512)
+    assert facts(modelspec__resolution="1024").size == (1024, 1024)
+    with pytest.warns(RefinersWarning, match="'large' is not followed"):
+        assert facts(modelspec__resolution="large").size is None
+
+
+def test_a_shorter_text_encoder_is_said(facts, recwarn):
+    facts(modelspec__encoder_layer="1")
+    facts(has_one_encoder=False, modelspec__encoder_layer="2")
+    assert not recwarn.list
+    with pytest.warns(RefinersWarning, match=r"ClipSkip\(layers=1\).inject\(model\)"):
+        facts(modelspec__encoder_layer="2")
+
+
+def test_a_table_of_noise_is_that_of_the_release_or_refused(facts):
+    for key, table in {"alphas_cumprod": ALPHAS, "denoiser.sigmas": SIGMAS}.items():
+        assert facts({key: table.half()}).schedule == ScheduleConfig()
+        with pytest.raises(ModelError, match="trained with other noise"):
+            facts({key: table[:500].clone()})
+    zero = ScheduleConfig(prediction="v", has_zero_snr=True).alphas
+    assert facts({"alphas_cumprod": zero, "v_pred": EMPTY}).schedule.has_zero_snr
+    with pytest.raises(ModelError, match="noise that is predicted says nothing"):
+        facts({"alphas_cumprod": zero})
+
+
+def test_the_tables_name_what_is_read():
+    assert {"v_pred", "ztsnr", "edm_mean", "scale_factor"} <= MARKS.keys()
+    assert "modelspec.prediction_type" in HEADER
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("position_ids", "a.b.embeddings.position_ids", "logit_scale", "model.logit_scale"),
+        *("x.model_ema.decay", "model_ema.weight"),
+    ],
+)
+def test_weightless_keys_are_read_over_under_every_prefix(key):
+    tree = torch.nn.Linear(2, 2)
+    tensors = {**tree.state_dict(), key: torch.arange(3)}
+    load(tree, tensors, AS_IS)
+    tree.logit_scale = torch.nn.Parameter(torch.zeros(()))
+    load(tree, {**tensors, "logit_scale": torch.ones(())}, AS_IS)
+    assert tree.logit_scale == 1  # a key of the tree's own is no less one
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_that_nothing_computes_with_are_widened_or_refused(kind):
+    with torch.device("meta"):
+        tree = torch.nn.Linear(2, 2)
+    tensors = {name: torch.ones(it.shape).to(kind) for name, it in tree.named_parameters()}
+    with pytest.raises(WeightsError, match=r"no arithmetic. Widen .*dtype=torch.bfloat16"):
+        load(tree, tensors)
+    assert load(tree, tensors, dtype=torch.bfloat16).weight.dtype == torch.bfloat16
+    with pytest.raises(WeightsError, match=r"is torch.int8, which is quantised"):
+        load(torch.nn.Linear(2, 2), {name: it.to(torch.int8) for name, it in tensors.items()})
