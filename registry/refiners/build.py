@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refiners.discover import Installed
 from refiners.errors import OptionError, PluginError, RefinersError
+from refiners.machine import is_memory, machine_fault
 from refiners.manifest import AdapterSpec, ModelSpec
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
     try:
         found = getattr(import_module(module), attribute)
     except (Exception, SystemExit) as error:  # a plugin that exits at import ends only itself
+        _pass_local(error, f"importing {reference}")
         raise _failed(f"importing {reference}", error, dist) from error
     if not callable(found):
         raise PluginError(f"{reference} is not callable.", hint="Ask its author.", dist=dist)
@@ -106,6 +108,7 @@ def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> 
     except RefinersError:
         raise
     except Exception as error:
+        _pass_local(error, f"building {plugin.name}")
         raise _failed(f"building {plugin.name}", error, plugin.dist) from error
     if not isinstance(built, kind):
         raise PluginError(
@@ -114,6 +117,22 @@ def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> 
             dist=plugin.dist,
         )
     return built
+
+
+def _pass_local(error: BaseException, doing: str) -> None:
+    """Raises what is the fault of this machine as such; memory that ran out keeps its own type.
+
+    Raises:
+        MachineError: The machine lacks an accelerator, room or a right.
+    """
+    if is_memory(error):
+        raise error
+    # a file that is not there is one that the package should have brought
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | UnicodeError):
+        return
+    place = getattr(error, "filename", None) or "a file"
+    if (fault := machine_fault(error, doing, place=str(place))) is not None:
+        raise fault from error
 
 
 def _failed(what: str, error: BaseException, dist: str | None) -> PluginError:

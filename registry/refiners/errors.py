@@ -24,6 +24,7 @@ __all__ = [
     "IncompatibleError",
     "IntegrityError",
     "LockError",
+    "MachineError",
     "ManifestError",
     "MissingError",
     "NetworkError",
@@ -34,6 +35,7 @@ __all__ = [
     "PluginError",
     "PolicyError",
     "RefinersError",
+    "SettingError",
     "UnknownNameError",
     "UnsupportedError",
 ]
@@ -64,6 +66,13 @@ class OptionError(RefinersError):
     """An argument has a value that is not understood; nothing was loaded."""
 
     code = "option"
+    exit_code = 2
+
+
+class SettingError(RefinersError):
+    """A setting of this machine keeps requests from the Hub: an address, a proxy, certificates."""
+
+    code = "setting"
     exit_code = 2
 
 
@@ -144,8 +153,14 @@ class MissingError(NetworkError):
     code = "missing"
 
 
-class CacheError(RefinersError):
-    """The cache on this machine cannot be written: full, read-only, or somebody else's."""
+class MachineError(RefinersError):
+    """This machine lacks something, memory for instance; neither a package nor the Hub is at fault."""
+
+    code = "machine"
+
+
+class CacheError(MachineError):
+    """A file on this machine cannot be written or read: disk full, or somebody else's."""
 
     code = "cache"
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refiners.build import build_adapter, build_model
 from refiners.discover import Installed
-from refiners.errors import DeprecationNotice, Notice, OptionError
+from refiners.errors import DeprecationNotice, OptionError
 from refiners.fetch import fetch_source
 from refiners.fit import made_from, variant_for
+from refiners.hooks import load_hooks
 from refiners.hub import Hub
 from refiners.local import is_local, open_local, open_repository
 from refiners.lock import held, named
@@ -23,7 +24,6 @@ from refiners.manifest import AdapterSpec
 from refiners.policy import Guard
 from refiners.repository import PREFIX
 from refiners.user_file import check_file, located, with_file
-from refiners_core.hookspecs import load_installed
 
 if TYPE_CHECKING:
     import torch
@@ -193,25 +193,18 @@ def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
     return guard
 
 
-@cache
-def load_hooks() -> None:
-    """Loads the hook modules of other packages, once; only verbs that run things do."""
-    for broken in load_installed():
-        warnings.warn(
-            f"the hooks {broken.name} of {broken.dist} could not be loaded and are left out: "
-            f"{type(broken.error).__name__}: {broken.error}",
-            Notice,
-            stacklevel=3,
-        )
-
-
 def _torch_options(device: Any, dtype: Any) -> dict[str, Any]:
     import torch
 
     try:
         checked = None if device is None else torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise OptionError(f"no device is {device!r}.", hint='Try device="cpu".') from error
+        if checked is not None:
+            torch.empty(0, device=checked)  # a name of a device says nothing of one that is here
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = re.split(r"\.\s", str(error), maxsplit=1)[0].partition("\n")[0].rstrip(".")
+        raise OptionError(
+            f"no device is {device!r} on this machine: {reason}.", hint='Try device="cpu".'
+        ) from error
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
         raise OptionError(f"weights cannot be {dtype!r}.", hint='Try dtype="float32".')

@@ -39,7 +39,7 @@ Reference = Annotated[
 ]
 _SOURCE = (
     rf"hf:{REPOSITORY}|pkg:[A-Za-z_]\w*(/{_PART})+|"
-    rf"(?!hf:|pkg:|{LOCAL}:|https?:)[a-z]+:\S+"
+    rf"(?!hf:|pkg:|{LOCAL}:|https?:)[a-z][a-z0-9+.-]*:\S+"
 )
 Location = Annotated[
     str,

@@ -123,7 +123,7 @@ class Guard:
         """
         policies: list[tuple[str, Policy]] = []
         lists = [_SHIPPED]
-        lists += [path for one in folders() if (path := one / _SHIPPED.name).exists()]
+        lists += [path for one in folders() if _may_exist(path := one / _SHIPPED.name)]
         for path in _policy_files():
             policy = read_rules(path, Policy)
             policies.append((str(path), policy))
@@ -248,8 +248,19 @@ def _policy_files() -> Iterator[Path]:
     import click
 
     own = Path(click.get_app_dir("refiners")) / "policy.toml"
-    if own.exists():
+    if _may_exist(own):
         yield own
+
+
+def _may_exist(path: Path) -> bool:
+    """Whether a file is there, or nobody can tell: rules that cannot be looked at are not ignored."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_rules(path: Path, kind: type[T]) -> T:
@@ -270,8 +281,11 @@ def read_rules(path: Path, kind: type[T]) -> T:
         *(msgspec.ValidationError, InvalidSpecifier),
     ) as error:
         what = str(error).replace("\n", " ")
-        raise PolicyError(
-            f"the rules in {path} cannot be read: {what}.",
-            hint="Mend the file; until then nothing is fetched.",
-        ) from error
+        way_out = "Mend the file; until then nothing is fetched."
+        if isinstance(error, PermissionError):
+            way_out = (
+                "Mend the permissions, or set XDG_CONFIG_HOME to a folder of yours; until then "
+                "nothing is fetched."
+            )
+        raise PolicyError(f"the rules in {path} cannot be read: {what}.", hint=way_out) from error
     return found

@@ -80,9 +80,9 @@ def current() -> Current | None:
     home = fetched_home()
     try:
         found = msgspec.json.decode((home / "current.json").read_bytes(), type=Current)
+        return found if (home / found.folder / "search.json").is_file() else None
     except (OSError, msgspec.DecodeError):
         return None
-    return found if (home / found.folder / "search.json").is_file() else None
 
 
 def folders() -> tuple[Path, ...]:
