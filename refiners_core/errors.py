@@ -92,3 +92,9 @@ class GenerationError(RefinersError):
 
     code = "generation"
     exit_code = 2
+
+
+class ArgumentError(GenerationError, TypeError):
+    """A function was called with an argument that it does not take; nothing has run."""
+
+    code = "argument"

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 CORE = (
     ("errors",),
     ("bare", "condition", "context", "exchange", "key", "naming", "picture", "snapshot"),
+    ("vocabulary",),
     ("layer", "weights"),
     ("by_hand", "show"),
     ("chain",),

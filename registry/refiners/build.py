@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from refiners.discover import Installed
 from refiners.errors import OptionError, PluginError, RefinersError
 from refiners.machine import is_memory, machine_fault
 from refiners.manifest import AdapterSpec, ModelSpec
+from refiners_core.vocabulary import suggestion
 
 if TYPE_CHECKING:
     from refiners_core import Adapter, Chain, Model, Source
@@ -58,14 +59,15 @@ def build_adapter(
         error = TypeError(f"it takes no {' and no '.join(refused)}")
         raise _failed(f"building {adapter.name}", error, adapter.dist)
     own = accepted - given.keys()
+    unknown = sorted(options.keys() - own)
     try:
-        if unknown := sorted(options.keys() - own):
+        if unknown:
             raise TypeError(f"it takes no {' and no '.join(unknown)}")
         inspect.signature(factory).bind(**given, **options)
     except TypeError as error:
         raise OptionError(
             f"{adapter.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
-            hint=f"Its options: {', '.join(sorted(own)) or 'none'}.",
+            hint=_meant(unknown, own),
             dist=adapter.dist,
         ) from error
     return _built(adapter, lambda: factory(**given, **options), Adapter)
@@ -100,6 +102,13 @@ def _keywords(factory: Callable[..., Any]) -> set[str]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return names - {"self"}
+
+
+def _meant(unknown: Iterable[str], known: Collection[str]) -> str:
+    """Returns the hint for options that a constructor does not take."""
+    options = f"Its options: {', '.join(sorted(known)) or 'none'}."
+    meant = dict.fromkeys(name for one in unknown if (name := suggestion(one, known)))
+    return f"Did you mean {' and '.join(meant)}? {options}" if meant else options
 
 
 def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> Any:

@@ -154,7 +154,7 @@ class MissingError(NetworkError):
 
 
 class MachineError(RefinersError):
-    """This machine lacks something, memory for instance; neither a package nor the Hub is at fault."""
+    """This machine lacks something, memory for instance; no package is at fault, nor the Hub."""
 
     code = "machine"
 

@@ -24,6 +24,7 @@ from refiners.manifest import AdapterSpec
 from refiners.policy import Guard
 from refiners.repository import PREFIX
 from refiners.user_file import check_file, located, with_file
+from refiners_core.vocabulary import explaining
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from refiners_core import Adapter, Chain, Model, Source
 
 
+@explaining
 def load_model(
     what: Any,
     *,

@@ -28,15 +28,15 @@ _OF_RUST: Final = re.compile(r"\(os error (\d+)\)")
 _MEMORY: Final = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE)
 _ACCELERATOR: Final = re.compile(
     r"not compiled with \w+ enabled|No (CUDA|HIP|XPU) GPUs|no NVIDIA driver|NVIDIA driver on your|"
-    r"invalid device ordinal|CUDA error|CUDA driver|libcu\w+\.so|libnv\w+\.so|not linked with support"
+    r"invalid device ordinal|CUDA error|CUDA driver|libcu\w+\.so|libnv\w+\.so"
 )
-"""What torch and libraries of accelerators write where the accelerator, or its driver, is missing."""
+"""What torch and its libraries write where the accelerator, or its driver, is missing."""
 
 _ELSEWHERE: Final = "Mend it, or set HF_HOME to a folder of yours."
 
 
 def number_of(error: BaseException) -> int | None:
-    """Returns the number of the system error behind an exception, if a system error is behind it."""
+    """Returns the number of the system error behind an exception; None if there is none."""
     if isinstance(error, OSError):
         return error.errno
     match = _OF_RUST.search(str(error)) if isinstance(error, Exception) else None

@@ -253,7 +253,7 @@ def _policy_files() -> Iterator[Path]:
 
 
 def _may_exist(path: Path) -> bool:
-    """Whether a file is there, or nobody can tell: rules that cannot be looked at are not ignored."""
+    """Whether a file is there, or nobody can tell: rules that are out of sight still hold."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

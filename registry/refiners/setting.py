@@ -1,4 +1,4 @@
-"""Recognises a request that failed because of how this machine is set up, not because of the Hub."""
+"""Recognises a request that failed because of how this machine is set up, not by the Hub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def setting_fault(error: BaseException, endpoint: str) -> SettingError | None:
 
 
 def proxy_for(endpoint: str) -> tuple[str, str] | None:
-    """Returns the variable and the address of the proxy that requests go through, if there is one."""
+    """Returns the variable and the address of the proxy for requests; None without a proxy."""
     address = urlsplit(endpoint)
     if not address.hostname or proxy_bypass(address.hostname):
         return None

@@ -27,6 +27,7 @@ from refiners_core.models.samplers import Sampler
 from refiners_core.models.unet import UNet
 from refiners_core.models.vae import AutoencoderKL
 from refiners_core.selection import Selection
+from refiners_core.vocabulary import explaining
 
 
 class LatentDiffusion(Model):
@@ -185,6 +186,7 @@ class LatentDiffusion(Model):
 
         return to_pipeline(self)
 
+    @explaining
     def generate(
         self,
         prompt: str | Sequence[str],
