@@ -150,7 +150,7 @@ def brings_torch(name: str) -> bool:
     """Whether importing this at the top of a registry module would load torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
-    light = ("API_VERSION", "errors", "hookspecs")
+    light = ("API_VERSION", "errors", "hookspecs", "vocabulary")
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 
 

@@ -67,13 +67,13 @@ def load_model(
     """
     load_hooks()
     if is_local(what):
-        return open_local(what, **_torch_options(device, dtype), offline=offline)
+        return open_local(what, **torch_options(device, dtype), offline=offline)
     if isinstance(what, str) and what.startswith(PREFIX):
-        options = _torch_options(device, dtype)
+        options = torch_options(device, dtype)
         return open_repository(what, **options, offline=offline, lock=lock)
     model = held(find_model(what), lock)
     guard = _guarded(model, lock)
-    options = _torch_options(device, dtype)
+    options = torch_options(device, dtype)
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
@@ -138,20 +138,47 @@ def load_adapter(
 def outline(model: str, adapters: Iterable[str] = ()) -> Model:
     """Builds a model and what it should wear on the meta device: all structure, no weights.
 
+    Args:
+        model: Its name; or the path of a folder or a file, which is opened where it lies.
+        adapters: Their names.
+
     Raises:
         RefinersError: As `load_model` and `load_adapter` do; nothing is fetched.
     """
-    found_model = find_model(model)
-    _guarded(found_model, None)
-    built = build_model(found_model, None, device="meta")
+    built = _outlined(model)
     for name in adapters:
-        found = find_adapter(name)
-        _guarded(found, None)
-        variant_for(found, built)
-        adapter = build_adapter(found, None, {})
-        made_from[adapter] = found
-        adapter.inject(built)
+        dress(built, name)
     return built
+
+
+def dress(model: Model, name: str, **options: Any) -> Adapter:
+    """Puts an adapter without weights on a model and returns it.
+
+    Args:
+        model: As `outline` builds it.
+        name: The adapter's name.
+        **options: What its constructor takes.
+
+    Raises:
+        RefinersError: As `load_adapter` does; nothing is fetched.
+    """
+    found = find_adapter(name)
+    check_file(found, None)
+    _guarded(found, None)
+    variant_for(found, model)
+    adapter = build_adapter(found, None, options)
+    made_from[adapter] = found
+    return adapter.inject(model)
+
+
+def _outlined(model: str) -> Model:
+    if is_local(model):
+        from refiners_core.models.open import open_model
+
+        return open_model(Path(model))
+    found = find_model(model)
+    _guarded(found, None)
+    return build_model(found, None, device="meta")
 
 
 @dataclass(frozen=True)
@@ -195,7 +222,12 @@ def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
     return guard
 
 
-def _torch_options(device: Any, dtype: Any) -> dict[str, Any]:
+def torch_options(device: Any, dtype: Any) -> dict[str, Any]:
+    """Returns a device that is here and a type that weights can have.
+
+    Raises:
+        OptionError: There is no such device, or no such type.
+    """
     import torch
 
     try:

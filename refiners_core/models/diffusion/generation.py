@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from refiners_core.errors import ModelError
 from refiners_core.layer import running
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
@@ -77,7 +76,6 @@ class Generation:
         Raises:
             GenerationError: An argument cannot be followed.
             ConditionError: A worn adapter needs a condition, or cannot have the one it is given.
-            ModelError: The model has no weights.
         """
         prompts = argument.texts("prompt", asked["prompt"])
         each = argument.whole("count", asked["count"], 1)
@@ -109,11 +107,6 @@ class Generation:
         guides = acting(
             guides_of(model.adapters, asked["conditions"]), request, len(sampler.timesteps)
         )
-        if model.tokenizer is None or model.unet.device.type == "meta":
-            lacks = "tokenizer" if model.tokenizer is None else "weights: it is on the meta device"
-            raise ModelError(
-                f"this {model.base} has no {lacks}.", hint="Load it whole: load_model(...)."
-            )
         sources = argument.chance(asked["latents"], asked["seed"], request.count, sampler)
         return cls(
             model=model,

@@ -1,5 +1,6 @@
 """A latent diffusion model: text in, pictures out."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -258,4 +259,24 @@ class LatentDiffusion(Model):
         """
         asked = dict(locals())  # the arguments by name: nothing else is defined yet
         del asked["self"]
-        return Generation.asked(self, asked).run()
+        generation = Generation.asked(self, asked)
+        self._check_whole()
+        return generation.run()
+
+    def check(self, prompt: Any, **arguments: Any) -> None:
+        """Checks what `generate` would be given; neither weights nor a tokenizer are needed.
+
+        Raises:
+            GenerationError, ConditionError: An argument cannot be followed.
+        """
+        parameters = inspect.signature(LatentDiffusion.generate).parameters
+        defaults = {name: one.default for name, one in parameters.items() if name != "self"}
+        Generation.asked(self, {**defaults, "prompt": prompt, **arguments})
+
+    def _check_whole(self) -> None:
+        """Raises a `ModelError` if something is missing without which nothing can be generated."""
+        if self.tokenizer is None or self.unet.device.type == "meta":
+            lacks = "tokenizer" if self.tokenizer is None else "weights: it is on the meta device"
+            raise ModelError(
+                f"this {self.base} has no {lacks}.", hint="Load it whole: load_model(...)."
+            )

@@ -69,12 +69,12 @@ def report_usage(error: click.ClickException, *, as_json: bool) -> int:
     hint = ""
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         hint = _meant(error.option_name, error.ctx.command)
-        error.possibilities = () if hint else error.possibilities
+        if hint:
+            error.possibilities = None
     if as_json:
         _print_facts("usage", error.format_message(), hint, None)
     elif hint:
-        error.message = f"{error.format_message()} {hint}"
-        error.show()
+        click.UsageError(f"{error.format_message()} {hint}", error.ctx).show()
     else:
         error.show()
     return error.exit_code

@@ -18,8 +18,8 @@ _PLAIN: Final = str.maketrans(
         **dict.fromkeys("│┃║", "|"),
         **dict.fromkeys("├┣┌┬┐┤┼╔╠", "|"),
         **dict.fromkeys("└┗┘┴╚╝", "`"),
-        **{"→": "->", "←": "<-", "…": "...", "×": "x", "–": "-", "—": "-", "−": "-"},
-        **dict.fromkeys("‘’‚", "'"),
+        **{"→": "->", "←": "<-", "…": "...", "—": "-", "\xd7": "x", "\u2013": "-", "\u2212": "-"},
+        **dict.fromkeys("\u2018\u2019\u201a", "'"),
         **dict.fromkeys("“”„", '"'),
         **{"≤": "<=", "≥": ">=", "•": "*", "\xa0": " "},
     }
@@ -82,10 +82,12 @@ def width() -> int | None:
 
 def settle() -> None:
     """Writes out what is left; a reader that has gone away is not an error at the very end."""
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[IO[str] | None, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
+        if stream is None:
+            continue
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
+            with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
