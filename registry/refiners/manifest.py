@@ -220,6 +220,8 @@ class ModelSpec(_Table, frozen=True, kw_only=True):
     core_api: str
     family: Name
     base: Name | None = None
+    slots: tuple[str, ...] = ()
+    """The stable names of places that it publishes; those of its family if there are none."""
     paper: str = ""
     license: str = ""
     aliases: tuple[Name, ...] = ()

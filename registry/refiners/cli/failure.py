@@ -66,15 +66,15 @@ def report(error: RefinersError, command: click.Command | None, *, as_json: bool
 
 def report_usage(error: click.ClickException, *, as_json: bool) -> int:
     """Prints what is wrong with a command line, and what it could have meant."""
-    hint = ""
-    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
-        hint = _meant(error.option_name, error.ctx.command)
-        if hint:
-            error.possibilities = None
+    message, hint = error.format_message(), ""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        hint = _meant(error.option_name, context.command)
+        message = f"There is no option {error.option_name}." if hint else message
     if as_json:
-        _print_facts("usage", error.format_message(), hint, None)
+        _print_facts("usage", message, hint, None)
     elif hint:
-        click.UsageError(f"{error.format_message()} {hint}", error.ctx).show()
+        click.UsageError(f"{message} {hint}", context).show()
     else:
         error.show()
     return error.exit_code

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from refiners.cli.completion import complete_adapter, complete_model
 from refiners.cli.report import json_option, print_json
 
 
 @click.command()
-@click.argument("model")
-@click.option("--with", "adapters", multiple=True, metavar="ADAPTER", help="Wear it; repeatable.")
+@click.argument("model", shell_complete=complete_model)
+@click.option("--with", "adapters", multiple=True, metavar="ADAPTER",
+              shell_complete=complete_adapter, help="Wear it; repeatable.")  # fmt: skip
 @click.option("--part", default="", metavar="PATH", help="A part of the tree, such as unet.down.")
 @click.option("--depth", type=click.IntRange(min=0), help="Levels to print; all by default.")
 @json_option
@@ -18,11 +20,14 @@ def tree(
 ) -> None:
     """Print the tree of a model, and what adapters would add, without weights.
 
+    MODEL is a name, or the path of a folder or a file.
+
     \b
     Examples:
       refiners tree playground
       refiners tree playground --with controlnet-canny --with ip-adapter
       refiners tree playground --part unet.mid --depth 2
+      refiners tree models/mine.safetensors --depth 1
     """
     from refiners.load import outline
 
