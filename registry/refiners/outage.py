@@ -181,7 +181,7 @@ def _explained(
             f"{endpoint} broke off or does not answer ({type(error).__name__}: {error}) "
             f"while {file} was fetched.",
             hint="Check the connection and try again; what is in the cache works with "
-            "offline=True, or REFINERS_OFFLINE=1.",
+            "offline=True.",
             dist=dist,
         )
     if _is_cut_off(error):

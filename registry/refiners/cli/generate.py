@@ -9,6 +9,7 @@ import click
 
 from refiners.cli.completion import complete_adapter, complete_model
 from refiners.cli.picture import check_out, opened, replacing
+from refiners.cli.place import placed
 from refiners.cli.rehearsal import judge, rehearse
 from refiners.cli.report import json_option, print_json
 from refiners.cli.steering import METAVAR, Steering, steering
@@ -100,6 +101,7 @@ def generate(
     outs = _numbered(out, more.get("count") or 1)
     for path in outs:
         check_out(path)
+    model = placed(model)
     judge(model, steerings)
     asked = {name: value for name, value in more.items() if value is not None}
     asked |= {name: opened(asked[name]) for name in ("image", "mask") if name in asked}

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from refiners.cli.completion import complete_either
+from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.discover import Installed, Inventory, package_file, scan
 from refiners.errors import NotInstalledError
@@ -59,8 +60,8 @@ def info(name: str, as_json: bool) -> None:
     from refiners.local import is_local
     from refiners.lookup import look_up
 
-    if is_local(name):
-        _print_path(name, as_json)
+    if is_local(path := placed(name)):
+        _print_path(path, as_json)
         return
     found = scan()
     both: tuple[Installed[Any], ...] = (*found.adapters, *found.models)

@@ -15,18 +15,41 @@ if TYPE_CHECKING:
 
 
 def opened(path: Path) -> Image:
-    """Returns a picture in RGB.
+    """Returns a picture as viewers show it: turned as its EXIF says.
+
+    It is in RGB unless it has more than that to tell: transparency, or more than 8 bits a channel.
+    What becomes of these is the core's to decide, which reads pictures in Python as well.
 
     Raises:
-        OptionError: It is none.
+        OptionError: The file does not hold a picture.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+            turned = _turned(picture)
+            return turned.convert("RGB") if _is_plain(turned) else turned
+    except PermissionError as error:
+        raise OptionError(
+            f"this user may not read {path}.", hint="Mend its permissions: chmod u+r."
+        ) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise OptionError(f"{path} is no picture: {error}.", hint="Try a PNG.") from error
+
+
+def _turned(picture: Image) -> Image:
+    from PIL import ImageOps
+
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # EXIF is written by many devices, and read as far as it can be
+        return picture.copy()
+
+
+def _is_plain(picture: Image) -> bool:
+    is_flat = picture.mode in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+    return is_flat and not picture.has_transparency_data
 
 
 def check_out(out: Path) -> None:

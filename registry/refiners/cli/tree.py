@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from refiners.cli.completion import complete_adapter, complete_model
+from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json
 
 
@@ -31,7 +32,7 @@ def tree(
     """
     from refiners.load import outline
 
-    built = outline(model, adapters)
+    built = outline(placed(model), adapters)
     from refiners_core.show import show  # torch comes with it, so not before the names are checked
 
     text = show(built.layer(part) if part else built, depth)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 
 from refiners.cli.completion import complete_adapter, complete_model
+from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.verdict import Accepted, ModelFacts, Verdict
 
@@ -75,6 +76,7 @@ def _models(model: str | None) -> dict[str, ModelFacts]:
     from refiners.local import is_local
     from refiners.lookup import find_model
 
+    model = None if model is None else placed(model)
     if model is not None and is_local(model):
         from refiners.fit import facts_of
         from refiners.load import outline
