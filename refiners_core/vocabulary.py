@@ -126,13 +126,25 @@ def explaining(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if unknown := [name for name in kwargs if name not in known]:
-            raise ArgumentError(
-                f"{function.__name__} takes no {' and no '.join(unknown)}.",
-                hint=_hint(unknown, [name for name in known if name != "self"]),
-            )
+            raise unknown_arguments(function.__name__, unknown, known)
         return function(*args, **kwargs)
 
     return checked
+
+
+def unknown_arguments(function: str, unknown: Iterable[str], known: Iterable[str]) -> ArgumentError:
+    """Returns the error for arguments that a function does not take.
+
+    Args:
+        function: Its name.
+        unknown: The names that it was given.
+        known: The names of the arguments that it takes.
+    """
+    unknown = tuple(unknown)
+    return ArgumentError(
+        f"{function} does not take {' or '.join(unknown)}.",
+        hint=_hint(unknown, [name for name in known if name != "self"]),
+    )
 
 
 def _hint(unknown: Iterable[str], known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from refiners.build import build_adapter, build_model
 from refiners.discover import Installed
@@ -24,7 +24,7 @@ from refiners.manifest import AdapterSpec
 from refiners.policy import Guard
 from refiners.repository import PREFIX
 from refiners.user_file import check_file, located, with_file
-from refiners_core.vocabulary import explaining
+from refiners_core.vocabulary import unknown_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from refiners_core import Adapter, Chain, Model, Source
 
 
-@explaining
 def load_model(
     what: Any,
     *,
@@ -40,6 +39,7 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     offline: bool | None = None,
     lock: str | Path | None = None,
+    **unknown: Never,
 ) -> Model:
     """Loads a base model by the name that an installed package gives it, or from where it lies.
 
@@ -52,11 +52,13 @@ def load_model(
         dtype: What they are cast to while loading; as published if None.
         offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
         lock: A `refiners.lock` that all that has a name is held to; None asks REFINERS_LOCK.
+        **unknown: Refused, with the name that it has here.
 
     Returns:
         The model, which wears nothing.
 
     Raises:
+        ArgumentError: It does not take such an argument.
         UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
         UnsupportedError: A kind of source that this version cannot read.
         LockError: It is not what was locked.
@@ -65,6 +67,8 @@ def load_model(
         PluginError: The code that builds it failed.
         ModelError, WeightsError: What lies there is unreadable, or no model that is known here.
     """
+    if unknown:
+        raise unknown_arguments("load_model", unknown, ("device", "dtype", "offline", "lock"))
     load_hooks()
     if is_local(what):
         return open_local(what, **torch_options(device, dtype), offline=offline)

@@ -58,7 +58,10 @@ class Commands(click.Group):
     ) -> Any:
         arguments = sys.argv[1:] if args is None else [*args]
         if not standalone_mode:
-            return super().main(arguments, prog_name, complete_var, False, **extra)
+            try:
+                return super().main(arguments, prog_name, complete_var, False, **extra)
+            except RefinersError as error:
+                return report(error, None, as_json=wants_json(arguments))
         prepare()
         as_json = wants_json(arguments)
         with answering(as_json), notices():
