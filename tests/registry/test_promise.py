@@ -68,6 +68,7 @@ def test_what_can_never_come_true_is_found(
 
 
 def test_the_slots_that_bases_list_are_those_that_they_publish() -> None:
+    """A new slot is listed in `registry/refiners/model.toml` as well."""
     for one in installed_bases():
         assert one.slots == {*SLOTS}, one.name
 
