@@ -20,6 +20,7 @@ from refiners.errors import IntegrityError, PolicyError, RefinersError
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.outage import explained, is_of_request, patiently, shown_cause, unavailable
 from refiners.secret import hidden
+from refiners.setting import unreadable_variables
 from refiners.verdict import Header
 from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
 
@@ -55,7 +56,10 @@ class Hub:
             offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
             largest: The largest file that a policy lets in, in bytes.
         """
-        from huggingface_hub import constants
+        try:
+            from huggingface_hub import constants
+        except ValueError as error:  # it reads its variables while it is imported
+            raise unreadable_variables(error) from error
 
         if offline is None:
             wish = os.environ.get("REFINERS_OFFLINE", "").lower()

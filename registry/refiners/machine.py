@@ -32,7 +32,19 @@ _ACCELERATOR: Final = re.compile(
 )
 """What torch and its libraries write where the accelerator, or its driver, is missing."""
 
-_ELSEWHERE: Final = "Mend it, or set HF_HOME to a folder of yours."
+CACHE: Final = "the cache"
+_WAYS_OUT: Final = {
+    "full": ("Make room (hf cache ls, hf cache rm), or set HF_HOME to a larger disk.",
+             "Make room, or write to another disk."),
+    "forbidden": ("Mend its permissions, or set HF_HOME to a folder of yours.",
+                  "Mend its permissions."),
+    "too long": ("Set HF_HOME to a shorter path; else ask the publisher for a shorter name.",
+                 "Choose a shorter name."),
+    "other": ("Mend it, or set HF_HOME to a folder of yours.", "Mend it, or choose another place."),
+    "failed": ("Try again; if it stays so, set HF_HOME to a folder on another disk.",
+               "Try again; if it stays so, choose a place on another disk."),
+}  # fmt: skip
+"""What to do about a fault of the cache, and about the same elsewhere."""
 
 
 def number_of(error: BaseException) -> int | None:
@@ -55,7 +67,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def machine_fault(
-    error: BaseException, doing: str, *, place: str = "the cache", needs: str = ""
+    error: BaseException, doing: str, *, place: str = CACHE, needs: str = ""
 ) -> MachineError | None:
     """Returns our error for a fault of this machine; None if the fault lies elsewhere.
 
@@ -82,6 +94,10 @@ def machine_fault(
             f"{place} cannot be used for {doing}: a name in it is not valid text ({error.reason}).",
             hint="Set HF_HOME to a folder whose name is plain text.",
         )
+
+    def way_out(what: str) -> str:
+        return _WAYS_OUT[what][place != CACHE]
+
     number = number_of(error)
     if number is None or number in _OF_NETWORKS or type(error).__module__ == "ssl":
         return None
@@ -90,17 +106,17 @@ def machine_fault(
     if number in _FULL:
         return CacheError(
             f"the disk is full; {doing} needs {needs or 'more room'}.",
-            hint="Make room (hf cache ls, hf cache rm), or set HF_HOME to a larger disk.",
+            hint=way_out("full"),
         )
     if number in _FORBIDDEN:
         return CacheError(
             f"{place} cannot be written or read: {error}.",
-            hint="Mend its permissions, or set HF_HOME to a folder of yours.",
+            hint=way_out("forbidden"),
         )
     if number == errno.ENAMETOOLONG:
         return CacheError(
             f"{doing} needs a file with too long a name for this file system: {error}.",
-            hint="Set HF_HOME to a shorter path; else ask the publisher for a shorter name.",
+            hint=way_out("too long"),
         )
     if number in _TOO_MANY:
         return MachineError(
@@ -109,8 +125,8 @@ def machine_fault(
     if number == errno.ENOMEM:
         return machine_fault(MemoryError(str(error)), doing)
     if number in _SHAPE:
-        return CacheError(f"{place} cannot be used: {error}.", hint=_ELSEWHERE)
+        return CacheError(f"{place} cannot be used: {error}.", hint=way_out("other"))
     return CacheError(
         f"the file system of {place} failed while {doing}: {error}.",
-        hint="Try again; if it stays so, set HF_HOME to a folder on another disk.",
+        hint=way_out("failed"),
     )

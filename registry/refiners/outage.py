@@ -29,6 +29,7 @@ _PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)
 """Seconds to wait before each new attempt; the client itself does not retry a broken transfer."""
 T = TypeVar("T")
 
+_HUB: Final = "https://huggingface.co"
 _PASSING: Final = (408, 425, 429)
 """Answers after which the same request may succeed; so it may after all from 500 on."""
 _EXPIRED: Final = 403
@@ -180,8 +181,8 @@ def _explained(
         return NetworkError(
             f"{endpoint} broke off or does not answer ({type(error).__name__}: {error}) "
             f"while {file} was fetched.",
-            hint="Check the connection and try again; what is in the cache works with "
-            "offline=True.",
+            hint=f"Check the connection{'' if endpoint == _HUB else ' and HF_ENDPOINT'} and try "
+            "again; what is in the cache works with offline=True.",
             dist=dist,
         )
     if _is_cut_off(error):

@@ -39,6 +39,15 @@ def setting_fault(error: BaseException, endpoint: str) -> SettingError | None:
     )
 
 
+def unreadable_variables(error: ValueError) -> SettingError:
+    """Returns the error for variables that huggingface_hub cannot make sense of."""
+    names = sorted(name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_")))
+    return SettingError(
+        f"huggingface_hub cannot read its settings: {error}.",
+        hint=f"Look at {', '.join(names) or 'its variables'}.",
+    )
+
+
 def proxy_for(endpoint: str) -> tuple[str, str] | None:
     """Returns the variable and the address of the proxy for requests; None without a proxy."""
     address = urlsplit(endpoint)

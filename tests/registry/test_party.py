@@ -1,7 +1,10 @@
 """Errors name the party at fault: this machine, its settings, the Hub, or what was published."""
 
 import errno
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -19,6 +22,7 @@ from refiners.errors import (
     SettingError,
     UnsupportedError,
 )
+from refiners.machine import machine_fault
 from refiners.outage import explained, is_passing, shown_cause
 from refiners.secret import hidden
 from refiners.setting import proxy_for, setting_fault
@@ -229,3 +233,28 @@ def test_the_transfer_library_is_understood(
     found = explained(caught.value, pin(repo), "https://huggingface.co", None)
     assert type(found) is kind
     assert ("HF_HUB_DISABLE_XET=1" in found.hint) is (kind is NetworkError)
+
+
+def test_variables_that_the_client_cannot_read_are_named() -> None:
+    code = "import sys\nfrom refiners.cli import main\nmain(['fetch', 'playground', '--json'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "soon"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "setting"
+    assert "HF_HUB_DOWNLOAD_TIMEOUT" in error["hint"]
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EACCES", "ENOTDIR", "ENAMETOOLONG", "EIO"])
+def test_what_is_not_the_cache_has_hints_of_its_own(name: str) -> None:
+    error = OSError(getattr(errno, name), name)
+    cache, other = machine_fault(error, "x"), machine_fault(error, "x", place="out.png")
+    assert cache is not None
+    assert other is not None
+    assert "HF_HOME" in cache.hint
+    assert "HF_HOME" not in other.hint
