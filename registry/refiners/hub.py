@@ -20,7 +20,7 @@ from refiners.errors import IntegrityError, PolicyError, RefinersError
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.outage import explained, is_of_request, patiently, shown_cause, unavailable
 from refiners.secret import hidden
-from refiners.setting import unreadable_variables
+from refiners.setting import client_constants
 from refiners.verdict import Header
 from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
 
@@ -56,14 +56,10 @@ class Hub:
             offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
             largest: The largest file that a policy lets in, in bytes.
         """
-        try:
-            from huggingface_hub import constants
-        except ValueError as error:  # it reads its variables while it is imported
-            raise unreadable_variables(error) from error
-
+        constants = client_constants()
         if offline is None:
             wish = os.environ.get("REFINERS_OFFLINE", "").lower()
-            offline = wish in _TRUE or constants.is_offline_mode()
+            offline = wish in _TRUE or bool(constants.is_offline_mode())
         return cls(
             endpoint=constants.ENDPOINT,
             cache=Path(constants.HF_HUB_CACHE),
@@ -201,8 +197,7 @@ class Hub:
         """
         if self.is_offline:
             return None
-        file = self.pinned(wanted)
-        api = self._api()
+        file, api = self.pinned(wanted), self._api()
 
         def ask() -> Header:
             found = api.parse_safetensors_file_metadata(
@@ -240,10 +235,8 @@ class Hub:
                 dist=dist,
             )
         for force in (False, True):  # what the cache has may be damaged; forcing heals it
-            path = patiently(
-                lambda force=force: self._received(file, revision, force),
-                f"fetching {file} from {self.address}",
-            )
+            what = f"fetching {file} from {self.address}"
+            path = patiently(lambda force=force: self._received(file, revision, force), what)
             if digest := self._verified(path, file, announced):
                 break
         else:

@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -39,13 +40,21 @@ def setting_fault(error: BaseException, endpoint: str) -> SettingError | None:
     )
 
 
-def unreadable_variables(error: ValueError) -> SettingError:
-    """Returns the error for variables that huggingface_hub cannot make sense of."""
-    names = sorted(name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_")))
-    return SettingError(
-        f"huggingface_hub cannot read its settings: {error}.",
-        hint=f"Look at {', '.join(names) or 'its variables'}.",
-    )
+def client_constants() -> Any:
+    """Returns the module of constants of huggingface_hub, which reads its variables at import.
+
+    Raises:
+        SettingError: It cannot make sense of one of them.
+    """
+    try:
+        from huggingface_hub import constants
+    except ValueError as error:
+        names = sorted(name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_")))
+        raise SettingError(
+            f"huggingface_hub cannot read its settings: {error}.",
+            hint=f"Look at {', '.join(names) or 'its variables'}.",
+        ) from error
+    return constants
 
 
 def proxy_for(endpoint: str) -> tuple[str, str] | None:
