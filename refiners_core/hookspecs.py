@@ -6,10 +6,11 @@ one event object, so that events can grow without breaking anybody.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, DistributionFinder, EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -88,8 +89,36 @@ def manager() -> pluggy.PluginManager:
     return plugins
 
 
+def announced() -> Iterator[EntryPoint]:
+    """Yields the hook modules that installed packages announce, whatever else is installed.
+
+    importlib's own lookup over all packages stops at the first file of entry points that is
+    garbled, be it of a package that has nothing to do with hooks: here that one has none.
+    """
+    seen: set[str] = set()
+    for dist in _distributions():
+        try:
+            text = dist.read_text("entry_points.txt") or ""
+            name = dist.name if GROUP in text else ""
+            points = dist.entry_points if name and name not in seen else ()
+        except Exception:  # nothing of it can be loaded
+            continue
+        seen.add(name)
+        yield from (point for point in points if point.group == GROUP)
+
+
+def _distributions() -> Iterator[Distribution]:
+    """Yields what each finder finds, until that one fails."""
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_distributions", None)
+        try:
+            yield from find(DistributionFinder.Context()) if find else ()
+        except Exception:
+            continue
+
+
 def load_installed(
-    find: Callable[[], list[EntryPoint]] = lambda: list(entry_points(group=GROUP)),
+    find: Callable[[], Iterable[EntryPoint]] = announced,
 ) -> list[BrokenHooks]:
     """Loads every installed hook module that is not loaded yet, each alone.
 
@@ -109,7 +138,9 @@ def load_installed(
             module = point.load()
             manager().register(module, name)
             manager().check_pending()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of whoever waits for the imports
+            raise
+        except BaseException as error:
             if manager().has_plugin(name):
                 manager().unregister(name=name)
             broken.append(BrokenHooks(point.name, dist, error))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from refiners.discover import Installed
 from refiners.errors import OptionError, PluginError, RefinersError
+from refiners.foreign import let_torch_load
 from refiners.machine import is_memory, machine_fault
 from refiners.manifest import AdapterSpec, ModelSpec
+from refiners.text import reason_of
 from refiners_core.vocabulary import suggestion
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def build_model(model: Installed[ModelSpec], source: Source | None, **options: A
     Raises:
         PluginError: Its code failed, or built something else.
     """
+    let_torch_load()
     from refiners_core import Model
 
     factory = import_reference(model.spec.factory, model.dist)
@@ -50,6 +53,7 @@ def build_adapter(
         OptionError: The constructor takes no such option.
         PluginError: Its code failed, or built something else.
     """
+    let_torch_load()
     from refiners_core import Adapter
 
     factory = import_reference(adapter.spec.factory, adapter.dist)
@@ -79,10 +83,13 @@ def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
     Raises:
         PluginError: The import failed, in whatever way, or there is no such function or class.
     """
+    let_torch_load()
     module, _, attribute = reference.partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (Exception, SystemExit) as error:  # a plugin that exits at import ends only itself
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin that exits at import ends only itself
         _pass_local(error, f"importing {reference}")
         raise _failed(f"importing {reference}", error, dist) from error
     if not callable(found):
@@ -114,9 +121,9 @@ def _meant(unknown: Iterable[str], known: Collection[str]) -> str:
 def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> Any:
     try:
         built = make()
-    except RefinersError:
+    except (RefinersError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         _pass_local(error, f"building {plugin.name}")
         raise _failed(f"building {plugin.name}", error, plugin.dist) from error
     if not isinstance(built, kind):
@@ -146,7 +153,7 @@ def _pass_local(error: BaseException, doing: str) -> None:
 
 def _failed(what: str, error: BaseException, dist: str | None) -> PluginError:
     return PluginError(
-        f"{what} failed: {type(error).__name__}: {error}.",
+        f"{what} failed: {type(error).__name__}: {reason_of(error)}.",
         hint=f"Try pip install -U --force-reinstall {dist}, or ask its author.",
         dist=dist,
     )

@@ -15,19 +15,30 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from refiners.distribution import Owner, distributions, entry_points_in, owner_of
+from refiners.distribution import (
+    Owner,
+    distributions,
+    entry_points_in,
+    name_on_disk,
+    owner_of,
+)
 from refiners.errors import ManifestError
 from refiners.manifest import AdapterManifest, AdapterSpec, ModelManifest, ModelSpec
 from refiners.parse import load_manifest
 from refiners.stamp import Stamp
+from refiners.text import reason_of
 
 ADAPTERS: Final = "refiners.adapters"
 MODELS: Final = "refiners.models"
+UNKNOWN: Final = "unknown"
+"""What a distribution is called whose metadata do not say."""
 
 S = TypeVar("S", AdapterSpec, ModelSpec)
 M = TypeVar("M", AdapterManifest, ModelManifest)
 
-_VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>[\w-]+\.toml)")
+_GROUPS: Final = (ADAPTERS, MODELS)
+_VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>\w+\.toml)", re.ASCII)
+"""An object reference as importlib reads them, which has no hyphens."""
 
 
 class Installed(msgspec.Struct, Generic[S], frozen=True):
@@ -102,13 +113,23 @@ def scan() -> Inventory:
                 found_models += [Installed(n, name, version, path, s) for n, s in model.items()]
         except ManifestError as error:
             unread.append(Broken(point, name, error.message.rstrip()))
-        except Exception as error:  # whatever a stranger's package does, it is a reason
-            unread.append(Broken(point, name, str(error) or repr(error)))
-    return Inventory(
-        tuple(sorted(found_adapters, key=lambda one: (one.name, one.dist))),
-        tuple(sorted(found_models, key=lambda one: (one.name, one.dist))),
-        tuple(sorted(unread, key=lambda one: (one.dist, one.name))),
-    )
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a stranger's package does, it is a reason
+            unread.append(Broken(point, name, reason_of(error)))
+    adapters, models = _once(found_adapters, unread), _once(found_models, unread)
+    return Inventory(adapters, models, tuple(sorted(unread, key=lambda one: (one.dist, one.name))))
+
+
+def _once(found: list[Installed[S]], unread: list[Broken]) -> tuple[Installed[S], ...]:
+    """Returns each name of a distribution once, sorted; a second manifest for one is broken."""
+    kept: dict[str, Installed[S]] = {}
+    for plugin in found:
+        first = kept.setdefault(plugin.id, plugin)
+        if first.path != plugin.path:
+            what = f"{plugin.path.name} has {plugin.name}, which {first.path.name} has as well"
+            unread.append(Broken(plugin.name, plugin.dist, what))
+    return tuple(sorted(kept.values(), key=lambda plugin: (plugin.name, plugin.dist)))
 
 
 def _read(path: Path, kind: type[M], dist: str) -> M:
@@ -130,7 +151,7 @@ def package_folders(package: str) -> tuple[Path, ...]:
     """Returns where a top-level package lies, without importing it; empty if it is not there.
 
     Raises:
-        ImportError: A finder on the import path failed.
+        BaseException: A finder on the import path failed, with whatever it raised.
     """
     try:
         spec = find_spec(package)
@@ -150,25 +171,34 @@ def _entry_points(unread: list[Broken]) -> Iterator[tuple[Owner, str, str, str]]
     """Yields the entry points of our groups; importlib's own lookup stops at the first bad file."""
     seen: set[str] = set()
     for dist in distributions():
+        on_disk = name_on_disk(dist)
+        if on_disk in seen:  # shadowed by an earlier folder of sys.path, as for import
+            continue
         # most distributions are none of ours: a look at the text saves reading their metadata
         text = dist.read_text("entry_points.txt") or ""
-        if ADAPTERS not in text and MODELS not in text:
-            continue
-        owner = owner_of(dist)
-        if owner is None:
-            unread.append(Broken("METADATA", "unknown", "it names no distribution or no version"))
-            continue
-        if owner.name in seen:  # shadowed by an earlier folder of sys.path, as for import
-            continue
-        seen.add(owner.name)
-        try:
-            points = [*entry_points_in(text)]
-        except ValueError as error:
-            unread.append(Broken("entry_points.txt", owner.name, f"it cannot be read: {error}"))
-            continue
-        for group, name, value in points:
-            if group in (ADAPTERS, MODELS):
-                yield owner, group, name, value
+        if ADAPTERS in text or MODELS in text:
+            yield from _points(dist, text, seen, unread)
+        if on_disk:
+            seen.add(on_disk)
+
+
+def _points(
+    dist: Any, text: str, seen: set[str], unread: list[Broken]
+) -> Iterator[tuple[Owner, str, str, str]]:
+    owner = owner_of(dist)
+    if owner is None:
+        what = f"{dist.path} names no distribution or no version that pip would accept"
+        unread.append(Broken("METADATA", UNKNOWN, what))
+        return
+    if owner.name in seen:
+        return
+    seen.add(owner.name)
+    try:
+        points = [*entry_points_in(text, _GROUPS)]
+    except ValueError as error:
+        unread.append(Broken("entry_points.txt", owner.name, f"it cannot be read: {error}"))
+        return
+    yield from ((owner, *point) for point in points)
 
 
 def manifest_place(value: str) -> tuple[str, str]:
@@ -189,5 +219,10 @@ def _manifest_path(value: str) -> Path:
     if path is None:
         folders = package_folders(package)
         what = f"{package} has no {file}" if folders else "its package is gone"
+        if any(not folder.is_dir() for folder in folders):
+            what = (
+                f"{package} lies in an archive, {folders[0].parent}, and plugins are read from "
+                f"folders: unpack it, or pip install it"
+            )
         raise FileNotFoundError(f"{what} (entry point {value!r})")
     return path

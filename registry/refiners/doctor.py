@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from refiners import discover
-from refiners.catalog import listed
-from refiners.discover import ADAPTERS, MODELS, Installed, Inventory, package_file, scan
-from refiners.distribution import owner_of
+from refiners.catalog import listed, shipped
+from refiners.discover import ADAPTERS, MODELS, UNKNOWN, Installed, Inventory, package_file, scan
+from refiners.distribution import Owner, name_on_disk, owner_of
 from refiners.errors import CatalogError, RefinersError
+from refiners.foreign import garbled
 from refiners.manifest import WeightsFile
 from refiners.policy import Guard
 from refiners.verdict import check_api
@@ -36,7 +37,7 @@ def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
     """
     inventory = scan()
     problems = [*_broken(inventory), *_stale(), *_duplicates(inventory), *_misfits(inventory)]
-    problems += [*_files(inventory), *_rules(inventory), *_catalog()]
+    problems += [*_files(inventory), *_rules(inventory), *_catalog(), *_foreign(inventory)]
     if is_probing:
         problems += _imports()
     return tuple(dict.fromkeys(problems))
@@ -49,18 +50,22 @@ def _broken(inventory: Inventory) -> Iterator[Problem]:
 
 def _stale() -> Iterator[Problem]:
     """Yields distributions of ours that left several sets of metadata on the import path."""
-    seen: dict[str, list[str]] = {}
+    copies: dict[str, list[Any]] = {}
+    ours: set[str] = set()
     for dist in discover.distributions():
         text = dist.read_text("entry_points.txt") or ""
-        if ADAPTERS in text or MODELS in text:
-            owner = owner_of(dist)
-            if owner is not None:  # if it is, the scan has it as broken
-                seen.setdefault(owner.name, []).append(owner.version)
-    for dist, versions in seen.items():
+        is_ours = ADAPTERS in text or MODELS in text
+        name = name_on_disk(dist) or ((owner_of(dist) or Owner("", "")).name if is_ours else "")
+        copies.setdefault(name, []).append(dist)
+        if is_ours:
+            ours.add(name)
+    for name in sorted(ours - {""}):
+        owners = [owner for dist in copies[name] if (owner := owner_of(dist)) is not None]
+        versions = [owner.version for owner in owners]
         if len({*versions}) > 1:  # an editable installation has the same version twice
             what = f"metadata of {len(versions)} installations: {', '.join(versions)}"
-            again = f"pip uninstall -y {dist} && pip install --force-reinstall {dist}"
-            yield Problem("stale metadata", dist, what, again)
+            again = f"pip uninstall -y {name} && pip install --force-reinstall {name}"
+            yield Problem("stale metadata", name, what, again)
 
 
 def _duplicates(inventory: Inventory) -> Iterator[Problem]:
@@ -86,8 +91,9 @@ def _duplicates(inventory: Inventory) -> Iterator[Problem]:
 
 
 def _published() -> dict[str, str]:
+    """Returns who owns a name; a catalog that was fetched has no say in what to remove."""
     try:
-        return {one.name: one.distribution for one in listed()}
+        return {one.name: one.distribution for one in shipped()}
     except CatalogError:  # which is a problem of its own
         return {}
 
@@ -139,7 +145,9 @@ def _place(package: str, path: str) -> Path | None:
         return package_file(package, path)
     except PermissionError as error:
         return Path(error.filename or package)
-    except Exception:  # a broken finder on the import path
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a broken finder on the import path
         return None
 
 
@@ -157,6 +165,17 @@ def _rules(inventory: Inventory) -> Iterator[Problem]:
             yield Problem("deprecated", one.dist, said, f"pip install -U {one.dist}")
 
 
+def _foreign(inventory: Inventory) -> Iterator[Problem]:
+    """Yields other packages that disturb every lookup of entry points, torch's among them."""
+    known = {broken.dist for broken in inventory.broken}
+    for one in garbled():
+        if one.dist not in known:
+            what = f"its entry_points.txt cannot be read: {one.reason}"
+            again = f"pip install --force-reinstall {one.dist}"
+            command = again if one.dist != UNKNOWN else "pip check"
+            yield Problem("entry points", one.dist, what, command)
+
+
 def _imports() -> Iterator[Problem]:
     from refiners.probe import probe
 
@@ -166,4 +185,4 @@ def _imports() -> Iterator[Problem]:
 
 
 def _removal(dist: str) -> str:
-    return f"pip uninstall {dist}" if dist != "unknown" else "pip check"
+    return f"pip uninstall {dist}" if dist != UNKNOWN else "pip check"

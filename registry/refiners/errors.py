@@ -5,7 +5,7 @@ Each has a `code` for programs, a `hint` to type, the `dist` at fault and an `ex
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from refiners_core.errors import Notice, RefinersError
 
@@ -39,6 +39,9 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedError",
 ]
+
+_MANY: Final = 100
+"""How many faults of a manifest its error prints."""
 
 
 class UnknownNameError(RefinersError):
@@ -95,7 +98,8 @@ class ManifestError(RefinersError):
     code = "manifest"
 
     def __init__(self, path: Path, faults: tuple[Fault, ...], *, dist: str | None = None) -> None:
-        lines = "\n".join(f"  {fault}" for fault in faults)
+        lines = "\n".join(f"  {fault}" for fault in faults[:_MANY])
+        lines += f"\n  and {len(faults) - _MANY} more" if len(faults) > _MANY else ""
         super().__init__(
             f"{path} is not a valid manifest:\n{lines}\n",
             hint="Mend the manifest, or install a good version of the package.",

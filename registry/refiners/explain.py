@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Annotated, Any, get_args, get_origin
+from functools import cache
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
-from msgspec.structs import fields
+from msgspec.structs import FieldInfo, fields
+
+_GUESSES: Final = 20
+"""How many unknown keys of a table are compared with those that it may have."""
 
 Place = tuple[str | int, ...]
 """The keys and list positions that lead to a value."""
@@ -71,7 +76,7 @@ def examine(value: Any, kind: Any, place: Place = ()) -> tuple[Any, list[Fault]]
 
 
 def _examine_table(table: dict[str, Any], kind: type[msgspec.Struct], place: Place):
-    known = {field.encode_name: field for field in fields(kind)}
+    known = _fields_of(kind)
     faults: list[Fault] = []
     kept: dict[str, Any] = {}
     for key, value in table.items():
@@ -79,13 +84,22 @@ def _examine_table(table: dict[str, Any], kind: type[msgspec.Struct], place: Pla
             kept[key], found = examine(value, known[key].type, (*place, key))
             faults.extend(found)
         elif not key.startswith("x-"):
-            close = get_close_matches(key, known, n=1)
-            guess = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+            guess = _guess(key, known) if len(faults) < _GUESSES else ""
             faults.append(Fault((*place, key), "no such key", guess))
     for name, field in known.items():
         if field.required and name not in table:
             faults.append(Fault(place, f"{name!r} is missing"))
     return kept, faults
+
+
+@cache
+def _fields_of(kind: type[msgspec.Struct]) -> dict[str, FieldInfo]:
+    return {field.encode_name: field for field in fields(kind)}
+
+
+def _guess(key: str, known: Iterable[str]) -> str:
+    close = get_close_matches(key, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
 
 
 def _what(value: Any, kind: Any, error: msgspec.ValidationError) -> str:
@@ -115,25 +129,23 @@ def with_lines(faults: list[Fault], text: str) -> tuple[Fault, ...]:
     )
 
 
-_HEADER = re.compile(r"^\s*(\[{1,2})(?!\[)(.+?)\]{1,2}\s*(?:#.*)?$")
-_ASSIGNMENT = re.compile(r"^\s*([^=\[\]{}#]+?)\s*=")
-
-
 def _lines(text: str) -> dict[Place, int]:
     """Maps places to line numbers, from 1; a TOML reader that keeps them would be a dependency."""
     lines: dict[Place, int] = {}
     counts: dict[Place, int] = {}
     table: Place = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            table = _counted(_keys(header[2]), counts)
-            if header[1] == "[[":
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        if line.startswith("["):
+            if not (keys := _keys(line.lstrip("["), "]")):
+                continue  # a list that goes over several lines
+            table = _counted(keys, counts)
+            if line.startswith("[["):
                 counts[table] = counts.get(table, -1) + 1
                 lines.setdefault(table, number)
                 table = (*table, counts[table])
             lines.setdefault(table, number)
-        elif assignment := _ASSIGNMENT.match(line):
-            lines.setdefault((*table, *_keys(assignment[1])), number)
+        elif keys := _keys(line, "="):
+            lines.setdefault((*table, *keys), number)
     return lines
 
 
@@ -147,13 +159,23 @@ def _counted(keys: Place, counts: dict[Place, int]) -> Place:
     return place
 
 
-def _keys(dotted: str) -> Place:
-    try:
-        table: Any = tomllib.loads(f"{dotted} = 0")
-    except tomllib.TOMLDecodeError:
-        return (dotted,)
+_KEY = re.compile(r"""[ \t]*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*(.?)""")
+
+
+def _keys(line: str, end: str) -> Place:
+    """Returns the parts of the dotted key that a line begins with, up to `end`; none without it."""
     keys: list[str] = []
-    while isinstance(table, dict):
-        (key, table), *_ = table.items()
-        keys.append(key)
-    return tuple(keys)
+    at = 0
+    while match := _KEY.match(line, at):
+        key, mark = match[1], match[2]
+        try:
+            keys.append(tomllib.loads(f"k = {key}")["k"] if key[0] in "\"'" else key)
+        except tomllib.TOMLDecodeError:  # a line of a text that goes over several
+            return ()
+        if mark == end:
+            rest = line[match.end() :].lstrip("] \t")
+            return tuple(keys) if end == "=" or rest[:1] in ("", "#") else ()
+        if mark != ".":
+            break
+        at = match.end()
+    return ()

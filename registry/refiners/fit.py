@@ -113,5 +113,7 @@ made_from: Final[WeakKeyDictionary[Adapter, Installed[AdapterSpec]]] = WeakKeyDi
 def _has_package(package: str) -> bool:
     try:
         return bool(package_folders(package))
-    except Exception:  # a broken finder on the import path: as good as not there
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a broken finder on the import path: as good as not there
         return False

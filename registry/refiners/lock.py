@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
@@ -18,8 +17,10 @@ import msgspec
 from msgspec import Meta
 
 from refiners.discover import Installed
+from refiners.distribution import canonical_id
 from refiners.errors import LockError
 from refiners.manifest import (
+    REPOSITORY,
     UNKNOWN,
     AdapterSpec,
     Commit,
@@ -30,10 +31,21 @@ from refiners.manifest import (
     Name,
     WeightsFile,
 )
+from refiners.text import UNSEEN
+from refiners.toml import load_toml
+from refiners.version import is_same
 
 NAME: Final = "refiners.lock"
 VARIABLE: Final = "REFINERS_LOCK"
+_LARGEST: Final = 50_000_000
+"""The bytes that a lock file may have."""
 _HEAD: Final = "Written by `refiners lock`. Do not edit it; commit it beside the code that uses it."
+
+_ID: Final = (
+    rf"^(hf:{REPOSITORY}(@[^/{UNSEEN};&|<>$`\"']+)?(/[^{UNSEEN};&|<>$`\"']+)?"
+    rf"|[A-Za-z0-9._-]+:[a-z0-9-]+(=[^{UNSEEN}]+)?)$(?!\n)"
+)
+_VERSION: Final = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$(?!\n)"
 
 S = TypeVar("S", AdapterSpec, ModelSpec)
 
@@ -58,9 +70,9 @@ class LockedFile(_Table, frozen=True, kw_only=True):
 class LockedPlugin(_Table, frozen=True, kw_only=True):
     """One adapter or model as it was when the lock was written."""
 
-    id: str
+    id: Annotated[str, Meta(pattern=_ID, description="a name as refiners lock writes it")]
     kind: Literal["adapter", "model"]
-    version: str
+    version: Annotated[str, Meta(pattern=_VERSION, description="a version")]
     manifest: Digest
     file: tuple[LockedFile, ...] = ()
 
@@ -73,7 +85,8 @@ class Lock(_Table, frozen=True, kw_only=True):
 
     def get(self, kind: str, id: str) -> LockedPlugin | None:
         """Returns what is locked of an adapter or a model."""
-        return next((one for one in self.plugin if (one.kind, one.id) == (kind, id)), None)
+        wanted = (kind, canonical_id(id))
+        return next((p for p in self.plugin if (p.kind, canonical_id(p.id)) == wanted), None)
 
 
 def read_lock(path: Path) -> Lock:
@@ -83,13 +96,12 @@ def read_lock(path: Path) -> Lock:
         LockError: There is none, or it is damaged.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-        return msgspec.convert(table, Lock)
-    except (OSError, UnicodeDecodeError) as error:
+        return msgspec.convert(load_toml(path, largest=_LARGEST)[0], Lock)
+    except OSError as error:
         raise LockError(
             f"{path} cannot be read: {error}.", hint=f"Run refiners lock --out {path}."
         ) from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TomlError and ValidationError are ValueErrors
         what = str(error).replace("\n", " ")
         raise LockError(
             f"{path} is no lock file of this version: {what}.",
@@ -185,7 +197,7 @@ def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
 
 def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
     """Yields what was locked beside what is installed, where the two are not the same."""
-    if locked.version != plugin.version:
+    if not is_same(locked.version, plugin.version):
         yield f"version: locked {locked.version}, installed {plugin.version}"
     if locked.manifest == digest(plugin.declared) and not any(
         UNKNOWN in (file.revision, file.sha256) for file in locked.file

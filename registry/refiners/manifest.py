@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from refiners.text import UNSEEN
+
 SCHEMA: Final = 1
 """The schema that this version reads and writes."""
 UNKNOWN: Final = "unknown"
@@ -23,7 +25,7 @@ LOCAL: Final = "file"
 # the end of the text in Python and in JSON Schema alike; a bare "$" would let a newline through
 _END = r"$(?!\n)"
 _NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
-_PART = r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]*"
+_PART = rf"[^/\\:.{UNSEEN}][^/\\:{UNSEEN}]*"
 REPOSITORY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
 FILE_NAME: Final = rf"{_PART}(/{_PART})*"
 
@@ -38,8 +40,8 @@ Reference = Annotated[
     ),
 ]
 _SOURCE = (
-    rf"hf:{REPOSITORY}|pkg:[A-Za-z_]\w*(/{_PART})+|"
-    rf"(?!hf:|pkg:|{LOCAL}:|https?:)[a-z][a-z0-9+.-]*:\S+"
+    rf"hf:{REPOSITORY}|pkg:[A-Za-z_][A-Za-z0-9_]*(/{_PART})+|"
+    rf"(?!hf:|pkg:|{LOCAL}:|https?:)[a-z][a-z0-9+.-]*:[^\s{UNSEEN}]+"
 )
 Location = Annotated[
     str,
@@ -51,7 +53,7 @@ Location = Annotated[
 LockedLocation = Annotated[
     str,
     Meta(
-        pattern=rf"^({_SOURCE}|{LOCAL}:[^\x00-\x1f]+){_END}",
+        pattern=rf"^({_SOURCE}|{LOCAL}:[^{UNSEEN}]+){_END}",
         description='as a manifest has it, or "file:path" for a file of the user\'s',
     ),
 ]

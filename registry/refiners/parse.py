@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from refiners.errors import ManifestError
 from refiners.manifest import SCHEMA, UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
+from refiners.toml import TomlError, load_toml, parse_toml
+from refiners.version import specifiers
 
 if TYPE_CHECKING:
     from refiners.explain import Fault, Place
 
-_LARGEST: Final = 1_000_000  # bytes; a manifest is read by people
-
-_SIMPLE: Final = re.compile(r"[<>]=?\d+(\.\d+)*(,[<>]=?\d+(\.\d+)*)*")
+_MANY: Final = 100
+"""How many contradictions are told, and how many names are offered in place of a wrong one."""
+_PART: Final = r"[<>]=?[0-9]{1,9}(\.[0-9]{1,9}){0,9}"
+_SIMPLE: Final = re.compile(rf"{_PART}(,{_PART}){{0,9}}")
 """Version specifiers that are certainly good."""
 
 M = TypeVar("M", AdapterManifest, ModelManifest)
@@ -36,13 +39,12 @@ def load_manifest(path: Path, kind: type[M], *, dist: str | None = None) -> M:
         ManifestError: With every fault that was found and its line.
     """
     try:
-        raw = path.read_bytes()
-        if len(raw) > _LARGEST:
-            raise ManifestError(path, (_fault((), f"is larger than {_LARGEST} bytes"),), dist=dist)
-        text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        table, text = load_toml(path)
+    except TomlError as error:
+        raise ManifestError(path, (_fault((), str(error)),), dist=dist) from error
+    except OSError as error:
         raise ManifestError(path, (_fault((), f"cannot be read: {error}"),), dist=dist) from error
-    manifest, faults = parse(text, kind)
+    manifest, faults = _converted(table, text, kind)
     if manifest is None:
         raise ManifestError(path, faults, dist=dist)
     return manifest
@@ -51,9 +53,15 @@ def load_manifest(path: Path, kind: type[M], *, dist: str | None = None) -> M:
 def parse(text: str, kind: type[M]) -> tuple[M | None, tuple[Fault, ...]]:
     """Turns the text of a manifest into its tables, or into the list of its faults."""
     try:
-        table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        return None, (_fault((), f"is not TOML: {error}"),)
+        table = parse_toml(text)
+    except TomlError as error:
+        return None, (_fault((), str(error)),)
+    return _converted(table, text, kind)
+
+
+def _converted(
+    table: dict[str, Any], text: str, kind: type[M]
+) -> tuple[M | None, tuple[Fault, ...]]:
     newer = table.get("schema")
     if isinstance(newer, int) and newer > SCHEMA:
         what = f"schema {newer} is newer than this version reads ({SCHEMA})"
@@ -67,7 +75,7 @@ def parse(text: str, kind: type[M]) -> tuple[M | None, tuple[Fault, ...]]:
         if faults:
             return None, _with_lines(faults, text)
         manifest = msgspec.convert(table, kind)
-    faults = list(_contradictions(manifest))
+    faults = [*islice(_contradictions(manifest), _MANY)]
     return (None, _with_lines(faults, text)) if faults else (manifest, ())
 
 
@@ -105,9 +113,11 @@ def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Itera
         if name not in known:
             from difflib import get_close_matches
 
-            close = get_close_matches(name, known, n=1)
+            close = get_close_matches(name, known[:_MANY], n=1)
             guess = (
-                f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
+                f"Did you mean {close[0]!r}?"
+                if close
+                else f"Known: {', '.join(known[:_MANY]) or 'none'}."
             )
             yield _fault(place, f"no weights are called {name!r}", guess)
 
@@ -115,11 +125,9 @@ def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Itera
 def _core_api(place: Place, text: str) -> Iterator[Fault]:
     if _SIMPLE.fullmatch(text):  # which saves importing packaging for what nearly all have
         return
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
     try:
-        SpecifierSet(text)
-    except InvalidSpecifier:
+        specifiers(text)
+    except ValueError:
         what = f'{text!r} should be a version specifier such as ">=1.0,<2"'
         yield _fault((*place, "core-api"), what)
 

@@ -7,8 +7,7 @@ configuration folder. What one of them refuses is refused.
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,10 +16,13 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
-from refiners.catalog import SHIPPED, folders
+from refiners.catalog import SHIPPED, steadily
 from refiners.discover import Installed
+from refiners.distribution import canonical
 from refiners.errors import PolicyError
 from refiners.manifest import WeightsFile
+from refiners.toml import decoded, load_toml, parse_toml
+from refiners.version import is_within, specifiers
 
 VARIABLE: Final = "REFINERS_POLICY"
 _SHIPPED: Final = SHIPPED / "advisories.toml"
@@ -38,11 +40,17 @@ class Names(_Table, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
 
-    def refuses(self, name: str) -> str:
-        """Returns the rule that refuses a name, or nothing."""
-        if any(fnmatchcase(name.lower(), one.lower()) for one in self.deny):
+    def refuses(self, name: str, spell: Callable[[str], str] = str.lower) -> str:
+        """Returns the rule that refuses a name, or nothing.
+
+        Args:
+            name: Of a package, an organisation or a licence.
+            spell: Brings names and rules to the one spelling in which they are compared.
+        """
+        name = spell(name)
+        if any(fnmatchcase(name, spell(rule.strip())) for rule in self.deny):
             return "deny"
-        if self.allow and not any(fnmatchcase(name.lower(), one.lower()) for one in self.allow):
+        if self.allow and not any(fnmatchcase(name, spell(rule.strip())) for rule in self.allow):
             return "allow"
         return ""
 
@@ -121,17 +129,16 @@ class Guard:
         Raises:
             PolicyError: A file of rules is damaged; nothing is allowed then.
         """
-        policies: list[tuple[str, Policy]] = []
-        lists = [_SHIPPED]
-        lists += [path for one in folders() if _may_exist(path := one / _SHIPPED.name)]
-        for path in _policy_files():
-            policy = read_rules(path, Policy)
-            policies.append((str(path), policy))
-            lists += [path.parent / name for name in policy.advisories]
-        found = (
-            one for path in dict.fromkeys(lists) for one in read_rules(path, Advisories).advisory
-        )
-        return cls(tuple(policies), tuple(dict.fromkeys(found)), is_locked)
+        policies = tuple((str(path), read_rules(path, Policy)) for path in _policy_files())
+        named = [Path(path).parent / name for path, rules in policies for name in rules.advisories]
+
+        def read(places: tuple[Path, ...]) -> tuple[Advisory, ...]:
+            lists = [_SHIPPED]
+            lists += [path for place in places if _may_exist(path := place / _SHIPPED.name)]
+            paths = dict.fromkeys((*lists, *named))
+            return tuple(a for path in paths for a in read_rules(path, Advisories).advisory)
+
+        return cls(policies, tuple(dict.fromkeys(steadily(read))), is_locked)
 
     @property
     def largest(self) -> int | None:
@@ -144,7 +151,7 @@ class Guard:
         if not plugin.dist:  # a repository of the Hub that no package names
             return
         for path, policy in self.policies:
-            if rule := policy.packages.refuses(plugin.dist):
+            if rule := policy.packages.refuses(plugin.dist, canonical):
                 yield Refusal(
                     f"packages.{rule} of {path}", f"the package {plugin.dist} is not allowed"
                 )
@@ -220,26 +227,24 @@ class Guard:
             )
 
     def _about(self, plugin: Installed[Any]) -> Iterator[Advisory]:
-        from packaging.specifiers import SpecifierSet
-        from packaging.version import InvalidVersion
-
+        name = canonical(plugin.dist)
         for one in self.advisories:
-            if one.package and fnmatchcase(plugin.dist, one.package):
-                wanted = one.versions or (f"<{one.lowest}" if one.lowest else "")
-                try:
-                    is_meant = SpecifierSet(wanted).contains(plugin.version, prereleases=True)
-                except InvalidVersion:
-                    is_meant = True
-                if is_meant:
-                    yield one
+            is_about = one.package and fnmatchcase(name, canonical(one.package.strip()))
+            if is_about and is_within(plugin.version, _wanted(one)) is not False:
+                yield one  # which a version is meant by that cannot be compared
+
+
+def _wanted(advisory: Advisory) -> str:
+    return advisory.versions or (f"<{advisory.lowest}" if advisory.lowest else "")
 
 
 def _names(advisory: Advisory, file: WeightsFile) -> bool:
     if advisory.sha256:
-        return advisory.sha256 == file.sha256
-    return bool(advisory.repository) and file.scheme == "hf" and (
-        advisory.repository == file.address
-    )  # fmt: skip
+        return advisory.sha256.strip().lower() == file.sha256.lower()
+    if not advisory.repository or file.scheme != "hf":
+        return False
+    repository = advisory.repository.strip().lower().removeprefix("hf:")
+    return repository.strip("/") == file.address.lower()  # the Hub has one name for all cases
 
 
 def _policy_files() -> Iterator[Path]:
@@ -269,23 +274,41 @@ def read_rules(path: Path, kind: type[T]) -> T:
     Raises:
         PolicyError: It is damaged.
     """
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
     try:
-        found = msgspec.convert(tomllib.loads(path.read_text("utf-8")), kind)
-        if isinstance(found, Advisories):
-            for one in found.advisory:
-                SpecifierSet(one.versions or (f"<{one.lowest}" if one.lowest else ""))
-    except (
-        *(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError),
-        *(msgspec.ValidationError, InvalidSpecifier),
-    ) as error:
-        what = str(error).replace("\n", " ")
-        way_out = "Mend the file; until then nothing is fetched."
-        if isinstance(error, PermissionError):
-            way_out = (
-                "Mend the permissions, or set XDG_CONFIG_HOME to a folder of yours; until then "
-                "nothing is fetched."
-            )
-        raise PolicyError(f"the rules in {path} cannot be read: {what}.", hint=way_out) from error
-    return found
+        return _rules_in(load_toml(path)[0], kind)
+    except (OSError, ValueError, RecursionError) as error:  # a ValidationError is a ValueError
+        raise _unreadable(path, error) from error
+
+
+def parse_rules(content: bytes, kind: type[T], origin: str) -> T:
+    """Does what `read_rules` does, for what was read from elsewhere.
+
+    Raises:
+        PolicyError: It is damaged.
+    """
+    try:
+        return _rules_in(parse_toml(decoded(content)), kind)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(origin, error) from error
+
+
+def _rules_in(table: dict[str, Any], kind: type[T]) -> T:
+    rules = msgspec.convert(table, kind)
+    if isinstance(rules, Advisories):
+        for advisory in rules.advisory:
+            specifiers(_wanted(advisory))
+    return rules
+
+
+def _unreadable(origin: Path | str, error: Exception) -> PolicyError:
+    what = str(error).replace("\n", " ").removeprefix("cannot be read: ")
+    return PolicyError(
+        f"the rules in {origin} cannot be read: {what}.",
+        hint=f"{_way_out(error)}; until then nothing is fetched.",
+    )
+
+
+def _way_out(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "Mend the permissions, or set XDG_CONFIG_HOME to a folder of yours"
+    return "Mend the file"

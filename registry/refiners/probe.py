@@ -1,22 +1,28 @@
 """Imports what plugins want imported, in a process of its own, and says how each of them fared.
 
-Run as `python -m refiners.probe`. A plugin may raise, exit or kill the process; the one that reads
-the lines knows who was the last to begin.
+Run as `python -m refiners.probe`. A plugin may raise, exit, kill the process or print what it
+likes: how it fared is written to a file that only the two processes know, and whoever reads it
+knows which task was the last to begin.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from refiners.build import import_reference
 from refiners.discover import scan
 from refiners.distribution import canonical
-from refiners_core.hookspecs import GROUP
+from refiners.foreign import let_torch_load
+from refiners.text import reason_of
+from refiners_core.hookspecs import announced
 
 _LIMIT: Final = 120
 """Seconds that all imports together may take."""
@@ -53,23 +59,27 @@ def probe() -> tuple[Failure, ...]:
 
 
 def main() -> None:
-    """Imports what is not named on standard input; prints a line before and after each."""
-    skipped = {Task(*one) for one in json.load(sys.stdin)}
-    for task, load in _tasks():
-        if task in skipped:
-            continue
-        print(json.dumps({"task": task}), flush=True)
-        error = ""
-        try:
-            load()
-        except (Exception, SystemExit) as failed:
-            cause = failed.__cause__ or failed
-            error = f"{type(cause).__name__}: {cause}"
-        print(json.dumps({"task": task, "error": error}), flush=True)
+    """Imports what is not named on standard input; writes a line before and after each."""
+    asked = json.load(sys.stdin)
+    let_torch_load()
+    skipped = {Task(*task) for task in asked["skipped"]}
+    tasks = [task for task in _tasks() if task[0] not in skipped]  # before any of them runs
+    with open(asked["report"], "a", encoding="utf-8") as report:
+        for task, load in tasks:
+            report.write(f"{json.dumps({'task': task})}\n")
+            report.flush()
+            error = ""
+            try:
+                load()
+            except BaseException as failed:
+                cause = failed.__cause__ or failed
+                error = f"{type(cause).__name__}: {reason_of(cause)}"
+            report.write(f"{json.dumps({'task': task, 'error': error})}\n")
+            report.flush()
 
 
 def _tasks() -> Iterator[tuple[Task, Any]]:
-    for point in entry_points(group=GROUP):
+    for point in announced():
         yield Task("hooks", _owner(point), point.value), point.load
     inventory = scan()
     both: Iterable[Any] = (*inventory.adapters, *inventory.models)
@@ -83,25 +93,24 @@ def _owner(point: EntryPoint) -> str:
 
 
 def _run(done: set[Task]) -> tuple[list[dict[str, Any]], str]:
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "refiners.probe"],
-            input=json.dumps(sorted(done)),
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT,
-            check=False,
-        )
-        said, ending = ended.stdout, f"ended the process with {ended.returncode}"
-    except subprocess.TimeoutExpired as error:
-        raw: Any = error.stdout or b""  # bytes or text, as the platform has it
-        said = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-        ending = f"did not come back within {_LIMIT} seconds"
-    lines: list[dict[str, Any]] = []
-    for line in said.splitlines():  # plugins may print, too
-        if line.startswith('{"task"'):
-            lines.append(json.loads(line))
-    return lines, ending
+    with tempfile.TemporaryDirectory(prefix="refiners-probe-") as folder:
+        report = Path(folder) / secrets.token_hex(8)
+        report.touch()
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-m", "refiners.probe"],
+                input=json.dumps({"report": str(report), "skipped": sorted(done)}),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                timeout=_LIMIT,
+                check=False,
+            )
+            ending = f"ended the process with {ended.returncode}"
+        except subprocess.TimeoutExpired:
+            ending = f"did not come back within {_LIMIT} seconds"
+        lines = report.read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")], ending
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from refiners.catalog import Listed
 from refiners.discover import Broken, Installed
-from refiners.distribution import canonical
+from refiners.distribution import canonical_id
 from refiners.errors import AmbiguousNameError, NotInstalledError, UnknownNameError
 from refiners.manifest import AdapterSpec, ModelSpec
 
@@ -38,8 +38,7 @@ def find(
         NotInstalledError: It is published; the hint installs it.
         UnknownNameError: Nobody knows it; the hint has the names that come close.
     """
-    dist, colon, short = name.rpartition(":")
-    name = f"{canonical(dist)}{colon}{short}"
+    name = canonical_id(name)
     found = [one for one in installed if name in (one.name, one.id)]
     found = found or [one for one in installed if name in _aliases(one)]
     if len(found) == 1:
@@ -51,19 +50,26 @@ def find(
             hint=f"Say which: {found[0].id!r}.",
         )
     at_fault = {one.dist: one for one in broken}
-    listed = next((one for one in catalog if name in (one.name, one.id)), None)
-    listed = listed or next((one for one in catalog if name in one.aliases), None)
-    if listed is not None and (culprit := at_fault.get(listed.distribution)) is not None:
+    published = [one.distribution for one in catalog if name in (one.name, one.id)]
+    published = published or [one.distribution for one in catalog if name in one.aliases]
+    owner, *others = dict.fromkeys(published) or [""]
+    if others:
+        choices = " or ".join(f"pip install {dist}" for dist in (owner, *others))
+        raise NotInstalledError(
+            f"the {what} {name!r} is published by {1 + len(others)} distributions.",
+            hint=f"Look at them first, then choose: {choices}.",
+        )
+    if (culprit := at_fault.get(owner)) is not None:
         raise NotInstalledError(
             f"{name!r} belongs to {culprit}.",
             hint=f"Try pip install --force-reinstall {culprit.dist}.",
             dist=culprit.dist,
         )
-    if listed is not None:
+    if owner:
         raise NotInstalledError(
             f"the {what} {name!r} is published but not installed.",
-            hint=f"Run pip install {listed.distribution}.",
-            dist=listed.distribution,
+            hint=f"Run pip install {owner}.",
+            dist=owner,
         )
     raise _unknown(name, installed, broken, catalog, what)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from refiners.discover import Installed, Inventory, package_file
+from refiners.distribution import canonical_id
 from refiners.errors import LockError, MachineError, RefinersError
 from refiners.fetch import fetch_all, fetch_file
 from refiners.hub import Hub
@@ -99,7 +100,7 @@ def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installe
             found.append(of_locked(locked, path))
             continue
         id, file = split_file(locked.id)
-        plugin = here.get((locked.kind, id))
+        plugin = here.get((locked.kind, canonical_id(id)))
         dist = id.partition(":")[0]
         if plugin is None:
             said.append(f"{locked.id} is not installed: pip install {dist}=={locked.version}")

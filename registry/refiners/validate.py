@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from refiners.manifest import (
 from refiners.parse import load_manifest
 from refiners.portable import unusable
 from refiners.promise import broken_promises, installed_bases
+from refiners.toml import TomlError, load_toml
 from refiners.verify import sha256_of
 
 Specs = Mapping[str, AdapterSpec | ModelSpec]
@@ -61,13 +61,13 @@ def _kind(path: Path) -> type[AdapterManifest] | type[ModelManifest]:
 
 def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table, _ = load_toml(path)
         project: dict[str, Any] = table["project"]
         points: dict[str, dict[str, str]] = project.get("entry-points", {})
         groups = [points.get(group, {}) for group in (ADAPTERS, MODELS)]
         values = [str(value) for group in groups for value in group.values()]
     except (
-        *(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError),
+        *(OSError, TomlError),
         *(KeyError, TypeError, AttributeError),  # a table is something else
     ) as error:
         yield Finding(path, f"cannot be read: {type(error).__name__}: {error}")
@@ -148,7 +148,7 @@ def _factory(path: Path, name: str, reference: str, source: Path) -> Iterator[Fi
         return
     try:
         body = ast.parse(found.read_text("utf-8")).body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
         yield Finding(found, f"cannot be read: {error}")
         return
     names: set[str] = set()

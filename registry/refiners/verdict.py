@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refiners.discover import Installed
+from refiners.distribution import canonical_id
 from refiners.errors import IncompatibleError, PolicyError
 from refiners.manifest import AdapterSpec, Dimension, Target, Variant
 from refiners.policy import Guard
+from refiners.version import is_within
 
 Header = Mapping[str, tuple[int, ...]]
 """The shapes of the tensors in a safetensors file, by name."""
@@ -106,10 +108,8 @@ def trace(
 
 def check_api(plugin: Installed[Any], api_version: str) -> Rejected | None:
     """Returns the refusal of a plugin that was written for another core."""
-    from packaging.specifiers import SpecifierSet
-
     wanted: str = plugin.spec.core_api
-    if SpecifierSet(wanted).contains(api_version, prereleases=True):
+    if is_within(api_version, wanted):
         return None
     return Rejected(
         plugin.id,
@@ -224,9 +224,9 @@ def _quarrels(
     candidate: str, adapter: Installed[AdapterSpec], variant: Variant, worn: Worn
 ) -> Iterator[Rejected]:
     way_out = f"Eject {worn.name} first."
-    if {worn.name, worn.id} & {*adapter.spec.conflicts}:
+    if {worn.name, worn.id} & {*map(canonical_id, adapter.spec.conflicts)}:
         yield Rejected(candidate, f"cannot be worn beside {worn.name}, as it says itself", way_out)
-    elif {adapter.name, adapter.id} & {*worn.conflicts}:
+    elif {adapter.name, adapter.id} & {*map(canonical_id, worn.conflicts)}:
         yield Rejected(candidate, f"cannot be worn beside {worn.name}, as that says", way_out)
     for own in variant.targets:
         for other in worn.targets:

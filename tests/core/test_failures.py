@@ -1,5 +1,6 @@
 """Law 3: an inject that fails anywhere changes nothing, and neither does an eject."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -275,3 +276,27 @@ def test_an_inject_from_inside_a_callback_is_refused_not_lost():
     with pytest.raises(PlanError, match="while an edit of it was being planned"):
         outer.inject(tree)
     assert [name for name, _ in tree.children_by_name()] == ["Linear_0", "Linear_0+more@inner"]
+
+
+@pytest.mark.parametrize("error", ["ValueError", "SystemExit", "GeneratorExit", "BaseException"])
+def test_hooks_load_whatever_other_packages_raise(tmp_path, monkeypatch, error):
+    class Finder:
+        @staticmethod
+        def find_distributions(context):
+            raise RuntimeError("broken on purpose")
+
+        @staticmethod
+        def find_spec(name, *more):
+            return None
+
+    texts = {"a": "[console_scripts]\nfoo\n", "b": f"[{hookspecs.GROUP}]\nbad = bad_{error}\n"}
+    for name, text in texts.items():
+        info = tmp_path / f"{name}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Name: {name}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(text)
+    (tmp_path / f"bad_{error}.py").write_text(f"raise {error}('odd')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sys.meta_path", [Finder, *sys.meta_path])
+    (broken,) = [one for one in hookspecs.load_installed() if one.name == "bad"]
+    assert (broken.dist, str(broken.error)) == ("b", "odd")

@@ -97,7 +97,7 @@ SPELLED = {
     "kohya": (ALL, lambda factors, base: kohya(one_alpha(factors), base)),
     "processors": (ATTENTION, lambda factors, base: old(factors)),
     "layers": (LINEAR, lambda factors, base: older(factors)),
-    "PEFT": (ALL, lambda factors, base: peft(factors)),
+    "PEFT": (ATTENTION, lambda factors, base: peft(factors)),
 }
 
 
@@ -211,7 +211,7 @@ def test_a_whole_generation_with_two_equals_that_of_diffusers(pair, tmp_path, di
     try:
         for seed, (name, scale) in enumerate({"ink": 0.8, "wash": -0.4}.items()):
             file = tmp_path / f"{name}.safetensors"
-            save_file(peft(factors_of(pipe, model.base, LINEAR, seed)), file)
+            save_file(peft(factors_of(pipe, model.base, ATTENTION, seed)), file)
             pipe.load_lora_weights(tmp_path, weight_name=file.name, adapter_name=name)
             adapters[refiners.load_adapter("lora", model, file=file)] = scale
         pipe.set_adapters(["ink", "wash"], [0.8, -0.4])

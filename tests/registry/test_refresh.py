@@ -1,7 +1,10 @@
 """A catalog is fetched from the Hub: it only grows, it only informs, and what is here stays."""
 
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +16,8 @@ from click.testing import CliRunner, Result
 from huggingface_hub import constants
 from refiners import catalog
 from refiners.catalog import Release, listed
-from refiners.catalog.build import add
+from refiners.catalog.build import add, write_list
+from refiners.catalog.entry import entry_files
 from refiners.catalog.refresh import Refreshed, refresh
 from refiners.cli import main
 from refiners.hub import Hub
@@ -44,16 +48,35 @@ def release(name: str, version: str = "1.0", **spec: Any) -> Release:
     )
 
 
+EDGES = release("edges", "1.0.dev0")
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     paths = (path for path in folder.rglob("*") if path.suffix in (".jsonl", ".json", ".toml"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def releases_in(folder: Path) -> list[Release]:
+    return [release for path in entry_files(folder) for release in catalog.read_releases(path)]
+
+
+def files_of_entries(folder: Path) -> dict[str, bytes]:
+    """Returns a catalog in which every entry has a file of its own."""
+    files: dict[str, bytes] = {}
+    for one in releases_in(folder):
+        path = f"entries/{one.distribution}/{one.kind}-{one.name}.jsonl"
+        files[path] = files.get(path, b"") + line(one)
+    return files
 
 
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: Site) -> Path:
     """The catalog in the wheel, with one adapter."""
     folder = tmp_path / "shipped"
-    add(folder, [release("old"), release("edges", "1.0.dev0")])
+    for path, content in {"old": line(release("old")), "edges": line(EDGES)}.items():
+        (folder / f"entries/refiners-{path}").mkdir(parents=True)
+        (folder / f"entries/refiners-{path}/adapter-{path}.jsonl").write_bytes(content)
+    write_list(folder)
     (folder / "advisories.toml").write_text(HEAD)
     monkeypatch.setattr(catalog, "SHIPPED", folder)
     monkeypatch.setattr("refiners.policy._SHIPPED", folder / "advisories.toml")
@@ -64,13 +87,15 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: Site) -> Path
 def publish(hub: LoopbackHub, tmp_path: Path, shipped: Path) -> Callable[..., None]:
     """Publishes what is shipped and more, with changes to the files."""
 
-    def put(*more: Release, advisories: str = HEAD, **changes: bytes | None) -> None:
+    def put(
+        *more: Release, advisories: str = HEAD, is_shared: bool = False, **changes: bytes | None
+    ) -> None:
         folder = tmp_path / "published"
-        known = [r for path in shipped.rglob("*.jsonl") for r in catalog.read_releases(path)]
         if not folder.exists():
-            add(folder, known)
+            add(folder, releases_in(shipped))
         add(folder, more)
-        files = {**files_of(folder), "advisories.toml": advisories.encode(), "README.md": b"hello"}
+        files = files_of(folder) if is_shared else files_of_entries(folder)
+        files |= {"advisories.toml": advisories.encode(), "README.md": b"hello"}
         for name, content in changes.items():
             path = f"entries/refiners-{name}/adapter-{name}.jsonl"
             if content is None:
@@ -151,6 +176,159 @@ def test_a_newer_wheel_goes_before_an_older_fetched_copy(
     assert [one.version for one in catalog.releases(old)] == ["1.0", "1.10"]
 
 
+CLAIMED = {"z-tools": ("old", ()), "a-tools": ("old", ()), "b-tools": ("mine", ("old", "good"))}
+
+
+def stranger(dist: str, name: str, aliases: tuple[str, ...] = ()) -> Release:
+    spec = SPEC | {"summary": "Trace edges", "aliases": list(aliases)}
+    return Release(name=name, kind="adapter", distribution=dist, version="9.0", spec=spec)
+
+
+def test_a_name_that_the_wheel_has_is_never_somebody_else_s(publish: Callable[..., None]) -> None:
+    publish(*(stranger(dist, name, aliases) for dist, (name, aliases) in CLAIMED.items()))
+    bring()
+    claims = [(one.name, one.distribution, one.aliases) for one in listed()]
+    assert claims == [
+        ("edges", "refiners-edges", ()),
+        ("mine", "b-tools", ("good",)),
+        ("old", "refiners-old", ()),
+    ]
+    with pytest.raises(refiners.NotInstalledError, match="Run pip install refiners-old"):
+        refiners.load_adapter("old")
+
+
+def test_a_name_that_two_strangers_claim_is_nobody_s(publish: Callable[..., None]) -> None:
+    publish(stranger("z-tools", "new"), stranger("a-tools", "new"))
+    bring()
+    with pytest.raises(refiners.NotInstalledError, match="by 2 distributions") as caught:
+        refiners.load_adapter("new")
+    assert "pip install a-tools or pip install z-tools" in caught.value.hint
+
+
+def test_a_name_that_is_installed_is_not_searched_elsewhere(
+    publish: Callable[..., None], site: Site
+) -> None:
+    manifest = EDGES_TOML.replace("adapter.edges", "adapter.mine")
+    site.add("refiners-edges", files={"adapter.toml": manifest})
+    publish(stranger("a-tools", "mine"))
+    bring()
+    assert "a-tools" not in run("search", "mine").stdout
+
+
+def test_a_shared_catalog_is_fetched_in_few_requests(
+    hub: LoopbackHub, publish: Callable[..., None], tmp_path: Path
+) -> None:
+    publish(*(release(f"new-{i}") for i in range(60)), is_shared=True)
+    assert len(bring().added) == 60
+    assert len(hub.requests) <= 20
+    assert len([p for p in (tmp_path / "hf").rglob("*") if not p.is_dir()]) <= 22
+    hub.requests.clear()
+    assert bring(None).added == ()
+    assert len(hub.requests) == 2
+    publish(release("more"), is_shared=True)
+    hub.requests.clear()
+    assert [str(one) for one in bring().added] == ["adapter refiners-more:more 1.0"]
+    assert len([r for r in hub.requests if "/resolve/" in r.path]) == 1
+    assert ("more", "1.0") in names()
+    assert ("new-7", "1.0") in names()
+
+
+def test_an_entry_takes_one_request(hub: LoopbackHub, publish: Callable[..., None]) -> None:
+    publish(*(release(f"new-{i}") for i in range(20)))
+    bring()
+    assert len(hub.requests) == 22
+
+
+def nested(real: Callable[..., Any], *, before: bool = False) -> Callable[..., Any]:
+    """Lets another refresh run whole, once, in the middle of this one."""
+    left = [1]
+
+    def wrapper(*arguments: Any) -> Any:
+        result = None if before else real(*arguments)
+        if left:
+            left.clear()
+            bring()
+        return real(*arguments) if before else result
+
+    return wrapper
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_refresh_in_another_loses_nothing(
+    hub: LoopbackHub, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    publish(release("new"), advisories=HEAD + BAD)
+    module = "refiners.catalog.refresh"
+    monkeypatch.setattr(f"{module}.write_list", nested(write_list, before=before))
+    bring()
+    assert ("new", "1.0") in names()
+    assert [one.id for one in Guard.from_environment().advisories] == ["R-1"]
+    assert len([one for one in catalog.fetched_home().iterdir() if one.is_dir()]) == 1
+
+
+def test_an_older_refresh_does_not_undo_a_newer_one(
+    hub: LoopbackHub, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(release("new"))
+
+    def newer(folder: Path) -> None:
+        write_list(folder)
+        monkeypatch.setattr("refiners.catalog.refresh.write_list", write_list)
+        publish(release("newer"), advisories=HEAD + BAD)
+        bring()
+
+    monkeypatch.setattr("refiners.catalog.refresh.write_list", newer)
+    bring()
+    assert ("newer", "1.0") in names()
+    assert [one.id for one in Guard.from_environment().advisories] == ["R-1"]
+
+
+def test_what_is_replaced_while_it_is_read_is_read_again(publish: Callable[..., None]) -> None:
+    publish(release("new"), advisories=HEAD + BAD)
+    bring()
+    publish(release("newer"), advisories=HEAD + BAD)
+    seen: list[Path] = []
+
+    def read(places: tuple[Path, ...]) -> bytes:
+        seen.append(places[-1])
+        if len(seen) == 1:
+            bring()
+        return (places[-1] / "search.json").read_bytes()
+
+    assert b"newer" in catalog.steadily(read)
+    assert len({*seen}) == 2
+
+
+def test_many_refreshes_at_once_lose_nothing(
+    hub: LoopbackHub, publish: Callable[..., None]
+) -> None:
+    publish(release("new"), advisories=HEAD + BAD)
+    bring()
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(4):
+            publish(release(f"new-{number}"), advisories=HEAD + BAD)
+            writers = [pool.submit(bring) for _ in range(3)]
+            while not all(writer.done() for writer in writers):
+                assert {"edges", "new", "old"} <= {one.name for one in listed()}
+                assert [one.id for one in Guard.from_environment().advisories] == ["R-1"]
+            for writer in writers:
+                writer.result()
+    assert {f"new-{number}" for number in range(4)} <= {one.name for one in listed()}
+
+
+def test_what_a_refresh_that_was_killed_left_is_removed_in_time(
+    publish: Callable[..., None],
+) -> None:
+    publish(release("new"))
+    home = catalog.fetched_home()
+    for name, age in {"left": 7200, "in-the-making": 10}.items():
+        (home / name).mkdir(parents=True)
+        os.utime(home / name, (time.time() - age,) * 2)
+    bring()
+    assert not (home / "left").exists()
+    assert (home / "in-the-making").exists()
+
+
 REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
     "a dropped adapter": ({"old": None}, "adapter refiners-old:old 1.0: gone"),
     "a dropped release": ({"old": line(release("old", "2.0"))}, "refiners-old:old 1.0: gone"),
@@ -167,6 +345,37 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
         {"evil": line(release("evil", summary="\x1b[2J"))},
         "no entry of a catalog",
     ),
+    "two lines for one version": (
+        {"evil": line(release("evil", summary="a")) + line(release("evil", summary="b"))},
+        "twice, and not the same",
+    ),
+    "two spellings of one version": (
+        {"evil": line(release("evil", "1.0")) + line(release("evil", "1.0.0"))},
+        "twice, and not the same",
+    ),
+    "a second line for a known version": (
+        {"old": line(release("old", summary="Steal edges")) + line(release("old"))},
+        "twice, and not the same",
+    ),
+    "no summary": ({"evil": line(release("evil")).replace(b'"summary"', b'"x"')}, "no entry of"),
+    "a summary that is a number": ({"evil": line(release("evil", summary=5))}, "no entry of"),
+    "a summary of two lines": ({"evil": line(release("evil", summary="a\n b"))}, "no entry of"),
+    "variants that are text": ({"evil": line(release("evil", variant="abc"))}, "no entry of"),
+    "no variants": ({"evil": line(release("evil", variant=[]))}, "no entry of"),
+    "a base that is a command": (
+        {"evil": line(release("evil", variant=[{"base": "$(ls)"}]))},
+        "no entry of",
+    ),
+    "aliases that are text": ({"evil": line(release("evil", aliases="abc"))}, "no entry of"),
+    "an alias that is a path": ({"evil": line(release("evil", aliases=["../a"]))}, "no entry of"),
+    "a version of 5000 digits": ({"evil": line(release("evil", "9" * 5000))}, "cannot be read"),
+    "a version of the shell": ({"evil": line(release("evil", "1;ls"))}, "cannot be read"),
+    "a deep table": (
+        {"evil": line(release("evil")).replace(b'"sd15"', b"[" * 9000 + b"]" * 9000)},
+        "cannot be read",
+    ),
+    "words that hide": ({"evil": line(release("evil", paper="\u202e"))}, "no entry of a catalog"),
+    "words in a key": ({"evil": line(release("evil", **{"\x9b": 1}))}, "no entry of a catalog"),
     "a huge file": ({"evil": b" " * 5_000_001}, "of 5000001 bytes"),
 }
 
@@ -337,7 +546,7 @@ def test_what_stops_half_way_leaves_the_copy_before_it(
     bring()
     publish(release("new"))
     before = names()
-    for place in ("shutil.copyfile", "pathlib.Path.replace"):
+    for place in ("pathlib.Path.write_bytes", "pathlib.Path.replace"):
         with patch(place, side_effect=OSError("no room")), pytest.raises(refiners.CacheError):
             bring()
         assert names() == before

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from refiners_lora.adapter import Lora
+from refiners_lora.alpha import Alphas
 from refiners_lora.name import SLOTS, places_by_name
 
 from refiners_core import Source
@@ -191,6 +192,13 @@ def test_a_pattern_that_names_a_layer_means_no_other(tmp_path):
         "unet/mid/resnet_1/body/conv_1": 5,
         "unet/mid/transformer/tokens/blocks/0/self_attention/attention/project/to_q": 3,
     }
+
+
+def test_the_name_of_a_layer_is_not_the_ending_of_anothers():
+    alphas = Alphas({"lora_alpha": 2, "alpha_pattern": {"proj": 4}}, ["proj", "a.proj"])
+    assert [alphas.of(name, 2) for name in ("proj", "a.proj")] == [4, 2]
+    alphas = Alphas({"lora_alpha": 2, "alpha_pattern": {"proj": 4}}, ["a.proj", "b.other"])
+    assert [alphas.of(name, 2) for name in ("a.proj", "b.other")] == [4, 2]
 
 
 def test_every_slot_that_is_declared_has_its_layers():

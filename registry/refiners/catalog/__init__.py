@@ -1,63 +1,42 @@
-"""What is published: one list to search, and one file per adapter or model, read offline.
+"""What is published: one list to search, and the releases behind it, read offline.
 
     search.json                       the newest release of everything, for names and search
-    entries/<distribution>/<kind>-<name>.jsonl     every release, a line each, only ever added to
+    entries/<hex digit>.jsonl         every release, a line each, only ever added to
     advisories.toml                   what was found out afterwards, only ever added to
 
+The digit is the first of the sha256 of the distribution's name, so that a catalog of any length is
+a few files; an entry may also have a file of its own, `entries/<distribution>/<kind>-<name>.jsonl`.
+
 It tells "not installed" from "does not exist". The copy in the wheel is read, together with the one
-that `refiners catalog refresh` fetched, the newer release of each going first; or the folder that
-REFINERS_CATALOG names, alone.
+that `refiners catalog refresh` fetched, which may add to it and never speaks for a name in it; or
+the folder that REFINERS_CATALOG names, alone.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, TypeVar
 
 import msgspec
 
+from refiners.catalog.entry import Listed, Release, read_releases, releases_of
+from refiners.catalog.owner import unclaimed
 from refiners.errors import CatalogError
 from refiners.stamp import Stamp
+from refiners.version import is_development, is_newer
+
+__all__ = ["SHIPPED", "VARIABLE", "Current", "Listed", "Release", "current", "fetched_home",
+           "folders", "listed", "read_releases", "releases", "search", "shipped",
+           "steadily"]  # fmt: skip
 
 VARIABLE: Final = "REFINERS_CATALOG"
 SHIPPED: Final = Path(__file__).parent
+_TRIES: Final = 100
+"""How often a copy that a refresh replaces while it is read is looked for anew."""
 
-
-class Listed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An adapter or a model that somebody published."""
-
-    name: str
-    kind: Literal["adapter", "model"]
-    distribution: str
-    summary: str
-    version: str = ""
-    """The newest release."""
-    bases: tuple[str, ...] = ()
-    """The bases that an adapter has variants for; of a model its family."""
-    aliases: tuple[str, ...] = ()
-    """Other names that lead to it."""
-    does: str = ""
-    """The kind of adapter, in a word."""
-
-    @property
-    def id(self) -> str:
-        """Its canonical name, `distribution:name`."""
-        return f"{self.distribution}:{self.name}"
-
-
-class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of an adapter or a model, with its table of the manifest."""
-
-    name: str
-    kind: Literal["adapter", "model"]
-    distribution: str
-    version: str
-    spec: dict[str, Any]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.distribution}:{self.name} {self.version}"
+T = TypeVar("T")
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -80,17 +59,37 @@ def current() -> Current | None:
     home = fetched_home()
     try:
         found = msgspec.json.decode((home / "current.json").read_bytes(), type=Current)
-        return found if (home / found.folder / "search.json").is_file() else None
+        is_inside = Path(found.folder).name == found.folder not in ("", "..")
+        return found if is_inside and (home / found.folder / "search.json").is_file() else None
     except (OSError, msgspec.DecodeError):
         return None
 
 
 def folders() -> tuple[Path, ...]:
-    """Returns the folders that are read, the fetched one before that of the wheel."""
+    """Returns the folders that are read, that of the wheel before the fetched one."""
     if named := os.environ.get(VARIABLE):
         return (Path(named),)
     fetched = current()
-    return (SHIPPED,) if fetched is None else (fetched_home() / fetched.folder, SHIPPED)
+    return (SHIPPED,) if fetched is None else (SHIPPED, fetched_home() / fetched.folder)
+
+
+def steadily(read: Callable[[tuple[Path, ...]], T]) -> T:
+    """Returns what is read from the folders, all of it from the same copies.
+
+    A refresh removes the copy that it supersedes. What was read of one that went away meanwhile,
+    or the failure to, counts for nothing: it is read again from the copy that took its place.
+    """
+    for _ in range(_TRIES):
+        places = folders()
+        try:
+            found = read(places)
+        except Exception:
+            if folders() == places:
+                raise
+        else:
+            if folders() == places:
+                return found
+    return read(folders())
 
 
 def listed() -> tuple[Listed, ...]:
@@ -99,15 +98,31 @@ def listed() -> tuple[Listed, ...]:
     Raises:
         CatalogError: A folder has no readable list.
     """
-    first, *others = (_list_in(folder) for folder in folders())
+    first, *others = steadily(lambda places: [_list_in(folder) for folder in places])
     if not others:
         return first
-    newest = {(one.kind, one.id): one for one in first}
-    for one in (one for more in others for one in more):
-        known = newest.setdefault((one.kind, one.id), one)
-        if known.version != one.version and _is_newer(one.version, known.version):
-            newest[one.kind, one.id] = one
-    return tuple(sorted(newest.values(), key=lambda one: (one.name, one.id)))
+    owners = {alias: entry.distribution for entry in first for alias in entry.aliases}
+    owners |= {entry.name: entry.distribution for entry in first}
+    newest = {(entry.kind, entry.id): entry for entry in first}
+    for entry in (entry for more in others for entry in unclaimed(more, owners)):
+        known = newest.setdefault((entry.kind, entry.id), entry)
+        if is_newer(entry.version, known.version) or _replaces(entry.version, known.version):
+            newest[entry.kind, entry.id] = entry
+    return tuple(sorted(newest.values(), key=lambda entry: (entry.name, entry.id)))
+
+
+def shipped() -> tuple[Listed, ...]:
+    """Returns what the catalog in the wheel lists, or the folder that REFINERS_CATALOG names.
+
+    Raises:
+        CatalogError: It has no readable list.
+    """
+    return _list_in(folders()[0])
+
+
+def _replaces(version: str, known: str) -> bool:
+    """Whether what was fetched goes before what was shipped in the same version."""
+    return version == known and is_development(version)
 
 
 def _list_in(folder: Path) -> tuple[Listed, ...]:
@@ -132,64 +147,31 @@ def _list_in(folder: Path) -> tuple[Listed, ...]:
 _lists: Final[dict[Path, tuple[Stamp, tuple[Listed, ...]]]] = {}
 
 
-def releases(one: Listed) -> tuple[Release, ...]:
+def releases(entry: Listed) -> tuple[Release, ...]:
     """Returns every release of an adapter or a model, as they were published.
 
     Raises:
-        CatalogError: Its file is damaged.
+        CatalogError: A file of it is damaged.
     """
-    known: dict[str, Release] = {}
-    for folder in folders():
-        for release in read_releases(entry_path(folder, one)):
-            known.setdefault(release.version, release)
-    return tuple(known.values())
 
+    def read(places: tuple[Path, ...]) -> dict[str, Release]:
+        known: dict[str, Release] = {}
+        for folder in places:
+            for release in releases_of(folder, entry):
+                if release.version not in known or is_development(release.version):
+                    known[release.version] = release
+        return known
 
-def read_releases(path: Path) -> tuple[Release, ...]:
-    """Returns the releases in one file; none if it is not there.
-
-    Raises:
-        CatalogError: It is damaged.
-    """
-    try:
-        return tuple(_releases(path.read_bytes()))
-    except FileNotFoundError:
-        return ()
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
-        raise CatalogError(
-            f"{path} cannot be read: {error}.",
-            hint="Restore it; if it was fetched, run refiners catalog forget.",
-        ) from error
-
-
-def _releases(content: bytes) -> Iterator[Release]:
-    for line in content.splitlines():
-        yield msgspec.json.decode(line, type=Release)
-
-
-def entry_path(folder: Path, one: Listed | Release) -> Path:
-    """Returns where the releases of an adapter or a model are kept."""
-    return folder / "entries" / one.distribution / f"{one.kind}-{one.name}.jsonl"
-
-
-def _is_newer(version: str, other: str) -> bool:
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return Version(version) > Version(other)
-    except InvalidVersion:
-        return False
+    return tuple(steadily(read).values())
 
 
 def search(terms: tuple[str, ...], among: tuple[Listed, ...]) -> tuple[Listed, ...]:
     """Returns what has every term somewhere in its names, summary or bases; names count first."""
     wanted = [term.lower() for term in terms]
 
-    def text(one: Listed) -> str:
-        words = (one.id, one.kind, one.does, one.summary, *one.aliases, *one.bases)
+    def text(entry: Listed) -> str:
+        words = (entry.id, entry.kind, entry.does, entry.summary, *entry.aliases, *entry.bases)
         return " ".join(words).lower()
 
-    found = [one for one in among if all(term in text(one) for term in wanted)]
-    return tuple(
-        sorted(found, key=lambda one: (not all(t in one.name for t in wanted), one.name, one.id))
-    )
+    found = [entry for entry in among if all(term in text(entry) for term in wanted)]
+    return tuple(sorted(found, key=lambda e: (not all(t in e.name for t in wanted), e.name, e.id)))

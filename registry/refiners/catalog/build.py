@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
-from refiners.catalog import Listed, Release, entry_path, read_releases
+from refiners.catalog.entry import (
+    Release,
+    entry_files,
+    entry_path,
+    listed_as,
+    read_releases,
+    unique,
+    write_entries,
+    write_whole,
+)
 from refiners.discover import ADAPTERS, MODELS, manifest_place
 from refiners.distribution import entry_points_in, owner_in
-from refiners.errors import CatalogError, ManifestError
+from refiners.errors import CatalogError, ManifestError, RefinersError
 from refiners.manifest import (
     AdapterManifest,
     AdapterSpec,
@@ -24,8 +32,11 @@ from refiners.manifest import (
     WeightsFile,
 )
 from refiners.parse import parse
+from refiners.text import reason_of
+from refiners.version import is_development, is_newer, version_of
 
 _LARGEST: Final = 1_000_000  # bytes of a manifest or of metadata
+_METADATA: Final = re.compile(r"[^/]+\.dist-info/METADATA")
 _KINDS: Final[Mapping[str, Literal["adapter", "model"]]] = {ADAPTERS: "adapter", MODELS: "model"}
 
 
@@ -39,9 +50,12 @@ def read_wheel(path: Path) -> tuple[Release, ...]:
     try:
         with zipfile.ZipFile(path) as wheel:
             return tuple(_releases(path, wheel))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except RefinersError:
+        raise
+    except Exception as error:  # zipfile raises what its many formats and decoders do
         raise CatalogError(
-            f"{path} is no wheel of a plugin: {error}.", hint="Build one: pip wheel --no-deps ."
+            f"{path} is no wheel of a plugin: {reason_of(error)}.",
+            hint="Build one: pip wheel --no-deps .",
         ) from error
 
 
@@ -54,59 +68,80 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
         What was not there before.
 
     Raises:
-        CatalogError: A version was published before with another content; nothing was written.
+        CatalogError: A version was published before with another content, or one is not sound;
+            nothing was written.
     """
-    from packaging.version import Version
-
-    files: dict[Path, list[Release]] = {}
+    files: dict[Path, dict[str, Release]] = {}
     added: list[Release] = []
     for release in published:
+        _check_sound(release)
         path = entry_path(folder, release)
         if path not in files:
-            files[path] = [*read_releases(path)]
-        known = files[path]
-        same = [one for one in known if one.version == release.version]
-        if same == [release]:
+            files[path] = {str(known): known for known in read_releases(path)}
+        known = files[path].get(str(release))
+        if known == release:
             continue
-        if same and not Version(release.version).is_devrelease:
+        if known is not None and not is_development(release.version):
             raise CatalogError(
                 f"{release.distribution} {release.version} is in the catalog with another "
                 f"{release.name}.",
                 hint="Raise the version; what is published stays as it is.",
             )
-        known[:] = [*(one for one in known if one not in same), release]
+        files[path].pop(str(release), None)
+        files[path][str(release)] = release
         added.append(release)
-    for path, releases in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, b"".join(msgspec.json.encode(one) + b"\n" for one in releases))
+    everything = [release for releases in files.values() for release in unique(releases.values())]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_entries(folder, everything)
     write_list(folder)
     return tuple(added)
 
 
-def write_list(folder: Path) -> None:
-    """Writes the search list of a catalog anew, from the releases in it."""
-    from packaging.version import Version
+def _check_sound(release: Release) -> None:
+    try:
+        listed_as(release)
+    except ValueError as error:
+        raise CatalogError(
+            f"{release!s:.200} cannot be published: {error}.",
+            hint="Mend its manifest or its version, and build the wheel again.",
+        ) from error
 
-    everything = [
-        _listed(max(read_releases(path), key=lambda one: Version(one.version)))
-        for path in sorted(folder.glob("entries/*/*.jsonl"))
-    ]
-    lines = ",\n".join(
-        msgspec.json.encode(one).decode()
-        for one in sorted(everything, key=lambda o: (o.name, o.id))
-    )
+
+def write_list(folder: Path) -> None:
+    """Writes the search list of a catalog anew, from the releases in it.
+
+    Raises:
+        CatalogError: A file of it is damaged, or a release in it is not sound.
+    """
+    newest: dict[tuple[str, str, str], Release] = {}
+    for release in unique(r for path in entry_files(folder) for r in read_releases(path)):
+        known = newest.setdefault(release.key, release)
+        if is_newer(release.version, known.version):
+            newest[release.key] = release
+    try:
+        everything = sorted(
+            map(listed_as, newest.values()), key=lambda entry: (entry.name, entry.id)
+        )
+    except ValueError as error:
+        raise CatalogError(
+            f"{folder} has a release that is not sound: {error}.",
+            hint="Restore it; if it was fetched, run refiners catalog forget.",
+        ) from error
+    lines = ",\n".join(msgspec.json.encode(entry).decode() for entry in everything)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "search.json", f"[\n{lines}\n]\n".encode())
+    write_whole(folder / "search.json", f"[\n{lines}\n]\n".encode())
 
 
 def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
     names = wheel.namelist()
-    info = next(n for n in [*names, ""] if n.endswith(".dist-info/METADATA") or not n)
-    if not info:
+    if len(names) != len({*names}):
+        raise ValueError("it has two files of one name")
+    info = next((name for name in names if _METADATA.fullmatch(name)), None)
+    if info is None:
         raise ValueError("it has no METADATA")
     owner = owner_in(_bytes(wheel, info).decode("utf-8", "replace"))
-    if owner is None:
-        raise ValueError("its METADATA name no distribution or no version")
+    if owner is None or version_of(owner.version) is None:
+        raise ValueError("its METADATA name no distribution or no version that pip would accept")
     points = _bytes(wheel, str(PurePosixPath(info).with_name("entry_points.txt"))).decode("utf-8")
     for group, _, value in entry_points_in(points):
         if (kind := _KINDS.get(group)) is None:
@@ -145,36 +180,16 @@ def _check_weights(
         owner, _, name = file.address.partition("/")
         if file.scheme != "pkg" or owner != package:
             continue
+        size = wheel.getinfo(f"{package}/{name}").file_size
+        if file.size not in (None, size):
+            raise ValueError(f"{package}/{name} has {size} bytes, pinned are {file.size}")
         with wheel.open(f"{package}/{name}") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
         if found != file.sha256:
             raise ValueError(f"{package}/{name} has the sha256 {found}, pinned is {file.sha256}")
 
 
-def _listed(release: Release) -> Listed:
-    spec: dict[str, Any] = release.spec
-    bases = [variant.get("base") or "any" for variant in spec.get("variant", ())]
-    return Listed(
-        name=release.name,
-        kind=release.kind,
-        distribution=release.distribution,
-        summary=spec["summary"],
-        version=release.version,
-        bases=tuple(dict.fromkeys(bases)) or (spec["family"],),
-        aliases=tuple(spec.get("aliases", ())),
-        does=spec.get("kind", ""),
-    )
-
-
 def _bytes(wheel: zipfile.ZipFile, name: str) -> bytes:
     if wheel.getinfo(name).file_size > _LARGEST:
         raise ValueError(f"{name} is larger than {_LARGEST} bytes")
     return wheel.read(name)
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(path)

@@ -9,40 +9,47 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from packaging.version import InvalidVersion, Version
 
 from refiners.announce import Contents, Entry
-from refiners.catalog import (
-    VARIABLE,
-    Current,
-    Release,
-    current,
-    entry_path,
-    fetched_home,
-    folders,
-    read_releases,
-)
+from refiners.catalog import VARIABLE, current, folders, listed, steadily
 from refiners.catalog.build import write_list
-from refiners.distribution import canonical
-from refiners.errors import CacheError, CatalogError, OptionError
-from refiners.fetch import fetch_all
+from refiners.catalog.copy import ADVISORIES, Copy, Kept, alone, forget, install, kept_files
+from refiners.catalog.entry import (
+    Release,
+    belongs,
+    entry_files,
+    listed_as,
+    parse_releases,
+    read_releases,
+    unique,
+)
+from refiners.document import read_documents
+from refiners.errors import CatalogError, OptionError
 from refiners.hub import Hub
 from refiners.manifest import WeightsFile
-from refiners.policy import Advisories, Advisory, Guard, read_rules
-from refiners.repository import parse_address
+from refiners.policy import Advisories, Advisory, Guard, parse_rules, read_rules
+from refiners.repository import Address, parse_address
 from refiners.verify import git_hash_of
+from refiners.version import is_development
 
-_LARGEST: Final = 5_000_000  # bytes of one file
+__all__ = ["Refreshed", "forget", "refresh"]
+
+_LARGEST: Final = 5_000_000
+"""The bytes of the file of one entry, or of the advisories."""
+_LARGEST_SHARED: Final = 50_000_000
+"""The bytes of a file of many entries."""
+_LARGEST_OF_ALL: Final = 400_000_000
+_TRIES: Final = 5
+"""How often a refresh begins anew because another put its copy in place meanwhile."""
 _WORDS: Final = r"[a-z0-9]+(-[a-z0-9]+)*"
+_SHARED: Final = re.compile(r"entries/[0-9a-f]\.jsonl")
 _ENTRY: Final = re.compile(rf"entries/{_WORDS}/(adapter|model)-{_WORDS}\.jsonl")
-_ADVISORIES: Final = "advisories.toml"
 
 
 class Refreshed(NamedTuple):
@@ -88,50 +95,100 @@ def refresh(source: str | None, hub: Hub, guard: Guard) -> Refreshed:
             f"a catalog is a whole repository, {source} is a part of one.",
             hint=f"Leave /{address.path} out.",
         )
-    asked = WeightsFile(source=f"hf:{address.repository}", file=_ADVISORIES, format="text")
-    guard.admit_source(asked)
-    contents = hub.contents(address.repository, address.revision)
-    paths = _paths(asked, contents, hub)
-    published, advisories = _read(source, paths)
-    known = {str(one): one for one in _known()}
-    warned = tuple(one for folder in folders() for one in _advisories(folder / _ADVISORIES))
-    _check_grown(source, known, published, warned, advisories)
-    _install(source, contents.commit, paths)
-    added = tuple(one for name, one in published.items() if name not in known)
-    return Refreshed(
-        source, contents.commit, added, tuple(one for one in advisories if one not in warned)
+    guard.admit_source(WeightsFile(source=f"hf:{address.repository}", file=ADVISORIES))
+    for number in range(_TRIES):
+        # at first others are not kept waiting for our network; whoever loses twice keeps them
+        with alone() if number > 1 else nullcontext():
+            done = _attempt(source, address, hub)
+        if done is not None:
+            return done
+    raise CatalogError(
+        f"other refreshes put their copies of {source} in place {_TRIES} times meanwhile.",
+        hint="What they fetched is in use; try again if something is missing.",
     )
 
 
-def forget() -> bool:
-    """Removes the catalog that was fetched, so that the one in the wheel is read alone."""
-    was_there = fetched_home().exists()
-    shutil.rmtree(fetched_home(), ignore_errors=True)
-    return was_there
+def _attempt(source: str, address: Address, hub: Hub) -> Refreshed | None:
+    """Refreshes once; None if another refresh came between."""
+    before = current()
+    contents = hub.contents(address.repository, address.revision)
+    if before and (before.source, before.commit) == (source, contents.commit) and _is_readable():
+        return Refreshed(source, contents.commit, (), ())
+    known = {str(release): release for release in _known()}
+    copy = _fetched(source, address, contents, hub, known)
+    published = {str(release): release for release in copy.releases}
+    advisories = parse_rules(copy.advisories, Advisories, f"{source}/{ADVISORIES}").advisory
+    warned = steadily(_warned)
+    _check_grown(source, known, published, warned, advisories)
+    if not install(copy, before, write_list):
+        return None
+    added = tuple(release for name, release in published.items() if name not in known)
+    news = tuple(advisory for advisory in advisories if advisory not in warned)
+    return Refreshed(source, contents.commit, added, news)
 
 
-def _paths(asked: WeightsFile, contents: Contents, hub: Hub) -> dict[str, Path]:
-    """Returns a file for each file of a catalog: one that is here and is the same, or fetched."""
-    wanted = {
-        name: entry
-        for name, entry in contents.files.items()
-        if name == _ADVISORIES or _ENTRY.fullmatch(name)
+def _is_readable() -> bool:
+    try:
+        listed()
+    except CatalogError:
+        return False
+    return True
+
+
+def _fetched(
+    source: str,
+    address: Address,
+    contents: Contents,
+    hub: Hub,
+    known: Mapping[str, Release],
+) -> Copy:
+    """Returns what a repository publishes; what is here and did not change is not fetched again.
+
+    Raises:
+        CatalogError: It is damaged, or has what no catalog has.
+    """
+    wanted = _wanted(source, contents)
+    kept = {
+        name: Kept(file.git, file.releases)
+        for name, file in kept_files().items()
+        if name in wanted and file.git == wanted[name].git and known.keys() >= {*file.releases}
     }
-    if large := [name for name, entry in wanted.items() if entry.size > _LARGEST]:
+    here = {name: [known[release] for release in file.releases] for name, file in kept.items()}
+    here |= {name: [] for name, entry in wanted.items() if not entry.size}
+    texts: dict[str, bytes] = {}
+    for name in wanted.keys() - here.keys():
+        if (path := _same(name, wanted[name])) is not None:
+            texts[name] = path.read_bytes()
+    missing = [name for name in wanted if name not in here and name not in texts]
+    texts |= read_documents(hub, address.repository, contents, missing)
+    advisories = texts.pop(ADVISORIES, b"schema = 1\n")
+    here.pop(ADVISORIES, None)
+    here |= {name: [*_sound(source, name, content)] for name, content in texts.items()}
+    files = {
+        name: Kept(wanted[name].git, tuple(map(str, releases))) for name, releases in here.items()
+    }
+    everything = unique(release for name in sorted(here) for release in here[name])
+    return Copy(source, contents.commit, everything, advisories, files)
+
+
+def _wanted(source: str, contents: Contents) -> dict[str, Entry]:
+    limits: dict[str, int] = {}
+    for name in contents.files:
+        if name == ADVISORIES or _ENTRY.fullmatch(name):
+            limits[name] = _LARGEST
+        elif _SHARED.fullmatch(name):
+            limits[name] = _LARGEST_SHARED
+    wanted = {name: contents.files[name] for name in limits}
+    total = sum(entry.size for entry in wanted.values())
+    large = next((name for name, entry in wanted.items() if entry.size > limits[name]), None)
+    if large is not None or total > _LARGEST_OF_ALL:
+        what = f"{large} of {wanted[large].size} bytes" if large else f"{total} bytes"
+        limit = limits[large] if large else _LARGEST_OF_ALL
         raise CatalogError(
-            f"{asked.source} has {large[0]} of {wanted[large[0]].size} bytes, "
-            f"no catalog has files above {_LARGEST}.",
+            f"{source} has {what}; a catalog may have {limit} there.",
             hint="Nothing was changed; ask whoever keeps it.",
         )
-    paths = {name: path for name, entry in wanted.items() if (path := _same(name, entry))}
-    missing = {
-        name: msgspec.structs.replace(
-            asked, file=name, revision=contents.commit, sha256=entry.sha256, size=entry.size
-        )
-        for name, entry in wanted.items()
-        if name not in paths and entry.size
-    }
-    return paths | fetch_all(missing, hub)
+    return wanted
 
 
 def _same(name: str, entry: Entry) -> Path | None:
@@ -142,47 +199,37 @@ def _same(name: str, entry: Entry) -> Path | None:
     return None
 
 
-def _read(
-    source: str, paths: Mapping[str, Path]
-) -> tuple[dict[str, Release], tuple[Advisory, ...]]:
-    """Reads all that was fetched.
+def _sound(source: str, name: str, content: bytes) -> Iterator[Release]:
+    """Yields the releases of a file that may be shown and typed.
 
     Raises:
-        CatalogError: It is damaged, or says something that no catalog says.
+        CatalogError: One is in the file of another, or is not sound.
     """
-    found: dict[str, Release] = {}
-    for name, path in paths.items():
-        for release in read_releases(path) if name != _ADVISORIES else ():
-            if entry_path(Path(), release) != Path(name) or not _is_sound(release):
-                raise CatalogError(
-                    f"{source} has {release!s} in {name}, which is no entry of a catalog.",
-                    hint="Nothing was changed; ask whoever keeps it.",
-                )
-            found[str(release)] = release
-    return found, _advisories(paths.get(_ADVISORIES))
+    for release in parse_releases(content, f"{source}/{name}"):
+        reason = "" if belongs(release, name) else "it belongs in another file"
+        try:
+            listed_as(release)
+        except ValueError as error:
+            reason = str(error)
+        if reason:
+            raise CatalogError(
+                f"{source} has {release!s:.200} in {name}, which is no entry of a catalog: "
+                f"{reason}.",
+                hint="Nothing was changed; ask whoever keeps it.",
+            )
+        yield release
 
 
-def _is_sound(release: Release) -> bool:
-    """Whether a release can be shown and typed: names of words, a version, no control characters.
-
-    Its strings end up in terminals, and its distribution behind `pip install`.
-    """
-    try:
-        Version(release.version)
-    except InvalidVersion:
-        return False
-    is_named = release.distribution == canonical(release.distribution)
-    return is_named and b"\\u00" not in msgspec.json.encode(release.spec)
+def _warned(places: tuple[Path, ...]) -> tuple[Advisory, ...]:
+    paths = [path for folder in places if (path := folder / ADVISORIES).is_file()]
+    return tuple(one for path in paths for one in read_rules(path, Advisories).advisory)
 
 
-def _advisories(path: Path | None) -> tuple[Advisory, ...]:
-    return read_rules(path, Advisories).advisory if path and path.is_file() else ()
-
-
-def _known() -> Iterator[Release]:
-    for folder in folders():
-        for path in sorted(folder.glob("entries/*/*.jsonl")):
-            yield from read_releases(path)
+def _known() -> list[Release]:
+    return steadily(lambda places: [
+        release for folder in places for path in entry_files(folder)
+        for release in read_releases(path)
+    ])  # fmt: skip
 
 
 def _check_grown(
@@ -192,62 +239,35 @@ def _check_grown(
     warned: tuple[Advisory, ...],
     advisories: tuple[Advisory, ...],
 ) -> None:
-    said = [line for name, one in known.items() for line in _changes(name, one, published)]
-    there = {one.id: one for one in advisories}
-    said += [
-        f"advisory {one.id}: {'changed' if one.id in there else 'gone'}"
-        for one in warned
-        if there.get(one.id) != one
+    lines = [line for name, release in known.items() for line in _changes(name, release, published)]
+    there = {advisory.id: advisory for advisory in advisories}
+    lines += [
+        f"advisory {advisory.id}: {'changed' if advisory.id in there else 'gone'}"
+        for advisory in warned
+        if there.get(advisory.id) != advisory
     ]
-    if said:
-        lines = "".join(f"\n  {line}" for line in said)
+    if lines:
+        text = "".join(f"\n  {line}" for line in lines)
         raise CatalogError(
-            f"{source} lost or changed what is known here, and a catalog only ever grows:{lines}\n",
+            f"{source} lost or changed what is known here, and a catalog only ever grows:{text}\n",
             hint="What is here stays in use. Ask whoever keeps that catalog, or take another.",
         )
 
 
-def _changes(name: str, one: Release, published: Mapping[str, Release]) -> Iterator[str]:
-    other = published.get(name)
-    if other is None:
+def _changes(name: str, before: Release, published: Mapping[str, Release]) -> Iterator[str]:
+    after = published.get(name)
+    if after is None:
         yield f"{name}: gone"
-    elif other != one and not Version(one.version).is_devrelease:  # these may be replaced
+    elif after != before and not is_development(before.version):  # these may be replaced
         keys: Iterator[str] = (
             key
-            for key in sorted({*one.spec, *other.spec})
-            if one.spec.get(key) != other.spec.get(key)
+            for key in sorted({*before.spec, *after.spec})
+            if before.spec.get(key) != after.spec.get(key)
         )
         for key in keys:
-            yield f"{name}: {key} was {_short(one.spec, key)}, is {_short(other.spec, key)}"
+            yield f"{name}: {key} was {_short(before.spec, key)}, is {_short(after.spec, key)}"
 
 
 def _short(spec: Mapping[str, Any], key: str) -> str:
     text = msgspec.json.encode(spec.get(key)).decode()
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _install(source: str, commit: str, paths: Mapping[str, Path]) -> None:
-    """Puts a copy in place; until all of it is there, the one before it is read."""
-    home = fetched_home()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{commit[:8]}-", dir=home))
-        try:
-            for name, path in paths.items():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, folder / name)
-            write_list(folder)
-            pointer = folder / "current.json"
-            pointer.write_bytes(msgspec.json.encode(Current(folder.name, source, commit)))
-            pointer.replace(home / "current.json")
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise CacheError(
-            f"the catalog cannot be written to {home}: {error}.",
-            hint="Make room, mend its permissions, or set HF_HOME to a folder of yours.",
-        ) from error
-    for old in home.iterdir():
-        if old.is_dir() and old != folder:
-            shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from refiners.cli.door import guarded
 from refiners.cli.failure import (
     is_traceback_wanted,
     report,
@@ -64,7 +65,7 @@ class Commands(click.Group):
                 return report(error, None, as_json=wants_json(arguments))
         prepare()
         as_json = wants_json(arguments)
-        with answering(as_json), notices():
+        with guarded(), answering(as_json), notices():
             code = self._ended(as_json, arguments, prog_name, complete_var, extra)
         settle()
         sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -70,4 +71,4 @@ def new(name: str, folder: Path | None, as_json: bool) -> None:
         return
     for path in written:
         click.echo(f"wrote {path}")
-    click.echo(f"Next: cd {folder} && pip install -e . && python -m pytest")
+    click.echo(f"Next: cd {quote(str(folder))} && pip install -e . && python -m pytest")

@@ -25,6 +25,7 @@ def search(terms: tuple[str, ...], as_json: bool) -> None:
     """
     from refiners.catalog import listed
     from refiners.catalog import search as look
+    from refiners.catalog.owner import unclaimed
     from refiners.discover import scan
 
     inventory = scan()
@@ -53,7 +54,8 @@ def search(terms: tuple[str, ...], as_json: bool) -> None:
         )
         for one in inventory.models
     }
-    published = tuple(one for one in listed() if one.id not in here)
+    owners = {name: one.distribution for one in here.values() for name in (one.name, *one.aliases)}
+    published = tuple(one for one in unclaimed(listed(), owners) if one.id not in here)
     found = look(terms, (*here.values(), *published))
     if as_json:
         print_json(

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from refiners.cli.door import say
 from refiners.cli.report import print_json
 from refiners.cli.wording import OPTIONS, shell_words
 from refiners.errors import PluginError, RefinersError
@@ -56,11 +57,11 @@ def report(error: RefinersError, command: click.Command | None, *, as_json: bool
     if as_json:
         _print_facts(error.code, message, hint, error.dist)
         return error.exit_code
-    click.secho(f"error: {message}", fg="red", err=True)
+    say(f"error: {message}", color="red", err=True)
     notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
     for line in (hint, *notes):
         if line:
-            click.echo(f"  {hidden(line)}", err=True)
+            say(f"  {hidden(line)}", err=True)
     return error.exit_code
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from refiners.cli.completion import complete_either
+from refiners.cli.door import say
 from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.discover import Installed, Inventory, package_file, scan
@@ -39,7 +40,7 @@ def list_(as_json: bool) -> None:
     if not found.adapters and not found.models:
         click.echo("No adapter and no model is installed. Try pip install refiners-playground.")
     for one in found.broken:
-        click.secho(f"broken: {one.dist} ({one.name}): {one.error}", fg="yellow", err=True)
+        say(f"broken: {one.dist} ({one.name}): {one.error}", color="yellow", err=True)
 
 
 @click.command()
@@ -72,7 +73,7 @@ def info(name: str, as_json: bool) -> None:
         if one is None:
             raise
         if not as_json:
-            click.secho(f"{error.message} {error.hint}", fg="yellow", err=True)
+            say(f"{error.message} {error.hint}", color="yellow", err=True)
     facts = _described(one)
     if as_json:
         print_json(facts)

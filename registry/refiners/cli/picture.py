@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from refiners.errors import OptionError
@@ -61,7 +62,9 @@ def check_out(out: Path) -> None:
     from PIL.Image import registered_extensions
 
     if not out.parent.is_dir():
-        raise OptionError(f"there is no folder {out.parent}.", hint=f"Run mkdir -p {out.parent}.")
+        raise OptionError(
+            f"there is no folder {out.parent}.", hint=f"Run mkdir -p {quote(str(out.parent))}."
+        )
     if out.suffix.lower() not in registered_extensions():
         raise OptionError(f"{out} names no kind of picture.", hint=f"Try --out {out.stem}.png.")
     if not os.access(out.parent, os.W_OK):

@@ -12,8 +12,10 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 
+from refiners.cli.door import beneath, say
 from refiners.cli.screen import answers, is_unicode, width
 from refiners.errors import Notice
+from refiners.text import is_plain, shown, shown_cell
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +42,17 @@ def print_json(content: Any) -> None:
     text = json.dumps(
         _portable(content), indent=2, ensure_ascii=not is_unicode(stream), allow_nan=False
     )
-    click.echo(text, file=stream)
+    click.echo(_harmless(text), file=stream)
+
+
+def _harmless(text: str) -> str:
+    """Writes in JSON's own escapes what its strings may hold and a terminal obeys."""
+    import json
+
+    return "".join(
+        character if is_plain(character) or character == "\n" else json.dumps(character)[1:-1]
+        for character in text
+    ) if not is_plain(text.replace("\n", "")) else text  # fmt: skip
 
 
 def _portable(value: Any) -> Any:
@@ -63,7 +75,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
     A pipe, or a long table, gets whole lines.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    title = shown(title)
+    cells = [[shown_cell(str(cell)) for cell in row] for row in rows]
     columns_there = width()
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     whole = sum(widths) + 2 * len(widths)
@@ -83,14 +96,14 @@ def _print_framed(title: str, columns: Sequence[str], cells: Sequence[Sequence[s
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.show_header = any(columns)
     for column in columns:
         table.add_column(column, overflow="fold")
     table.columns[0].no_wrap = True
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))  # Text: square brackets are no markup
-    Console().print(table)
+    Console(file=beneath(sys.stdout)).print(table)
 
 
 def _blocks(
@@ -132,7 +145,7 @@ def notices() -> Generator[None]:
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, Notice):
-                click.secho(f"note: {message}", fg="yellow", err=True)
+                say(f"note: {message}", color="yellow", err=True)
             else:
                 others(message, category, *where, **more)
 

@@ -131,6 +131,20 @@ class InstantId(Adapter):
             *image_edits(model, branches, of_tokens, when=image),
         )
 
+    def check(self, value: Mapping[str, Any], request: GenerationRequest) -> None:
+        """Refuses a face or keypoints that cannot be read; no picture is searched for a face.
+
+        Raises:
+            ConditionError: One of them is not what it should be, or is for another number of
+                pictures; or pictures have a size that the side network cannot see.
+            AdapterError: A scale is not a finite number.
+        """
+        self._check_scales()
+        self.control.check_size(request, self.key)
+        _, shown, _ = self._read(value, request)
+        if shown and self.detector is None:
+            default_detector(self.key)
+
     def encode(
         self, value: Mapping[str, Any], request: GenerationRequest
     ) -> dict[str, dict[str, Tensor]]:
@@ -141,13 +155,9 @@ class InstantId(Adapter):
             request: What is being generated.
 
         Raises:
-            ConditionError: One of them is not what it should be, is for another number of pictures,
-                or no face is found.
-            AdapterError: A scale is not a finite number.
+            ConditionError: As `check` does, or no face is found.
         """
-        self._check_scales()
-        self.control.check_size(request, self.key)
-        faces, drawn = self._seen(value["face"], value.get("keypoints"), request)
+        faces, drawn = self._seen(value, request)
         like: dict[str, Any] = {"device": request.device, "dtype": request.dtype}
         faces, resampler = faces.to(**like)[:, None], self.parts.layer("projection", Resampler)
         told = {
@@ -196,11 +206,15 @@ class InstantId(Adapter):
             branches=image_attentions(model, self.tokens_key, self.scale_key),
         )
 
-    def _seen(
-        self, face: Any, keypoints: Any, request: GenerationRequest
-    ) -> tuple[Float[Tensor, "faces 512"], Float[Tensor, "pictures 3 height width"]]:
-        """Returns embeddings and drawn keypoints; no picture is searched before all is checked."""
-        size = (request.height, request.width)
+    def _read(
+        self, value: Mapping[str, Any], request: GenerationRequest
+    ) -> tuple[
+        Float[Tensor, "faces 512"] | None,
+        list[Float[Tensor, "3 height width"]],
+        Float[Tensor, "pictures 3 height width"] | None,
+    ]:
+        """Returns embeddings or pictures of faces, and drawn keypoints where some are given."""
+        face, keypoints = value["face"], value.get("keypoints")
         rows, shown = embeddings(face, self.key), list[Tensor]()
         if rows is None:
             shown = pictures(face)
@@ -210,15 +224,23 @@ class InstantId(Adapter):
                 hint='Pass "keypoints": five points (x, y) in pixels, or a picture of them.',
             )
         self._check_count("faces", len(shown if rows is None else rows), request)
-        drawn = None
-        if keypoints is not None:
-            drawn = keypoint_pixels(keypoints, size, self.key)
-            self._check_count("sets of keypoints", len(drawn), request)
+        if keypoints is None:
+            return rows, shown, None
+        drawn = keypoint_pixels(keypoints, (request.height, request.width), self.key)
+        self._check_count("sets of keypoints", len(drawn), request)
+        return rows, shown, drawn
+
+    def _seen(
+        self, value: Mapping[str, Any], request: GenerationRequest
+    ) -> tuple[Float[Tensor, "faces 512"], Float[Tensor, "pictures 3 height width"]]:
+        """Returns embeddings and drawn keypoints, those that are missing from the detector."""
+        rows, shown, drawn = self._read(value, request)
         if shown:
             detector = self.detector or default_detector(self.key)
             found = [largest_face(pixels, detector, self.key) for pixels in shown]
             rows = torch.stack([each.embedding for each in found])
             if drawn is None:
+                size = (request.height, request.width)
                 drawn = torch.stack(list(map(_drawn, found, shown, [size] * len(shown))))
         assert rows is not None, "there are numbers or pictures"
         assert drawn is not None, "there are keypoints or pictures"

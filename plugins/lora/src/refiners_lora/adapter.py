@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refiners_core import Adapter, Edit, Model, Seat, Source, select
+from refiners_core import Adapter, Chain, Edit, Model, Seat, Source, select
 from refiners_core.errors import AdapterError
 from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
@@ -59,14 +59,14 @@ class Lora(Adapter):
         self._untrained = rank, float(rank if alpha is None else alpha), where or attentions
         self._published: dict[str, tuple[str, str]] = {}  # component and name there, by seat
 
-    def build(self, model: Model, source: Source | None) -> None:
+    def build(self, model: Chain, source: Source | None) -> None:
         """Makes a change beside each layer that the file names.
 
         Raises:
             WeightsError: The file is not a LoRA, is damaged, or is for another base.
             AdapterError: `model` is a part of a model, or an untrained LoRA cannot change a layer.
         """
-        if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(model, Model):
             raise AdapterError(
                 f"a LoRA goes on a whole model, not on {type(model).__name__}.",
                 hint="Try adapter.inject(model).",

@@ -82,4 +82,4 @@ def _some(keys: Mapping[str, object]) -> str:
     return shown + (f" and {len(keys) - 2} more" if len(keys) > 2 else "")
 
 
-_HINT: Final = "Give a LoRA for a Stable Diffusion model, such as style.safetensors."
+_HINT: Final = "Give a LoRA that was trained on Stable Diffusion 1.5 or XL."

@@ -1,0 +1,167 @@
+"""What a refresh of the catalog takes, and whether many at once lose anything.
+
+Run `python benchmarks/catalog.py`. It prints each figure beside its bar and ends with 1 if one is
+missed. The Hub is on this machine.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from refiners.catalog import SHIPPED, listed
+from refiners.catalog.build import add
+from refiners.catalog.entry import Release, entry_files, read_releases
+from refiners.catalog.refresh import refresh
+from refiners.hub import Hub
+from refiners.policy import Guard
+from refiners.testing import LoopbackHub
+
+from registry import Figure
+
+SOURCE = "hf:org/catalog"
+ENTRIES = 20_000
+WRITERS = 8
+READS = 10_000
+WRITER = """
+import os, time
+parent = os.getppid()
+from refiners.catalog.refresh import refresh
+from refiners.errors import NetworkError
+from refiners.hub import Hub
+from refiners.policy import Guard
+print("ready", flush=True)
+while os.getppid() == parent and not os.path.exists(os.environ["OVER"]):
+    try:
+        refresh("hf:org/catalog", Hub.from_environment(), Guard())
+    except NetworkError:  # this Hub keeps one commit, and a newer one came
+        pass
+    time.sleep(0.05)
+"""
+ADVISORY = '[[advisory]]\nid = "R-{number}"\nreason = "bad"\npackage = "refiners-bad-{number}"\n'
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure refreshes of the catalog.")
+    parser.add_argument("--entries", type=int, default=ENTRIES, help="how many are published")
+    parser.add_argument("--reads", type=int, default=READS, help="how many while others write")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = [
+            *fetched(Path(folder) / "one", options.entries),
+            *contested(Path(folder) / "many", options.reads),
+        ]
+    for figure in figures:
+        print(figure)
+    if any(figure.value > figure.bar for figure in figures):
+        sys.exit(1)
+
+
+def published(folder: Path, count: int, first: int = 0) -> dict[str, bytes]:
+    """Returns the files of a catalog with what is shipped and as many entries again."""
+    shipped = [release for path in entry_files(SHIPPED) for release in read_releases(path)]
+    add(folder, (*shipped, *(entry(number) for number in range(first, first + count))))
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in entry_files(folder)}
+    return files | {"advisories.toml": (SHIPPED / "advisories.toml").read_bytes()}
+
+
+def entry(number: int) -> Release:
+    """Returns one published adapter."""
+    spec = {
+        "factory": "m.adapter:Made",
+        "summary": f"Do what number {number} does",
+        "core-api": ">=1.0,<2",
+        "variant": [{"base": "sd15", "facts": {"cross_attention_dim": 768}}],
+    }
+    return Release(
+        name=f"made-{number}",
+        kind="adapter",
+        distribution=f"refiners-made-{number}",
+        version="1.0",
+        spec=spec,
+    )
+
+
+def fetched(folder: Path, entries: int) -> Iterator[Figure]:
+    """Yields what the first refresh takes, and one after which nothing has changed."""
+    with LoopbackHub() as hub, hub.in_use(folder / "hf"):
+        hub.publish("org/catalog", published(folder / "catalog", entries))
+        seconds = timed()
+        yield Figure(f"refresh of {entries} entries", seconds, 10, "s")
+        yield Figure("its requests", len(hub.requests), 20, "")
+        files = sum(not path.is_dir() for path in (folder / "hf").rglob("*"))
+        yield Figure("the files that it leaves", files, 40, "")
+        yield Figure("refresh where nothing has changed", timed(), 1, "s")
+
+
+def timed() -> float:
+    """Returns the seconds of one refresh."""
+    begin = time.perf_counter()
+    refresh(SOURCE, Hub.from_environment(), Guard())
+    return time.perf_counter() - begin
+
+
+def contested(folder: Path, reads: int) -> Iterator[Figure]:
+    """Yields how much was missing in how many reads while several processes refresh at once."""
+    files = published(folder / "catalog", 100)
+    with LoopbackHub() as hub, hub.in_use(folder / "hf"):
+        hub.publish("org/catalog", files)
+        refresh(SOURCE, Hub.from_environment(), Guard())
+        over = folder / "over"
+        environment = {**os.environ, **hub.environment(folder / "hf"), "OVER": str(over)}
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER], env=environment, stdout=subprocess.PIPE
+            )
+            for _ in range(WRITERS)
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+        publisher = threading.Thread(target=publish, args=(hub, folder / "catalog", over))
+        publisher.start()
+        try:
+            lost, copies = read(reads)
+        finally:
+            over.touch()
+            publisher.join()
+            failed = sum(writer.wait() != 0 for writer in writers)
+    yield Figure(f"losses in {reads} reads of {copies} copies, {WRITERS} writers", lost, 0, "")
+    yield Figure("writers that failed", failed, 0, "")
+
+
+def publish(hub: LoopbackHub, folder: Path, over: Path) -> None:
+    """Publishes a catalog with one more entry and one more advisory, again and again."""
+    advisories = (SHIPPED / "advisories.toml").read_text()
+    number = 100
+    while not over.exists():
+        time.sleep(0.5)
+        advisories += ADVISORY.format(number=number)
+        files = published(folder, 1, number) | {"advisories.toml": advisories.encode()}
+        hub.publish("org/catalog", files)
+        number += 1
+
+
+def read(reads: int) -> tuple[int, int]:
+    """Returns how often something was gone that was there before, and how many copies were seen."""
+    names: set[str] = set()
+    advisories: set[str] = set()
+    lost = 0
+    copies: set[int] = set()
+    for _ in range(reads):
+        now = {entry.id for entry in listed()}
+        warned = {advisory.id for advisory in Guard.from_environment().advisories}
+        lost += len(names - now) + len(advisories - warned)
+        names |= now
+        advisories |= warned
+        copies.add(len(now))
+    return lost, len(copies)
+
+
+if __name__ == "__main__":
+    main()
