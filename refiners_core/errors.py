@@ -94,5 +94,7 @@ class GenerationError(RefinersError):
     exit_code = 2
 
 
-class RefinersWarning(UserWarning):
-    """Something is done in another way than it was asked for, or than it was published."""
+class ArgumentError(GenerationError, TypeError):
+    """A function was called with an argument that it does not take; nothing has run."""
+
+    code = "argument"

@@ -72,6 +72,18 @@ class Model(Chain):
             )
         return Selection(self, find(self).seats, f"{self.base}.slot({name!r})")
 
+    # --- generation -------------------------------------------------------------------------
+
+    def check(self, prompt: Any, **arguments: Any) -> None:
+        """Checks the arguments of a generation as far as they can be without weights.
+
+        A model on the meta device does, so what cannot work is refused before anything is fetched.
+        A family that generates overrides this; others refuse nothing.
+
+        Raises:
+            GenerationError, ConditionError: An argument cannot be followed.
+        """
+
     # --- speed ------------------------------------------------------------------------------
 
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride]  torch's says less

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 CORE = (
     ("errors",),
     ("bare", "condition", "context", "exchange", "key", "naming", "picture", "snapshot"),
+    ("vocabulary",),
     ("layer", "weights"),
     ("by_hand", "show"),
     ("chain",),
@@ -44,6 +45,7 @@ MAY_USE_NETWORK = (
     "registry/refiners/hub.py",
     "registry/refiners/document.py",  # reads for hub.py what is too small to be kept
     "registry/refiners/outage.py",  # puts the client's errors into words
+    "registry/refiners/setting.py",  # names the setting that kept the client from asking
     "registry/refiners/testing/",  # the loopback Hub, for tests
 )
 MAY_PRINT = ("registry/refiners/cli/",)
@@ -146,7 +148,7 @@ def brings_torch(name: str) -> bool:
     """Whether importing this at the top of a registry module would load torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
-    light = ("API_VERSION", "errors", "hookspecs")
+    light = ("API_VERSION", "errors", "hookspecs", "vocabulary")
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 
 

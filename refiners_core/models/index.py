@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
-from refiners_core.errors import ModelError, RefinersWarning
+from refiners_core.errors import ModelError, Notice
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.published import Format, Published
 
@@ -33,7 +33,7 @@ def check_index(data: Mapping[str, Any], kind: str) -> None:
         ModelError: It has a part or a setting that is not known.
 
     Warns:
-        RefinersWarning: A part that steers it stays behind.
+        Notice: A part that steers it stays behind.
     """
     parts = {key: value for key, value in data.items() if not _is_absent(value)}
     Published(parts | {"_class_name": kind}, kind, table=INDEX, file="model_index.json")
@@ -42,7 +42,7 @@ def check_index(data: Mapping[str, Any], kind: str) -> None:
             warnings.warn(
                 f"the {name} of this {kind} is not part of the model; load it as an adapter: "
                 "load_adapter(..., model).",
-                RefinersWarning,
+                Notice,
                 stacklevel=3,
             )
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from torch import Tensor
 
-from refiners_core.errors import ModelError, RefinersWarning
+from refiners_core.errors import ModelError, Notice
 from refiners_core.models.samplers import ScheduleConfig
 from refiners_core.models.samplers.schedule import Prediction
 from refiners_core.weights import TensorFile
@@ -68,7 +68,7 @@ def facts_of(file: TensorFile, has_one_encoder: bool) -> Facts:
         ModelError: It says what is not known here, or contradicts itself.
 
     Warns:
-        RefinersWarning: It was trained with a shorter text encoder, or has a size of no known form.
+        Notice: It was trained with a shorter text encoder, or has a size of no known form.
     """
     keys = file.names()
     header = {key: text.strip().lower() for key, text in file.metadata().items()}
@@ -156,7 +156,7 @@ def _say_skip(layer: str) -> None:
             f"this model was trained with texts from layer {layer} of its text encoder, counted "
             f"from the last: ClipSkip(layers={skipped}).inject(model), from "
             "refiners_core.models.clip.skip.",
-            RefinersWarning,
+            Notice,
             stacklevel=4,
         )
 
@@ -171,7 +171,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     warnings.warn(
         f"modelspec.resolution {text!r} is not followed: it is not WIDTHxHEIGHT in multiples of 8. "
         "generate(size=...) says another.",
-        RefinersWarning,
+        Notice,
         stacklevel=4,
     )
     return None

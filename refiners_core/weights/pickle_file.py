@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -19,6 +20,8 @@ _FLOOR: Final = (2, 10)
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
 """How the names of published pickles end."""
+_CALLED: Final = re.compile(r"\bGLOBAL ([A-Za-z_][\w.]*)")
+"""How torch names what a pickle would have called."""
 _TRAINERS: Final = ("pytorch_lightning.", "lightning.")
 """Whose objects early checkpoints hold beside their tensors."""
 
@@ -96,14 +99,23 @@ def _content(file: IO[bytes], source: str | Path) -> Any:
         with safe_globals(_stand_ins(file)):
             content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever the bytes make it stumble over
-        said = (str(error) or type(error).__name__).splitlines()[0]
         raise PickleError(
-            f"{source} holds something else than tensors, so it was not opened: {said}",
+            f"{source} holds something else than tensors, so it was not opened: {_reason(error)}.",
             hint="Look for the file in safetensors, or ask its publisher for one.",
         ) from error
     whole = cast("Mapping[Any, Any]", content) if isinstance(content, Mapping) else {}
     weights = whole.get("state_dict")
     return weights if isinstance(weights, Mapping) else content
+
+
+def _reason(error: Exception) -> str:
+    """Returns why a pickle was refused; torch's own words tell how to open it all the same."""
+    text = str(error)
+    if name := _CALLED.search(text):
+        return f"it would call {name[1]}"
+    sentence = "" if "weights_only" in text else text.partition(". ")[0].partition("\n")[0]
+    printable = "".join(letter if letter.isprintable() else "?" for letter in sentence.strip())
+    return f"{type(error).__name__}: {printable.rstrip('.')}" if printable else type(error).__name__
 
 
 def _stand_ins(file: IO[bytes]) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:

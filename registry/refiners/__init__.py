@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from refiners.errors import IncompatibleError as IncompatibleError
     from refiners.errors import IntegrityError as IntegrityError
     from refiners.errors import LockError as LockError
+    from refiners.errors import MachineError as MachineError
     from refiners.errors import ManifestError as ManifestError
     from refiners.errors import MissingError as MissingError
     from refiners.errors import NetworkError as NetworkError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from refiners.errors import PluginError as PluginError
     from refiners.errors import PolicyError as PolicyError
     from refiners.errors import RefinersError as RefinersError
+    from refiners.errors import SettingError as SettingError
     from refiners.errors import UnknownNameError as UnknownNameError
     from refiners.errors import UnsupportedError as UnsupportedError
     from refiners.load import load_adapter as load_adapter
@@ -47,7 +49,8 @@ _HOMES: Final[dict[str, str]] = {
         "errors": (
             *("AccessError", "AmbiguousNameError", "CacheError", "CatalogError"),
             *("DeprecationNotice", "IncompatibleError", "Notice"),
-            *("IntegrityError", "LockError", "ManifestError", "MissingError", "NetworkError"),
+            *("IntegrityError", "LockError", "MachineError", "ManifestError", "MissingError"),
+            *("NetworkError", "SettingError"),
             *("NotInstalledError", "OfflineError", "OptionError", "PluginError", "PolicyError"),
             *("RefinersError", "UnknownNameError", "UnsupportedError"),
         ),
@@ -68,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])

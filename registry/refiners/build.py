@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from refiners.discover import Installed
 from refiners.errors import OptionError, PluginError, RefinersError
 from refiners.foreign import let_torch_load
+from refiners.machine import is_memory, machine_fault
 from refiners.manifest import AdapterSpec, ModelSpec
 from refiners.text import reason_of
+from refiners_core.vocabulary import suggestion
 
 if TYPE_CHECKING:
     from refiners_core import Adapter, Chain, Model, Source
@@ -61,14 +63,15 @@ def build_adapter(
         error = TypeError(f"it takes no {' and no '.join(refused)}")
         raise _failed(f"building {adapter.name}", error, adapter.dist)
     own = accepted - given.keys()
+    unknown = sorted(options.keys() - own)
     try:
-        if unknown := sorted(options.keys() - own):
+        if unknown:
             raise TypeError(f"it takes no {' and no '.join(unknown)}")
         inspect.signature(factory).bind(**given, **options)
     except TypeError as error:
         raise OptionError(
             f"{adapter.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
-            hint=f"Its options: {', '.join(sorted(own)) or 'none'}.",
+            hint=_meant(unknown, own),
             dist=adapter.dist,
         ) from error
     return _built(adapter, lambda: factory(**given, **options), Adapter)
@@ -87,6 +90,7 @@ def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin that exits at import ends only itself
+        _pass_local(error, f"importing {reference}")
         raise _failed(f"importing {reference}", error, dist) from error
     if not callable(found):
         raise PluginError(f"{reference} is not callable.", hint="Ask its author.", dist=dist)
@@ -107,12 +111,20 @@ def _keywords(factory: Callable[..., Any]) -> set[str]:
     return names - {"self"}
 
 
+def _meant(unknown: Iterable[str], known: Collection[str]) -> str:
+    """Returns the hint for options that a constructor does not take."""
+    options = f"Its options: {', '.join(sorted(known)) or 'none'}."
+    meant = dict.fromkeys(name for one in unknown if (name := suggestion(one, known)))
+    return f"Did you mean {' and '.join(meant)}? {options}" if meant else options
+
+
 def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> Any:
     try:
         built = make()
     except (RefinersError, KeyboardInterrupt):
         raise
     except BaseException as error:
+        _pass_local(error, f"building {plugin.name}")
         raise _failed(f"building {plugin.name}", error, plugin.dist) from error
     if not isinstance(built, kind):
         raise PluginError(
@@ -121,6 +133,22 @@ def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> 
             dist=plugin.dist,
         )
     return built
+
+
+def _pass_local(error: BaseException, doing: str) -> None:
+    """Raises what is the fault of this machine as such; memory that ran out keeps its own type.
+
+    Raises:
+        MachineError: The machine lacks an accelerator, room or a right.
+    """
+    if is_memory(error):
+        raise error
+    # a file that is not there is one that the package should have brought
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | UnicodeError):
+        return
+    place = getattr(error, "filename", None) or "a file"
+    if (fault := machine_fault(error, doing, place=str(place))) is not None:
+        raise fault from error
 
 
 def _failed(what: str, error: BaseException, dist: str | None) -> PluginError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from refiners import discover
@@ -119,23 +122,33 @@ def _files(inventory: Inventory) -> Iterator[Problem]:
     for one in (*inventory.adapters, *inventory.models):
         weights: Mapping[str, WeightsFile] = one.spec.weights
         for name, file in weights.items():
+            if file.scheme != "pkg":
+                continue
             package, _, path = file.address.partition("/")
-            if file.scheme == "pkg" and _is_missing(package, path):
+            place = _place(package, path)
+            if place is None:
                 owner = package.replace("_", "-")
                 what = f"the file {name} of {one.name} is not there: {file.source}"
                 command = f"pip install --force-reinstall {owner}"
                 yield Problem("missing file", one.dist, what, command)
+            elif not os.access(place, os.R_OK):
+                what = f"this user may not read {place}, which {one.name} needs"
+                yield Problem("permissions", "", what, f"sudo chmod a+rX {shlex.quote(str(place))}")
 
 
-def _is_missing(package: str, path: str) -> bool:
+def _place(package: str, path: str) -> Path | None:
+    """Returns where a file of a package lies, or the folder that this user may not look into."""
     try:
-        if not discover.package_folders(package):
-            return False  # weights of a package that is optional and not installed
-        return package_file(package, path) is None
+        folders = discover.package_folders(package)
+        if not folders:
+            return Path()  # weights of a package that is optional and not installed
+        return package_file(package, path)
+    except PermissionError as error:
+        return Path(error.filename or package)
     except KeyboardInterrupt:
         raise
     except BaseException:  # a broken finder on the import path
-        return True
+        return None
 
 
 def _rules(inventory: Inventory) -> Iterator[Problem]:

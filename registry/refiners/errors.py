@@ -24,6 +24,7 @@ __all__ = [
     "IncompatibleError",
     "IntegrityError",
     "LockError",
+    "MachineError",
     "ManifestError",
     "MissingError",
     "NetworkError",
@@ -34,6 +35,7 @@ __all__ = [
     "PluginError",
     "PolicyError",
     "RefinersError",
+    "SettingError",
     "UnknownNameError",
     "UnsupportedError",
 ]
@@ -67,6 +69,13 @@ class OptionError(RefinersError):
     """An argument has a value that is not understood; nothing was loaded."""
 
     code = "option"
+    exit_code = 2
+
+
+class SettingError(RefinersError):
+    """A setting of this machine keeps requests from the Hub: an address, a proxy, certificates."""
+
+    code = "setting"
     exit_code = 2
 
 
@@ -148,8 +157,14 @@ class MissingError(NetworkError):
     code = "missing"
 
 
-class CacheError(RefinersError):
-    """The cache on this machine cannot be written: full, read-only, or somebody else's."""
+class MachineError(RefinersError):
+    """This machine lacks something, memory for instance; no package is at fault, nor the Hub."""
+
+    code = "machine"
+
+
+class CacheError(MachineError):
+    """A file on this machine cannot be written or read: disk full, or somebody else's."""
 
     code = "cache"
 

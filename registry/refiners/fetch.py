@@ -16,7 +16,9 @@ from refiners.errors import (
     UnsupportedError,
 )
 from refiners.header import read_header
+from refiners.hooks import load_hooks
 from refiners.hub import Hub
+from refiners.machine import machine_fault
 from refiners.manifest import LOCAL, UNKNOWN, WeightsFile
 from refiners.policy import Guard
 from refiners.verdict import Header
@@ -172,12 +174,18 @@ def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header
 
 def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
     package, _, name = file.address.partition("/")
-    path = package_file(package, name)
     owner = package.replace("_", "-")
     again = f"Try pip install --force-reinstall {owner}."
+    try:
+        path = package_file(package, name)
+        is_pinned = path is not None and receipts.verify(path, file.sha256)
+    except OSError as error:
+        place = error.filename or f"the package {package}"
+        fault = machine_fault(error, f"reading {name}", place=str(place))
+        raise fault or CacheError(f"{place} cannot be read: {error}.") from error
     if path is None:
         raise IntegrityError(f"the package {package} has no file {name}.", hint=again, dist=dist)
-    if not receipts.verify(path, file.sha256):
+    if not is_pinned:
         raise IntegrityError(
             f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
             hint=again,
@@ -201,6 +209,9 @@ def _local(file: WeightsFile, receipts: Receipts) -> Path:
 
 
 def _hooked(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
+    if known := hub.here(file):
+        return known
+    load_hooks()
     wanted = WeightRequest(file.source, file.file or "", file.revision, hub.is_offline)
     path = manager().hook.fetch_weights(event=wanted)
     if path is None:

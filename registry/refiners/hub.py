@@ -18,7 +18,9 @@ import msgspec
 from refiners.announce import Announced, Contents, Entry, agreed, check_commit
 from refiners.errors import IntegrityError, PolicyError, RefinersError
 from refiners.manifest import UNKNOWN, WeightsFile
-from refiners.outage import explained, patiently, unavailable
+from refiners.outage import explained, is_of_request, patiently, shown_cause, unavailable
+from refiners.secret import hidden
+from refiners.setting import client_constants
 from refiners.verdict import Header
 from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
 
@@ -54,11 +56,10 @@ class Hub:
             offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
             largest: The largest file that a policy lets in, in bytes.
         """
-        from huggingface_hub import constants
-
+        constants = client_constants()
         if offline is None:
             wish = os.environ.get("REFINERS_OFFLINE", "").lower()
-            offline = wish in _TRUE or constants.is_offline_mode()
+            offline = wish in _TRUE or bool(constants.is_offline_mode())
         return cls(
             endpoint=constants.ENDPOINT,
             cache=Path(constants.HF_HUB_CACHE),
@@ -66,6 +67,11 @@ class Hub:
             is_offline=offline,
             largest=largest,
         )
+
+    @property
+    def address(self) -> str:
+        """The endpoint as messages show it, without a password."""
+        return hidden(self.endpoint)
 
     @property
     def token(self) -> bool | None:
@@ -98,7 +104,7 @@ class Hub:
         except RefinersError:
             raise
         except Exception as error:
-            raise explained(error, file, self.endpoint, dist) from error
+            raise explained(error, file, self.endpoint, dist) from shown_cause(error)
 
     def here(self, wanted: WeightsFile) -> Path | None:
         """Returns a file that was verified before and has not been touched since."""
@@ -123,9 +129,9 @@ class Hub:
                 raise unavailable(file, None, self.cache, dist)
             try:
                 announced = patiently(lambda: self._announced(file))
-                revision = agreed(file, announced, self.endpoint, dist)
+                revision = agreed(file, announced, self.address, dist)
             except Exception as error:
-                raise explained(error, file, self.endpoint, dist) from error
+                raise explained(error, file, self.endpoint, dist) from shown_cause(error)
             sha256 = announced.etag if announced.has_sha256 else file.sha256
             file = msgspec.structs.replace(
                 file, revision=revision, sha256=sha256, size=announced.size or file.size
@@ -160,7 +166,7 @@ class Hub:
         def ask() -> Contents:
             found = api.model_info(repository, revision=main)
             commit = found.sha or ""
-            check_commit(asked, commit, self.endpoint)
+            check_commit(asked, commit, self.address)
             said = (tag[8:] for tag in found.tags or () if tag.startswith("license:"))
             listed = api.list_repo_tree(repository, recursive=True, revision=commit)
             entries = {
@@ -173,7 +179,7 @@ class Hub:
         try:
             return patiently(ask)
         except Exception as error:
-            raise explained(error, asked, self.endpoint, None) from error
+            raise explained(error, asked, self.endpoint, None) from shown_cause(error)
 
     def header(self, wanted: WeightsFile, *, dist: str | None = None) -> Header | None:
         """Asks for the first bytes of a safetensors file and returns the shapes of its tensors.
@@ -191,10 +197,7 @@ class Hub:
         """
         if self.is_offline:
             return None
-        from huggingface_hub.errors import SafetensorsParsingError
-
-        file = self.pinned(wanted)
-        api = self._api()
+        file, api = self.pinned(wanted), self._api()
 
         def ask() -> Header:
             found = api.parse_safetensors_file_metadata(
@@ -206,14 +209,15 @@ class Hub:
 
         try:
             return patiently(ask)
-        except (SafetensorsParsingError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:
+            if is_of_request(error):
+                raise explained(error, file, self.endpoint, dist) from shown_cause(error)
+            what = str(error).partition("\n")[0] or type(error).__name__
             raise IntegrityError(
-                f"{file} is no readable safetensors file: {error}. Nothing was downloaded.",
+                f"{file} is no readable safetensors file: {what}. Nothing was downloaded.",
                 hint="Ask the publisher for a good file.",
                 dist=dist,
             ) from error
-        except Exception as error:
-            raise explained(error, file, self.endpoint, dist) from error
 
     def _api(self) -> HfApi:
         from huggingface_hub import HfApi
@@ -222,7 +226,7 @@ class Hub:
 
     def _download(self, wanted: WeightsFile, file: WeightsFile, dist: str | None) -> Path:
         announced = patiently(lambda: self._announced(file))
-        revision = agreed(file, announced, self.endpoint, dist)
+        revision = agreed(file, announced, self.address, dist)
         if self.largest is not None and announced.size and announced.size > self.largest:
             raise PolicyError(
                 f"{file} has {announced.size} bytes, a policy allows {self.largest}. "
@@ -231,7 +235,8 @@ class Hub:
                 dist=dist,
             )
         for force in (False, True):  # what the cache has may be damaged; forcing heals it
-            path = patiently(lambda force=force: self._received(file, revision, force))
+            what = f"fetching {file} from {self.address}"
+            path = patiently(lambda force=force: self._received(file, revision, force), what)
             if digest := self._verified(path, file, announced):
                 break
         else:
@@ -239,7 +244,7 @@ class Hub:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise IntegrityError(
-                f"{self.endpoint} sent other bytes for {file} than it should, twice.",
+                f"{self.address} sent other bytes for {file} than it should, twice.",
                 hint="Nothing of it was loaded. Try again later, and without a mirror.",
                 dist=dist,
             )

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from refiners.build import build_adapter, build_model
 from refiners.discover import Installed
-from refiners.errors import DeprecationNotice, Notice, OptionError
+from refiners.errors import DeprecationNotice, OptionError
 from refiners.fetch import fetch_source
 from refiners.fit import made_from, variant_for
-from refiners.foreign import let_torch_load
+from refiners.hooks import load_hooks
 from refiners.hub import Hub
 from refiners.local import is_local, open_local, open_repository
 from refiners.lock import held, named
@@ -23,9 +23,8 @@ from refiners.lookup import find_adapter, find_model
 from refiners.manifest import AdapterSpec
 from refiners.policy import Guard
 from refiners.repository import PREFIX
-from refiners.text import reason_of
 from refiners.user_file import check_file, located, with_file
-from refiners_core.hookspecs import load_installed
+from refiners_core.vocabulary import unknown_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +39,7 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     offline: bool | None = None,
     lock: str | Path | None = None,
+    **unknown: Never,
 ) -> Model:
     """Loads a base model by the name that an installed package gives it, or from where it lies.
 
@@ -52,11 +52,13 @@ def load_model(
         dtype: What they are cast to while loading; as published if None.
         offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
         lock: A `refiners.lock` that all that has a name is held to; None asks REFINERS_LOCK.
+        **unknown: Refused, with the name that it has here.
 
     Returns:
         The model, which wears nothing.
 
     Raises:
+        ArgumentError: It does not take such an argument.
         UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
         UnsupportedError: A kind of source that this version cannot read.
         LockError: It is not what was locked.
@@ -65,15 +67,17 @@ def load_model(
         PluginError: The code that builds it failed.
         ModelError, WeightsError: What lies there is unreadable, or no model that is known here.
     """
+    if unknown:
+        raise unknown_arguments("load_model", unknown, ("device", "dtype", "offline", "lock"))
     load_hooks()
     if is_local(what):
-        return open_local(what, **_torch_options(device, dtype), offline=offline)
+        return open_local(what, **torch_options(device, dtype), offline=offline)
     if isinstance(what, str) and what.startswith(PREFIX):
-        options = _torch_options(device, dtype)
+        options = torch_options(device, dtype)
         return open_repository(what, **options, offline=offline, lock=lock)
     model = held(find_model(what), lock)
     guard = _guarded(model, lock)
-    options = _torch_options(device, dtype)
+    options = torch_options(device, dtype)
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
@@ -138,20 +142,47 @@ def load_adapter(
 def outline(model: str, adapters: Iterable[str] = ()) -> Model:
     """Builds a model and what it should wear on the meta device: all structure, no weights.
 
+    Args:
+        model: Its name; or the path of a folder or a file, which is opened where it lies.
+        adapters: Their names.
+
     Raises:
         RefinersError: As `load_model` and `load_adapter` do; nothing is fetched.
     """
-    found_model = find_model(model)
-    _guarded(found_model, None)
-    built = build_model(found_model, None, device="meta")
+    built = _outlined(model)
     for name in adapters:
-        found = find_adapter(name)
-        _guarded(found, None)
-        variant_for(found, built)
-        adapter = build_adapter(found, None, {})
-        made_from[adapter] = found
-        adapter.inject(built)
+        dress(built, name)
     return built
+
+
+def dress(model: Model, name: str, **options: Any) -> Adapter:
+    """Puts an adapter without weights on a model and returns it.
+
+    Args:
+        model: As `outline` builds it.
+        name: The adapter's name.
+        **options: What its constructor takes.
+
+    Raises:
+        RefinersError: As `load_adapter` does; nothing is fetched.
+    """
+    found = find_adapter(name)
+    check_file(found, None)
+    _guarded(found, None)
+    variant_for(found, model)
+    adapter = build_adapter(found, None, options)
+    made_from[adapter] = found
+    return adapter.inject(model)
+
+
+def _outlined(model: str) -> Model:
+    if is_local(model):
+        from refiners_core.models.open import open_model
+
+        return open_model(Path(model))
+    found = find_model(model)
+    _guarded(found, None)
+    return build_model(found, None, device="meta")
 
 
 @dataclass(frozen=True)
@@ -195,26 +226,23 @@ def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
     return guard
 
 
-@cache
-def load_hooks() -> None:
-    """Loads the hook modules of other packages, once; only verbs that run things do."""
-    let_torch_load()
-    for broken in load_installed():
-        warnings.warn(
-            f"the hooks {broken.name} of {broken.dist} could not be loaded and are left out: "
-            f"{type(broken.error).__name__}: {reason_of(broken.error)}",
-            Notice,
-            stacklevel=3,
-        )
+def torch_options(device: Any, dtype: Any) -> dict[str, Any]:
+    """Returns a device that is here and a type that weights can have.
 
-
-def _torch_options(device: Any, dtype: Any) -> dict[str, Any]:
+    Raises:
+        OptionError: There is no such device, or no such type.
+    """
     import torch
 
     try:
         checked = None if device is None else torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise OptionError(f"no device is {device!r}.", hint='Try device="cpu".') from error
+        if checked is not None:
+            torch.empty(0, device=checked)  # a name of a device says nothing of one that is here
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = re.split(r"\.\s", str(error), maxsplit=1)[0].partition("\n")[0].rstrip(".")
+        raise OptionError(
+            f"no device is {device!r} on this machine: {reason}.", hint='Try device="cpu".'
+        ) from error
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
         raise OptionError(f"weights cannot be {dtype!r}.", hint='Try dtype="float32".')

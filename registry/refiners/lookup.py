@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from refiners.catalog import listed
@@ -34,7 +35,12 @@ def find_model(name: str) -> Installed[ModelSpec]:
             hint=f'Load it: refiners.load_model("{name}"), or refiners fetch {name}.',
         )
     inventory = scan()
-    return _checked_api(look_up(name, inventory.models, inventory.broken, "model"))
+    try:
+        return _checked_api(look_up(name, inventory.models, inventory.broken, "model"))
+    except UnknownNameError as error:
+        if Path(name).exists():
+            error.hint = f"For the folder or file of that name, write {Path('.', name).absolute()}."
+        raise
 
 
 def find_adapter(name: str) -> Installed[AdapterSpec]:

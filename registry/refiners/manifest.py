@@ -41,7 +41,7 @@ Reference = Annotated[
 ]
 _SOURCE = (
     rf"hf:{REPOSITORY}|pkg:[A-Za-z_][A-Za-z0-9_]*(/{_PART})+|"
-    rf"(?!hf:|pkg:|{LOCAL}:|https?:)[a-z]+:[^\s{UNSEEN}]+"
+    rf"(?!hf:|pkg:|{LOCAL}:|https?:)[a-z][a-z0-9+.-]*:[^\s{UNSEEN}]+"
 )
 Location = Annotated[
     str,
@@ -222,6 +222,8 @@ class ModelSpec(_Table, frozen=True, kw_only=True):
     core_api: str
     family: Name
     base: Name | None = None
+    slots: tuple[str, ...] = ()
+    """The stable names of places that it publishes; those of its family if there are none."""
     paper: str = ""
     license: str = ""
     aliases: tuple[Name, ...] = ()

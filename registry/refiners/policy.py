@@ -134,7 +134,7 @@ class Guard:
 
         def read(places: tuple[Path, ...]) -> tuple[Advisory, ...]:
             lists = [_SHIPPED]
-            lists += [path for place in places if (path := place / _SHIPPED.name).exists()]
+            lists += [path for place in places if _may_exist(path := place / _SHIPPED.name)]
             paths = dict.fromkeys((*lists, *named))
             return tuple(a for path in paths for a in read_rules(path, Advisories).advisory)
 
@@ -253,8 +253,19 @@ def _policy_files() -> Iterator[Path]:
     import click
 
     own = Path(click.get_app_dir("refiners")) / "policy.toml"
-    if own.exists():
+    if _may_exist(own):
         yield own
+
+
+def _may_exist(path: Path) -> bool:
+    """Whether a file is there, or nobody can tell: rules that are out of sight still hold."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_rules(path: Path, kind: type[T]) -> T:
@@ -293,5 +304,11 @@ def _unreadable(origin: Path | str, error: Exception) -> PolicyError:
     what = str(error).replace("\n", " ").removeprefix("cannot be read: ")
     return PolicyError(
         f"the rules in {origin} cannot be read: {what}.",
-        hint="Mend the file; until then nothing is fetched.",
+        hint=f"{_way_out(error)}; until then nothing is fetched.",
     )
+
+
+def _way_out(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "Mend the permissions, or set XDG_CONFIG_HOME to a folder of yours"
+    return "Mend the file"

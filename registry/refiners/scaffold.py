@@ -21,6 +21,9 @@ _FILES = {
     "test_adapter.py": "tests/test_adapter.py",
 }
 """Templates in this package, and where they go."""
+_TAKEN = ("core",)
+_IMPORTED = ("Adapter", "Any", "Chain", "Edit", "Iterable", "Multiply", "Seat", "Sum", "When")
+"""Names that the template imports, so no class of it can have them."""
 
 
 def create(name: str, folder: Path) -> tuple[Path, ...]:
@@ -41,13 +44,18 @@ def create(name: str, folder: Path) -> tuple[Path, ...]:
             f"{name!r} is no name for an adapter.",
             hint="Write lower-case words joined by hyphens, such as edge-guide.",
         )
+    if name in _TAKEN:
+        raise OptionError(
+            f"refiners-{name} is the name of a package of refiners itself.",
+            hint=f"Choose another name, such as my-{name}.",
+        )
     if folder.exists():
         raise OptionError(f"{folder} is there already.", hint="Say where: --folder.")
     words = {
         "name": name,
         "dist": f"refiners-{name}",
         "package": f"refiners_{name.replace('-', '_')}",
-        "kind": "".join(word.capitalize() for word in name.split("-")),
+        "kind": _kind(name),
     }
     written: list[Path] = []
     try:
@@ -59,6 +67,12 @@ def create(name: str, folder: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise OptionError(f"{folder} cannot be written: {error}.", hint="Try --folder.") from error
     return tuple(written)
+
+
+def _kind(name: str) -> str:
+    """Returns the name of the class; one that Python or the template has gets a second word."""
+    kind = "".join(word.capitalize() for word in name.split("-"))
+    return f"{kind}Adapter" if keyword.iskeyword(kind) or kind in _IMPORTED else kind
 
 
 def _rendered(words: dict[str, str]) -> Iterator[tuple[str, str]]:

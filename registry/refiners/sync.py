@@ -12,7 +12,7 @@ import msgspec
 
 from refiners.discover import Installed, Inventory, package_file
 from refiners.distribution import canonical_id
-from refiners.errors import LockError, RefinersError
+from refiners.errors import LockError, MachineError, RefinersError
 from refiners.fetch import fetch_all, fetch_file
 from refiners.hub import Hub
 from refiners.lock import Lock, LockedFile, LockedPlugin, digest, hold, kind_of, read_lock
@@ -35,7 +35,7 @@ class State:
     file: WeightsFile
     path: Path | None
     state: str
-    """`ok`, `missing`, `different` or `not fetched`."""
+    """`ok`, `missing`, `different`, `unreadable` or `not fetched`."""
 
     @property
     def is_good(self) -> bool:
@@ -152,31 +152,38 @@ def examine_files(
     for plugin in plugins:
         for name, file in plugin.spec.weights.items():
             path, state = _state(file, hub, plugin.dist, deep)
-            if state == "missing" and not must_be_here and file.scheme == "hf":
+            if state == "missing" and not must_be_here and file.scheme not in ("pkg", LOCAL):
                 state = "not fetched"
             states.append(State(plugin.id, name, file, path, state))
     return tuple(states)
 
 
 def _state(file: WeightsFile, hub: Hub, dist: str, deep: bool) -> tuple[Path | None, str]:
-    if file.scheme == "pkg":
-        package, _, name = file.address.partition("/")
-        path = package_file(package, name)
-    elif file.scheme == LOCAL:
-        path = file.local_path if file.local_path.is_file() else None
-    else:
-        path = hub.here(file) or hub.cached(file)
-    if path is None:
-        return None, "missing"
-    wanted = hub.pinned(file).sha256
-    if wanted == UNKNOWN:
-        return None, "missing"
-    if deep:
-        return path, "ok" if sha256_of(path) == wanted else "different"
+    try:
+        path = _place(file, hub)
+        wanted = hub.pinned(file).sha256
+        if path is None or wanted == UNKNOWN:
+            return None, "missing"
+        if deep:
+            return path, "ok" if sha256_of(path) == wanted else "different"
+    except OSError:
+        return None, "unreadable"
     try:
         return fetch_file(file, hub, dist=dist), "ok"
+    except MachineError:
+        return path, "unreadable"
     except RefinersError:
         return path, "different"
+
+
+def _place(file: WeightsFile, hub: Hub) -> Path | None:
+    """Returns where a file lies, whatever its bytes are; None if it is not on this machine."""
+    if file.scheme == "pkg":
+        package, _, name = file.address.partition("/")
+        return package_file(package, name)
+    if file.scheme == LOCAL:
+        return file.local_path if file.local_path.is_file() else None
+    return hub.here(file) or (hub.cached(file) if file.scheme == "hf" else None)
 
 
 def _pinned(file: WeightsFile, hub: Hub, dist: str) -> WeightsFile:

@@ -19,6 +19,8 @@ from refiners.manifest import (
     WeightsFile,
 )
 from refiners.parse import load_manifest
+from refiners.portable import unusable
+from refiners.promise import broken_promises, installed_bases
 from refiners.toml import TomlError, load_toml
 from refiners.verify import sha256_of
 
@@ -120,12 +122,17 @@ def _manifest(
         for fault in error.faults:
             yield Finding(path, str(fault))
         return
+    bases = installed_bases()
     for name, spec in specs.items():
+        for what in broken_promises(name, spec, bases):
+            yield Finding(path, what)
         if source is not None:
             yield from _factory(path, name, spec.factory, source)
         for role, file in spec.weights.items():
             here = f"{name}.weights.{role}"
             yield from _packaged(path, here, file, source)
+            for what in unusable(file):
+                yield Finding(path, f"{here}: {what}")
             for what in _laxities(file) if is_strict else ():
                 yield Finding(path, f"{here}: {what}")
         if is_strict and not spec.license:

@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -75,14 +76,14 @@ class Receipts:
 
     def find(self, sha256: str) -> Path | None:
         """Returns a file that was verified to have this hash and has not been touched since."""
-        for path, stamp in self._stamps(sha256).items():
-            if Stamp.of(Path(path)) == stamp:
-                return Path(path)
+        for name, stamp in self._stamps(sha256).items():
+            if Stamp.of(path := _named(name)) == stamp:
+                return path
         return None
 
     def has(self, path: Path, sha256: str) -> bool:
         """Whether this very file was verified to have this hash and has not been touched since."""
-        stamp = self._stamps(sha256).get(str(path))
+        stamp = self._stamps(sha256).get(_name(path))
         return stamp is not None and Stamp.of(path) == stamp
 
     def verify(self, path: Path, sha256: str) -> bool:
@@ -92,8 +93,8 @@ class Receipts:
         before = Stamp.of(path)
         if before is None or sha256_of(path) != sha256 or Stamp.of(path) != before:
             return False
-        alive = {p: s for p, s in self._stamps(sha256).items() if Stamp.of(Path(p)) == s}
-        self._write(f"{sha256}.json", {**alive, str(path): before})
+        alive = {n: s for n, s in self._stamps(sha256).items() if Stamp.of(_named(n)) == s}
+        self._write(f"{sha256}.json", {**alive, _name(path): before})
         return True
 
     def resolution(self, wanted: WeightsFile) -> Resolution | None:
@@ -160,6 +161,29 @@ def pinned(wanted: WeightsFile, found: Resolution | None) -> WeightsFile:
     if UNKNOWN not in (wanted.sha256, found.sha256) and wanted.sha256 != found.sha256:
         return wanted
     return msgspec.structs.replace(wanted, revision=found.revision, sha256=found.sha256)
+
+
+_BYTES: Final = "bytes:"
+
+
+def _name(path: Path) -> str:
+    """Returns a path as text that JSON can hold, whatever bytes the path is made of."""
+    text = str(path)
+    return text if text.isascii() or _is_text(text) else f"{_BYTES}{os.fsencode(text).hex()}"
+
+
+def _named(name: str) -> Path:
+    """Returns the path that a name in a receipt is for."""
+    is_bytes = name.startswith(_BYTES)
+    return Path(os.fsdecode(bytes.fromhex(name.removeprefix(_BYTES))) if is_bytes else name)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # an undecodable byte of a path, which Python keeps as a surrogate
+        return False
+    return True
 
 
 def _contents_name(repository: str, revision: str) -> str:

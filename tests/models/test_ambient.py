@@ -9,7 +9,7 @@ from torch import nn
 
 import refiners_core
 from refiners_core import Adapter, Chain, Sum
-from refiners_core.errors import GenerationError, ModelError, RefinersWarning
+from refiners_core.errors import GenerationError, ModelError, Notice
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.samplers import DDIM, DPM2M, Euler, ScheduleConfig
 
@@ -151,8 +151,8 @@ def test_few_steps_that_begin_before_the_noise_are_noticed(model, recwarn):
     made(model, steps=8, sampler=DDIM())
     made(model, steps=2, sampler=DDIM(ScheduleConfig(spacing="trailing")))
     made(model, steps=3, sampler=DDIM(), image=torch.rand(3, 32, 32))
-    assert not [it for it in recwarn.list if it.category is RefinersWarning]
-    with pytest.warns(RefinersWarning, match="3 steps begin at training step 667, where 94.6%"):
+    assert not [it for it in recwarn.list if it.category is Notice]
+    with pytest.warns(Notice, match="3 steps begin at training step 667, where 94.6%"):
         made(model, steps=3, sampler=DDIM())
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refiners_core import Adapter, Condition, Sum
-from refiners_core.errors import ConditionError, RefinersWarning
+from refiners_core.errors import ConditionError, Notice
 from refiners_core.picture import to_pixels
 
 
@@ -59,9 +59,9 @@ def test_a_span_without_a_step_is_noticed_with_the_steps_that_there_are(model, r
     Tint(key="tint").inject(model)
     for condition in (Condition(PICTURE, end=0.5), Condition(PICTURE, scale=0, end=0.1)):
         made(model, condition)
-    assert not [it for it in recwarn.list if it.category is RefinersWarning]
+    assert not [it for it in recwarn.list if it.category is Notice]
     steps = r"no step lies within 0.3...0.45; the 4 steps are 0...0.25, .*, 0.75...1"
-    with pytest.warns(RefinersWarning, match=f"tint does not act: {steps}"):
+    with pytest.warns(Notice, match=f"tint does not act: {steps}"):
         made(model, Condition(PICTURE, start=0.3, end=0.45))
-    with pytest.warns(RefinersWarning, match=r"the 30 steps are .*, \.\.\., "):
+    with pytest.warns(Notice, match=r"the 30 steps are .*, \.\.\., "):
         made(model, Condition(PICTURE, start=0.01, end=0.02), steps=30)

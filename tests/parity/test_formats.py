@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import transformers
 
-from refiners_core.errors import ModelError, RefinersWarning
+from refiners_core.errors import ModelError, Notice
 from refiners_core.models.clip.config import CLIP_IMAGE, CLIP_TEXT, ClipTextConfig
 from refiners_core.models.clip.vocabulary import TOKENIZER
 from refiners_core.models.index import INDEX, check_index
@@ -174,14 +174,14 @@ def test_the_settings_of_another_class_say_nothing():
 
 @pytest.mark.parametrize("kind", ["DEISMultistepScheduler", "SASolverScheduler", "TheirScheduler"])
 def test_an_unknown_class_becomes_ddim_on_its_noise_with_a_notice(kind):
-    with pytest.warns(RefinersWarning, match=f"{kind}, which .*DDIM takes its place") as caught:
+    with pytest.warns(Notice, match=f"{kind}, which .*DDIM takes its place") as caught:
         sampler = sampler_from_json({"_class_name": kind, **NOISE, "timestep_spacing": "trailing"})
     assert sampler == DDIM(ScheduleConfig(spacing="trailing", steps_offset=0, is_final_clean=True))
     assert len(caught) == 1
 
 
 def test_what_is_not_followed_of_an_unknown_class_is_named():
-    with pytest.warns(RefinersWarning, match="its settings wobble are not followed"):
+    with pytest.warns(Notice, match="its settings wobble are not followed"):
         sampler_from_json({"_class_name": "TheirScheduler", **NOISE, "wobble": 2})
 
 
@@ -216,7 +216,7 @@ def test_a_size_is_one_side_or_two_or_the_released_one(sides, wanted):
 
 
 def test_parts_that_steer_are_named_and_unknown_ones_refused():
-    with pytest.warns(RefinersWarning, match="the controlnet of this .* load it as an adapter"):
+    with pytest.warns(Notice, match="the controlnet of this .* load it as an adapter"):
         check_index({"controlnet": ["diffusers", "ControlNetModel"]}, "StableDiffusionPipeline")
     check_index({"pag": [None, None]}, "StableDiffusionPipeline")
     with pytest.raises(ModelError, match="has pag_applied_layers = "):

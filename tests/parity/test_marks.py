@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from refiners_core.errors import ModelError, RefinersWarning, WeightsError
+from refiners_core.errors import ModelError, Notice, WeightsError
 from refiners_core.models.mark import HEADER, MARKS, facts_of
 from refiners_core.models.samplers import ScheduleConfig
 from refiners_core.weights import AS_IS, TensorFile, load
@@ -67,7 +67,7 @@ def test_a_size_in_the_header_is_that_of_pictures(facts):
     assert facts().size is None
     assert facts(modelspec__resolution="768x512").size == (768, 512)
     assert facts(modelspec__resolution="1024").size == (1024, 1024)
-    with pytest.warns(RefinersWarning, match="'large' is not followed"):
+    with pytest.warns(Notice, match="'large' is not followed"):
         assert facts(modelspec__resolution="large").size is None
 
 
@@ -75,7 +75,7 @@ def test_a_shorter_text_encoder_is_said(facts, recwarn):
     facts(modelspec__encoder_layer="1")
     facts(has_one_encoder=False, modelspec__encoder_layer="2")
     assert not recwarn.list
-    with pytest.warns(RefinersWarning, match=r"ClipSkip\(layers=1\).inject\(model\)"):
+    with pytest.warns(Notice, match=r"ClipSkip\(layers=1\).inject\(model\)"):
         facts(modelspec__encoder_layer="2")
 
 

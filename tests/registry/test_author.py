@@ -1,14 +1,20 @@
 """For those who write adapters: a template that is whole, and a check before publishing."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from refiners.cli import main
+from refiners.scaffold import create
+
+from refiners_core.testing import LAWS, AdapterCase
+from refiners_core.testing.contract import is_absent_when_left_out
 
 from .conftest import EDGES_TOML
 
@@ -62,7 +68,40 @@ def test_a_new_adapter_is_valid_and_passes_its_own_tests(tmp_path: Path) -> None
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    assert f"{len(LAWS) + 2} passed" in done.stdout
+
+
+def test_a_law_that_a_new_adapter_breaks_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    create("edge-guide", folder)
+    code = folder / "src" / "refiners_edge_guide" / "adapter.py"
+    broken = code.read_text().replace(
+        "When(self.scale_key, branch, Multiply(self.scale_key))", "branch"
+    )
+    sys.modules.pop("refiners_edge_guide", None)
+    code.write_text(broken)
+    made: dict[str, Any] = {}
+    exec(broken, made)
+    with pytest.raises(AssertionError, match="still changes what the model does"):
+        is_absent_when_left_out(AdapterCase(lambda: made["EdgeGuide"](name="edge-guide")))
+
+
+@pytest.mark.parametrize("name", ["sum", "chain", "none", "true", "adapter", "seat", "edge-3d"])
+def test_the_class_of_a_new_adapter_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+    create(name, tmp_path / "x")
+    (code,) = (tmp_path / "x").rglob("adapter.py")
+    tree = ast.parse(code.read_text())
+    imported = {
+        alias.name for one in tree.body if isinstance(one, ast.ImportFrom) for alias in one.names
+    }
+    (kind,) = (one.name for one in tree.body if isinstance(one, ast.ClassDef))
+    assert kind not in imported
+    assert run("validate", "--strict", tmp_path / "x").exit_code == 0
+
+
+def test_a_package_of_refiners_is_not_written_anew(tmp_path: Path) -> None:
+    result = run("new", "core", "--folder", tmp_path / "x")
+    assert (result.exit_code, "such as my-core" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["Edge", "edge_guide", "1edge", "class", "../edge", ""])

@@ -12,7 +12,7 @@ from PIL import Image
 from refiners.cli import main
 from refiners.testing import LoopbackHub
 
-from .conftest import EDGES_TOML, TOY_MODEL, TOY_MODEL_TOML, Site
+from .conftest import EDGES, EDGES_TOML, TOY_MODEL, TOY_MODEL_TOML, Site
 
 PAINTER = (
     TOY_MODEL
@@ -33,6 +33,7 @@ def paint(source, *, device=None, dtype=None):
     return Painter(base="toy", facts=model.facts, slots=model.slots, body=model.body)
 """
 )
+LOOKING = EDGES.replace("Adapter):\n", "Adapter):\n    takes_condition = True\n", 1)
 DEMO = """
 from collections import namedtuple
 
@@ -57,7 +58,7 @@ def told(*arguments: str) -> Any:
 
 @pytest.fixture
 def toys(site: Site) -> Site:
-    site.add_edges()
+    site.add_edges(code=LOOKING)
     manifest = (
         TOY_MODEL_TOML.replace("model:build", "model:paint") + 'demo = "refiners_toy.demo:run"\n'
     )
@@ -169,9 +170,10 @@ def test_generate_writes_a_picture_steered_by_pictures(toys: Site, tmp_path: Pat
     assert Image.open(out).getpixel((0, 0)) == (127, 0, 0)
     assert [path.name for path in sorted(tmp_path.glob("*.png"))] == ["edges.png", "out.png"]
     facts = told(
-        "generate", "x", "--model", "toy", "--adapter", "edges", "--out", str(out), "--size", "32x8"
+        *("generate", "x", "--model", "toy", "--adapter", "edges:0"),
+        *("--out", str(out), "--size", "32x8"),
     )
-    assert facts["adapters"] == [{"name": "edges", "picture": None, "scale": 1.0}]
+    assert facts["adapters"] == [{"name": "edges", "picture": None, "scale": 0.0}]
 
 
 def test_generate_names_the_inputs_of_an_adapter(toys: Site, tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_generate_passes_on_what_is_said_and_nothing_else(toys: Site, tmp_path: 
         (("--out", "{folder}"), "is a directory"),
         (("--steps", "0"), "not in the range"),
         (("--guidance", "-1"), "not in the range"),
-        (("--size", "64"), "write 64x64"),
+        (("--size", "64x"), "write 64x64"),
         (("--image", "{folder}/nowhere.png"), "does not exist"),
         (("--mask", "{folder}/text.png"), "text.png is no picture"),
         (("--strength", "2"), "not in the range"),

@@ -11,7 +11,8 @@ import pytest
 import refiners
 import torch
 from refiners.header import read_header
-from refiners.load import load_hooks, outline
+from refiners.hooks import load_hooks
+from refiners.load import outline
 from refiners.testing import Fault, LoopbackHub, safetensors_of
 
 from refiners_core import Chain, Identity, hookspecs
@@ -272,7 +273,7 @@ def test_an_outline_has_all_structure_and_no_weights(site: Site, hub: LoopbackHu
 
 def test_a_broken_hook_module_is_a_warning(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = hookspecs.BrokenHooks("odd", "refiners-odd", SystemExit(3))
-    monkeypatch.setattr("refiners.load.load_installed", lambda: [broken])
+    monkeypatch.setattr("refiners.hooks.load_installed", lambda: [broken])
     load_hooks.cache_clear()
     site.add_toy()
     with pytest.warns(refiners.Notice, match="refiners-odd could not be loaded"):

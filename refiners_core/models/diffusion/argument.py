@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_core.errors import ConditionError, GenerationError, RefinersWarning
+from refiners_core.errors import ConditionError, GenerationError, Notice
 from refiners_core.models.clip.prompt import broken_at
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import SAMPLERS, Sampler
@@ -178,7 +178,7 @@ def check_beginning(run: Sampler, is_noise: bool) -> None:
     """Warns of a sampler whose few steps begin far from the noise that a generation begins with.
 
     Warns:
-        RefinersWarning: They do.
+        Notice: They do.
     """
     first = run.path[0]
     if is_noise and run.skipped == 0 and first.noise < _MUCH_NOISE:
@@ -187,7 +187,7 @@ def check_beginning(run: Sampler, is_noise: bool) -> None:
             "of what the network knows is noise, and not with noise alone. More steps are nearer; "
             'spacing="trailing" begins at the end: '
             'sampler=DDIM(dataclasses.replace(model.sampler.schedule, spacing="trailing")).',
-            RefinersWarning,
+            Notice,
             stacklevel=5,
         )
 

@@ -8,12 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from refiners_core.errors import ModelError
 from refiners_core.layer import running
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.denoise import COND, UNCOND
-from refiners_core.models.diffusion.finite import check_arithmetic, check_finite
+from refiners_core.models.diffusion.finite import check_finite
 from refiners_core.models.diffusion.guide import Guide, Told, acting, guides_of
 from refiners_core.models.diffusion.inpaint import (
     BESIDE,
@@ -75,7 +74,6 @@ class Generation:
         Raises:
             GenerationError: An argument cannot be followed.
             ConditionError: A worn adapter needs a condition, or cannot have the one it is given.
-            ModelError: The model has no weights.
         """
         prompts = argument.texts("prompt", asked["prompt"])
         each = argument.whole("count", asked["count"], 1)
@@ -108,12 +106,6 @@ class Generation:
         guides = acting(
             guides_of(model.adapters, asked["conditions"]), request, len(sampler.timesteps)
         )
-        if model.tokenizer is None or model.unet.device.type == "meta":
-            lacks = "tokenizer" if model.tokenizer is None else "weights: it is on the meta device"
-            raise ModelError(
-                f"this {model.base} has no {lacks}.", hint="Load it whole: load_model(...)."
-            )
-        check_arithmetic(model)
         sources = argument.chance(asked["latents"], asked["seed"], request.count, sampler)
         return cls(
             model=model,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from refiners_core.adapter import Adapter
 from refiners_core.condition import Condition
-from refiners_core.errors import ConditionError, RefinersWarning
+from refiners_core.errors import ConditionError, Notice
 from refiners_core.models.diffusion.denoise import COND
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.picture import to_mask
@@ -32,7 +32,7 @@ class Guide:
         """Whether there is a step at which it acts.
 
         Warns:
-            RefinersWarning: It has a strength, but its span has no step.
+            Notice: It has a strength, but its span has no step.
         """
         condition = self.condition
         is_active = any(condition.is_active(step, steps) for step in range(steps))
@@ -43,7 +43,7 @@ class Guide:
             warnings.warn(
                 f"{self.adapter.key} does not act: no step lies within {condition.start:g}..."
                 f"{condition.end:g}; the {steps} steps are {', '.join(spans)}.",
-                RefinersWarning,
+                Notice,
                 stacklevel=6,
             )
         return is_active

@@ -1,5 +1,6 @@
 """A latent diffusion model: text in, pictures out."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -20,6 +21,7 @@ from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion.argument import DEFAULT_STRENGTH, Output
 from refiners_core.models.diffusion.denoise import Denoise
+from refiners_core.models.diffusion.finite import check_arithmetic
 from refiners_core.models.diffusion.generation import Generation
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.walk import Preview
@@ -27,6 +29,7 @@ from refiners_core.models.samplers import Sampler
 from refiners_core.models.unet import UNet
 from refiners_core.models.vae import AutoencoderKL
 from refiners_core.selection import Selection
+from refiners_core.vocabulary import explaining
 
 
 class LatentDiffusion(Model):
@@ -191,6 +194,7 @@ class LatentDiffusion(Model):
 
         return to_pipeline(self)
 
+    @explaining
     def generate(
         self,
         prompt: str | Sequence[str],
@@ -262,4 +266,25 @@ class LatentDiffusion(Model):
         """
         asked = dict(locals())  # the arguments by name: nothing else is defined yet
         del asked["self"]
-        return Generation.asked(self, asked).run()
+        generation = Generation.asked(self, asked)
+        self._check_whole()
+        return generation.run()
+
+    def check(self, prompt: Any, **arguments: Any) -> None:
+        """Checks what `generate` would be given; neither weights nor a tokenizer are needed.
+
+        Raises:
+            GenerationError, ConditionError: An argument cannot be followed.
+        """
+        parameters = inspect.signature(LatentDiffusion.generate).parameters
+        defaults = {name: one.default for name, one in parameters.items() if name != "self"}
+        Generation.asked(self, {**defaults, "prompt": prompt, **arguments})
+
+    def _check_whole(self) -> None:
+        """Raises a `ModelError` if something is missing without which nothing can be generated."""
+        if self.tokenizer is None or self.unet.device.type == "meta":
+            lacks = "tokenizer" if self.tokenizer is None else "weights: it is on the meta device"
+            raise ModelError(
+                f"this {self.base} has no {lacks}.", hint="Load it whole: load_model(...)."
+            )
+        check_arithmetic(self)

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
-from refiners_core.errors import RefinersWarning
+from refiners_core.errors import Notice
 from refiners_core.models.published import Published
 from refiners_core.models.samplers.consistency import LCM, TCD
 from refiners_core.models.samplers.ddim import DDIM
@@ -31,7 +31,7 @@ def sampler_from_json(data: Mapping[str, Any]) -> Sampler:
         ModelError: The noise that it describes is not known here.
 
     Warns:
-        RefinersWarning: The file names a sampler that is not known here; DDIM takes its place.
+        Notice: The file names a sampler that is not known here; DDIM takes its place.
 
     Example:
         >>> type(sampler_from_json({"_class_name": "LCMScheduler"})).__name__
@@ -57,6 +57,6 @@ def _warn(kind: str, lost: list[str]) -> None:
     warnings.warn(
         f"this model is published with {kind}, which is not known here as it is set; DDIM takes "
         f'its place on the same noise{settings}. generate(sampler="dpm++-2m") chooses another.',
-        RefinersWarning,
+        Notice,
         stacklevel=3,
     )

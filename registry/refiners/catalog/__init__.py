@@ -59,10 +59,10 @@ def current() -> Current | None:
     home = fetched_home()
     try:
         found = msgspec.json.decode((home / "current.json").read_bytes(), type=Current)
+        is_inside = Path(found.folder).name == found.folder not in ("", "..")
+        return found if is_inside and (home / found.folder / "search.json").is_file() else None
     except (OSError, msgspec.DecodeError):
         return None
-    is_inside = Path(found.folder).name == found.folder not in ("", "..")
-    return found if is_inside and (home / found.folder / "search.json").is_file() else None
 
 
 def folders() -> tuple[Path, ...]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final
 
 import click
 
 from refiners.cli.door import guarded
-from refiners.cli.report import fail, notices
+from refiners.cli.failure import (
+    is_traceback_wanted,
+    report,
+    report_interrupt,
+    report_usage,
+    understood,
+    wants_json,
+)
+from refiners.cli.report import notices
+from refiners.cli.screen import answering, prepare, settle
 from refiners.errors import RefinersError
 
 _HOMES: Final = {
@@ -32,22 +43,56 @@ _HOMES: Final = {
 
 
 class Commands(click.Group):
-    """Commands that are imported when they are asked for, and whose failures are told in words.
+    """Commands that are imported when they are asked for; however one ends, it ends in words.
 
-    The exit code is the one that the error carries.
+    The exit code is the one that the error carries. With `--json` errors are JSON too, those of the
+    command line included.
     """
 
-    def main(self, *arguments: Any, **more: Any) -> Any:
-        with guarded():
-            return super().main(*arguments, **more)
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        arguments = sys.argv[1:] if args is None else [*args]
+        if not standalone_mode:
+            try:
+                return super().main(arguments, prog_name, complete_var, False, **extra)
+            except RefinersError as error:
+                return report(error, None, as_json=wants_json(arguments))
+        prepare()
+        as_json = wants_json(arguments)
+        with guarded(), answering(as_json), notices():
+            code = self._ended(as_json, arguments, prog_name, complete_var, extra)
+        settle()
+        sys.exit(code)
+
+    def _ended(self, as_json: bool, arguments: list[str], *more: Any) -> int:
+        """Runs a command line and returns the exit code; prints what went wrong."""
+        prog_name, complete_var, extra = more
+        command: click.Command | None = None
+        try:
+            name = next((word for word in arguments if word in _HOMES), "")
+            command = self.get_command(click.Context(self), name)
+            code = super().main(arguments, prog_name, complete_var, False, **extra)
+        except click.Abort:
+            return report_interrupt(as_json=as_json)
+        except click.ClickException as error:
+            return report_usage(error, as_json=as_json)
+        except Exception as error:
+            if is_traceback_wanted() and not isinstance(error, RefinersError):
+                raise
+            return report(understood(error, command), command, as_json=as_json)
+        return code if isinstance(code, int) else 0
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with notices():
-                return super().invoke(ctx)
-        except RefinersError as error:
-            fail(error, as_json=ctx.meta.get("as_json", False))
-            ctx.exit(error.exit_code)
+            return super().invoke(ctx)
+        except SystemExit as error:  # of a plugin: click has an exception of its own
+            raise understood(error, None) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*_HOMES]
@@ -72,5 +117,9 @@ def main() -> None:
       refiners tree playground --with controlnet-canny
       refiners generate "a red circle" --model playground --out circle.png
 
-    Exit codes: 0 done, 1 a check failed, 2 usage, 3 network, 4 integrity or policy.
+    Exit codes: 0 done, 1 a check failed, 2 usage, 3 network, 4 integrity or policy. With --json
+    errors are JSON as well: {"error": {"code", "message", "hint", "dist"}}.
+
+    To complete names with the tab key in bash:
+    eval "$(_REFINERS_COMPLETE=bash_source refiners)"; zsh_source and fish_source are for others.
     """

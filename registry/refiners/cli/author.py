@@ -53,7 +53,8 @@ def validate(path: Path | None, schema: str | None, strict: bool, as_json: bool)
 @click.command()
 @click.argument("name")
 @click.option("--folder", type=click.Path(path_type=Path), help="refiners-NAME by default.")
-def new(name: str, folder: Path | None) -> None:
+@json_option
+def new(name: str, folder: Path | None, as_json: bool) -> None:
     """Write the package of a new adapter: manifest, code, tests, ready to be changed.
 
     \b
@@ -64,6 +65,10 @@ def new(name: str, folder: Path | None) -> None:
     from refiners.scaffold import create
 
     folder = folder or Path(f"refiners-{name}")
-    for path in create(name, folder):
+    written = create(name, folder)
+    if as_json:
+        print_json({"folder": str(folder), "files": [str(path) for path in written]})
+        return
+    for path in written:
         click.echo(f"wrote {path}")
     click.echo(f"Next: cd {quote(str(folder))} && pip install -e . && python -m pytest")

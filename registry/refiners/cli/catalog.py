@@ -141,7 +141,8 @@ def refresh(source: str | None, as_json: bool) -> None:
 
 
 @catalog.command()
-def forget() -> None:
+@json_option
+def forget(as_json: bool) -> None:
     """Remove the catalog that was fetched; the one that came with refiners is read again.
 
     \b
@@ -150,7 +151,11 @@ def forget() -> None:
     """
     from refiners.catalog.refresh import forget as remove
 
-    click.echo("Forgotten." if remove() else "No catalog was fetched.")
+    is_removed = remove()
+    if as_json:
+        print_json({"forgotten": is_removed})
+    else:
+        click.echo("Forgotten." if is_removed else "No catalog was fetched.")
 
 
 @catalog.command()

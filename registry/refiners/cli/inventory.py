@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from refiners.cli.completion import complete_either
 from refiners.cli.door import say
+from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.discover import Installed, Inventory, package_file, scan
 from refiners.errors import NotInstalledError
@@ -42,20 +44,26 @@ def list_(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_either)
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Show what is known of an adapter or a model, and where its weights are.
 
-    What is published and not installed is shown from the catalog.
+    NAME may be the path of a model, a folder or a file. What is published and not installed is
+    shown from the catalog.
 
     \b
     Examples:
       refiners info controlnet-canny
       refiners info refiners-controlnet:controlnet-canny --json
+      refiners info models/mine.safetensors
     """
+    from refiners.local import is_local
     from refiners.lookup import look_up
 
+    if is_local(path := placed(name)):
+        _print_path(path, as_json)
+        return
     found = scan()
     both: tuple[Installed[Any], ...] = (*found.adapters, *found.models)
     try:
@@ -78,6 +86,39 @@ def info(name: str, as_json: bool) -> None:
     if weights := facts["weights"]:
         keys = ("name", "source", "size", "license", "here")
         print_table("Weights", keys, [[_flat(w[key]) for key in keys] for w in weights])
+
+
+def _print_path(path: str, as_json: bool) -> None:
+    """Prints what a folder or a file of a model is, as its header and configurations tell."""
+    from pathlib import Path
+
+    from refiners.fit import facts_of
+    from refiners.load import outline
+    from refiners_core import Model
+
+    built = outline(path)
+    assert isinstance(built, Model), "an outline is one"
+    place = Path(path)
+    inside = sorted(one for one in place.rglob("*.safetensors")) if place.is_dir() else [place]
+    known = facts_of(built)
+    facts: dict[str, Any] = {
+        "path": path,
+        "base": built.base,
+        "dtype": known.dtype,
+        "facts": dict(known.facts),
+        "parts": {
+            name: sum(weight.numel() for weight in part.parameters())
+            for name, part in built.named_children()
+        },
+        "files": {str(one): one.stat().st_size for one in inside},
+    }
+    if as_json:
+        print_json(facts)
+        return
+    rows = [(key, _flat(facts[key])) for key in ("base", "dtype", "facts")]
+    rows += [(name, f"{count / 1e6:.1f} M weights") for name, count in facts["parts"].items()]
+    rows += [(name, _flat(size)) for name, size in facts["files"].items()]
+    print_table(path, ("", ""), rows)
 
 
 def _published(name: str) -> Installed[Any] | None:
@@ -177,7 +218,10 @@ def _is_here(file: WeightsFile) -> bool:
 
     if file.scheme == "pkg":
         package, _, path = file.address.partition("/")
-        return package_file(package, path) is not None
+        try:
+            return package_file(package, path) is not None
+        except OSError:  # this user may not look there
+            return False
     receipts = Hub.from_environment().receipts
     return receipts.find(pinned(file, receipts.resolution(file)).sha256) is not None
 

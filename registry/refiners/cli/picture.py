@@ -33,6 +33,10 @@ def opened(path: Path) -> Image:
             picture.load()
             seen = upright(picture)
             return seen if is_deep(seen) or is_clear(seen) else seen.convert("RGB")
+    except PermissionError as error:
+        raise OptionError(
+            f"this user may not read {path}.", hint="Mend its permissions: chmod u+r."
+        ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise OptionError(f"{path} is no picture: {error}.", hint="Try a PNG.") from error
 

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from textwrap import wrap
+from typing import Any, Final, TypeVar, cast
 
 import click
 
 from refiners.cli.door import beneath, say
-from refiners.errors import Notice, RefinersError
+from refiners.cli.screen import answers, is_unicode, width
+from refiners.errors import Notice
 from refiners.text import is_plain, shown, shown_cell
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_READABLE: Final = 20
+"""Columns of a terminal for each column of a table, below which its words would be torn."""
 _LONG: Final = 200
 """The rows from which a table is printed without frames, which takes a hundredth of the time."""
 
 
 def json_option(command: F) -> F:
     """Adds `--json`; from then on errors are JSON too."""
-    return click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        is_eager=True,
-        callback=_remember,
-        help="Print JSON instead of tables.",
-    )(command)
-
-
-def _remember(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
-    ctx.meta["as_json"] = value
-    return value
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(
+        command
+    )
 
 
 def print_json(content: Any) -> None:
-    """Prints a value as JSON."""
+    """Prints a value as JSON that every parser takes, whatever the encoding of the output is."""
     import json
 
-    click.echo(_harmless(json.dumps(content, indent=2, ensure_ascii=False)))
+    stream = answers()
+    if stream is None:
+        return
+    text = json.dumps(
+        _portable(content), indent=2, ensure_ascii=not is_unicode(stream), allow_nan=False
+    )
+    click.echo(_harmless(text), file=stream)
 
 
 def _harmless(text: str) -> str:
@@ -54,13 +55,42 @@ def _harmless(text: str) -> str:
     ) if not is_plain(text.replace("\n", "")) else text  # fmt: skip
 
 
+def _portable(value: Any) -> Any:
+    """Returns a value in what JSON has: numbers that are not finite, and the rest, become texts."""
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {_portable(str(key)): _portable(item) for key, item in items}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_portable(item) for item in cast("Iterable[Any]", value)]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    # a byte of a path that is not UTF-8 is a lone surrogate, which few parsers take
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table: as wide as a terminal allows; a pipe, or a long one, gets whole lines."""
+    """Prints a table as wide as the terminal allows; a narrow one gets a block for each row.
+
+    A pipe, or a long table, gets whole lines.
+    """
     title = shown(title)
     cells = [[shown_cell(str(cell)) for cell in row] for row in rows]
-    if not sys.stdout.isatty() or len(cells) > _LONG:
+    columns_there = width()
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    whole = sum(widths) + 2 * len(widths)
+    if columns_there is None or len(cells) > _LONG:
         click.echo("\n".join(_plain(title, columns, cells)))
-        return
+    elif whole > columns_there and columns_there < _READABLE * len(widths):
+        click.echo("\n".join(_blocks(title, columns, cells, columns_there)))
+    elif not sys.stdout.isatty():
+        click.echo("\n".join(_plain(title, columns, cells)))
+    else:
+        _print_framed(title, columns, cells)
+
+
+def _print_framed(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -74,6 +104,27 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))  # Text: square brackets are no markup
     Console(file=beneath(sys.stdout)).print(table)
+
+
+def _blocks(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], most: int
+) -> Iterator[str]:
+    """Yields each row as a name with its cells below it, wrapped between words."""
+    yield title
+    for first, *others in rows:
+        yield f"  {first}"
+        for column, cell in zip(columns[1:], others, strict=True):
+            if cell:
+                label = f"{column}: " if column else ""
+                yield from wrap(
+                    f"{label}{cell}",
+                    max(most, 24),
+                    initial_indent=" " * 4,
+                    subsequent_indent=" " * 6,
+                    break_long_words=False,  # a path or a command stays one that can be copied
+                    break_on_hyphens=False,
+                )
+    yield ""
 
 
 def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -101,14 +152,3 @@ def notices() -> Generator[None]:
         warnings.simplefilter("always", Notice)
         warnings.showwarning = show
         yield
-
-
-def fail(error: RefinersError, *, as_json: bool) -> None:
-    """Prints an error: to stderr for people, to stdout for programs that asked for JSON."""
-    if as_json:
-        facts = {"code": error.code, "message": error.message.strip()}
-        print_json({"error": {**facts, "hint": error.hint, "dist": error.dist}})
-        return
-    say(f"error: {error.message.strip()}", color="red", err=True)
-    if error.hint:
-        say(f"  {error.hint}", err=True)

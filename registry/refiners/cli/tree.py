@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import click
 
+from refiners.cli.completion import complete_adapter, complete_model
+from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json
 
 
 @click.command()
-@click.argument("model")
-@click.option("--with", "adapters", multiple=True, metavar="ADAPTER", help="Wear it; repeatable.")
+@click.argument("model", shell_complete=complete_model)
+@click.option("--with", "adapters", multiple=True, metavar="ADAPTER",
+              shell_complete=complete_adapter, help="Wear it; repeatable.")  # fmt: skip
 @click.option("--part", default="", metavar="PATH", help="A part of the tree, such as unet.down.")
 @click.option("--depth", type=click.IntRange(min=0), help="Levels to print; all by default.")
 @json_option
@@ -18,15 +21,18 @@ def tree(
 ) -> None:
     """Print the tree of a model, and what adapters would add, without weights.
 
+    MODEL is a name, or the path of a folder or a file.
+
     \b
     Examples:
       refiners tree playground
       refiners tree playground --with controlnet-canny --with ip-adapter
       refiners tree playground --part unet.mid --depth 2
+      refiners tree models/mine.safetensors --depth 1
     """
     from refiners.load import outline
 
-    built = outline(model, adapters)
+    built = outline(placed(model), adapters)
     from refiners_core.show import show  # torch comes with it, so not before the names are checked
 
     text = show(built.layer(part) if part else built, depth)

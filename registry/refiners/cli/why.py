@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
+from refiners.cli.completion import complete_adapter, complete_model
+from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json, print_table
-from refiners.verdict import Accepted, Verdict
+from refiners.verdict import Accepted, ModelFacts, Verdict
 
 
 @click.command()
-@click.argument("name")
-@click.option("--model", metavar="NAME", help="What it should go on; any model by default.")
+@click.argument("name", shell_complete=complete_adapter)
+@click.option("--model", metavar="NAME|PATH", shell_complete=complete_model,
+              help="What it should go on, by name or as a folder or file; any model by default.",
+)  # fmt: skip
 @click.option("--with", "worn", multiple=True, metavar="ADAPTER",
               help="What the model wears already; repeatable.")  # fmt: skip
 @click.option("--online", is_flag=True, help="Ask the Hub for the shapes in files not here yet.")
@@ -24,27 +30,22 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
     Examples:
       refiners why controlnet-canny --model playground
       refiners why ip-adapter --model playground --with controlnet-canny
+      refiners why controlnet-canny --model models/mine.safetensors
       refiners why controlnet-canny
     """
     from refiners.fit import verdicts as judged
     from refiners.fit import worn_by_manifest
     from refiners.hub import Hub
-    from refiners.lookup import find_adapter, find_model
+    from refiners.lookup import find_adapter
     from refiners.policy import Guard
-    from refiners.verdict import ModelFacts
 
     found = find_adapter(name)
     hub = Hub.from_environment(offline=not online)
-    models = [find_model(model)] if model else []
-    if not models:
-        from refiners.discover import scan
-
-        models = list(scan().models)
     beside = tuple(worn_by_manifest(find_adapter(one)) for one in worn)
     said: dict[str, tuple[Verdict, ...]] = {}
-    for one in models:
-        facts = ModelFacts(one.name, one.spec.base or one.name, one.spec.facts, worn=beside)
-        said[one.name] = judged(found, facts, hub, Guard.from_environment())
+    for on, facts in _models(model).items():
+        facts = replace(facts, worn=beside)
+        said[on] = judged(found, facts, hub, Guard.from_environment())
     suits = any(isinstance(one, Accepted) for found in said.values() for one in found)
     if as_json:
         traces = {
@@ -67,6 +68,24 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
             print_table(f"on {on}", ("candidate", "", "why", "what to do"), rows)
     if not suits:
         click.get_current_context().exit(1)
+
+
+def _models(model: str | None) -> dict[str, ModelFacts]:
+    """Returns the facts of a model by name or path, or of every installed one."""
+    from refiners.discover import scan
+    from refiners.local import is_local
+    from refiners.lookup import find_model
+
+    model = None if model is None else placed(model)
+    if model is not None and is_local(model):
+        from refiners.fit import facts_of
+        from refiners.load import outline
+
+        return {model: replace(facts_of(outline(model)), name=model)}
+    models = scan().models if model is None else [find_model(model)]
+    return {
+        one.name: ModelFacts(one.name, one.spec.base or one.name, one.spec.facts) for one in models
+    }
 
 
 def _row(one: Verdict) -> tuple[str, str, str, str]:

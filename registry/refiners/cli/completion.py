@@ -1,0 +1,46 @@
+"""Completes the names of adapters and models with the tab key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+
+def complete_adapter(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Returns the installed adapters whose names begin like this."""
+    from refiners.discover import scan
+
+    return _items(scan().adapters, incomplete)
+
+
+def complete_model(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Returns the installed models whose names begin like this; else files, by the shell."""
+    from refiners.discover import scan
+
+    return _items(scan().models, incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+def complete_either(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Returns the installed adapters and models whose names begin like this."""
+    from refiners.discover import scan
+
+    inventory = scan()
+    plugins: Sequence[Any] = (*inventory.adapters, *inventory.models)
+    return _items(plugins, incomplete)
+
+
+def _items(plugins: Iterable[Any], incomplete: str) -> list[CompletionItem]:
+    return [
+        CompletionItem(one.name, help=one.spec.summary)
+        for one in plugins
+        if one.name.startswith(incomplete)
+    ]

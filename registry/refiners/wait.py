@@ -1,0 +1,40 @@
+"""Announces a wait before it becomes a long one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Generator
+from typing import Final
+
+from refiners.errors import Notice
+
+_SOON: Final = 0.7
+"""Seconds after which a wait is announced."""
+_announced: Final[set[str]] = set()
+
+
+@contextlib.contextmanager
+def announced(what: str) -> Generator[None]:
+    """Warns with a `Notice`, once in a process, if the block takes longer than a moment.
+
+    Args:
+        what: What is waited for.
+    """
+    if what in _announced:
+        yield
+        return
+
+    def announce() -> None:
+        _announced.add(what)
+        with contextlib.suppress(Notice):  # where warnings are errors, nobody catches it here
+            warnings.warn(f"{what} ...", Notice, stacklevel=1)
+
+    timer = threading.Timer(_SOON, announce)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
