@@ -78,9 +78,9 @@ def test_every_tensor_that_is_made_of_nothing_says_where_and_of_what():
         within = {id(part) for call in built for part in ast.walk(call)}
         for call in calls:
             owner, _, name = ast.unparse(call.func).rpartition(".")
-            if owner == "torch" and name in MAKERS and id(call) not in within:
-                if "device" not in {it.arg for it in call.keywords}:
-                    lacking.append(f"{path.name}:{call.lineno}")
+            is_maker = owner == "torch" and name in MAKERS and id(call) not in within
+            if is_maker and "device" not in {it.arg for it in call.keywords}:
+                lacking.append(f"{path.name}:{call.lineno}")
     assert lacking == []
 
 
