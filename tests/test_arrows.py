@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = (
-    ("errors",),
+    ("errors", "raster"),
     ("bare", "condition", "context", "exchange", "key", "naming", "picture", "snapshot"),
     ("vocabulary",),
     ("layer", "weights"),

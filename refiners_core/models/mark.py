@@ -88,12 +88,13 @@ def facts_of(file: TensorFile, has_one_encoder: bool) -> Facts:
         _say_skip(header.get("modelspec.encoder_layer", "1"))
     predictions = _predictions(keys, header)
     if len(set(predictions.values())) > 1:
-        said = ", ".join(f"{source}: {kind}" for source, kind in predictions.items())
+        named = ", ".join(f"{source}: {kind}" for source, kind in predictions.items())
         raise ModelError(
-            f"{file.path} contradicts itself about what it predicts ({said}).",
+            f"{file.path} contradicts itself about what it predicts ({named}).",
             hint="Take out what is wrong, or load the model from a folder in diffusers' layout.",
         )
-    prediction: Prediction = next(iter(predictions.values()), "eps")
+    kinds: list[Prediction] = [*predictions.values()]
+    prediction = kinds[0] if kinds else "eps"
     noise = _noise(file, keys)
     has_zero_snr = _key(keys, "ztsnr") is not None or header.get("ss_zero_terminal_snr") == "true"
     if noise is not None and not has_zero_snr:

@@ -61,18 +61,26 @@ def test_modes_of_torch_change_nothing(around, build_tiny):
     assert made(model).equal(right)
 
 
+def is_call(node):
+    return isinstance(node, ast.Call)
+
+
 def test_every_tensor_that_is_made_of_nothing_says_where_and_of_what():
     """Or it would be where, and of what, torch is set to."""
     root = Path(refiners_core.__file__).parent
     lacking = []
     for path in [*root.rglob("*.py")]:
-        if "testing" in path.parts or path.name == "image.py":  # which makes parameters
+        if "testing" in path.parts:
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("torch."):
-                is_maker = ast.unparse(node.func).removeprefix("torch.") in MAKERS
-                if is_maker and "device" not in {it.arg for it in node.keywords}:
-                    lacking.append(f"{path.name}:{node.lineno}")
+        calls = [it for it in ast.walk(ast.parse(path.read_text("utf-8"))) if is_call(it)]
+        # Parameters are where, and of what, torch is set to while a model is built.
+        built = [it for it in calls if ast.unparse(it.func) == "nn.Parameter"]
+        within = {id(part) for call in built for part in ast.walk(call)}
+        for call in calls:
+            owner, _, name = ast.unparse(call.func).rpartition(".")
+            is_maker = owner == "torch" and name in MAKERS and id(call) not in within
+            if is_maker and "device" not in {it.arg for it in call.keywords}:
+                lacking.append(f"{path.name}:{call.lineno}")
     assert lacking == []
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from refiners_core.errors import ConditionError
-from refiners_core.picture import to_pixels
+from refiners_core.picture import to_rows
 from refiners_instantid.layout import FACE
 
 _HINT: Final = (
@@ -64,7 +64,7 @@ def pictures(face: Any) -> list[Float[Tensor, "3 height width"]]:
     """
     if isinstance(face, list | tuple):
         return [pixels for picture in face for pixels in pictures(picture)]
-    return list(to_pixels(face))
+    return [row[0] for row in to_rows(face)]
 
 
 def _is_picture(value: Any) -> bool:
