@@ -1,6 +1,7 @@
 import hashlib
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -74,6 +75,56 @@ def test_muon_and_adamw_together_fit_a_map():
         losses.append(loss.item())
         optimisers.step(loss, step)
     assert losses[-1] < 0.05 * losses[0]
+
+
+def test_a_learner_of_matrices_alone_learns_and_goes_on():
+    from optimiser import Optimisers, split_weights
+
+    torch.manual_seed(0)
+    model = nn.Linear(16, 16, bias=False)
+    assert split_weights(model)[1] == []
+    before, x = model.weight.clone(), torch.randn(4, 16)
+    for _ in range(2):
+        optimisers = Optimisers(
+            model, muon=0.05, adam=0.01, betas=(0.9, 0.99), schedule=lambda step: 1.0
+        )
+        optimisers.step(model(x).square().mean(), 0)
+        optimisers.load_state_dict(optimisers.state_dict())
+    assert not torch.equal(model.weight, before)
+
+
+def test_a_lora_learns_beside_a_base_that_stays(tmp_path, monkeypatch):
+    from argparse import Namespace
+
+    import run
+    from adapting import Lesson, adapt
+    from data import Pictures
+    from loop import Recipe
+    from model import build_model
+    from refiners_lora.adapter import Lora
+    from refiners_playground.sampling import canonical_scene, inked
+
+    monkeypatch.setattr(run, "RUNS", tmp_path)
+    torch.manual_seed(0)
+    model = build_model("text_encoder", "unet")
+    before = {name: value.clone() for name, value in model.unet.state_dict().items()}
+    lora = Lora(rank=10).inject(model)
+    random = Random(0)
+    scenes = [inked(canonical_scene(random)) for _ in range(2)]
+    lesson = Lesson(
+        pictures=[(1.0, Pictures(scenes, torch.randn(2, 4, 16, 16)))],
+        look=None,
+        text_dropped=0.5,
+        condition_dropped=0.0,
+        recipe=Recipe(muon=1e-2, adam=1e-3, warm=1),
+    )
+    options = Namespace(steps=2, batch=2, measure_every=5, fresh=False)
+    adapt("trial", model, lora, lora.own_layers, lesson, lambda: {"figure": 1.0}, options)
+    lora.half().save(tmp_path / "lora.safetensors")
+    ups = [value for name, value in lora.published().items() if "lora_B" in name]
+    assert all(up.abs().max() > 0 for up in ups)
+    lora.eject()
+    assert all(torch.equal(value, before[name]) for name, value in model.unet.state_dict().items())
 
 
 def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):

@@ -24,8 +24,8 @@ class Lesson:
 
     pictures: list[tuple[float, Pictures]]
     """Scenes with their latents, and the share of each kind."""
-    look: Callable[[list[Scene]], Tensor]
-    """Makes of scenes the pictures in 0...1 that the adapter is shown."""
+    look: Callable[[list[Scene]], Tensor] | None
+    """Makes of scenes the pictures in 0...1 that the adapter is shown; None if it takes none."""
     text_dropped: float
     """The share (0...1) of samples without words."""
     condition_dropped: float
@@ -53,7 +53,7 @@ def told_to(
     adapter: Adapter, model: LatentDiffusion, pixels: Tensor, dropped: Tensor
 ) -> dict[str, Tensor]:
     """The context values that stand for pictures; dropped rows are told what `uncond` is told."""
-    values: dict[str, Tensor] = {adapter.scale_key: torch.tensor(1.0)}
+    values: dict[str, Tensor] = {}
     for key, branches in adapter.encode(pixels, request_for(model, len(pixels))).items():
         told = branches["cond"]
         absent = branches.get("uncond", told).expand_as(told)
@@ -107,7 +107,9 @@ def adapt(
         noise, timesteps = torch.randn_like(latents), choose_timesteps(len(latents))
         dropped = torch.rand(len(latents)) < lesson.condition_dropped
         context = {"timestep": timesteps, **model.read(prompts, {})}
-        context |= told_to(adapter, model, lesson.look(scenes), dropped)
+        context[adapter.scale_key] = torch.tensor(1.0)
+        if lesson.look is not None:
+            context |= told_to(adapter, model, lesson.look(scenes), dropped)
         found = model.unet(schedule.add_noise(latents, noise, timesteps), context=context)
         return mse_loss(found, schedule.target(latents, noise, timesteps))
 

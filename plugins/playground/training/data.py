@@ -7,7 +7,7 @@ from random import Random
 
 import torch
 from model import FILES, build_model
-from refiners_playground.sampling import canonical_scene, placed_scene, varied_scene
+from refiners_playground.sampling import canonical_scene, inked, placed_scene, varied_scene
 from refiners_playground.scenes import Scene, draw
 from run import RUNS, WEIGHTS
 from torch import Tensor
@@ -16,6 +16,8 @@ KINDS: Mapping[str, tuple[Callable[[Random], Scene], int]] = {
     "canonical": (canonical_scene, 1),
     "varied": (varied_scene, 2),
     "placed": (placed_scene, 3),
+    "inked canonical": (lambda random: inked(canonical_scene(random)), 4),
+    "inked varied": (lambda random: inked(varied_scene(random)), 5),
 }
 """How the scenes of each kind are drawn by lot, and from which seed."""
 
@@ -39,7 +41,7 @@ def load_pictures(kind: str, count: int) -> Pictures:
     random = Random(seed)
     scenes = [make(random) for _ in range(count)]
     mark = hashlib.sha256((WEIGHTS / FILES["autoencoder"][0]).read_bytes()).hexdigest()[:12]
-    path = RUNS / "latents" / f"{kind}-{count}-{mark}.pt"
+    path = RUNS / "latents" / f"{kind.replace(' ', '-')}-{count}-{mark}.pt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(_encode(scenes), path)

@@ -3,35 +3,47 @@
 Run it from the repository, with the plugins installed:
 
     python plugins/playground/training/measure.py
+    python plugins/playground/training/measure.py lora style-aligned
     python plugins/playground/training/measure.py --json
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from random import Random
 
 import refiners
 import torch
+from refiners_playground.alignment import SHIFT, aligned_effect
+from refiners_playground.caption import plain_caption
 from refiners_playground.edge import edge_agreement, edges
 from refiners_playground.effect import (
+    BATCH,
     Settings,
     control_effect,
+    generated,
     image_effect,
+    named_scenes,
     placed_scenes,
     prompt_effect,
+    style_effect,
 )
+from refiners_playground.ink import read_ink
 from refiners_playground.recogniser import agreement, load_recogniser
-from refiners_playground.sampling import placed_scene, varied_scene
-from refiners_playground.scenes import draw, held_out_scenes
+from refiners_playground.sampling import inked, placed_scene, varied_scene
+from refiners_playground.scenes import FILLS, Scene, draw, held_out_scenes
 from torch import Tensor
 
 from refiners_core.models.diffusion import LatentDiffusion
 
 LEAST = 96
 """Pictures that a figure must rest on."""
+UNHARMED = 0.05
+"""How much of a share a LoRA for a style may cost."""
+KEPT = 0.12
+"""How much of the share of prompted shapes StyleAligned may cost."""
 
 
 @dataclass(frozen=True)
@@ -117,25 +129,96 @@ def image_figures(model: LatentDiffusion, count: int, settings: Settings) -> Ite
     yield Figure("IP-Adapter: shape at scale 1", on["shape"], count)
 
 
+def ink_reader_figures(model: LatentDiffusion) -> Iterator[Figure]:
+    """How well the program that reads ink tells it from every way in which the base draws."""
+    scenes = list(held_out_scenes())
+    drawn = draw([inked(scene) for scene in scenes])
+    readings = read_ink(drawn)
+    pairs = list(zip(readings, scenes, strict=True))
+    named = {
+        "inked": sum(reading.is_inked for reading in readings),
+        "colour": sum(found.colour == scene.items[0].colour for found, scene in pairs),
+        "background": sum(found.background == scene.background for found, scene in pairs),
+    }
+    for name, hits in named.items():
+        yield Figure(f"ink reader on ink drawings: {name}", hits / len(scenes), len(scenes), 0.97)
+    kept = sum(reading.is_inked for reading in read_ink(round_trip(model, drawn))) / len(scenes)
+    yield Figure("ink reader after a round trip: inked", kept, len(scenes), 0.97)
+    for fill in FILLS:
+        others = read_ink(draw([filled(scene, fill) for scene in scenes]))
+        share = sum(reading.is_inked for reading in others) / len(scenes)
+        yield Figure(f"ink reader on {fill} scenes: inked", share, len(scenes), most=0.02)
+    random = Random(2_000_003)
+    placed = [placed_scene(random, patterned=0.5, textured=0.5) for _ in range(512)]
+    share = sum(reading.is_inked for reading in read_ink(draw(placed))) / len(placed)
+    yield Figure("ink reader on varied scenes: inked", share, len(placed), most=0.02)
+
+
+def filled(scene: Scene, fill: str) -> Scene:
+    """Gives a scene whose object has a fill."""
+    return replace(scene, items=(replace(scene.items[0], fill=fill),))
+
+
+def lora_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
+    """How often a LoRA brings its style, and what it costs of what prompts name."""
+    prompts = [plain_caption(scene) for scene in named_scenes(BATCH)]
+    bare = generated(model, prompts, settings)
+    with refiners.load_adapter("lora-ink").on(model) as style:
+        off = style_effect(model, style, count, settings, scale=0.0)
+        on = style_effect(model, style, count, settings, scale=1.0)
+        idle = generated(model, prompts, settings, {style: None}, scale=0.0)
+    yield Figure("LoRA: drawn in ink at scale 0", off["inked"], count, most=0.1)
+    yield Figure("LoRA: drawn in ink at scale 1", on["inked"], count, 0.85)
+    for name in ("colour", "background"):
+        yield Figure(f"LoRA: {name} at scale 0", off[name], count)
+        yield Figure(f"LoRA: {name} at scale 1", on[name], count, off[name] - UNHARMED)
+    yield Figure("LoRA: shape at scale 1", on["shape"], count)
+    changed = (bare != idle).flatten(1).any(1).float().mean().item()
+    yield Figure("LoRA: pictures that scale 0 changes", changed, BATCH, most=0)
+
+
+def aligned_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
+    """How far pictures take after the first of their batch, and what that costs of the shape."""
+    off = aligned_effect(model, None, count, settings)
+    with refiners.load_adapter("style-aligned", shift=SHIFT).on(model) as aligned:
+        on = aligned_effect(model, aligned, count, settings)
+    yield Figure("StyleAligned: background as the first's, off", off["background"], count, most=0.2)
+    yield Figure("StyleAligned: background as the first's, on", on["background"], count, 0.9)
+    yield Figure("StyleAligned: colour as the first's, off", off["colour"], count)
+    yield Figure("StyleAligned: colour as the first's, on", on["colour"], count)
+    yield Figure("StyleAligned: prompted shape, off", off["shape"], count)
+    yield Figure("StyleAligned: prompted shape, on", on["shape"], count, off["shape"] - KEPT)
+
+
+PARTS: Mapping[str, Callable[[LatentDiffusion, int, Settings], Iterator[Figure]]] = {
+    "reader": lambda *_: reader_figures(),
+    "ink-reader": lambda model, *_: ink_reader_figures(model),
+    "autoencoder": lambda model, count, _: autoencoder_figures(model, count),
+    "base": base_figures,
+    "controlnet": control_figures,
+    "ip-adapter": image_figures,
+    "style-aligned": aligned_figures,
+    "lora": lora_figures,
+}
+"""What can be measured, by name and in order."""
+
+
 def main() -> int:
     """Measures, prints, and says by the exit code whether every bar is kept."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--count", type=int, default=LEAST, help="pictures for each figure")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"nothing is called {', '.join(sorted(unknown))}; PART is {', '.join(PARTS)}")
     if not LEAST <= options.count <= len(list(held_out_scenes())):
         parser.error(f"--count is {LEAST} to {len(list(held_out_scenes()))}")
     settings = Settings()
     model = refiners.load_model("playground")
     figures: list[Figure] = []
-    for part in (
-        reader_figures(),
-        autoencoder_figures(model, options.count),
-        base_figures(model, options.count, settings),
-        control_figures(model, options.count, settings),
-        image_figures(model, options.count, settings),
-    ):
-        for figure in part:
+    for name in options.parts or PARTS:
+        for figure in PARTS[name](model, options.count, settings):
             figures.append(figure)
             if not options.json:
                 print(figure, flush=True)

@@ -85,10 +85,12 @@ class Optimisers:
     ) -> None:
         matrices, rest = split_weights(model)
         self.weights = matrices + rest
-        self.parts = [
-            (Muon(matrices, lr=muon), muon),
-            (torch.optim.AdamW(rest, lr=adam, betas=betas, weight_decay=0.0), adam),
-        ]
+        self.parts: list[tuple[torch.optim.Optimizer, float]] = []
+        if matrices:
+            self.parts.append((Muon(matrices, lr=muon), muon))
+        if rest:  # a LoRA has none
+            adamw = torch.optim.AdamW(rest, lr=adam, betas=betas, weight_decay=0.0)
+            self.parts.append((adamw, adam))
         self.schedule = schedule
 
     def step(self, loss: Tensor, step: int, clip: float = 1.0) -> None:

@@ -1,6 +1,6 @@
 """What `refiners demo` shows: a model steered by adapters, and left as it was."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +10,37 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from refiners_core import Adapter
+from refiners_core import Adapter, Condition
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.picture import to_images
+from refiners_playground.alignment import SHIFT, aligned_effect, aligned_pictures
 from refiners_playground.edge import edges
-from refiners_playground.effect import Settings, control_effect, image_effect, prompt_effect
+from refiners_playground.effect import (
+    Settings,
+    control_effect,
+    image_effect,
+    prompt_effect,
+    style_effect,
+)
 from refiners_playground.scenes import Item, Scene, draw
-from refiners_playground.sheet import contact_sheet
+from refiners_playground.sheet import Column, contact_sheet
 
 PROMPT = "a heart"
 LINES = Scene((Item("heart", "red", radius=0.5, x=0.3, y=-0.25, angle=0.2),), "white")
 """The scene whose edges steer the ControlNet: the prompt's heart, smaller and moved aside."""
 LOOK = Scene((Item("circle", "yellow"),), "blue")
 """The scene that prompts the IP-Adapter."""
+ALIGNED = ("heart", "star", "cross", "ring")
+"""The shapes that are drawn in one style."""
+INKED = "a red cross on a cyan background"
+"""The prompt that is drawn in ink."""
 SETTINGS = Settings(seed=7)
 COUNT = 16
 """How many held-out scenes each figure of the demo is measured on."""
+INKED_COUNT = 8
+"""How many held-out prompts are drawn with and without the LoRA."""
+COMPARED = 12
+"""How many pictures are compared with the first of their batch of four."""
 
 
 class Registry(Protocol):
@@ -51,36 +66,71 @@ def run(registry: Registry, out: Path) -> list[Row]:
         registry: Where the model and its adapters come from.
         out: The PNG file to write; `-edges.png` and `-picture.png` are put beside it.
     """
-    with _one_thread(), tqdm(total=7, desc="demo") as bar:
+    with _one_thread(), tqdm(total=9, desc="demo") as bar:
         model: LatentDiffusion = registry.load_model("playground")
         lines, look = edges(draw([LINES])).expand(-1, 3, -1, -1), draw([LOOK])
         plain = _picture(model, {})
         control: Adapter = registry.load_adapter("controlnet-canny", model)
         prompter: Adapter = registry.load_adapter("ip-adapter", model)
-        drawn, seen = _picture(model, {control: lines}), _picture(model, {prompter: look})
-        both = _picture(model, {control: lines, prompter: look})
+        aligned: Adapter = registry.load_adapter("style-aligned", model, shift=SHIFT)
+        ink: Adapter = registry.load_adapter("lora-ink", model)
+        steered = _steered_columns(model, plain, control, prompter, lines, look)
+        styled = _styled_columns(model, aligned, ink)
         bar.update()
         rows: list[Row] = []
-        for measured in (_prompt_rows, _control_rows, _image_rows):
-            rows += measured(model, control, prompter)
+        for measured in (
+            _prompt_rows(model),
+            _control_rows(model, control),
+            _image_rows(model, prompter),
+            _aligned_rows(model, aligned),
+            _ink_rows(model, ink),
+        ):
+            rows += measured
             bar.update()
-        for order in ((control, prompter), (prompter, control)):
+        worn = (control, prompter, aligned, ink)
+        for order in (worn, worn[::-1]):
             rows.append(_ejected(model, plain, order))
             bar.update()
-        after = _picture(model, {})
-        columns = [
-            ("prompt alone", f'"{PROMPT}"', [plain]),
-            ("with ControlNet", "and its edge map", [drawn, lines[0]]),
-            ("with IP-Adapter", "and its picture", [seen, look[0]]),
-            ("with both", "edge map and picture", [both, lines[0], look[0]]),
-            ("after ejecting both", "bit for bit the first", [after]),
-        ]
+        after = ("after ejecting all", "bit for bit the first", [_picture(model, {})])
         out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(columns).save(out)
+        contact_sheet([*steered, after], styled).save(out)
         for name, pixels in (("edges", lines), ("picture", look)):
             to_images(pixels)[0].save(out.with_name(f"{out.stem}-{name}.png"))
         bar.update()
     return rows
+
+
+def _steered_columns(
+    model: LatentDiffusion,
+    plain: Tensor,
+    control: Adapter,
+    prompter: Adapter,
+    lines: Tensor,
+    look: Tensor,
+) -> list[Column]:
+    """Returns one prompt alone, and steered by edges, by a picture and by both."""
+    drawn, seen = _picture(model, {control: lines}), _picture(model, {prompter: look})
+    both = _picture(model, {control: lines, prompter: look})
+    return [
+        ("prompt alone", f'"{PROMPT}"', [plain]),
+        ("with ControlNet", "and its edge map", [drawn, lines[0]]),
+        ("with IP-Adapter", "and its picture", [seen, look[0]]),
+        ("with both", "edge map and picture", [both, lines[0], look[0]]),
+    ]
+
+
+def _styled_columns(model: LatentDiffusion, aligned: Adapter, ink: Adapter) -> list[Column]:
+    """Returns four prompts in one style and one in ink, each above what it is without."""
+    together, apart = (
+        aligned_pictures(model, adapter, ALIGNED, SETTINGS.seed, SETTINGS)
+        for adapter in (aligned, None)
+    )
+    columns = [
+        (f"StyleAligned: {shape}", "below: without", [together[i], apart[i]])
+        for i, shape in enumerate(ALIGNED)
+    ]
+    pictures = [_picture(model, conditions, INKED) for conditions in ({ink: Condition()}, {})]
+    return [*columns, ("LoRA: drawn in ink", "below: without", pictures)]
 
 
 @contextmanager
@@ -94,11 +144,13 @@ def _one_thread() -> Generator[None]:
         torch.set_num_threads(threads)
 
 
-def _picture(model: LatentDiffusion, conditions: dict[Adapter, Tensor]) -> Tensor:
-    unsaid: dict[Adapter, Any] = dict.fromkeys(model.adapters)
+def _picture(
+    model: LatentDiffusion, conditions: Mapping[Adapter, Tensor | Condition], prompt: str = PROMPT
+) -> Tensor:
+    idle: dict[Adapter, Any] = dict.fromkeys(model.adapters)
     return model.generate(
-        PROMPT,
-        conditions=unsaid | conditions,
+        prompt,
+        conditions=idle | dict(conditions),
         steps=SETTINGS.steps,
         guidance=SETTINGS.guidance,
         seed=SETTINGS.seed,
@@ -107,22 +159,36 @@ def _picture(model: LatentDiffusion, conditions: dict[Adapter, Tensor]) -> Tenso
     )[0]
 
 
-def _prompt_rows(model: LatentDiffusion, *_: Adapter) -> Iterator[Row]:
+def _prompt_rows(model: LatentDiffusion) -> Iterator[Row]:
     said = prompt_effect(model, COUNT, SETTINGS)
     for name in ("shape", "colour", "background"):
         yield Row(f"prompt: {name}", f"{said[name]:.2f}", f"share of {COUNT} held-out prompts")
 
 
-def _control_rows(model: LatentDiffusion, control: Adapter, *_: Adapter) -> Iterator[Row]:
+def _control_rows(model: LatentDiffusion, control: Adapter) -> Iterator[Row]:
     off, on = (control_effect(model, control, COUNT, SETTINGS, scale) for scale in (0.0, 1.0))
     yield Row("ControlNet: edge F1", f"{off:.2f} -> {on:.2f}", f"scale 0 -> 1, {COUNT} scenes")
 
 
-def _image_rows(model: LatentDiffusion, _: Adapter, prompter: Adapter) -> Iterator[Row]:
+def _image_rows(model: LatentDiffusion, prompter: Adapter) -> Iterator[Row]:
     off, on = (image_effect(model, prompter, COUNT, SETTINGS, scale) for scale in (0.0, 1.0))
     for name in ("colour", "background"):
         note = f"scale 0 -> 1, {COUNT} scenes, empty prompt"
         yield Row(f"IP-Adapter: {name}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
+
+
+def _aligned_rows(model: LatentDiffusion, aligned: Adapter) -> Iterator[Row]:
+    off, on = (aligned_effect(model, it, COMPARED, SETTINGS) for it in (None, aligned))
+    for name in ("background", "shape"):
+        note = f"without -> with, {COMPARED} pictures beside a first"
+        yield Row(f"StyleAligned: {name}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
+
+
+def _ink_rows(model: LatentDiffusion, ink: Adapter) -> Iterator[Row]:
+    off, on = (style_effect(model, ink, INKED_COUNT, SETTINGS, scale) for scale in (0.0, 1.0))
+    for name, title in (("inked", "drawn in ink"), ("colour", "colour as named")):
+        note = f"scale 0 -> 1, {INKED_COUNT} held-out prompts"
+        yield Row(f"LoRA: {title}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
 
 
 def _ejected(model: LatentDiffusion, plain: Tensor, order: tuple[Adapter, ...]) -> Row:
@@ -133,7 +199,7 @@ def _ejected(model: LatentDiffusion, plain: Tensor, order: tuple[Adapter, ...]) 
     for adapter in order:
         adapter.eject()
     is_equal = torch.equal(plain, _picture(model, {}))
-    names = ", then ".join(adapter.key for adapter in order)
+    names = ", ".join(adapter.key for adapter in order)
     return Row(
         f"eject {names}", "bit-equal" if is_equal else "DIFFERS", "picture as before the adapters"
     )

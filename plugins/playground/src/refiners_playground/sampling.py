@@ -4,6 +4,7 @@ The easy, canonical kind shows one large, centred, plain object. Without a large
 model learns colours but never what the word for a shape means.
 """
 
+from dataclasses import replace
 from random import Random
 
 from refiners_playground.scenes import (
@@ -70,6 +71,11 @@ def placed_scene(
         angle=random.uniform(-0.15, 0.15),
     )
     return Scene((item,), background, _other(random, TEXTURES, textured))
+
+
+def inked(scene: Scene) -> Scene:
+    """Returns the same scene with a line of ink around every object, as the base never saw it."""
+    return replace(scene, style="inked")
 
 
 def _pair(random: Random) -> Scene:

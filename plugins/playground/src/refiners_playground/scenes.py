@@ -31,6 +31,8 @@ COLOURS: Mapping[str, tuple[float, float, float]] = {
 }
 FILLS: tuple[str, ...] = ("plain", "striped", "dotted", "checked")
 TEXTURES: tuple[str, ...] = ("plain", "wavy", "woven")
+STYLES: tuple[str, ...] = ("flat", "inked")
+"""How a scene is drawn: as areas of colour, or with a thick line of ink around every object."""
 SIZES: Mapping[str, float] = {"small": 0.36, "medium": 0.52, "large": 0.70}
 COLUMNS: tuple[str, ...] = ("left", "centre", "right")
 ROWS: tuple[str, ...] = ("top", "centre", "bottom")
@@ -39,6 +41,14 @@ OFF_CENTRE = 0.2
 
 PATTERN_PERIOD = 8.0
 """Pixels (of 64) after which a fill repeats: its marks are then four pixels wide."""
+INKS: tuple[tuple[float, float, float], ...] = (
+    (0.05, 0.05, 0.06),
+    (0.97, 0.97, 0.97),
+    (0.50, 0.50, 0.52),
+)
+"""Black, white and grey: an object is outlined in the one that differs most from its colours."""
+INK_WIDTH, INK_INSET = 4.0, 1.0
+"""How wide a line of ink is and how far inside the outline its middle lies, in pixels of 64."""
 CHUNK = 256
 
 
@@ -77,6 +87,7 @@ class Scene:
     items: tuple[Item, ...]
     background: str
     texture: str = "plain"
+    style: str = "flat"
 
 
 def is_held_out(shape: str, colour: str, background: str) -> bool:
@@ -113,13 +124,40 @@ def _draw_chunk(scenes: Sequence[Scene], size: int) -> Float[Tensor, "batch 3 si
     for layer in range(max(len(scene.items) for scene in scenes)):
         rows = [row for row, scene in enumerate(scenes) if len(scene.items) > layer]
         items = [scenes[row].items[layer] for row in rows]
-        cover = _cover(items, size).unsqueeze(1)
+        distance = _distance(items, size).unsqueeze(1)
+        cover = (0.5 - distance).clamp(0, 1)
         canvas[rows] = torch.lerp(canvas[rows], _paint(items, size), cover)
+        inked = [i for i, row in enumerate(rows) if scenes[row].style == "inked"]
+        if inked:
+            _ink(canvas, [rows[i] for i in inked], scenes, layer, distance[inked])
     return canvas
 
 
-def _cover(items: Sequence[Item], size: int) -> Float[Tensor, "batch size size"]:
-    """How much of each pixel every item covers, from its signed distance."""
+def _ink(
+    canvas: Float[Tensor, "batch 3 size size"],
+    rows: Sequence[int],
+    scenes: Sequence[Scene],
+    layer: int,
+    distance: Float[Tensor, "inked 1 size size"],
+) -> None:
+    """Draws a line along the outline of one item in each of some scenes."""
+    pixel = distance.shape[-1] / SIZE
+    off_middle = (distance + INK_INSET * pixel).abs()
+    line = (0.5 + INK_WIDTH * pixel / 2 - off_middle).clamp(0, 1)
+    grounds = torch.stack(
+        [
+            _colours([scenes[row].items[layer].colour for row in rows]),
+            _colours([scenes[row].background for row in rows]),
+        ]
+    ).view(2, -1, 1, 3)
+    inks = torch.tensor(INKS)
+    best = (inks - grounds).square().sum(-1).amin(0).argmax(-1)
+    ink = inks[best].view(-1, 3, 1, 1).expand_as(canvas[rows])
+    canvas[rows] = torch.lerp(canvas[rows], ink, line)
+
+
+def _distance(items: Sequence[Item], size: int) -> Float[Tensor, "batch size size"]:
+    """How far each pixel is from every item's outline, in pixels, negative inside."""
     line = (torch.arange(size) + 0.5) * (2 / size) - 1
     place = torch.tensor(
         [(i.x, i.y, i.radius, math.cos(i.angle), math.sin(i.angle)) for i in items]
@@ -131,7 +169,7 @@ def _cover(items: Sequence[Item], size: int) -> Float[Tensor, "batch size size"]
     for name, outline in OUTLINES.items():
         rows = [row for row, item in enumerate(items) if item.shape == name]
         distance[rows] = outline(u[rows], v[rows])
-    return (0.5 - distance * radius * (size / 2)).clamp(0, 1)
+    return distance * radius * (size / 2)
 
 
 def _colours(names: Sequence[str]) -> Float[Tensor, "batch 3 1 1"]:

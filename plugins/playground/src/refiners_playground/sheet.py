@@ -14,26 +14,30 @@ GAP = 12
 LINE = 16
 
 
-def contact_sheet(
-    columns: Sequence[tuple[str, str, Sequence[Float[Tensor, "3 height width"]]]],
-) -> Image.Image:
-    """Returns one picture of columns of pictures, each column under two lines of text.
+Column = tuple[str, str, Sequence[Float[Tensor, "3 height width"]]]
+"""A title, a second line and pictures of one size in 0...1, from top to bottom."""
+
+
+def contact_sheet(*bands: Sequence[Column]) -> Image.Image:
+    """Returns one picture of bands below one another, each of columns of pictures under two lines
+    of text.
 
     Args:
-        columns: A title, a second line and pictures of one size in 0...1, from top to bottom.
+        bands: The columns of each band; all pictures have one size.
     """
-    height, width = columns[0][2][0].shape[-2:]
-    rows = max(len(pictures) for _, _, pictures in columns)
+    height, width = bands[0][0][2][0].shape[-2:]
     cell = (width * ENLARGED + GAP, height * ENLARGED + GAP)
-    sheet = Image.new(
-        "RGB", (cell[0] * len(columns) + GAP, cell[1] * rows + 2 * LINE + GAP), "white"
-    )
+    heights = [2 * LINE + GAP + cell[1] * max(len(column[2]) for column in it) for it in bands]
+    sheet = Image.new("RGB", (cell[0] * max(map(len, bands)) + GAP, sum(heights)), "white")
     pen = ImageDraw.Draw(sheet)
-    for i, (title, note, pictures) in enumerate(columns):
-        left = GAP + i * cell[0]
-        pen.text((left, GAP // 2), title, fill="black")
-        pen.text((left, GAP // 2 + LINE), note, fill="gray")
-        for j, image in enumerate(to_images(torch.stack(list(pictures)))):
-            enlarged = image.resize((width * ENLARGED, height * ENLARGED), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (left, GAP + 2 * LINE + j * cell[1]))
+    for i, columns in enumerate(bands):
+        top = sum(heights[:i])
+        for j, (title, note, pictures) in enumerate(columns):
+            left = GAP + j * cell[0]
+            pen.text((left, top + GAP // 2), title, fill="black")
+            pen.text((left, top + GAP // 2 + LINE), note, fill="gray")
+            for k, image in enumerate(to_images(torch.stack(list(pictures)))):
+                size = (width * ENLARGED, height * ENLARGED)
+                enlarged = image.resize(size, Image.Resampling.NEAREST)
+                sheet.paste(enlarged, (left, top + GAP + 2 * LINE + k * cell[1]))
     return sheet
