@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from refiners.disk import open_regular
 from refiners.errors import IntegrityError
 from refiners.verdict import Header
 
-_LARGEST: Final = 100_000_000  # bytes; the limit of the format itself
+LARGEST: Final = 100_000_000
+"""Bytes of a header; the limit of the format itself."""
 _LENGTH: Final = struct.Struct("<Q")
+_PIECE: Final = 1 << 16
 
 
 class _Tensor(msgspec.Struct):
@@ -28,20 +33,35 @@ def read_header(path: Path, *, dist: str | None = None) -> Header:
         IntegrityError: It is something else, or cut off.
     """
     try:
-        with path.open("rb") as file:
-            (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-            if length > _LARGEST:
-                raise ValueError(f"its header claims {length} bytes")
-            text = file.read(length)
-        if len(text) < length:
-            raise ValueError("it ends within its header")
-        return parse_header(text)
+        with open_regular(path) as file:
+            return header_in(iter(partial(file.read, _PIECE), b""))
     except (OSError, ValueError, struct.error, RecursionError) as error:
         raise IntegrityError(
             f"{path} is no readable safetensors file: {error}.",
             hint="Fetch it again, or ask the publisher for a good file.",
             dist=dist,
         ) from error
+
+
+def header_in(pieces: Iterable[bytes]) -> Header:
+    """Reads the shapes of the tensors off the first bytes of a file, and takes no more of them.
+
+    Args:
+        pieces: The bytes of the file, in order; however many there are.
+
+    Raises:
+        ValueError, struct.error: They are not the beginning of a safetensors file.
+    """
+    text, end = bytearray(), _LENGTH.size
+    for piece in pieces:
+        text += piece
+        if end == _LENGTH.size <= len(text):
+            end += _LENGTH.unpack_from(text)[0]
+            if end > LARGEST:
+                raise ValueError(f"its header claims {end - _LENGTH.size} bytes")
+        if _LENGTH.size < end <= len(text):
+            return parse_header(bytes(text[_LENGTH.size : end]))
+    raise ValueError("it ends within its header")
 
 
 def parse_header(text: bytes) -> Header:

@@ -7,25 +7,27 @@ server announces before a byte is downloaded, hashes what came, and writes a rec
 
 from __future__ import annotations
 
-import contextlib
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import msgspec
 
 from refiners.announce import Announced, Contents, Entry, agreed, check_commit
-from refiners.errors import IntegrityError, PolicyError, RefinersError
+from refiners.errors import IntegrityError, RefinersError
+from refiners.header import LARGEST, header_in
 from refiners.manifest import UNKNOWN, WeightsFile
+from refiners.meter import limit_of, metered, too_large
 from refiners.outage import explained, patiently, unavailable
+from refiners.turn import Leftovers, forget, leftovers, lock_of, take_turn
 from refiners.verdict import Header
-from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+from refiners.verify import Receipts, Resolution, pinned, sha256_of
 
 _TRUE: Final = {"1", "on", "yes", "true"}
+_PIECE: Final = 1 << 16
+"""The most bytes that are received before a limit is looked at."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class Hub:
         """
         from huggingface_hub import constants
 
+        # its telemetry reads a list from the Hub first, of whatever length, and nobody asked for it
+        constants.HF_HUB_DISABLE_TELEMETRY = True
+        constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, _PIECE)
         if offline is None:
             wish = os.environ.get("REFINERS_OFFLINE", "").lower()
             offline = wish in _TRUE or constants.is_offline_mode()
@@ -152,9 +157,9 @@ class Hub:
         asked = WeightsFile(source=f"hf:{repository}", revision=revision, file="*")
         if self.is_offline:
             raise unavailable(asked, None, self.cache, None)
-        from huggingface_hub import RepoFile
+        from huggingface_hub import HfApi, RepoFile
 
-        api = self._api()
+        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
         main = None if revision == UNKNOWN else revision
 
         def ask() -> Contents:
@@ -191,22 +196,20 @@ class Hub:
         """
         if self.is_offline:
             return None
-        from huggingface_hub.errors import SafetensorsParsingError
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
 
         file = self.pinned(wanted)
-        api = self._api()
+        headers = build_hf_headers(token=self.token, library_name="refiners")
+        headers["Range"] = f"bytes=0-{LARGEST}"
 
         def ask() -> Header:
-            found = api.parse_safetensors_file_metadata(
-                file.address,
-                cast("str", file.file),
-                revision="main" if file.revision == UNKNOWN else file.revision,
-            )
-            return {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
+            with http_stream_backoff("GET", self._url(file), headers=headers) as response:
+                hf_raise_for_status(response)
+                return header_in(response.iter_bytes(_PIECE))
 
         try:
             return patiently(ask)
-        except (SafetensorsParsingError, KeyError, TypeError, ValueError) as error:
+        except (struct.error, ValueError, RecursionError) as error:
             raise IntegrityError(
                 f"{file} is no readable safetensors file: {error}. Nothing was downloaded.",
                 hint="Ask the publisher for a good file.",
@@ -215,29 +218,19 @@ class Hub:
         except Exception as error:
             raise explained(error, file, self.endpoint, dist) from error
 
-    def _api(self) -> HfApi:
-        from huggingface_hub import HfApi
-
-        return HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
-
     def _download(self, wanted: WeightsFile, file: WeightsFile, dist: str | None) -> Path:
         announced = patiently(lambda: self._announced(file))
         revision = agreed(file, announced, self.endpoint, dist)
         if self.largest is not None and announced.size and announced.size > self.largest:
-            raise PolicyError(
-                f"{file} has {announced.size} bytes, a policy allows {self.largest}. "
-                "Nothing was downloaded.",
-                hint="See files.max-size in the file that REFINERS_POLICY names, or in your own.",
-                dist=dist,
+            raise too_large(file, announced.size, self.largest, dist)
+        for force in (False, True):  # the cache may hold damaged bytes; forcing replaces them
+            path = patiently(
+                lambda force=force: self._received(file, revision, announced, force, dist)
             )
-        for force in (False, True):  # what the cache has may be damaged; forcing heals it
-            path = patiently(lambda force=force: self._received(file, revision, force))
-            if digest := self._verified(path, file, announced):
+            if digest := self.receipts.verified(path, file, announced):
                 break
+            forget(path, dist)
         else:
-            # the name in the cache goes, the blob behind it may belong to others and stays
-            with contextlib.suppress(OSError):
-                path.unlink()
             raise IntegrityError(
                 f"{self.endpoint} sent other bytes for {file} than it should, twice.",
                 hint="Nothing of it was loaded. Try again later, and without a mirror.",
@@ -251,25 +244,29 @@ class Hub:
         """Returns what the cache has under the name of a file; its bytes are not verified."""
         from huggingface_hub import try_to_load_from_cache
 
-        revision = "main" if file.revision == UNKNOWN else file.revision
-        found = try_to_load_from_cache(
-            file.address, cast("str", file.file), cache_dir=self.cache, revision=revision
-        )
+        name = cast("str", file.file)
+        found = try_to_load_from_cache(file.address, name, self.cache, _revision(file))
         return Path(found) if isinstance(found, str) else None
 
     def _announced(self, file: WeightsFile) -> Announced:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub import get_hf_file_metadata
 
-        revision = "main" if file.revision == UNKNOWN else file.revision
-        url = hf_hub_url(
-            file.address, cast("str", file.file), revision=revision, endpoint=self.endpoint
-        )
-        found = get_hf_file_metadata(url, token=self.token, endpoint=self.endpoint)
+        found = get_hf_file_metadata(self._url(file), token=self.token, endpoint=self.endpoint)
         return Announced(found.commit_hash or "", found.etag or "", found.size)
 
-    def _received(self, file: WeightsFile, revision: str, force: bool) -> Path:
+    def _received(
+        self, file: WeightsFile, revision: str, announced: Announced, force: bool, dist: str | None
+    ) -> Path:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.file_download import repo_folder_name
+        from huggingface_hub.utils import WeakFileLock, tqdm
 
+        folder = repo_folder_name(repo_id=file.address, repo_type="model")
+        blob = self.cache / folder / "blobs" / announced.etag
+        take_turn(lock_of(self.cache, folder, announced.etag), blob, WeakFileLock)
+        if blob.exists() and not blob.is_file():
+            forget(blob, dist)
+        limit = limit_of(file, announced.size, self.largest, self.endpoint, dist)
         path = hf_hub_download(
             file.address,
             cast("str", file.file),
@@ -279,14 +276,22 @@ class Hub:
             token=self.token,
             force_download=force,
             library_name="refiners",
+            tqdm_class=metered(tqdm, *limit),
         )
         return Path(path)
 
-    def _verified(self, path: Path, file: WeightsFile, announced: Announced) -> str | None:
-        """Returns the sha256 of a file that is what was pinned, or else announced."""
-        digest = file.sha256
-        if digest == UNKNOWN and announced.has_sha256:
-            digest = announced.etag
-        elif digest == UNKNOWN and git_hash_of(path) == announced.etag:
-            digest = sha256_of(path)
-        return digest if self.receipts.verify(path, digest) else None
+    def leftovers(self) -> Leftovers:
+        """Returns the parts of files and the locks that dead processes left in the cache."""
+        from huggingface_hub.utils import WeakFileLock
+
+        return leftovers(self.cache, WeakFileLock)
+
+    def _url(self, file: WeightsFile) -> str:
+        from huggingface_hub import hf_hub_url
+
+        name = cast("str", file.file)
+        return hf_hub_url(file.address, name, revision=_revision(file), endpoint=self.endpoint)
+
+
+def _revision(file: WeightsFile) -> str:
+    return "main" if file.revision == UNKNOWN else file.revision
