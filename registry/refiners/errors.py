@@ -148,6 +148,10 @@ class MissingError(NetworkError):
     code = "missing"
 
 
+class RevisionError(MissingError):
+    """The repository has no such commit, branch or tag."""
+
+
 class CacheError(RefinersError):
     """The cache on this machine cannot be written: full, read-only, or somebody else's."""
 

@@ -14,10 +14,16 @@ from refiners.disk import open_regular
 from refiners.errors import IntegrityError
 from refiners.verdict import Header
 
+FIRST: Final = 100_000
+"""Bytes in which nearly every header lies."""
 LARGEST: Final = 100_000_000
 """Bytes of a header; the limit of the format itself."""
 _LENGTH: Final = struct.Struct("<Q")
 _PIECE: Final = 1 << 16
+
+
+class CutOffError(ValueError):
+    """The bytes end before the header does."""
 
 
 class _Tensor(msgspec.Struct):
@@ -35,7 +41,7 @@ def read_header(path: Path, *, dist: str | None = None) -> Header:
     try:
         with open_regular(path) as file:
             return header_in(iter(partial(file.read, _PIECE), b""))
-    except (OSError, ValueError, struct.error, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(
             f"{path} is no readable safetensors file: {error}.",
             hint="Fetch it again, or ask the publisher for a good file.",
@@ -50,18 +56,20 @@ def header_in(pieces: Iterable[bytes]) -> Header:
         pieces: The bytes of the file, in order; however many there are.
 
     Raises:
-        ValueError, struct.error: They are not the beginning of a safetensors file.
+        ValueError: They are not the beginning of a safetensors file; a CutOffError if they end
+            too early.
     """
-    text, end = bytearray(), _LENGTH.size
+    text = bytearray()
+    length: int | None = None
     for piece in pieces:
         text += piece
-        if end == _LENGTH.size <= len(text):
-            end += _LENGTH.unpack_from(text)[0]
-            if end > LARGEST:
-                raise ValueError(f"its header claims {end - _LENGTH.size} bytes")
-        if _LENGTH.size < end <= len(text):
-            return parse_header(bytes(text[_LENGTH.size : end]))
-    raise ValueError("it ends within its header")
+        if length is None and len(text) >= _LENGTH.size:
+            length = int(_LENGTH.unpack_from(text)[0])
+            if length > LARGEST:
+                raise ValueError(f"its header claims {length} bytes")
+        if length is not None and len(text) >= _LENGTH.size + length:
+            return parse_header(bytes(text[_LENGTH.size : _LENGTH.size + length]))
+    raise CutOffError("it ends within its header")
 
 
 def parse_header(text: bytes) -> Header:

@@ -8,7 +8,6 @@ server announces before a byte is downloaded, hashes what came, and writes a rec
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -16,12 +15,13 @@ from typing import Final, cast
 import msgspec
 
 from refiners.announce import Announced, Contents, Entry, agreed, check_commit
+from refiners.crew import check_called_off
 from refiners.errors import IntegrityError, RefinersError
-from refiners.header import LARGEST, header_in
+from refiners.header import FIRST, LARGEST, CutOffError, header_in
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.meter import limit_of, metered, too_large
 from refiners.outage import explained, patiently, unavailable
-from refiners.turn import Leftovers, forget, leftovers, lock_of, take_turn
+from refiners.turn import SILENCE, Leftovers, forget, leftovers, lock_of, take_turn
 from refiners.verdict import Header
 from refiners.verify import Receipts, Resolution, pinned, sha256_of
 
@@ -200,16 +200,19 @@ class Hub:
 
         file = self.pinned(wanted)
         headers = build_hf_headers(token=self.token, library_name="refiners")
-        headers["Range"] = f"bytes=0-{LARGEST}"
 
-        def ask() -> Header:
-            with http_stream_backoff("GET", self._url(file), headers=headers) as response:
+        def ask(last: int) -> Header:
+            part = headers | {"Range": f"bytes=0-{last}"}
+            with http_stream_backoff("GET", self._url(file), headers=part) as response:
                 hf_raise_for_status(response)
                 return header_in(response.iter_bytes(_PIECE))
 
         try:
-            return patiently(ask)
-        except (struct.error, ValueError, RecursionError) as error:
+            try:
+                return patiently(lambda: ask(FIRST))
+            except CutOffError:
+                return patiently(lambda: ask(LARGEST))
+        except (ValueError, RecursionError) as error:
             raise IntegrityError(
                 f"{file} is no readable safetensors file: {error}. Nothing was downloaded.",
                 hint="Ask the publisher for a good file.",
@@ -222,7 +225,7 @@ class Hub:
         announced = patiently(lambda: self._announced(file))
         revision = agreed(file, announced, self.endpoint, dist)
         if self.largest is not None and announced.size and announced.size > self.largest:
-            raise too_large(file, announced.size, self.largest, dist)
+            raise too_large(file, announced.size, self.largest, "Nothing was downloaded.", dist)
         for force in (False, True):  # the cache may hold damaged bytes; forcing replaces them
             path = patiently(
                 lambda force=force: self._received(file, revision, announced, force, dist)
@@ -245,7 +248,9 @@ class Hub:
         from huggingface_hub import try_to_load_from_cache
 
         name = cast("str", file.file)
-        found = try_to_load_from_cache(file.address, name, self.cache, _revision(file))
+        found = try_to_load_from_cache(
+            file.address, name, self.cache, file.revision if file.revision != UNKNOWN else "main"
+        )
         return Path(found) if isinstance(found, str) else None
 
     def _announced(self, file: WeightsFile) -> Announced:
@@ -257,28 +262,31 @@ class Hub:
     def _received(
         self, file: WeightsFile, revision: str, announced: Announced, force: bool, dist: str | None
     ) -> Path:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
         from huggingface_hub.file_download import repo_folder_name
         from huggingface_hub.utils import WeakFileLock, tqdm
 
+        check_called_off()
         folder = repo_folder_name(repo_id=file.address, repo_type="model")
         blob = self.cache / folder / "blobs" / announced.etag
-        take_turn(lock_of(self.cache, folder, announced.etag), blob, WeakFileLock)
+        lock = lock_of(self.cache, folder, announced.etag)
+        take_turn(lock, blob, WeakFileLock, max(SILENCE, 1.5 * constants.HF_HUB_DOWNLOAD_TIMEOUT))
         if blob.exists() and not blob.is_file():
             forget(blob, dist)
         limit = limit_of(file, announced.size, self.largest, self.endpoint, dist)
-        path = hf_hub_download(
-            file.address,
-            cast("str", file.file),
-            revision=revision,
-            cache_dir=self.cache,
-            endpoint=self.endpoint,
-            token=self.token,
-            force_download=force,
-            library_name="refiners",
-            tqdm_class=metered(tqdm, *limit),
+        return Path(
+            hf_hub_download(
+                file.address,
+                cast("str", file.file),
+                revision=revision,
+                cache_dir=self.cache,
+                endpoint=self.endpoint,
+                token=self.token,
+                force_download=force,
+                library_name="refiners",
+                tqdm_class=metered(tqdm, *limit),
+            )
         )
-        return Path(path)
 
     def leftovers(self) -> Leftovers:
         """Returns the parts of files and the locks that dead processes left in the cache."""
@@ -290,8 +298,9 @@ class Hub:
         from huggingface_hub import hf_hub_url
 
         name = cast("str", file.file)
-        return hf_hub_url(file.address, name, revision=_revision(file), endpoint=self.endpoint)
-
-
-def _revision(file: WeightsFile) -> str:
-    return "main" if file.revision == UNKNOWN else file.revision
+        return hf_hub_url(
+            file.address,
+            name,
+            revision=file.revision if file.revision != UNKNOWN else "main",
+            endpoint=self.endpoint,
+        )

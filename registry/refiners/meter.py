@@ -57,7 +57,7 @@ def limit_of(
     sizes = [size for size in (file.size, announced) if size]
     due = min(sizes, default=None)
     if largest is not None and (due is None or largest < due):
-        return largest, too_large(file, f"more than {largest}", largest, dist)
+        return largest, too_large(file, f"more than {largest}", largest, "It was broken off.", dist)
     return due, IntegrityError(
         f"{endpoint} sends more than the {due} bytes that {file} has.",
         hint="Nothing of it was loaded. Try again later, and without a mirror.",
@@ -65,10 +65,12 @@ def limit_of(
     )
 
 
-def too_large(file: WeightsFile, size: int | str, largest: int, dist: str | None) -> PolicyError:
+def too_large(
+    file: WeightsFile, size: int | str, largest: int, outcome: str, dist: str | None
+) -> PolicyError:
     """Returns the error for a file that is larger than a policy allows."""
     return PolicyError(
-        f"{file} has {size} bytes, a policy allows {largest}. Nothing of it was kept.",
+        f"{file} has {size} bytes, a policy allows {largest}. {outcome}",
         hint="See files.max-size in the file that REFINERS_POLICY names, or in your own.",
         dist=dist,
     )

@@ -16,6 +16,7 @@ from refiners.errors import (
     NetworkError,
     OfflineError,
     RefinersError,
+    RevisionError,
 )
 from refiners.manifest import UNKNOWN, WeightsFile
 
@@ -79,7 +80,7 @@ def explained(
             dist=dist,
         )
     if isinstance(error, hub.RevisionNotFoundError):
-        return MissingError(
+        return RevisionError(
             f"{file.address} has no revision {file.revision}.",
             hint=f"See {page}/commits/main{newer}.",
             dist=dist,
