@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import msgspec
 
-from refiners.announce import Announced, Contents, Entry, agreed, check_commit
+from refiners.announce import Announced, Contents, Entry, agreed, branch_of, check_commit
 from refiners.crew import check_called_off
 from refiners.errors import IntegrityError, RefinersError
 from refiners.header import FIRST, LARGEST, CutOffError, header_in
@@ -248,9 +248,7 @@ class Hub:
         from huggingface_hub import try_to_load_from_cache
 
         name = cast("str", file.file)
-        found = try_to_load_from_cache(
-            file.address, name, self.cache, file.revision if file.revision != UNKNOWN else "main"
-        )
+        found = try_to_load_from_cache(file.address, name, self.cache, branch_of(file))
         return Path(found) if isinstance(found, str) else None
 
     def _announced(self, file: WeightsFile) -> Announced:
@@ -301,6 +299,6 @@ class Hub:
         return hf_hub_url(
             file.address,
             name,
-            revision=file.revision if file.revision != UNKNOWN else "main",
+            revision=branch_of(file),
             endpoint=self.endpoint,
         )
