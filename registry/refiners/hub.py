@@ -295,10 +295,5 @@ class Hub:
     def _url(self, file: WeightsFile) -> str:
         from huggingface_hub import hf_hub_url
 
-        name = cast("str", file.file)
-        return hf_hub_url(
-            file.address,
-            name,
-            revision=branch_of(file),
-            endpoint=self.endpoint,
-        )
+        name, revision = cast("str", file.file), branch_of(file)
+        return hf_hub_url(file.address, name, revision=revision, endpoint=self.endpoint)

@@ -262,6 +262,7 @@ def test_without_names_what_a_rule_refuses_is_left_out(
         ('[organisations]\ndeny = ["org"]', ("hf:org/edges",)),
         ('[packages]\ndeny = ["refiners-edges"]', ("edges",)),
         ("[files]\nmax-size = 10", ("edges", "--model", "toy")),
+        ('[organisations]\ndeny = ["org"]', ("reader=hf:org/edges/a.safetensors",)),
     ],
 )
 def test_the_rules_are_asked_before_anybody_else(
@@ -276,12 +277,15 @@ def test_the_rules_are_asked_before_anybody_else(
     site.add_toy()
     one = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
     site.add_edges(one + file_of(repo, "a", is_pinned="max-size" in rule))
+    reading = EDGES_TOML.replace("adapter.edges", "adapter.reader")
+    reading += '[adapter.reader.file]\nsummary = "a file"\n'
+    site.add("refiners-reader", files={"adapter.py": EDGES, "adapter.toml": reading})
     (tmp_path / "rules").write_text(f"schema = 1\n{rule}\n")
     monkeypatch.setenv("REFINERS_POLICY", str(tmp_path / "rules"))
     result = run("lock", *names, "--out", tmp_path / "l")
     assert result.exit_code == 4, result.output
     assert run("sync", "--lock", tmp_path / "l").exit_code in (0, 4)  # of what else is here
-    if names and names[0].startswith("hf:"):
+    if names[0] == "hf:org/edges":
         with pytest.raises(refiners.PolicyError):
             refiners.load_model(names[0])
         assert run("fetch", *names).exit_code == 4
