@@ -25,6 +25,8 @@ def metered(bar: type[Any], size: int | None, error: RefinersError) -> type[Any]
     class Metered(bar):
         """A bar that raises when more bytes come than it allows."""
 
+        monitor_interval = 0  # each kind of bar would start a thread that never ends
+
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # the Hub's transfer library fetches by content, and counts what it fetches in advance
             self._is_free = "xet" in (kwargs.get("name") or "")
