@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
+import msgspec
 import pytest
 import torch
 from refiners.discover import Installed
-from refiners.errors import CacheError, IntegrityError, PolicyError, UnsupportedError
+from refiners.errors import (
+    CacheError,
+    IntegrityError,
+    MissingError,
+    PolicyError,
+    UnsupportedError,
+)
 from refiners.fetch import fetch_all, fetch_file, fetch_source, header_of
 from refiners.hub import Hub
 from refiners.manifest import ModelSpec, WeightsFile
@@ -31,14 +38,24 @@ def digest(data: bytes) -> str:
 def here(tmp_path: Path, site: Site, hub: LoopbackHub) -> Hub:
     site.add(
         "refiners-data",
-        files={"deep/m.safetensors": DATA, "words.txt": "words", "junk.safetensors": "junk"},
+        files={
+            "deep/m.safetensors": DATA,
+            "words.txt": "words",
+            "a.json": "{}",
+            "junk.safetensors": "junk",
+        },
         entry_points="",
     )
     return Hub.from_environment()
 
 
+def decoded(file: WeightsFile) -> WeightsFile:
+    """Returns a file as it comes from a manifest, whose texts are nobody's constants."""
+    return msgspec.json.decode(msgspec.json.encode(file), type=WeightsFile)
+
+
 def packaged(name: str, data: bytes, **more: str) -> WeightsFile:
-    return WeightsFile(source=f"pkg:refiners_data/{name}", sha256=digest(data), **more)
+    return decoded(WeightsFile(source=f"pkg:refiners_data/{name}", sha256=digest(data), **more))
 
 
 def test_a_file_of_a_package_is_verified_where_it_lies(here: Hub, site: Site) -> None:
@@ -46,6 +63,9 @@ def test_a_file_of_a_package_is_verified_where_it_lies(here: Hub, site: Site) ->
     assert path == site.folder / "refiners_data" / "deep" / "m.safetensors"
     words = packaged("words.txt", b"words", format="text")
     assert fetch_file(words, here).read_text() == "words"
+    table = packaged("a.json", b"{}", format="json")
+    assert fetch_file(table, here).read_text() == "{}"
+    assert header_of(table, here) is None
     with pytest.raises(IntegrityError, match="no readable safetensors") as caught:
         fetch_file(packaged("junk.safetensors", b"junk"), here, dist="refiners-x")
     assert caught.value.dist == "refiners-x"
@@ -120,8 +140,26 @@ def test_another_scheme_is_fetched_by_a_hook_module(here: Hub, mirror: Mirror) -
     with pytest.raises(IntegrityError, match="does not have the sha256 that x pins") as caught:
         fetch_file(WeightsFile(source="mirror:x", sha256="0" * 64), here, dist="x")
     assert caught.value.hint == "It was fetched for mirror:x; nothing of it was loaded."
-    with pytest.raises(UnsupportedError, match="no installed hook module fetches other:"):
-        fetch_file(WeightsFile(source="other:x", sha256="0" * 64), here)
+    for scheme in ("a", "igloo", "other", "zoo"):  # before, between and after those that are known
+        unread = WeightsFile(source=f"{scheme}:x", sha256="0" * 64)
+        with pytest.raises(UnsupportedError, match=f"no installed hook module fetches {scheme}:"):
+            fetch_file(unread, here)
+        assert header_of(unread, here) is None
+
+
+def test_a_file_of_the_user_s_is_held_to_a_lock_alone(here: Hub, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(DATA)
+    for sha256 in ("unknown", digest(DATA)):
+        file = WeightsFile(source=f"file:{path}", sha256=sha256)
+        assert fetch_file(file, here) == path
+        assert header_of(file, here) == {"weight": (2,)}
+    for sha256 in ("0" * 64, "f" * 64):
+        with pytest.raises(IntegrityError, match="the sha256 that was locked"):
+            fetch_file(WeightsFile(source=f"file:{path}", sha256=sha256), here)
+    path.unlink()
+    with pytest.raises(MissingError, match="there is no file"):
+        fetch_file(WeightsFile(source=f"file:{path}"), here)
 
 
 def pickled() -> bytes:
@@ -157,7 +195,7 @@ def header_of_local(path: Path) -> object:
 def test_a_pickle_without_a_hash_is_not_even_fetched(hub: LoopbackHub, here: Hub) -> None:
     repo = hub.publish("org/pickles", {"a.bin": pickled()})
     with pytest.raises(PolicyError, match="whose hash is not pinned") as caught:
-        fetch_file(pin(repo, "a.bin", format="pickle", sha256="unknown"), here, dist="x")
+        fetch_file(decoded(pin(repo, "a.bin", format="pickle", sha256="unknown")), here, dist="x")
     assert caught.value.dist == "x"
     assert hub.requests == []
 
