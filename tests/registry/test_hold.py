@@ -1,5 +1,6 @@
 """A lock holds: its pins are the manifest's, it contradicts nothing, and the rules are asked."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,10 @@ FORGED: dict[str, tuple[Callable[[str, Repository], str], str]] = {
     "name": (lambda t, r: t.replace('name = "a"', 'name = "z"'), "weights.z: locked, gone"),
     "manifest": (lambda t, r: t.replace('manifest = "', 'manifest = "0')[:-1], "no lock file"),
     "version": (lambda t, r: t.replace('"1.2"', '"1.1"'), "locked 1.1, installed 1.2"),
+    "digest": (
+        lambda t, r: re.sub(r'manifest = "\w+"', f'manifest = "{"0" * 64}"', t),
+        r"manifest: locked 0{12}, installed [0-9a-f]{12} \(other keys",
+    ),
 }
 
 
@@ -350,6 +355,7 @@ def test_a_lock_is_written_through_a_link(tmp_path: Path) -> None:
         write_lock(link, Lock())
         assert link.is_symlink()
         assert read_lock(real) == Lock()
+        assert real.stat().st_mode & 0o777 == 0o644
     real.chmod(0o640)
     write_lock(link, Lock())
     assert real.stat().st_mode & 0o777 == 0o640

@@ -1,15 +1,24 @@
 """Receipts count for the user who wrote them, for one hash, and for a file that nobody touched."""
 
+import hashlib
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
-from refiners.errors import CacheError
+from refiners.errors import CacheError, IntegrityError
 from refiners.hub import Hub
 from refiners.snapshot import linked
 from refiners.stamp import Stamp
 from refiners.testing import LoopbackHub, Repository
-from refiners.verify import Receipts, Resolution, sha256_of
+from refiners.verify import (
+    Receipts,
+    Resolution,
+    check_header,
+    git_hash_of,
+    pinned,
+    sha256_of,
+)
 
 from .conftest import DATA, FILE, fetch, pin
 
@@ -138,3 +147,75 @@ def test_a_folder_of_links_into_which_somebody_put_a_file_is_refused(
     with pytest.raises(CacheError, match=r"unet/b\.safetensors") as caught:
         linked({"unet/a.safetensors": file}, tmp_path / "receipts")
     assert caught.value.hint == f"Remove it: rm -r {folder}"
+
+
+def apart(text: str) -> str:
+    """Returns an equal text that is another object, as texts from files are."""
+    return "".join([*text])
+
+
+def test_an_open_pin_is_filled_by_what_was_resolved_for_the_same_bytes(repo: Repository) -> None:
+    full, low, high = pin(repo, sha256="5" * 64), "1" * 64, "9" * 64
+    resolved = Resolution("a" * 40, apart("5" * 64))
+    assert pinned(full, Resolution("a" * 40, high)) == full
+    assert pinned(pin(repo, revision="unknown"), None).revision == "unknown"
+    without = msgspec.structs.replace(full, revision=apart("unknown"))
+    assert pinned(without, resolved) == msgspec.structs.replace(full, revision="a" * 40)
+    for other in (low, high):  # the manifest was changed since
+        assert pinned(without, Resolution("a" * 40, other)) == without
+    unhashed = msgspec.structs.replace(full, sha256=apart("unknown"))
+    assert pinned(unhashed, resolved) == msgspec.structs.replace(full, revision="a" * 40)
+
+
+@pytest.mark.parametrize("content", [b"", b"byte", b"more bytes"])
+def test_a_file_that_shrank_or_grew_is_forgotten(
+    tmp_path: Path, file: Path, receipts: Receipts, content: bytes
+) -> None:
+    digest = sha256_of(file)
+    for name in ("other", "third"):
+        (tmp_path / name).write_bytes(b"bytes")
+    assert receipts.verify(file, digest)
+    assert receipts.verify(tmp_path / "other", digest)
+    assert receipts._stamps(digest).keys() == {str(file), str(tmp_path / "other")}
+    file.write_bytes(content)
+    assert not receipts.has(file, digest)
+    assert receipts.find(digest) == tmp_path / "other"
+    assert receipts.verify(tmp_path / "third", digest)
+    assert receipts._stamps(digest).keys() == {str(tmp_path / "other"), str(tmp_path / "third")}
+    (tmp_path / "other").unlink()
+    (tmp_path / "third").write_bytes(content)
+    assert receipts.find(digest) is None
+
+
+@pytest.mark.parametrize("content", [b"byte", b"more bytes"])
+def test_a_file_that_changes_while_it_is_hashed_is_not_verified(
+    file: Path, receipts: Receipts, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    digest = sha256_of(file)
+
+    def meanwhile(path: Path) -> str:
+        path.write_bytes(content)
+        return digest
+
+    monkeypatch.setattr("refiners.verify.sha256_of", meanwhile)
+    assert not receipts.verify(file, digest)
+    assert receipts.find(digest) is None
+    assert not receipts.verify(file.with_name("nowhere"), digest)
+
+
+@pytest.mark.parametrize("content", [None, b"no tensors"])
+def test_a_file_without_a_header_is_named(file: Path, content: bytes | None) -> None:
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(IntegrityError, match=str(file)) as caught:
+        check_header(file, dist="refiners-x")
+    assert caught.value.dist == "refiners-x"
+
+
+def test_git_s_name_of_a_file_is_that_of_git(file: Path) -> None:
+    assert git_hash_of(file) == hashlib.sha1(b"blob 5\0bytes").hexdigest()
+    file.write_bytes(bytes((1 << 20) + 7))  # more than is read at once
+    whole = b"blob %d\0" % file.stat().st_size + file.read_bytes()
+    assert git_hash_of(file) == hashlib.sha1(whole).hexdigest()
