@@ -151,6 +151,22 @@ def test_a_lock_that_contradicts_itself_is_refused(
     assert f"refiners lock --out {tmp_path / 'lock'}" in caught.value.hint
 
 
+def test_files_of_a_branch_may_differ(tmp_path: Path) -> None:
+    file = LockedFile(name="a", source="hf:o/r", file="a", revision="unknown", sha256="b" * 64)
+    plugins = [
+        LockedPlugin(
+            id=f"{dist}:edges",
+            kind="adapter",
+            version="1",
+            manifest="c" * 64,
+            file=(msgspec.structs.replace(file, sha256=digit * 64),),
+        )
+        for dist, digit in (("a", "1"), ("b", "2"))
+    ]
+    write_lock(tmp_path / "lock", Lock(plugin=tuple(plugins)))
+    assert len(read_lock(tmp_path / "lock").plugin) == 2
+
+
 def test_a_contradictory_lock_can_be_written_anew(path: Path) -> None:
     before = path.read_text()
     path.write_text(before + before.partition("\n\n")[2])
