@@ -32,17 +32,20 @@ TRY = """
 import json, sys
 sys.path[:0] = sys.argv[1:]
 import refiners
+from refiners.build import import_reference
 from refiners.load import outline
 
 worn, kinds = {}, {}
 for adapter in refiners.adapters():
     for base in {"sd15" if base == "any" else base for base in adapter.spec.bases} - {"playground"}:
-        kinds[adapter.spec.factory, base] = adapter.name
-for (_, base), name in kinds.items():
-    model = outline(base, [name])
+        kinds[adapter.spec.factory, base] = adapter
+for (factory, base), adapter in kinds.items():
+    model = outline(base)
+    make = import_reference(factory, adapter.dist)  # untrained: no file is needed
+    make(name=adapter.name).inject(model)
     before = model.adapters
     model.eject_all()
-    worn[f"{name} on {base}"] = [len(before), len(model.adapters)]
+    worn[f"{adapter.name} on {base}"] = [len(before), len(model.adapters)]
 made = None
 if "playground" in {model.name for model in refiners.models()}:
     made = refiners.load_model("playground").generate("a heart", steps=1, progress=False).size
