@@ -35,10 +35,8 @@ ALIGNED = ("heart", "star", "cross", "ring")
 INKED = "a red cross on a cyan background"
 """The prompt that is drawn in ink."""
 SETTINGS = Settings(seed=7)
-COUNT = 16
+COUNT = 8
 """How many held-out scenes each figure of the demo is measured on."""
-INKED_COUNT = 8
-"""How many held-out prompts are drawn with and without the LoRA."""
 COMPARED = 12
 """How many pictures are compared with the first of their batch of four."""
 
@@ -185,9 +183,9 @@ def _aligned_rows(model: LatentDiffusion, aligned: Adapter) -> Iterator[Row]:
 
 
 def _ink_rows(model: LatentDiffusion, ink: Adapter) -> Iterator[Row]:
-    off, on = (style_effect(model, ink, INKED_COUNT, SETTINGS, scale) for scale in (0.0, 1.0))
+    off, on = (style_effect(model, ink, COUNT, SETTINGS, scale) for scale in (0.0, 1.0))
     for name, title in (("inked", "drawn in ink"), ("colour", "colour as named")):
-        note = f"scale 0 -> 1, {INKED_COUNT} held-out prompts"
+        note = f"scale 0 -> 1, {COUNT} held-out prompts"
         yield Row(f"LoRA: {title}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
 
 
