@@ -157,6 +157,10 @@ class MissingError(NetworkError):
     code = "missing"
 
 
+class RevisionError(MissingError):
+    """The repository has no such commit, branch or tag."""
+
+
 class MachineError(RefinersError):
     """This machine lacks something, memory for instance; no package is at fault, nor the Hub."""
 

@@ -133,7 +133,7 @@ def load_adapter(
         variant_for(found, model, guard=guard)
     if file is not None:
         hub = Hub.from_environment(offline, largest=guard.largest)
-        found = located(held(with_file(found, file, hub, lock), lock))
+        found = located(held(with_file(found, file, hub, lock, guard), lock))
     adapter = build_adapter(found, WeightsOf(found, offline, guard), options)
     made_from[adapter] = found
     return adapter if model is None else adapter.inject(model)

@@ -94,7 +94,7 @@ def open_repository(
 
     guard = Guard.from_environment(is_locked=named(lock) is not None)
     hub = Hub.from_environment(offline, largest=guard.largest)
-    found = held_repository(what, hub, lock, str(dtype).removeprefix("torch."))
+    found = held_repository(what, hub, lock, str(dtype).removeprefix("torch."), guard)
     files = {file.file or "": file for file in found.spec.weights.values()}
     guard.admit(found, files.values())
     (single, *several) = files

@@ -6,10 +6,10 @@ difference is an error that shows both sides.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from refiners.discover import Installed
+from refiners.disk import write_whole
 from refiners.distribution import canonical_id
 from refiners.errors import LockError
 from refiners.manifest import (
@@ -74,6 +75,8 @@ class LockedPlugin(_Table, frozen=True, kw_only=True):
     kind: Literal["adapter", "model"]
     version: Annotated[str, Meta(pattern=_VERSION, description="a version")]
     manifest: Digest
+    base: tuple[Name, ...] = ()
+    """The bases for which the files of an adapter are pinned; any if empty."""
     file: tuple[LockedFile, ...] = ()
 
 
@@ -93,10 +96,10 @@ def read_lock(path: Path) -> Lock:
     """Reads a lock file.
 
     Raises:
-        LockError: There is none, or it is damaged.
+        LockError: There is none, or it is damaged, or contradicts itself.
     """
     try:
-        return msgspec.convert(load_toml(path, largest=_LARGEST)[0], Lock)
+        lock = msgspec.convert(load_toml(path, largest=_LARGEST)[0], Lock)
     except OSError as error:
         raise LockError(
             f"{path} cannot be read: {error}.", hint=f"Run refiners lock --out {path}."
@@ -107,13 +110,40 @@ def read_lock(path: Path) -> Lock:
             f"{path} is no lock file of this version: {what}.",
             hint=f"Take it from version control, or write it anew: refiners lock --out {path}.",
         ) from error
+    for contradiction in contradictions(lock):
+        raise LockError(
+            f"{path} contradicts itself: {contradiction}.",
+            hint=f"Take it from version control, or write it anew: refiners lock --out {path}.",
+        )
+    return lock
+
+
+def contradictions(lock: Lock) -> Iterator[str]:
+    """Yields the entries of a lock of which only one can hold."""
+    plugins: set[tuple[str, str]] = set()
+    pins: dict[tuple[object, ...], LockedFile] = {}
+    for plugin in lock.plugin:
+        identity = plugin.kind, canonical_id(plugin.id)
+        if identity in plugins:
+            yield f"the {plugin.kind} {plugin.id} is locked twice"
+        plugins.add(identity)
+        names: set[str] = set()
+        for file in plugin.file:
+            if file.name in names:
+                yield f"the file {file.name} of {plugin.id} is locked twice"
+            names.add(file.name)
+            place = file.source, file.file, file.revision
+            pin = pins.setdefault(place, file)
+            is_resized = None not in (pin.size, file.size) and pin.size != file.size
+            if file.revision != UNKNOWN and (pin.sha256 != file.sha256 or is_resized):
+                yield f"{file.source} {file.file or ''} has two hashes or sizes at one revision"
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Writes a lock file, sorted, in one step.
+    """Writes a lock file, sorted, in one step; through a link, the file that it leads to.
 
     Raises:
-        LockError: The folder cannot be written.
+        LockError: It cannot be written, or something else than a file has its name.
     """
     import tomlkit
 
@@ -125,17 +155,22 @@ def write_lock(path: Path, lock: Lock) -> None:
     document = tomlkit.document()
     document.add(tomlkit.comment(_HEAD))
     table: dict[str, Any] = msgspec.to_builtins(Lock(plugin=tuple(plugins)))
-    document.update(_without_none(table))
+    document.update(_without_defaults(table))
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.resolve().parent, suffix=".lock")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(tomlkit.dumps(document))
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+        write_whole(target, tomlkit.dumps(document).encode(), mode)
     except OSError as error:
         raise LockError(
             f"{path} cannot be written: {error.strerror}.",
             hint="Name another place, in a folder that is there: --out.",
+        ) from error
+    except RuntimeError as error:  # the form in which Python 3.11 reports links in a circle
+        raise LockError(
+            f"{path} cannot be written: it is a link to itself.",
+            hint="Remove the link, or name another place: --out.",
         ) from error
 
 
@@ -182,58 +217,72 @@ def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
             f"refiners lock {plugin.id} --out {path}.",
             dist=plugin.dist,
         )
-    weights = {
-        one.name: msgspec.structs.replace(
-            plugin.spec.weights[one.name],
-            revision=one.revision or UNKNOWN,
-            sha256=one.sha256,
-            size=one.size or plugin.spec.weights[one.name].size,
-        )
-        for one in found.file
-    }
+    manifest: Mapping[str, WeightsFile] = plugin.spec.weights
+    weights = {file.name: _held(file, manifest[file.name]) for file in found.file}
     spec = msgspec.structs.replace(plugin.spec, weights=weights)
     return msgspec.structs.replace(plugin, spec=spec)
 
 
+def _held(locked: LockedFile, file: WeightsFile) -> WeightsFile:
+    return msgspec.structs.replace(
+        file,
+        revision=locked.revision or file.revision,
+        sha256=locked.sha256,
+        size=locked.size or file.size,
+    )
+
+
 def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
-    """Yields what was locked beside what is installed, where the two are not the same."""
+    """Yields what was locked beside what is installed, where the two are not the same.
+
+    The files are compared even where the digest of the manifest fits: a lock whose pins are not
+    those of its manifest was edited by hand.
+    """
     if not is_same(locked.version, plugin.version):
         yield f"version: locked {locked.version}, installed {plugin.version}"
-    if locked.manifest == digest(plugin.declared) and not any(
-        UNKNOWN in (file.revision, file.sha256) for file in locked.file
-    ):
-        return
-    before = {file.name: file for file in locked.file}
-    after: dict[str, WeightsFile] = plugin.spec.weights
-    files = [*_changes(before, after)]
-    yield from files
-    if not files:
+    is_other = locked.manifest != digest(plugin.declared)
+    changes = [*_changes(locked, plugin.spec, is_other)]
+    yield from changes
+    if is_other and not changes:
         yield (
             f"manifest: locked {locked.manifest[:12]}, installed {digest(plugin.declared)[:12]} "
             f"(other keys than those of the files; see {plugin.path})"
         )
 
 
-def _changes(before: dict[str, LockedFile], after: dict[str, WeightsFile]) -> Iterator[str]:
-    for name in sorted({*before, *after}):
-        if name not in after:
+def _changes(locked: LockedPlugin, spec: AdapterSpec | ModelSpec, is_other: bool) -> Iterator[str]:
+    before = {file.name: file for file in locked.file}
+    needed = {*spec.weights}
+    if locked.base and isinstance(spec, AdapterSpec):  # no other file has to be locked
+        variants = [v for v in spec.variant if v.base is None or v.base in locked.base]
+        needed = {name for v in variants for name in v.files.values()} if is_other else set()
+    for name in sorted({*before, *needed}):
+        if name not in spec.weights:
             yield f"weights.{name}: locked, gone from the manifest"
         elif name not in before:
             yield f"weights.{name}: not locked, new in the manifest"
         else:
-            old, new = before[name], after[name]
-            for key in ("source", "file", "revision", "sha256", "size"):
-                was, now = getattr(old, key), getattr(new, key)
-                if key in ("revision", "sha256") and was == UNKNOWN:
-                    yield f"weights.{name}.{key}: the lock leaves it unknown"
-                elif now not in (None, UNKNOWN) and was is not None and was != now:
-                    yield f"weights.{name}.{key}: locked {was}, installed {now}"
+            for key, change in _pin_changes(before[name], spec.weights[name]):
+                yield f"weights.{name}.{key}: {change}"
 
 
-def _without_none(value: Any) -> Any:
+def _pin_changes(locked: LockedFile, file: WeightsFile) -> Iterator[tuple[str, str]]:
+    for key in ("source", "file", "revision", "sha256", "size"):
+        was, now = getattr(locked, key), getattr(file, key)
+        is_pin = key in ("revision", "sha256", "size")
+        is_open = was == UNKNOWN or (key == "revision" and was is None and file.scheme == "hf")
+        if is_pin and is_open:
+            yield key, "the lock leaves it unknown"
+        elif was != now and not (is_pin and (was is None or now in (None, UNKNOWN))):
+            yield key, f"locked {was or 'none'}, installed {now or 'none'}"
+
+
+def _without_defaults(value: Any) -> Any:
     if isinstance(value, dict):
         items: dict[str, Any] = value
-        return {key: _without_none(item) for key, item in items.items() if item is not None}
+        return {
+            key: _without_defaults(item) for key, item in items.items() if item not in (None, ())
+        }
     if isinstance(value, list | tuple):
-        return [_without_none(item) for item in cast("Sequence[Any]", value)]
+        return [_without_defaults(item) for item in cast("Sequence[Any]", value)]
     return value

@@ -17,6 +17,7 @@ from refiners.errors import (
     Notice,
     OfflineError,
     RefinersError,
+    RevisionError,
     UnsupportedError,
 )
 from refiners.machine import machine_fault
@@ -132,7 +133,7 @@ def _explained(
             dist=dist,
         )
     if isinstance(error, hub.RevisionNotFoundError):
-        return MissingError(
+        return RevisionError(
             f"{file.address} has no revision {file.revision}.",
             hint=f"See {page}/commits/main{newer}.",
             dist=dist,

@@ -8,23 +8,25 @@ in the name says the same to everybody.
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
+from refiners.address import PREFIX, parse_address
 from refiners.announce import Contents
 from refiners.discover import Installed
-from refiners.errors import LockError, Notice, OptionError, PolicyError, UnsupportedError
-from refiners.hub import Hub
-from refiners.lock import LockedPlugin, named, read_lock
-from refiners.manifest import FILE_NAME, REPOSITORY, UNKNOWN, ModelSpec, WeightsFile
-
-PREFIX: Final = "hf:"
-_ADDRESS: Final = re.compile(
-    rf"hf:(?P<repository>{REPOSITORY})(@(?P<revision>[A-Za-z0-9][\w.-]*))?(/(?P<path>{FILE_NAME}))?"
+from refiners.errors import (
+    LockError,
+    PolicyError,
+    UnsupportedError,
 )
+from refiners.hub import Hub
+from refiners.listing import contents_of, means
+from refiners.lock import LockedPlugin, named, read_lock
+from refiners.manifest import FILE_NAME, UNKNOWN, ModelSpec, WeightsFile
+from refiners.policy import Guard
+
 _NEEDED: Final = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
 _PARTS: Final = (*_NEEDED, "text_encoder_2", "tokenizer_2")
 _STEMS: Final = ("diffusion_pytorch_model", "model")
@@ -38,16 +40,6 @@ _TEXTS: Final = (".json", "merges.txt")
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
-class Address(NamedTuple):
-    """What a user writes to name a repository."""
-
-    repository: str
-    revision: str
-    """A commit, a branch or a tag; `unknown` for the main branch."""
-    path: str
-    """A file, or the folder of the model; empty for the repository itself."""
-
-
 class Repository(Installed[ModelSpec], frozen=True):
     """The files of one repository that make a model; its version is the commit."""
 
@@ -57,41 +49,29 @@ class Repository(Installed[ModelSpec], frozen=True):
         return self.name
 
 
-def parse_address(what: str) -> Address:
-    """Takes `hf:organisation/name@revision/path` apart.
-
-    Raises:
-        OptionError: It is written in another way.
-    """
-    match = _ADDRESS.fullmatch(what)
-    if match is None:
-        raise OptionError(
-            f"{what!r} names no repository of the Hub.",
-            hint="Write hf:organisation/name, hf:organisation/name@commit, or either with "
-            "/file.safetensors behind it.",
-        )
-    return Address(match["repository"], match["revision"] or UNKNOWN, match["path"] or "")
-
-
-def find_repository(what: str, hub: Hub, dtype: str | None = None) -> Repository:
+def find_repository(
+    what: str, hub: Hub, dtype: str | None = None, guard: Guard | None = None
+) -> Repository:
     """Finds out which files of a repository make the model, at which commit.
 
     Args:
         what: As `parse_address` reads it.
         hub: Asked once for the list of files; what it said then is what holds from then on.
         dtype: The precision whose files go first; those of full precision by default.
+        guard: The rules that hold, consulted before anybody is asked.
 
     Raises:
         OptionError: It is written in another way.
         NetworkError, IntegrityError: The Hub does not say, or contradicts itself.
         UnsupportedError: It holds no model that is known here.
-        PolicyError: Its weights are pickles, whose hashes nobody has pinned.
+        PolicyError: Its weights are pickles, whose hashes nobody has pinned, or a rule refuses it.
     """
     address = parse_address(what)
-    contents = contents_of(what, address, hub)
+    source = f"{PREFIX}{address.repository}"
+    address, contents = contents_of(what, address, hub, guard)
     chosen = {
         path: WeightsFile(
-            source=f"{PREFIX}{address.repository}",
+            source=source,
             file=path,
             revision=contents.commit,
             sha256=contents.files[path].sha256,
@@ -104,33 +84,12 @@ def find_repository(what: str, hub: Hub, dtype: str | None = None) -> Repository
     return _repository(what, contents.commit, chosen)
 
 
-def contents_of(what: str, address: Address, hub: Hub) -> Contents:
-    """Returns the list of files of a repository as the Hub gave it at the first load.
-
-    Args:
-        what: The address as the user wrote it, for messages.
-        address: The same, parsed.
-        hub: Asked where this machine has not seen the repository yet.
-
-    Raises:
-        NetworkError, IntegrityError: The Hub does not say, or contradicts itself.
-    """
-    contents = hub.receipts.contents(address.repository, address.revision)
-    if contents is None:
-        contents = hub.contents(address.repository, address.revision)
-        hub.receipts.list(address.repository, address.revision, contents)
-        if address.revision != contents.commit:
-            warnings.warn(
-                f"{what} is commit {contents.commit} and stays so on this machine; to say so "
-                f"everywhere, write hf:{address.repository}@{contents.commit}.",
-                Notice,
-                stacklevel=6,
-            )
-    return contents
-
-
 def held_repository(
-    what: str, hub: Hub, lock: str | Path | None = None, dtype: str | None = None
+    what: str,
+    hub: Hub,
+    lock: str | Path | None = None,
+    dtype: str | None = None,
+    guard: Guard | None = None,
 ) -> Repository:
     """Does what `find_repository` does, or takes what a lock has where one is named.
 
@@ -139,7 +98,7 @@ def held_repository(
     """
     path = named(lock)
     if path is None:
-        return find_repository(what, hub, dtype)
+        return find_repository(what, hub, dtype, guard)
     parse_address(what)
     found = read_lock(path).get("model", what)
     if found is None:
@@ -151,18 +110,15 @@ def of_locked(locked: LockedPlugin, path: Path) -> Repository:
     """Returns a repository as a lock has it; nobody is asked.
 
     Raises:
-        LockError: The lock does not pin what it should.
+        LockError: The lock does not pin all that it should, or pins something else.
     """
-    pinned = f"{locked.id.partition('@')[0]}/"
-    names = {PurePosixPath(one.file or "").name for one in locked.file}
-    if not (len(locked.file) == 1 or "model_index.json" in names) or any(
-        not pinned.startswith(f"{one.source}/")
-        or UNKNOWN in (one.revision or UNKNOWN, one.sha256)
-        or not one.file
-        for one in locked.file
+    names = [PurePosixPath(file.file or "").name for file in locked.file]
+    is_whole = len(locked.file) == 1 or "model_index.json" in names
+    if not is_whole or not all(
+        file.revision == locked.version and means(locked.id, file) for file in locked.file
     ):
         raise LockError(
-            f"{path} does not pin all files of {locked.id}.",
+            f"{path} does not pin all files of {locked.id}, or files of something else.",
             hint=f"Take it from version control, or run refiners lock {locked.id} --out {path}.",
         )
     files = {

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from refiners.crew import together
 from refiners.discover import Installed, Inventory, package_file
 from refiners.distribution import canonical_id
 from refiners.errors import LockError, MachineError, RefinersError
 from refiners.fetch import fetch_all, fetch_file
 from refiners.hub import Hub
-from refiners.lock import Lock, LockedFile, LockedPlugin, digest, hold, kind_of, read_lock
-from refiners.manifest import LOCAL, UNKNOWN, WeightsFile
+from refiners.lock import (
+    Lock,
+    LockedFile,
+    LockedPlugin,
+    differences,
+    digest,
+    hold,
+    kind_of,
+    read_lock,
+    write_lock,
+)
+from refiners.manifest import LOCAL, UNKNOWN, ModelSpec, WeightsFile
+from refiners.need import installed_models, need_of, suitable_plugins
 from refiners.policy import Guard
 from refiners.repository import PREFIX, Repository, of_locked
 from refiners.user_file import WithFile, of_locked_file, split_file
@@ -43,33 +55,87 @@ class State:
         return self.state in ("ok", "not fetched")
 
 
-def lock_of(plugins: Iterable[Installed[Any]], hub: Hub) -> Lock:
-    """Pins every file of some plugins; the Hub is asked where a manifest leaves a pin open.
+def lock_of(
+    plugins: Iterable[Installed[Any]],
+    hub: Hub,
+    guard: Guard | None = None,
+    models: Sequence[Installed[ModelSpec]] = (),
+    *,
+    must_suit: bool = False,
+) -> Lock:
+    """Pins the files of some plugins; the Hub is asked where a manifest leaves a pin open.
+
+    Args:
+        plugins: Adapters, models and repositories.
+        hub: Where the files are.
+        guard: The rules that hold, consulted before the Hub is asked and again with its answers.
+        models: Of adapters only the files that suit one of these are pinned; all if there is none.
+        must_suit: Whether an adapter that does not suit one of them is an error.
 
     Raises:
-        NetworkError, IntegrityError: The Hub does not say, or contradicts a pin.
+        NetworkError, IntegrityError: The Hub does not answer, or contradicts a pin.
+        PolicyError: A rule refuses a plugin or a file.
+        IncompatibleError: An adapter that must suit does not.
     """
-    plugins = tuple({(kind_of(one), one.id): one for one in plugins}.values())
-    with ThreadPoolExecutor(_AT_ONCE, "refiners-lock") as pool:
-        waiting = [
-            {
-                name: pool.submit(_pinned, file, hub, plugin.dist)
-                for name, file in plugin.spec.weights.items()
-            }
-            for plugin in plugins
-        ]
-        return Lock(
-            plugin=tuple(
-                _locked(plugin, {name: one.result() for name, one in files.items()})
-                for plugin, files in zip(plugins, waiting, strict=True)
-            )
-        )
+    guard = guard or Guard()
+    unique = {(kind_of(plugin), plugin.id): plugin for plugin in plugins}
+    needs = {
+        key: need_of(plugin, models, guard, must_suit=must_suit) for key, plugin in unique.items()
+    }
+    open_files = {
+        (key, name): file
+        for key, plugin in unique.items()
+        for name, file in plugin.spec.weights.items()
+        if name in needs[key].files
+    }
+    for key, plugin in unique.items():
+        guard.admit(plugin, (file for (of, _), file in open_files.items() if of == key))
+    files = together(
+        {
+            place: partial(_pinned, file, hub, unique[place[0]].dist)
+            for place, file in open_files.items()
+        },
+        _AT_ONCE,
+    )
+    locked: list[LockedPlugin] = []
+    for key, plugin in unique.items():
+        pinned = {name: file for (of, name), file in files.items() if of == key}
+        guard.admit(plugin, pinned.values())
+        locked.append(_locked(plugin, pinned, needs[key].bases))
+    return Lock(plugin=tuple(locked))
+
+
+def renewed(lock: Lock, inventory: Inventory, hub: Hub, guard: Guard, path: Path) -> Lock:
+    """Locks anew, and writes, what is installed in another version than was locked.
+
+    Each adapter is locked for the bases that it was locked for. An empty lock becomes that of this
+    machine.
+
+    Raises:
+        RefinersError: As `lock_of`.
+    """
+    locked = {(entry.kind, canonical_id(entry.id)): entry for entry in lock.plugin}
+    newer = Lock()
+    if not locked:
+        models = installed_models(inventory, hub)
+        newer = lock_of(suitable_plugins(inventory, models, guard), hub, guard, models)
+    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
+    for plugin in both:
+        entry = locked.get((kind_of(plugin), canonical_id(plugin.id)))
+        if entry is not None and any(differences(entry, plugin)):
+            models = [m for m in inventory.models if (m.spec.base or m.name) in entry.base]
+            newer = updated(newer, lock_of([plugin], hub, guard, models))
+    if not newer.plugin:
+        return lock
+    lock = updated(lock, newer)
+    write_lock(path, lock)
+    return lock
 
 
 def updated(lock: Lock, newer: Lock) -> Lock:
     """Returns a lock with the plugins of another in place of its own."""
-    renewed = {(one.kind, one.id) for one in newer.plugin}
-    kept = tuple(one for one in lock.plugin if (one.kind, one.id) not in renewed)
+    names = {(entry.kind, canonical_id(entry.id)) for entry in newer.plugin}
+    kept = tuple(e for e in lock.plugin if (e.kind, canonical_id(e.id)) not in names)
     return Lock(plugin=(*kept, *newer.plugin))
 
 
@@ -92,7 +158,7 @@ def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installe
         LockError: One is not installed, or another than was locked; the message has all of them.
     """
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
-    here = {(kind_of(one), one.id): one for one in both}
+    here = {(kind_of(plugin), canonical_id(plugin.id)): plugin for plugin in both}
     found: list[Installed[Any]] = []
     said: list[str] = []
     for locked in lock.plugin:
@@ -192,12 +258,15 @@ def _pinned(file: WeightsFile, hub: Hub, dist: str) -> WeightsFile:
     return hub.pin(file, dist=dist) if file.scheme == "hf" else file
 
 
-def _locked(plugin: Installed[Any], files: Mapping[str, WeightsFile]) -> LockedPlugin:
+def _locked(
+    plugin: Installed[Any], files: Mapping[str, WeightsFile], bases: tuple[str, ...]
+) -> LockedPlugin:
     return LockedPlugin(
         id=plugin.id,
         kind=kind_of(plugin),
         version=plugin.version,
         manifest=UNKNOWN if isinstance(plugin, Repository) else digest(plugin.declared),
+        base=bases,
         file=tuple(
             LockedFile(
                 name=name,

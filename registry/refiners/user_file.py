@@ -15,13 +15,15 @@ from typing import Final
 
 import msgspec
 
+from refiners.address import PREFIX, parse_address
 from refiners.discover import Installed
 from refiners.errors import LockError, MissingError, OptionError, PolicyError
 from refiners.header import read_header
 from refiners.hub import Hub
+from refiners.listing import contents_of, means
 from refiners.lock import LockedPlugin, named, read_lock
 from refiners.manifest import LOCAL, UNKNOWN, AdapterSpec, Variant, WeightsFile
-from refiners.repository import PREFIX, contents_of, parse_address
+from refiners.policy import Guard
 
 ROLE: Final = "weights"
 """The role that the file has for the adapter."""
@@ -78,6 +80,7 @@ def with_file(
     file: str | os.PathLike[str],
     hub: Hub,
     lock: str | Path | None = None,
+    guard: Guard | None = None,
 ) -> WithFile:
     """Returns an adapter with the user's file in place; nothing is downloaded.
 
@@ -86,6 +89,7 @@ def with_file(
         file: A path, or `hf:organisation/name[@revision]/file.safetensors`.
         hub: Asked for the list of files of the repository, unless a lock has the answer.
         lock: The lock that everything is held to, where one is named.
+        guard: The rules that hold, consulted before the Hub is asked.
 
     Raises:
         OptionError: The file is missing, a folder, or of another kind.
@@ -107,7 +111,7 @@ def with_file(
             )
         return of_locked_file(adapter, locked, path)
     if given.startswith(PREFIX):
-        return _joined(adapter, given, _of_repository(given, hub))
+        return _joined(adapter, given, _of_repository(given, hub, guard))
     local = _checked(Path(given).expanduser())
     size = local.stat().st_size
     return _joined(adapter, given, WeightsFile(source=f"{LOCAL}:{given}", size=size))
@@ -121,14 +125,11 @@ def of_locked_file(adapter: Installed[AdapterSpec], locked: LockedPlugin, path: 
     """
     given = locked.id.partition("=")[2]
     file = next((file for file in locked.file if file.name == LABEL), None)
-    names = given.removeprefix(PREFIX) if given.startswith(PREFIX) else f"{LOCAL}:{given}"
+    is_local = not given.startswith(PREFIX)
     if (
         file is None
         or file.sha256 == UNKNOWN
-        or not (
-            file.source == names
-            or (names.startswith(file.source.removeprefix(PREFIX)) and file.revision)
-        )
+        or not (file.source == f"{LOCAL}:{given}" if is_local else means(given, file))
     ):
         raise LockError(
             f"{path} does not pin the file of {locked.id}.",
@@ -221,11 +222,11 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "") or "no safetensors files"
 
 
-def _of_repository(given: str, hub: Hub) -> WeightsFile:
+def _of_repository(given: str, hub: Hub, guard: Guard | None) -> WeightsFile:
     address = parse_address(given)
     if address.path:
         _check_kind(given, PurePosixPath(address.path).suffix)
-    contents = contents_of(given, address, hub)
+    address, contents = contents_of(given, address, hub, guard)
     names = [name for name in contents.files if name.endswith(_SUFFIX)]
     if not address.path and len(names) != 1:
         example = f"{given}/{names[0]}" if names else "another repository"

@@ -12,7 +12,7 @@ from typing import Any
 
 from refiners.discover import Installed
 from refiners.distribution import canonical_id
-from refiners.errors import IncompatibleError, PolicyError
+from refiners.errors import IncompatibleError, LockError, PolicyError
 from refiners.manifest import AdapterSpec, Dimension, Target, Variant
 from refiners.policy import Guard
 from refiners.version import is_within
@@ -67,6 +67,8 @@ class Rejected:
     hint: str = ""
     rule: str = ""
     """The rule of a policy, or the advisory, that refuses what would suit otherwise."""
+    is_unlocked: bool = False
+    """Whether it would suit, and the lock in use does not pin its files."""
 
     def __str__(self) -> str:
         return f"{self.candidate}: {self.reason}.{f' {self.hint}' if self.hint else ''}"
@@ -156,6 +158,7 @@ def choose(
     Raises:
         IncompatibleError: None does; it lists every candidate with its reason.
         PolicyError: One would, and a rule refuses it.
+        LockError: One would, and the lock in use does not pin its files.
     """
     for verdict in verdicts:
         if isinstance(verdict, Accepted):
@@ -166,6 +169,12 @@ def choose(
         raise PolicyError(
             f"{adapter.name} is refused for {model.name}:\n{lines}\n",
             hint=refused[0].hint or "Ask whoever keeps these rules, or take another adapter.",
+            dist=adapter.dist,
+        )
+    if unlocked := [verdict for verdict in rejected if verdict.is_unlocked]:
+        raise LockError(
+            f"{adapter.name} is not locked for {model.name}: {unlocked[0].reason}.",
+            hint=unlocked[0].hint,
             dist=adapter.dist,
         )
     raise IncompatibleError(
@@ -207,6 +216,12 @@ def _reasons(
             yield Rejected(candidate, reason, "Its slots: print(sorted(model.slots)).")
     for worn in model.worn:
         yield from _quarrels(candidate, adapter, variant, worn)
+    if unlocked := sorted({*variant.files.values()} - adapter.spec.weights.keys()):
+        base = model.base or variant.base or "NAME"
+        hint = f"Run refiners lock {adapter.id} --model {base}."
+        reason = f"the lock does not pin its files {', '.join(unlocked)}"
+        yield Rejected(candidate, reason, hint, is_unlocked=True)
+        return
     for weights in (adapter.spec.weights[name] for name in variant.files.values()):
         package = weights.address.partition("/")[0]
         if weights.scheme == "pkg" and not has_package(package):

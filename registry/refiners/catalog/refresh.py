@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from refiners.address import Address, parse_address
 from refiners.announce import Contents, Entry
 from refiners.catalog import VARIABLE, current, folders, listed, steadily
 from refiners.catalog.build import write_list
@@ -34,7 +35,6 @@ from refiners.errors import CatalogError, OptionError
 from refiners.hub import Hub
 from refiners.manifest import WeightsFile
 from refiners.policy import Advisories, Advisory, Guard, parse_rules, read_rules
-from refiners.repository import Address, parse_address
 from refiners.verify import git_hash_of
 from refiners.version import is_development
 

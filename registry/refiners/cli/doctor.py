@@ -74,7 +74,11 @@ def fetch(
     hub = Hub.from_environment(largest=guard.largest)
     plugins: list[Installed[Any]] = []
     on = find_model(model) if model else None
-    for one in named(names, scan(), lambda what: held_repository(what, hub, lock, dtype), hub):
+
+    def repository(what: str) -> Repository:
+        return held_repository(what, hub, lock, dtype, guard)
+
+    for one in named(names, scan(), repository, hub, guard):
         plugin: Installed[Any] = one if isinstance(one, Repository) else held(one, lock)
         if on is not None and isinstance(plugin.spec, AdapterSpec):
             facts = ModelFacts(on.name, on.spec.base or on.name, on.spec.facts)

@@ -14,6 +14,7 @@ from refiners.errors import LockError
 
 if TYPE_CHECKING:
     from refiners.hub import Hub
+    from refiners.policy import Guard
     from refiners.repository import Repository
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
@@ -25,37 +26,57 @@ dtype_option = click.option("--dtype", type=click.Choice(["float32", "float16", 
 @click.argument("names", nargs=-1)
 @click.option("--out", type=_PATH, default="refiners.lock", show_default=True,
               envvar="REFINERS_LOCK", help="The lock file.")  # fmt: skip
+@click.option("--model", "on", multiple=True, metavar="NAME",
+              help="Lock the files of adapters that go on this model; repeatable. By default the "
+              "models among NAMES and in the lock, else those on this machine.")  # fmt: skip
 @dtype_option
 @click.option("--offline", is_flag=True, help="Open no socket.")
 @json_option
 def lock(
-    names: tuple[str, ...], out: Path, dtype: str | None, offline: bool, as_json: bool
+    names: tuple[str, ...],
+    out: Path,
+    on: tuple[str, ...],
+    dtype: str | None,
+    offline: bool,
+    as_json: bool,
 ) -> None:
     """Write down which plugins and which bytes this machine has.
 
-    Without NAMES everything that is installed is locked, and the repositories and files in the
-    lock stay; with NAMES these are locked, and all the rest stays. The Hub is asked only where a
-    manifest leaves a revision or a hash open.
+    Without NAMES the models on this machine are locked, with the adapters that go on them, and the
+    repositories and files in the lock stay; with NAMES these are locked, and all the rest stays. Of
+    an adapter the files that suit the models are locked. The Hub is asked only where a manifest
+    leaves a revision or a hash open.
 
     \b
     Examples:
       refiners lock
-      refiners lock playground controlnet-canny --out refiners.lock
+      refiners lock playground ip-adapter
+      refiners lock controlnet-canny --model sd15 --out refiners.lock
       refiners lock hf:org/name@commit --dtype float16
       refiners lock sd15 lora=style.safetensors
     """
     from refiners.hub import Hub
     from refiners.lock import read_lock, write_lock
+    from refiners.lookup import find_model
+    from refiners.need import installed_models, models_beside, suitable_plugins
+    from refiners.policy import Guard
     from refiners.repository import find_repository
     from refiners.sync import lock_of, named_by_users, updated
 
     inventory = scan()
-    hub = Hub.from_environment(offline or None)
-    plugins = (*inventory.adapters, *inventory.models)
-    if names:
-        plugins = named(names, inventory, lambda what: find_repository(what, hub, dtype), hub)
+    guard = Guard.from_environment()
+    hub = Hub.from_environment(offline or None, largest=guard.largest)
     before = read_lock(out) if names and out.exists() else named_by_users(out)
-    after = updated(before, lock_of(plugins, hub))
+    models = tuple(find_model(name) for name in on)
+    if names:
+        plugins = named(
+            names, inventory, lambda what: find_repository(what, hub, dtype, guard), hub, guard
+        )
+        models = models or models_beside(plugins, before, inventory, hub)
+    else:
+        models = models or installed_models(inventory, hub)
+        plugins = suitable_plugins(inventory, models, guard)
+    after = updated(before, lock_of(plugins, hub, guard, models, must_suit=bool(on)))
     write_lock(out, after)
     if as_json:
         print_json({"lock": str(out), "plugins": [one.id for one in after.plugin]})
@@ -83,26 +104,16 @@ def sync(path: Path, locked: bool, offline: bool, as_json: bool) -> None:
       refiners sync --lock ci/refiners.lock
     """
     from refiners.hub import Hub
-    from refiners.lock import Lock, differences, kind_of, read_lock, write_lock
+    from refiners.lock import Lock, read_lock
     from refiners.policy import Guard
-    from refiners.sync import fetch_files, installed_of, lock_of, updated
+    from refiners.sync import fetch_files, installed_of, renewed
 
     inventory = scan()
     guard = Guard.from_environment(is_locked=True)
     hub = Hub.from_environment(offline or None, largest=guard.largest)
-    plugins = (*inventory.adapters, *inventory.models)
     found = Lock() if not locked and not path.exists() else read_lock(path)
     if not locked:
-        known = {(one.kind, one.id): one for one in found.plugin}
-        stale = [
-            one
-            for one in plugins
-            if not known
-            or ((old := known.get((kind_of(one), one.id))) and [*differences(old, one)])
-        ]
-        if stale:
-            found = updated(found, lock_of(stale, hub))
-            write_lock(path, found)
+        found = renewed(found, inventory, hub, guard, path)
     states = fetch_files(installed_of(found, inventory, path), hub, guard)
     print_states(f"{path}: {len(found.plugin)} plugins", states, as_json)
 
@@ -140,7 +151,11 @@ def verify(path: Path | None, deep: bool, as_json: bool) -> None:
 
 
 def named(
-    names: tuple[str, ...], inventory: Inventory, repository: Callable[[str], Repository], hub: Hub
+    names: tuple[str, ...],
+    inventory: Inventory,
+    repository: Callable[[str], Repository],
+    hub: Hub,
+    guard: Guard,
 ) -> tuple[Installed[Any], ...]:
     """Returns the adapters, models and repositories that a command line names.
 
@@ -158,7 +173,7 @@ def named(
         name, file = split_file(name)
         if file is not None:
             adapter = look_up(name, inventory.adapters, inventory.broken, "adapter")
-            return with_file(adapter, file, hub)
+            return with_file(adapter, file, hub, guard=guard)
         return look_up(name, both, inventory.broken, "adapter or model")
 
     return tuple(of(name) for name in names)
