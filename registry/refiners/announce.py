@@ -76,6 +76,11 @@ def agreed(file: WeightsFile, announced: Announced, endpoint: str, dist: str | N
     return announced.commit
 
 
+def branch_of(file: WeightsFile) -> str:
+    """Returns the revision to ask a Hub for: the pinned commit, else the main branch."""
+    return "main" if file.revision == UNKNOWN else file.revision
+
+
 def check_commit(file: WeightsFile, commit: str, endpoint: str) -> None:
     """Makes sure that a Hub spoke of the commit that it was asked for.
 

@@ -38,6 +38,7 @@ def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
     inventory = scan()
     problems = [*_broken(inventory), *_stale(), *_duplicates(inventory), *_misfits(inventory)]
     problems += [*_files(inventory), *_rules(inventory), *_catalog(), *_foreign(inventory)]
+    problems += _leftovers()
     if is_probing:
         problems += _imports()
     return tuple(dict.fromkeys(problems))
@@ -174,6 +175,31 @@ def _foreign(inventory: Inventory) -> Iterator[Problem]:
             again = f"pip install --force-reinstall {one.dist}"
             command = again if one.dist != UNKNOWN else "pip check"
             yield Problem("entry points", one.dist, what, command)
+
+
+def _leftovers() -> Iterator[Problem]:
+    """Yields what dead processes left in the cache."""
+    from filelock import FileLock
+
+    from refiners.hub import Hub
+    from refiners.turn import leftovers
+
+    try:
+        cache = Hub.from_environment(offline=True).cache
+    except RefinersError:  # settings that cannot be read are a problem of their own
+        return
+    parts, locks = leftovers(cache, FileLock)
+    folders: dict[Path, list[int]] = {}
+    for part, size in parts.items():
+        folders.setdefault(part.parent, []).append(size)
+    for folder, sizes in folders.items():
+        names = [part for part in parts if part.parent == folder]
+        what = f"{len(names)} incomplete downloads, {sum(sizes)} bytes, that nobody goes on with"
+        command = f"rm {' '.join(shlex.quote(str(name)) for name in names)}"
+        yield Problem("incomplete", "", f"{folder.parent.name}: {what}", command)
+    for lock in locks:
+        what = f"{lock.name} was left behind by another process; the next download takes it over"
+        yield Problem("stale lock", "", what, f"rm {shlex.quote(str(lock))}")
 
 
 def _imports() -> Iterator[Problem]:

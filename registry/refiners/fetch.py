@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from refiners.crew import together
 from refiners.discover import Installed, package_file
 from refiners.errors import (
     CacheError,
@@ -73,16 +74,12 @@ def fetch_all(
     Raises:
         NetworkError, IntegrityError, CacheError, PolicyError: One of them cannot be had as it is
             pinned; those that have not begun are not begun.
+        KeyboardInterrupt: At once; what was under way is called off.
     """
+    jobs = {key: partial(fetch_file, file, hub, dist=dist) for key, file in files.items()}
     if len(files) == 1 or all(file.scheme == "pkg" for file in files.values()):
-        return {key: fetch_file(file, hub, dist=dist) for key, file in files.items()}
-    with ThreadPoolExecutor(_AT_ONCE, "refiners-fetch") as pool:
-        begun = {k: pool.submit(fetch_file, file, hub, dist=dist) for k, file in files.items()}
-        try:
-            return {key: one.result() for key, one in begun.items()}
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        return {key: job() for key, job in jobs.items()}
+    return together(jobs, _AT_ONCE)
 
 
 def fetch_file(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Path:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from refiners.disk import open_regular
 from refiners.errors import IntegrityError
 from refiners.verdict import Header
 
-_LARGEST: Final = 100_000_000  # bytes; the limit of the format itself
+FIRST: Final = 100_000
+"""Bytes in which nearly every header lies."""
+LARGEST: Final = 100_000_000
+"""Bytes of a header; the limit of the format itself."""
 _LENGTH: Final = struct.Struct("<Q")
+_PIECE: Final = 1 << 16
+
+
+class CutOffError(ValueError):
+    """The bytes end before the header does."""
 
 
 class _Tensor(msgspec.Struct):
@@ -28,20 +39,37 @@ def read_header(path: Path, *, dist: str | None = None) -> Header:
         IntegrityError: It is something else, or cut off.
     """
     try:
-        with path.open("rb") as file:
-            (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-            if length > _LARGEST:
-                raise ValueError(f"its header claims {length} bytes")
-            text = file.read(length)
-        if len(text) < length:
-            raise ValueError("it ends within its header")
-        return parse_header(text)
-    except (OSError, ValueError, struct.error, RecursionError) as error:
+        with open_regular(path) as file:
+            return header_in(iter(partial(file.read, _PIECE), b""))
+    except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(
             f"{path} is no readable safetensors file: {error}.",
             hint="Fetch it again, or ask the publisher for a good file.",
             dist=dist,
         ) from error
+
+
+def header_in(pieces: Iterable[bytes]) -> Header:
+    """Reads the shapes of the tensors off the first bytes of a file, and takes no more of them.
+
+    Args:
+        pieces: The bytes of the file, in order; however many there are.
+
+    Raises:
+        ValueError: They are not the beginning of a safetensors file; a CutOffError if they end
+            too early.
+    """
+    text = bytearray()
+    length: int | None = None
+    for piece in pieces:
+        text += piece
+        if length is None and len(text) >= _LENGTH.size:
+            length = int(_LENGTH.unpack_from(text)[0])
+            if length > LARGEST:
+                raise ValueError(f"its header claims {length} bytes")
+        if length is not None and len(text) >= _LENGTH.size + length:
+            return parse_header(bytes(text[_LENGTH.size : _LENGTH.size + length]))
+    raise CutOffError("it ends within its header")
 
 
 def parse_header(text: bytes) -> Header:

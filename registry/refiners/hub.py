@@ -7,27 +7,30 @@ server announces before a byte is downloaded, hashes what came, and writes a rec
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import msgspec
 
-from refiners.announce import Announced, Contents, Entry, agreed, check_commit
-from refiners.errors import IntegrityError, PolicyError, RefinersError
+from refiners.announce import Announced, Contents, Entry, agreed, branch_of, check_commit
+from refiners.crew import check_called_off
+from refiners.errors import IntegrityError, RefinersError
+from refiners.header import FIRST, LARGEST, CutOffError, header_in
 from refiners.manifest import UNKNOWN, WeightsFile
+from refiners.meter import limit_of, metered, too_large
 from refiners.outage import explained, is_of_request, patiently, shown_cause, unavailable
 from refiners.secret import hidden
 from refiners.setting import client_constants
+from refiners.turn import SILENCE, forget, lock_of, take_turn
 from refiners.verdict import Header
-from refiners.verify import Receipts, Resolution, git_hash_of, pinned, sha256_of
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+from refiners.verify import Receipts, Resolution, pinned, sha256_of
 
 _TRUE: Final = {"1", "on", "yes", "true"}
+_PIECE: Final = 1 << 16
+"""The most bytes that are received before a limit is looked at."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Hub:
             largest: The largest file that a policy lets in, in bytes.
         """
         constants = client_constants()
+        # its telemetry reads a list from the Hub first, of whatever length, and nobody asked for it
+        constants.HF_HUB_DISABLE_TELEMETRY = True
+        constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, _PIECE)
         if offline is None:
             wish = os.environ.get("REFINERS_OFFLINE", "").lower()
             offline = wish in _TRUE or bool(constants.is_offline_mode())
@@ -158,9 +164,9 @@ class Hub:
         asked = WeightsFile(source=f"hf:{repository}", revision=revision, file="*")
         if self.is_offline:
             raise unavailable(asked, None, self.cache, None)
-        from huggingface_hub import RepoFile
+        from huggingface_hub import HfApi, RepoFile
 
-        api = self._api()
+        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
         main = None if revision == UNKNOWN else revision
 
         def ask() -> Contents:
@@ -197,18 +203,22 @@ class Hub:
         """
         if self.is_offline:
             return None
-        file, api = self.pinned(wanted), self._api()
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
 
-        def ask() -> Header:
-            found = api.parse_safetensors_file_metadata(
-                file.address,
-                cast("str", file.file),
-                revision="main" if file.revision == UNKNOWN else file.revision,
-            )
-            return {name: tuple(tensor.shape) for name, tensor in found.tensors.items()}
+        file = self.pinned(wanted)
+        headers = build_hf_headers(token=self.token, library_name="refiners")
+
+        def ask(last: int) -> Header:
+            part = headers | {"Range": f"bytes=0-{last}"}
+            with http_stream_backoff("GET", self._url(file), headers=part) as response:
+                hf_raise_for_status(response)
+                return header_in(response.iter_bytes(_PIECE))
 
         try:
-            return patiently(ask)
+            try:
+                return patiently(lambda: ask(FIRST))
+            except CutOffError:
+                return patiently(lambda: ask(LARGEST))
         except Exception as error:
             if is_of_request(error):
                 raise explained(error, file, self.endpoint, dist) from shown_cause(error)
@@ -219,30 +229,19 @@ class Hub:
                 dist=dist,
             ) from error
 
-    def _api(self) -> HfApi:
-        from huggingface_hub import HfApi
-
-        return HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
-
     def _download(self, wanted: WeightsFile, file: WeightsFile, dist: str | None) -> Path:
         announced = patiently(lambda: self._announced(file))
         revision = agreed(file, announced, self.address, dist)
         if self.largest is not None and announced.size and announced.size > self.largest:
-            raise PolicyError(
-                f"{file} has {announced.size} bytes, a policy allows {self.largest}. "
-                "Nothing was downloaded.",
-                hint="See files.max-size in the file that REFINERS_POLICY names, or in your own.",
-                dist=dist,
-            )
-        for force in (False, True):  # what the cache has may be damaged; forcing heals it
-            what = f"fetching {file} from {self.address}"
-            path = patiently(lambda force=force: self._received(file, revision, force), what)
-            if digest := self._verified(path, file, announced):
+            raise too_large(file, announced.size, self.largest, "Nothing was downloaded.", dist)
+        what = f"fetching {file} from {self.address}"
+        received = partial(self._received, file, revision, announced, dist)
+        for force in (False, True):  # the cache may hold damaged bytes; forcing replaces them
+            path = patiently(partial(received, force), what)
+            if digest := self.receipts.verified(path, file, announced):
                 break
+            forget(path, dist)
         else:
-            # the name in the cache goes, the blob behind it may belong to others and stays
-            with contextlib.suppress(OSError):
-                path.unlink()
             raise IntegrityError(
                 f"{self.address} sent other bytes for {file} than it should, twice.",
                 hint="Nothing of it was loaded. Try again later, and without a mirror.",
@@ -256,42 +255,47 @@ class Hub:
         """Returns what the cache has under the name of a file; its bytes are not verified."""
         from huggingface_hub import try_to_load_from_cache
 
-        revision = "main" if file.revision == UNKNOWN else file.revision
-        found = try_to_load_from_cache(
-            file.address, cast("str", file.file), cache_dir=self.cache, revision=revision
-        )
+        name = cast("str", file.file)
+        found = try_to_load_from_cache(file.address, name, self.cache, branch_of(file))
         return Path(found) if isinstance(found, str) else None
 
     def _announced(self, file: WeightsFile) -> Announced:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub import get_hf_file_metadata
 
-        revision = "main" if file.revision == UNKNOWN else file.revision
-        url = hf_hub_url(
-            file.address, cast("str", file.file), revision=revision, endpoint=self.endpoint
-        )
-        found = get_hf_file_metadata(url, token=self.token, endpoint=self.endpoint)
+        found = get_hf_file_metadata(self._url(file), token=self.token, endpoint=self.endpoint)
         return Announced(found.commit_hash or "", found.etag or "", found.size)
 
-    def _received(self, file: WeightsFile, revision: str, force: bool) -> Path:
-        from huggingface_hub import hf_hub_download
+    def _received(
+        self, file: WeightsFile, revision: str, announced: Announced, dist: str | None, force: bool
+    ) -> Path:
+        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub.file_download import repo_folder_name
+        from huggingface_hub.utils import WeakFileLock, tqdm
 
-        path = hf_hub_download(
-            file.address,
-            cast("str", file.file),
-            revision=revision,
-            cache_dir=self.cache,
-            endpoint=self.endpoint,
-            token=self.token,
-            force_download=force,
-            library_name="refiners",
+        check_called_off()
+        folder = repo_folder_name(repo_id=file.address, repo_type="model")
+        blob = self.cache / folder / "blobs" / announced.etag
+        lock = lock_of(self.cache, folder, announced.etag)
+        take_turn(lock, blob, WeakFileLock, max(SILENCE, 1.5 * constants.HF_HUB_DOWNLOAD_TIMEOUT))
+        if blob.exists() and not blob.is_file():
+            forget(blob, dist)
+        limit = limit_of(file, announced.size, self.largest, self.address, dist)
+        return Path(
+            hf_hub_download(
+                file.address,
+                cast("str", file.file),
+                revision=revision,
+                cache_dir=self.cache,
+                endpoint=self.endpoint,
+                token=self.token,
+                force_download=force,
+                library_name="refiners",
+                tqdm_class=metered(tqdm, *limit),
+            )
         )
-        return Path(path)
 
-    def _verified(self, path: Path, file: WeightsFile, announced: Announced) -> str | None:
-        """Returns the sha256 of a file that is what was pinned, or else announced."""
-        digest = file.sha256
-        if digest == UNKNOWN and announced.has_sha256:
-            digest = announced.etag
-        elif digest == UNKNOWN and git_hash_of(path) == announced.etag:
-            digest = sha256_of(path)
-        return digest if self.receipts.verify(path, digest) else None
+    def _url(self, file: WeightsFile) -> str:
+        from huggingface_hub import hf_hub_url
+
+        name, revision = cast("str", file.file), branch_of(file)
+        return hf_hub_url(file.address, name, revision=revision, endpoint=self.endpoint)

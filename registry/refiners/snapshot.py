@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,7 @@ def linked(files: Mapping[str, Path], receipts: Path) -> Path:
         receipts: The folder of the receipts; the folder of links is made beside it.
 
     Raises:
-        CacheError: It cannot be made.
+        CacheError: It cannot be made, or holds a file that nobody verified.
     """
     # resolved, for one content may have several names in the cache, any of which is as good
     names = "\n".join(f"{name}\t{path.resolve()}" for name, path in sorted(files.items()))
@@ -34,11 +35,19 @@ def linked(files: Mapping[str, Path], receipts: Path) -> Path:
     try:
         for name, path in files.items():
             _link(folder / name, path)
+        # names that begin with a dot are links that another process is just making
+        there = (path for path in folder.rglob("[!.]*") if not path.is_dir())
+        others = {path.relative_to(folder).as_posix() for path in there} - files.keys()
     except OSError as error:
         raise CacheError(
             f"no link to a verified file can be made in {folder}: {error}.",
             hint="Mend its permissions, or set HF_HOME to a folder of yours.",
         ) from error
+    if others:
+        raise CacheError(
+            f"{folder} holds files that nobody verified: {', '.join(sorted(others))}.",
+            hint=f"Remove it: rm -r {shlex.quote(str(folder))}",
+        )
     return folder
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """What tells that a file was not touched since it was hashed."""
+    """The facts that change when a file is touched.
+
+    The time of its last change of state cannot be set back, as that of its contents can.
+    """
 
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int
 
     @classmethod
     def of(cls, path: Path) -> Stamp | None:
-        """Returns the stamp of a file; None if there is none."""
+        """Returns the stamp of a regular file; None for anything else."""
         try:
             found = path.stat()
-        except OSError:
+        except (OSError, ValueError):  # a path with a null character is a ValueError
             return None
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)

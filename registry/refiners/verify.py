@@ -1,8 +1,9 @@
 """Knows bytes by their sha256, and remembers which files were verified.
 
-A receipt says: the file at this path, with this size, time and inode, had this hash. As long as the
-file looks the same it is not read again. Receipts are a convenience: where they cannot be written,
-files are hashed each time.
+A receipt says: the file at this path, with this size, these times and this inode, had this hash.
+As long as the file looks the same it is not read again. A receipt counts for the user who wrote it
+and for the hash that it names, so in a cache that several people write nobody vouches for another.
+Receipts are a convenience: where they cannot be written, files are hashed each time.
 """
 
 from __future__ import annotations
@@ -10,29 +11,42 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from refiners.announce import Contents
+from refiners.announce import Announced, Contents
+from refiners.disk import open_regular, read_private, write_whole
 from refiners.errors import IntegrityError
 from refiners.manifest import UNKNOWN, WeightsFile
 from refiners.stamp import Stamp
 
+T = TypeVar("T")
+
+_LARGEST: Final = 64_000_000
+"""Bytes; the list of a repository of several 100,000 files is smaller."""
+
 
 def sha256_of(path: Path) -> str:
-    """Returns the sha256 of a file in lower-case hex."""
-    with path.open("rb") as file:
+    """Returns the sha256 of a file in lower-case hex.
+
+    Raises:
+        OSError: It cannot be read, or is not a regular file.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_hash_of(path: Path) -> str:
-    """Returns git's name for the contents of a file; the Hub announces it for small files."""
+    """Returns git's name for the contents of a file; the Hub announces it for small files.
+
+    Raises:
+        OSError: It cannot be read, or is not a regular file.
+    """
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -58,10 +72,17 @@ def check_header(path: Path, *, dist: str | None = None) -> None:
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """What the Hub said about a file whose manifest leaves revision or hash open."""
+    """The answer of the Hub about a file whose manifest leaves revision or hash open."""
 
     revision: str
     sha256: str
+
+
+class _Receipt(msgspec.Struct, frozen=True):
+    """A file in the folder of receipts; `of` is its name, so that none passes for another."""
+
+    of: str
+    content: msgspec.Raw
 
 
 class Receipts:
@@ -97,61 +118,56 @@ class Receipts:
         self._write(f"{sha256}.json", {**alive, _name(path): before})
         return True
 
+    def verified(self, path: Path, file: WeightsFile, announced: Announced) -> str | None:
+        """Returns the sha256 of a file if it is the one that is pinned, or else announced."""
+        digest = file.sha256
+        if digest == UNKNOWN and announced.has_sha256:
+            digest = announced.etag
+        elif digest == UNKNOWN and Stamp.of(path) and git_hash_of(path) == announced.etag:
+            digest = sha256_of(path)
+        return digest if self.verify(path, digest) else None
+
     def resolution(self, wanted: WeightsFile) -> Resolution | None:
-        """Returns what the first fetch of a file with an unknown revision or hash was told."""
-        try:
-            raw = (self.folder / _resolution_name(wanted)).read_bytes()
-            found = msgspec.json.decode(raw, type=Resolution)
-        except (OSError, msgspec.DecodeError):
-            return None
-        return found
+        """Returns the answer to the first fetch of a file with an unknown revision or hash."""
+        return self._read(_resolution_name(wanted), Resolution)
 
     def resolve(self, wanted: WeightsFile, found: Resolution) -> None:
-        """Remembers what the first fetch of such a file was told; it is held to that."""
+        """Remembers the answer to the first fetch of such a file; later ones are held to it."""
         self._write(_resolution_name(wanted), found)
 
     def contents(self, repository: str, revision: str) -> Contents | None:
-        """Returns what a repository was found to hold when it was first asked for."""
-        try:
-            raw = (self.folder / _contents_name(repository, revision)).read_bytes()
-            return msgspec.json.decode(raw, type=Contents)
-        except (OSError, msgspec.DecodeError):
-            return None
+        """Returns the contents that a repository had when it was first asked for."""
+        return self._read(_contents_name(repository, revision), Contents)
 
     def list(self, repository: str, revision: str, found: Contents) -> None:
-        """Remembers what a repository was found to hold; it is held to that."""
+        """Remembers the contents of a repository; it is held to them."""
         self._write(_contents_name(repository, revision), found)
 
     def rewriting(self, sha256: str) -> str | None:
-        """Returns the hash of what a pickle was written anew as."""
-        try:
-            raw = (self.folder / f"pickle-{sha256}.json").read_bytes()
-            return msgspec.json.decode(raw, type=str)
-        except (OSError, msgspec.DecodeError):
-            return None
+        """Returns the hash of the safetensors file that a pickle was rewritten as."""
+        return self._read(f"pickle-{sha256}.json", str)
 
     def rewrite(self, sha256: str, rewritten: str) -> None:
-        """Remembers the hash of what a pickle was written anew as."""
+        """Remembers the hash of the safetensors file that a pickle was rewritten as."""
         self._write(f"pickle-{sha256}.json", rewritten)
 
     def _stamps(self, sha256: str) -> Mapping[str, Stamp]:
+        return self._read(f"{sha256}.json", dict[str, Stamp]) or {}
+
+    def _read(self, name: str, kind: type[T]) -> T | None:
         try:
-            raw = (self.folder / f"{sha256}.json").read_bytes()
-            return msgspec.json.decode(raw, type=dict[str, Stamp])
-        except (OSError, msgspec.DecodeError):
-            return {}
+            receipt = msgspec.json.decode(read_private(self.folder / name, _LARGEST), type=_Receipt)
+            if receipt.of != name:
+                return None
+            return msgspec.json.decode(receipt.content, type=kind)
+        except (OSError, msgspec.DecodeError, RecursionError):
+            return None
 
     def _write(self, name: str, content: object) -> None:
+        receipt = _Receipt(name, msgspec.Raw(msgspec.json.encode(content)))
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(msgspec.json.encode(content))
-                Path(temporary).replace(self.folder / name)
-            except OSError:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            write_whole(self.folder / name, msgspec.json.encode(receipt))
 
 
 def pinned(wanted: WeightsFile, found: Resolution | None) -> WeightsFile:

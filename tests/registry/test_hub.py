@@ -160,7 +160,7 @@ def test_tokens_go_to_https_alone(
 
 
 def test_receipts_that_cannot_be_written_cost_only_time(repo: Repository) -> None:
-    with patch("refiners.verify.tempfile.mkstemp", side_effect=PermissionError):
+    with patch("refiners.disk.tempfile.mkstemp", side_effect=PermissionError):
         path = fetch(pin(repo))
     assert path.read_bytes() == DATA
     assert fetch(pin(repo)) == path

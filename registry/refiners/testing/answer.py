@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
 import json
@@ -9,11 +10,15 @@ import socket
 import struct
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from refiners.testing.loopback import LoopbackHub
+
+
+_END_OF_ENDLESS: Final = 500
+"""Pieces of 64 kB after which an endless answer ends nevertheless, so that a failing test does."""
 
 
 class Fault(enum.Enum):
@@ -30,6 +35,7 @@ class Fault(enum.Enum):
     NO_HASH = "announces no hash"
     GATED = "asks for the acceptance of a licence"
     DISABLED = "says that the repository is disabled"
+    ENDLESS = "announces no size, and sends without end"
     REDIRECT = "sends the client to another origin for the bytes"
     UNAUTHORISED = 401
     TOO_MANY = 429
@@ -155,6 +161,9 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(302 if is_sent_away else 206 if is_part else 200)
         for header, value in self._announcement(repository, file, fault).items():
             self.send_header(header, value)
+        if fault is Fault.ENDLESS:
+            self._send_endlessly()
+            return
         if is_sent_away:
             self.send_header("Location", f"{self.served.elsewhere}{self.path}")
             self.send_header("Content-Length", "0")
@@ -175,6 +184,18 @@ class Answer(BaseHTTPRequestHandler):
         else:
             self.wfile.write(data[start:])
 
+    def _send_endlessly(self) -> None:
+        if self.command == "HEAD":
+            self.end_headers()
+            return
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the client has had enough
+            for _ in range(_END_OF_ENDLESS):
+                self.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+                self.served.sent_endlessly += 0x10000
+            self.wfile.write(b"0\r\n\r\n")
+
     def _announcement(
         self, repository: Repository, file: str, fault: Fault | None
     ) -> dict[str, str]:
@@ -183,7 +204,7 @@ class Answer(BaseHTTPRequestHandler):
         announced = {
             "X-Repo-Commit": commit if fault is not Fault.NO_COMMIT else "",
             "ETag": f'"{etag}"' if fault is not Fault.NO_HASH else "",
-            "X-Linked-Size": str(len(repository.files[file])),
+            "X-Linked-Size": str(len(repository.files[file])) if fault is not Fault.ENDLESS else "",
         }
         return {header: value for header, value in announced.items() if value}
 

@@ -32,6 +32,7 @@ class LoopbackHub:
         repositories: What it serves, by name.
         requests: What it was asked, in order.
         is_closing: Set when it goes down; stalled answers wait for that.
+        sent_endlessly: The bytes that endless answers have sent.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict[str, Repository])
@@ -39,6 +40,7 @@ class LoopbackHub:
     _planned: dict[str, list[_Planned]] = field(default_factory=dict[str, list[_Planned]])
     _lock: threading.Lock = field(default_factory=threading.Lock)
     is_closing: threading.Event = field(default_factory=threading.Event)
+    sent_endlessly: int = 0
 
     def __enter__(self) -> Self:
         hub = self

@@ -1,0 +1,71 @@
+"""Reads regular files, and nothing else; writes a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+_OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Opens a file for reading, without waiting for whoever is at the other end of a pipe.
+
+    Raises:
+        OSError: The path leads nowhere, or to a folder, a pipe, a socket or a device.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path} is not a regular file")
+    return file
+
+
+def read_private(path: Path, largest: int) -> bytes:
+    """Reads a file that nobody but this user can have written.
+
+    Args:
+        path: The file.
+        largest: The most that it may hold, in bytes.
+
+    Raises:
+        OSError: It cannot be read, is larger, belongs to another user, or others may write it.
+    """
+    with open_regular(path) as file:
+        found = os.fstat(file.fileno())
+        if hasattr(os, "geteuid") and (
+            found.st_uid != os.geteuid() or found.st_mode & _OTHERS_MAY_WRITE
+        ):
+            raise PermissionError(f"{path} may have been written by another user")
+        if found.st_size > largest:
+            raise OSError(f"{path} has {found.st_size} bytes")
+        return file.read(largest)
+
+
+def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Replaces a file in one step: whoever reads it sees the old content or the new.
+
+    Args:
+        path: The file; its folder exists.
+        content: What it should hold.
+        mode: Its permissions; only its owner may read it by default.
+
+    Raises:
+        OSError: It cannot be written; nothing is left behind.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
