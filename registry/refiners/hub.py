@@ -277,8 +277,6 @@ class Hub:
         blob = self.cache / folder / "blobs" / announced.etag
         lock = lock_of(self.cache, folder, announced.etag)
         take_turn(lock, blob, WeakFileLock, max(SILENCE, 1.5 * constants.HF_HUB_DOWNLOAD_TIMEOUT))
-        if blob.exists() and not blob.is_file():
-            forget(blob, dist)
         limit = limit_of(file, announced.size, self.largest, self.address, dist)
         return Path(
             hf_hub_download(
