@@ -136,7 +136,11 @@ def test_another_scheme_is_fetched_by_a_hook_module(here: Hub, mirror: Mirror) -
     file = WeightsFile(source="mirror:x", revision="a" * 40, sha256=digest(DATA))
     assert fetch_file(file, here) == mirror.path
     assert mirror.asked == [("mirror:x", "", "a" * 40, False)]
-    named = WeightsFile(source="mirror:x", file="f", sha256=digest(DATA))
+    assert fetch_file(file, here) == mirror.path  # from what is remembered
+    assert len(mirror.asked) == 1
+    other = safetensors_of({"other": [1.0]})
+    mirror.path.write_bytes(other)
+    named = WeightsFile(source="mirror:x", file="f", sha256=digest(other))
     fetch_file(named, Hub.from_environment(offline=True))
     assert mirror.asked[1] == ("mirror:x", "f", "unknown", True)
     with pytest.raises(IntegrityError, match="does not have the sha256 that x pins") as caught:
