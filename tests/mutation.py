@@ -264,10 +264,12 @@ def main() -> int:
             limit = 20 + 3 * (time.monotonic() - start)
             preload(report)
             alive: list[Mutant] = []
-            for mutant in mutants:
+            for number, mutant in enumerate(mutants, 1):
+                print(f"\r{key} {number}/{len(mutants)}", end="", file=sys.stderr, flush=True)
                 if passes(module, mutant.source, limit, report):
                     alive.append(mutant)
                     print(f"{mutant}\n    survives: {reason_of(mutant, reasons)}", flush=True)
+            print("\r", end="", file=sys.stderr)
             killed += len(mutants) - len(alive)
             survived += len(alive)
             score = 1 - len(alive) / max(1, len(mutants))
