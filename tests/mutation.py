@@ -170,16 +170,19 @@ class Serving(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
 
 class FewExamples:
-    """A plugin of pytest that lets property tests try few examples; most faults need no more."""
+    """A plugin of pytest that lets property tests try few examples, and shrink none."""
 
     def pytest_collection_modifyitems(self, items: Sequence[Any]) -> None:
-        from hypothesis import settings
+        from hypothesis import Phase, settings
 
         for item in items:
             test = getattr(item, "obj", None)
             test = getattr(test, "__func__", test)
             if found := getattr(test, "_hypothesis_internal_use_settings", None):
-                test._hypothesis_internal_use_settings = settings(found, max_examples=EXAMPLES)
+                quick = settings(
+                    found, max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate]
+                )
+                test._hypothesis_internal_use_settings = quick
 
 
 def passes(module: Module, source: str, limit: float, report: Path) -> bool:
