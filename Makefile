@@ -31,7 +31,7 @@ bench: .venv/.dev
 effects: .venv/.run
 	$(BIN)/python plugins/playground/training/measure.py
 
-# How many of 330 small faults in five modules the tests notice; half an hour on one core.
+# How many of 300 small faults in five modules the tests notice; half an hour on one core.
 mutation: .venv/.dev
 	$(PIP) --group mutation
 	$(BIN)/python tests/mutation.py

@@ -179,9 +179,16 @@ def _foreign(inventory: Inventory) -> Iterator[Problem]:
 
 def _leftovers() -> Iterator[Problem]:
     """Yields what dead processes left in the cache."""
-    from refiners.hub import Hub
+    from filelock import FileLock
 
-    parts, locks = Hub.from_environment(offline=True).leftovers()
+    from refiners.hub import Hub
+    from refiners.turn import leftovers
+
+    try:
+        cache = Hub.from_environment(offline=True).cache
+    except RefinersError:  # settings that cannot be read are a problem of their own
+        return
+    parts, locks = leftovers(cache, FileLock)
     folders: dict[Path, list[int]] = {}
     for part, size in parts.items():
         folders.setdefault(part.parent, []).append(size)

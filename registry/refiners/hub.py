@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -23,7 +24,7 @@ from refiners.meter import limit_of, metered, too_large
 from refiners.outage import explained, is_of_request, patiently, shown_cause, unavailable
 from refiners.secret import hidden
 from refiners.setting import client_constants
-from refiners.turn import SILENCE, Leftovers, forget, leftovers, lock_of, take_turn
+from refiners.turn import SILENCE, forget, lock_of, take_turn
 from refiners.verdict import Header
 from refiners.verify import Receipts, Resolution, pinned, sha256_of
 
@@ -233,11 +234,10 @@ class Hub:
         revision = agreed(file, announced, self.address, dist)
         if self.largest is not None and announced.size and announced.size > self.largest:
             raise too_large(file, announced.size, self.largest, "Nothing was downloaded.", dist)
+        what = f"fetching {file} from {self.address}"
+        received = partial(self._received, file, revision, announced, dist)
         for force in (False, True):  # the cache may hold damaged bytes; forcing replaces them
-            what = f"fetching {file} from {self.address}"
-            path = patiently(
-                lambda force=force: self._received(file, revision, announced, force, dist), what
-            )
+            path = patiently(partial(received, force), what)
             if digest := self.receipts.verified(path, file, announced):
                 break
             forget(path, dist)
@@ -266,7 +266,7 @@ class Hub:
         return Announced(found.commit_hash or "", found.etag or "", found.size)
 
     def _received(
-        self, file: WeightsFile, revision: str, announced: Announced, force: bool, dist: str | None
+        self, file: WeightsFile, revision: str, announced: Announced, dist: str | None, force: bool
     ) -> Path:
         from huggingface_hub import constants, hf_hub_download
         from huggingface_hub.file_download import repo_folder_name
@@ -277,8 +277,6 @@ class Hub:
         blob = self.cache / folder / "blobs" / announced.etag
         lock = lock_of(self.cache, folder, announced.etag)
         take_turn(lock, blob, WeakFileLock, max(SILENCE, 1.5 * constants.HF_HUB_DOWNLOAD_TIMEOUT))
-        if blob.exists() and not blob.is_file():
-            forget(blob, dist)
         limit = limit_of(file, announced.size, self.largest, self.address, dist)
         return Path(
             hf_hub_download(
@@ -293,12 +291,6 @@ class Hub:
                 tqdm_class=metered(tqdm, *limit),
             )
         )
-
-    def leftovers(self) -> Leftovers:
-        """Returns the parts of files and the locks that dead processes left in the cache."""
-        from huggingface_hub.utils import WeakFileLock
-
-        return leftovers(self.cache, WeakFileLock)
 
     def _url(self, file: WeightsFile) -> str:
         from huggingface_hub import hf_hub_url

@@ -39,7 +39,8 @@ def take_turn(lock: Path, blob: Path, take: Take, silence: float = SILENCE) -> N
         silence: Seconds without a new byte after which a lock is taken over.
 
     Raises:
-        CacheError: A lock was left behind and cannot be removed.
+        CacheError: A lock was left behind, or something else than a file has the name of the file,
+            and cannot be removed.
     """
     seen: object = None
     since = time.monotonic()
@@ -62,6 +63,8 @@ def take_turn(lock: Path, blob: Path, take: Take, silence: float = SILENCE) -> N
     for part in idle_parts(blob, silence):
         with suppress(OSError):
             part.unlink()
+    if blob.exists() and not blob.is_file():
+        forget(blob, None)
 
 
 def idle_parts(blob: Path, silence: float = SILENCE) -> Iterator[Path]:
@@ -137,7 +140,7 @@ def _is_held(lock: Path, take: Take, seconds: float) -> bool:
             return False
     except TimeoutError:
         return True
-    except OSError:  # a cache that cannot be written: the client knows better what to say
+    except (OSError, NotImplementedError):  # of which the client knows better what to say
         return False
 
 
