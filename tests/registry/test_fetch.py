@@ -20,7 +20,8 @@ from refiners.errors import (
 from refiners.fetch import fetch_all, fetch_file, fetch_source, header_of
 from refiners.hub import Hub
 from refiners.manifest import ModelSpec, WeightsFile
-from refiners.policy import Files, Guard, Policy
+from refiners.policy import Guard
+from refiners.rule import Files, Policy
 from refiners.testing import LoopbackHub, safetensors_of
 
 from refiners_core.hookspecs import WeightRequest, hookimpl, manager

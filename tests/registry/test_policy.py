@@ -9,7 +9,8 @@ import refiners
 from click.testing import CliRunner
 from refiners.cli import main
 from refiners.errors import PolicyError
-from refiners.policy import Guard, Names
+from refiners.policy import Guard
+from refiners.rule import Names
 from refiners.testing import LoopbackHub, Repository, safetensors_of
 
 from .conftest import EDGES_TOML, Site

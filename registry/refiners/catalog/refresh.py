@@ -34,7 +34,8 @@ from refiners.document import read_documents
 from refiners.errors import CatalogError, OptionError
 from refiners.hub import Hub
 from refiners.manifest import WeightsFile
-from refiners.policy import Advisories, Advisory, Guard, parse_rules, read_rules
+from refiners.policy import Guard
+from refiners.rule import Advisories, Advisory, parse_rules, read_rules
 from refiners.verify import git_hash_of
 from refiners.version import is_development
 
