@@ -3,11 +3,14 @@
 import hashlib
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 import pytest
+from refiners.announce import Announced
 from refiners.errors import CacheError, IntegrityError
 from refiners.hub import Hub
+from refiners.manifest import WeightsFile
 from refiners.snapshot import linked
 from refiners.stamp import Stamp
 from refiners.testing import LoopbackHub, Repository
@@ -219,3 +222,32 @@ def test_git_s_name_of_a_file_is_that_of_git(file: Path) -> None:
     file.write_bytes(bytes((1 << 20) + 7))  # more than is read at once
     whole = b"blob %d\0" % file.stat().st_size + file.read_bytes()
     assert git_hash_of(file) == hashlib.sha1(whole).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["é", os.fsdecode(b"\xff"), os.fsdecode(b"\xc3\xa9\xff")])
+def test_a_receipt_names_any_path(tmp_path: Path, receipts: Receipts, name: str) -> None:
+    (tmp_path / name).write_bytes(b"bytes")
+    digest = sha256_of(tmp_path / name)
+    assert receipts.verify(tmp_path / name, digest)
+    assert receipts.find(digest) == tmp_path / name
+    assert receipts.has(tmp_path / name, digest)
+    (receipt,) = receipts.folder.iterdir()
+    assert ("bytes:" in receipt.read_text()) == (name != "é")
+
+    with patch("refiners.verify.sha256_of", side_effect=AssertionError("hashed again")):
+        assert receipts.verify(tmp_path / name, digest)
+
+
+@pytest.mark.parametrize("etag", ["0" * 40, "f" * 40])
+def test_a_small_file_that_has_not_the_announced_name_is_refused(
+    file: Path, receipts: Receipts, etag: str
+) -> None:
+    wanted = WeightsFile(source="hf:o/r", file="a.json", sha256=apart("unknown"))
+    assert receipts.verified(file, wanted, Announced("a" * 40, etag, 5)) is None
+    good = Announced("a" * 40, git_hash_of(file), 5)
+    assert receipts.verified(file, wanted, good) == sha256_of(file)
+    large = Announced("a" * 40, sha256_of(file), 5)
+    assert receipts.verified(file, wanted, large) == sha256_of(file)
+    pinned_otherwise = msgspec.structs.replace(wanted, sha256="0" * 64)
+    assert receipts.verified(file, pinned_otherwise, large) is None
+    assert receipts.verified(file.with_name("nowhere"), wanted, good) is None
