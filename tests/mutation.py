@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[1]
 BAR = 0.85
 EXAMPLES = 12
+NOT_SERVED = 99
 CORE = [
     f"tests/core/test_{name}.py"
     for name in (
@@ -198,20 +199,24 @@ def passes(module: Module, source: str, limit: float, report: Path) -> bool:
         try:
             import pytest
 
-            sys.meta_path.insert(0, Serving(module, source))
+            serving = Serving(module, source)
+            sys.meta_path.insert(0, serving)
             quiet = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0")
-            tests = [name for name in module.tests if (ROOT / name).exists()]
-            code = int(
-                pytest.main([*quiet, f"--basetemp={report.parent}/tmp", *tests], [FewExamples()])
-            )
+            arguments = [*quiet, f"--basetemp={report.parent}/tmp", *module.tests]
+            code = int(pytest.main(arguments, [FewExamples()]))
             report.write_text(json.dumps(sorted(sys.modules)))
+            if getattr(sys.modules[module.name], "__loader__", None) is not serving:
+                code = NOT_SERVED
         finally:
             os._exit(code)
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status) == 0
+            code = os.waitstatus_to_exitcode(status)
+            if code == NOT_SERVED:
+                raise SystemExit(f"{module.name} was imported from its file, not from the mutant")
+            return code == 0
         time.sleep(0.01)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -274,7 +279,7 @@ def main() -> int:
                 print(f"\r{key} {number}/{len(mutants)}", end="", file=sys.stderr, flush=True)
                 if passes(module, mutant.source, limit, report):
                     alive.append(mutant)
-                    print(f"{mutant}\n    survives: {reason_of(mutant, reasons)}", flush=True)
+                    print(f"\r{mutant}\n    survives: {reason_of(mutant, reasons)}", flush=True)
             print("\r", end="", file=sys.stderr)
             killed += len(mutants) - len(alive)
             survived += len(alive)
