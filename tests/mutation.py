@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
@@ -204,7 +204,7 @@ def passes(module: Module, source: str, limit: float, report: Path) -> bool:
             quiet = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0")
             arguments = [*quiet, f"--basetemp={report.parent}/tmp", *module.tests]
             code = int(pytest.main(arguments, [FewExamples()]))
-            report.write_text(json.dumps(sorted(sys.modules)))
+            report.write_text(json.dumps(sorted(_libraries())))
             if getattr(sys.modules[module.name], "__loader__", None) is not serving:
                 code = NOT_SERVED
         finally:
@@ -223,15 +223,22 @@ def passes(module: Module, source: str, limit: float, report: Path) -> bool:
     return False
 
 
+def _libraries() -> Iterator[str]:
+    """Yields the modules that were imported and are not of this repository."""
+    ours = tuple(f"{ROOT / name}/" for name in ("tests", "refiners_core", "registry", "plugins"))
+    for name, module in [*sys.modules.items()]:
+        file = getattr(module, "__file__", None) or ""
+        if file and not file.startswith(ours) and not name.startswith(("_pytest", "pytest", "__")):
+            yield name
+
+
 def preload(report: Path) -> None:
     """Imports the libraries that a run needed; what is ours is imported anew for each mutant."""
     for name in json.loads(report.read_text()):
-        top = name.partition(".")[0]
-        if not top.startswith(("refiners", "tests", "_pytest", "conftest", "__", "pytest")):
-            try:
-                importlib.import_module(name)
-            except BaseException as error:  # what only its own package may import
-                del error
+        try:
+            importlib.import_module(name)
+        except BaseException as error:  # what only its own package may import
+            del error
 
 
 def sample(modules: Sequence[str], size: int, seed: int) -> dict[str, list[Mutant]]:
