@@ -39,8 +39,8 @@ NOT_SERVED = 99
 CORE = [
     f"tests/core/test_{name}.py"
     for name in (
-        *("hand_edits", "refusals", "laws", "failures", "copying", "pickle", "place"),
-        *("show", "garbage", "exchange"),
+        *("graft", "refusals", "hand_edits", "laws", "failures", "copying", "pickle"),
+        *("place", "show", "garbage", "exchange"),
     )
 ]
 
@@ -277,8 +277,8 @@ def main() -> int:
             source = (ROOT / module.path).read_text()
             start = time.monotonic()
             if not passes(module, source, 900, report):
-                print(report.with_suffix(".log").read_text()[-3000:])
-                raise SystemExit(f"the tests of {key} fail on the module as it is")
+                log = report.with_suffix(".log").read_text()[-3000:]
+                raise SystemExit(f"{log}\nthe tests of {key} fail on the module as it is")
             limit = 20 + 3 * (time.monotonic() - start)
             preload(report)
             alive: list[Mutant] = []
@@ -288,8 +288,7 @@ def main() -> int:
                     alive.append(mutant)
                     print(f"\r{mutant}\n    survives: {reason_of(mutant, reasons)}", flush=True)
             print("\r", end="", file=sys.stderr)
-            killed += len(mutants) - len(alive)
-            survived += len(alive)
+            killed, survived = killed + len(mutants) - len(alive), survived + len(alive)
             score = 1 - len(alive) / max(1, len(mutants))
             print(f"{key:8} {len(mutants):4} mutants, {score:.3f} noticed", flush=True)
     total = killed + survived
