@@ -102,3 +102,33 @@ def test_every_edit_by_hand_is_noticed(edit: Callable[[Chain], Callable[[], None
             do()
     undo()
     adapter.eject()
+
+
+def test_base_layers_that_others_stand_in_for_are_known():
+    root = tree()
+    linear, act = root.linear, root.act
+    Saying("one", wrap).inject(root)
+    assert root._worn.hidden() == ()  # it runs, inside what stands around it
+    replaced = Saying("two", lambda at: at.replace(lambda seat: nn.Identity()), "act").inject(root)
+    assert root._worn.hidden() == (act,)
+    removed = Saying("three", lambda at: at.remove(), "inner").inject(root)
+    assert root._worn.hidden() == (act, root._worn.bare["inner"])
+    assert root._worn.bare["linear"] is linear
+    removed.eject()
+    replaced.eject()
+    assert root._worn.hidden() == ()
+
+
+def test_layers_that_one_adapter_puts_after_a_seat_keep_its_order():
+    root = tree()
+    made = [nn.Identity() for _ in range(4)]
+
+    def after(at: Selection) -> object:
+        first, *rest = (at.after(f"a{i}", lambda seat, i=i: made[i]) for i in range(4))
+        for edits in rest:
+            first += edits
+        return first
+
+    Saying("one", after).inject(root)
+    layers = list(root._modules.values())
+    assert layers[1:5] == made
