@@ -137,7 +137,7 @@ def test_rules_that_cannot_be_looked_at_still_hold(monkeypatch: pytest.MonkeyPat
         return forbidden() if path.name == "policy.toml" else load_toml(path)
 
     monkeypatch.setattr(policy, "Path", Closed)
-    monkeypatch.setattr(policy, "load_toml", load)
+    monkeypatch.setattr("refiners.rule.load_toml", load)
     with pytest.raises(PolicyError, match=r"policy\.toml cannot be read") as caught:
         policy.Guard.from_environment()
     assert "XDG_CONFIG_HOME" in caught.value.hint
