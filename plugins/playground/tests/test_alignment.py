@@ -8,6 +8,8 @@ from refiners_playground.alignment import aligned_effect, aligned_pictures
 from refiners_playground.effect import Settings
 from refiners_playground.scenes import SHAPES, Item, Scene, draw
 
+from refiners_core.testing import tiny_model
+
 
 def test_pictures_are_compared_with_the_first_of_their_batch(monkeypatch: pytest.MonkeyPatch):
     asked: list[list[str]] = []
@@ -19,7 +21,7 @@ def test_pictures_are_compared_with_the_first_of_their_batch(monkeypatch: pytest
         return draw([Scene((Item(s, c),), b) for s, (c, b) in zip(drawn, looks, strict=True)])
 
     monkeypatch.setattr(alignment, "aligned_pictures", pictures)
-    found = aligned_effect(None, None, 6, Settings())
+    found = aligned_effect(tiny_model(), None, 6, Settings())
     assert found == {"background": 2 / 3, "colour": 2 / 3, "shape": 2 / 3}
     random = Random(13)
     assert asked == [random.sample(SHAPES, 4) for _ in range(2)]

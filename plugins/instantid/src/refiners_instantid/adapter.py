@@ -210,10 +210,13 @@ class InstantId(Adapter):
         self, value: Mapping[str, Any], request: GenerationRequest
     ) -> tuple[
         Float[Tensor, "faces 512"] | None,
-        list[Float[Tensor, "3 height width"]],
+        list[Tensor],
         Float[Tensor, "pictures 3 height width"] | None,
     ]:
-        """Returns embeddings or pictures of faces, and drawn keypoints where some are given."""
+        """Returns embeddings or pictures of faces, and drawn keypoints where some are given.
+
+        Each picture is (3, height, width), of a size that may be another than the next one's.
+        """
         face, keypoints = value["face"], value.get("keypoints")
         rows, shown = embeddings(face, self.key), list[Tensor]()
         if rows is None:
