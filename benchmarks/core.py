@@ -163,6 +163,6 @@ if __name__ == "__main__":
     small = parser.parse_args().small
     torch.set_num_threads(1)
     gc.collect()
-    gc.freeze()  # the modules of the process are no garbage; nobody's times should have their walk
+    gc.freeze()  # imported modules stay; no measured call should pay for walking them
     kept = [*overhead(), *surgery(), *([] if small else beside_peft())]
     raise SystemExit(0 if all(kept) else 1)

@@ -64,7 +64,7 @@ def main(folder: Path) -> bool:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     gc.collect()
-    gc.freeze()  # the modules of the process are no garbage; nobody's times should have their walk
+    gc.freeze()  # imported modules stay; no measured call should pay for walking them
     with tempfile.TemporaryDirectory() as place:
         kept = main(Path(place))
     raise SystemExit(0 if kept else 1)

@@ -108,17 +108,20 @@ def load_weights(
     return model
 
 
-def size_of(unet: Mapping[str, Any], autoencoder: AutoencoderConfig) -> tuple[int, int]:
+def size_of(
+    unet: Mapping[str, Any], autoencoder: AutoencoderConfig, released: int = 64
+) -> tuple[int, int]:
     """Returns width and height in pixels that a published UNet was trained for.
 
     Args:
-        unet: Its configuration; without a `sample_size` it is the released one.
+        unet: Its configuration.
         autoencoder: The autoencoder that its latents are for.
+        released: The side of the latents of the released one, for a `sample_size` that is missing.
 
     Raises:
         ModelError: It is neither one number nor a pair.
     """
-    height, width = Published(unet, "UNet2DConditionModel").sides("sample_size", 64)
+    height, width = Published(unet, "UNet2DConditionModel").sides("sample_size", released)
     return width * autoencoder.reduction, height * autoencoder.reduction
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from refiners_core.errors import ModelError
+from refiners_core.models import sd15
 from refiners_core.models.clip.config import ClipTextConfig
 from refiners_core.models.clip.layout import CLIP_TEXT_KEYS
 from refiners_core.models.clip.pair import TextEncoderPair
@@ -17,9 +19,7 @@ from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
 from refiners_core.models.folder import PublishedFolder, load_parts
 from refiners_core.models.index import check_index, padding_of
-from refiners_core.models.published import Published
 from refiners_core.models.samplers import DDIM, Sampler, ScheduleConfig, sampler_from_json
-from refiners_core.models.sd15 import check_fit
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
 
@@ -45,6 +45,8 @@ TEXT_ENCODER_2: Final = ClipTextConfig(
 )
 """OpenCLIP ViT-bigG/14, which pools as well."""
 AUTOENCODER: Final = AutoencoderConfig(scaling_factor=0.13025, overflows_half=True)
+size_of: Final = partial(sd15.size_of, released=128)
+"""Returns width and height in pixels that a published UNet of this family was trained for."""
 PARTS: Final = ("unet", "text_encoder", "text_encoder_2", "vae")
 """What has files of its own in a published folder."""
 
@@ -90,7 +92,7 @@ def build(
         'unet.down.1.transformer_0.tokens.blocks.0.cross_attention.attention'
     """
     both = replace(text_encoder, width=text_encoder.width + text_encoder_2.width)
-    check_fit(unet, both, autoencoder, tokenizer)
+    sd15.check_fit(unet, both, autoencoder, tokenizer)
     pooled = text_encoder_2.projection_width
     if unet.pooled_width != (pooled or 0):
         raise ModelError(
@@ -150,20 +152,6 @@ def load_weights(
     }
     load_parts(parts, files, dtype=dtype, device=device)
     return model
-
-
-def size_of(unet: Mapping[str, Any], autoencoder: AutoencoderConfig) -> tuple[int, int]:
-    """Returns width and height in pixels that a published UNet was trained for.
-
-    Args:
-        unet: Its configuration; without a `sample_size` it is the released one.
-        autoencoder: The autoencoder that its latents are for.
-
-    Raises:
-        ModelError: It is neither one number nor a pair.
-    """
-    height, width = Published(unet, "UNet2DConditionModel").sides("sample_size", 128)
-    return width * autoencoder.reduction, height * autoencoder.reduction
 
 
 def load_folder(

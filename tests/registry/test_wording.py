@@ -4,12 +4,11 @@ import json
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 import refiners
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from PIL import Image
 from refiners import wait
 from refiners.cli import main
@@ -25,17 +24,7 @@ from refiners_core.vocabulary import WORDS
 
 from .conftest import EDGES_TOML, TOY_MODEL_TOML, Site
 from .test_cli import PAINTER
-
-
-def run(*arguments: str, charset: str = "utf-8", **environment: str) -> Result:
-    return CliRunner(charset=charset).invoke(main, arguments, env=environment)
-
-
-def refused(*arguments: str) -> dict[str, Any]:
-    """Returns what a command that fails tells a program."""
-    result = run(*arguments, "--json")
-    assert result.exit_code != 0
-    return json.loads(result.stdout, parse_constant=pytest.fail)["error"]
+from .test_shell import refused, run
 
 
 @pytest.fixture
