@@ -27,7 +27,7 @@ from .trees import (
     worn_state,
 )
 
-FEW = settings(max_examples=max(40, settings.default.max_examples // 5))
+FEW = settings(max_examples=max(20, settings.default.max_examples // 10))
 
 
 def build_adapters(specs: list[list[Said]]) -> list[Wild]:

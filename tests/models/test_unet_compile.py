@@ -42,7 +42,9 @@ def build_sdxl():
     return model, {"pooled": torch.randn(2, 5), "time_ids": torch.full((2, 6), 64.0)}
 
 
-@pytest.fixture(params=[build_sd15, build_sdxl], ids=["sd15", "sdxl"])
+@pytest.fixture(
+    params=[build_sd15, pytest.param(build_sdxl, marks=pytest.mark.slow)], ids=["sd15", "sdxl"]
+)
 def call(request):
     """A model around a tiny UNet, and what the UNet is called with."""
     torch.manual_seed(0)

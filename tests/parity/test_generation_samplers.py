@@ -46,8 +46,8 @@ SEEDS = [7, 8]
 
 
 @pytest.fixture(scope="module")
-def pair(sd15_folder):
-    return sd15_folder[0], sd15.load_folder(sd15_folder[1], base="tiny")
+def pair(build_pipeline, tmp_path_factory):
+    return both(build_pipeline(SMALL), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

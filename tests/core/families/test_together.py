@@ -146,7 +146,7 @@ def test_a_unet_that_wears_many_compiles_to_one_graph_and_again_to_none(smallest
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("is_strict", [True, False])
+@pytest.mark.parametrize("is_strict", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_unet_that_wears_a_lora_and_a_controlnet_is_exported(smallest, is_strict):
     model, told = smallest, [one for one in one_of_each_kind() if one.key in ("control", "lora")]
     torch.compiler.reset()
