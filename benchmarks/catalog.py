@@ -18,8 +18,8 @@ from refiners.catalog import SHIPPED, listed
 from refiners.catalog.build import add
 from refiners.catalog.entry import Release, entry_files, read_releases
 from refiners.catalog.refresh import refresh
-from refiners.hub import Hub
-from refiners.policy import Guard
+from refiners.choose.policy import Guard
+from refiners.hub.client import Hub
 from refiners.testing import LoopbackHub
 
 from registry import Figure
@@ -33,8 +33,8 @@ import os, time
 parent = os.getppid()
 from refiners.catalog.refresh import refresh
 from refiners.errors import NetworkError
-from refiners.hub import Hub
-from refiners.policy import Guard
+from refiners.hub.client import Hub
+from refiners.choose.policy import Guard
 print("ready", flush=True)
 while os.getppid() == parent and not os.path.exists(os.environ["OVER"]):
     try:

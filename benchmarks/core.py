@@ -18,7 +18,7 @@ from torch import nn
 from refiners_core import Adapter, Chain, Edit, Seat, Selection, Sum, select
 from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
-from refiners_core.models.setting import of_unet
+from refiners_core.models.formats.diffusers_config import of_unet
 from refiners_core.models.unet import UNet, UNetConfig
 
 RANK = 16
@@ -125,7 +125,7 @@ def surgery() -> list[bool]:
     one, other = adapters[128].inject(unet), Lora(attention_linears)
     with built_on("meta"):
         other.inject(UNet(UNetConfig()))
-    rebound = milliseconds({"exchange": lambda: one.exchange(other)}, ROUNDS)["exchange"]
+    rebound = milliseconds({"exchange": lambda: one.hotswap(other)}, ROUNDS)["exchange"]
     return [
         told("exchange of two resident LoRAs, 128 seats", rebound, "ms", 1),
         told("inject + eject, 128 attention linears of SD 1.5", found["128"], "ms", 3),

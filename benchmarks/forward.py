@@ -16,7 +16,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from refiners_core.layers.convolution import Convolution
-from refiners_core.models.setting import of_unet
+from refiners_core.models.formats.diffusers_config import of_unet
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.weights import load
 

@@ -33,7 +33,7 @@ WEIGHTS, THEIRS = "diffusion_pytorch_model.safetensors", "finegrain.safetensors"
 def settings(name: str) -> dict[str, Any]:
     """The official configuration, as it is published."""
     from refiners_core.models import sdxl
-    from refiners_core.models.setting import of_unet
+    from refiners_core.models.formats.diffusers_config import of_unet
     from refiners_core.models.unet import UNetConfig
 
     said = of_unet(sdxl.UNET if name == "sdxl" else UNetConfig())

@@ -17,7 +17,7 @@ from refiners_lora.adapter import Lora
 
 from refiners_core import Source
 from refiners_core.models import sd15
-from refiners_core.models.setting import of_unet
+from refiners_core.models.formats.diffusers_config import of_unet
 from refiners_core.weights import read
 
 RANK = 16

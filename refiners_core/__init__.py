@@ -10,38 +10,38 @@ API_VERSION: Final = "1.0"
 """What a manifest's `core-api` is compared with; grows in step with the public names below."""
 
 if TYPE_CHECKING:
-    from refiners_core.adapter import Adapter as Adapter
-    from refiners_core.chain import Chain as Chain
-    from refiners_core.combinators import Concatenate as Concatenate
-    from refiners_core.combinators import Distribute as Distribute
-    from refiners_core.combinators import Identity as Identity
-    from refiners_core.combinators import Lambda as Lambda
-    from refiners_core.combinators import Multiply as Multiply
-    from refiners_core.combinators import Parallel as Parallel
-    from refiners_core.combinators import Passthrough as Passthrough
-    from refiners_core.combinators import Residual as Residual
-    from refiners_core.combinators import Scope as Scope
-    from refiners_core.combinators import SetContext as SetContext
-    from refiners_core.combinators import Sum as Sum
-    from refiners_core.combinators import UseContext as UseContext
-    from refiners_core.combinators import When as When
     from refiners_core.condition import Condition as Condition
-    from refiners_core.context import Context as Context
-    from refiners_core.layer import Layer as Layer
     from refiners_core.model import Model as Model
-    from refiners_core.selection import Edit as Edit
-    from refiners_core.selection import Selection as Selection
-    from refiners_core.selection import select as select
-    from refiners_core.source import Source as Source
-    from refiners_core.survey import Seat as Seat
+    from refiners_core.surgery.adapter import Adapter as Adapter
+    from refiners_core.surgery.selection import Edit as Edit
+    from refiners_core.surgery.selection import Selection as Selection
+    from refiners_core.surgery.selection import select as select
+    from refiners_core.surgery.source import Source as Source
+    from refiners_core.surgery.tree_index import Seat as Seat
+    from refiners_core.tree.chain import Chain as Chain
+    from refiners_core.tree.combinators import Concatenate as Concatenate
+    from refiners_core.tree.combinators import Distribute as Distribute
+    from refiners_core.tree.combinators import Identity as Identity
+    from refiners_core.tree.combinators import Lambda as Lambda
+    from refiners_core.tree.combinators import Multiply as Multiply
+    from refiners_core.tree.combinators import Parallel as Parallel
+    from refiners_core.tree.combinators import Passthrough as Passthrough
+    from refiners_core.tree.combinators import Residual as Residual
+    from refiners_core.tree.combinators import Scope as Scope
+    from refiners_core.tree.combinators import SetContext as SetContext
+    from refiners_core.tree.combinators import Sum as Sum
+    from refiners_core.tree.combinators import UseContext as UseContext
+    from refiners_core.tree.combinators import When as When
+    from refiners_core.tree.context import Context as Context
+    from refiners_core.tree.layer import Layer as Layer
 
 _HOMES: Final[dict[str, str]] = {
     name: home
     for home, names in {
-        "adapter": ("Adapter",),
-        "source": ("Source",),
-        "chain": ("Chain",),
-        "combinators": (
+        "surgery.adapter": ("Adapter",),
+        "surgery.source": ("Source",),
+        "tree.chain": ("Chain",),
+        "tree.combinators": (
             *(
                 "Concatenate",
                 "Distribute",
@@ -54,11 +54,11 @@ _HOMES: Final[dict[str, str]] = {
             *("Residual", "Scope", "SetContext", "Sum", "UseContext", "When"),
         ),
         "condition": ("Condition",),
-        "context": ("Context",),
-        "layer": ("Layer",),
+        "tree.context": ("Context",),
+        "tree.layer": ("Layer",),
         "model": ("Model",),
-        "selection": ("Edit", "Selection", "select"),
-        "survey": ("Seat",),
+        "surgery.selection": ("Edit", "Selection", "select"),
+        "surgery.tree_index": ("Seat",),
     }.items()
     for name in names
 }

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 import pluggy
 
 if TYPE_CHECKING:
-    from refiners_core.adapter import Adapter
-    from refiners_core.chain import Chain
+    from refiners_core.surgery.adapter import Adapter
+    from refiners_core.tree.chain import Chain
 
 GROUP: Final = "refiners.plugins"
 hookspec: Final = pluggy.HookspecMarker("refiners")

@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Final, Self
 
 from torch import nn
 
-from refiners_core import graft
-from refiners_core.adapter import Adapter
-from refiners_core.chain import Chain
-from refiners_core.context import Context
 from refiners_core.errors import ModelError, SelectionError
-from refiners_core.region import compile_blocks
-from refiners_core.selection import Selection, select
+from refiners_core.surgery import plan
+from refiners_core.surgery.adapter import Adapter
+from refiners_core.surgery.block_compiler import compile_blocks
+from refiners_core.surgery.selection import Selection, select
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.context import Context
 
 
 class Model(Chain):
@@ -93,7 +93,7 @@ class Model(Chain):
 
         Blocks that are printed alike share what is compiled: for the first size that they see, then
         for all sizes. A set of adapters that was not worn before is compiled when it is first
-        called; ejecting, injecting again and `exchange` compile nothing. Side networks of adapters,
+        called; ejecting, injecting again and `hotswap` compile nothing. Side networks of adapters,
         and what lies between the blocks, run as they are. Hooks on blocks and on their parts are
         set before the first call.
 
@@ -118,7 +118,7 @@ class Model(Chain):
     @property
     def adapters(self) -> tuple[Adapter, ...]:
         """The adapters worn anywhere in it, sorted by family and number."""
-        return graft.worn(self)
+        return plan.worn(self)
 
     def eject_all(self) -> Self:
         """Takes off every adapter and returns the model.
@@ -129,7 +129,7 @@ class Model(Chain):
         worn = self.adapters
         chains = [self, *(seat.layer for seat in select(self) if isinstance(seat.layer, Chain))]
         for adapter in worn:
-            graft.plan_eject(self, chains, adapter)
+            plan.plan_eject(self, chains, adapter)
         for adapter in worn:
             adapter.eject()
         return self

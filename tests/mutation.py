@@ -37,11 +37,11 @@ BAR = 0.85
 EXAMPLES = 12
 NOT_SERVED = 99
 CORE = [
-    f"tests/core/test_{name}.py"
-    for name in (
-        *("graft", "refusals", "hand_edits", "laws", "failures", "copying", "pickle"),
-        *("place", "show", "garbage", "exchange"),
-    )
+    *(f"tests/core/surgery/test_{name}.py" for name in ("plan", "refusals", "hand_edits", "laws")),
+    *(f"tests/core/surgery/test_{name}.py" for name in ("failures", "copying")),
+    "tests/core/weights/test_pickle_file.py",
+    *(f"tests/core/tree/test_{name}.py" for name in ("error_notes", "show")),
+    *(f"tests/core/surgery/test_{name}.py" for name in ("garbage", "hotswap")),
 ]
 
 
@@ -54,22 +54,25 @@ class Module(NamedTuple):
 
 
 MODULES = {
-    "graft": Module("refiners_core/graft.py", "refiners_core.graft", CORE),
-    "worn": Module("refiners_core/worn.py", "refiners_core.worn", CORE),
+    "graft": Module("refiners_core/surgery/plan.py", "refiners_core.surgery.plan", CORE),
+    "worn": Module("refiners_core/surgery/overlay.py", "refiners_core.surgery.overlay", CORE),
     "lock": Module(
-        "registry/refiners/lock.py",
-        "refiners.lock",
-        ["tests/registry/test_hold.py", "tests/registry/test_lock.py"],
+        "registry/refiners/choose/lock.py",
+        "refiners.choose.lock",
+        ["tests/registry/choose/test_held_lock.py", "tests/registry/choose/test_lock.py"],
     ),
     "verify": Module(
-        "registry/refiners/verify.py",
-        "refiners.verify",
-        ["tests/registry/test_receipt.py", "tests/registry/test_hub.py"],
+        "registry/refiners/hub/receipts.py",
+        "refiners.hub.receipts",
+        ["tests/registry/hub/test_receipts.py", "tests/registry/hub/test_client.py"],
     ),
     "fetch": Module(
-        "registry/refiners/fetch.py",
-        "refiners.fetch",
-        [f"tests/registry/test_{name}.py" for name in ("fetch", "bound", "load")],
+        "registry/refiners/sources/fetch.py",
+        "refiners.sources.fetch",
+        [
+            f"tests/registry/{name}.py"
+            for name in ("sources/test_fetch", "hub/test_size_limit", "sources/test_load")
+        ],
     ),
 }
 

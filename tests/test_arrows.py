@@ -17,24 +17,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = (
-    ("errors", "raster"),
-    ("bare", "condition", "context", "exchange", "key", "naming", "picture", "snapshot"),
-    ("vocabulary",),
-    ("layer", "weights"),
-    ("by_hand", "show"),
-    ("chain",),
-    ("combinators", "source", "survey"),
-    ("fit", "layers", "selection"),
-    ("slot", "worn"),
-    ("graft", "hookspecs"),
-    ("adapter", "region"),
+    ("errors", "tree.bare", "surgery.rollback"),
+    ("argument_names", "condition", "picture", "surgery.hotswap", "surgery.key"),
+    ("tree.context", "tree.naming"),
+    ("tree.layer", "weights"),
+    ("tree.editing", "tree.show"),
+    ("tree.chain",),
+    ("surgery.source", "surgery.tree_index", "tree.combinators"),
+    ("layers", "surgery.placement", "surgery.selection"),
+    ("surgery.overlay", "surgery.slot"),
+    ("surgery.plan",),
+    ("hookspecs",),
+    ("surgery.adapter", "surgery.block_compiler"),
     ("model",),
     ("models",),
     ("testing",),
 )
-"""The modules of `refiners_core`: each imports only from rows above its own."""
+"""The modules and rooms of `refiners_core`: each imports only from rows above its own."""
 
-LAZY = {("layer", "show"), ("chain", "show")}
+LAZY = {("tree.layer", "tree.show"), ("tree.chain", "tree.show")}
 """What a function may import against that order: only a failing or printing call asks for it."""
 
 NETWORK = {
@@ -42,10 +43,10 @@ NETWORK = {
     *("http", "ftplib", "smtplib", "urllib.request", "hf_xet", "fsspec"),
 }
 MAY_USE_NETWORK = (
-    "registry/refiners/hub.py",
-    "registry/refiners/document.py",  # reads for hub.py what is too small to be kept
-    "registry/refiners/outage.py",  # puts the client's errors into words
-    "registry/refiners/setting.py",  # names the setting that kept the client from asking
+    "registry/refiners/hub/client.py",
+    "registry/refiners/hub/documents.py",  # reads for the client what is too small to be kept
+    "registry/refiners/hub/errors.py",  # puts the client's errors into words
+    "registry/refiners/hub/local_settings.py",  # names the setting that kept the client from asking
     "registry/refiners/testing/",  # the loopback Hub, for tests
 )
 MAY_PRINT = ("registry/refiners/cli/",)
@@ -56,7 +57,7 @@ class Import(NamedTuple):
 
     line: int
     name: str
-    """Dotted: `refiners_core.chain.Chain` for `from refiners_core.chain import Chain`."""
+    """Dotted: `refiners_core.tree.chain.Chain` for `from refiners_core.tree.chain import Chain`."""
     is_lazy: bool
     is_for_types: bool
 
@@ -120,7 +121,7 @@ def wrong_arrow(path: str, one: Import) -> str:
     """Returns what is wrong with an import, or nothing."""
     home, top = home_of(path), one.name.partition(".")[0]
     if is_network(one.name) and not path.startswith(MAY_USE_NETWORK):
-        return f"imports {one.name}, but hub.py alone opens sockets"
+        return f"imports {one.name}, but hub/client.py alone opens sockets"
     if home == "refiners_core":
         if top == "refiners" or is_plugin(top):
             return f"imports {one.name}, but the core knows neither registry nor plugins"
@@ -148,7 +149,7 @@ def brings_torch(name: str) -> bool:
     """Whether importing this at the top of a registry module would load torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
-    light = ("API_VERSION", "errors", "hookspecs", "vocabulary")
+    light = ("API_VERSION", "errors", "hookspecs", "argument_names")
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 
 
@@ -157,11 +158,16 @@ def row_of(module: str) -> int:
     return next((i for i, row in enumerate(CORE) if module in row), -1)
 
 
+def row_name(parts: tuple[str, ...]) -> str:
+    """Returns the name by which a module of the core has a row: its own, or its room's."""
+    return ".".join(parts[:2] if parts[0] in ("tree", "surgery") else parts[:1])
+
+
 def wrong_within_core(path: str, one: Import) -> str:
     """Returns what is wrong with an import from one module of the core of another."""
-    here = Path(path).with_suffix("").parts[1]
-    there = one.name.split(".")[1]
-    if here == "__init__" or one.is_for_types or here == there:
+    here = row_name(Path(path).with_suffix("").parts[1:])
+    there = row_name(tuple(one.name.split(".")[1:]))
+    if "__init__" in here or one.is_for_types or here == there:
         return ""
     if row_of(there) < 0:  # `from refiners_core import Chain` inside the core itself
         return f"imports {one.name}: say the module, refiners_core.<module>"
@@ -212,8 +218,10 @@ def test_all_three_parts_are_looked_at():
 
 
 def test_every_module_of_the_core_has_its_row():
-    modules = {Path(path).with_suffix("").parts[1] for path in sources() if "_core" in path[:14]}
-    assert modules - {"__init__"} == {module for row in CORE for module in row}
+    parts = [Path(path).with_suffix("").parts[1:] for path in sources() if "_core" in path[:14]]
+    modules = {row_name(own) for own in parts if own[-1] != "__init__" or len(own) > 1}
+    modules -= {"tree.__init__", "surgery.__init__"}
+    assert modules == {module for row in CORE for module in row}
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.parent.name)
@@ -252,33 +260,73 @@ PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
 @pytest.mark.parametrize(
     ("path", "source", "words"),
     [
-        ("refiners_core/chain.py", "import refiners", "knows neither registry nor plugins"),
-        ("refiners_core/chain.py", "import refiners_mine", "knows neither registry nor plugins"),
-        ("refiners_core/chain.py", "import huggingface_hub", "hub.py alone opens sockets"),
-        ("refiners_core/weights/load.py", "from urllib.request import urlopen", "hub.py alone"),
-        ("refiners_core/errors.py", "from refiners_core.layer import Layer", "stands below it"),
-        ("refiners_core/layer.py", "from refiners_core.chain import Chain", "stands below it"),
-        ("refiners_core/layer.py", "from .chain import Chain", "stands below it"),
-        ("refiners_core/chain.py", "def f():\n    import refiners_core.graft", "stands below it"),
-        ("refiners_core/graft.py", "from refiners_core.adapter import Adapter", "stands below it"),
-        ("refiners_core/selection.py", "from refiners_core.graft import apply", "stands below it"),
+        ("refiners_core/tree/chain.py", "import refiners", "knows neither registry nor plugins"),
+        (
+            "refiners_core/tree/chain.py",
+            "import refiners_mine",
+            "knows neither registry nor plugins",
+        ),
+        (
+            "refiners_core/tree/chain.py",
+            "import huggingface_hub",
+            "hub/client.py alone opens sockets",
+        ),
+        (
+            "refiners_core/weights/load.py",
+            "from urllib.request import urlopen",
+            "hub/client.py alone",
+        ),
+        (
+            "refiners_core/errors.py",
+            "from refiners_core.tree.layer import Layer",
+            "stands below it",
+        ),
+        (
+            "refiners_core/tree/layer.py",
+            "from refiners_core.tree.chain import Chain",
+            "stands below it",
+        ),
+        ("refiners_core/tree/layer.py", "from .chain import Chain", "stands below it"),
+        (
+            "refiners_core/tree/chain.py",
+            "def f():\n    import refiners_core.surgery.plan",
+            "stands below it",
+        ),
+        (
+            "refiners_core/surgery/plan.py",
+            "from refiners_core.surgery.adapter import Adapter",
+            "stands below it",
+        ),
+        (
+            "refiners_core/surgery/selection.py",
+            "from refiners_core.surgery.plan import apply",
+            "stands below it",
+        ),
         ("refiners_core/layers/tokens.py", "from refiners_core.models import unet", "stands below"),
-        ("refiners_core/chain.py", "from refiners_core import Layer", "say the module"),
+        ("refiners_core/tree/chain.py", "from refiners_core import Layer", "say the module"),
         ("refiners_core/novel.py", "from refiners_core.errors import TreeError", "no row of CORE"),
-        ("refiners_core/chain.py", "def f():\n    print(1)", "prints"),
+        ("refiners_core/tree/chain.py", "def f():\n    print(1)", "prints"),
         (PLUGIN, "import refiners", "a plugin knows the core alone"),
         (PLUGIN, "from refiners.errors import HubError", "a plugin knows the core alone"),
         (PLUGIN, "from refiners_other import Thing", "never by name"),
-        (PLUGIN, "from refiners_core.graft import _wear", "is not public"),
+        (PLUGIN, "from refiners_core.surgery.plan import _wear", "is not public"),
         (PLUGIN, "from refiners_core._secret import thing", "is not public"),
         (PLUGIN, "import_module('refiners_other.adapter')", "never by name"),
-        (PLUGIN, "import requests", "hub.py alone opens sockets"),
+        (PLUGIN, "import requests", "hub/client.py alone opens sockets"),
         (PLUGIN, "import sys\nsys.stdout.write('x')", "prints"),
         ("registry/refiners/load.py", "import refiners_ipadapter", "never by name"),
         ("registry/refiners/load.py", "import torch", "costs no torch"),
         ("registry/refiners/load.py", "from refiners_core import Chain", "costs no torch"),
-        ("registry/refiners/load.py", "from refiners_core.chain import Chain", "costs no torch"),
-        ("registry/refiners/fetch.py", "from huggingface_hub import HfApi", "hub.py alone"),
+        (
+            "registry/refiners/load.py",
+            "from refiners_core.tree.chain import Chain",
+            "costs no torch",
+        ),
+        (
+            "registry/refiners/sources/fetch.py",
+            "from huggingface_hub import HfApi",
+            "hub/client.py alone",
+        ),
         ("registry/refiners/load.py", "import click\nclick.echo('x')", "prints"),
     ],
 )
@@ -291,11 +339,11 @@ def test_a_wrong_arrow_is_found(path, source, words):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("refiners_core/chain.py", "from refiners_core.layer import Layer"),
-        ("refiners_core/chain.py", "def f():\n    from refiners_core.show import show"),
+        ("refiners_core/tree/chain.py", "from refiners_core.tree.layer import Layer"),
+        ("refiners_core/tree/chain.py", "def f():\n    from refiners_core.tree.show import show"),
         (
-            "refiners_core/graft.py",
-            "if TYPE_CHECKING:\n    from refiners_core.adapter import Adapter",
+            "refiners_core/surgery/plan.py",
+            "if TYPE_CHECKING:\n    from refiners_core.surgery.adapter import Adapter",
         ),
         ("refiners_core/models/unet/unet.py", "from refiners_core.models.unet.block import X"),
         (PLUGIN, "from refiners_core import Adapter\nfrom refiners_core.models.unet import UNet"),
@@ -303,7 +351,7 @@ def test_a_wrong_arrow_is_found(path, source, words):
         (PLUGIN, "from refiners_core.testing import LAWS\nimport urllib.parse"),
         ("registry/refiners/load.py", "def f():\n    from refiners_core import Chain"),
         ("registry/refiners/load.py", "from refiners_core import API_VERSION\nimport msgspec"),
-        ("registry/refiners/hub.py", "import huggingface_hub"),
+        ("registry/refiners/hub/client.py", "import huggingface_hub"),
         ("registry/refiners/cli/report.py", "print('hello')"),
     ],
 )

@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Distribute, Identity, Parallel, UseContext
 from refiners_core.errors import ModelError
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Distribute, Identity, Parallel, UseContext
 
 
 class Attend(nn.Module):

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from refiners_core.chain import Chain
+from refiners_core.tree.chain import Chain
 
 
 class FeedForward(Chain):

@@ -6,9 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from refiners_core.context import Context
 from refiners_core.errors import ConditionError
-from refiners_core.layer import Layer
+from refiners_core.tree.context import Context
+from refiners_core.tree.layer import Layer
 
 
 class MaskMap(Layer):

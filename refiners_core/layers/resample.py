@@ -4,9 +4,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Identity, Parallel, UseContext
 from refiners_core.layers.convolution import Convolution
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Identity, Parallel, UseContext
 
 
 class Downsample(Chain):

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Identity, Sum
 from refiners_core.errors import ModelError
 from refiners_core.layers.convolution import Convolution
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Identity, Sum
 
 
 class ResidualBlock(Sum):

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
 from refiners_core.errors import ModelError
+from refiners_core.tree.chain import Chain
 
 
 class TimestepEncoder(Chain):
@@ -23,14 +23,14 @@ class TimestepEncoder(Chain):
 
     def __init__(self, waves: int, width: int) -> None:
         super().__init__(
-            waves=Waves(waves),
+            waves=SinusoidalEmbedding(waves),
             linear_1=nn.Linear(waves, width),
             act=nn.SiLU(),
             linear_2=nn.Linear(width, width),
         )
 
 
-class Waves(nn.Module):
+class SinusoidalEmbedding(nn.Module):
     """Reads numbers off cosines and sines of frequencies from 1 down to almost 1/10000.
 
     The positional encoding of arXiv:1706.03762, section 3.5, cosines first as in released

@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_core.chain import Chain
-from refiners_core.context import Context
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.context import Context
 
 
 class AsTokens(Chain):

@@ -2,12 +2,12 @@
 
 from torch import nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Residual
 from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.layers.feed_forward import GatedFeedForward
 from refiners_core.layers.residual_block import check_groups
 from refiners_core.layers.tokens import AsTokens
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Residual
 
 
 class TransformerBlock(Chain):

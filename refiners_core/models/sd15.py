@@ -11,11 +11,11 @@ from refiners_core.models.clip.config import ClipTextConfig
 from refiners_core.models.clip.layout import CLIP_TEXT_KEYS
 from refiners_core.models.clip.text import ClipTextEncoder
 from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.config_reader import Published
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
 from refiners_core.models.folder import PublishedFolder, load_parts
-from refiners_core.models.index import check_index
-from refiners_core.models.published import Published
+from refiners_core.models.pipeline_index import check_index
 from refiners_core.models.samplers import DDIM, Sampler, ScheduleConfig, sampler_from_json
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL

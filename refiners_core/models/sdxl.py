@@ -18,7 +18,7 @@ from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import SLOTS, LatentDiffusion
 from refiners_core.models.folder import PublishedFolder, load_parts
-from refiners_core.models.index import check_index, padding_of
+from refiners_core.models.pipeline_index import check_index, padding_of
 from refiners_core.models.samplers import DDIM, Sampler, ScheduleConfig, sampler_from_json
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
@@ -31,7 +31,7 @@ UNET: Final = UNetConfig(
     heads=(5, 10, 20),
     text_width=2048,
     has_linear_projection=True,
-    picture_width=2816,
+    added_cond_width=2816,
 )
 TEXT_ENCODER: Final = ClipTextConfig()
 """CLIP ViT-L/14, whose features come first."""

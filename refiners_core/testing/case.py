@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refiners_core.adapter import Adapter
-from refiners_core.chain import Chain
-from refiners_core.combinators import Sum
 from refiners_core.condition import Condition
-from refiners_core.selection import Edit, select
-from refiners_core.survey import Seat
+from refiners_core.surgery.adapter import Adapter
+from refiners_core.surgery.selection import Edit, select
+from refiners_core.surgery.tree_index import Seat
 from refiners_core.testing.tiny import tiny_model
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Sum
 
 Run = Callable[[Any, Mapping[Adapter, Any]], Any]
 """How a model is run to see what it does: given conditions as `generate` takes them."""

@@ -4,9 +4,9 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from refiners_core.adapter import Adapter
 from refiners_core.errors import AdapterError
-from refiners_core.graft import worn
+from refiners_core.surgery.adapter import Adapter
+from refiners_core.surgery.plan import worn
 from refiners_core.testing.case import AdapterCase, bits
 from refiners_core.testing.evidence import (
     Failure,

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from refiners_core.adapter import Adapter
 from refiners_core.errors import PlanError
-from refiners_core.selection import Edit, select
+from refiners_core.surgery.adapter import Adapter
+from refiners_core.surgery.selection import Edit, select
 from refiners_core.testing.case import bits
 
 Watched = list[tuple[str, weakref.ref[Any]]]

@@ -76,8 +76,8 @@ def tiny_sdxl(**changes: Any) -> LatentDiffusion:
         heads=(1, 1, 2),
         text_width=16,
         has_linear_projection=True,
-        picture_width=_POOLED + _TIME_IDS * _WAVES,
-        id_waves=_WAVES,
+        added_cond_width=_POOLED + _TIME_IDS * _WAVES,
+        time_id_channels=_WAVES,
     )
     parts: dict[str, Any] = {
         "unet": unet,

@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from refiners_core.bare import bare_children, first_weight
 from refiners_core.errors import WeightsError
+from refiners_core.tree.bare import bare_children, first_weight
 from refiners_core.weights.key_map import AS_IS, Course, KeyMap, Transform
 from refiners_core.weights.sharded import read
 from refiners_core.weights.tensor_file import write

@@ -15,9 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from refiners.discover import adapters as adapters
-    from refiners.discover import broken as broken
-    from refiners.discover import models as models
     from refiners.errors import AccessError as AccessError
     from refiners.errors import AmbiguousNameError as AmbiguousNameError
     from refiners.errors import CacheError as CacheError
@@ -40,6 +37,9 @@ if TYPE_CHECKING:
     from refiners.errors import SettingError as SettingError
     from refiners.errors import UnknownNameError as UnknownNameError
     from refiners.errors import UnsupportedError as UnsupportedError
+    from refiners.installed.inventory import adapters as adapters
+    from refiners.installed.inventory import broken as broken
+    from refiners.installed.inventory import models as models
     from refiners.load import load_adapter as load_adapter
     from refiners.load import load_model as load_model
 
@@ -54,7 +54,7 @@ _HOMES: Final[dict[str, str]] = {
             *("NotInstalledError", "OfflineError", "OptionError", "PluginError", "PolicyError"),
             *("RefinersError", "UnknownNameError", "UnsupportedError"),
         ),
-        "discover": ("adapters", "broken", "models"),
+        "installed.inventory": ("adapters", "broken", "models"),
         "load": ("load_adapter", "load_model"),
     }.items()
     for name in names

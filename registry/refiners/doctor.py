@@ -8,15 +8,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from refiners import discover
 from refiners.catalog import listed, shipped
-from refiners.discover import ADAPTERS, MODELS, UNKNOWN, Installed, Inventory, package_file, scan
-from refiners.distribution import Owner, name_on_disk, owner_of
+from refiners.choose.compatibility import check_api
+from refiners.choose.policy import Guard
 from refiners.errors import CatalogError, RefinersError
-from refiners.foreign import garbled
-from refiners.manifest import WeightsFile
-from refiners.policy import Guard
-from refiners.verdict import check_api
+from refiners.installed import inventory as installed
+from refiners.installed.distribution import Owner, name_on_disk, owner_of
+from refiners.installed.inventory import (
+    ADAPTERS,
+    MODELS,
+    UNKNOWN,
+    Installed,
+    Inventory,
+    package_file,
+    scan,
+)
+from refiners.installed.unreadable import garbled
+from refiners.manifest.schema import WeightsFile
 from refiners_core import API_VERSION
 
 
@@ -53,7 +61,7 @@ def _stale() -> Iterator[Problem]:
     """Yields distributions of ours that left several sets of metadata on the import path."""
     copies: dict[str, list[Any]] = {}
     ours: set[str] = set()
-    for dist in discover.distributions():
+    for dist in installed.distributions():
         text = dist.read_text("entry_points.txt") or ""
         is_ours = ADAPTERS in text or MODELS in text
         name = name_on_disk(dist) or ((owner_of(dist) or Owner("", "")).name if is_ours else "")
@@ -140,7 +148,7 @@ def _files(inventory: Inventory) -> Iterator[Problem]:
 def _place(package: str, path: str) -> Path | None:
     """Returns where a file of a package lies, or the folder that this user may not look into."""
     try:
-        folders = discover.package_folders(package)
+        folders = installed.package_folders(package)
         if not folders:
             return Path()  # weights of a package that is optional and not installed
         return package_file(package, path)
@@ -181,8 +189,8 @@ def _leftovers() -> Iterator[Problem]:
     """Yields what dead processes left in the cache."""
     from filelock import FileLock
 
-    from refiners.hub import Hub
-    from refiners.turn import leftovers
+    from refiners.hub.client import Hub
+    from refiners.hub.download_lock import leftovers
 
     try:
         cache = Hub.from_environment(offline=True).cache
@@ -203,7 +211,7 @@ def _leftovers() -> Iterator[Problem]:
 
 
 def _imports() -> Iterator[Problem]:
-    from refiners.probe import probe
+    from refiners.installed.import_check import probe
 
     for failure in probe():
         kind, dist, what = failure.task

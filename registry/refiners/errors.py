@@ -12,8 +12,8 @@ from refiners_core.errors import Notice, RefinersError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from refiners.explain import Fault
-    from refiners.verdict import Rejected
+    from refiners.choose.compatibility import Rejected
+    from refiners.manifest.explain import ManifestFault
 
 __all__ = [
     "AccessError",
@@ -97,7 +97,9 @@ class ManifestError(RefinersError):
 
     code = "manifest"
 
-    def __init__(self, path: Path, faults: tuple[Fault, ...], *, dist: str | None = None) -> None:
+    def __init__(
+        self, path: Path, faults: tuple[ManifestFault, ...], *, dist: str | None = None
+    ) -> None:
         lines = "\n".join(f"  {fault}" for fault in faults[:_MANY])
         lines += f"\n  and {len(faults) - _MANY} more" if len(faults) > _MANY else ""
         super().__init__(

@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
-from refiners.build import build_adapter, build_model
-from refiners.discover import Installed
+from refiners.choose.lock import held, named
+from refiners.choose.lookup import find_adapter, find_model
+from refiners.choose.policy import Guard
+from refiners.choose.variant import made_from, variant_for
 from refiners.errors import DeprecationNotice, OptionError
-from refiners.fetch import fetch_source
-from refiners.fit import made_from, variant_for
-from refiners.hooks import load_hooks
-from refiners.hub import Hub
-from refiners.local import is_local, open_local, open_repository
-from refiners.lock import held, named
-from refiners.lookup import find_adapter, find_model
-from refiners.manifest import AdapterSpec
-from refiners.policy import Guard
-from refiners.repository import PREFIX
-from refiners.user_file import check_file, located, with_file
-from refiners_core.vocabulary import unknown_arguments
+from refiners.hub.client import Hub
+from refiners.installed.factory import build_adapter, build_model
+from refiners.installed.hook_modules import load_hooks
+from refiners.installed.inventory import Installed
+from refiners.manifest.schema import AdapterSpec
+from refiners.sources.fetch import fetch_source
+from refiners.sources.local import is_local, open_local, open_repository
+from refiners.sources.repository import PREFIX
+from refiners.sources.user_file import check_file, located, with_file
+from refiners_core.argument_names import unknown_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -177,7 +177,7 @@ def dress(model: Model, name: str, **options: Any) -> Adapter:
 
 def _outlined(model: str) -> Model:
     if is_local(model):
-        from refiners_core.models.open import open_model
+        from refiners_core.models.formats.open import open_model
 
         return open_model(Path(model))
     found = find_model(model)

@@ -10,13 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from refiners.crew import together
-from refiners.discover import Installed, Inventory, package_file
-from refiners.distribution import canonical_id
-from refiners.errors import LockError, MachineError, RefinersError
-from refiners.fetch import fetch_all, fetch_file
-from refiners.hub import Hub
-from refiners.lock import (
+from refiners.choose.lock import (
     Lock,
     LockedFile,
     LockedPlugin,
@@ -27,12 +21,18 @@ from refiners.lock import (
     read_lock,
     write_lock,
 )
-from refiners.manifest import LOCAL, UNKNOWN, ModelSpec, WeightsFile
-from refiners.need import installed_models, need_of, suitable_plugins
-from refiners.policy import Guard
-from refiners.repository import PREFIX, Repository, of_locked
-from refiners.user_file import WithFile, of_locked_file, split_file
-from refiners.verify import sha256_of
+from refiners.choose.policy import Guard
+from refiners.choose.requirements import installed_models, need_of, suitable_plugins
+from refiners.errors import LockError, MachineError, RefinersError
+from refiners.host.parallel import together
+from refiners.hub.client import Hub
+from refiners.hub.receipts import sha256_of
+from refiners.installed.distribution import canonical_id
+from refiners.installed.inventory import Installed, Inventory, package_file
+from refiners.manifest.schema import LOCAL, UNKNOWN, ModelSpec, WeightsFile
+from refiners.sources.fetch import fetch_all, fetch_file
+from refiners.sources.repository import PREFIX, RepositoryModel, of_locked
+from refiners.sources.user_file import WithFile, of_locked_file, split_file
 
 _AT_ONCE: Final = 8
 """How many files the Hub is asked about at the same time."""
@@ -265,7 +265,7 @@ def _locked(
         id=plugin.id,
         kind=kind_of(plugin),
         version=plugin.version,
-        manifest=UNKNOWN if isinstance(plugin, Repository) else digest(plugin.declared),
+        manifest=UNKNOWN if isinstance(plugin, RepositoryModel) else digest(plugin.declared),
         base=bases,
         file=tuple(
             LockedFile(
@@ -275,7 +275,7 @@ def _locked(
                 revision=file.revision if file.scheme == "hf" else None,
                 sha256=file.sha256,
                 size=file.size,
-                license=file.license if isinstance(plugin, Repository | WithFile) else None,
+                license=file.license if isinstance(plugin, RepositoryModel | WithFile) else None,
             )
             for name, file in files.items()
         ),

@@ -32,7 +32,7 @@ from refiners_core import (
     UseContext,
     select,
 )
-from refiners_core.layer import DEFERRED
+from refiners_core.tree.layer import DEFERRED
 
 WIDTH = 4
 LEAVES = ("linear", "silu", "norm", "identity", "write", "read", "noise")
@@ -247,7 +247,7 @@ def items(mapping: Any) -> tuple[tuple[str, int], ...]:
 
 def attributes(layer: nn.Module) -> list[str]:
     """What a layer has, but for what every layer gets as soon as it is asked for it."""
-    return sorted({*layer.__dict__} - {"_survey", *DEFERRED})
+    return sorted({*layer.__dict__} - {"_tree_index", *DEFERRED})
 
 
 def bare_state(tree: Chain) -> Any:

@@ -11,7 +11,7 @@ import transformers
 from refiners_core.errors import ModelError, Notice
 from refiners_core.models.clip.config import CLIP_IMAGE, CLIP_TEXT, ClipTextConfig
 from refiners_core.models.clip.vocabulary import TOKENIZER
-from refiners_core.models.index import INDEX, check_index
+from refiners_core.models.pipeline_index import INDEX, check_index
 from refiners_core.models.samplers import DDIM, Euler, ScheduleConfig, sampler_from_json
 from refiners_core.models.samplers.table import BACKWARDS, SCHEDULER, WRITERS
 from refiners_core.models.sd15 import size_of

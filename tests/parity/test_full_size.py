@@ -24,7 +24,7 @@ from refiners_core.models.clip import (
     ClipTextConfig,
     ClipTextEncoder,
 )
-from refiners_core.models.setting import of_autoencoder, of_text_encoder, of_unet
+from refiners_core.models.formats.diffusers_config import of_autoencoder, of_text_encoder, of_unet
 from refiners_core.models.unet import UNET_KEYS, UNet, UNetConfig
 from refiners_core.models.vae import AUTOENCODER_KEYS, AutoencoderConfig, AutoencoderKL
 

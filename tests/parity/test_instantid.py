@@ -13,8 +13,7 @@ import pytest
 import refiners
 import torch
 from diffusers import ControlNetModel
-from refiners import discover
-from refiners.distribution import distributions
+from refiners.installed.distribution import distributions
 from refiners.testing import LoopbackHub
 from refiners_instantid.face import embeddings
 from refiners_instantid.keypoint import draw, keypoint_pixels
@@ -117,7 +116,7 @@ def hub(peer: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Iter
             "[refiners.adapters]\ninstantid = tiny_instantid:adapter.toml\n"
         )
         patch.syspath_prepend(str(folder))
-        patch.setattr(discover, "distributions", lambda: distributions([str(folder)]))
+        patch.setattr(inventory, "distributions", lambda: distributions([str(folder)]))
         yield hub
 
 

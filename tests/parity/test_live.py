@@ -6,7 +6,7 @@ import torch
 from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 
 from refiners_core.errors import ModelError
-from refiners_core.models.pipeline import from_pipeline
+from refiners_core.models.formats.pipeline import from_pipeline
 
 from .pipelines import sd15_pipeline, sdxl_pipeline, tokenizer
 

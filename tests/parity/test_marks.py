@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from refiners_core.errors import ModelError, Notice, WeightsError
-from refiners_core.models.mark import HEADER, MARKS, facts_of
+from refiners_core.models.formats.markers import HEADER, MARKS, facts_of
 from refiners_core.models.samplers import ScheduleConfig
 from refiners_core.weights import AS_IS, TensorFile, load
 

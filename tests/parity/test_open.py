@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from refiners_core import weights
 from refiners_core.errors import ModelError, WeightsError
-from refiners_core.models import open as opening
 from refiners_core.models import sd15, sdxl
 from refiners_core.models.clip.tokenizer import ClipTokenizer
-from refiners_core.models.open import open_model
-from refiners_core.models.single_file import Parts, single_file_keys
+from refiners_core.models.formats import open as opening
+from refiners_core.models.formats.open import open_model
+from refiners_core.models.formats.single_file import Parts, single_file_keys
 from refiners_core.models.unet import UNet
 
 # As wide as the releases where a header is looked at, and as small as can be elsewhere.

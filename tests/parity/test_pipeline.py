@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refiners_core.errors import ModelError
-from refiners_core.models.pipeline import from_pipeline, is_pipeline, to_pipeline
+from refiners_core.models.formats.pipeline import from_pipeline, is_pipeline, to_pipeline
 from refiners_core.weights import MisfitError
 
 from .pipelines import sd15_pipeline, sdxl_pipeline

@@ -9,7 +9,7 @@ import torch
 from refiners.testing import LoopbackHub
 from safetensors.torch import load_file, save_file
 
-from refiners_core.models.open import open_folder
+from refiners_core.models.formats.open import open_folder
 
 
 def published(folder: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from refiners_core import weights
 from refiners_core.models import sd15, sdxl
-from refiners_core.models.single_file import Parts, single_file_keys
+from refiners_core.models.formats.single_file import Parts, single_file_keys
 
 CASES = {"sd15": (StableDiffusionPipeline, sd15), "sdxl": (StableDiffusionXLPipeline, sdxl)}
 

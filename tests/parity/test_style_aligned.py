@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from refiners_core import Condition
-from refiners_core.models.open import open_folder
+from refiners_core.models.formats.open import open_folder
 
 PROMPTS = ["a red circle on blue", "two cats", "a star"]
 COUNT = len(PROMPTS)

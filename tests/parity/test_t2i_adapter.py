@@ -15,14 +15,13 @@ from diffusers import (
     StableDiffusionXLAdapterPipeline,
     T2IAdapter,
 )
-from refiners import discover
-from refiners.distribution import distributions
+from refiners.installed.distribution import distributions
 from refiners.testing import LoopbackHub
 from safetensors.torch import save
 from torch import Tensor
 
 from refiners_core import Condition
-from refiners_core.models.open import open_folder
+from refiners_core.models.formats.open import open_folder
 
 PROMPTS = ["a red circle on blue", "two cats"]
 SD15 = {"channels": [16, 32, 32, 32], "num_res_blocks": 2, "downscale_factor": 4}
@@ -142,7 +141,7 @@ def hub(peers: dict[str, T2IAdapter], tmp_path_factory: pytest.TempPathFactory) 
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(str(folder))
-            patch.setattr(discover, "distributions", lambda: distributions([str(folder)]))
+            patch.setattr(inventory, "distributions", lambda: distributions([str(folder)]))
             yield
 
 

@@ -32,7 +32,7 @@ TRY = """
 import json, sys
 sys.path[:0] = sys.argv[1:]
 import refiners
-from refiners.build import import_reference
+from refiners.installed.factory import import_reference
 from refiners.load import outline
 
 worn, kinds = {}, {}

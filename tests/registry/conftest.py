@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from refiners import discover
-from refiners.distribution import distributions
-from refiners.hub import Hub
-from refiners.manifest import WeightsFile
+from refiners.hub.client import Hub
+from refiners.installed.distribution import distributions
+from refiners.manifest.schema import WeightsFile
 from refiners.testing import LoopbackHub, Repository, safetensors_of
 
 TOY_MODEL = """
@@ -139,7 +138,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     folder = tmp_path / "site-packages"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(discover, "distributions", lambda: distributions([str(folder)]))
+    monkeypatch.setattr(inventory, "distributions", lambda: distributions([str(folder)]))
     before = set(sys.modules)
     yield Site(folder)
     for name in set(sys.modules) - before:

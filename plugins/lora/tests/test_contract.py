@@ -105,7 +105,7 @@ def test_two_of_one_shape_exchange_their_weights():
     first, second = make(0).inject(model), make(1)
     second.inject(tiny_model())
     wanted = second.published()
-    first.exchange(second)
+    first.hotswap(second)
     assert all(torch.equal(first.published()[key], wanted[key]) for key in wanted)
     assert not torch.equal(latents(model, {}), latents(model, {first: None}))
 

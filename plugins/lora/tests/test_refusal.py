@@ -54,7 +54,7 @@ def sdxl_model():
         text_width=8,
         groups=4,
         has_linear_projection=True,
-        picture_width=4 + 6 * 256,
+        added_cond_width=4 + 6 * 256,
     )
     autoencoder = AutoencoderConfig(channels=(8, 8, 8), blocks=1, groups=4, has_attention=False)
     return sdxl.build(unet=unet, text_encoder=text, text_encoder_2=pooling, autoencoder=autoencoder)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from refiners_core.errors import ModelError
-from refiners_core.models.published import Format, Published
+from refiners_core.models.config_reader import Format, Published
 
 _SIZES: Final = (
     "hidden_size intermediate_size num_hidden_layers num_attention_heads hidden_act layer_norm_eps "

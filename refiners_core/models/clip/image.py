@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Residual
 from refiners_core.layers.embedding import PositionEmbedding
 from refiners_core.models.clip.config import ClipImageConfig
 from refiners_core.models.clip.layer import ClipTransformer
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Residual
 
 
 class ClipImageEncoder(Chain):

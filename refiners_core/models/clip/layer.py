@@ -2,11 +2,11 @@
 
 from torch import nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Residual, SetContext
 from refiners_core.layers.attention import SelfAttention
 from refiners_core.layers.feed_forward import FeedForward, QuickGelu
 from refiners_core.models.clip.config import ClipImageConfig, ClipTextConfig
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Residual, SetContext
 
 PENULTIMATE = "clip.penultimate"
 """The context key of the tokens before the last layer, not normalised."""

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Concatenate, UseContext
 from refiners_core.models.clip.layer import PENULTIMATE
 from refiners_core.models.clip.text import ClipTextEncoder, first_end
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Concatenate, UseContext
 
 
 class TextEncoderPair(Concatenate):

@@ -33,7 +33,7 @@ def broken_at(text: str) -> int | None:
     return None
 
 
-def stressed(prompt: str) -> list[Stressed]:
+def parse_weights(prompt: str) -> list[Stressed]:
     r"""Splits a prompt into parts of one weight each.
 
     `(text:number)` multiplies the weight of the text, which is 1 elsewhere, by a number from 0 on;
@@ -43,7 +43,7 @@ def stressed(prompt: str) -> list[Stressed]:
     what it reads into parentheses and brackets that name no number.
 
     Example:
-        >>> stressed("a (red:1.5) circle (on paper)")  # doctest: +NORMALIZE_WHITESPACE
+        >>> parse_weights("a (red:1.5) circle (on paper)")  # doctest: +NORMALIZE_WHITESPACE
         [Stressed(text='a ', weight=1.0), Stressed(text='red', weight=1.5),
          Stressed(text=' circle (on paper)', weight=1.0)]
     """
@@ -78,7 +78,7 @@ def stressed(prompt: str) -> list[Stressed]:
     return parts
 
 
-def stress(
+def apply_weights(
     features: Float[Tensor, "rows tokens width"],
     weights: Float[Tensor, "rows tokens"],
     empty: Float[Tensor, "1 tokens width"],

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from refiners_core.adapter import Adapter
-from refiners_core.chain import Chain
-from refiners_core.combinators import SetContext
-from refiners_core.context import Context
 from refiners_core.errors import AdapterError
 from refiners_core.models.clip.layer import PENULTIMATE, ClipLayer, ClipTransformer
 from refiners_core.models.clip.pair import TextEncoderPair
-from refiners_core.selection import Edit, select
-from refiners_core.survey import Seat
+from refiners_core.surgery.adapter import Adapter
+from refiners_core.surgery.selection import Edit, select
+from refiners_core.surgery.tree_index import Seat
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import SetContext
+from refiners_core.tree.context import Context
 
 
 class Skipped(Chain):

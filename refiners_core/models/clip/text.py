@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Parallel, Passthrough, SetContext, Sum, UseContext
 from refiners_core.layers.embedding import PositionEmbedding
 from refiners_core.models.clip.config import ClipTextConfig
 from refiners_core.models.clip.layer import ClipTransformer
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Parallel, Passthrough, SetContext, Sum, UseContext
 
 POOLED = "clip.pooled"
 """The context key of the projected features of a whole text."""

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 
 from refiners_core.errors import ModelError
-from refiners_core.models.clip.prompt import broken_at, stressed
+from refiners_core.models.clip.prompt import broken_at, parse_weights
 from refiners_core.models.clip.vocabulary import read_vocabulary
 
 
@@ -183,11 +183,13 @@ class ClipTokenizer:
         """Returns a prompt of any length as rows of `length` tokens, and how much each counts.
 
         A window ends where a word does, if one ends in it. What `(text:number)` means is said by
-        `stressed` in `refiners_core.models.clip.prompt`.
+        `parse_weights` in `refiners_core.models.clip.prompt`.
         """
         room = self.length - 2
         left = [
-            (token, part.weight) for part in stressed(prompt) for token in self.tokens(part.text)
+            (token, part.weight)
+            for part in parse_weights(prompt)
+            for token in self.tokens(part.text)
         ]
         rows: list[list[tuple[int, float]]] = []
         while left or not rows:

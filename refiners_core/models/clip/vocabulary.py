@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from refiners_core.errors import ModelError
-from refiners_core.models.published import Format, Published
+from refiners_core.models.config_reader import Format, Published
 
 TOKENIZER: Final = Format.of(
     followed="model_max_length bos_token eos_token pad_token added_tokens_decoder tokenizer_class",

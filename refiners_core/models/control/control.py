@@ -7,13 +7,13 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_core.chain import Chain
 from refiners_core.errors import ConditionError
 from refiners_core.models.control.layout import CONTROL_KEYS, condition_channels
 from refiners_core.models.control.network import ConditionEncoder, ControlNetwork
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.unet import UNetConfig
+from refiners_core.tree.chain import Chain
 from refiners_core.weights import load, published, read
 
 RELEASED_CHANNELS: Final = (16, 32, 96, 256)

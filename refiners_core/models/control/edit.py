@@ -4,11 +4,18 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Distribute, Passthrough, SetContext, Sum, UseContext, When
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_core.selection import Edit
-from refiners_core.survey import Seat
+from refiners_core.surgery.selection import Edit
+from refiners_core.surgery.tree_index import Seat
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import (
+    Distribute,
+    Passthrough,
+    SetContext,
+    Sum,
+    UseContext,
+    When,
+)
 
 
 def control_edits(

@@ -7,8 +7,6 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Multiply, Parallel, Scope, Sum, UseContext
 from refiners_core.models.unet import (
     DownPath,
     MidBlock,
@@ -17,6 +15,8 @@ from refiners_core.models.unet import (
     UNetConfig,
     skip_key,
 )
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Multiply, Parallel, Scope, Sum, UseContext
 
 
 class ConditionEncoder(Chain):

@@ -11,9 +11,9 @@ from refiners_core.models.diffusion.denoise import (
 )
 from refiners_core.models.diffusion.finite import NotFiniteError
 from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
+from refiners_core.models.diffusion.loop import Preview
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.slot import SLOTS
-from refiners_core.models.diffusion.walk import Preview
 
 __all__ = [
     "COND",

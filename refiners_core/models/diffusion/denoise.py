@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Concatenate, Identity, SetContext, UseContext
-from refiners_core.context import Context
 from refiners_core.errors import ContextError
-from refiners_core.layer import Layer
 from refiners_core.models.diffusion.inpaint import BESIDE, PutBack
 from refiners_core.models.samplers import Sampler
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Concatenate, Identity, SetContext, UseContext
+from refiners_core.tree.context import Context
+from refiners_core.tree.layer import Layer
 
 UNCOND = "uncond"
 """The branch that is told nothing, or the negative prompt."""

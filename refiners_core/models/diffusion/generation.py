@@ -8,12 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from refiners_core.layer import running
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
+from refiners_core.models.diffusion.conditioning import AdapterCondition, Told, acting, guides_of
 from refiners_core.models.diffusion.denoise import COND, UNCOND
 from refiners_core.models.diffusion.finite import check_finite
-from refiners_core.models.diffusion.guide import Guide, Told, acting, guides_of
 from refiners_core.models.diffusion.inpaint import (
     BESIDE,
     STAYS,
@@ -22,11 +21,12 @@ from refiners_core.models.diffusion.inpaint import (
     greyed,
     mask_of,
 )
+from refiners_core.models.diffusion.loop import Preview, denoising_loop
 from refiners_core.models.diffusion.offload import target
 from refiners_core.models.diffusion.request import GenerationRequest
-from refiners_core.models.diffusion.walk import Preview, walked
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import shrunk, to_images, to_pixels
+from refiners_core.tree.layer import running
 
 if TYPE_CHECKING:
     from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
@@ -44,7 +44,7 @@ class Generation:
     """For each branch, a text for all pictures or one for each group of them."""
     each: int
     """How many pictures of a prompt follow one another."""
-    guides: Sequence[Guide]
+    guides: Sequence[AdapterCondition]
     """The adapters that act at some step."""
     sampler: Sampler
     guidance: float
@@ -215,11 +215,13 @@ class Generation:
         small = shrunk(self.mask, (noise.shape[-2], noise.shape[-1])).to(noise)
         return clean, {}, {STAYS: Stays(small, clean, noise)}
 
-    def _denoised(self, told: Told, guides: Sequence[Guide]) -> Tensor:
+    def _denoised(self, told: Told, guides: Sequence[AdapterCondition]) -> Tensor:
         noise = self.noise.to(self.request.device, self.request.dtype)
         clean, seen, lasting = self._seen(noise)
         with moved(self.model.at("denoise"), self.offload):
-            return walked(self, self._begun(noise, clean), {**told, **seen}, lasting, guides)
+            return denoising_loop(
+                self, self._begun(noise, clean), {**told, **seen}, lasting, guides
+            )
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Returns the pixels, in 0...1, that latents stand for."""

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_core.context import Context
 from refiners_core.errors import ConditionError, GenerationError
-from refiners_core.layer import Layer
 from refiners_core.picture import shrunk, to_mask_rows
+from refiners_core.tree.context import Context
+from refiners_core.tree.layer import Layer
 
 BESIDE: Final = "inpaint.beside"
 """The context key of what an inpainting UNet sees beside the latents: mask and masked picture."""

@@ -9,27 +9,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_core.chain import Chain
-from refiners_core.context import Context
+from refiners_core.argument_names import explaining
 from refiners_core.errors import ModelError
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.transformer import TransformerBlock
 from refiners_core.model import Model
 from refiners_core.models.clip.layer import ClipLayer
-from refiners_core.models.clip.prompt import stress
+from refiners_core.models.clip.prompt import apply_weights
 from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion.argument import DEFAULT_STRENGTH, Output
 from refiners_core.models.diffusion.denoise import Denoise
 from refiners_core.models.diffusion.finite import check_arithmetic
 from refiners_core.models.diffusion.generation import Generation
+from refiners_core.models.diffusion.loop import Preview
 from refiners_core.models.diffusion.request import GenerationRequest
-from refiners_core.models.diffusion.walk import Preview
 from refiners_core.models.samplers import Sampler
 from refiners_core.models.unet import UNet
 from refiners_core.models.vae import AutoencoderKL
-from refiners_core.selection import Selection
-from refiners_core.vocabulary import explaining
+from refiners_core.surgery.selection import Selection
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.context import Context
 
 
 class LatentDiffusion(Model):
@@ -125,7 +125,7 @@ class LatentDiffusion(Model):
             rows = torch.cat([rows, tokenizer.windows("")[0]])
         features = self.at("text_encoder")(rows.to(self.text_encoder.device), context=reading)
         if is_stressed:
-            features = stress(features[:-1], weights, features[-1:])
+            features = apply_weights(features[:-1], weights, features[-1:])
         # Attention sees twice what it sees once if all is said twice: so texts become equally long.
         most = math.lcm(*counts)
         told = {
@@ -162,7 +162,7 @@ class LatentDiffusion(Model):
 
         The whole picture counts, as if nothing had been cropped (arXiv:2307.01952, section 2.2).
         """
-        if self.unet.config.picture_width is None:
+        if self.unet.config.added_cond_width is None:
             return {}
         sides = float(request.height), float(request.width)
         numbers = [[*sides, 0.0, 0.0, *sides]]
@@ -190,7 +190,7 @@ class LatentDiffusion(Model):
             ModelError: diffusers is not installed, or the model has no tokenizer or no weights.
         """
         # Not at the top: that module knows the families, and they know this class.
-        from refiners_core.models.pipeline import to_pipeline
+        from refiners_core.models.formats.pipeline import to_pipeline
 
         return to_pipeline(self)
 

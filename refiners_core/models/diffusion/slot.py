@@ -15,7 +15,7 @@ from refiners_core.models.unet import (
     TimeEmbedding,
     UNet,
 )
-from refiners_core.slot import Slot
+from refiners_core.surgery.slot import Slot
 
 SLOTS: Final[Mapping[str, Slot]] = {
     "unet.input": Slot(

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Lambda, Multiply, Parallel, UseContext, When
 from refiners_core.layers.attention import Attend
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Lambda, Multiply, Parallel, UseContext, When
 
 
 class ImageAttention(When):

@@ -5,15 +5,15 @@ from typing import Final
 
 from torch import nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Sum, When
 from refiners_core.errors import AdapterError
 from refiners_core.layers.attention import Attend, CrossAttention
 from refiners_core.model import Model
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.image_prompt.attention import ImageAttention
-from refiners_core.selection import Edit
-from refiners_core.survey import Seat
+from refiners_core.surgery.selection import Edit
+from refiners_core.surgery.tree_index import Seat
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Sum, When
 from refiners_core.weights.key_map import KeyMap
 
 IMAGE_ATTENTION_KEYS: Final = KeyMap(

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import (
+from refiners_core.errors import WeightsError
+from refiners_core.layers.attention import Attend
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import (
     Concatenate,
     Distribute,
     Identity,
@@ -20,8 +22,6 @@ from refiners_core.combinators import (
     SetContext,
     UseContext,
 )
-from refiners_core.errors import WeightsError
-from refiners_core.layers.attention import Attend
 from refiners_core.weights.key_map import KeyMap
 
 HEAD: Final = 64

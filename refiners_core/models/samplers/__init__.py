@@ -4,10 +4,10 @@ from typing import Final
 
 from refiners_core.models.samplers.consistency import LCM, TCD
 from refiners_core.models.samplers.ddim import DDIM
+from refiners_core.models.samplers.diffusers_scheduler import sampler_from_json
 from refiners_core.models.samplers.dpm import DPM2M, DPM2MSDE
 from refiners_core.models.samplers.euler import Euler, EulerAncestral
 from refiners_core.models.samplers.level import Level
-from refiners_core.models.samplers.published import sampler_from_json
 from refiners_core.models.samplers.sampler import Sampler, Stepped
 from refiners_core.models.samplers.schedule import ScheduleConfig
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from refiners_core.errors import GenerationError, ModelError
-from refiners_core.models.published import Published
+from refiners_core.models.config_reader import Published
 from refiners_core.models.samplers.karras import karras_levels
 from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.table import BACKWARDS, SCHEDULER, WRITERS, heeded

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from refiners_core.models.published import Format
+from refiners_core.models.config_reader import Format
 
 SCHEDULER: Final = Format.of(
     followed=(

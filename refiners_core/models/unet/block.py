@@ -2,14 +2,14 @@
 
 from torch import nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Identity
 from refiners_core.layers.resample import Downsample, UpsampleLike
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.transformer import SpatialTransformer
 from refiners_core.models.unet.config import UNetConfig
 from refiners_core.models.unet.skip import SkipRead, SkipWrite, skip_key
 from refiners_core.models.unet.time import TimeShift
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Identity
 
 
 class DownPath(Chain):

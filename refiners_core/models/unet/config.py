@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from refiners_core.errors import ModelError
-from refiners_core.models.published import Format, Published
+from refiners_core.models.config_reader import Format, Published
 
 TIME_IDS: Final = 6
 """How many numbers say the sizes of a picture: original, corner of the crop, target."""
@@ -87,9 +87,9 @@ class UNetConfig:
     """What normalisation in residual blocks adds to the variance."""
     has_linear_projection: bool = False
     """Whether transformers project by linear layers instead of 1x1 convolutions."""
-    picture_width: int | None = None
+    added_cond_width: int | None = None
     """Features of pooled text and waves of time ids; None for a UNet that is not told of them."""
-    id_waves: int = 256
+    time_id_channels: int = 256
     """How many waves each time id is read off."""
 
     def __post_init__(self) -> None:
@@ -110,7 +110,11 @@ class UNetConfig:
     @property
     def pooled_width(self) -> int:
         """Features of the pooled text that it is told; 0 for a UNet that is not told of it."""
-        return 0 if self.picture_width is None else self.picture_width - TIME_IDS * self.id_waves
+        return (
+            0
+            if self.added_cond_width is None
+            else self.added_cond_width - TIME_IDS * self.time_id_channels
+        )
 
     @property
     def skip_channels(self) -> tuple[int, ...]:
@@ -158,8 +162,8 @@ class UNetConfig:
             groups=read.value("norm_num_groups", 32),
             eps=read.value("norm_eps", 1e-5),
             has_linear_projection=read.value("use_linear_projection", False),
-            picture_width=_picture_width(read),
-            id_waves=read.value("addition_time_embed_dim", 256),
+            added_cond_width=_picture_width(read),
+            time_id_channels=read.value("addition_time_embed_dim", 256),
         )
 
 

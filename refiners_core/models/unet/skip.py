@@ -1,6 +1,12 @@
 """What the way down records and the way up reads again."""
 
-from refiners_core.combinators import Concatenate, Identity, Passthrough, SetContext, UseContext
+from refiners_core.tree.combinators import (
+    Concatenate,
+    Identity,
+    Passthrough,
+    SetContext,
+    UseContext,
+)
 
 
 def skip_key(index: int) -> str:

@@ -5,8 +5,10 @@ from typing import Final
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import (
+from refiners_core.layers.timestep import SinusoidalEmbedding, TimestepEncoder
+from refiners_core.models.unet.config import UNetConfig
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import (
     Concatenate,
     Identity,
     Parallel,
@@ -15,8 +17,6 @@ from refiners_core.combinators import (
     SetContext,
     UseContext,
 )
-from refiners_core.layers.timestep import TimestepEncoder, Waves
-from refiners_core.models.unet.config import UNetConfig
 
 TIME = "unet.time"
 """The context key of the encoded timestep."""
@@ -33,8 +33,8 @@ class TimeEmbedding(Passthrough):
 
     def __init__(self, config: UNetConfig) -> None:
         picture: dict[str, nn.Module] = {}
-        if config.picture_width is not None:
-            picture["picture"] = PictureEmbedding(config, config.picture_width)
+        if config.added_cond_width is not None:
+            picture["picture"] = AddedConditionEmbedding(config, config.added_cond_width)
         super().__init__(
             sources=Parallel(timestep=UseContext("timestep"), like=Identity()),
             embed=TimestepEncoder(config.channels[0], config.time_width),
@@ -44,7 +44,7 @@ class TimeEmbedding(Passthrough):
         )
 
 
-class PictureEmbedding(Residual):
+class AddedConditionEmbedding(Residual):
     """Adds to the time what is known of the whole picture: its text, its sizes and its crop.
 
     The micro-conditioning of SDXL (arXiv:2307.01952, section 2.2) beside the pooled text: the
@@ -62,7 +62,7 @@ class PictureEmbedding(Residual):
                 pooled=UseContext("pooled"),
                 time_ids=Chain(
                     sources=Parallel(ids=UseContext("time_ids"), like=Identity()),
-                    waves=WavesOfEach(config.id_waves),
+                    waves=WavesOfEach(config.time_id_channels),
                 ),
             ),
             linear_1=nn.Linear(width, config.time_width),
@@ -80,7 +80,7 @@ class WavesOfEach(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.waves: Final = Waves(width)
+        self.waves: Final = SinusoidalEmbedding(width)
 
     def forward(
         self, numbers: Num[Tensor, "rows numbers"], like: Float[Tensor, "..."]

@@ -4,12 +4,12 @@ from typing import Final
 
 from torch import nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Identity
 from refiners_core.models.unet.block import DownPath, MidBlock, UpPath
 from refiners_core.models.unet.config import UNetConfig
 from refiners_core.models.unet.skip import SkipWrite
 from refiners_core.models.unet.time import TimeEmbedding
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Identity
 
 
 class UNet(Chain):

@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from refiners_core.chain import Chain
-from refiners_core.combinators import Residual
 from refiners_core.errors import ModelError
 from refiners_core.layers.attention import SelfAttention
 from refiners_core.layers.resample import Downsample, Upsample
@@ -17,6 +15,8 @@ from refiners_core.layers.tokens import AsTokens
 from refiners_core.models.device import moved
 from refiners_core.models.vae.config import AutoencoderConfig
 from refiners_core.models.vae.tile import Tiling
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.combinators import Residual
 
 Moments = tuple[
     Float[Tensor, "rows channels height width"], Float[Tensor, "rows channels height width"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from refiners_core.models.published import Format, Published
+from refiners_core.models.config_reader import Format, Published
 
 AUTOENCODER: Final = Format.of(
     followed=(

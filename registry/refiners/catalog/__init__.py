@@ -24,8 +24,8 @@ import msgspec
 from refiners.catalog.entry import Listed, Release, read_releases, releases_of
 from refiners.catalog.owner import unclaimed
 from refiners.errors import CatalogError
-from refiners.stamp import Stamp
-from refiners.version import is_development, is_newer
+from refiners.host.stamp import Stamp
+from refiners.manifest.version import is_development, is_newer
 
 __all__ = ["SHIPPED", "VARIABLE", "Current", "Listed", "Release", "current", "fetched_home",
            "folders", "listed", "read_releases", "releases", "search", "shipped",
@@ -49,7 +49,7 @@ class Current(msgspec.Struct, frozen=True):
 
 def fetched_home() -> Path:
     """Returns where copies that were fetched are kept."""
-    from refiners.hub import Hub
+    from refiners.hub.client import Hub
 
     return Hub.from_environment().receipts.folder.parent / "catalog"
 

@@ -21,19 +21,19 @@ from refiners.catalog.entry import (
     write_entries,
     write_whole,
 )
-from refiners.discover import ADAPTERS, MODELS, manifest_place
-from refiners.distribution import entry_points_in, owner_in
 from refiners.errors import CatalogError, ManifestError, RefinersError
-from refiners.manifest import (
+from refiners.host.text import reason_of
+from refiners.installed.distribution import entry_points_in, owner_in
+from refiners.installed.inventory import ADAPTERS, MODELS, manifest_place
+from refiners.manifest.reader import parse
+from refiners.manifest.schema import (
     AdapterManifest,
     AdapterSpec,
     ModelManifest,
     ModelSpec,
     WeightsFile,
 )
-from refiners.parse import parse
-from refiners.text import reason_of
-from refiners.version import is_development, is_newer, version_of
+from refiners.manifest.version import is_development, is_newer, version_of
 
 _LARGEST: Final = 1_000_000  # bytes of a manifest or of metadata
 _METADATA: Final = re.compile(r"[^/]+\.dist-info/METADATA")

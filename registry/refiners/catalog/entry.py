@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from refiners.errors import CatalogError
-from refiners.manifest import Name
-from refiners.text import is_all_plain
-from refiners.version import version_of
+from refiners.host.text import is_all_plain
+from refiners.manifest.schema import Name
+from refiners.manifest.version import version_of
 
 _DISTRIBUTION: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)"
 _VERSION: Final = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}$(?!\n)"

@@ -16,8 +16,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from refiners.address import Address, parse_address
-from refiners.announce import Contents, Entry
 from refiners.catalog import VARIABLE, current, folders, listed, steadily
 from refiners.catalog.build import write_list
 from refiners.catalog.copy import ADVISORIES, Copy, Kept, alone, forget, install, kept_files
@@ -30,14 +28,16 @@ from refiners.catalog.entry import (
     read_releases,
     unique,
 )
-from refiners.document import read_documents
+from refiners.choose.policy import Guard
+from refiners.choose.policy_rules import Advisories, Advisory, parse_rules, read_rules
 from refiners.errors import CatalogError, OptionError
-from refiners.hub import Hub
-from refiners.manifest import WeightsFile
-from refiners.policy import Guard
-from refiners.rule import Advisories, Advisory, parse_rules, read_rules
-from refiners.verify import git_hash_of
-from refiners.version import is_development
+from refiners.hub.client import Hub
+from refiners.hub.documents import read_documents
+from refiners.hub.metadata import Contents, Entry
+from refiners.hub.receipts import git_hash_of
+from refiners.manifest.address import Address, parse_address
+from refiners.manifest.schema import WeightsFile
+from refiners.manifest.version import is_development
 
 __all__ = ["Refreshed", "forget", "refresh"]
 

@@ -28,10 +28,10 @@ def validate(path: Path | None, schema: str | None, strict: bool, as_json: bool)
       refiners validate --strict plugins/mine
       refiners validate --schema adapter
     """
-    from refiners.validate import validate as check
+    from refiners.authoring.validate import validate as check
 
     if schema is not None:
-        from refiners.manifest import AdapterManifest, ModelManifest, json_schema
+        from refiners.manifest.schema import AdapterManifest, ModelManifest, json_schema
 
         print_json(json_schema(AdapterManifest if schema == "adapter" else ModelManifest))
         return
@@ -62,7 +62,7 @@ def new(name: str, folder: Path | None, as_json: bool) -> None:
       refiners new edge-guide
       refiners new edge-guide --folder plugins/edgeguide
     """
-    from refiners.scaffold import create
+    from refiners.authoring.scaffold import create
 
     folder = folder or Path(f"refiners-{name}")
     written = create(name, folder)

@@ -26,7 +26,7 @@ def search(terms: tuple[str, ...], as_json: bool) -> None:
     from refiners.catalog import listed
     from refiners.catalog import search as look
     from refiners.catalog.owner import unclaimed
-    from refiners.discover import scan
+    from refiners.installed.inventory import scan
 
     inventory = scan()
     here = {
@@ -120,8 +120,8 @@ def refresh(source: str | None, as_json: bool) -> None:
       refiners catalog refresh
     """
     from refiners.catalog.refresh import refresh as bring
-    from refiners.hub import Hub
-    from refiners.policy import Guard
+    from refiners.choose.policy import Guard
+    from refiners.hub.client import Hub
 
     found = bring(source, Hub.from_environment(), Guard.from_environment())
     if as_json:

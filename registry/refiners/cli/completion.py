@@ -13,7 +13,7 @@ def complete_adapter(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Returns the installed adapters whose names begin like this."""
-    from refiners.discover import scan
+    from refiners.installed.inventory import scan
 
     return _items(scan().adapters, incomplete)
 
@@ -22,7 +22,7 @@ def complete_model(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Returns the installed models whose names begin like this; else files, by the shell."""
-    from refiners.discover import scan
+    from refiners.installed.inventory import scan
 
     return _items(scan().models, incomplete) or [CompletionItem(incomplete, type="file")]
 
@@ -31,7 +31,7 @@ def complete_either(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Returns the installed adapters and models whose names begin like this."""
-    from refiners.discover import scan
+    from refiners.installed.inventory import scan
 
     inventory = scan()
     plugins: Sequence[Any] = (*inventory.adapters, *inventory.models)

@@ -53,8 +53,8 @@ def demo(out: Path, model: str, as_json: bool) -> None:
       refiners demo
       refiners demo --out sheet.png --json
     """
-    from refiners.discover import scan
     from refiners.errors import NotInstalledError, OptionError
+    from refiners.installed.inventory import scan
 
     check_out(out)
     with_demo = [one for one in scan().models if one.spec.demo]
@@ -67,7 +67,7 @@ def demo(out: Path, model: str, as_json: bool) -> None:
     if chosen is None:
         raise OptionError(f"{model!r} has no demo.", hint=f"These have one: {names}.")
 
-    from refiners.build import import_reference
+    from refiners.installed.factory import import_reference
     from refiners.load import load_adapter, load_model
 
     run = import_reference(cast("str", chosen.spec.demo), chosen.dist)

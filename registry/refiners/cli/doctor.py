@@ -58,28 +58,28 @@ def fetch(
     """
     import msgspec
 
+    from refiners.choose.compatibility import ModelFacts, choose
+    from refiners.choose.lock import held
+    from refiners.choose.lookup import find_model
+    from refiners.choose.policy import Guard
+    from refiners.choose.variant import verdicts
     from refiners.cli.lock import named, print_states
-    from refiners.discover import Installed, scan
-    from refiners.fit import verdicts
-    from refiners.hub import Hub
-    from refiners.lock import held
-    from refiners.lookup import find_model
-    from refiners.manifest import AdapterSpec
-    from refiners.policy import Guard
-    from refiners.repository import Repository, held_repository
+    from refiners.hub.client import Hub
+    from refiners.installed.inventory import Installed, scan
+    from refiners.manifest.schema import AdapterSpec
+    from refiners.sources.repository import RepositoryModel, held_repository
     from refiners.sync import fetch_files
-    from refiners.verdict import ModelFacts, choose
 
     guard = Guard.from_environment(is_locked=lock is not None)
     hub = Hub.from_environment(largest=guard.largest)
     plugins: list[Installed[Any]] = []
     on = find_model(model) if model else None
 
-    def repository(what: str) -> Repository:
+    def repository(what: str) -> RepositoryModel:
         return held_repository(what, hub, lock, dtype, guard)
 
     for one in named(names, scan(), repository, hub, guard):
-        plugin: Installed[Any] = one if isinstance(one, Repository) else held(one, lock)
+        plugin: Installed[Any] = one if isinstance(one, RepositoryModel) else held(one, lock)
         if on is not None and isinstance(plugin.spec, AdapterSpec):
             facts = ModelFacts(on.name, on.spec.base or on.name, on.spec.facts)
             variant = choose(plugin, facts, verdicts(plugin, facts, hub, guard))

@@ -15,7 +15,7 @@ from typing import IO, Any, Final, cast
 
 import click
 
-from refiners.text import shown
+from refiners.host.text import shown
 
 _UP: Final = "\x1b[A"
 """How progress bars that run side by side find their line."""

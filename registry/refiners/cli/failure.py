@@ -12,9 +12,9 @@ from refiners.cli.door import say
 from refiners.cli.report import print_json
 from refiners.cli.wording import OPTIONS, shell_words
 from refiners.errors import PluginError, RefinersError
-from refiners.machine import machine_fault
-from refiners.secret import hidden
-from refiners_core.vocabulary import suggestion
+from refiners.host.machine import machine_fault
+from refiners.host.secret import hidden
+from refiners_core.argument_names import suggestion
 
 TRACEBACK: Final = "REFINERS_TRACEBACK"
 """The variable by which somebody who looks for a fault asks for Python's own account of it."""

@@ -10,9 +10,9 @@ from refiners.cli.completion import complete_either
 from refiners.cli.door import say
 from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json, print_table
-from refiners.discover import Installed, Inventory, package_file, scan
 from refiners.errors import NotInstalledError
-from refiners.manifest import AdapterSpec, ModelSpec, WeightsFile
+from refiners.installed.inventory import Installed, Inventory, package_file, scan
+from refiners.manifest.schema import AdapterSpec, ModelSpec, WeightsFile
 
 
 @click.command("list")
@@ -58,8 +58,8 @@ def info(name: str, as_json: bool) -> None:
       refiners info refiners-controlnet:controlnet-canny --json
       refiners info models/mine.safetensors
     """
-    from refiners.local import is_local
-    from refiners.lookup import look_up
+    from refiners.choose.lookup import look_up
+    from refiners.sources.local import is_local
 
     if is_local(path := placed(name)):
         _print_path(path, as_json)
@@ -92,7 +92,7 @@ def _print_path(path: str, as_json: bool) -> None:
     """Prints what a folder or a file of a model is, as its header and configurations tell."""
     from pathlib import Path
 
-    from refiners.fit import facts_of
+    from refiners.choose.variant import facts_of
     from refiners.load import outline
     from refiners_core import Model
 
@@ -213,8 +213,8 @@ def _weights(name: str, file: WeightsFile) -> dict[str, Any]:
 
 
 def _is_here(file: WeightsFile) -> bool:
-    from refiners.hub import Hub
-    from refiners.verify import pinned
+    from refiners.hub.client import Hub
+    from refiners.hub.receipts import pinned
 
     if file.scheme == "pkg":
         package, _, path = file.address.partition("/")

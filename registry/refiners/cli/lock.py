@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refiners.cli.report import json_option, print_json, print_table
-from refiners.discover import Installed, Inventory, scan
 from refiners.errors import LockError
+from refiners.installed.inventory import Installed, Inventory, scan
 
 if TYPE_CHECKING:
-    from refiners.hub import Hub
-    from refiners.policy import Guard
-    from refiners.repository import Repository
+    from refiners.choose.policy import Guard
+    from refiners.hub.client import Hub
+    from refiners.sources.repository import RepositoryModel
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
 dtype_option = click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]),
@@ -55,12 +55,12 @@ def lock(
       refiners lock hf:org/name@commit --dtype float16
       refiners lock sd15 lora=style.safetensors
     """
-    from refiners.hub import Hub
-    from refiners.lock import read_lock, write_lock
-    from refiners.lookup import find_model
-    from refiners.need import installed_models, models_beside, suitable_plugins
-    from refiners.policy import Guard
-    from refiners.repository import find_repository
+    from refiners.choose.lock import read_lock, write_lock
+    from refiners.choose.lookup import find_model
+    from refiners.choose.policy import Guard
+    from refiners.choose.requirements import installed_models, models_beside, suitable_plugins
+    from refiners.hub.client import Hub
+    from refiners.sources.repository import find_repository
     from refiners.sync import lock_of, named_by_users, updated
 
     inventory = scan()
@@ -103,9 +103,9 @@ def sync(path: Path, locked: bool, offline: bool, as_json: bool) -> None:
       refiners sync --locked --offline
       refiners sync --lock ci/refiners.lock
     """
-    from refiners.hub import Hub
-    from refiners.lock import Lock, read_lock
-    from refiners.policy import Guard
+    from refiners.choose.lock import Lock, read_lock
+    from refiners.choose.policy import Guard
+    from refiners.hub.client import Hub
     from refiners.sync import fetch_files, installed_of, renewed
 
     inventory = scan()
@@ -134,8 +134,8 @@ def verify(path: Path | None, deep: bool, as_json: bool) -> None:
       refiners verify --deep
       refiners verify --lock refiners.lock
     """
-    from refiners.hub import Hub
-    from refiners.lock import read_lock
+    from refiners.choose.lock import read_lock
+    from refiners.hub.client import Hub
     from refiners.sync import examine_files, installed_of
 
     inventory = scan()
@@ -153,7 +153,7 @@ def verify(path: Path | None, deep: bool, as_json: bool) -> None:
 def named(
     names: tuple[str, ...],
     inventory: Inventory,
-    repository: Callable[[str], Repository],
+    repository: Callable[[str], RepositoryModel],
     hub: Hub,
     guard: Guard,
 ) -> tuple[Installed[Any], ...]:
@@ -161,9 +161,9 @@ def named(
 
     `NAME=FILE` names an adapter with a file of the user's.
     """
-    from refiners.lookup import look_up
-    from refiners.repository import PREFIX
-    from refiners.user_file import split_file, with_file
+    from refiners.choose.lookup import look_up
+    from refiners.sources.repository import PREFIX
+    from refiners.sources.user_file import split_file, with_file
 
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
 

@@ -26,7 +26,7 @@ def opened(path: Path) -> Image:
     """
     from PIL import Image
 
-    from refiners_core.raster import is_clear, is_deep, upright
+    from refiners_core.picture.raster import is_clear, is_deep, upright
 
     try:
         with Image.open(path) as picture:

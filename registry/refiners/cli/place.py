@@ -12,9 +12,9 @@ def placed(what: str) -> str:
     Args:
         what: A name, a path, or the address of a repository.
     """
-    from refiners.discover import scan
-    from refiners.local import is_local
-    from refiners.repository import PREFIX
+    from refiners.installed.inventory import scan
+    from refiners.sources.local import is_local
+    from refiners.sources.repository import PREFIX
 
     if is_local(what) or what.startswith(PREFIX) or not Path(what).exists():
         return what

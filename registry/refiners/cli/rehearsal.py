@@ -19,13 +19,13 @@ def judge(model: str, steerings: Sequence[Steering]) -> None:
     Raises:
         RefinersError: The model has no such name, or an adapter does not suit it.
     """
-    from refiners.fit import verdicts
-    from refiners.local import is_local
-    from refiners.lookup import find_model
-    from refiners.policy import Guard
-    from refiners.repository import PREFIX, parse_address
-    from refiners.user_file import check_file
-    from refiners.verdict import ModelFacts, choose
+    from refiners.choose.compatibility import ModelFacts, choose
+    from refiners.choose.lookup import find_model
+    from refiners.choose.policy import Guard
+    from refiners.choose.variant import verdicts
+    from refiners.sources.local import is_local
+    from refiners.sources.repository import PREFIX, parse_address
+    from refiners.sources.user_file import check_file
 
     guard = Guard.from_environment()
     for one in steerings:
@@ -70,8 +70,8 @@ def rehearse(
         RefinersError: As the generation would.
     """
     from refiners.load import dress, load_adapter, outline, torch_options
-    from refiners.local import is_local
-    from refiners.repository import PREFIX
+    from refiners.sources.local import is_local
+    from refiners.sources.repository import PREFIX
     from refiners_core import Condition
 
     torch_options(device, dtype)

@@ -15,7 +15,7 @@ import click
 from refiners.cli.door import beneath, say
 from refiners.cli.screen import answers, is_unicode, width
 from refiners.errors import Notice
-from refiners.text import is_plain, shown, shown_cell
+from refiners.host.text import is_plain, shown, shown_cell
 
 F = TypeVar("F", bound=Callable[..., Any])
 

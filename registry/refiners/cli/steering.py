@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from refiners.discover import Installed
+from refiners.choose.lookup import find_adapter
 from refiners.errors import UnknownNameError
-from refiners.lookup import find_adapter
-from refiners.manifest import AdapterSpec
+from refiners.installed.inventory import Installed
+from refiners.manifest.schema import AdapterSpec
 
 METAVAR: Final = "NAME[=PICTURE|FILE][:SCALE][,OPTION=VALUE...]"
 _OPTION: Final = re.compile(r"[A-Za-z][\w-]*=.*", re.DOTALL)

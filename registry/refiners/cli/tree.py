@@ -33,7 +33,9 @@ def tree(
     from refiners.load import outline
 
     built = outline(placed(model), adapters)
-    from refiners_core.show import show  # torch comes with it, so not before the names are checked
+    from refiners_core.tree.show import (
+        show,  # torch comes with it, so not before the names are checked
+    )
 
     text = show(built.layer(part) if part else built, depth)
     if as_json:

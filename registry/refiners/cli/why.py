@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import click
 
+from refiners.choose.compatibility import Accepted, ModelFacts, Verdict
 from refiners.cli.completion import complete_adapter, complete_model
 from refiners.cli.place import placed
 from refiners.cli.report import json_option, print_json, print_table
-from refiners.verdict import Accepted, ModelFacts, Verdict
 
 
 @click.command()
@@ -33,11 +33,11 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
       refiners why controlnet-canny --model models/mine.safetensors
       refiners why controlnet-canny
     """
-    from refiners.fit import verdicts as judged
-    from refiners.fit import worn_by_manifest
-    from refiners.hub import Hub
-    from refiners.lookup import find_adapter
-    from refiners.policy import Guard
+    from refiners.choose.lookup import find_adapter
+    from refiners.choose.policy import Guard
+    from refiners.choose.variant import verdicts as judged
+    from refiners.choose.variant import worn_by_manifest
+    from refiners.hub.client import Hub
 
     found = find_adapter(name)
     hub = Hub.from_environment(offline=not online)
@@ -72,13 +72,13 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
 
 def _models(model: str | None) -> dict[str, ModelFacts]:
     """Returns the facts of a model by name or path, or of every installed one."""
-    from refiners.discover import scan
-    from refiners.local import is_local
-    from refiners.lookup import find_model
+    from refiners.choose.lookup import find_model
+    from refiners.installed.inventory import scan
+    from refiners.sources.local import is_local
 
     model = None if model is None else placed(model)
     if model is not None and is_local(model):
-        from refiners.fit import facts_of
+        from refiners.choose.variant import facts_of
         from refiners.load import outline
 
         return {model: replace(facts_of(outline(model)), name=model)}

@@ -23,7 +23,7 @@ from refiners_core import (
     When,
     select,
 )
-from refiners_core.layers.timestep import TimestepEncoder, Waves
+from refiners_core.layers.timestep import SinusoidalEmbedding, TimestepEncoder
 from refiners_core.models.diffusion import Branches
 from refiners_core.models.samplers import DDIM, Level, Stepped
 
@@ -257,7 +257,7 @@ class Distilled(Adapter):
             guidance = GuidanceWaves(width, project)
             return Sum(inner, When(self.scale_key, guidance))
 
-        waves = select(model).of(Waves).within(TimestepEncoder)
+        waves = select(model).of(SinusoidalEmbedding).within(TimestepEncoder)
         return (
             *model.slot("denoise.branches").before("alone", lambda seat: alone),
             *waves.where(lambda s: s.path.startswith("unet.time.")).wrap(told, name="guidance"),
@@ -268,7 +268,9 @@ class GuidanceWaves(Chain):
     """The guidance as features of the time, in the dtype of what the timestep is read for."""
 
     def __init__(self, width: int, project: nn.Module) -> None:
-        super().__init__(guidance=UseContext("guidance"), waves=Waves(width), project=project)
+        super().__init__(
+            guidance=UseContext("guidance"), waves=SinusoidalEmbedding(width), project=project
+        )
 
     def run(self, context: Context, *inputs: Tensor) -> Tensor:
         guidance = self.call(self.guidance, context)

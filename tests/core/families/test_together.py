@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from refiners_core import Adapter
-from refiners_core.graft import worn
 from refiners_core.models.unet import UNET_KEYS, UNetConfig
+from refiners_core.surgery.plan import worn
 from refiners_core.testing import tiny_model
 from refiners_core.testing.case import bits
 from refiners_core.weights import load, published, read, save

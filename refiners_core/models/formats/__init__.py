@@ -1,0 +1,1 @@
+"""Published formats of base models: folders, single files, live pipelines."""

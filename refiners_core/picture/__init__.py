@@ -1,0 +1,12 @@
+"""Pictures as pixels and masks: from anything that shows one, upright, at every bit depth."""
+
+from refiners_core.picture.convert import (
+    shrunk,
+    to_images,
+    to_mask,
+    to_mask_rows,
+    to_pixels,
+    to_rows,
+)
+
+__all__ = ["shrunk", "to_images", "to_mask", "to_mask_rows", "to_pixels", "to_rows"]

@@ -1,0 +1,1 @@
+"""Surgery on trees: select places, plan edits, wear and take off adapters."""

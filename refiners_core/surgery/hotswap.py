@@ -1,0 +1,142 @@
+"""Weights that change places between two adapters of one make."""
+
+import reprlib
+from typing import Any, Final, NamedTuple
+
+from torch import Tensor, nn
+
+from refiners_core.errors import AdapterError
+
+Tensors = dict[str, Tensor | None]
+_ABSENT: Final = object()
+_STATE: Final = nn.Module().__dict__.keys() | {"_tree_index"}
+"""What every module has, and what a chain remembers: no facts of a layer."""
+
+
+class Difference(NamedTuple):
+    """What keeps two adapters from exchanging weights."""
+
+    path: str
+    ours: str
+    theirs: str
+
+
+def hotswap(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None:
+    """Lets two trees of layers change all parameters and buffers; the layers stay where they are.
+
+    Args:
+        ours: The one.
+        theirs: The other.
+        names: What errors call them.
+
+    Raises:
+        AdapterError: They are one, or differ in kind, in layers, in which of these sit in several
+            places, in facts of a layer, or in a tensor's shape, dtype or device; nothing was
+            changed.
+    """
+    pairs: list[tuple[Tensors, Tensors]] = []
+    difference = (
+        Difference("", type(ours).__name__, "itself" if ours is theirs else type(theirs).__name__)
+        if ours is theirs or type(ours) is not type(theirs)
+        else _unlike(ours.__dict__, theirs.__dict__, pairs, names)
+    )
+    # A layer that sits in two places is found twice, but gives its weights once.
+    once = {(id(a), id(b)): (a, b) for a, b in pairs}
+    sharing = [len({side[i] for side in once}) for i in (0, 1)]
+    if difference is None and sharing != [len(once)] * 2:
+        difference = Difference("", *(f"{count} layers with weights" for count in sharing))
+    if difference is not None:
+        path, a, b = difference
+        raise AdapterError(
+            f"{names[0]} and {names[1]} cannot exchange weights: at {path or 'the top'}, the one "
+            f"has {a}, the other {b}.",
+            hint="Eject the one and inject the other.",
+        )
+    for a, b in once.values():
+        for name in a:
+            a[name], b[name] = b[name], a[name]
+
+
+def _unlike(
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
+    pairs: list[tuple[Tensors, Tensors]],
+    keys: tuple[str, str],
+) -> Difference | None:
+    for kind in ("_parameters", "_buffers"):
+        own, other = ours.get(kind), theirs.get(kind)
+        if own or other:
+            pairs.append((own or {}, other or {}))
+            if (difference := _unlike_tensors(*pairs[-1])) is not None:
+                return difference
+    layers, others = ours["_modules"], theirs["_modules"]
+    if layers.keys() != others.keys():
+        return Difference("", _listed(layers), _listed(others))
+    for name, layer in layers.items():
+        a, b = layer.__dict__, others[name].__dict__
+        if type(layer) is not type(others[name]):
+            return Difference(name, type(layer).__name__, type(others[name]).__name__)
+        for fact in a.keys() | b.keys():
+            if fact in _STATE or a.get(fact, _ABSENT) is b.get(fact, _ABSENT):
+                continue
+            if fact not in a or fact not in b or not _is_same(a[fact], b[fact], keys):
+                return Difference(
+                    name,
+                    *(_named(layer, fact, it.get(fact, "nothing")) for it in (a, b)),
+                )
+        difference = _unlike(a, b, pairs, keys)
+        if difference is not None:
+            below = f"{name}.{difference.path}" if difference.path else name
+            return difference._replace(path=below)
+    return None
+
+
+def _is_same(ours: Any, theirs: Any, keys: tuple[str, str]) -> bool:
+    """Whether a fact is the same in both, but for the adapters' keys in the names of context
+    values; what cannot be compared is not."""
+    try:
+        if isinstance(ours, str) and isinstance(theirs, str):
+            return ours == theirs or _of_key(ours, keys[0]) == _of_key(theirs, keys[1]) != ""
+        if type(ours) is type(theirs) and isinstance(ours, list | tuple):
+            return len(ours) == len(theirs) and all(
+                _is_same(a, b, keys) for a, b in zip(ours, theirs, strict=True)
+            )
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            return _is_same([*ours.items()], [*theirs.items()], keys)
+        return bool(ours.equal(theirs) if isinstance(ours, Tensor) else ours == theirs)
+    except Exception:
+        return False
+
+
+def _of_key(name: str, key: str) -> str:
+    """Returns what an adapter calls a context value of its own; nothing where it is not its own."""
+    return name.removeprefix(f"{key}.") if name.startswith(f"{key}.") else ""
+
+
+def _named(layer: nn.Module, fact: str, value: Any) -> str:
+    """Returns a fact of a layer in a few words of one line."""
+    return f"{type(layer).__name__} with {fact} = {' '.join(reprlib.repr(value).split())}"
+
+
+def _unlike_tensors(ours: Tensors, theirs: Tensors) -> Difference | None:
+    if ours.keys() != theirs.keys():
+        return Difference("", _listed(ours), _listed(theirs))
+    for name, a in ours.items():
+        b = theirs[name]
+        if a is None or b is None:
+            is_like = a is b
+        else:
+            is_like = a.dtype is b.dtype and a.shape == b.shape and a.device == b.device
+        if not is_like:
+            return Difference(name, _told(a), _told(b))
+    return None
+
+
+def _listed(named: dict[str, Any]) -> str:
+    return ", ".join(list(named)[:4]) + (", ..." if len(named) > 4 else "") or "nothing"
+
+
+def _told(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "none"
+    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"

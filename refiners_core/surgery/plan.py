@@ -1,0 +1,272 @@
+"""From edits to what a tree wears: plan everything, then swap mappings of children.
+
+A tree is its base plus the set of adapters it wears. Each touched chain keeps its bare mapping and,
+per name, the edits of the worn adapters; the mapping it wears is folded from these. Ejecting drops
+one adapter's edits and folds again, so nobody writes the way back, and the order of injects and
+ejects leaves no trace.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from torch import nn
+
+from refiners_core.errors import PlanError
+from refiners_core.surgery.overlay import Overlay, Placed, Swap, bare_mapping, fold, snapshot
+from refiners_core.surgery.selection import Edit
+from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index
+from refiners_core.tree.bare import bare_children
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.layer import running_root
+
+if TYPE_CHECKING:
+    from refiners_core.surgery.adapter import Adapter
+
+_swapping: Final = threading.Lock()
+_epoch = 0
+
+
+def epoch() -> int:
+    """Returns how often trees were changed by swaps: as long as it stays, they wear the same."""
+    return _epoch
+
+
+def worn(tree: Chain) -> tuple[Adapter, ...]:
+    """Returns the adapters that a tree wears anywhere, sorted by name and serial number."""
+    return _worn_by(tree_index(tree).chains())
+
+
+def _worn_by(chains: Iterable[Chain]) -> tuple[Adapter, ...]:
+    found: dict[int, Adapter] = {}
+    for chain in chains:
+        record: Overlay | None = chain.__dict__.get("_worn")
+        for adapter in record.adapters if record else ():
+            found[id(adapter)] = adapter
+    return tuple(sorted(found.values(), key=lambda adapter: adapter.order))
+
+
+def plan_inject(known: TreeIndex, adapter: Adapter, edits: Iterable[Edit]) -> list[Swap]:
+    """Turns edits into swaps without touching the tree.
+
+    Args:
+        known: The places of the tree as it is now.
+        adapter: Who says the edits.
+        edits: The edits; each is given the seat's path from this root, however it was selected.
+
+    Raises:
+        PlanError: The edits contradict the tree, each other or what it wears; or a call of it is
+            running.
+    """
+    chains = known.chains()
+    root = type(chains[0]).__name__
+    check_idle(chains, f"inject {adapter.key}")
+    if adapter.key in [other.key for other in _worn_by(chains)]:
+        raise PlanError(
+            f"{root} already wears an adapter with the key {adapter.key!r}.",
+            hint="Give this one another key: key=... at construction.",
+        )
+    by_spot: dict[ChainRef, dict[str, tuple[Placed, ...]]] = {}
+    for position, edit in enumerate(edits):
+        suffix, is_exclusive = f"+{edit.name}@{adapter.key}", edit.kind in ("replace", "remove")
+        placed: dict[ChainRef, tuple[Placed]] = {}
+        for said in edit.seats:
+            seat = said if said.spot in known.by_spot else known.own(said)
+            if seat is None:
+                raise PlanError(
+                    f"{adapter.key} edits {said.path!r}, which is no place in {root}.",
+                    hint="Select from the tree that is passed to edits(), when it is passed.",
+                )
+            name, spot = seat.name, seat.spot
+            if spot not in placed:
+                seats = known.by_spot[spot]
+                placed[spot] = (Placed(adapter, position, edit, seats, suffix, is_exclusive),)
+                by_spot.setdefault(spot, {})
+            names = by_spot[spot]
+            names[name] = (*names[name], *placed[spot]) if name in names else placed[spot]
+    if not by_spot:
+        raise PlanError(
+            f"{adapter.key} found nothing to edit in {root}.",
+            hint="Print its selection to see what it looked for.",
+        )
+    return _folded(chains, by_spot)
+
+
+def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[Swap]:
+    """Returns the swaps after which these chains of a tree wear no edit of an adapter.
+
+    Raises:
+        PlanError: A chain was edited by hand, or a call of the tree is running.
+    """
+    check_idle([tree, *chains], f"eject {adapter.key}")
+    swaps: list[Swap] = []
+    for chain in chains:
+        record = _checked(chain)
+        if record is None:
+            continue
+        if record.adapters == (adapter,):
+            swaps.append(Swap(chain, record, None))
+            continue
+        placed: dict[str, tuple[Placed, ...]] = {}
+        changed: set[str] = set()
+        for name, several in record.placed.items():
+            kept = tuple([p for p in several if p.adapter is not adapter])
+            if kept:
+                placed[name] = kept
+            if len(kept) != len(several):
+                changed.add(name)
+        if changed:
+            swaps.append(Swap(chain, record, fold(chain, record, placed, changed)))
+    return swaps
+
+
+def apply(swaps: Sequence[Swap]) -> list[Swap]:
+    """Makes the swaps, all of them or none.
+
+    Returns:
+        The swaps that undo them.
+
+    Raises:
+        PlanError: What a chain wears has changed since the swaps were planned.
+    """
+    global _epoch
+    with _swapping:
+        for swap in swaps:
+            _check_fresh(swap)
+        _epoch += 1
+        before = [(c, record, c.__dict__["_modules"]) for c, record, _ in swaps]
+        try:
+            for chain, _, after in swaps:
+                _wear(chain, after, after.mapping if after else bare_mapping(chain))
+        except BaseException:
+            for chain, record, mapping in before:
+                _wear(chain, record, mapping)
+            raise
+    return [Swap(chain, after, before) for chain, before, after in swaps]
+
+
+def _check_fresh(swap: Swap) -> None:
+    record = swap.after or swap.before
+    assert record is not None, "a swap from bare to bare"
+    if (
+        swap.chain.__dict__.get("_worn") is not swap.before
+        or bare_mapping(swap.chain) is not record.bare
+    ):
+        raise PlanError(
+            f"{type(swap.chain).__name__} was edited while an edit of it was being planned.",
+            hint="Inject and eject one after the other, and not inside a callback of another.",
+        )
+
+
+def _wear(chain: Chain, record: Overlay | None, mapping: Mapping[str, nn.Module]) -> None:
+    chain.__dict__["_modules"] = mapping
+    if record is None:
+        chain.__dict__.pop("_worn", None)
+    else:
+        chain.__dict__["_worn"] = record
+
+
+def check_idle(chains: Iterable[Chain], what: str) -> None:
+    """Makes sure that no call that any of these chains takes part in is running.
+
+    Raises:
+        PlanError: One is.
+    """
+    root = running_root(chains)
+    if root is not None:
+        raise PlanError(
+            f"cannot {what}: {type(root).__name__} is running.",
+            hint="Wait until its call has returned; a callback that returns False ends one.",
+        )
+
+
+def _checked(chain: Chain) -> Overlay | None:
+    """Returns what a chain wears after making sure that nobody changed it behind our back."""
+    record: Overlay | None = chain.__dict__.get("_worn")
+    if record is None:
+        return None
+    mapping = chain.__dict__["_modules"]
+    if mapping is not record.mapping:
+        what = "its mapping of children was replaced"
+    elif snapshot(mapping) != record.snapshot or snapshot(record.bare) != record.bare_snapshot:
+        now, then = dict(mapping), dict(zip(*record.snapshot, strict=True))
+        names = sorted({n for n in now.keys() | then.keys() if now.get(n) is not then.get(n)})
+        what = f"its children {', '.join(names) or 'of the bare chain'} were changed"
+    else:
+        return record
+    raise PlanError(
+        f"{type(chain).__name__} at {record.path()} was edited by hand while it wears "
+        f"{', '.join(record.keys())}: {what}.",
+        hint="Undo that edit and try again; edit by hand only what is bare, or write an adapter.",
+    )
+
+
+def _folded(
+    chains: Sequence[Chain], by_spot: Mapping[ChainRef, dict[str, tuple[Placed, ...]]]
+) -> list[Swap]:
+    swaps: list[Swap] = []
+    for spot, added in by_spot.items():
+        chain = spot.ref()
+        assert chain is not None, "a plan is made while its tree is alive"
+        record = _checked(chain)
+        placed = added
+        if record is not None:
+            both = {
+                name: (*record.placed.get(name, ()), *several) for name, several in added.items()
+            }
+            placed = {**record.placed, **both}
+        bare = bare_mapping(chain)
+        for name, several in added.items():
+            seat = several[0].seats[name]
+            if type(bare.get(name)) is not seat.kind:
+                raise PlanError(
+                    f"no {seat.kind.__name__} sits at {seat.path!r} any more.",
+                    hint="Edit a tree by hand before an adapter says its edits, not while it does.",
+                )
+            if len(placed[name]) > 1:
+                _check_seat(name, placed[name])
+        swaps.append(Swap(chain, record, fold(chain, record, placed, set(added))))
+    planned = {id(swap.chain): swap.after for swap in swaps if swap.after}
+    records: list[Overlay | None] = [chain.__dict__.get("_worn") for chain in chains]
+    if any(r is not None and r.is_exclusive for r in (*planned.values(), *records)):
+        _check_below(chains[0], None, planned, set())
+    return swaps
+
+
+def _check_seat(name: str, placed: Sequence[Placed]) -> None:
+    exclusive = [p for p in placed if p.is_exclusive]
+    path = placed[0].seats[name].path
+    if len(exclusive) > 1:
+        a, b = exclusive[:2]
+        raise PlanError(
+            f"{a.adapter.key} and {b.adapter.key} both {b.edit.kind} {path!r}; only one can.",
+            hint=f"Eject {a.adapter.key} first.",
+        )
+    wraps = [p for p in placed if p.edit.kind == "wrap"]
+    if exclusive and exclusive[0].edit.kind == "remove" and wraps:
+        raise PlanError(
+            f"{wraps[0].adapter.key} wraps {path!r}, which {exclusive[0].adapter.key} removes.",
+            hint="Eject one of them first.",
+        )
+
+
+def _check_below(
+    chain: Chain, hider: tuple[Placed, Seat] | None, planned: Mapping[int, Overlay], seen: set[int]
+) -> None:
+    """Refuses edits inside what an edit replaces or removes, whichever came first."""
+    seen.add(id(chain))
+    record: Overlay | None = planned.get(id(chain)) or chain.__dict__.get("_worn")
+    if hider is not None and record is not None:
+        name, placed = next(iter(record.placed.items()))
+        raise PlanError(
+            f"{placed[0].adapter.key} edits {placed[0].seats[name].path!r}, inside "
+            f"{hider[1].path!r}, which {hider[0].adapter.key} {hider[0].edit.kind}s.",
+            hint="Eject one of them first.",
+        )
+    for name, child in bare_children(chain).items():
+        if isinstance(child, Chain) and id(child) not in seen:
+            placed = record.placed.get(name, ()) if record else ()
+            replacing = next(((p, p.seats[name]) for p in placed if p.is_exclusive), None)
+            _check_below(child, hider or replacing, planned, seen)

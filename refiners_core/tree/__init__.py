@@ -1,0 +1,1 @@
+"""Trees of layers: what a model is made of, and how a call runs through it."""

@@ -1,0 +1,273 @@
+"""Models as declarative trees of named layers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import nn
+
+from refiners_core.errors import TreeError
+from refiners_core.tree.bare import bare_children, bare_walk, first_weight, hidden
+from refiners_core.tree.context import Context
+from refiners_core.tree.editing import Editable
+from refiners_core.tree.layer import (
+    GLOBAL_BACKWARD,
+    GLOBAL_BACKWARD_PRE,
+    GLOBAL_FORWARD,
+    GLOBAL_FORWARD_PRE,
+    Layer,
+)
+from refiners_core.tree.naming import checked_module, checked_name
+
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
+
+
+class Chain(Editable):
+    """Layers that run one after the other; the root of every combinator.
+
+    A tuple that a layer returns becomes the inputs of the next one. A subclass declares its tree in
+    one call of `super().__init__` and defines neither `forward` nor `run`; what `print` shows is
+    what runs.
+
+    Args:
+        layers: Children, named `ClassName_i` by their position.
+        named: Children with names of their own, after the positional ones.
+
+    Raises:
+        TreeError: A name is taken, is an attribute of `Chain`, or a child is no module.
+
+    Example:
+        >>> chain = Chain(nn.Linear(4, 8), nn.SiLU(), out=nn.Linear(8, 2))
+        >>> [name for name, _ in chain.children_by_name()]
+        ['Linear_0', 'SiLU_1', 'out']
+    """
+
+    # What the chain wears, an `Overlay`; absent while it is bare.
+    _worn: Any = None
+
+    def __init__(self, *layers: nn.Module, **named: nn.Module) -> None:
+        children = {f"{type(layer).__name__}_{i}": layer for i, layer in enumerate(layers)}
+        for name, layer in children.items():
+            if not isinstance(layer, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+                checked_module(self, name, layer)
+        for name, layer in named.items():
+            children[checked_name(self, children, name, layer)] = layer
+        # In place of nn.Module's constructor, for adapters make many chains: a Layer gets the rest
+        # of its state when it is asked for it.
+        self.__dict__["training"] = True
+        self.__dict__["_modules"] = children
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        value: Any = inputs[0] if len(inputs) == 1 else inputs
+        for child in self.__dict__["_modules"].values():
+            own = child.__dict__
+            if (  # is_hooked, spelt out: a call of it would take as long as all of the rest
+                GLOBAL_FORWARD
+                or GLOBAL_FORWARD_PRE
+                or GLOBAL_BACKWARD
+                or GLOBAL_BACKWARD_PRE
+                or "forward" in own
+                or "_compiled_call_impl" in own
+                or (
+                    "_forward_hooks" in own
+                    and (
+                        own["_forward_hooks"]
+                        or own["_forward_pre_hooks"]
+                        or own["_backward_hooks"]
+                        or own["_backward_pre_hooks"]
+                    )
+                )
+            ):
+                said = {"context": context} if isinstance(child, Layer) else {}
+                value = child(*value, **said) if type(value) is tuple else child(value, **said)
+            elif isinstance(child, Layer):
+                value = (
+                    child.run(context, *value)
+                    if type(value) is tuple
+                    else child.run(context, value)
+                )
+            else:
+                value = child.forward(*value) if type(value) is tuple else child.forward(value)
+        return value
+
+    # --- reading ---
+
+    def children_by_name(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yields the names and layers of the tree as it runs now, adapters' layers included."""
+        yield from self._modules.items()  # pyright: ignore[reportReturnType]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        yield from self._modules.values()  # pyright: ignore[reportReturnType]
+
+    def __contains__(self, layer: object) -> bool:
+        return any(child is layer for child in self._modules.values())
+
+    def __getitem__(self, where: int | str | slice) -> Any:
+        """Returns a child by position or name; a slice gives a plain `Chain` of the same layers."""
+        items = list(self.children_by_name())
+        if isinstance(where, slice):
+            part = Chain()
+            part.__dict__["_modules"] = dict(items[where])
+            part.training = self.training
+            return part
+        if isinstance(where, str):
+            return self.layer(where)
+        try:
+            return items[where][1]
+        except IndexError:
+            raise TreeError(
+                f"{type(self).__name__} has {len(items)} layers, so no layer {where}.",
+                hint="Positions count from 0; len(chain) tells how many there are.",
+            ) from None
+
+    def __getattr__(self, name: str) -> Any:
+        modules = self.__dict__.get("_modules", {})
+        if name in modules:
+            return modules[name]
+        worn = self.__dict__.get("_worn")
+        if worn is not None and name in worn.bare:  # inside an adapter's layer it keeps its name
+            return worn.bare[name]
+        return super().__getattr__(name)
+
+    def layer(self, path: str, kind: type[M] = nn.Module) -> M:
+        """Returns the layer at a dotted path of names, checked to be of a kind.
+
+        Raises:
+            TreeError: No such path, or another kind of layer is there.
+        """
+        here: nn.Module = self
+        for name in path.split("."):
+            children = {**here._modules, **bare_children(here)}
+            child = children.get(name)
+            if child is None:
+                near = difflib.get_close_matches(name, children, 1)
+                hint = (
+                    f"Did you mean {near[0]!r}?" if near else "print() the tree to see its names."
+                )
+                raise TreeError(
+                    f"no layer named {name!r} in {type(here).__name__} (path {path!r}); it has "
+                    f"{', '.join(children) or 'no children'}.",
+                    hint=hint,
+                )
+            here = child
+        if not isinstance(here, kind):
+            raise TreeError(
+                f"the layer at {path!r} is a {type(here).__name__}, not a {kind.__name__}.",
+                hint=f"Try select(tree).of({kind.__name__}).",
+            )
+        return here
+
+    def at(self, name: str) -> nn.Module:
+        """Returns what runs at the place of a child: its layer, or what adapters made of it.
+
+        An attribute, `chain.name`, is the base layer whatever is worn.
+
+        Raises:
+            TreeError: There is no such place.
+        """
+        worn = self.__dict__.get("_worn")
+        if worn is None or name not in worn.folded:
+            return self[name]
+        entries = worn.folded[name]
+        if len(entries) == 1:
+            return entries[0][1]
+        part = Chain()
+        part.__dict__["_modules"] = dict(entries)
+        return part
+
+    def walk(self, kind: type[M] = nn.Module) -> Iterator[tuple[str, M]]:
+        """Yields path and layer of everything of a kind below, adapters' layers included, in order.
+
+        A layer that sits in two places is yielded for each; a chain that does is entered once.
+        """
+        seen: set[int] = set()
+
+        def below(chain: Chain, prefix: str) -> Iterator[tuple[str, M]]:
+            seen.add(id(chain))
+            for name, child in chain.children_by_name():
+                path = f"{prefix}{name}"
+                if isinstance(child, kind):
+                    yield path, child
+                if isinstance(child, Chain) and id(child) not in seen:
+                    yield from below(child, f"{path}.")
+
+        return below(self, "")
+
+    def find(self, kind: type[M]) -> M | None:
+        """Returns the first layer of a kind below, or None."""
+        return next((layer for _, layer in self.walk(kind)), None)
+
+    def layers(self, kind: type[M]) -> list[M]:
+        """Returns all layers of a kind below, in order."""
+        return [layer for _, layer in self.walk(kind)]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first weight of the bare tree; the CPU where there is none."""
+        weight = first_weight(self)
+        return torch.device("cpu") if weight is None else weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute dtype: that of the first floating-point weight of the bare tree."""
+        weight = first_weight(self)
+        return torch.get_default_dtype() if weight is None else weight.dtype
+
+    # --- copies and moves ---
+
+    def copy(self) -> Self:
+        """Returns a bare tree of new chains around the very same leaves and weights."""
+        return _copied(self, {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `deepcopy` and `pickle` take: the bare tree, without running calls."""
+        state = self.__dict__.copy()
+        state["_modules"] = dict(bare_children(self))
+        state.pop("_worn", None)
+        state.pop("_tree_index", None)
+        state.pop("_compiled_call_impl", None)
+        return state
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """What `to` and `half` are made of; base layers that an adapter stands in for follow."""
+        for layer in hidden(self) if recurse else ():
+            layer._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of all below, base layers that an adapter stands in for included."""
+        for layer in hidden(self):
+            layer.train(mode)
+        return super().train(mode)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Asks for gradients below, or not, also of base layers that an adapter stands in for."""
+        for layer in (*self.modules(), *(layer for _, layer in bare_walk(self))):
+            for weight in layer.parameters(recurse=False):
+                weight.requires_grad_(requires_grad)
+        return self
+
+    def __repr__(self) -> str:
+        from refiners_core.tree.show import show
+
+        return show(self)
+
+
+def _copied(chain: T, memo: dict[int, Any]) -> T:
+    if not isinstance(chain, Chain):
+        return chain
+    if id(chain) not in memo:
+        twin = memo[id(chain)] = type(chain).__new__(type(chain))
+        state = chain.__getstate__()
+        twin.__dict__.update({k: v.copy() if isinstance(v, dict) else v for k, v in state.items()})
+        twin.__dict__["_modules"] = {
+            name: _copied(child, memo) for name, child in state["_modules"].items()
+        }
+    return memo[id(chain)]

@@ -1,0 +1,205 @@
+"""Chains that say by their name how values flow."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from refiners_core.errors import TreeError
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.context import Context
+from refiners_core.tree.layer import Layer
+
+Identity = nn.Identity
+
+
+class Sum(Chain):
+    """Adds what its children make of the same inputs; a child that returns None adds nothing."""
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        total: Any = None
+        for child in self:
+            term = self.call(child, context, *inputs)
+            if term is not None:
+                total = term if total is None else total + term
+        return total
+
+
+class Residual(Chain):
+    """Adds its input to what the chain of its children makes of it: `x + f(x)`."""
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        value = super().run(context, *inputs)
+        return inputs[0] if value is None else inputs[0] + value
+
+
+class Parallel(Chain):
+    """Gives the same inputs to every child and returns the tuple of what they make of them."""
+
+    def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
+        return tuple([self.call(child, context, *inputs) for child in self])
+
+
+class Distribute(Chain):
+    """Gives its i-th input to its i-th child and returns the tuple of what they make of them."""
+
+    def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
+        if len(inputs) != len(self):
+            raise TreeError(
+                f"Distribute has {len(self)} children but got {len(inputs)} inputs.",
+                hint="Give each child one input, or use Parallel to give all of them the same.",
+            )
+        return tuple(
+            [self.call(child, context, value) for child, value in zip(self, inputs, strict=True)]
+        )
+
+
+class Concatenate(Chain):
+    """Joins what its children make of the same inputs along a dimension; a child that returns None
+    adds nothing.
+
+    Args:
+        layers: The children.
+        dim: The dimension to join along.
+        named: Children with names.
+    """
+
+    def __init__(self, *layers: nn.Module, dim: int = 1, **named: nn.Module) -> None:
+        super().__init__(*layers, **named)
+        self.dim: Final = dim
+
+    def run(self, context: Context, *inputs: Any) -> Tensor:
+        parts = [self.call(child, context, *inputs) for child in self]
+        return torch.cat([part for part in parts if part is not None], dim=self.dim)
+
+    def extra_repr(self) -> str:
+        return "" if self.dim == 1 else f"dim={self.dim}"
+
+
+class Passthrough(Chain):
+    """Runs its children for their effect on the context and returns its own inputs."""
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        super().run(context, *inputs)
+        return inputs[0] if len(inputs) == 1 else inputs
+
+
+class When(Chain):
+    """Runs its children only where the context has a value for a key; elsewhere returns None.
+
+    Together with `Sum` this makes an inactive branch cost nothing and change no bit.
+
+    Args:
+        key: The key to look for; a value of None counts as absent.
+        layers: The children.
+        named: Children with names.
+    """
+
+    def __init__(self, key: str, *layers: nn.Module, **named: nn.Module) -> None:
+        super().__init__(*layers, **named)
+        self.on: Final = key
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        return None if context.get(self.on) is None else super().run(context, *inputs)
+
+    def extra_repr(self) -> str:
+        return repr(self.on)
+
+
+class Scope(Chain):
+    """Keeps what its children write to the context inside, and can hand them other values under a
+    known key.
+
+    Args:
+        layers: The children.
+        rebind: For each key inside, the key outside whose value it takes.
+        named: Children with names.
+
+    Example:
+        >>> Scope(UseContext("text"), rebind={"text": "identity"})(None, context={"identity": 1})
+        1
+    """
+
+    def __init__(
+        self, *layers: nn.Module, rebind: Mapping[str, str] | None = None, **named: nn.Module
+    ) -> None:
+        super().__init__(*layers, **named)
+        self.rebind: Final[dict[str, str]] = dict(rebind or {})
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        return super().run(context.scope(self.rebind), *inputs)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{inside}={outside}" for inside, outside in self.rebind.items())
+
+
+class UseContext(Layer):
+    """Returns the context's value of a key, whatever its inputs.
+
+    Raises:
+        ContextError: When it runs and there is no such value.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key: Final = key
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        return context[self.key]
+
+    def extra_repr(self) -> str:
+        return repr(self.key)
+
+
+class SetContext(Layer):
+    """Stores its input in the context under a key and passes it on."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key: Final = key
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        value: Any = inputs[0] if len(inputs) == 1 else inputs
+        context[self.key] = value
+        return value
+
+    def extra_repr(self) -> str:
+        return repr(self.key)
+
+
+class Multiply(Layer):
+    """Multiplies its input by a 0-d tensor, or a number, of the context: an adapter's scale."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key: Final = key
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        return inputs[0] * context[self.key]
+
+    def extra_repr(self) -> str:
+        return repr(self.key)
+
+
+class Lambda(nn.Module):
+    """A function as a layer; a module-level function keeps the tree picklable.
+
+    Raises:
+        TreeError: It is no function; a module is a layer as it is.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        if isinstance(function, nn.Module) or not callable(function):
+            raise TreeError(
+                f"Lambda is given a {type(function).__name__}, not a function.",
+                hint="A module is a layer already: put it into the chain itself.",
+            )
+        self.function: Final = function
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(*inputs)
+
+    def extra_repr(self) -> str:
+        return getattr(self.function, "__name__", repr(self.function))

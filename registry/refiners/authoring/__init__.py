@@ -1,0 +1,1 @@
+"""Tools for authors of adapters: a template, and checks before publishing."""

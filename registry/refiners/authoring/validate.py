@@ -1,0 +1,188 @@
+"""Checks a plugin's source before it is published; reads its code, and runs none of it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from refiners.authoring.portable import unusable
+from refiners.authoring.promise import broken_promises, installed_bases
+from refiners.errors import ManifestError, OptionError
+from refiners.hub.receipts import sha256_of
+from refiners.installed.distribution import canonical
+from refiners.installed.inventory import ADAPTERS, MODELS, manifest_place
+from refiners.manifest.reader import load_manifest
+from refiners.manifest.schema import (
+    UNKNOWN,
+    AdapterManifest,
+    AdapterSpec,
+    ModelManifest,
+    ModelSpec,
+    WeightsFile,
+)
+from refiners.manifest.toml import TomlError, load_toml
+
+Specs = Mapping[str, AdapterSpec | ModelSpec]
+
+
+class Finding(NamedTuple):
+    """One thing that should be mended before a plugin is published."""
+
+    path: Path
+    what: str
+
+
+def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
+    """Checks a manifest, or the folder of a plugin with its pyproject.toml.
+
+    Args:
+        path: The file or the folder.
+        is_strict: Whether every file must be pinned, sized, licensed and in a safe format, as a
+            new publication must.
+
+    Raises:
+        OptionError: There is neither a manifest nor a plugin.
+    """
+    if path.is_file():
+        return tuple(_manifest(path, _kind(path), None, is_strict))
+    project = path / "pyproject.toml"
+    if not project.is_file():
+        raise OptionError(
+            f"{path} has no pyproject.toml.", hint="Give a manifest, or the folder of a plugin."
+        )
+    return tuple(_project(project, is_strict))
+
+
+def _kind(path: Path) -> type[AdapterManifest] | type[ModelManifest]:
+    return ModelManifest if path.name == "model.toml" else AdapterManifest
+
+
+def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
+    try:
+        table, _ = load_toml(path)
+        project: dict[str, Any] = table["project"]
+        points: dict[str, dict[str, str]] = project.get("entry-points", {})
+        groups = [points.get(group, {}) for group in (ADAPTERS, MODELS)]
+        values = [str(value) for group in groups for value in group.values()]
+    except (
+        *(OSError, TomlError),
+        *(KeyError, TypeError, AttributeError),  # a table is something else
+    ) as error:
+        yield Finding(path, f"cannot be read: {type(error).__name__}: {error}")
+        return
+    name = canonical(str(project.get("name", "")))
+    if not name.startswith("refiners-"):
+        yield Finding(path, f'the name {name!r} should begin with "refiners-", to be found')
+    if not any("refiners" in str(one) for one in project.get("dependencies", ())):
+        yield Finding(path, 'it does not depend on refiners: dependencies = ["refiners>=1,<2"]')
+    if not values:
+        yield Finding(path, f'no entry point: [project.entry-points."{ADAPTERS}"]')
+    for value in values:
+        try:
+            package, file = manifest_place(value)
+        except ValueError as error:
+            yield Finding(path, str(error))
+            continue
+        folder = next(
+            (f for f in (path.parent / "src", path.parent) if (f / package).is_dir()), None
+        )
+        if folder is None or not (folder / package / file).is_file():
+            yield Finding(path, f"the entry point {value!r} leads to no file")
+            continue
+        if not _is_shipped(table, package, file):
+            where = f"[tool.setuptools.package-data] {package}"
+            yield Finding(path, f'{file} would be left out of the wheel: {where} = ["{file}"]')
+        manifest = folder / package / file
+        yield from _manifest(manifest, _kind(manifest), folder, is_strict)
+
+
+def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
+    """Whether setuptools puts a data file into the wheel; other build backends include all."""
+    if "setuptools" not in str(table.get("build-system", {}).get("build-backend", "setuptools")):
+        return True
+    patterns = table.get("tool", {}).get("setuptools", {}).get("package-data", {})
+    wanted = [*patterns.get(package, ()), *patterns.get("*", ())]
+    return any(Path(file).match(pattern) for pattern in wanted)
+
+
+def _manifest(
+    path: Path,
+    kind: type[AdapterManifest] | type[ModelManifest],
+    source: Path | None,
+    is_strict: bool,
+) -> Iterator[Finding]:
+    try:
+        if kind is AdapterManifest:
+            specs: Specs = load_manifest(path, AdapterManifest).adapter
+        else:
+            specs = load_manifest(path, ModelManifest).model
+    except ManifestError as error:
+        for fault in error.faults:
+            yield Finding(path, str(fault))
+        return
+    bases = installed_bases()
+    for name, spec in specs.items():
+        for what in broken_promises(name, spec, bases):
+            yield Finding(path, what)
+        if source is not None:
+            yield from _factory(path, name, spec.factory, source)
+        for role, file in spec.weights.items():
+            here = f"{name}.weights.{role}"
+            yield from _packaged(path, here, file, source)
+            for what in unusable(file):
+                yield Finding(path, f"{here}: {what}")
+            for what in _laxities(file) if is_strict else ():
+                yield Finding(path, f"{here}: {what}")
+        if is_strict and not spec.license:
+            yield Finding(path, f"{name}: the code names no license")
+
+
+def _factory(path: Path, name: str, reference: str, source: Path) -> Iterator[Finding]:
+    module, _, attribute = reference.partition(":")
+    file = source.joinpath(*module.split("."))
+    found = next((f for f in (file.with_suffix(".py"), file / "__init__.py") if f.is_file()), None)
+    if found is None:
+        yield Finding(path, f"{name}: the factory {reference!r} is in no module of this package")
+        return
+    try:
+        body = ast.parse(found.read_text("utf-8")).body
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
+        yield Finding(found, f"cannot be read: {error}")
+        return
+    names: set[str] = set()
+    for one in body:
+        if isinstance(one, ast.ClassDef | ast.FunctionDef):
+            names.add(one.name)
+        elif isinstance(one, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in one.names}
+        elif isinstance(one, ast.Assign):
+            names |= {target.id for target in one.targets if isinstance(target, ast.Name)}
+    if attribute not in names:
+        yield Finding(path, f"{name}: {found.name} defines no {attribute}")
+
+
+def _packaged(path: Path, here: str, file: WeightsFile, source: Path | None) -> Iterator[Finding]:
+    package, _, name = file.address.partition("/")
+    if file.scheme != "pkg" or source is None or not (source / package).is_dir():
+        return
+    there = source / package / name
+    if not there.is_file():
+        yield Finding(path, f"{here}: {file.source} is not there")
+    elif (found := sha256_of(there)) != file.sha256:
+        yield Finding(path, f"{here}: {file.source} has the sha256 {found}")
+    elif file.size not in (None, there.stat().st_size):
+        yield Finding(path, f"{here}: {file.source} has {there.stat().st_size} bytes")
+
+
+def _laxities(file: WeightsFile) -> Iterator[str]:
+    for key in ("revision", "sha256") if file.scheme == "hf" else ("sha256",):
+        if getattr(file, key) == UNKNOWN:
+            yield f"the {key} is unknown"
+    if file.size is None:
+        yield "the size is missing"
+    if not file.license:
+        yield "the license is missing"
+    if file.format == "pickle":
+        yield "it is a pickle; publish safetensors"

@@ -1,0 +1,1 @@
+"""Choices between a name and its files: lookup, compatibility, policy, lock."""

@@ -1,0 +1,288 @@
+"""`refiners.lock`: which plugins, manifests and bytes a machine has, so that another gets the same.
+
+It is written by the tool and read by every load that names it. What is installed is held to it: a
+difference is an error that shows both sides.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
+
+import msgspec
+from msgspec import Meta
+
+from refiners.errors import LockError
+from refiners.host.disk import write_whole
+from refiners.host.text import UNSEEN
+from refiners.installed.distribution import canonical_id
+from refiners.installed.inventory import Installed
+from refiners.manifest.schema import (
+    REPOSITORY,
+    UNKNOWN,
+    AdapterSpec,
+    Commit,
+    Digest,
+    FileName,
+    LockedLocation,
+    ModelSpec,
+    Name,
+    WeightsFile,
+)
+from refiners.manifest.toml import load_toml
+from refiners.manifest.version import is_same
+
+NAME: Final = "refiners.lock"
+VARIABLE: Final = "REFINERS_LOCK"
+_LARGEST: Final = 50_000_000
+"""The bytes that a lock file may have."""
+_HEAD: Final = "Written by `refiners lock`. Do not edit it; commit it beside the code that uses it."
+
+_ID: Final = (
+    rf"^(hf:{REPOSITORY}(@[^/{UNSEEN};&|<>$`\"']+)?(/[^{UNSEEN};&|<>$`\"']+)?"
+    rf"|[A-Za-z0-9._-]+:[a-z0-9-]+(=[^{UNSEEN}]+)?)$(?!\n)"
+)
+_VERSION: Final = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$(?!\n)"
+
+S = TypeVar("S", AdapterSpec, ModelSpec)
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of a lock file."""
+
+
+class LockedFile(_Table, frozen=True, kw_only=True):
+    """One file as it was when the lock was written."""
+
+    name: Name
+    source: LockedLocation
+    file: FileName | None = None
+    revision: Commit | None = None
+    sha256: Digest
+    size: Annotated[int, Meta(gt=0)] | None = None
+    license: str | None = None
+    """What the Hub said of it, where no manifest does."""
+
+
+class LockedPlugin(_Table, frozen=True, kw_only=True):
+    """One adapter or model as it was when the lock was written."""
+
+    id: Annotated[str, Meta(pattern=_ID, description="a name as refiners lock writes it")]
+    kind: Literal["adapter", "model"]
+    version: Annotated[str, Meta(pattern=_VERSION, description="a version")]
+    manifest: Digest
+    base: tuple[Name, ...] = ()
+    """The bases for which the files of an adapter are pinned; any if empty."""
+    file: tuple[LockedFile, ...] = ()
+
+
+class Lock(_Table, frozen=True, kw_only=True):
+    """A lock file."""
+
+    schema: Annotated[int, Meta(ge=1, le=1)] = 1
+    plugin: tuple[LockedPlugin, ...] = ()
+
+    def get(self, kind: str, id: str) -> LockedPlugin | None:
+        """Returns what is locked of an adapter or a model."""
+        wanted = (kind, canonical_id(id))
+        return next((p for p in self.plugin if (p.kind, canonical_id(p.id)) == wanted), None)
+
+
+def read_lock(path: Path) -> Lock:
+    """Reads a lock file.
+
+    Raises:
+        LockError: There is none, or it is damaged, or contradicts itself.
+    """
+    try:
+        lock = msgspec.convert(load_toml(path, largest=_LARGEST)[0], Lock)
+    except OSError as error:
+        raise LockError(
+            f"{path} cannot be read: {error}.", hint=f"Run refiners lock --out {path}."
+        ) from error
+    except (ValueError, RecursionError) as error:  # TomlError and ValidationError are ValueErrors
+        what = str(error).replace("\n", " ")
+        raise LockError(
+            f"{path} is no lock file of this version: {what}.",
+            hint=f"Take it from version control, or write it anew: refiners lock --out {path}.",
+        ) from error
+    for contradiction in contradictions(lock):
+        raise LockError(
+            f"{path} contradicts itself: {contradiction}.",
+            hint=f"Take it from version control, or write it anew: refiners lock --out {path}.",
+        )
+    return lock
+
+
+def contradictions(lock: Lock) -> Iterator[str]:
+    """Yields the entries of a lock of which only one can hold."""
+    plugins: set[tuple[str, str]] = set()
+    pins: dict[tuple[object, ...], LockedFile] = {}
+    for plugin in lock.plugin:
+        identity = plugin.kind, canonical_id(plugin.id)
+        if identity in plugins:
+            yield f"the {plugin.kind} {plugin.id} is locked twice"
+        plugins.add(identity)
+        names: set[str] = set()
+        for file in plugin.file:
+            if file.name in names:
+                yield f"the file {file.name} of {plugin.id} is locked twice"
+            names.add(file.name)
+            place = file.source, file.file, file.revision
+            pin = pins.setdefault(place, file)
+            is_resized = None not in (pin.size, file.size) and pin.size != file.size
+            if file.revision != UNKNOWN and (pin.sha256 != file.sha256 or is_resized):
+                yield f"{file.source} {file.file or ''} has two hashes or sizes at one revision"
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Writes a lock file, sorted, in one step; through a link, the file that it leads to.
+
+    Raises:
+        LockError: It cannot be written, or something else than a file has its name.
+    """
+    import tomlkit
+
+    plugins = sorted(lock.plugin, key=lambda one: (one.kind, one.id))
+    plugins = [
+        msgspec.structs.replace(one, file=tuple(sorted(one.file, key=lambda file: file.name)))
+        for one in plugins
+    ]
+    document = tomlkit.document()
+    document.add(tomlkit.comment(_HEAD))
+    table: dict[str, Any] = msgspec.to_builtins(Lock(plugin=tuple(plugins)))
+    document.update(_without_defaults(table))
+    try:
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+        write_whole(target, tomlkit.dumps(document).encode(), mode)
+    except OSError as error:
+        raise LockError(
+            f"{path} cannot be written: {error.strerror}.",
+            hint="Name another place, in a folder that is there: --out.",
+        ) from error
+    except RuntimeError as error:  # the form in which Python 3.11 reports links in a circle
+        raise LockError(
+            f"{path} cannot be written: it is a link to itself.",
+            hint="Remove the link, or name another place: --out.",
+        ) from error
+
+
+def digest(spec: AdapterSpec | ModelSpec) -> str:
+    """Returns the sha256 of one table of a manifest, however the file around it is written."""
+    return hashlib.sha256(msgspec.json.encode(spec, order="sorted")).hexdigest()
+
+
+def kind_of(plugin: Installed[Any]) -> Literal["adapter", "model"]:
+    """Returns what a manifest describes."""
+    return "adapter" if isinstance(plugin.spec, AdapterSpec) else "model"
+
+
+def named(lock: str | Path | None) -> Path | None:
+    """Returns the lock that a caller or the environment names; no folder is searched for one."""
+    found = lock if lock is not None else os.environ.get(VARIABLE)
+    return Path(found) if found else None
+
+
+def held(plugin: Installed[S], lock: str | Path | None) -> Installed[S]:
+    """Returns a plugin whose files are pinned as the lock says; itself where no lock is named.
+
+    Raises:
+        LockError: It is not in the lock, or is not what was locked; the message has both sides.
+    """
+    path = named(lock)
+    return plugin if path is None else hold(plugin, read_lock(path), path)
+
+
+def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
+    """Does what `held` does, for a lock that was read."""
+    found = lock.get(kind_of(plugin), plugin.id)
+    if found is None:
+        raise LockError(
+            f"{plugin.id} is not in {path}.",
+            hint=f"Run refiners lock {plugin.id} --out {path}.",
+            dist=plugin.dist,
+        )
+    if said := tuple(differences(found, plugin)):
+        lines = "".join(f"\n  {line}" for line in said)
+        raise LockError(
+            f"{plugin.id} is not what {path} locked:{lines}\n",
+            hint=f"Run pip install {plugin.dist}=={found.version}, or accept it: "
+            f"refiners lock {plugin.id} --out {path}.",
+            dist=plugin.dist,
+        )
+    manifest: Mapping[str, WeightsFile] = plugin.spec.weights
+    weights = {file.name: _held(file, manifest[file.name]) for file in found.file}
+    spec = msgspec.structs.replace(plugin.spec, weights=weights)
+    return msgspec.structs.replace(plugin, spec=spec)
+
+
+def _held(locked: LockedFile, file: WeightsFile) -> WeightsFile:
+    return msgspec.structs.replace(
+        file,
+        revision=locked.revision or file.revision,
+        sha256=locked.sha256,
+        size=locked.size or file.size,
+    )
+
+
+def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
+    """Yields what was locked beside what is installed, where the two are not the same.
+
+    The files are compared even where the digest of the manifest fits: a lock whose pins are not
+    those of its manifest was edited by hand.
+    """
+    if not is_same(locked.version, plugin.version):
+        yield f"version: locked {locked.version}, installed {plugin.version}"
+    is_other = locked.manifest != digest(plugin.declared)
+    changes = [*_changes(locked, plugin.spec, is_other)]
+    yield from changes
+    if is_other and not changes:
+        yield (
+            f"manifest: locked {locked.manifest[:12]}, installed {digest(plugin.declared)[:12]} "
+            f"(other keys than those of the files; see {plugin.path})"
+        )
+
+
+def _changes(locked: LockedPlugin, spec: AdapterSpec | ModelSpec, is_other: bool) -> Iterator[str]:
+    before = {file.name: file for file in locked.file}
+    needed = {*spec.weights}
+    if locked.base and isinstance(spec, AdapterSpec):  # no other file has to be locked
+        variants = [v for v in spec.variant if v.base is None or v.base in locked.base]
+        needed = {name for v in variants for name in v.files.values()} if is_other else set()
+    for name in sorted({*before, *needed}):
+        if name not in spec.weights:
+            yield f"weights.{name}: locked, gone from the manifest"
+        elif name not in before:
+            yield f"weights.{name}: not locked, new in the manifest"
+        else:
+            for key, change in _pin_changes(before[name], spec.weights[name]):
+                yield f"weights.{name}.{key}: {change}"
+
+
+def _pin_changes(locked: LockedFile, file: WeightsFile) -> Iterator[tuple[str, str]]:
+    for key in ("source", "file", "revision", "sha256", "size"):
+        was, now = getattr(locked, key), getattr(file, key)
+        is_pin = key in ("revision", "sha256", "size")
+        is_open = was == UNKNOWN or (key == "revision" and was is None and file.scheme == "hf")
+        if is_pin and is_open:
+            yield key, "the lock leaves it unknown"
+        elif was != now and not (is_pin and (was is None or now in (None, UNKNOWN))):
+            yield key, f"locked {was or 'none'}, installed {now or 'none'}"
+
+
+def _without_defaults(value: Any) -> Any:
+    if isinstance(value, dict):
+        items: dict[str, Any] = value
+        return {
+            key: _without_defaults(item) for key, item in items.items() if item not in (None, ())
+        }
+    if isinstance(value, list | tuple):
+        return [_without_defaults(item) for item in cast("Sequence[Any]", value)]
+    return value

@@ -1,0 +1,85 @@
+"""From what a caller names to what is installed under that name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from refiners.catalog import listed
+from refiners.choose.compatibility import check_api
+from refiners.choose.resolver import find
+from refiners.errors import (
+    IncompatibleError,
+    OptionError,
+    UnknownNameError,
+    UnsupportedError,
+)
+from refiners.installed.inventory import Broken, Installed, scan
+from refiners.manifest.schema import AdapterSpec, ModelSpec
+from refiners_core import API_VERSION
+
+S = TypeVar("S", AdapterSpec, ModelSpec)
+
+
+def find_model(name: str) -> Installed[ModelSpec]:
+    """Finds an installed model by name, and makes sure that this core can run it."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UnsupportedError(
+            f"a model is loaded by name, from a path or a pipeline, not by {type(name).__name__}.",
+            hint='Try refiners.load_model("playground").',
+        )
+    if name.startswith("hf:"):
+        raise UnsupportedError(
+            f"{name!r} is a repository, which has no manifest to look at.",
+            hint=f'Load it: refiners.load_model("{name}"), or refiners fetch {name}.',
+        )
+    inventory = scan()
+    try:
+        return _checked_api(look_up(name, inventory.models, inventory.broken, "model"))
+    except UnknownNameError as error:
+        if Path(name).exists():
+            error.hint = f"For the folder or file of that name, write {Path('.', name).absolute()}."
+        raise
+
+
+def find_adapter(name: str) -> Installed[AdapterSpec]:
+    """Finds an installed adapter by name, and makes sure that this core can run it."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(
+            f"an adapter is loaded by name, not by a {type(name).__name__}.",
+            hint='Try refiners.load_adapter("controlnet-canny", model).',
+        )
+    inventory = scan()
+    return _checked_api(look_up(name, inventory.adapters, inventory.broken, "adapter"))
+
+
+def look_up(
+    name: str, installed: Sequence[Installed[S]], broken: Sequence[Broken], what: str
+) -> Installed[S]:
+    """Finds a name among what is installed.
+
+    The catalog is asked only who provides what is not here: what is here needs none.
+
+    Args:
+        name: Short or canonical.
+        installed: Adapters, models or both.
+        broken: What is installed and cannot be read.
+        what: `adapter`, `model` or `adapter or model`.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError, NotInstalledError: It leads nowhere, or to two.
+    """
+    try:
+        return find(name, installed, broken=broken, what=what)
+    except UnknownNameError:
+        known = [one for one in listed() if one.kind in what]
+        return find(name, installed, broken=broken, catalog=known, what=what)
+
+
+def _checked_api(found: Installed[S]) -> Installed[S]:
+    if refusal := check_api(found, API_VERSION):
+        raise IncompatibleError(
+            f"{found.name} does not run on this core:", (refusal,), dist=found.dist
+        )
+    return found

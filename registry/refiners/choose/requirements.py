@@ -1,0 +1,136 @@
+"""The files that a lock pins: of an adapter, those that the models beside it can use."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from refiners.choose.compatibility import Accepted, ModelFacts, choose
+from refiners.choose.lock import Lock
+from refiners.choose.policy import Guard
+from refiners.choose.variant import verdicts
+from refiners.errors import Notice
+from refiners.hub.client import Hub
+from refiners.installed.inventory import Installed, Inventory, package_file
+from refiners.manifest.address import PREFIX
+from refiners.manifest.schema import AdapterSpec, ModelSpec, WeightsFile
+
+_SHOWN: Final = 3
+"""The names that a notice has of what was left out."""
+
+Plugins = tuple[Installed[Any], ...]
+
+
+class Need(NamedTuple):
+    """The files of a plugin that are needed, by their names in its manifest."""
+
+    files: frozenset[str]
+    bases: tuple[str, ...] = ()
+    """The bases that need them; empty where all files are needed."""
+
+
+def facts_of(model: Installed[ModelSpec]) -> ModelFacts:
+    """Returns the facts that the manifest of a model states."""
+    return ModelFacts(model.name, model.spec.base or model.name, model.spec.facts)
+
+
+def need_of(
+    plugin: Installed[Any],
+    models: Sequence[Installed[ModelSpec]],
+    guard: Guard,
+    *,
+    must_suit: bool = False,
+) -> Need:
+    """Returns the files of a plugin that some models can use; all of it if they can use none.
+
+    Args:
+        plugin: An adapter or a model; of a model all files are needed.
+        models: The models that an adapter is to go on.
+        guard: The rules that hold.
+        must_suit: Whether an adapter without a variant for one of the models is an error.
+
+    Raises:
+        IncompatibleError, PolicyError: Such an adapter has none, or a rule refuses it.
+    """
+    if not isinstance(plugin.spec, AdapterSpec):
+        return Need(frozenset(plugin.spec.weights))
+    names: set[str] = set()
+    bases: list[str] = []
+    for model in models:
+        facts = facts_of(model)
+        judged = verdicts(plugin, facts, guard=guard)
+        if must_suit:
+            choose(plugin, facts, judged)
+        suitable = [verdict.variant for verdict in judged if isinstance(verdict, Accepted)]
+        names.update(name for variant in suitable for name in variant.files.values())
+        if suitable and facts.base:
+            bases.append(facts.base)
+    if not bases:
+        return Need(frozenset(plugin.spec.weights))
+    return Need(frozenset(names), tuple(sorted({*bases})))
+
+
+def installed_models(inventory: Inventory, hub: Hub) -> tuple[Installed[ModelSpec], ...]:
+    """Returns the models whose files are on this machine; all that have a manifest if none are."""
+    present = tuple(model for model in inventory.models if _is_here(model, hub))
+    return present or inventory.models
+
+
+def models_beside(
+    plugins: Plugins, lock: Lock, inventory: Inventory, hub: Hub
+) -> tuple[Installed[ModelSpec], ...]:
+    """Returns the models that adapters are locked for when nobody names one.
+
+    Args:
+        plugins: What is to be locked.
+        lock: What is locked already, and stays.
+        inventory: What is installed.
+        hub: Where the files are.
+
+    Returns:
+        The models that are to be locked or are, else those on this machine; none, so that adapters
+        are locked for every base, where one is a repository, whose base nobody knows yet.
+    """
+    ids = {plugin.id for plugin in plugins} | {entry.id for entry in lock.plugin}
+    if any(id.startswith(PREFIX) for id in ids):
+        return ()
+    locked = tuple(model for model in inventory.models if model.id in ids)
+    return locked or installed_models(inventory, hub)
+
+
+def suitable_plugins(
+    inventory: Inventory, models: Sequence[Installed[ModelSpec]], guard: Guard
+) -> Plugins:
+    """Returns some models and the adapters that go on one of them; all adapters if there is none.
+
+    Adapters and models that are left out are named in a notice.
+    """
+    adapters = tuple(a for a in inventory.adapters if need_of(a, models, guard).bases)
+    chosen: Plugins = (*(adapters if models else inventory.adapters), *models)
+    installed: Plugins = (*inventory.adapters, *inventory.models)
+    if left := sorted({*_names(installed)} - {*_names(chosen)}):
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        warnings.warn(
+            f"not locked, since they go on no model that is, or a rule refuses them: "
+            f"{', '.join(left[:_SHOWN])}{more}; to lock one as well: refiners lock {left[0]}",
+            Notice,
+            stacklevel=2,
+        )
+    return chosen
+
+
+def _names(plugins: Plugins) -> Iterator[str]:
+    for plugin in plugins:
+        yield plugin.name
+
+
+def _is_here(model: Installed[ModelSpec], hub: Hub) -> bool:
+    return all(_has(file, hub) for file in model.spec.weights.values())
+
+
+def _has(file: WeightsFile, hub: Hub) -> bool:
+    if file.scheme != "pkg":
+        return hub.here(file) is not None
+    package, _, name = file.address.partition("/")
+    return package_file(package, name) is not None

@@ -1,0 +1,119 @@
+"""Which variant of an adapter suits a model that is here, worn adapters and all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from refiners.choose.compatibility import (
+    Accepted,
+    ModelFacts,
+    Rejected,
+    Verdict,
+    WornAdapter,
+    check_shapes,
+    choose,
+    trace,
+)
+from refiners.choose.policy import Guard
+from refiners.hub.client import Hub
+from refiners.installed.inventory import Installed, package_folders
+from refiners.manifest.schema import AdapterSpec, Variant
+from refiners.sources.fetch import header_of
+from refiners_core import API_VERSION
+
+if TYPE_CHECKING:
+    from refiners_core import Adapter, Chain
+
+
+def variant_for(
+    adapter: Installed[AdapterSpec],
+    model: Chain,
+    hub: Hub | None = None,
+    *,
+    guard: Guard | None = None,
+) -> Variant:
+    """Returns the variant of an adapter that suits a model.
+
+    Args:
+        adapter: As its manifest describes it.
+        model: What it should go on.
+        hub: Asked for the headers of the files whose shapes the manifest declares; None asks
+            nobody.
+        guard: The rules that hold here.
+
+    Raises:
+        IncompatibleError: None does; it has the reasons.
+        PolicyError: One would, and a rule refuses it.
+    """
+    facts = facts_of(model)
+    return choose(adapter, facts, verdicts(adapter, facts, hub, guard))
+
+
+def verdicts(
+    adapter: Installed[AdapterSpec],
+    model: ModelFacts,
+    hub: Hub | None = None,
+    guard: Guard | None = None,
+) -> tuple[Verdict, ...]:
+    """Judges the variants of an adapter, up to the headers of the files of the one that suits."""
+    api = API_VERSION
+    judged = [*trace(adapter, model, api_version=api, has_package=_has_package, guard=guard)]
+    for index, verdict in enumerate(judged):
+        if isinstance(verdict, Accepted) and hub is not None:
+            judged[index] = misfit = _misfit(verdict, adapter, model, hub) or verdict
+            if isinstance(misfit, Accepted):
+                break
+    return tuple(judged)
+
+
+def _misfit(
+    accepted: Accepted, adapter: Installed[AdapterSpec], model: ModelFacts, hub: Hub
+) -> Rejected | None:
+    for name in accepted.variant.files.values():
+        file = adapter.spec.weights[name]
+        header = header_of(file, hub, dist=adapter.dist) if file.shapes else None
+        if header is not None and (
+            refusal := check_shapes(accepted.candidate, str(file), file.shapes, header, model)
+        ):
+            return refusal
+    return None
+
+
+def facts_of(model: Chain) -> ModelFacts:
+    """Returns what compatibility looks at; a tree that is no model offers no slots."""
+    from refiners_core import Model
+
+    dtype = str(model.dtype).removeprefix("torch.")
+    if not isinstance(model, Model):
+        return ModelFacts(f"a {type(model).__name__}", None, slots=frozenset(), dtype=dtype)
+    worn = tuple(_worn(adapter) for adapter in model.adapters)
+    slots = frozenset(model.slots)
+    return ModelFacts(f"this {model.base} model", model.base, model.facts, slots, dtype, worn)
+
+
+def _worn(adapter: Adapter) -> WornAdapter:
+    found = made_from.get(adapter)
+    if found is None:
+        return WornAdapter(adapter.name, adapter.name)
+    return worn_by_manifest(found, adapter.source.variant if adapter.source else None)
+
+
+def worn_by_manifest(found: Installed[AdapterSpec], label: str | None = None) -> WornAdapter:
+    """Returns what is known of an adapter as if it were worn; of one variant if that is named."""
+    bound = [v for v in found.spec.variant if label in (None, v.label)]
+    targets = tuple(target for variant in bound for target in variant.targets)
+    return WornAdapter(found.name, found.id, found.spec.conflicts, targets)
+
+
+made_from: Final[WeakKeyDictionary[Adapter, Installed[AdapterSpec]]] = WeakKeyDictionary()
+"""Which manifest an adapter was built from; an adapter itself knows no registry."""
+
+
+def _has_package(package: str) -> bool:
+    try:
+        return bool(package_folders(package))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a broken finder on the import path: as good as not there
+        return False

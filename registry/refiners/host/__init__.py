@@ -1,0 +1,1 @@
+"""This machine: its disk, its faults, its terminal and its threads."""

@@ -1,0 +1,1 @@
+"""The Hub: files fetched, bounded, verified and remembered."""

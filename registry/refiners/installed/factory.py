@@ -1,0 +1,159 @@
+"""Imports the factory that a manifest names and calls it; a plugin's failure is told from ours."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from refiners.errors import OptionError, PluginError, RefinersError
+from refiners.host.machine import is_memory, machine_fault
+from refiners.host.text import reason_of
+from refiners.installed.inventory import Installed
+from refiners.installed.unreadable import let_torch_load
+from refiners.manifest.schema import AdapterSpec, ModelSpec
+from refiners_core.argument_names import suggestion
+
+if TYPE_CHECKING:
+    from refiners_core import Adapter, Chain, Model, Source
+
+
+def build_model(model: Installed[ModelSpec], source: Source | None, **options: Any) -> Model:
+    """Builds a base model.
+
+    Args:
+        model: As its manifest describes it.
+        source: Verified files; None for the structure alone.
+        **options: `device` and `dtype`.
+
+    Raises:
+        PluginError: Its code failed, or built something else.
+    """
+    let_torch_load()
+    from refiners_core import Model
+
+    factory = import_reference(model.spec.factory, model.dist)
+    return _built(model, lambda: factory(source, **options), Model)
+
+
+def build_adapter(
+    adapter: Installed[AdapterSpec],
+    weights: Callable[[Chain], Source] | None,
+    options: dict[str, Any],
+) -> Adapter:
+    """Builds an adapter that is not worn yet.
+
+    Args:
+        adapter: As its manifest describes it.
+        weights: Chooses and fetches its files at the first inject; None for the structure alone.
+        options: What the caller wants of the constructor.
+
+    Raises:
+        OptionError: The constructor takes no such option.
+        PluginError: Its code failed, or built something else.
+    """
+    let_torch_load()
+    from refiners_core import Adapter
+
+    factory = import_reference(adapter.spec.factory, adapter.dist)
+    given = {"name": adapter.name, "weights": weights}
+    accepted = _keywords(factory)
+    if refused := sorted(given.keys() - accepted):
+        error = TypeError(f"it takes no {' and no '.join(refused)}")
+        raise _failed(f"building {adapter.name}", error, adapter.dist)
+    own = accepted - given.keys()
+    unknown = sorted(options.keys() - own)
+    try:
+        if unknown:
+            raise TypeError(f"it takes no {' and no '.join(unknown)}")
+        inspect.signature(factory).bind(**given, **options)
+    except TypeError as error:
+        raise OptionError(
+            f"{adapter.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
+            hint=_meant(unknown, own),
+            dist=adapter.dist,
+        ) from error
+    return _built(adapter, lambda: factory(**given, **options), Adapter)
+
+
+def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
+    """Imports `package.module:attribute` of a plugin.
+
+    Raises:
+        PluginError: The import failed, in whatever way, or there is no such function or class.
+    """
+    let_torch_load()
+    module, _, attribute = reference.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin that exits at import ends only itself
+        _pass_local(error, f"importing {reference}")
+        raise _failed(f"importing {reference}", error, dist) from error
+    if not callable(found):
+        raise PluginError(f"{reference} is not callable.", hint="Ask its author.", dist=dist)
+    return found
+
+
+def _keywords(factory: Callable[..., Any]) -> set[str]:
+    """Returns the keywords that a factory names, with those that it passes on to its base class."""
+    makers: list[Callable[..., Any]] = [factory]
+    if isinstance(factory, type):
+        makers = [vars(kind)["__init__"] for kind in factory.__mro__ if "__init__" in vars(kind)]
+    names: set[str] = set()
+    for maker in makers:
+        parameters = inspect.signature(maker).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {"self"}
+
+
+def _meant(unknown: Iterable[str], known: Collection[str]) -> str:
+    """Returns the hint for options that a constructor does not take."""
+    options = f"Its options: {', '.join(sorted(known)) or 'none'}."
+    meant = dict.fromkeys(name for one in unknown if (name := suggestion(one, known)))
+    return f"Did you mean {' and '.join(meant)}? {options}" if meant else options
+
+
+def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> Any:
+    try:
+        built = make()
+    except (RefinersError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        _pass_local(error, f"building {plugin.name}")
+        raise _failed(f"building {plugin.name}", error, plugin.dist) from error
+    if not isinstance(built, kind):
+        raise PluginError(
+            f"{plugin.spec.factory} made {type(built).__name__}, where {kind.__name__} is due.",
+            hint="Ask its author.",
+            dist=plugin.dist,
+        )
+    return built
+
+
+def _pass_local(error: BaseException, doing: str) -> None:
+    """Raises what is the fault of this machine as such; memory that ran out keeps its own type.
+
+    Raises:
+        MachineError: The machine lacks an accelerator, room or a right.
+    """
+    if is_memory(error):
+        raise error
+    # a file that is not there is one that the package should have brought
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | UnicodeError):
+        return
+    place = getattr(error, "filename", None) or "a file"
+    if (fault := machine_fault(error, doing, place=str(place))) is not None:
+        raise fault from error
+
+
+def _failed(what: str, error: BaseException, dist: str | None) -> PluginError:
+    return PluginError(
+        f"{what} failed: {type(error).__name__}: {reason_of(error)}.",
+        hint=f"Try pip install -U --force-reinstall {dist}, or ask its author.",
+        dist=dist,
+    )

@@ -1,0 +1,117 @@
+"""Imports what plugins want imported, in a process of its own, and says how each of them fared.
+
+Run as `python -m refiners.installed.import_check`. A plugin may raise, exit, kill the process or
+print what it likes: the outcome is written to a file that only the two processes know, and its
+reader knows which task was the last to begin.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from refiners.host.text import reason_of
+from refiners.installed.distribution import canonical
+from refiners.installed.factory import import_reference
+from refiners.installed.inventory import scan
+from refiners.installed.unreadable import let_torch_load
+from refiners_core.hookspecs import announced
+
+_LIMIT: Final = 120
+"""Seconds that all imports together may take."""
+
+
+class Task(NamedTuple):
+    """One thing to import."""
+
+    kind: str
+    dist: str
+    what: str
+
+
+class Failure(NamedTuple):
+    """What could not be imported, and why."""
+
+    task: Task
+    error: str
+
+
+def probe() -> tuple[Failure, ...]:
+    """Imports every factory and hook module that is installed, each where it can hurt nobody."""
+    failures: list[Failure] = []
+    done: set[Task] = set()
+    while True:
+        lines, ending = _run(done)
+        begun = [Task(*line["task"]) for line in lines]
+        failures += [Failure(Task(*o["task"]), o["error"]) for o in lines if o.get("error")]
+        done |= {*begun}
+        unfinished = begun[-1] if begun and "error" not in lines[-1] else None
+        if unfinished is None:
+            return tuple(failures)
+        failures.append(Failure(unfinished, ending))
+
+
+def main() -> None:
+    """Imports what is not named on standard input; writes a line before and after each."""
+    asked = json.load(sys.stdin)
+    let_torch_load()
+    skipped = {Task(*task) for task in asked["skipped"]}
+    tasks = [task for task in _tasks() if task[0] not in skipped]  # before any of them runs
+    with open(asked["report"], "a", encoding="utf-8") as report:
+        for task, load in tasks:
+            report.write(f"{json.dumps({'task': task})}\n")
+            report.flush()
+            error = ""
+            try:
+                load()
+            except BaseException as failed:
+                cause = failed.__cause__ or failed
+                error = f"{type(cause).__name__}: {reason_of(cause)}"
+            report.write(f"{json.dumps({'task': task, 'error': error})}\n")
+            report.flush()
+
+
+def _tasks() -> Iterator[tuple[Task, Any]]:
+    for point in announced():
+        yield Task("hooks", _owner(point), point.value), point.load
+    inventory = scan()
+    both: Iterable[Any] = (*inventory.adapters, *inventory.models)
+    factories = {Task("factory", one.dist, one.spec.factory): None for one in both}
+    for task in factories:
+        yield task, lambda task=task: import_reference(task.what, task.dist)
+
+
+def _owner(point: EntryPoint) -> str:
+    return canonical(point.dist.name) if point.dist else "unknown"
+
+
+def _run(done: set[Task]) -> tuple[list[dict[str, Any]], str]:
+    with tempfile.TemporaryDirectory(prefix="refiners-probe-") as folder:
+        report = Path(folder) / secrets.token_hex(8)
+        report.touch()
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-m", "refiners.installed.import_check"],
+                input=json.dumps({"report": str(report), "skipped": sorted(done)}),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                timeout=_LIMIT,
+                check=False,
+            )
+            ending = f"ended the process with {ended.returncode}"
+        except subprocess.TimeoutExpired:
+            ending = f"did not come back within {_LIMIT} seconds"
+        lines = report.read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")], ending
+
+
+if __name__ == "__main__":
+    main()

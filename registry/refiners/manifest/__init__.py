@@ -1,0 +1,1 @@
+"""Manifests: the tables of `adapter.toml` and `model.toml`, read without running anything."""

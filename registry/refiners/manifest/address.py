@@ -1,0 +1,63 @@
+"""The way a user writes a repository of the Hub: `hf:organisation/name@revision/path`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from refiners.errors import OptionError
+from refiners.manifest.schema import FILE_NAME, REPOSITORY, UNKNOWN
+
+PREFIX: Final = "hf:"
+_REVISION: Final = r"refs/[\w-]+/[\w.-]+|[A-Za-z0-9](?:[\w.-]|%2[Ff])*"
+_ADDRESS: Final = re.compile(
+    rf"hf:(?P<repository>{REPOSITORY})(@(?P<revision>{_REVISION}))?(/(?P<path>{FILE_NAME}))?"
+)
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+
+class Address(NamedTuple):
+    """What a user writes to name a repository."""
+
+    repository: str
+    revision: str
+    """A commit, a branch or a tag; `unknown` for the main branch."""
+    path: str
+    """A file, or the folder of the model; empty for the repository itself."""
+
+
+def parse_address(what: str) -> Address:
+    """Takes `hf:organisation/name@revision/path` apart.
+
+    A slash in the revision is written `%2F`, except in `refs/pr/1` and its like.
+
+    Raises:
+        OptionError: It is written in another way.
+    """
+    match = _ADDRESS.fullmatch(what)
+    if match is None:
+        raise OptionError(
+            f"{what!r} names no repository of the Hub.",
+            hint="Write hf:organisation/name, hf:organisation/name@commit, or either with "
+            "/file.safetensors behind it.",
+        )
+    revision = re.sub("%2f", "/", match["revision"] or UNKNOWN, flags=re.IGNORECASE)
+    return Address(match["repository"], revision, match["path"] or "")
+
+
+def readings(address: Address) -> Iterator[Address]:
+    """Yields the ways to read an address whose revision may have slashes, the shortest first."""
+    yield address
+    repository, revision, path = address
+    if revision in (UNKNOWN, "main") or is_commit(revision):
+        return
+    while path:
+        part, _, path = path.partition("/")
+        revision = f"{revision}/{part}"
+        yield Address(repository, revision, path)
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, which means the same everywhere and for ever."""
+    return _COMMIT.fullmatch(revision) is not None

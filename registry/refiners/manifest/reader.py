@@ -1,0 +1,143 @@
+"""Reads manifests: text to tables, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from refiners.errors import ManifestError
+from refiners.manifest.schema import SCHEMA, UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
+from refiners.manifest.toml import TomlError, load_toml, parse_toml
+from refiners.manifest.version import specifiers
+
+if TYPE_CHECKING:
+    from refiners.manifest.explain import ManifestFault, Place
+
+_MANY: Final = 100
+"""How many contradictions are told, and how many names are offered in place of a wrong one."""
+_PART: Final = r"[<>]=?[0-9]{1,9}(\.[0-9]{1,9}){0,9}"
+_SIMPLE: Final = re.compile(rf"{_PART}(,{_PART}){{0,9}}")
+"""Version specifiers that are certainly good."""
+
+M = TypeVar("M", AdapterManifest, ModelManifest)
+
+
+def load_manifest(path: Path, kind: type[M], *, dist: str | None = None) -> M:
+    """Reads and checks a manifest.
+
+    Args:
+        path: The file.
+        kind: `AdapterManifest` or `ModelManifest`.
+        dist: The distribution that ships it, for messages.
+
+    Raises:
+        ManifestError: With every fault that was found and its line.
+    """
+    try:
+        table, text = load_toml(path)
+    except TomlError as error:
+        raise ManifestError(path, (_fault((), str(error)),), dist=dist) from error
+    except OSError as error:
+        raise ManifestError(path, (_fault((), f"cannot be read: {error}"),), dist=dist) from error
+    manifest, faults = _converted(table, text, kind)
+    if manifest is None:
+        raise ManifestError(path, faults, dist=dist)
+    return manifest
+
+
+def parse(text: str, kind: type[M]) -> tuple[M | None, tuple[ManifestFault, ...]]:
+    """Turns the text of a manifest into its tables, or into the list of its faults."""
+    try:
+        table = parse_toml(text)
+    except TomlError as error:
+        return None, (_fault((), str(error)),)
+    return _converted(table, text, kind)
+
+
+def _converted(
+    table: dict[str, Any], text: str, kind: type[M]
+) -> tuple[M | None, tuple[ManifestFault, ...]]:
+    newer = table.get("schema")
+    if isinstance(newer, int) and newer > SCHEMA:
+        what = f"schema {newer} is newer than this version reads ({SCHEMA})"
+        return None, _with_lines([_fault(("schema",), what, "Try pip install -U refiners.")], text)
+    try:
+        manifest = msgspec.convert(table, kind)
+    except msgspec.ValidationError:
+        from refiners.manifest.explain import examine
+
+        table, faults = examine(table, kind)
+        if faults:
+            return None, _with_lines(faults, text)
+        manifest = msgspec.convert(table, kind)
+    faults = [*islice(_contradictions(manifest), _MANY)]
+    return (None, _with_lines(faults, text)) if faults else (manifest, ())
+
+
+def _fault(place: Place, what: str, hint: str = "") -> ManifestFault:
+    """Makes a fault; what explains them is imported only where there is one."""
+    from refiners.manifest.explain import ManifestFault
+
+    return ManifestFault(place, what, hint)
+
+
+def _with_lines(faults: list[ManifestFault], text: str) -> tuple[ManifestFault, ...]:
+    from refiners.manifest.explain import with_lines
+
+    return with_lines(faults, text)
+
+
+def _contradictions(manifest: AdapterManifest | ModelManifest) -> Iterator[ManifestFault]:
+    """Yields what types cannot say: names that lead nowhere, files that miss what they need."""
+    if isinstance(manifest, ModelManifest):
+        for name, spec in manifest.model.items():
+            yield from _core_api(("model", name), spec.core_api)
+            yield from _files(("model", name), spec.weights)
+        return
+    for name, spec in manifest.adapter.items():
+        yield from _core_api(("adapter", name), spec.core_api)
+        yield from _files(("adapter", name), spec.weights)
+        for index, variant in enumerate(spec.variant):
+            place = ("adapter", name, "variant", index, "weights")
+            yield from _dangling(place, variant.files.values(), spec.weights)
+
+
+def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Iterator[ManifestFault]:
+    known = tuple(known)
+    for name in names:
+        if name not in known:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, known[:_MANY], n=1)
+            guess = (
+                f"Did you mean {close[0]!r}?"
+                if close
+                else f"Known: {', '.join(known[:_MANY]) or 'none'}."
+            )
+            yield _fault(place, f"no weights are called {name!r}", guess)
+
+
+def _core_api(place: Place, text: str) -> Iterator[ManifestFault]:
+    if _SIMPLE.fullmatch(text):  # which saves importing packaging for what nearly all have
+        return
+    try:
+        specifiers(text)
+    except ValueError:
+        what = f'{text!r} should be a version specifier such as ">=1.0,<2"'
+        yield _fault((*place, "core-api"), what)
+
+
+def _files(place: Place, weights: Mapping[str, WeightsFile]) -> Iterator[ManifestFault]:
+    for name, file in weights.items():
+        here = (*place, "weights", name)
+        if file.scheme == "hf" and file.file is None:
+            yield _fault(here, "'file' is missing", "Name the file in the repository.")
+        if file.scheme == "pkg" and file.file is not None:
+            yield _fault((*here, "file"), "is for the Hub", 'Write source = "pkg:package/path".')
+        if file.scheme != "hf" and file.sha256 == UNKNOWN:
+            yield _fault(here, "'sha256' is missing", "Only the Hub announces one: run sha256sum.")

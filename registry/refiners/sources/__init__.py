@@ -1,0 +1,1 @@
+"""Sources of files: packages, the Hub, folders, files of a user."""

@@ -1,0 +1,226 @@
+"""Brings the files that a manifest names: from a package or from the Hub, verified either way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from refiners.choose.compatibility import Header
+from refiners.choose.policy import Guard
+from refiners.errors import (
+    CacheError,
+    IntegrityError,
+    MissingError,
+    PolicyError,
+    UnsupportedError,
+)
+from refiners.host.machine import machine_fault
+from refiners.host.parallel import together
+from refiners.hub.client import Hub
+from refiners.hub.receipts import Receipts, check_header, sha256_of
+from refiners.hub.tensor_header import read_header
+from refiners.installed.hook_modules import load_hooks
+from refiners.installed.inventory import Installed, package_file
+from refiners.manifest.schema import LOCAL, UNKNOWN, WeightsFile
+from refiners_core.hookspecs import WeightRequest, manager
+
+if TYPE_CHECKING:
+    from refiners_core import Source
+
+K = TypeVar("K")
+
+_AT_ONCE: Final = 4
+"""How many files are on their way at the same time."""
+
+
+def fetch_source(
+    plugin: Installed[Any],
+    roles: Mapping[str, str],
+    variant: str,
+    settings: Mapping[str, Any],
+    *,
+    offline: bool | None,
+    guard: Guard,
+) -> Source:
+    """Fetches the files of one variant.
+
+    Args:
+        plugin: The adapter or model whose manifest names them.
+        roles: For each role the name of its file in the manifest.
+        variant: What it is for, for messages.
+        settings: What the plugin gets with the files.
+        offline: Whether to stay offline; None asks the environment.
+        guard: The rules that hold here, consulted before anything is fetched.
+
+    Raises:
+        NetworkError, IntegrityError, CacheError, PolicyError: A file cannot be had as it is pinned.
+    """
+    from refiners_core import Source
+
+    weights: Mapping[str, WeightsFile] = plugin.spec.weights
+    wanted = {role: weights[name] for role, name in roles.items()}
+    guard.admit(plugin, wanted.values())
+    hub = Hub.from_environment(offline, largest=guard.largest)
+    return Source(fetch_all(wanted, hub, dist=plugin.dist), settings, variant)
+
+
+def fetch_all(
+    files: Mapping[K, WeightsFile], hub: Hub, *, dist: str | None = None
+) -> dict[K, Path]:
+    """Fetches files that belong together, several at once.
+
+    Raises:
+        NetworkError, IntegrityError, CacheError, PolicyError: One of them cannot be had as it is
+            pinned; those that have not begun are not begun.
+        KeyboardInterrupt: At once; what was under way is called off.
+    """
+    jobs = {key: partial(fetch_file, file, hub, dist=dist) for key, file in files.items()}
+    if len(files) == 1 or all(file.scheme == "pkg" for file in files.values()):
+        return {key: job() for key, job in jobs.items()}
+    return together(jobs, _AT_ONCE)
+
+
+def fetch_file(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Path:
+    """Returns the path of a verified file.
+
+    Args:
+        file: Where it is and which bytes it should be.
+        hub: The Hub to ask where it is not in a package.
+        dist: The distribution whose manifest names it, for messages.
+
+    Returns:
+        The path; a pickle is opened here, once, and the path is that of its tensors in safetensors.
+
+    Raises:
+        NetworkError, IntegrityError, CacheError: It cannot be had as it is pinned.
+        PolicyError: It is a pickle without a pinned hash.
+        WeightsError: It is a pickle of something else than tensors, or this torch is too old.
+    """
+    if file.format == "pickle":
+        return _rewritten(file, hub, dist)
+    path = _bytes_of(file, hub, dist)
+    if file.format == "safetensors":
+        check_header(path, dist=dist)
+    return path
+
+
+def _bytes_of(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
+    if file.scheme == "hf":
+        return hub.fetch(file, dist=dist)
+    if file.scheme == "pkg":
+        return _packaged(file, hub.receipts, dist)
+    if file.scheme == LOCAL:
+        return _local(file, hub.receipts)
+    return _hooked(file, hub, dist)
+
+
+def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
+    """Returns the tensors of a pickle as safetensors; the pickle is opened if that is not here."""
+    if file.sha256 == UNKNOWN:
+        raise PolicyError(
+            f"{file} is a pickle whose hash is not pinned; it could run any code.",
+            hint="Look for a variant in safetensors (refiners info NAME), or pin its sha256.",
+            dist=dist,
+        )
+    receipts = hub.receipts
+    target = receipts.folder.parent / "rewritten" / f"{file.sha256}.safetensors"
+    known = receipts.rewriting(file.sha256)
+    if known and target.exists() and receipts.verify(target, known):
+        return target
+    pickled = _bytes_of(file, hub, dist)
+
+    from refiners_core.weights.pickle_file import rewrite_pickle
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(
+            f"the tensors of {file} cannot be written to {target.parent}: {error}.",
+            hint="Mend its permissions, or set HF_HOME to a folder of yours.",
+            dist=dist,
+        ) from error
+    rewrite_pickle(pickled, target, sha256=file.sha256)
+    receipts.rewrite(file.sha256, sha256_of(target))
+    return target
+
+
+def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header | None:
+    """Returns the shapes of the tensors in a file before it is fetched; None if nobody can tell.
+
+    A file in a package or in the cache is looked into; of one on the Hub the first bytes are asked
+    for.
+
+    Raises:
+        NetworkError, IntegrityError: The Hub does not answer, or it is no safetensors file.
+    """
+    if file.format != "safetensors":
+        return None
+    if file.scheme == "pkg":
+        package, _, name = file.address.partition("/")
+        path = package_file(package, name)
+        return None if path is None else read_header(path, dist=dist)
+    if file.scheme == LOCAL:
+        return read_header(file.local_path)
+    if file.scheme != "hf":
+        return None
+    path = hub.here(file)
+    return hub.header(file, dist=dist) if path is None else read_header(path, dist=dist)
+
+
+def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
+    package, _, name = file.address.partition("/")
+    owner = package.replace("_", "-")
+    again = f"Try pip install --force-reinstall {owner}."
+    try:
+        path = package_file(package, name)
+        is_pinned = path is not None and receipts.verify(path, file.sha256)
+    except OSError as error:
+        place = error.filename or f"the package {package}"
+        fault = machine_fault(error, f"reading {name}", place=str(place))
+        raise fault or CacheError(f"{place} cannot be read: {error}.") from error
+    if path is None:
+        raise IntegrityError(f"the package {package} has no file {name}.", hint=again, dist=dist)
+    if not is_pinned:
+        raise IntegrityError(
+            f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
+            hint=again,
+            dist=dist,
+        )
+    return path
+
+
+def _local(file: WeightsFile, receipts: Receipts) -> Path:
+    path = file.local_path
+    if not path.is_file():
+        raise MissingError(
+            f"there is no file {path} any more.", hint="Put it back, or load another."
+        )
+    if file.sha256 != UNKNOWN and not receipts.verify(path, file.sha256):
+        raise IntegrityError(
+            f"{path} does not have the sha256 that was locked, {file.sha256}.",
+            hint="Take the file that was locked, or accept this one: refiners lock.",
+        )
+    return path
+
+
+def _hooked(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
+    if known := hub.here(file):
+        return known
+    load_hooks()
+    wanted = WeightRequest(file.source, file.file or "", file.revision, hub.is_offline)
+    path = manager().hook.fetch_weights(event=wanted)
+    if path is None:
+        raise UnsupportedError(
+            f"no installed hook module fetches {file.scheme}: sources such as {file}.",
+            hint="Install the package that does; the adapter's README should name it.",
+            dist=dist,
+        )
+    if not hub.receipts.verify(Path(path), file.sha256):
+        raise IntegrityError(
+            f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
+            hint=f"It was fetched for {file}; nothing of it was loaded.",
+            dist=dist,
+        )
+    return Path(path)

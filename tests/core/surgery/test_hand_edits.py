@@ -1,0 +1,212 @@
+"""Law 5: an edit made behind the back of what a tree wears is detected and refused."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from refiners_core import Adapter, Chain, Identity, Sum, select
+from refiners_core.errors import PlanError, SelectionError, TreeError
+
+from ..trees import (
+    Said,
+    Wild,
+    adapter_specs,
+    bare_state,
+    build_tree,
+    chains,
+    tree_specs,
+    worn_state,
+)
+
+FEW = settings(max_examples=max(60, settings.default.max_examples // 2))
+
+
+def replace_mapping(chain: Chain) -> Callable[[], None]:
+    worn = chain._modules
+    chain.__dict__["_modules"] = dict(worn)
+    return lambda: chain.__dict__.update(_modules=worn)
+
+
+def put_another(chain: Chain) -> Callable[[], None]:
+    name, layer = next(iter(chain._modules.items()))
+    chain._modules[name] = Identity()
+    return lambda: chain._modules.update({name: layer})
+
+
+def add_by_attribute(chain: Chain) -> Callable[[], None]:
+    chain.quantised = nn.Linear(4, 4)
+    return lambda: delattr(chain, "quantised")
+
+
+def take_away(chain: Chain) -> Callable[[], None]:
+    name, layer = list(chain._modules.items())[-1]
+    del chain._modules[name]
+    return lambda: chain._modules.update({name: layer})
+
+
+def reorder(chain: Chain) -> Callable[[], None]:
+    before = dict(chain._modules)
+    chain._modules.clear()
+    chain._modules.update(reversed(before.items()))
+
+    def undo() -> None:
+        chain._modules.clear()
+        chain._modules.update(before)
+
+    if len(before) < 2:
+        chain._modules["one_more"] = Identity()
+    return undo
+
+
+def edit_the_bare_mapping(chain: Chain) -> Callable[[], None]:
+    chain._worn.bare["smuggled"] = Identity()
+    return lambda: chain._worn.bare.pop("smuggled")
+
+
+EDITS = (replace_mapping, put_another, add_by_attribute, take_away, reorder, edit_the_bare_mapping)
+
+
+@FEW
+@given(
+    tree_specs(),
+    adapter_specs(("wrap", "before", "after")),
+    st.sampled_from(EDITS),
+    st.integers(0, 20),
+)
+def test_a_tree_that_was_edited_by_hand_is_refused_until_that_is_undone(
+    tree_spec, said, edit_by_hand, at
+):
+    tree = build_tree(tree_spec)
+    bare = bare_state(tree)
+    adapter, other = Wild(said, key="worn").inject(tree), Wild(said, key="other")
+    places = other.edits(tree)
+    other.edits = lambda model: places  # the same ones after the hand edit, which moves the count
+    wearing = [chain for chain in chains(tree) if "_worn" in chain.__dict__]
+    chain = wearing[at % len(wearing)]
+    undo = edit_by_hand(chain)
+    state = worn_state(tree)
+    for do in (adapter.eject, lambda: other.inject(tree)):
+        with pytest.raises(PlanError, match="was edited by hand while it wears worn") as caught:
+            do()
+        assert chain._worn.path() in str(caught.value)
+        assert "Undo that edit" in caught.value.hint
+        assert worn_state(tree) == state
+    undo()
+    other.inject(tree).eject()
+    adapter.eject()
+    assert bare_state(tree) == bare
+
+
+def test_the_refusal_names_the_path_and_the_children():
+    tree = Chain(down=Chain(conv=nn.Linear(4, 4), act=nn.SiLU()))
+    adapter = Wild([Said("wrap", 1)], key="lora").inject(tree)
+    tree.down.act = nn.ReLU()
+    with pytest.raises(PlanError) as caught:
+        adapter.eject()
+    assert str(caught.value) == (
+        "Chain at down was edited by hand while it wears lora: its children act were changed. "
+        "Undo that edit and try again; edit by hand only what is bare, or write an adapter."
+    )
+
+
+def test_the_helpers_refuse_a_chain_that_wears_something():
+    tree = Chain(nn.Linear(4, 4), nn.SiLU())
+    adapter = Wild([Said("wrap", 0)], key="lora").inject(tree)
+    state = worn_state(tree)
+    for edit in (
+        lambda: tree.append(Identity()),
+        lambda: tree.insert(0, Identity()),
+        lambda: tree.pop(),
+        lambda: tree.remove(tree[1]),
+        lambda: tree.replace(0, Identity()),
+    ):
+        with pytest.raises(TreeError, match="wears lora; it cannot be edited by hand"):
+            edit()
+    assert worn_state(tree) == state
+    adapter.eject()
+    tree.append(Identity())
+    assert len(tree) == 3
+
+
+def test_a_bare_chain_next_to_a_worn_one_can_be_edited_by_hand():
+    tree = Chain(left=Chain(nn.Linear(4, 4)), right=Chain(nn.Linear(4, 4)))
+    adapter = Wild([Said("wrap", 1)], key="lora").inject(tree)
+    tree.right.append(nn.SiLU())
+    adapter.eject()
+    assert [seat for seat, _ in tree.right.children_by_name()] == ["Linear_0", "SiLU_1"]
+
+
+class Clumsy(Adapter):
+    """Takes out by hand what it edits, while it says so."""
+
+    def edits(self, model):
+        said = select(model).named("second").wrap(lambda inner, seat: Sum(inner))
+        model.pop("second")
+        return said
+
+
+def test_a_tree_that_is_edited_by_hand_while_edits_are_said_is_refused():
+    tree = Chain(first=nn.Identity(), second=nn.Identity())
+    with pytest.raises(PlanError, match="no Identity sits at 'second' any more"):
+        Clumsy().inject(tree)
+    assert [name for name, _ in tree.children_by_name()] == ["first"]
+
+
+class Careless(Adapter):
+    """Takes out a whole chain, while it says its edits."""
+
+    def edits(self, model):
+        said = select(model).of(nn.Identity).wrap(lambda inner, seat: Sum(inner))
+        model.pop("second")
+        return said
+
+
+def test_a_tree_that_loses_a_chain_while_edits_are_said_is_refused():
+    tree = Chain(first=nn.Identity(), second=Chain(nn.Identity()))
+    with pytest.raises(SelectionError, match="a part of the tree is gone"):
+        Careless().inject(tree)
+    assert [name for name, _ in tree.children_by_name()] == ["first"]
+
+
+class Builder(Adapter):
+    """Adds a place of its own by hand when it is built, and finds it again."""
+
+    def build(self, model, source):
+        model.append(nn.SiLU(), "own")
+
+    def edits(self, model):
+        return select(model).of(nn.SiLU).expect(1).wrap(lambda inner, seat: Sum(inner))
+
+
+def test_what_is_edited_by_hand_before_edits_are_said_is_found():
+    tree = Chain(first=nn.Identity())
+    select(tree)
+    with Builder(key="builder").on(tree):
+        assert [name for name, _ in tree.children_by_name()] == ["first", "own+branch@builder"]
+
+
+class Swapping(Adapter):
+    """Puts another kind of layer where it edits, while it says so."""
+
+    def edits(self, model):
+        said = select(model).of(nn.Identity).wrap(lambda inner, seat: Sum(inner))
+        model.replace("first", nn.SiLU())
+        return said
+
+
+def test_another_kind_of_layer_at_an_edited_place_is_refused():
+    tree = Chain(first=nn.Identity())
+    with pytest.raises(PlanError, match="no Identity sits at 'first' any more"):
+        Swapping().inject(tree)
+
+
+def test_a_chain_without_its_constructor_is_told_by_torch():
+    class Forgetful(Chain):
+        def __init__(self):
+            self.own = nn.Identity()
+
+    with pytest.raises(AttributeError, match=r"before Module.__init__\(\) call"):
+        Forgetful()

@@ -1,0 +1,134 @@
+"""Plans of several adapters on one chain: who is named, who is left alone, what is noticed."""
+
+from collections.abc import Callable
+
+import pytest
+from torch import nn
+
+from refiners_core import Adapter, Chain, Sum, select
+from refiners_core.errors import PlanError
+from refiners_core.surgery.plan import apply, plan_eject
+from refiners_core.surgery.selection import Selection
+
+from .test_hand_edits import EDITS
+
+
+class Root(Chain):
+    """A tree whose root has a name of its own."""
+
+
+class Saying(Adapter):
+    """Says the edits that a function makes of a selection."""
+
+    def __init__(self, key: str, what: Callable[[Selection], object], name: str = "linear") -> None:
+        super().__init__(key=key)
+        self.what, self.at = what, name
+
+    def edits(self, model: Chain) -> object:
+        return self.what(select(model).named(self.at))
+
+
+def tree() -> Root:
+    return Root(linear=nn.Linear(4, 4), act=nn.SiLU(), inner=Chain(deep=nn.Linear(4, 4)))
+
+
+def wrap(at: Selection) -> object:
+    return at.wrap(lambda inner, seat: Sum(inner, nn.Identity()), stage="branch")
+
+
+def test_who_stays_keeps_the_very_layers():
+    root = tree()
+    one, other = Saying("one", wrap).inject(root), Saying("other", wrap, "act").inject(root)
+    layer = next(v for k, v in root._modules.items() if k.startswith("act"))
+    one.eject()
+    assert next(v for k, v in root._modules.items() if k.startswith("act")) is layer
+    third = Saying("third", wrap).inject(root)
+    assert next(v for k, v in root._modules.items() if k.startswith("act")) is layer
+    third.eject()
+    other.eject()
+    assert list(root._modules) == ["linear", "act", "inner"]
+
+
+def test_what_comes_before_or_after_may_stay_where_a_layer_is_removed():
+    root = tree()
+    beside = [
+        Saying("b", lambda at: at.before("b", lambda seat: nn.Identity())),
+        Saying("a", lambda at: at.after("a", lambda seat: nn.Identity())),
+    ]
+    for adapter in beside:
+        adapter.inject(root)
+    removal = Saying("removal", lambda at: at.remove()).inject(root)
+    names = list(root._modules)
+    assert "linear" not in names
+    assert len(names) == 4
+    with pytest.raises(PlanError, match="late wraps 'linear', which removal removes"):
+        Saying("late", wrap).inject(root)
+    for adapter in (*beside, removal):
+        adapter.eject()
+    wrapping = Saying("wrapping", wrap).inject(root)
+    with pytest.raises(PlanError, match="wrapping wraps 'linear', which removal removes"):
+        removal.inject(root)
+    Saying("b2", lambda at: at.before("b", lambda seat: nn.Identity())).inject(root)
+    assert wrapping.is_worn
+
+
+def test_a_refusal_names_the_root():
+    with pytest.raises(PlanError, match="nothing found nothing to edit in Root"):
+        Saying("nothing", wrap, "nowhere").inject(tree())
+    root = tree()
+    Saying("one", wrap).inject(root)
+    with pytest.raises(PlanError, match="Root already wears an adapter with the key 'one'"):
+        Saying("one", wrap).inject(root)
+
+
+def test_a_chain_that_wears_nothing_is_passed_over():
+    root = tree()
+    adapter = Saying("one", wrap).inject(root)
+    (swap,) = plan_eject(root, [root.layer("inner", Chain), root], adapter)
+    assert (swap.chain, swap.after) == (root, None)
+    undo = apply([swap])
+    assert list(root._modules) == ["linear", "act", "inner"]
+    apply(undo)
+    adapter.eject()
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_every_edit_by_hand_is_noticed(edit: Callable[[Chain], Callable[[], None]]):
+    root = tree()
+    adapter = Saying("one", wrap).inject(root)
+    undo = edit(root)
+    for do in (adapter.eject, lambda: Saying("two", wrap, "act").inject(root)):
+        with pytest.raises(PlanError, match="was edited by hand while it wears one"):
+            do()
+    undo()
+    adapter.eject()
+
+
+def test_base_layers_that_others_stand_in_for_are_known():
+    root = tree()
+    linear, act = root.linear, root.act
+    Saying("one", wrap).inject(root)
+    assert root._worn.hidden() == ()  # it runs, inside what stands around it
+    replaced = Saying("two", lambda at: at.replace(lambda seat: nn.Identity()), "act").inject(root)
+    assert root._worn.hidden() == (act,)
+    removed = Saying("three", lambda at: at.remove(), "inner").inject(root)
+    assert root._worn.hidden() == (act, root._worn.bare["inner"])
+    assert root._worn.bare["linear"] is linear
+    removed.eject()
+    replaced.eject()
+    assert root._worn.hidden() == ()
+
+
+def test_layers_that_one_adapter_puts_after_a_seat_keep_its_order():
+    root = tree()
+    made = [nn.Identity() for _ in range(4)]
+
+    def after(at: Selection) -> object:
+        first, *rest = (at.after(f"a{i}", lambda seat, i=i: made[i]) for i in range(4))
+        for edits in rest:
+            first += edits
+        return first
+
+    Saying("one", after).inject(root)
+    layers = list(root._modules.values())
+    assert layers[1:5] == made

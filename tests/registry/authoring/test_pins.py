@@ -1,0 +1,158 @@
+"""First-party manifests: the pins that public sources state, and none that nobody does."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from refiners.catalog import SHIPPED, Listed
+from refiners.catalog.entry import releases_of
+from refiners.manifest.reader import load_manifest
+from refiners.manifest.schema import UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
+
+ROOT = Path(__file__).parents[3]
+DATA = Path(__file__).parent / "data"
+MANIFESTS = sorted(ROOT.glob("plugins/*/src/*/adapter.toml"))
+PINS = {
+    (one["repo"], one["path"]): one
+    for one in tomllib.loads((DATA / "pins.toml").read_text())["file"]
+}
+SD15 = "lllyasviel/control_v11"
+CONTROLNETS = {
+    "canny": "p_sd15_canny",
+    "depth": "f1p_sd15_depth",
+    "openpose": "p_sd15_openpose",
+    "lineart": "p_sd15_lineart",
+    "lineart-anime": "p_sd15s2_lineart_anime",
+    "softedge": "p_sd15_softedge",
+    "scribble": "p_sd15_scribble",
+    "seg": "p_sd15_seg",
+    "normalbae": "p_sd15_normalbae",
+    "mlsd": "p_sd15_mlsd",
+    "inpaint": "p_sd15_inpaint",
+    "ip2p": "e_sd15_ip2p",
+    "tile": "f1e_sd15_tile",
+}
+OF_SDXL = [
+    *((name, f"diffusers/controlnet-{name}-sdxl-1.0") for name in ("canny", "depth")),
+    ("depth-zoe", "diffusers/controlnet-zoe-depth-sdxl-1.0"),
+    *(
+        (f"{name}-xinsir", f"xinsir/controlnet-{name}-sdxl-1.0")
+        for name in ("canny", "depth", "openpose", "scribble", "tile")
+    ),
+    ("openpose-thibaud", "thibaud/controlnet-openpose-sdxl-1.0"),
+    ("qrcode-monster", "monster-labs/control_v1p_sdxl_qrcode_monster"),
+]
+IP_ADAPTERS = {
+    "ip-adapter": ("sd15", "vit-h"),
+    "ip-adapter-light": ("sd15_light", "vit-h"),
+    "ip-adapter-light-v11": ("sd15_light_v11", "vit-h"),
+    "ip-adapter-vit-g": ("sd15_vit-G", "vit-g"),
+}
+
+PICKLES = {
+    ("controlnet-tile", "sd15"),
+    ("instantid", "ip-adapter"),
+    ("ip-adapter-light-v11", "sd15"),
+    ("t2i-depth", "sd15"),
+}
+"""Files that nobody has published as safetensors."""
+
+
+def published() -> Iterator[tuple[str, str, WeightsFile]]:
+    """Yields every file on the Hub that a first-party manifest names."""
+    for path in MANIFESTS:
+        for name, spec in load_manifest(path, AdapterManifest).adapter.items():
+            for role, file in spec.weights.items():
+                if file.scheme == "hf":
+                    yield name, role, file
+
+
+def specs() -> dict[str, object]:
+    both = [load_manifest(path, AdapterManifest).adapter for path in MANIFESTS]
+    return {name: spec for adapters in both for name, spec in adapters.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "file"), [pytest.param(*one, id=f"{one[0]}-{one[1]}") for one in published()]
+)
+def test_a_pin_is_what_public_sources_state(name: str, role: str, file: WeightsFile) -> None:
+    stated = PINS.get((file.address, file.file or ""), {})
+    assert file.revision == stated.get("revision", UNKNOWN)
+    assert file.sha256 == stated.get("sha256", UNKNOWN)
+    assert file.size == stated.get("size")
+    usual = "openrail" if file.address.startswith(SD15) else ""
+    assert file.license == stated.get("license", usual)
+
+
+def test_every_controlnet_of_sd15_is_there() -> None:
+    adapters = specs()
+    for name, stem in CONTROLNETS.items():
+        spec = adapters[f"controlnet-{name}"]
+        assert spec.weights["sd15"].source == f"hf:{SD15}{stem}"
+        assert spec.variant[0].base == "sd15"
+        assert spec.input["picture"].summary
+
+
+def test_every_plain_controlnet_of_sdxl_is_there() -> None:
+    adapters = specs()
+    found = {
+        (spec.weights[variant.files["weights"]].address, name)
+        for name, spec in adapters.items()
+        for variant in spec.variant
+        if name.startswith("controlnet-") and variant.base == "sdxl"
+    }
+    assert found == {(repository, f"controlnet-{name}") for name, repository in OF_SDXL}
+    for name in ("canny", "depth"):
+        assert adapters[f"controlnet-{name}"].aliases == (f"controlnet-{name}-sdxl",)
+
+
+def test_every_plain_ip_adapter_of_sd15_is_there() -> None:
+    adapters = specs()
+    for name, (stem, encoder) in IP_ADAPTERS.items():
+        spec = adapters[name]
+        assert Path(spec.weights["sd15"].file).stem == f"ip-adapter_{stem}"
+        assert spec.variant[0].files == {"weights": "sd15", "encoder": encoder}
+
+
+def test_every_plain_ip_adapter_of_sdxl_is_there() -> None:
+    adapters = specs()
+    for name, stem, encoder in (
+        ("ip-adapter", "sdxl", "vit-g"),
+        ("ip-adapter-sdxl-vit-h", "sdxl_vit-h", "vit-h"),
+    ):
+        spec = adapters[name]
+        assert spec.weights["sdxl"].file == f"sdxl_models/ip-adapter_{stem}.safetensors"
+        (variant,) = (one for one in spec.variant if one.base == "sdxl")
+        assert variant.files == {"weights": "sdxl", "encoder": encoder}
+    assert adapters["ip-adapter"].aliases == ("ip-adapter-sdxl",)
+
+
+def test_every_gap_is_on_the_list_and_nothing_else() -> None:
+    said = tomllib.loads((DATA / "gaps.toml").read_text())["gap"]
+    gaps = [
+        {"adapter": name, "file": role, "unknown": unknown}
+        for name, role, file in published()
+        if (unknown := [key for key in ("revision", "sha256") if getattr(file, key) == UNKNOWN])
+    ]
+    assert sorted(gaps, key=str) == sorted(said, key=str)
+
+
+def test_the_shipped_catalog_says_what_the_manifests_say() -> None:
+    """After a change: `refiners catalog build WHEELS --out registry/refiners/catalog`."""
+    for path in (*MANIFESTS, *ROOT.glob("plugins/*/src/*/model.toml")):
+        project = tomllib.loads((path.parents[2] / "pyproject.toml").read_text())["project"]
+        kind = path.stem
+        manifest = load_manifest(path, AdapterManifest if kind == "adapter" else ModelManifest)
+        for name, spec in getattr(manifest, kind).items():
+            entry = Listed(name=name, kind=kind, distribution=project["name"], summary="")
+            known = releases_of(SHIPPED, entry)
+            (release,) = [one for one in known if one.version == project["version"]]
+            assert release.spec == msgspec.json.decode(msgspec.json.encode(spec)), name
+
+
+def test_a_pickle_is_pinned() -> None:
+    pickles = {(name, role): file for name, role, file in published() if file.format == "pickle"}
+    assert pickles.keys() == PICKLES
+    assert all(file.sha256 != UNKNOWN for file in pickles.values())

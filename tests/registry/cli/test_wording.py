@@ -1,0 +1,174 @@
+"""The shell speaks its own language, takes paths, and announces a wait."""
+
+import json
+import time
+import warnings
+from pathlib import Path
+
+import click
+import pytest
+import refiners
+from click.testing import CliRunner
+from PIL import Image
+from refiners.cli import main
+from refiners.cli.picture import opened
+from refiners.cli.wording import OPTIONS, shell_words
+from refiners.errors import Notice, OptionError
+from refiners.hub import wait_notice
+from refiners.hub.client import Hub
+from refiners.hub.errors import patiently
+from refiners.testing import Fault, LoopbackHub
+
+from refiners_core.argument_names import WORDS
+from refiners_core.testing import tiny_model
+
+from ..conftest import EDGES_TOML, TOY_MODEL_TOML, Site
+from .test_commands import PAINTER
+from .test_shell import refused, run
+
+
+@pytest.fixture
+def toys(site: Site) -> Site:
+    manifest = TOY_MODEL_TOML.replace("model:build", "model:paint")
+    site.add("refiners-toy", files={"model.py": PAINTER, "model.toml": manifest})
+    return site
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--num-inference-steps", "--steps"),
+        ("--num_inference_steps", "--steps"),
+        ("--guidance-scale", "--guidance"),
+        ("--num-images-per-prompt", "--count"),
+        ("--generator", "--seed"),
+        ("--height", "--size"),
+        ("--negative-prompt", "--negative"),
+        ("--control-image", "--adapter NAME=PICTURE:SCALE"),
+        ("--torch-dtype", "--dtype"),
+    ],
+)
+def test_words_of_diffusers_are_known_on_the_shell(option: str, meant: str) -> None:
+    result = run("generate", "x", option, "3")
+    assert result.exit_code == 2
+    assert f"Did you mean {meant}?" in result.stderr
+    assert refused("generate", "x", option, "3")["hint"] == f"Did you mean {meant}?"
+
+
+def test_a_word_without_an_option_is_left_to_click() -> None:
+    assert "Did you mean" not in run("list", "--num-inference-steps", "3").stderr
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("Try size=(512, 512).", "Try --size 512x512."),
+        ('Try device="cpu".', "Try --device cpu."),
+        ("It works with offline=True.", "It works with --offline."),
+        ("Leave negative_prompt out.", "Leave --negative out."),
+        ("Pass image= as well.", "Pass --image as well."),
+        ('Try refiners.load_model("sd15").', "Try --model sd15."),
+        ('load_adapter("lora", model, file="a.safetensors")', "--adapter lora=a.safetensors"),
+        ("conditions={adapter: picture}", "--adapter NAME=PICTURE"),
+        ("needs cross_attention_dim = 768", "needs cross_attention_dim = 768"),
+        ("Its options: rank.", "Its options: rank."),
+    ],
+)  # fmt: skip
+def test_hints_for_python_are_put_into_words_of_the_shell(python: str, shell: str) -> None:
+    assert shell_words(python, [*OPTIONS.values(), "--model"]) == shell
+
+
+def test_a_command_without_the_option_gets_the_variable() -> None:
+    assert shell_words("works with offline=True.", []) == "works with REFINERS_OFFLINE=1."
+
+
+def test_options_that_hints_name_are_those_of_generate() -> None:
+    command = main.get_command(click.Context(main), "generate")
+    assert command is not None
+    there = {name for one in command.params for name in one.opts} | {"PROMPT", "--lock"}
+    assert {*OPTIONS.values()} <= there
+    assert {*WORDS.values()} <= {*OPTIONS, "callback"}
+
+
+def test_the_public_names_are_those_that_completion_shows() -> None:
+    assert [name for name in dir(refiners) if not name.startswith("_")] == sorted(refiners.__all__)
+
+
+def test_names_are_completed_with_the_tab_key(toys: Site) -> None:
+    toys.add_edges()
+    asked = {"_REFINERS_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+    info = CliRunner().invoke(
+        main, prog_name="refiners", env={**asked, "COMP_WORDS": "refiners info ed"}
+    )
+    assert info.stdout.split() == ["plain,edges"]
+
+
+@pytest.mark.parametrize("path", ["model.safetensors", "./folder", "folder"])
+def test_tree_why_and_info_take_paths(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    site.add_edges(EDGES_TOML.replace('base = "toy"', 'base = "sd15"').replace("width", "height"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "model.safetensors").write_bytes(b"12345678")
+    monkeypatch.chdir(tmp_path)
+    seen: list[Path] = []
+    monkeypatch.setattr(
+        "refiners_core.models.formats.open.open_model",
+        lambda path: seen.append(path) or tiny_model(),
+    )
+    assert "unet" in run("tree", path, "--depth", "1").stdout
+    assert json.loads(run("info", path, "--json").stdout)["base"] == "sd15"
+    assert "M weights" in run("info", path).stdout
+    judged = run("why", "edges", "--model", path)
+    assert (judged.exit_code, "needs height = 2" in judged.stdout) == (1, True)
+    assert seen == [Path(path)] * 4
+
+
+def test_a_folder_without_a_slash_is_pointed_at_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(refiners.UnknownNameError) as caught:
+        refiners.load_model("mine")
+    assert str(tmp_path / "mine") in caught.value.hint
+
+
+def test_pictures_are_turned_as_viewers_turn_them(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (4, 2), "blue")
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.png", exif=exif)
+    assert opened(tmp_path / "turned.png").size == (2, 4)
+    for mode, seen in (("L", "RGB"), ("P", "RGB"), ("RGBA", "RGBA"), ("I;16", "I;16")):
+        Image.new(mode, (4, 2)).save(tmp_path / "plain.png")
+        assert opened(tmp_path / "plain.png").mode == seen
+    with pytest.raises(OptionError, match="is no picture"):
+        opened(Path(__file__))
+
+
+def test_a_long_wait_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_notice, "_SOON", 0.01)
+    monkeypatch.setattr(wait_notice, "_announced", set())
+    pause = time.sleep
+
+    def wait_for_the_hub() -> None:
+        for _ in range(2):
+            with wait_notice.announced("waiting for the Hub"):
+                pause(0.1)
+
+    with pytest.warns(Notice, match=r"waiting for the Hub \.\.\.") as seen:
+        wait_for_the_hub()
+    assert len(seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with wait_notice.announced("something short"):
+            pass
+
+
+def test_another_attempt_is_announced(hub: LoopbackHub) -> None:
+    hub.publish("org/w", {"a": b"1"})
+    hub.fail("info", Fault.UNAVAILABLE, times=1)
+    with pytest.warns(Notice, match="asking again in 1 s"):
+        Hub.from_environment().contents("org/w")
+    assert patiently(lambda: 3) == 3

@@ -1,0 +1,113 @@
+"""Models without a name: from paths, and from pipelines that are loaded already."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import refiners
+from click.testing import CliRunner
+from refiners.cli import main
+from refiners.manifest.reader import load_manifest
+from refiners.manifest.schema import ModelManifest
+from refiners.sources.local import is_local
+from refiners.testing import LoopbackHub, safetensors_of
+
+from refiners_core.errors import ModelError
+from refiners_core.models.formats import open as opening
+
+from ..conftest import Site
+
+MANIFEST = Path(refiners.__file__).parent / "model.toml"
+
+
+def test_paths_are_told_from_names() -> None:
+    for what in ("./model", "model.safetensors", "a/b", Path("model")):
+        assert is_local(what)
+    for what in ("sd15", "refiners:sd15", "hf:org/repo", 3, None, object()):
+        assert not is_local(what)
+    assert is_local(SimpleNamespace(components={}))
+
+
+def test_what_lies_nowhere_or_is_no_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no file and no folder"):
+        refiners.load_model(tmp_path / "elsewhere")
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(safetensors_of({"lora_unet_x.lora_down.weight": [1.0]}))
+    with pytest.raises(ModelError, match=r"is a LoRA \(kohya\)"):
+        refiners.load_model(str(path))
+
+
+def test_a_pipeline_is_not_moved_or_cast(tmp_path: Path) -> None:
+    with pytest.raises(refiners.OptionError, match="tensors are shared"):
+        refiners.load_model(SimpleNamespace(components={}), dtype="float16")
+    with pytest.raises(ModelError, match="has no unet, vae"):
+        refiners.load_model(SimpleNamespace(components={}))
+
+
+def test_a_single_file_takes_the_vocabulary_of_the_release(
+    site: Site, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file itself is another test's: here it is only asked for its tokenizer."""
+    asked = {}
+    monkeypatch.setattr(opening, "open_model", lambda _, **options: asked.update(options))
+    refiners.load_model("model.safetensors")
+    words = ["a", "a</w>", "<|startoftext|>", "<|endoftext|>"]
+    vocab = json.dumps({word: i for i, word in enumerate(words)}).encode()
+    manifest = MANIFEST.read_text()
+    published = hub.publish("org/sd", {"tokenizer/vocab.json": vocab, "tokenizer/merges.txt": b""})
+    manifest = manifest.replace("stable-diffusion-v1-5/stable-diffusion-v1-5", "org/sd")
+    manifest = manifest.replace("f03de327dd89b501a01da37fc5240cf4fdba85a1", published.commit)
+    site.add("refiners", package="released", files={"model.toml": manifest})
+    tokenizer = asked["tokenizer"]("sd15")
+    assert (tokenizer.length, tokenizer.size) == (77, 4)
+    assert not any("unet" in str(request) for request in hub.requests)
+    with pytest.raises(refiners.RefinersError) as error:
+        asked["tokenizer"]("sdxl")
+    assert "tokenizer's folder beside model.safetensors" in error.value.__notes__[0]
+
+
+def test_the_released_models_are_installed_and_pinned() -> None:
+    found = load_manifest(MANIFEST, ModelManifest).model
+    assert set(found) == {"sd15", "sdxl"}
+    assert {"sd15", "sdxl"} <= {one.name for one in refiners.models() if one.dist == "refiners"}
+    for spec in found.values():
+        for role, file in spec.weights.items():
+            assert file.revision != "unknown"
+            assert (file.sha256 == "unknown") == (role in ("vocab", "merges"))
+
+
+@pytest.mark.parametrize(
+    ("base", "count"), [("sd15", 16), ("sdxl", 11)]
+)  # the 70 of SDXL stand in 11 stacks of equal blocks
+def test_the_tree_of_a_released_model_is_printed_without_weights(base: str, count: int) -> None:
+    done = CliRunner().invoke(main, ["tree", base, "--part", "unet"], prog_name="refiners")
+    assert done.exit_code == 0
+    assert done.output.count(": CrossAttention") == count
+
+
+def test_a_released_model_is_built_from_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from refiners_core import Source
+    from refiners_core.models import sd15
+    from refiners_core.models.formats import release
+
+    (tmp_path / "vocab.json").write_text(
+        json.dumps({"<|startoftext|>": 49406, "<|endoftext|>": 49407})
+    )
+    (tmp_path / "merges.txt").write_text("")
+
+    def fill(model: Any, files: Any, **_: Any) -> Any:
+        given.update(files)
+        return model
+
+    given: dict[str, Path] = {}
+    monkeypatch.setattr(sd15, "load_weights", fill)
+    names = {"vocab": "vocab.json", "merges": "merges.txt", "unet": "u.safetensors"}
+    files = {role: tmp_path / name for role, name in names.items()}
+    model = release.build_sd15(Source(files, {}, "sd15"))
+    assert given == {"unet": tmp_path / "u.safetensors"}
+    assert model.tokenizer is not None
+    assert not any(weight.requires_grad for weight in model.parameters())
