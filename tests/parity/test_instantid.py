@@ -13,6 +13,7 @@ import pytest
 import refiners
 import torch
 from diffusers import ControlNetModel
+from refiners.installed import inventory
 from refiners.installed.distribution import distributions
 from refiners.testing import LoopbackHub
 from refiners_instantid.face import embeddings

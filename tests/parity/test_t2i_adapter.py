@@ -15,6 +15,7 @@ from diffusers import (
     StableDiffusionXLAdapterPipeline,
     T2IAdapter,
 )
+from refiners.installed import inventory
 from refiners.installed.distribution import distributions
 from refiners.testing import LoopbackHub
 from safetensors.torch import save

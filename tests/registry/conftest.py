@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from refiners.hub.client import Hub
+from refiners.installed import inventory
 from refiners.installed.distribution import distributions
 from refiners.manifest.schema import WeightsFile
 from refiners.testing import LoopbackHub, Repository, safetensors_of

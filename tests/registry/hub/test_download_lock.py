@@ -18,6 +18,7 @@ from huggingface_hub.utils import WeakFileLock
 from refiners.cli import main
 from refiners.doctor import examine
 from refiners.errors import CacheError, Notice
+from refiners.hub import download_lock
 from refiners.hub.client import Hub
 from refiners.hub.download_lock import leftovers, lock_of, take_turn
 from refiners.testing import LoopbackHub, Repository

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import pytest
 from huggingface_hub import constants
 from refiners.errors import CacheError, IntegrityError, PolicyError
+from refiners.host import parallel
 from refiners.host.disk import open_regular, read_private, write_whole
 from refiners.host.parallel import CalledOff, check_called_off, together
 from refiners.hub.client import Hub
