@@ -1,4 +1,4 @@
-"""The README's table of adapters has every adapter of this repository, with the bases it fits."""
+"""The guide's table of adapters has every adapter of this repository, with the bases it fits."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ ROW = re.compile(r"^\| *(?P<package>[^|]*)\|(?P<adapters>[^|]*)\|(?P<bases>[^|]*
 
 
 def listed() -> set[tuple[str, str, frozenset[str]]]:
-    _, _, section = (ROOT / "README.md").read_text().partition("\n## Adapters\n")
+    _, _, section = (ROOT / "docs/guide/adapters.md").read_text().partition("\n## Adapters\n")
     table = section.partition("\n## ")[0]
     rows: set[tuple[str, str, frozenset[str]]] = set()
     package = ""
