@@ -56,9 +56,18 @@ def test_each_room_is_there(room: str):
 def test_no_room_is_missing():
     listed = {CODE.findall(cells[0])[0].rstrip("/") for cells in rows("Rooms")}
     for parent in ("refiners_core", "registry/refiners"):
-        folders = {
-            f"{parent}/{path.parent.name}"
-            for path in (ROOT / parent).glob("*/*.py")
-            if path.parent.name != "__pycache__"
-        }
-        assert folders <= listed | {"registry/refiners/testing"}
+        assert {f"{parent}/{path.parent.name}" for path in (ROOT / parent).glob("*/*.py")} <= listed
+
+
+def test_a_room_of_the_core_imports_only_from_rooms_above_it_in_the_table():
+    above: list[str] = []
+    for cells in rows("Rooms"):
+        home, _, room = CODE.findall(cells[0])[0].rstrip("/").partition("/")
+        if home != "refiners_core":
+            continue
+        for path in (ROOT / home / room).rglob("*.py"):
+            imported = set(re.findall(r"^ *from refiners_core\.(\w+)", path.read_text(), re.M))
+            below = imported & {other.name for other in (ROOT / home).iterdir() if other.is_dir()}
+            assert below <= {room, *above}, path
+        above.append(room)
+    assert len(above) == 7
