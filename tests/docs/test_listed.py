@@ -15,7 +15,7 @@ def listed() -> set[tuple[str, str, frozenset[str]]]:
     rows: set[tuple[str, str, frozenset[str]]] = set()
     package = ""
     for row in ROW.finditer(table):
-        package = "".join(re.findall(r"\[`([\w-]+)`\]", row["package"])) or package
+        package = "".join(re.findall(r"`([\w-]+)`", row["package"])) or package
         bases = frozenset(re.findall(r"`([\w-]+)`", row["bases"])) or frozenset({"any"})
         rows |= {(package, name, bases) for name in re.findall(r"`([\w-]+)`", row["adapters"])}
     return rows
