@@ -8,7 +8,7 @@ PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 SHAPED  := refiners_core,refiners_controlnet,refiners_instantid,refiners_ipadapter,refiners_lora,refiners_playground,refiners_stylealigned,refiners_t2iadapter
 
-.PHONY: demo test lint bench effects mutation clean
+.PHONY: demo test lint docs bench effects mutation clean
 
 demo: .venv/.run
 	$(BIN)/refiners demo --out demo.png
@@ -22,6 +22,10 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Pages in docs/_build/html; a warning is an error.
+docs: .venv/.dev
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build/html
 
 # All figures are printed; it fails at the end where a bar is missed.
 bench: .venv/.dev

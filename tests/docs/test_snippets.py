@@ -1,90 +1,161 @@
-"""Everything that README.md and CONTRIBUTING.md tell a reader to type is typed here."""
+"""Everything that the pages tell a reader to type is typed here, and prints what they show.
 
+`python` and `sh` blocks run, `console` blocks run and show what is printed, an `output` block shows
+what the `python` block above it prints. A `py` block needs a download, so it is only compiled.
+"""
+
+import contextlib
 import doctest
-import re
+import functools
+import io
+import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from refiners.cli import main
+from sybil import Document, Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
+
+from refiners_core import key
 
 ROOT = Path(__file__).parents[2]
-REFINERS = str(Path(sys.executable).with_name("refiners"))
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("plugins/*/README.md"))),
+WRITTEN = ("*.md", "guide/*.md", "decisions/*.md")
+PAGES = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+        *ROOT.glob("plugins/*/README.md"),
+        *(page for pattern in WRITTEN for page in (ROOT / "docs").glob(pattern)),
+    ]
 )
 DEMO = "refiners demo --out demo.png"
-BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+execute = PythonEvaluator()
 
 
-def blocks(page: str, kind: str) -> Iterator[str]:
-    for found, text in BLOCK.findall((ROOT / page).read_text()):
-        if found == kind:
-            yield text
+def run_python(example: Example) -> None:
+    printed = example.namespace["printed"] = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        execute(example)
 
 
-def commands(kind: str) -> list[str]:
-    lines = [line for page in PAGES for text in blocks(page, kind) for line in text.splitlines()]
-    if kind == "console":
-        return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-    return list(dict.fromkeys(line for line in lines if line))
+def compare_output(example: Example) -> None:
+    check("the block above", example.parsed, example.namespace["printed"].getvalue())
 
 
-def run(command: list[str], folder: Path) -> str:
+def run_commands(example: Example) -> None:
+    for command in example.parsed.replace("\\\n", " ").splitlines():
+        if command and not command.startswith("#"):
+            code, printed = run(command, Path.cwd())
+            assert code == 0, f"{command} ends with {code}:\n{printed}"
+
+
+def run_console(example: Example) -> None:
+    for session in f"\n{example.parsed}".split("\n$ ")[1:]:
+        command, _, wanted = session.partition("\n")
+        _, printed = run(command, Path.cwd())
+        check(command, wanted, printed)
+
+
+def check(source: str, wanted: str, printed: str) -> None:
+    matches = doctest.OutputChecker().check_output(
+        wanted.rstrip() + "\n", printed.rstrip() + "\n", doctest.ELLIPSIS
+    )
+    assert matches, f"{source} should print\n{wanted}\nbut prints\n{printed}"
+
+
+@functools.cache
+def run(command: str, folder: Path) -> tuple[int, str]:
+    """Runs a command once in a folder, whichever pages show it; returns its exit code and what it
+    prints."""
+    program, *arguments = shlex.split(command)
+    if program == "refiners":
+        key._serials.clear()  # as in a process of its own
+        done = CliRunner().invoke(main, arguments, prog_name="refiners")
+        return done.exit_code, done.output if done.exit_code else done.stdout
+    if program == "make":  # the recipe itself is what runs this test
+        printed = process(["make", "--dry-run", "--always-make", *arguments])
+        assert ".venv" in printed
+        return 0, printed
+    assert program == "pip", f"nothing here runs {program!r}"
+    dry = ["--dry-run", "--no-deps", "--no-build-isolation", "--quiet"]
+    return 0, process([sys.executable, "-m", "pip", *arguments[:1], *dry, *arguments[1:]])
+
+
+def process(command: list[str], folder: Path = ROOT) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stderr}"
     return done.stdout
 
 
+def compile_python(example: Example) -> None:
+    compile(example.parsed, example.path, "exec")
+
+
+EVALUATORS = {
+    "python": run_python,
+    "output": compare_output,
+    "sh": run_commands,
+    "console": run_console,
+    "py": compile_python,
+    "toml": lambda example: tomllib.loads(example.parsed) and None,
+    "json": lambda example: json.loads(example.parsed) and None,
+}
+SHOWN = {"", "text"}
+sybil = Sybil([CodeBlockParser(*each) for each in EVALUATORS.items()])
+
+
+def parsed(page: Path) -> Document:
+    return sybil.parse(page)
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the demo has run, as the pages assume."""
     folder = tmp_path_factory.mktemp("reader")
-    run([REFINERS, *shlex.split(DEMO)[1:]], folder)
+    script = str(Path(sys.executable).with_name("refiners"))
+    process([script, *shlex.split(DEMO)[1:]], folder)
     return folder
 
 
-@pytest.mark.parametrize("command", commands("sh"))
-def test_every_command_works(command: str, folder: Path):
-    program, *arguments = shlex.split(command)
-    if command == DEMO:
-        assert (folder / "demo.png").stat().st_size > 10_000
-    elif program == "refiners":
-        run([REFINERS, *arguments], folder)
-    elif program == "make":  # the recipe itself is what runs this test
-        assert ".venv" in run(["make", "--dry-run", "--always-make", *arguments], ROOT)
-    elif program == "pip":
-        dry = ["--dry-run", "--no-deps", "--no-build-isolation", "--quiet"]
-        run([sys.executable, "-m", "pip", *arguments[:1], *dry, *arguments[1:]], ROOT)
-    else:
-        pytest.fail(f"nothing here runs {program!r}")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_of_a_page_works(
+    page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    needs_demo = "demo-" in page.read_text()
+    monkeypatch.chdir(request.getfixturevalue("demo_folder" if needs_demo else "tmp_path"))
+    key._serials.clear()
+    document = parsed(page)
+    for example in document.examples():
+        example.evaluate()
+    if page.name == "README.md" and "image" in document.namespace:
+        assert document.namespace["image"].size == (64, 64)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))])
-def test_the_python_of_every_page_works(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(folder)
-    names: dict[str, object] = {}
-    for text in blocks(page, "python"):
-        exec(compile(text, page, "exec"), names)
-    if "image" in names:
-        assert names["image"].size == (64, 64)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_of_a_page_is_of_a_kind_that_is_looked_at(page: Path):
+    lexer = FencedCodeBlockLexer(language=r"[^\n]*", mapping={"language": "kind"})
+    kinds = {region.lexemes["kind"] for region in lexer(Document(page.read_text(), str(page)))}
+    unknown = {kind for kind in kinds - EVALUATORS.keys() - SHOWN if not kind.startswith("{")}
+    assert not unknown
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_what_the_pages_show_is_what_is_printed(page: str, folder: Path):
-    for text in blocks(page, "console"):
-        first, _, wanted = text.partition("\n")
-        program, *arguments = shlex.split(first.removeprefix("$ "))
-        assert program == "refiners"
-        printed = run([REFINERS, *arguments], folder)
-        matches = doctest.OutputChecker().check_output(wanted, printed, doctest.ELLIPSIS)
-        assert matches, f"{first}\nshould print\n{wanted}\nbut prints\n{printed}"
+def test_the_demo_has_made_its_picture(demo_folder: Path):
+    assert (demo_folder / "demo.png").stat().st_size > 10_000
 
 
 def test_the_pages_have_something_to_type():
-    assert len(commands("sh")) >= 10
-    assert len(commands("console")) >= 1
+    commands = [
+        line
+        for page in PAGES
+        for example in parsed(page).examples()
+        if example.region.evaluator is run_commands
+        for line in example.parsed.splitlines()
+    ]
+    assert len(set(commands)) >= 10
+    assert sum(text.count("```console") for text in map(Path.read_text, PAGES)) >= 1

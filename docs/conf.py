@@ -1,0 +1,68 @@
+"""Configures Sphinx: MyST pages, an API reference from docstrings and a gallery of examples.
+
+The build needs no network: names of other libraries are not resolved.
+"""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+
+from reference import write_reference  # noqa: E402  (beside this file, which is not a package)
+
+project = "Refiners"
+author = "the authors of Refiners"
+release = metadata.version("refiners")
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence", "deflist"]
+
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+
+nitpicky = True
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"(torch|nn|collections|jaxtyping|pathlib|os|importlib|PIL|tqdm|numpy|Tensor|Path|Image)(\..*)?",
+    ),
+]
+"""Names of other libraries: their inventories are on the network."""
+
+html_theme = "pydata_sphinx_theme"
+html_title = "Refiners"
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+}
+
+
+def read_google(
+    _app: Sphinx, kind: str, _name: str, value: object, _options: object, lines: list[str]
+) -> None:
+    """Turns the sections of a docstring into fields.
+
+    Without a name napoleon leaves the colon alone in "Where it acts: a mask", the docstring of an
+    attribute, where its extension would take the words before it for a type.
+    """
+    parsed = GoogleDocstring(lines, Config(napoleon_use_rtype=False), what=kind, obj=value)
+    lines[:] = parsed.lines()
+
+
+def setup(app: Sphinx) -> None:
+    """Writes the reference before Sphinx looks for pages."""
+    app.connect("config-inited", lambda *_: write_reference(DOCS / "reference"))
+    app.connect("autodoc-process-docstring", read_google)
