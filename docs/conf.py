@@ -4,7 +4,7 @@ The build needs no network: names of other libraries are not resolved.
 """
 
 import sys
-from importlib import metadata
+import tomllib
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -15,10 +15,18 @@ sys.path.insert(0, str(DOCS))
 
 from reference import write_reference  # noqa: E402  (beside this file, which is not a package)
 
+_OTHERS = "abc|collections|importlib|jaxtyping|nn|os|pathlib|torch|Image|Path|Tensor|PIL"
+"""Modules and names of other libraries, whose inventories are on the network."""
+_OURS = (
+    "AdapterSpec|Broken|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
+    "|ModelSpec|Place|Rejected|Stage"
+)
+"""Types that public signatures name and that are not public themselves; so are type variables."""
+
 project = "Refiners"
 author = "the authors of Refiners"
-release = metadata.version("refiners")
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+release = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["version"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build"]
 
 myst_heading_anchors = 3
@@ -32,12 +40,22 @@ python_maximum_signature_line_length = 88
 
 nitpicky = True
 nitpick_ignore_regex = [
-    (
-        "py:.*",
-        r"(torch|nn|collections|jaxtyping|pathlib|os|importlib|PIL|tqdm|numpy|Tensor|Path|Image)(\..*)?",
-    ),
+    ("py:.*", rf"({_OTHERS})(\..*)?"),
+    ("py:.*", rf"(refiners\w*\.(\w+\.)*)?({_OURS}|[A-Z])"),
 ]
-"""Names of other libraries: their inventories are on the network."""
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "image_scrapers": ("scraper.save_pictures",),
+    "reset_modules": (),
+    "capture_repr": (),
+    "download_all_examples": False,
+    "min_reported_time": 3600,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "Refiners"

@@ -190,11 +190,7 @@ def prints_in(path: str, tree: ast.Module) -> list[int]:
     ]
 
 
-FAMILIES = sorted(
-    path
-    for path in (ROOT / "tests/core/families").glob("*.py")
-    if not path.stem.startswith(("test_", "__"))
-)
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PROJECTS = sorted(ROOT.glob("plugins/*/pyproject.toml"))
 
 # --- the repository --------------------------------------------------------------------------
@@ -230,9 +226,10 @@ def test_a_plugin_depends_on_no_other_plugin(project):
     assert not [name for name in wanted if name.startswith(("refiners-", "refiners_"))]
 
 
-@pytest.mark.parametrize("path", FAMILIES, ids=lambda path: path.stem)
-def test_the_families_that_prove_the_core_use_public_names_only(path):
-    source = path.read_text()
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_use_public_names_only(path):
+    source, demonstration, _ = path.read_text().partition('\nif __name__ == "__main__":\n')
+    assert demonstration
     assert faults("plugins/family/src/refiners_family/adapter.py", source) == []
     private = [
         f"{path.name}:{node.lineno}: .{node.attr}"

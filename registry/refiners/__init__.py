@@ -1,12 +1,9 @@
 """Base models and adapters by name: found, checked, fetched, verified.
 
 Example:
-    ```python
-    import refiners
-
-    model = refiners.load_model("playground")
-    canny = refiners.load_adapter("controlnet-canny", model)
-    ```
+    >>> import refiners
+    >>> model = refiners.load_model("playground")
+    >>> canny = refiners.load_adapter("controlnet-canny", model)
 
 Importing this loads neither torch nor a plugin; names are loaded when they are first asked for.
 """

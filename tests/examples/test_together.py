@@ -4,7 +4,14 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+import control_lora
+import controlnet
+import freeu
+import ip_adapter
+import lora
 import pytest
+import reference_only
+import style_aligned
 import torch
 from torch import Tensor
 
@@ -15,23 +22,22 @@ from refiners_core.testing import tiny_model
 from refiners_core.testing.case import bits
 from refiners_core.weights import load, published, read, save
 
-from . import attention, control, image_prompt, low_rank, skip
 from .test_contract import LATENTS, PICTURE
 
 
 def ten() -> dict[Adapter, Any]:
     """Adapters that may all be worn at once, with what each is told."""
     return {
-        image_prompt.ImagePrompt(key="image-a"): PICTURE,
-        image_prompt.ImagePrompt(key="image-b"): 1 - PICTURE,
-        control.ControlNet(key="control-a"): PICTURE,
-        control.ControlNet(key="control-b"): 1 - PICTURE,
-        control.ControlLora(key="control-lora"): PICTURE,
-        attention.StyleAligned(key="style"): None,
-        attention.Reference(key="reference"): LATENTS,
-        skip.FreeU(key="free"): None,
-        low_rank.LowRank(key="lora-a"): None,
-        low_rank.LowRank(low_rank.LokrChange, key="lora-b"): None,
+        ip_adapter.ImagePrompt(key="image-a"): PICTURE,
+        ip_adapter.ImagePrompt(key="image-b"): 1 - PICTURE,
+        controlnet.ControlNet(key="control-a"): PICTURE,
+        controlnet.ControlNet(key="control-b"): 1 - PICTURE,
+        control_lora.ControlLora(key="control-lora"): PICTURE,
+        style_aligned.StyleAligned(key="style"): None,
+        reference_only.Reference(key="reference"): LATENTS,
+        freeu.FreeU(key="free"): None,
+        lora.LowRank(key="lora-a"): None,
+        lora.LowRank(lora.LokrChange, key="lora-b"): None,
     }
 
 
@@ -114,12 +120,12 @@ def smallest() -> Any:
 
 def one_of_each_kind() -> list[Adapter]:
     return [
-        image_prompt.ImagePrompt(key="image"),
-        control.ControlNet(key="control"),
-        attention.StyleAligned(key="style"),
-        attention.Reference(key="reference"),
-        skip.FreeU(key="free"),
-        low_rank.LowRank(slots=("unet.conv_in",), key="lora"),
+        ip_adapter.ImagePrompt(key="image"),
+        controlnet.ControlNet(key="control"),
+        style_aligned.StyleAligned(key="style"),
+        reference_only.Reference(key="reference"),
+        freeu.FreeU(key="free"),
+        lora.LowRank(slots=("unet.conv_in",), key="lora"),
     ]
 
 
@@ -163,7 +169,7 @@ def test_a_unet_that_wears_a_lora_and_a_controlnet_is_exported(smallest, is_stri
 def test_weights_are_saved_and_loaded_as_if_nothing_were_worn(smallest, tmp_path):
     model, told = smallest, one_of_each_kind()
     save(model.unet, tmp_path / "bare.safetensors", UNET_KEYS)
-    for adapter in (*told, low_rank.Merged(merges(model), slots=("unet.conv",), key="merged")):
+    for adapter in (*told, lora.Merged(merges(model), slots=("unet.conv",), key="merged")):
         adapter.inject(model)
     save(model.unet, tmp_path / "worn.safetensors", UNET_KEYS)
     files = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("bare", "worn")]
@@ -177,6 +183,6 @@ def test_weights_are_saved_and_loaded_as_if_nothing_were_worn(smallest, tmp_path
     }
 
 
-def merges(model: Any) -> low_rank.LowRank:
-    changes = low_rank.LowRank(slots=("unet.conv",), key="changes").inject(model)
+def merges(model: Any) -> lora.LowRank:
+    changes = lora.LowRank(slots=("unet.conv",), key="changes").inject(model)
     return changes.eject()

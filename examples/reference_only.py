@@ -1,49 +1,26 @@
-"""StyleAligned and reference-only: self-attention across the batch, and across two passes."""
+"""
+Reference-only
+==============
+
+The UNet looks at a reference picture through what it makes of that picture itself: a pass that
+writes keys and values, and one that reads them.
+"""
+
+# %%
+# A layer before ``denoise.predict`` runs the UNet on the reference, in a scope of its own, and
+# leaves keys and values in the context. Each self-attention then joins them to its own.
 
 from typing import Any, ClassVar
 
 import torch
+from style_aligned import Else
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Passthrough, Seat, When
 
 
-class ShareFirst(Layer):
-    """Lets every picture of a branch look at the first one too (arXiv:2312.02133, figure 4)."""
-
-    def run(self, context: Context, *inputs: Tensor) -> tuple[Tensor, ...]:
-        branches = len(context["branches"])
-        q, k, v = (x.unflatten(0, (branches, -1)) for x in inputs)
-        q, k = (aligned(x) for x in (q, k))
-        k, v = (torch.cat([x[:, :1].expand_as(x), x], dim=2) for x in (k, v))
-        return tuple(x.flatten(0, 1) for x in (q, k, v))
-
-
-def aligned(x: Tensor) -> Tensor:
-    """Gives features the mean and spread of the first picture's (equation 3)."""
-    mean, spread = x.mean(2, keepdim=True), x.std(2, keepdim=True) + 1e-5
-    return (x - mean) / spread * spread[:, :1] + mean[:, :1]
-
-
-class StyleAligned(Adapter):
-    def edits(self, model: Any) -> tuple[Edit, ...]:
-        return model.slot("unet.self_attention.attend").wrap(self.shared, stage="inputs")
-
-    def shared(self, inner: nn.Module, seat: Seat) -> nn.Module:
-        return Chain(Else(self.scale_key, ShareFirst()), inner)
-
-
-class Else(When):
-    """Runs its children where a key has a value, and passes its inputs on elsewhere."""
-
-    def run(self, context: Context, *inputs: Any) -> Any:
-        done = super().run(context, *inputs)
-        return done if done is not None else inputs if len(inputs) > 1 else inputs[0]
-
-
 class Reference(Adapter):
-    """Looks at a reference picture by what the UNet itself makes of it: a pass that writes keys and
-    values, and one that reads them."""
+    """Adds a pass over a reference, and attention to what it saw."""
 
     takes_condition: ClassVar[bool] = True
 
@@ -69,7 +46,7 @@ class Reference(Adapter):
 
 
 class LookAt(Chain):
-    """Runs the UNet on the reference, so noisy as the latents are now, and keeps what is seen."""
+    """Runs the UNet on the reference, as noisy as the latents are now, and keeps what it saw."""
 
     def __init__(self, adapter: Adapter, unet: Chain, keys: list[str]) -> None:
         super().__init__(unet=unet)
@@ -80,7 +57,7 @@ class LookAt(Chain):
         count = len(inputs[0]) // len(context["branches"])
         writing = context.scope()
         for key in context["conditions"]:
-            writing[key] = context[key][-count:]  # what `cond`, the last branch, is told
+            writing[key] = context[key][-count:]  # the rows of `cond`, the last branch
         writing["branches"], writing[self.mode] = ("cond",), "write"
         level = float(context["timestep"]) / 1000
         reference = writing[self.latents] * (1 - level) + context["latents"] * level
@@ -90,7 +67,7 @@ class LookAt(Chain):
 
 
 class LookBack(Layer):
-    """Writes keys and values in the one pass, and joins them to its own in the other."""
+    """Writes keys and values in the first pass, and joins them to its own in the second."""
 
     def __init__(self, adapter: Adapter, key: str) -> None:
         super().__init__()
@@ -105,3 +82,22 @@ class LookBack(Layer):
             x.repeat(len(context["branches"]), 1, 1)[: len(k)] for x in context[self.key]
         )
         return q, torch.cat([k, seen_k], dim=1), torch.cat([v, seen_v], dim=1)
+
+
+# %%
+# A reference for the playground
+# ------------------------------
+
+if __name__ == "__main__":
+    import refiners
+
+    from refiners_core.picture import to_pixels
+
+    model = refiners.load_model("playground")
+    options = {"steps": 6, "seed": 1, "progress": False}
+    seen = model.generate("a yellow star on a blue background", **options)
+    pictures = [seen, model.generate("a star", **options)]
+    reference = Reference(key="reference").inject(model)
+    latents = model.encode(to_pixels(seen)).detach()
+    pictures.append(model.generate("a star", conditions={reference: latents}, **options))
+    reference.eject()

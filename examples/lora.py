@@ -1,4 +1,17 @@
-"""LoRA, LoHa, LoKr, DoRA: small changes of weights, beside a layer or merged into it."""
+"""
+LoRA, LoHa, LoKr, DoRA
+======================
+
+Low-rank changes of weights, beside a layer or merged into it. LoRA (arXiv:2106.09685) adds a
+product of two thin matrices; LoHa (arXiv:2108.06098), LoKr (arXiv:2309.14859) and DoRA
+(arXiv:2402.09353) build the change in other ways.
+"""
+
+# %%
+# A change of weights
+# -------------------
+# Each kind builds a matrix, which runs as the layer would. It takes facts from the base layer and
+# keeps nothing of it.
 
 import copy
 import math
@@ -16,7 +29,7 @@ RANK = 2
 
 
 class Change(nn.Module, ABC):
-    """What is added to the weight of a linear layer or a convolution; runs as that layer would."""
+    """Adds to the weight of a linear layer or a convolution, and runs as that layer would."""
 
     def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
@@ -77,13 +90,13 @@ class LokrChange(Change):
 
 
 class DoraChange(LoraChange):
-    """A low-rank change of the direction, and the lengths apart (arXiv:2402.09353, equation 5)."""
+    """A low-rank change of direction, with lengths apart (arXiv:2402.09353, equation 5)."""
 
     def __init__(self, base: nn.Linear | nn.Conv2d) -> None:
         super().__init__(base)
-        moved = base.weight.detach() + self.change().detach()
+        changed = base.weight.detach() + self.change().detach()
         lengths = torch.rand(self.rows) + 0.5
-        self.gain = nn.Parameter(lengths / moved.flatten(1).norm(dim=1).clamp_min(1e-6))
+        self.gain = nn.Parameter(lengths / changed.flatten(1).norm(dim=1).clamp_min(1e-6))
         bias = torch.zeros(self.rows) if base.bias is None else base.bias.detach().clone()
         self.register_buffer("bias", bias)
 
@@ -104,12 +117,19 @@ class Decomposed(Chain):
         if scale is None:
             return base
         gain, bias = change.over(change.gain), change.over(change.bias)
-        moved = self.call(change, context, *inputs)
-        return base + scale * (gain * (base - bias + moved) - (base - bias))
+        low_rank = self.call(change, context, *inputs)
+        return base + scale * (gain * (base - bias + low_rank) - (base - bias))
+
+
+# %%
+# The adapter
+# -----------
+# One wrap for each slot. Outside its span and at scale 0 the key is absent, and the branch does
+# not run.
 
 
 class LowRank(Adapter):
-    """Stands beside linear layers and convolutions."""
+    """Puts a change beside linear layers and convolutions."""
 
     def __init__(
         self,
@@ -131,8 +151,12 @@ class LowRank(Adapter):
         return Sum(inner, When(self.scale_key, change, Multiply(self.scale_key)))
 
 
+# %%
+# Merging is a replace edit, so the base's tensors are never written to, and unmerging is eject.
+
+
 class Merged(LowRank):
-    """The same with its changes in the weights: faster, and one at a time. Unmerging is eject."""
+    """Runs layers whose weights have the changes in them: faster, one at a time."""
 
     def __init__(self, changes: LowRank, **options: Any) -> None:
         super().__init__(**options)
@@ -151,3 +175,23 @@ class Merged(LowRank):
         layer = copy.deepcopy(seat.layer)
         layer.weight.add_(self.changes[seat.path.replace(".", "/")])
         return layer
+
+
+# %%
+# On a tiny model
+# ---------------
+
+if __name__ == "__main__":
+    from refiners_core.testing import tiny_model
+
+    torch.manual_seed(0)
+    model = tiny_model()
+    lora = LowRank(slots=("unet.linear",), key="lora").inject(model)
+    print(model.unet.layer("mid.transformer.tokens.blocks.0.self_attention", Chain))
+
+    options = {"steps": 2, "seed": 7, "output": "latents", "progress": False}
+    beside = model.generate("a red circle", **options)
+    lora.eject()
+    merged = Merged(lora, slots=("unet.linear",), key="merged").inject(model)
+    difference = (model.generate("a red circle", **options) - beside).abs().max()
+    print(f"beside the layers or merged into them: {difference:.0e} apart")

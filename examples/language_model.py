@@ -1,19 +1,30 @@
-"""Adapters of language models: the same doors on a decoder-only transformer."""
+"""
+Adapters of language models
+===========================
+
+The same doors on a decoder-only transformer: LoRA, prefix tuning (arXiv:2101.00190), IA3
+(arXiv:2205.05638) and bottleneck adapters (arXiv:1902.00751).
+"""
+
+# %%
+# A decoder
+# ---------
+# A model without slots is a chain like any other: ``select`` finds places by kind, name and
+# surroundings.
 
 import torch
+from lora import LoraChange
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Edit, Residual, Seat, Sum, select
 from refiners_core.layers.attention import Attend, SelfAttention
 from refiners_core.layers.embedding import PositionEmbedding
 
-from .low_rank import LoraChange
-
 WIDTH, HEADS, WORDS = 8, 2, 20
 
 
 class Decoder(Chain):
-    """Tokens to what may come next (arXiv:2005.14165, section 2.1), tiny."""
+    """Maps tokens to scores of the next one (arXiv:2005.14165, section 2.1), tiny."""
 
     def __init__(self) -> None:
         blocks = [
@@ -43,7 +54,14 @@ def decoder() -> Decoder:
     return Decoder().eval()
 
 
+# %%
+# Four adapters
+# -------------
+
+
 class LanguageLora(Adapter):
+    """Puts a low-rank change beside the linear layers of attention."""
+
     def edits(self, model: Chain) -> tuple[Edit, ...]:
         def beside(inner: nn.Module, seat: Seat) -> nn.Module:
             return Sum(inner, self.layer(seat, lambda: LoraChange(seat.layer)))
@@ -52,7 +70,7 @@ class LanguageLora(Adapter):
 
 
 class PrefixAttend(nn.Module):
-    """Attention whose every token also sees learnt keys and values (arXiv:2101.00190, 4.2)."""
+    """Attends to learnt keys and values as well (arXiv:2101.00190, section 4.2)."""
 
     def __init__(self, heads: int, width: int) -> None:
         super().__init__()
@@ -72,6 +90,8 @@ class PrefixAttend(nn.Module):
 
 
 class Prefix(Adapter):
+    """Replaces each attention by one with a prefix."""
+
     def edits(self, model: Chain) -> tuple[Edit, ...]:
         def seen(seat: Seat) -> nn.Module:
             return self.layer(seat, lambda: PrefixAttend(seat.layer.heads, WIDTH))
@@ -80,6 +100,8 @@ class Prefix(Adapter):
 
 
 class Stretch(nn.Module):
+    """Multiplies each feature by a learnt number."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.by = nn.Parameter(torch.linspace(0.5, 1.5, width))
@@ -100,7 +122,7 @@ class Ia3(Adapter):
 
 
 class Bottleneck(Adapter):
-    """Small networks after attention and feed-forward (arXiv:1902.00751, section 2.1)."""
+    """Adds small networks after attention and feed-forward (arXiv:1902.00751, section 2.1)."""
 
     def edits(self, model: Chain) -> tuple[Edit, ...]:
         def small(seat: Seat) -> nn.Module:
@@ -110,3 +132,19 @@ class Bottleneck(Adapter):
 
         places = select(model).named("attention", "down")
         return places.where(lambda seat: isinstance(seat.chain, Residual)).after("small", small)
+
+
+# %%
+# All four at once
+# ----------------
+
+if __name__ == "__main__":
+    tree, words = decoder(), torch.arange(8)[None]
+    bare = tree(words)
+    adapters = [
+        kind(key=kind.__name__.lower()).inject(tree) for kind in (LanguageLora, Ia3, Bottleneck)
+    ]
+    print(tree.layer("blocks.Chain_0", Chain))
+    for adapter in adapters:
+        adapter.eject()
+    print(torch.equal(tree(words), bare))

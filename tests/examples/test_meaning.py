@@ -3,7 +3,28 @@
 import copy
 from typing import Any
 
+import control_lora
+import controlnet
+import distilled
+import ella
+import freeu
+import inpainting_head
+import instant_id
+import ip_adapter
+import language_model
+import lora
+import motion
+import multi_diffusion
+import perturbed_attention
 import pytest
+import reference_only
+import relight
+import restart
+import self_attention_guidance
+import style_aligned
+import t2i_adapter
+import text_encoder
+import textual_inversion
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +34,6 @@ from refiners_core.models.samplers import DDIM, LCM
 from refiners_core.testing import generated, tiny_model
 from refiners_core.testing.case import bits
 
-from . import attention, control, image_prompt, input, language, low_rank, sampling, skip, text
 from .test_contract import LATENTS, PICTURE
 
 
@@ -57,16 +77,16 @@ def close(a: Tensor, b: Tensor, by: float = 1e-5) -> bool:
 
 # --- LoRA, LoHa, LoKr, DoRA ------------------------------------------------------------------
 
-KINDS = (low_rank.LoraChange, low_rank.LohaChange, low_rank.LokrChange, low_rank.DoraChange)
+KINDS = (lora.LoraChange, lora.LohaChange, lora.LokrChange, lora.DoraChange)
 
 
 @torch.no_grad()
-def with_changed_weights(model: Any, adapter: low_rank.LowRank, scale: float) -> Any:
+def with_changed_weights(model: Any, adapter: lora.LowRank, scale: float) -> Any:
     twin = copy.deepcopy(model)
     for name, change in adapter.own_layers.named_children():
         layer: Any = twin.layer(name.replace("/", "."))
         moved = layer.weight + change.change()
-        if isinstance(change, low_rank.DoraChange):
+        if isinstance(change, lora.DoraChange):
             moved = change.gain.view(-1, *[1] * (moved.ndim - 1)) * moved
         layer.weight.copy_((1 - scale) * layer.weight + scale * moved)
     return twin
@@ -75,7 +95,7 @@ def with_changed_weights(model: Any, adapter: low_rank.LowRank, scale: float) ->
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_change_beside_a_layer_is_a_change_of_its_weight(model, kind):
-    adapter = low_rank.LowRank(kind).inject(model)
+    adapter = lora.LowRank(kind).inject(model)
     for scale in (1.0, 0.4):
         twin = with_changed_weights(model, adapter, scale)
         worn = model.unet(rows(model), context=told(adapter, scale))
@@ -84,12 +104,12 @@ def test_a_change_beside_a_layer_is_a_change_of_its_weight(model, kind):
 
 @torch.no_grad()
 def test_changes_are_merged_and_unmerged_bit_for_bit(model):
-    before, changes = bits(list(model.parameters())), low_rank.LowRank(key="lora").inject(model)
+    before, changes = bits(list(model.parameters())), lora.LowRank(key="lora").inject(model)
     beside = model.unet(rows(model), context=told(changes))
     changes.eject()
-    merged = low_rank.Merged(changes, key="merged").inject(model)
+    merged = lora.Merged(changes, key="merged").inject(model)
     assert close(model.unet(rows(model), context=told()), beside)
-    on_top = low_rank.LowRank(key="another").inject(model)
+    on_top = lora.LowRank(key="another").inject(model)
     assert not close(model.unet(rows(model), context=told(on_top)), beside)
     merged.eject()
     on_top.eject()
@@ -98,14 +118,14 @@ def test_changes_are_merged_and_unmerged_bit_for_bit(model):
 
 @torch.no_grad()
 def test_several_low_rank_changes_add_up(model):
-    a, b = (low_rank.LowRank(key=key).inject(model) for key in "ab")
+    a, b = (lora.LowRank(key=key).inject(model) for key in "ab")
     twin = with_changed_weights(with_changed_weights(model, a, 1.0), b, 0.5)
     context = told(a) | {b.scale_key: torch.tensor(0.5)}
     assert close(model.unet(rows(model), context=context), twin.unet(rows(model), context=told()))
 
 
 def test_a_low_rank_change_reaches_the_text_encoder(model):
-    adapter = low_rank.LowRank().inject(model)
+    adapter = lora.LowRank().inject(model)
     context = {adapter.scale_key: torch.tensor(1.0)}
     assert not torch.equal(model.read(["cat"], context)["text"], model.read(["cat"], {})["text"])
 
@@ -113,7 +133,7 @@ def test_a_low_rank_change_reaches_the_text_encoder(model):
 # --- side networks ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [control.ControlNet, control.ControlLora])
+@pytest.mark.parametrize("kind", [controlnet.ControlNet, control_lora.ControlLora])
 def test_a_side_network_runs_once_a_step_and_not_at_all_while_it_is_left_out(model, kind):
     adapter = kind().inject(model)
     side = model.unet.layer(f"input+control@{adapter.key}", Chain).layer("When_0.network", Chain)
@@ -126,8 +146,8 @@ def test_a_side_network_runs_once_a_step_and_not_at_all_while_it_is_left_out(mod
 
 @torch.no_grad()
 def test_outputs_of_a_side_network_are_added_where_skips_are_written(model):
-    adapter = control.ControlNet().inject(model)
-    features = control.squeezed(PICTURE, 8)
+    adapter = controlnet.ControlNet().inject(model)
+    features = controlnet.squeezed(PICTURE, 8)
     seen = Context(told(adapter, features=features.expand(2, -1, -1, -1)))
     model.unet(rows(model), context=seen)
     bare = Context(told())
@@ -139,9 +159,9 @@ def test_outputs_of_a_side_network_are_added_where_skips_are_written(model):
 
 @torch.no_grad()
 def test_the_controlnet_of_instantid_reads_the_face_where_others_read_the_text(model):
-    adapter = image_prompt.InstantId().inject(model)
+    adapter = instant_id.InstantId().inject(model)
     network = adapter.control.own
-    values = {"features": control.squeezed(PICTURE, 8).expand(2, -1, -1, -1)}
+    values = {"features": controlnet.squeezed(PICTURE, 8).expand(2, -1, -1, -1)}
 
     def outputs(tokens: Tensor, words: Tensor) -> Any:
         context = told(adapter, tokens=tokens, **values) | {"text": words}
@@ -154,21 +174,21 @@ def test_the_controlnet_of_instantid_reads_the_face_where_others_read_the_text(m
 
 @torch.no_grad()
 def test_a_control_lora_shares_the_weights_of_the_base_and_no_edit_of_it(model):
-    adapter = control.ControlLora().inject(model)
+    adapter = control_lora.ControlLora().inject(model)
     path = f"input+control@{adapter.key}.When_0.network"
     shared = {id(w) for w in model.unet.down.parameters()} & {
         id(w) for w in model.unet.layer(path, Chain).down.parameters()
     }
     assert len(shared) == len(list(model.unet.down.parameters()))
-    context = told(adapter, features=control.squeezed(PICTURE, 8).expand(2, -1, -1, -1))
+    context = told(adapter, features=controlnet.squeezed(PICTURE, 8).expand(2, -1, -1, -1))
     alone = bits(model.unet.layer(path, Chain)(rows(model), context=context))
-    lora = low_rank.LowRank().inject(model)
-    again = model.unet.layer(path, Chain)(rows(model), context=context | told(lora))
+    other = lora.LowRank().inject(model)
+    again = model.unet.layer(path, Chain)(rows(model), context=context | told(other))
     assert bits(again) == alone
 
 
 def test_features_of_a_t2i_adapter_are_made_once_a_generation(model):
-    adapter = control.T2iAdapter().inject(model)
+    adapter = t2i_adapter.T2iAdapter().inject(model)
     generate(model, conditions={adapter: PICTURE}, steps=4)
     assert adapter.encoded == 1
 
@@ -178,7 +198,7 @@ def test_features_of_a_t2i_adapter_are_made_once_a_generation(model):
 
 @torch.no_grad()
 def test_a_mask_limits_an_image_prompt_to_a_part_of_the_picture(model):
-    adapter = image_prompt.ImagePrompt().inject(model)
+    adapter = ip_adapter.ImagePrompt().inject(model)
     seat = model.slot("unet.cross_attention.attend")[0]
     left = torch.zeros(1, 1, 32, 32)
     left[..., :16] = 1
@@ -194,7 +214,7 @@ def test_a_mask_limits_an_image_prompt_to_a_part_of_the_picture(model):
 
 
 def test_image_prompts_add_up_and_each_has_a_scale(model):
-    a, b = (image_prompt.ImagePrompt(key=key).inject(model) for key in "ab")
+    a, b = (ip_adapter.ImagePrompt(key=key).inject(model) for key in "ab")
     results = {
         bits(generate(model, conditions={a: x, b: y}))
         for x in (None, PICTURE, Condition(PICTURE, scale=0.5))
@@ -204,7 +224,7 @@ def test_image_prompts_add_up_and_each_has_a_scale(model):
 
 
 def test_a_missing_input_is_told_before_any_network_runs(model):
-    adapter = image_prompt.InstantId().inject(model)
+    adapter = instant_id.InstantId().inject(model)
     counts = [Count(layer) for layer in (model.text_encoder, model.unet, adapter.project)]
     for value in ({"face": PICTURE}, PICTURE, {}):
         with pytest.raises(ConditionError, match=r"instantid.* needs .*keypoints"):
@@ -218,12 +238,12 @@ def test_a_missing_input_is_told_before_any_network_runs(model):
 @pytest.mark.parametrize(
     ("make", "condition"),
     [
-        (attention.StyleAligned, None),
-        (attention.Reference, LATENTS),
-        (sampling.PerturbedAttention, None),
-        (sampling.SelfAttentionGuidance, None),
-        (input.Motion, None),
-        (control.ControlNet, PICTURE),
+        (style_aligned.StyleAligned, None),
+        (reference_only.Reference, LATENTS),
+        (perturbed_attention.PerturbedAttention, None),
+        (self_attention_guidance.SelfAttentionGuidance, None),
+        (motion.Motion, None),
+        (controlnet.ControlNet, PICTURE),
     ],
 )
 def test_branches_give_the_same_together_and_one_after_the_other(model, make, condition):
@@ -236,7 +256,7 @@ def test_branches_give_the_same_together_and_one_after_the_other(model, make, co
 
 def test_style_aligned_lets_others_look_at_the_first(model):
     bare = generate(model, count=3)
-    adapter = attention.StyleAligned().inject(model)
+    adapter = style_aligned.StyleAligned().inject(model)
     shared = generate(model, count=3)
     assert close(shared[0], bare[0], by=1e-3)  # it sees itself twice, which changes nothing
     assert not close(shared[1], bare[1], by=1e-3)
@@ -244,7 +264,7 @@ def test_style_aligned_lets_others_look_at_the_first(model):
 
 
 def test_a_reference_is_looked_at_in_a_pass_of_its_own(model):
-    adapter = attention.Reference().inject(model)
+    adapter = reference_only.Reference().inject(model)
     count = Count(model.unet)
     generate(model, conditions={adapter: LATENTS})
     assert count.rows == [1, 2] * 3
@@ -254,11 +274,11 @@ def test_a_reference_is_looked_at_in_a_pass_of_its_own(model):
 
 
 def test_freeu_changes_what_is_joined_and_nothing_else(model):
-    adapter = skip.FreeU(backbone=1.0, skip=1.0).inject(model)
+    adapter = freeu.FreeU(backbone=1.0, skip=1.0).inject(model)
     bare = generate(model, conditions={adapter: None})
     assert close(generate(model), bare, by=1e-4)
     adapter.eject()
-    strong = skip.FreeU(backbone=1.8, skip=0.1).inject(model)
+    strong = freeu.FreeU(backbone=1.8, skip=0.1).inject(model)
     assert not close(generate(model), bare, by=1e-2)
     assert {seat.name for edit in strong.edits(model) for seat in edit.seats} == {
         "backbone",
@@ -270,7 +290,7 @@ def test_freeu_changes_what_is_joined_and_nothing_else(model):
 
 
 def test_perturbed_attention_is_a_third_pass(model):
-    adapter = sampling.PerturbedAttention().inject(model)
+    adapter = perturbed_attention.PerturbedAttention().inject(model)
     count = Count(model.unet)
     generate(model)
     generate(model, guidance=1.0)
@@ -279,7 +299,7 @@ def test_perturbed_attention_is_a_third_pass(model):
 
 
 def test_self_attention_guidance_runs_the_unguided_pass_again(model):
-    sampling.SelfAttentionGuidance().inject(model)
+    self_attention_guidance.SelfAttentionGuidance().inject(model)
     count = Count(model.unet)
     generate(model)
     assert count.rows == [2, 1] * 3
@@ -287,19 +307,19 @@ def test_self_attention_guidance_runs_the_unguided_pass_again(model):
 
 def test_tiles_cover_a_picture_and_one_tile_is_the_picture(model):
     bare = generate(model)
-    whole = sampling.MultiDiffusion(side=8).inject(model)
+    whole = multi_diffusion.MultiDiffusion(side=8).inject(model)
     assert close(generate(model), bare)
     whole.eject()
-    sampling.MultiDiffusion(side=4, stride=3).inject(model)
+    multi_diffusion.MultiDiffusion(side=4, stride=3).inject(model)
     count = Count(model.unet)
     generate(model, steps=1)
     assert len(count.rows) == 9
-    assert sampling.Tiled(nn.Identity(), "s", 4, 3).starts(8) == [0, 3, 4]
+    assert multi_diffusion.Tiled(nn.Identity(), "s", 4, 3).starts(8) == [0, 3, 4]
 
 
 @torch.no_grad()
 def test_restart_goes_back_to_more_noise_and_down_again(model):
-    sampler = sampling.Restart(model.sampler.schedule, at=2).with_steps(4)
+    sampler = restart.Restart(model.sampler.schedule, at=2).with_steps(4)
     plain = DDIM(model.sampler.schedule).with_steps(4)
     noises = [level.noise for level in sampler.path]
     assert noises == [level.noise for i in (0, 1, 0, 1, 2, 3, 4) for level in [plain.path[i]]]
@@ -314,7 +334,7 @@ def test_restart_goes_back_to_more_noise_and_down_again(model):
 
 
 def test_a_distilled_model_is_told_its_guidance_and_runs_one_pass(model):
-    adapter = sampling.Distilled().inject(model)
+    adapter = distilled.Distilled().inject(model)
     count = Count(model.unet)
     options = {"sampler": LCM(model.sampler.schedule), "steps": 2}
     a, b = (generate(model, guidance=guidance, **options) for guidance in (3.0, 8.0))
@@ -328,8 +348,8 @@ def test_a_distilled_model_is_told_its_guidance_and_runs_one_pass(model):
 
 @torch.no_grad()
 def test_new_words_have_features_of_their_own(model):
-    a = text.TextualInversion("<cat>", count=2, key="a").inject(model)
-    b = text.TextualInversion("<hat>", count=1, key="b").inject(model)
+    a = textual_inversion.TextualInversion("<cat>", count=2, key="a").inject(model)
+    b = textual_inversion.TextualInversion("<hat>", count=1, key="b").inject(model)
     acting = {one.scale_key: torch.tensor(1.0) for one in (a, b)}
     seen: list[Tensor] = []
     model.text_encoder.embed.register_forward_hook(lambda *all: seen.append(all[2][0]))
@@ -345,10 +365,10 @@ def test_new_words_have_features_of_their_own(model):
 
 def test_a_word_is_known_while_its_adapter_acts(model):
     spelt = generate(model, prompt="a <cat>")
-    adapter = text.TextualInversion().inject(model)
+    adapter = textual_inversion.TextualInversion().inject(model)
     assert not torch.equal(generate(model, prompt="a <cat>"), spelt)
     assert torch.equal(generate(model, prompt="a <cat>", conditions={adapter: None}), spelt)
-    other = text.TextualInversion().inject(model)
+    other = textual_inversion.TextualInversion().inject(model)
     with pytest.raises(ModelError, match="brings '<cat>', which another adapter brings as well"):
         generate(model, prompt="a <cat>")
     other.eject()
@@ -358,7 +378,7 @@ def test_a_word_is_known_while_its_adapter_acts(model):
 
 def test_another_text_encoder_takes_the_place_of_the_base(model):
     bare = generate(model)
-    adapter = text.TextEncoder().inject(model)
+    adapter = text_encoder.TextEncoder().inject(model)
     other = generate(model)
     assert not torch.equal(other, bare)
     assert isinstance(model.at("text_encoder"), Chain)
@@ -368,7 +388,7 @@ def test_another_text_encoder_takes_the_place_of_the_base(model):
 
 @torch.no_grad()
 def test_ella_tells_other_tokens_at_other_noise(model):
-    adapter = text.Ella().inject(model)
+    adapter = ella.Ella().inject(model)
     features = torch.ones(1, 16, 8)
     tokens = []
     for timestep in (900, 100):
@@ -383,18 +403,18 @@ def test_ella_tells_other_tokens_at_other_noise(model):
 
 @torch.no_grad()
 def test_a_wider_first_convolution_takes_the_place_of_the_base(model):
-    head = input.InpaintingHead(key="head").inject(model)
+    head = inpainting_head.InpaintingHead(key="head").inject(model)
     a, b = (generate(model, conditions={head: picture}) for picture in (PICTURE, 1 - PICTURE))
     assert not torch.equal(a, b)
     conv: Any = head.own_layers.get_submodule("unet/conv_in")
     assert conv.in_channels == 9
-    light = input.Relight(key="light").inject(model)  # which stands beside the replaced one
+    light = relight.Relight(key="light").inject(model)  # which stands beside the replaced one
     assert generate(model, conditions={head: PICTURE, light: PICTURE}).isfinite().all()
 
 
 def test_new_layers_between_blocks_let_frames_see_one_another(model):
     bare = generate(model, count=3)
-    input.Motion().inject(model)
+    motion.Motion().inject(model)
     moving = generate(model, count=3)
     still = generate(model, count=1)
     assert not close(moving[0], still[0], by=1e-3)  # alone, a frame sees nobody
@@ -406,10 +426,16 @@ def test_new_layers_between_blocks_let_frames_see_one_another(model):
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "make", [language.LanguageLora, language.Prefix, language.Ia3, language.Bottleneck]
+    "make",
+    [
+        language_model.LanguageLora,
+        language_model.Prefix,
+        language_model.Ia3,
+        language_model.Bottleneck,
+    ],
 )
 def test_adapters_of_a_language_model_do_not_look_ahead(make):
-    tree, words = language.decoder(), torch.arange(8)[None]
+    tree, words = language_model.decoder(), torch.arange(8)[None]
     bare = tree(words)
     make().inject(tree)
     worn, other = tree(words), words.clone()
@@ -420,8 +446,8 @@ def test_adapters_of_a_language_model_do_not_look_ahead(make):
 
 @torch.no_grad()
 def test_stretching_keys_and_values_is_stretching_weights():
-    tree, words = language.decoder(), torch.arange(8)[None]
-    adapter = language.Ia3().inject(tree)
+    tree, words = language_model.decoder(), torch.arange(8)[None]
+    adapter = language_model.Ia3().inject(tree)
     worn = tree(words)
     adapter.eject()
     for seat in select(tree).of(nn.Linear).named("to_k", "to_v", "up"):

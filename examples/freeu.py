@@ -1,4 +1,10 @@
-"""FreeU: what skips bring and what they join (arXiv:2309.11497)."""
+"""
+FreeU
+=====
+
+Better pictures from the same weights: the backbone's features grow stronger where they join a
+skip, and low frequencies of the skip weaker (arXiv:2309.11497).
+"""
 
 from typing import Any
 
@@ -42,8 +48,13 @@ class Damp(Layer):
         return torch.fft.ifft2(waves).real
 
 
+# %%
+# Two slots meet at each skip: ``unet.skip.backbone`` is the running value, ``unet.skip.read`` what
+# the skip brings. Both change what comes out, so the stage is ``output``.
+
+
 class FreeU(Adapter):
-    """On the levels of fewest pixels."""
+    """Changes both sides of the skips on the levels with the fewest pixels (arXiv:2309.11497)."""
 
     def __init__(self, backbone: float = 1.4, skip: float = 0.4, **options: Any) -> None:
         super().__init__(**options)
@@ -65,3 +76,21 @@ class FreeU(Adapter):
             *backbone.wrap(changed(Amplify, self.backbone), stage="output", name="free"),
             *skip.wrap(changed(Damp, self.skip), stage="output", name="free"),
         )
+
+
+# %%
+# On the playground
+# -----------------
+
+if __name__ == "__main__":
+    import refiners
+
+    from refiners_core import Condition
+
+    model = refiners.load_model("playground")
+    free = FreeU(key="free").inject(model)
+    options = {"steps": 6, "seed": 1, "progress": False}
+    pictures = [
+        model.generate("a star", conditions={free: Condition(scale=scale)}, **options)
+        for scale in (0.0, 0.5, 1.0)
+    ]

@@ -1,6 +1,17 @@
-"""IP-Adapter, FaceID, InstantID: a second attention beside each one to the text."""
+"""
+IP-Adapter
+==========
 
-from collections.abc import Mapping
+The UNet looks at an image as well as at the text: a second attention beside each cross-attention,
+with the base's own queries (arXiv:2308.06721).
+"""
+
+# %%
+# Attention to an image
+# ---------------------
+# The branch gets what the base's attention gets: queries, keys, values. It keeps the queries, and
+# takes keys and values from tokens in the context.
+
 from typing import Any, ClassVar
 
 import torch
@@ -22,9 +33,6 @@ from refiners_core import (
 )
 from refiners_core.layers.attention import Attend
 
-from .control import ControlNet
-from .low_rank import LoraChange
-
 TOKENS = 3
 
 
@@ -33,7 +41,7 @@ def queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Masked(Layer):
-    """Lets tokens that stand for a part of a map count only where a mask of the map is 1."""
+    """Multiplies the features of each position by a mask of the picture, where there is one."""
 
     def __init__(self, key: str) -> None:
         super().__init__()
@@ -50,9 +58,9 @@ class Masked(Layer):
 
 
 class Look(Chain):
-    """The base's queries look at tokens of the adapter's own (arXiv:2308.06721, equation 5)."""
+    """Attends from the base's queries to the adapter's tokens (arXiv:2308.06721, equation 5)."""
 
-    def __init__(self, adapter: "ImagePrompt", width: int, inner: int, heads: int) -> None:
+    def __init__(self, adapter: Adapter, width: int, inner: int, heads: int) -> None:
         tokens = adapter.context_key("tokens")
         super().__init__(
             Parallel(
@@ -66,8 +74,14 @@ class Look(Chain):
         )
 
 
+# %%
+# The adapter
+# -----------
+# A real one encodes the image with CLIP; this one averages it down to 2 x 2 pixels.
+
+
 class ImagePrompt(Adapter):
-    """Image tokens beside the text (arXiv:2308.06721, section 3.2)."""
+    """Puts image tokens beside the text (arXiv:2308.06721, section 3.2)."""
 
     takes_condition: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
@@ -87,7 +101,7 @@ class ImagePrompt(Adapter):
 
     def encode(self, value: Tensor, request: Any) -> dict[str, dict[str, Tensor]]:
         flat = nn.functional.adaptive_avg_pool2d(value.to(request.dtype), 2).flatten(1)
-        told = {
+        values = {
             "tokens": {
                 "cond": self.project(flat).view(-1, TOKENS, self.width),
                 "uncond": self.project(torch.zeros_like(flat)).view(-1, TOKENS, self.width),
@@ -95,37 +109,30 @@ class ImagePrompt(Adapter):
         }
         if request.mask is not None:
             side = (request.latent_height, request.latent_width)
-            told["mask"] = {"cond": nn.functional.adaptive_avg_pool2d(request.mask, side)}
-        return {self.context_key(name): value for name, value in told.items()}
+            values["mask"] = {"cond": nn.functional.adaptive_avg_pool2d(request.mask, side)}
+        return {self.context_key(name): value for name, value in values.items()}
 
 
-class FaceId(ImagePrompt):
-    """An image prompt from a face's features, with a LoRA that comes in the same file."""
+# %%
+# Two at once
+# -----------
 
-    def edits(self, model: Any) -> tuple[Edit, ...]:
-        def changed(inner: nn.Module, seat: Seat) -> nn.Module:
-            change = self.layer(seat, lambda: LoraChange(seat.layer))
-            return Sum(inner, When(self.scale_key, change, Multiply(self.scale_key)))
+if __name__ == "__main__":
+    from refiners_core import Condition
+    from refiners_core.testing import tiny_model
 
-        queries = model.slot("unet.linear").named("to_q")
-        return (*super().edits(model), *queries.wrap(changed, name="face"))
+    torch.manual_seed(0)
+    model = tiny_model()
+    first, second = (ImagePrompt(key=key).inject(model) for key in ("first", "second"))
+    print(model.slot("unet.cross_attention.attend")[0].chain.at("attend"))
 
-
-class InstantId(ImagePrompt):
-    """An image prompt of a face, and a ControlNet on its keypoints that reads the face's tokens
-    where others read the text (arXiv:2401.07519, section 3)."""
-
-    inputs: ClassVar[tuple[str, ...]] = ("face", "keypoints")
-
-    def build(self, model: Any, source: Any) -> None:
-        super().build(model, source)
-        # One key for both halves, so that they see one scale and one set of tokens.
-        self.control = ControlNet(key=self.key, reads=self.context_key("tokens"))
-        self.control.build(model, None)
-
-    def edits(self, model: Any) -> tuple[Edit, ...]:
-        return (*super().edits(model), *self.control.edits(model))
-
-    def encode(self, value: Mapping[str, Tensor], request: Any) -> dict[str, dict[str, Tensor]]:
-        face = super().encode(value["face"], request)
-        return face | self.control.encode(value["keypoints"], request)
+    picture, left = torch.rand(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
+    left[..., :16] = 1
+    conditions = {first: Condition(picture, mask=left), second: Condition(1 - picture, scale=0.5)}
+    options = {"steps": 2, "seed": 7, "output": "latents", "progress": False}
+    both = model.generate("a red circle", conditions=conditions, **options)
+    first.eject()
+    second.eject()
+    print(
+        f"{(both - model.generate('a red circle', **options)).abs().mean():.4f} away from the base"
+    )

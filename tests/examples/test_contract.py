@@ -1,0 +1,82 @@
+"""Every row of the table "What the core must carry": a short adapter on public names that keeps
+the contract."""
+
+from collections.abc import Callable
+from typing import Any
+
+import control_lora
+import controlnet
+import distilled
+import ella
+import face_id
+import freeu
+import instant_id
+import ip_adapter
+import language_model
+import lora
+import motion
+import multi_diffusion
+import perturbed_attention
+import pytest
+import reference_only
+import relight
+import self_attention_guidance
+import style_aligned
+import t2i_adapter
+import text_encoder
+import textual_inversion
+import torch
+
+from refiners_core import Adapter, Chain
+from refiners_core.testing import LAWS, AdapterCase
+
+PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+LATENTS = torch.cat([PICTURE, PICTURE.mean(1, keepdim=True)], dim=1)
+
+
+def spoken(model: Chain, conditions: object) -> torch.Tensor:
+    return model(torch.arange(10).view(2, 5))
+
+
+def case(make: Callable[[], Adapter], condition: Any = None) -> AdapterCase:
+    return AdapterCase(make, condition=condition)
+
+
+def of_language(make: Callable[[], Adapter]) -> AdapterCase:
+    return AdapterCase(make, model=language_model.decoder, run=spoken, is_switched=False)
+
+
+CASES = {
+    "LoRA": case(lora.LowRank),
+    "LoHa": case(lambda: lora.LowRank(lora.LohaChange)),
+    "LoKr": case(lambda: lora.LowRank(lora.LokrChange)),
+    "DoRA": case(lambda: lora.LowRank(lora.DoraChange)),
+    "ControlNet": case(controlnet.ControlNet, PICTURE),
+    "Control-LoRA": case(control_lora.ControlLora, PICTURE),
+    "T2I-Adapter": case(t2i_adapter.T2iAdapter, PICTURE),
+    "IP-Adapter": case(ip_adapter.ImagePrompt, PICTURE),
+    "FaceID": case(face_id.FaceId, PICTURE),
+    "InstantID": case(instant_id.InstantId, {"face": PICTURE, "keypoints": PICTURE}),
+    "StyleAligned": case(style_aligned.StyleAligned),
+    "reference-only": case(reference_only.Reference, LATENTS),
+    "FreeU": case(freeu.FreeU),
+    "PAG": case(perturbed_attention.PerturbedAttention),
+    "SAG": case(self_attention_guidance.SelfAttentionGuidance),
+    "MultiDiffusion": case(multi_diffusion.MultiDiffusion),
+    "LCM": case(distilled.Distilled),
+    "textual inversion": case(lambda: textual_inversion.TextualInversion("red")),
+    "ELLA": case(ella.Ella, "a cat"),
+    "more tokens": case(text_encoder.Longer),
+    "IC-Light": case(relight.Relight, PICTURE),
+    "AnimateDiff": case(motion.Motion),
+    "LoRA of a language model": of_language(language_model.LanguageLora),
+    "prefix": of_language(language_model.Prefix),
+    "IA3": of_language(language_model.Ia3),
+    "bottleneck": of_language(language_model.Bottleneck),
+}
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("family", CASES)
+def test_every_family_keeps_the_contract(family, law):
+    law(CASES[family])
