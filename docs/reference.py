@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from sphinx.pycode import ModuleAnalyzer
 
+from refiners_core.errors import RefinersError
+
 ROOTS: Final = (
     "refiners_core",
     "refiners",
@@ -47,7 +49,7 @@ def pages(public: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     An object that several modules offer is documented in the first one, and linked from the others.
     """
     homes: dict[tuple[str, str], str] = {}
-    written = {"index": _index(public)}
+    written = {"index": _index(public), "errors": _errors(public)}
     for module, names in public.items():
         parts = [f"# {module}\n", _directive(f".. automodule:: {module}\n   :no-index:")]
         for name in sorted(names, key=str.lower):
@@ -66,8 +68,27 @@ def _index(public: Mapping[str, tuple[str, ...]]) -> str:
         f"- [{module}]({module}.md): {(import_module(module).__doc__ or '').partition(chr(10))[0]}"
         for module in public
     ]
-    toctree = "\n".join(["```{toctree}", ":hidden:", "", *public, "```"])
+    rows.append("- [Errors](errors.md): every error with its code and exit code")
+    toctree = "\n".join(["```{toctree}", ":hidden:", "", *public, "errors", "```"])
     return "\n".join(["# Reference", "", *rows, "", toctree, ""])
+
+
+def _errors(public: Mapping[str, tuple[str, ...]]) -> str:
+    """Returns a table of the errors that users meet."""
+    rows: dict[tuple[str, str], str] = {}
+    for module, names in public.items():
+        for name in names:
+            kind: Any = getattr(import_module(module), name)
+            if inspect.isclass(kind) and issubclass(kind, RefinersError):
+                words = f"[{kind.page.partition('#')[2]}](../{Path(kind.page).name})"
+                summary = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
+                rows.setdefault(
+                    definition(module, name),
+                    f"| `{kind.code}` | {kind.exit_code} | {{py:exc}}`{module}.{name}` | {summary} "
+                    f"| {words if kind.page else ''} |",
+                )
+    head = ["| code | exit code | error | meaning | words |", "|---|---|---|---|---|"]
+    return "\n".join(["# Errors", "", *head, *sorted(rows.values()), ""])
 
 
 def definition(module: str, name: str) -> tuple[str, str]:

@@ -60,12 +60,13 @@ class MultiDiffusion(Adapter):
 # %%
 # A wide picture
 # --------------
+# The playground draws one shape in a picture; each tile begins one, and their means join them.
 
 if __name__ == "__main__":
     import refiners
 
     model = refiners.load_model("playground")
     side = model.size // model.autoencoder.config.reduction
+    options = {"size": (2 * model.size, model.size), "steps": 6, "seed": 3, "progress": False}
     with MultiDiffusion(side=side, stride=side // 2, key="tiles").on(model):
-        size = (2 * model.size, model.size)
-        pictures = [model.generate("two stars", size=size, steps=6, seed=1, progress=False)]
+        pictures = [model.generate("a yellow star on a blue background", **options)]

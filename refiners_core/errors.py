@@ -1,6 +1,9 @@
 """The one tree of errors that users meet. Importing it costs nothing: no torch here."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+GLOSSARY: Final = "docs/glossary.md"
+"""The page that defines the words of errors, in the repository."""
 
 
 class RefinersError(Exception):
@@ -18,6 +21,8 @@ class RefinersError(Exception):
     """A stable kebab-case word for programs to look at."""
     exit_code: ClassVar[int] = 1
     """What a shell command ends with: 1 check failed, 2 usage, 3 network, 4 integrity or policy."""
+    page: ClassVar[str] = ""
+    """The page and anchor that explain its words; empty where all are common words."""
 
     def __init__(self, message: str, *, hint: str = "", dist: str | None = None) -> None:
         super().__init__(message)
@@ -38,6 +43,7 @@ class TreeError(RefinersError):
 
     code = "tree"
     exit_code = 2
+    page = f"{GLOSSARY}#chain"
 
 
 class ContextError(RefinersError):
@@ -45,6 +51,7 @@ class ContextError(RefinersError):
 
     code = "context"
     exit_code = 2
+    page = f"{GLOSSARY}#context"
 
 
 class SelectionError(RefinersError):
@@ -52,12 +59,14 @@ class SelectionError(RefinersError):
 
     code = "selection"
     exit_code = 2
+    page = f"{GLOSSARY}#selection"
 
 
 class PlanError(RefinersError):
     """Edits cannot be made on this tree; nothing was changed."""
 
     code = "plan"
+    page = f"{GLOSSARY}#plan"
 
 
 class AdapterError(RefinersError):
@@ -65,6 +74,7 @@ class AdapterError(RefinersError):
 
     code = "adapter"
     exit_code = 2
+    page = f"{GLOSSARY}#adapter"
 
 
 class ConditionError(RefinersError):
@@ -72,12 +82,14 @@ class ConditionError(RefinersError):
 
     code = "condition"
     exit_code = 2
+    page = f"{GLOSSARY}#condition"
 
 
 class WeightsError(RefinersError):
     """A weights file does not fit the tree it was meant for; the tree is as it was."""
 
     code = "weights"
+    page = f"{GLOSSARY}#key-map"
 
 
 class ModelError(RefinersError):
@@ -85,6 +97,7 @@ class ModelError(RefinersError):
 
     code = "model"
     exit_code = 2
+    page = f"{GLOSSARY}#model"
 
 
 class GenerationError(RefinersError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from refiners_core.errors import Notice, RefinersError
+from refiners_core.errors import GLOSSARY, Notice, RefinersError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,7 @@ class UnknownNameError(RefinersError):
 
     code = "name-unknown"
     exit_code = 2
+    page = f"{GLOSSARY}#short-name"
 
 
 class NotInstalledError(RefinersError):
@@ -56,6 +57,7 @@ class NotInstalledError(RefinersError):
 
     code = "not-installed"
     exit_code = 2
+    page = f"{GLOSSARY}#catalog"
 
 
 class AmbiguousNameError(RefinersError):
@@ -63,6 +65,7 @@ class AmbiguousNameError(RefinersError):
 
     code = "name-ambiguous"
     exit_code = 2
+    page = f"{GLOSSARY}#short-name"
 
 
 class OptionError(RefinersError):
@@ -96,6 +99,7 @@ class ManifestError(RefinersError):
     """
 
     code = "manifest"
+    page = f"{GLOSSARY}#manifest"
 
     def __init__(
         self, path: Path, faults: tuple[ManifestFault, ...], *, dist: str | None = None
@@ -115,6 +119,7 @@ class PluginError(RefinersError):
     """A plugin's own code failed while it was imported or built; the cause is attached."""
 
     code = "plugin"
+    page = f"{GLOSSARY}#plugin"
 
 
 class IncompatibleError(RefinersError):
@@ -127,6 +132,7 @@ class IncompatibleError(RefinersError):
     """
 
     code = "incompatible"
+    page = f"{GLOSSARY}#variant"
 
     def __init__(self, message: str, trace: tuple[Rejected, ...], *, dist: str | None) -> None:
         lines = "\n".join(f"  {rejected}" for rejected in trace)
@@ -179,6 +185,7 @@ class CatalogError(RefinersError):
     """The catalog, or what should be added to it, is no good."""
 
     code = "catalog"
+    page = f"{GLOSSARY}#catalog"
 
 
 class IntegrityError(RefinersError):
@@ -186,6 +193,7 @@ class IntegrityError(RefinersError):
 
     code = "integrity"
     exit_code = 4
+    page = f"{GLOSSARY}#pin"
 
 
 class LockError(RefinersError):
@@ -193,6 +201,7 @@ class LockError(RefinersError):
 
     code = "lock"
     exit_code = 4
+    page = f"{GLOSSARY}#lock"
 
 
 class PolicyError(RefinersError):
@@ -200,6 +209,7 @@ class PolicyError(RefinersError):
 
     code = "policy"
     exit_code = 4
+    page = f"{GLOSSARY}#policy"
 
 
 class DeprecationNotice(Notice, DeprecationWarning):

@@ -23,7 +23,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
-from refiners_core import key
+from refiners_core.surgery import key
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ("*.md", "guide/*.md", "decisions/*.md")

@@ -59,7 +59,8 @@ def report(error: RefinersError, command: click.Command | None, *, as_json: bool
         return error.exit_code
     say(f"error: {message}", color="red", err=True)
     notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
-    for line in (hint, *notes):
+    page = f"See {error.page}." if error.page else ""
+    for line in (hint, *notes, page):
         if line:
             say(f"  {hidden(line)}", err=True)
     return error.exit_code
