@@ -114,7 +114,7 @@ def _documented(module: str, name: str, value: Any) -> str:
     home, defined = definition(module, name)
     docstrings = ModuleAnalyzer.for_module(home).find_attr_docs()
     lines = "\n   ".join(docstrings.get(("", defined), []))
-    return _directive(f".. py:data:: {path}\n\n   {lines}")
+    return _directive(f".. py:data:: {name}\n   :module: {module}\n\n   {lines}")
 
 
 def _directive(text: str) -> str:

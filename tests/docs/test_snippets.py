@@ -87,8 +87,8 @@ def run(command: str, folder: Path) -> tuple[int, str]:
     return 0, process([sys.executable, "-m", "pip", *arguments[:1], *dry, *arguments[1:]])
 
 
-def process(command: list[str], folder: Path = ROOT) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+def process(command: list[str]) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stderr}"
     return done.stdout
 
@@ -110,16 +110,13 @@ SHOWN = {"", "text"}
 sybil = Sybil([CodeBlockParser(*each) for each in EVALUATORS.items()])
 
 
-def parsed(page: Path) -> Document:
-    return sybil.parse(page)
-
-
 @pytest.fixture(scope="module")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the demo has run, as the pages assume."""
     folder = tmp_path_factory.mktemp("reader")
-    script = str(Path(sys.executable).with_name("refiners"))
-    process([script, *shlex.split(DEMO)[1:]], folder)
+    with contextlib.chdir(folder):
+        code, printed = run(DEMO, folder)
+    assert code == 0, printed
     return folder
 
 
@@ -127,10 +124,10 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_block_of_a_page_works(
     page: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    needs_demo = "demo-" in page.read_text()
+    needs_demo = "demo-" in page.read_text() or DEMO in page.read_text()
     monkeypatch.chdir(request.getfixturevalue("demo_folder" if needs_demo else "tmp_path"))
     key._serials.clear()
-    document = parsed(page)
+    document = sybil.parse(page)
     for example in document.examples():
         example.evaluate()
     if page.name == "README.md" and "image" in document.namespace:
@@ -145,6 +142,11 @@ def test_every_block_of_a_page_is_of_a_kind_that_is_looked_at(page: Path):
     assert not unknown
 
 
+def test_the_command_is_a_script_of_this_environment():
+    script = Path(sys.executable).with_name("refiners")
+    assert "1.0" in process([str(script), "--version"])
+
+
 def test_the_demo_has_made_its_picture(demo_folder: Path):
     assert (demo_folder / "demo.png").stat().st_size > 10_000
 
@@ -153,7 +155,7 @@ def test_the_pages_have_something_to_type():
     commands = [
         line
         for page in PAGES
-        for example in parsed(page).examples()
+        for example in sybil.parse(page).examples()
         if example.region.evaluator is run_commands
         for line in example.parsed.splitlines()
     ]
