@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import pluggy
 
 if TYPE_CHECKING:
-    from refiners_core.surgery.adapter import Adapter
+    from refiners_core.surgery.wearable import Wearable
     from refiners_core.tree.chain import Chain
 
 GROUP: Final = "refiners.plugins"
@@ -30,8 +30,10 @@ hookimpl: Final = pluggy.HookimplMarker("refiners")
 class Surgery:
     """An adapter is about to be put on or taken off a tree, or has just been."""
 
-    adapter: Adapter
+    adapter: Wearable
+    """The adapter; for more than its key, ask `isinstance(event.adapter, Adapter)`."""
     tree: Chain
+    """The tree that it is injected into or ejected from."""
 
 
 @dataclass(frozen=True)

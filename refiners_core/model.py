@@ -118,7 +118,7 @@ class Model(Chain):
     @property
     def adapters(self) -> tuple[Adapter, ...]:
         """The adapters worn anywhere in it, sorted by family and number."""
-        return plan.worn(self)
+        return tuple([worn for worn in plan.worn(self) if isinstance(worn, Adapter)])
 
     def eject_all(self) -> Self:
         """Takes off every adapter and returns the model.

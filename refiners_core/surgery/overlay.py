@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from torch import nn
 
 from refiners_core.errors import PlanError
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.tree_index import Seat
+from refiners_core.surgery.wearable import Wearable
 from refiners_core.tree.chain import Chain
-
-if TYPE_CHECKING:
-    from refiners_core.surgery.adapter import Adapter
 
 _STAGES: Final = {"inputs": 0, "branch": 1, "output": 2}
 
@@ -25,7 +23,7 @@ Snapshot = tuple[tuple[str, ...], tuple[nn.Module, ...]]
 class Placed(NamedTuple):
     """An edit of seats of one chain, and the adapter that says it."""
 
-    adapter: Adapter
+    adapter: Wearable
     position: int
     """Which of the adapter's edits it is."""
     edit: Edit
@@ -73,7 +71,7 @@ class Overlay:
     """The very mapping of the bare chain, put back when nothing is worn any more."""
     placed: Mapping[str, tuple[Placed, ...]]
     """The edits per name of the bare mapping."""
-    adapters: tuple[Adapter, ...]
+    adapters: tuple[Wearable, ...]
     """Who says them, each once."""
     folded: Mapping[str, tuple[Entry, ...]]
     """What each edited name became: names and layers in order, none where the seat is removed."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from torch import nn
 
@@ -18,12 +18,10 @@ from refiners_core.errors import PlanError
 from refiners_core.surgery.overlay import Overlay, Placed, Swap, bare_mapping, fold, snapshot
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index
+from refiners_core.surgery.wearable import Wearable
 from refiners_core.tree.bare import bare_children
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.layer import running_root
-
-if TYPE_CHECKING:
-    from refiners_core.surgery.adapter import Adapter
 
 _swapping: Final = threading.Lock()
 _epoch = 0
@@ -34,13 +32,13 @@ def epoch() -> int:
     return _epoch
 
 
-def worn(tree: Chain) -> tuple[Adapter, ...]:
+def worn(tree: Chain) -> tuple[Wearable, ...]:
     """Returns the adapters that a tree wears anywhere, sorted by name and serial number."""
     return _worn_by(tree_index(tree).chains())
 
 
-def _worn_by(chains: Iterable[Chain]) -> tuple[Adapter, ...]:
-    found: dict[int, Adapter] = {}
+def _worn_by(chains: Iterable[Chain]) -> tuple[Wearable, ...]:
+    found: dict[int, Wearable] = {}
     for chain in chains:
         record: Overlay | None = chain.__dict__.get("_worn")
         for adapter in record.adapters if record else ():
@@ -48,7 +46,7 @@ def _worn_by(chains: Iterable[Chain]) -> tuple[Adapter, ...]:
     return tuple(sorted(found.values(), key=lambda adapter: adapter.order))
 
 
-def plan_inject(known: TreeIndex, adapter: Adapter, edits: Iterable[Edit]) -> list[Swap]:
+def plan_inject(known: TreeIndex, adapter: Wearable, edits: Iterable[Edit]) -> list[Swap]:
     """Turns edits into swaps without touching the tree.
 
     Args:
@@ -94,7 +92,7 @@ def plan_inject(known: TreeIndex, adapter: Adapter, edits: Iterable[Edit]) -> li
     return _folded(chains, by_spot)
 
 
-def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Adapter) -> list[Swap]:
+def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Wearable) -> list[Swap]:
     """Returns the swaps after which these chains of a tree wear no edit of an adapter.
 
     Raises:

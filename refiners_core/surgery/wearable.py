@@ -1,0 +1,22 @@
+"""The side of an adapter that a tree sees: enough to name and sort what it wears."""
+
+from typing import Protocol
+
+
+class Wearable(Protocol):
+    """An adapter as plans, overlays and hooks know it; every `Adapter` is one."""
+
+    @property
+    def name(self) -> str:
+        """The name of its family, such as `lora`."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The mark on its layers and context values, such as `lora-2`."""
+        ...
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """The sort key that places it among the adapters of a tree."""
+        ...
