@@ -99,7 +99,7 @@ def loader(kind: str, folder: Path) -> Callable[[], Any]:
         tree = built()
         with safe_open(file, framework="pt") as opened:
             for path, layer in tree.named_modules():
-                for name, value in layer.__dict__.get("_parameters", {}).items():
+                for name, value in layer._parameters.items():
                     if value is not None:
                         key = names[f"{path}.{name}"]
                         layer._parameters[name] = torch.nn.Parameter(opened.get_tensor(key))

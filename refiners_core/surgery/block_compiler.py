@@ -21,8 +21,6 @@ from refiners_core.tree.context import Context
 from refiners_core.tree.layer import CALL_HOOKS
 from refiners_core.tree.show import show
 
-_HOOKS: Final = tuple(sorted(CALL_HOOKS))
-
 
 def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[str, Any]) -> None:
     """Has every block of some kinds compiled when it is first called, and again when it wears
@@ -98,10 +96,10 @@ def _hooks_of(block: Chain) -> Iterator[tuple[Any, ...]]:
     was compiled for a block without any would be called for one with some.
     """
     for i, part in enumerate(block.modules()):
-        own = part.__dict__
-        for name in _HOOKS:
-            if own.get(name):
-                yield i, name, *own[name]  # numbers that torch gives out once
+        state = part.__dict__
+        for name in CALL_HOOKS:
+            if state[name]:
+                yield i, name, *state[name]  # numbers that torch gives out once
 
 
 def _twin(function: Any, name: str) -> Callable[..., Any]:

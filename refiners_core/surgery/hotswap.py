@@ -64,9 +64,8 @@ def _unlike(
     keys: tuple[str, str],
 ) -> Difference | None:
     for kind in ("_parameters", "_buffers"):
-        own, other = ours.get(kind), theirs.get(kind)
-        if own or other:
-            pairs.append((own or {}, other or {}))
+        if ours[kind] or theirs[kind]:
+            pairs.append((ours[kind], theirs[kind]))
             if (difference := _unlike_tensors(*pairs[-1])) is not None:
                 return difference
     layers, others = ours["_modules"], theirs["_modules"]

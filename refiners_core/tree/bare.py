@@ -1,13 +1,9 @@
 """A tree as if it wore no adapters."""
 
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 import torch
 from torch import nn
-
-_NONE: Final[Mapping[str, torch.Tensor | None]] = {}
-"""The weights of a chain that was never asked for any."""
 
 
 def bare_children(layer: nn.Module) -> Mapping[str, nn.Module]:
@@ -28,13 +24,11 @@ def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
 
 def first_weight(tree: nn.Module) -> torch.Tensor | None:
     """Returns the bare tree's first floating-point weight: it declares device and dtype."""
-    own = tree.__dict__
-    for weight in own.get("_parameters", _NONE).values():
+    for weight in tree._parameters.values():
         if weight is not None and weight.is_floating_point():
             return weight
-    worn = own.get("_worn")
-    for child in (own["_modules"] if worn is None else worn.bare).values():
-        if child is not None:
+    for child in bare_children(tree).values():
+        if child is not None:  # pyright: ignore[reportUnnecessaryComparison]  torch leaves places open
             weight = first_weight(child)
             if weight is not None:
                 return weight

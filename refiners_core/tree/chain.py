@@ -13,13 +13,7 @@ from refiners_core.errors import TreeError
 from refiners_core.tree.bare import bare_children, bare_walk, first_weight, hidden
 from refiners_core.tree.context import Context
 from refiners_core.tree.editing import Editable
-from refiners_core.tree.layer import (
-    GLOBAL_BACKWARD,
-    GLOBAL_BACKWARD_PRE,
-    GLOBAL_FORWARD,
-    GLOBAL_FORWARD_PRE,
-    Layer,
-)
+from refiners_core.tree.layer import run_child
 from refiners_core.tree.naming import checked_module, checked_name
 
 M = TypeVar("M", bound=nn.Module)
@@ -56,42 +50,17 @@ class Chain(Editable):
                 checked_module(self, name, layer)
         for name, layer in named.items():
             children[checked_name(self, children, name, layer)] = layer
-        # In place of nn.Module's constructor, for adapters make many chains: a Layer gets the rest
-        # of its state when it is asked for it.
-        self.__dict__["training"] = True
+        super().__init__()
         self.__dict__["_modules"] = children
 
     def run(self, context: Context, *inputs: Any) -> Any:
         value: Any = inputs[0] if len(inputs) == 1 else inputs
         for child in self.__dict__["_modules"].values():
-            own = child.__dict__
-            if (  # is_hooked, spelt out: a call of it would take as long as all of the rest
-                GLOBAL_FORWARD
-                or GLOBAL_FORWARD_PRE
-                or GLOBAL_BACKWARD
-                or GLOBAL_BACKWARD_PRE
-                or "forward" in own
-                or "_compiled_call_impl" in own
-                or (
-                    "_forward_hooks" in own
-                    and (
-                        own["_forward_hooks"]
-                        or own["_forward_pre_hooks"]
-                        or own["_backward_hooks"]
-                        or own["_backward_pre_hooks"]
-                    )
-                )
-            ):
-                said = {"context": context} if isinstance(child, Layer) else {}
-                value = child(*value, **said) if type(value) is tuple else child(value, **said)
-            elif isinstance(child, Layer):
-                value = (
-                    child.run(context, *value)
-                    if type(value) is tuple
-                    else child.run(context, value)
-                )
-            else:
-                value = child.forward(*value) if type(value) is tuple else child.forward(value)
+            value = (
+                run_child(child, context, *value)
+                if type(value) is tuple
+                else run_child(child, context, value)
+            )
         return value
 
     # --- reading ---

@@ -160,12 +160,7 @@ def _steps(traceback: TracebackType | None, root: nn.Module) -> tuple[Steps, tup
             if isinstance(candidate, nn.Module) and (name := _name_of(here, candidate)):
                 steps.append((name, candidate))
                 here = candidate
-        if values.get("child") is here:
-            inputs = values.get("inputs", inputs)
-            if "value" in values:  # what Chain.run was going to give it
-                value = values["value"]
-                inputs = value if isinstance(value, tuple) else (value,)
-        elif values.get("self") is here:
+        if values.get("child") is here or values.get("self") is here:
             inputs = values.get("inputs", inputs)
         traceback = traceback.tb_next
     return steps, inputs

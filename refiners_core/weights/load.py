@@ -171,11 +171,9 @@ def _slots(tree: nn.Module, layout: KeyMap) -> list[_Slot]:
 def _collect(
     layer: nn.Module, path: str, layout: KeyMap, course: Course, found: list[_Slot]
 ) -> None:
-    own = layer.__dict__  # a chain without tensors of its own has not even places for them
-    transient = own.get("_non_persistent_buffers_set", ())
-    for tensors in (own.get("_parameters", {}), own.get("_buffers", {})):
+    for tensors in (layer._parameters, layer._buffers):
         for name, value in tensors.items():
-            if value is not None and name not in transient:
+            if value is not None and name not in layer._non_persistent_buffers_set:
                 place = course.on(name).place() or layout.place(f"{path}{name}")
                 found.append(_Slot(layer, name, value, *place))
     for name, child in bare_children(layer).items():

@@ -32,7 +32,6 @@ from refiners_core import (
     UseContext,
     select,
 )
-from refiners_core.tree.layer import DEFERRED
 
 WIDTH = 4
 LEAVES = ("linear", "silu", "norm", "identity", "write", "read", "noise")
@@ -247,7 +246,7 @@ def items(mapping: Any) -> tuple[tuple[str, int], ...]:
 
 def attributes(layer: nn.Module) -> list[str]:
     """What a layer has, but for what every layer gets as soon as it is asked for it."""
-    return sorted({*layer.__dict__} - {"_tree_index", *DEFERRED})
+    return sorted({*layer.__dict__} - {"_tree_index"})
 
 
 def bare_state(tree: Chain) -> Any:
