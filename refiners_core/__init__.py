@@ -1,13 +1,13 @@
 """Trees of layers, values that travel with a call, and surgery that can be undone.
 
-Names are loaded when they are first asked for, so that reading errors and versions costs no torch.
+Public names are imported on first use, so that reading errors and versions does not import torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 API_VERSION: Final = "1.0"
-"""What a manifest's `core-api` is compared with; grows in step with the public names below."""
+"""The version that a manifest's `core-api` must accept; it grows with the public names below."""
 
 if TYPE_CHECKING:
     from refiners_core.condition import Condition as Condition

@@ -1,4 +1,4 @@
-"""Recognises the words of other libraries where an argument has another name here."""
+"""Recognises argument names of other libraries and suggests ours."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ WORDS: Final[Mapping[str, str]] = {
     "local_files_only": "offline",
     "enable_model_cpu_offload": "offload",
 }
-"""Names that diffusers and web interfaces give an argument, and its name here."""
+"""Argument names of diffusers and web interfaces, each with our name for it."""
 EXAMPLES: Final[Mapping[str, str]] = {
     "prompt": 'prompt="a red circle"',
     "negative_prompt": 'negative_prompt="blurred"',
@@ -93,15 +93,18 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "offline": "offline=True",
     "offload": "offload=True",
 }
-"""How each argument is written."""
+"""An example of each argument, as a caller writes it."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """Returns the name here of what somebody calls `word`; None if nothing comes close.
+    """Returns our argument for a name from another library or a misspelling.
 
     Args:
-        word: An argument that is not known, with hyphens or underscores.
-        known: The arguments that there are.
+        word: An unknown argument, with hyphens or underscores.
+        known: The names of the arguments that exist.
+
+    Returns:
+        One of `known`; None if no name comes close.
 
     Example:
         >>> suggestion("num-inference-steps", ["steps", "seed"])
@@ -116,10 +119,11 @@ def suggestion(word: str, known: Iterable[str]) -> str | None:
 
 
 def explaining(function: Callable[P, R]) -> Callable[P, R]:
-    """Wraps a function so that an argument it does not know is refused with the name it has here.
+    """Wraps a function so that an unknown argument raises an error that suggests ours.
 
     Raises:
-        ArgumentError: By the wrapped function, for such an argument; it is a `TypeError` too.
+        ArgumentError: The wrapped function was called with an unknown argument; the error is a
+            `TypeError` too.
     """
     known = tuple(inspect.signature(function).parameters)
 
@@ -136,9 +140,9 @@ def unknown_arguments(function: str, unknown: Iterable[str], known: Iterable[str
     """Returns the error for arguments that a function does not take.
 
     Args:
-        function: Its name.
-        unknown: The names that it was given.
-        known: The names of the arguments that it takes.
+        function: The name of the function.
+        unknown: The names that were passed.
+        known: The names of the arguments that the function takes.
     """
     unknown = tuple(unknown)
     return ArgumentError(

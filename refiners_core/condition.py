@@ -1,4 +1,4 @@
-"""What a generation says to one adapter: a value, how strongly, when and where."""
+"""The condition that a generation passes to one adapter: value, strength, steps and mask."""
 
 import math
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ from refiners_core.errors import ConditionError
 
 @dataclass(frozen=True)
 class Condition:
-    """A value for an adapter, with a strength, a span of steps and a place in the picture.
+    """A value for an adapter, with a strength, a range of steps and a region of the image.
 
     Raises:
-        ConditionError: A number is none, or out of range.
+        ConditionError: `scale`, `start` or `end` is not a finite number or is out of range, or
+            `value` is itself a condition.
 
     Example:
         >>> Condition("edges", end=0.5).is_active(step=9, steps=20)
@@ -23,15 +24,16 @@ class Condition:
     """
 
     value: Any = None
-    """What the adapter looks at; None for an adapter that takes nothing."""
+    """The input of the adapter, such as an image; None for an adapter that takes none."""
     scale: float = 1.0
-    """How strongly; at 0 the adapter is skipped, and the result is bit for bit that without it."""
+    """The strength; at 0 the adapter is skipped and the result is bit for bit that without it."""
     start: float = 0.0
-    """The share of the steps, in 0...1, after which the adapter sets in."""
+    """The fraction of the steps, in 0...1, after which the adapter starts to act."""
     end: float = 1.0
-    """The share of the steps, in 0...1, at which it ends."""
+    """The fraction of the steps, in 0...1, at which the adapter stops."""
     mask: Any = None
-    """Where it acts: a picture or a tensor (1, 1, height, width) in 0...1, 1 where it does."""
+    """The region in which the adapter acts: an image or a tensor (1, 1, height, width) in 0...1,
+    with 1 inside the region."""
 
     def __post_init__(self) -> None:
         for name in ("scale", "start", "end"):
@@ -54,5 +56,5 @@ class Condition:
             )
 
     def is_active(self, step: int, steps: int) -> bool:
-        """Whether it acts at a step, counted from 0, of so many steps."""
+        """Whether the adapter acts at `step`, counted from 0, of a run of `steps` steps."""
         return self.scale != 0 and step / steps >= self.start and (step + 1) / steps <= self.end

@@ -1,28 +1,28 @@
-"""The one tree of errors that users meet. Importing it costs nothing: no torch here."""
+"""The hierarchy of errors that users meet; it does not import torch."""
 
 from typing import ClassVar, Final
 
 GLOSSARY: Final = "docs/glossary.md"
-"""The page that defines the words of errors, in the repository."""
+"""The page of the repository that defines the terms of error messages."""
 
 
 class RefinersError(Exception):
-    """Something that the caller can mend.
+    """An error that the caller can fix.
 
-    The text says what was asked and what is there; the hint says what to type.
+    The message states what was requested and what exists; the hint states what to type.
 
     Args:
-        message: What was asked and what was found.
-        hint: What to type or do next.
-        dist: The distribution at fault, if one is.
+        message: The facts: the request, and what exists.
+        hint: The next thing to type or do.
+        dist: The distribution at fault, if any.
     """
 
     code: ClassVar[str] = "refiners"
-    """A stable kebab-case word for programs to look at."""
+    """A stable kebab-case identifier for programs."""
     exit_code: ClassVar[int] = 1
-    """What a shell command ends with: 1 check failed, 2 usage, 3 network, 4 integrity or policy."""
+    """The exit code of the shell: 1 check failed, 2 usage, 3 network, 4 integrity or policy."""
     page: ClassVar[str] = ""
-    """The page and anchor that explain its words; empty where all are common words."""
+    """The page and anchor that explain the terms of the message; empty if all are common."""
 
     def __init__(self, message: str, *, hint: str = "", dist: str | None = None) -> None:
         super().__init__(message)
@@ -35,11 +35,11 @@ class RefinersError(Exception):
 
 
 class Notice(UserWarning):
-    """Something to know though nothing failed; the shell prints it in a line."""
+    """A warning about something that did not fail; the shell prints it on one line."""
 
 
 class TreeError(RefinersError):
-    """A tree of layers was built or edited in a way that it does not allow."""
+    """A tree of layers was built or edited in an invalid way."""
 
     code = "tree"
     exit_code = 2
@@ -47,7 +47,7 @@ class TreeError(RefinersError):
 
 
 class ContextError(RefinersError):
-    """A layer asked the context for a value that is not there."""
+    """A layer read a value that the context does not have."""
 
     code = "context"
     exit_code = 2
@@ -55,7 +55,7 @@ class ContextError(RefinersError):
 
 
 class SelectionError(RefinersError):
-    """A selection found other seats than it was asked for."""
+    """A selection does not hold the seats that were expected."""
 
     code = "selection"
     exit_code = 2
@@ -63,14 +63,14 @@ class SelectionError(RefinersError):
 
 
 class PlanError(RefinersError):
-    """Edits cannot be made on this tree; nothing was changed."""
+    """Edits cannot be applied to this tree; nothing was changed."""
 
     code = "plan"
     page = f"{GLOSSARY}#plan"
 
 
 class AdapterError(RefinersError):
-    """An adapter was asked for something that its state does not allow."""
+    """An adapter was used in a way that its state does not allow."""
 
     code = "adapter"
     exit_code = 2
@@ -78,7 +78,7 @@ class AdapterError(RefinersError):
 
 
 class ConditionError(RefinersError):
-    """A condition for an adapter is missing, superfluous or of the wrong kind."""
+    """A condition for an adapter is missing, superfluous or of the wrong type."""
 
     code = "condition"
     exit_code = 2
@@ -86,14 +86,14 @@ class ConditionError(RefinersError):
 
 
 class WeightsError(RefinersError):
-    """A weights file does not fit the tree it was meant for; the tree is as it was."""
+    """A weights file does not match the tree that it was loaded into; the tree is unchanged."""
 
     code = "weights"
     page = f"{GLOSSARY}#key-map"
 
 
 class ModelError(RefinersError):
-    """A model was built, read or called in a way that it does not allow."""
+    """A model was built, read or called in an invalid way."""
 
     code = "model"
     exit_code = 2
@@ -101,7 +101,7 @@ class ModelError(RefinersError):
 
 
 class GenerationError(RefinersError):
-    """A generation was asked for with an argument that it cannot follow; nothing has run."""
+    """A generation was called with an invalid argument; nothing has run."""
 
     code = "generation"
     exit_code = 2

@@ -1,7 +1,7 @@
-"""What other packages may be told of, and may offer, without being asked by name (pluggy).
+"""The hooks that other packages can implement, found by entry point (pluggy).
 
-A package announces its hook module under the entry-point group `refiners.plugins`. Each hook takes
-one event object, so that events can grow without breaking anybody.
+A package declares its hook module in the entry-point group `refiners.plugins`. Each hook takes one
+event object, so that events can gain fields without breaking hooks.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 GROUP: Final = "refiners.plugins"
 hookspec: Final = pluggy.HookspecMarker("refiners")
 hookimpl: Final = pluggy.HookimplMarker("refiners")
-"""Marks a function of a hook module as one of the hooks below."""
+"""Marks a function of a hook module as an implementation of a hook below."""
 
 
 @dataclass(frozen=True)
 class Surgery:
-    """An adapter is about to be put on or taken off a tree, or has just been."""
+    """The event of injecting an adapter into a tree or ejecting it."""
 
     adapter: Wearable
     """The adapter; for more than its key, ask `isinstance(event.adapter, Adapter)`."""
@@ -38,21 +38,21 @@ class Surgery:
 
 @dataclass(frozen=True)
 class WeightRequest:
-    """A manifest names weights by a source whose scheme the registry does not know itself."""
+    """A request for weights whose source has a scheme that the registry does not know."""
 
     source: str
     """The whole source, such as `s3:bucket/folder`."""
     file: str
-    """The file within it."""
+    """The file within the source."""
     revision: str
     """The pinned revision, or `unknown`."""
     offline: bool
-    """Whether the network must not be used."""
+    """Whether the network is off limits."""
 
 
 @dataclass(frozen=True)
 class BrokenHooks:
-    """A hook module that could not be loaded, and why; nothing else suffers from it."""
+    """A hook module that could not be loaded, and the error; other modules load regardless."""
 
     name: str
     dist: str
@@ -60,42 +60,43 @@ class BrokenHooks:
 
 
 class Hooks:
-    """The hooks there are."""
+    """The hooks that a hook module can implement."""
 
     @hookspec
     def before_inject(self, event: Surgery) -> None:
-        """Is told before anything changes; an exception stops the inject and leaves the tree."""
+        """Runs before an inject; an exception cancels the inject and leaves the tree unchanged."""
 
     @hookspec
     def after_inject(self, event: Surgery) -> None:
-        """Is told when the tree wears the adapter."""
+        """Runs once the tree wears the adapter; an exception undoes the inject."""
 
     @hookspec
     def before_eject(self, event: Surgery) -> None:
-        """Is told before anything changes; an exception stops the eject and leaves the tree."""
+        """Runs before an eject; an exception cancels the eject and leaves the tree unchanged."""
 
     @hookspec
     def after_eject(self, event: Surgery) -> None:
-        """Is told when the tree no longer wears the adapter."""
+        """Runs once the tree no longer wears the adapter; an exception undoes the eject."""
 
     @hookspec(firstresult=True)
     def fetch_weights(self, event: WeightRequest) -> Path | None:
-        """Returns where a file lies now, or None to leave it to another; the bytes are verified."""
+        """Returns the local path of a file, or None to leave the request to other hooks; the
+        registry verifies the bytes."""
 
 
 @cache
 def manager() -> pluggy.PluginManager:
-    """Returns the one manager of this process; installed hook modules join by `load_installed`."""
+    """Returns the plugin manager of this process; `load_installed` registers hook modules."""
     plugins = pluggy.PluginManager("refiners")
     plugins.add_hookspecs(Hooks)
     return plugins
 
 
 def announced() -> Iterator[EntryPoint]:
-    """Yields the hook modules that installed packages announce, whatever else is installed.
+    """Yields the hook modules that installed packages declare.
 
-    importlib's own lookup over all packages stops at the first file of entry points that is
-    garbled, be it of a package that has nothing to do with hooks: here that one has none.
+    importlib's lookup over all packages fails at the first malformed entry-point file, even in a
+    package without hooks; here such a package is skipped.
     """
     seen: set[str] = set()
     for dist in _distributions():
@@ -103,14 +104,14 @@ def announced() -> Iterator[EntryPoint]:
             text = dist.read_text("entry_points.txt") or ""
             name = dist.name if GROUP in text else ""
             points = dist.entry_points if name and name not in seen else ()
-        except Exception:  # nothing of it can be loaded
+        except Exception:  # a malformed package, none of which can be loaded
             continue
         seen.add(name)
         yield from (point for point in points if point.group == GROUP)
 
 
 def _distributions() -> Iterator[Distribution]:
-    """Yields what each finder finds, until that one fails."""
+    """Yields the distributions of each finder, up to the first failure of that finder."""
     for finder in sys.meta_path:
         find = getattr(finder, "find_distributions", None)
         try:
@@ -122,10 +123,13 @@ def _distributions() -> Iterator[Distribution]:
 def load_installed(
     find: Callable[[], Iterable[EntryPoint]] = announced,
 ) -> list[BrokenHooks]:
-    """Loads every installed hook module that is not loaded yet, each alone.
+    """Loads every installed hook module that is not loaded yet, each independently.
 
-    pluggy's own loader stops at the first module that fails; here the others still load, and even a
-    module that ends the process (`sys.exit` at import) is only one more that is broken.
+    pluggy's loader stops at the first module that fails. Here the others still load, and a module
+    that calls `sys.exit` at import only counts as broken.
+
+    Args:
+        find: Yields the entry points of hook modules.
 
     Returns:
         The modules that could not be loaded.
@@ -140,7 +144,7 @@ def load_installed(
             module = point.load()
             manager().register(module, name)
             manager().check_pending()
-        except KeyboardInterrupt:  # of whoever waits for the imports
+        except KeyboardInterrupt:  # from the user, not from the module
             raise
         except BaseException as error:
             if manager().has_plugin(name):

@@ -1,4 +1,4 @@
-"""A whole model: its components, and the stable names of places in them."""
+"""A whole model: its components, and stable names for places in them."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -16,23 +16,23 @@ from refiners_core.tree.context import Context
 
 
 class Model(Chain):
-    """A chain whose named children are components; each is a place too, so `select(model)` works.
+    """A chain whose named children are components; `select(model)` searches all of them.
 
-    A component may also sit inside another one, as a UNet does in the tree of a denoising step: it
+    A component may also be part of another, as a UNet is part of the tree of a denoising step; it
     is walked once.
 
     Args:
         base: The family that adapters and manifests name, such as `sd15`.
-        facts: What variants of adapters are compared with, such as `cross_attention_dim`.
-        slots: For each stable name, how to find its places.
-        components: The parts, by name, in the order in which they are printed.
+        facts: The values that variants of adapters must match, such as `cross_attention_dim`.
+        slots: For each stable name, a function that returns its places in the model.
+        components: The components by name, in printing order.
 
     Raises:
-        TreeError: A component's name is an attribute of models.
+        TreeError: The name of a component is an attribute of `Model`.
     """
 
     repeated: ClassVar[tuple[type[Chain], ...]] = ()
-    """The kinds of blocks that it has many of, which `compile` compiles; a family says its own."""
+    """The classes of the repeated blocks, which `compile` compiles; each family defines them."""
 
     def __init__(
         self,
@@ -58,8 +58,11 @@ class Model(Chain):
     def slot(self, name: str) -> Selection:
         """Returns the places of a stable name, in execution order.
 
+        Args:
+            name: A name in `slots`, such as `cross_attention`.
+
         Raises:
-            SelectionError: This family publishes no such name.
+            SelectionError: The family does not publish the name.
         """
         find = self.slots.get(name)
         if find is None:
@@ -75,41 +78,40 @@ class Model(Chain):
     # --- generation -------------------------------------------------------------------------
 
     def check(self, prompt: Any, **arguments: Any) -> None:
-        """Checks the arguments of a generation as far as they can be without weights.
+        """Checks the arguments of a generation as far as possible without weights.
 
-        A model on the meta device does, so what cannot work is refused before anything is fetched.
-        A family that generates overrides this; others refuse nothing.
+        A model on the meta device suffices, so invalid arguments are refused before any download.
+        A family that generates overrides this; the default accepts everything.
 
         Raises:
-            GenerationError, ConditionError: An argument cannot be followed.
+            GenerationError, ConditionError: An argument is invalid.
         """
 
     # --- speed ------------------------------------------------------------------------------
 
-    def compile(  # pyright: ignore[reportIncompatibleMethodOverride]  torch's says less
+    def compile(  # pyright: ignore[reportIncompatibleMethodOverride]  torch's signature is wider
         self, *, fullgraph: bool = True, dynamic: bool | None = None, **options: Any
     ) -> None:
-        """Has its repeated blocks compiled, each kind once, when they are first called.
+        """Compiles the repeated blocks, each kind once, at their first call.
 
-        Blocks that are printed alike share what is compiled: for the first size that they see, then
-        for all sizes. A set of adapters that was not worn before is compiled when it is first
-        called; ejecting, injecting again and `hotswap` compile nothing. Side networks of adapters,
-        and what lies between the blocks, run as they are. Hooks on blocks and on their parts are
-        set before the first call.
+        Blocks that print alike share one compiled function: for the first size that they see, then
+        for all sizes. A new set of worn adapters is compiled at its first call; ejecting, injecting
+        again and `hotswap` compile nothing. Side networks of adapters and layers between the blocks
+        are not compiled. Set hooks on blocks and on their parts before the first call.
 
         Args:
-            fullgraph: Whether a block that is not one graph is an error.
-            dynamic: Whether sizes may vary within what is compiled, from the second one on if None;
-                with False the ninth size of a block is an error.
-            options: What `torch.compile` is told besides, such as `backend` or `mode`.
+            fullgraph: Whether a graph break inside a block is an error.
+            dynamic: Whether one compiled function serves all sizes; None means from the second size
+                on. With False, the ninth size of a block is an error.
+            options: Further arguments of `torch.compile`, such as `backend` or `mode`.
 
         Raises:
-            ModelError: Its family does not say which blocks repeat.
+            ModelError: The family does not define `repeated`.
         """
         if not self.repeated:
             raise ModelError(
-                f"{type(self).__name__} does not say which of its blocks repeat.",
-                hint="Name their classes in its `repeated`, or torch.compile() a part of it.",
+                f"{type(self).__name__} does not define which of its blocks repeat.",
+                hint="List their classes in `repeated`, or torch.compile() a part of the model.",
             )
         compile_blocks(self, self.repeated, {"fullgraph": fullgraph, "dynamic": dynamic, **options})
 
@@ -117,14 +119,14 @@ class Model(Chain):
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """The adapters worn anywhere in it, sorted by family and number."""
+        """The adapters worn anywhere in the model, sorted by family and number."""
         return tuple([worn for worn in plan.worn(self) if isinstance(worn, Adapter)])
 
     def eject_all(self) -> Self:
-        """Takes off every adapter and returns the model.
+        """Ejects every adapter and returns the model.
 
         Raises:
-            PlanError: One of them cannot be ejected now; then none was.
+            PlanError: An adapter cannot be ejected now; none was ejected.
         """
         worn = self.adapters
         chains = [self, *(seat.layer for seat in select(self) if isinstance(seat.layer, Chain))]
@@ -135,7 +137,7 @@ class Model(Chain):
         return self
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """What `to` and `half` are made of; encoders that adapters keep outside the tree follow."""
+        """Implements `to` and `half`; encoders that adapters keep outside the tree follow."""
         super()._apply(fn, recurse)
         inside = {id(layer) for layer in self.modules()}
         for adapter in self.adapters:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from refiners_core.surgery.tree_index import ChainRef, Seat
-from refiners_core.tree.bare import bare_children, first_weight
+from refiners_core.tree.bare_tree import bare_children, first_weight
 
 
 def weight_around(seat: Seat, beside: dict[ChainRef, Tensor | None]) -> Tensor | None:

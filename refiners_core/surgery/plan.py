@@ -19,7 +19,7 @@ from refiners_core.surgery.overlay import Overlay, Placed, Swap, bare_mapping, f
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index
 from refiners_core.surgery.wearable import Wearable
-from refiners_core.tree.bare import bare_children
+from refiners_core.tree.bare_tree import bare_children
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.layer import running_root
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from torch import nn
 
 from refiners_core.errors import SelectionError
-from refiners_core.tree.bare import bare_children
+from refiners_core.tree.bare_tree import bare_children
 from refiners_core.tree.chain import Chain
 
 

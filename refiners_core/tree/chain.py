@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from refiners_core.errors import TreeError
-from refiners_core.tree.bare import bare_children, bare_walk, first_weight, hidden
+from refiners_core.tree.bare_tree import bare_children, bare_walk, first_weight, hidden
 from refiners_core.tree.context import Context
 from refiners_core.tree.editing import Editable
 from refiners_core.tree.layer import run_child
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Chain(Editable):
-    """Layers that run one after the other; the root of every combinator.
+    """Layers that run one after the other; the base class of every combinator.
 
     A tuple that a layer returns becomes the inputs of the next one. A subclass declares its tree in
     one call of `super().__init__` and defines neither `forward` nor `run`; what `print` shows is
@@ -29,10 +29,10 @@ class Chain(Editable):
 
     Args:
         layers: Children, named `ClassName_i` by their position.
-        named: Children with names of their own, after the positional ones.
+        named: Children by name, after the positional ones.
 
     Raises:
-        TreeError: A name is taken, is an attribute of `Chain`, or a child is no module.
+        TreeError: A name is taken or is an attribute of `Chain`, or a child is not an `nn.Module`.
 
     Example:
         >>> chain = Chain(nn.Linear(4, 8), nn.SiLU(), out=nn.Linear(8, 2))
@@ -40,7 +40,7 @@ class Chain(Editable):
         ['Linear_0', 'SiLU_1', 'out']
     """
 
-    # What the chain wears, an `Overlay`; absent while it is bare.
+    # The `Overlay` that the chain wears; not in the instance while the chain is bare.
     _worn: Any = None
 
     def __init__(self, *layers: nn.Module, **named: nn.Module) -> None:
@@ -66,7 +66,7 @@ class Chain(Editable):
     # --- reading ---
 
     def children_by_name(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yields the names and layers of the tree as it runs now, adapters' layers included."""
+        """Yields the names and children of the chain as it runs, layers of adapters included."""
         yield from self._modules.items()  # pyright: ignore[reportReturnType]
 
     def __len__(self) -> int:
@@ -79,7 +79,11 @@ class Chain(Editable):
         return any(child is layer for child in self._modules.values())
 
     def __getitem__(self, where: int | str | slice) -> Any:
-        """Returns a child by position or name; a slice gives a plain `Chain` of the same layers."""
+        """Returns a child by position or path; a slice returns a plain `Chain` of the same layers.
+
+        Raises:
+            TreeError: No such child.
+        """
         items = list(self.children_by_name())
         if isinstance(where, slice):
             part = Chain()
@@ -93,7 +97,7 @@ class Chain(Editable):
         except IndexError:
             raise TreeError(
                 f"{type(self).__name__} has {len(items)} layers, so no layer {where}.",
-                hint="Positions count from 0; len(chain) tells how many there are.",
+                hint="Positions count from 0, up to len(chain) - 1.",
             ) from None
 
     def __getattr__(self, name: str) -> Any:
@@ -101,19 +105,24 @@ class Chain(Editable):
         if name in modules:
             return modules[name]
         worn = self.__dict__.get("_worn")
-        if worn is not None and name in worn.bare:  # inside an adapter's layer it keeps its name
+        if worn is not None and name in worn.bare:  # a base layer inside an adapter's layer
             return worn.bare[name]
         return super().__getattr__(name)
 
     def layer(self, path: str, kind: type[M] = nn.Module) -> M:
-        """Returns the layer at a dotted path of names, checked to be of a kind.
+        """Returns the layer at a dotted path.
+
+        Args:
+            path: Names of children joined by dots, such as `down.0.attention`; base layers are
+                found under their names whatever adapters are worn.
+            kind: The class that the layer must have.
 
         Raises:
-            TreeError: No such path, or another kind of layer is there.
+            TreeError: No such path, or its layer is not of this class.
         """
-        here: nn.Module = self
+        layer: nn.Module = self
         for name in path.split("."):
-            children = {**here._modules, **bare_children(here)}
+            children = {**layer._modules, **bare_children(layer)}
             child = children.get(name)
             if child is None:
                 near = difflib.get_close_matches(name, children, 1)
@@ -121,25 +130,26 @@ class Chain(Editable):
                     f"Did you mean {near[0]!r}?" if near else "print() the tree to see its names."
                 )
                 raise TreeError(
-                    f"no layer named {name!r} in {type(here).__name__} (path {path!r}); it has "
+                    f"no layer named {name!r} in {type(layer).__name__} (path {path!r}); it has "
                     f"{', '.join(children) or 'no children'}.",
                     hint=hint,
                 )
-            here = child
-        if not isinstance(here, kind):
+            layer = child
+        if not isinstance(layer, kind):
             raise TreeError(
-                f"the layer at {path!r} is a {type(here).__name__}, not a {kind.__name__}.",
+                f"the layer at {path!r} is a {type(layer).__name__}, not a {kind.__name__}.",
                 hint=f"Try select(tree).of({kind.__name__}).",
             )
-        return here
+        return layer
 
     def at(self, name: str) -> nn.Module:
-        """Returns what runs at the place of a child: its layer, or what adapters made of it.
+        """Returns the layer that runs in the place of a child: the child, or the layer that
+        adapters made of it; an empty `Chain` where an adapter removed it.
 
-        An attribute, `chain.name`, is the base layer whatever is worn.
+        The attribute `chain.name` is always the base layer.
 
         Raises:
-            TreeError: There is no such place.
+            TreeError: The chain does not have such a place.
         """
         worn = self.__dict__.get("_worn")
         if worn is None or name not in worn.folded:
@@ -152,9 +162,10 @@ class Chain(Editable):
         return part
 
     def walk(self, kind: type[M] = nn.Module) -> Iterator[tuple[str, M]]:
-        """Yields path and layer of everything of a kind below, adapters' layers included, in order.
+        """Yields the path and layer of everything of a class below, layers of adapters included, in
+        order.
 
-        A layer that sits in two places is yielded for each; a chain that does is entered once.
+        A layer in two places is yielded twice; a chain in two places is entered once.
         """
         seen: set[int] = set()
 
@@ -170,33 +181,34 @@ class Chain(Editable):
         return below(self, "")
 
     def find(self, kind: type[M]) -> M | None:
-        """Returns the first layer of a kind below, or None."""
+        """Returns the first layer of a class below, or None."""
         return next((layer for _, layer in self.walk(kind)), None)
 
     def layers(self, kind: type[M]) -> list[M]:
-        """Returns all layers of a kind below, in order."""
+        """Returns all layers of a class below, in order."""
         return [layer for _, layer in self.walk(kind)]
 
     @property
     def device(self) -> torch.device:
-        """The device of the first weight of the bare tree; the CPU where there is none."""
+        """The device of the first weight of the bare tree; the CPU if it has no weights."""
         weight = first_weight(self)
         return torch.device("cpu") if weight is None else weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The compute dtype: that of the first floating-point weight of the bare tree."""
+        """The dtype of the first floating-point weight of the bare tree; torch's default dtype if
+        it has no weights."""
         weight = first_weight(self)
         return torch.get_default_dtype() if weight is None else weight.dtype
 
     # --- copies and moves ---
 
     def copy(self) -> Self:
-        """Returns a bare tree of new chains around the very same leaves and weights."""
+        """Returns a bare copy: new chains around the same leaves and weights."""
         return _copied(self, {})
 
     def __getstate__(self) -> dict[str, Any]:
-        """What `deepcopy` and `pickle` take: the bare tree, without running calls."""
+        """Returns the state for `deepcopy` and `pickle`: the bare tree."""
         state = self.__dict__.copy()
         state["_modules"] = dict(bare_children(self))
         state.pop("_worn", None)
@@ -205,19 +217,20 @@ class Chain(Editable):
         return state
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """What `to` and `half` are made of; base layers that an adapter stands in for follow."""
+        """Implements `to` and `half`; base layers that adapters replace or remove follow."""
         for layer in hidden(self) if recurse else ():
             layer._apply(fn)
         return super()._apply(fn, recurse)
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode of all below, base layers that an adapter stands in for included."""
+        """Sets the mode of the tree, including base layers that adapters replace or remove."""
         for layer in hidden(self):
             layer.train(mode)
         return super().train(mode)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Asks for gradients below, or not, also of base layers that an adapter stands in for."""
+        """Switches gradients of all weights, including base layers that adapters replace or
+        remove."""
         for layer in (*self.modules(), *(layer for _, layer in bare_walk(self))):
             for weight in layer.parameters(recurse=False):
                 weight.requires_grad_(requires_grad)

@@ -1,4 +1,4 @@
-"""Chains that say by their name how values flow."""
+"""Chains whose names describe how values flow through them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -15,7 +15,7 @@ Identity = nn.Identity
 
 
 class Sum(Chain):
-    """Adds what its children make of the same inputs; a child that returns None adds nothing."""
+    """Adds the outputs of its children for the same inputs; an output of None adds nothing."""
 
     def run(self, context: Context, *inputs: Any) -> Any:
         total: Any = None
@@ -27,7 +27,7 @@ class Sum(Chain):
 
 
 class Residual(Chain):
-    """Adds its input to what the chain of its children makes of it: `x + f(x)`."""
+    """Adds its input to the output of its children run in sequence: `x + f(x)`."""
 
     def run(self, context: Context, *inputs: Any) -> Any:
         value = super().run(context, *inputs)
@@ -35,20 +35,24 @@ class Residual(Chain):
 
 
 class Parallel(Chain):
-    """Gives the same inputs to every child and returns the tuple of what they make of them."""
+    """Passes the same inputs to every child and returns the tuple of their outputs."""
 
     def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
         return tuple([self.call(child, context, *inputs) for child in self])
 
 
 class Distribute(Chain):
-    """Gives its i-th input to its i-th child and returns the tuple of what they make of them."""
+    """Passes its i-th input to its i-th child and returns the tuple of the outputs.
+
+    Raises:
+        TreeError: A call has another number of inputs than there are children.
+    """
 
     def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
         if len(inputs) != len(self):
             raise TreeError(
                 f"Distribute has {len(self)} children but got {len(inputs)} inputs.",
-                hint="Give each child one input, or use Parallel to give all of them the same.",
+                hint="Pass one input per child, or use Parallel to pass all inputs to every child.",
             )
         return tuple(
             [self.call(child, context, value) for child, value in zip(self, inputs, strict=True)]
@@ -56,12 +60,12 @@ class Distribute(Chain):
 
 
 class Concatenate(Chain):
-    """Joins what its children make of the same inputs along a dimension; a child that returns None
-    adds nothing.
+    """Concatenates the outputs of its children for the same inputs along a dimension; an output of
+    None adds nothing.
 
     Args:
         layers: The children.
-        dim: The dimension to join along.
+        dim: The dimension to concatenate along.
         named: Children with names.
     """
 
@@ -86,12 +90,12 @@ class Passthrough(Chain):
 
 
 class When(Chain):
-    """Runs its children only where the context has a value for a key; elsewhere returns None.
+    """Runs its children only if the context has a value for a key; otherwise returns None.
 
-    Together with `Sum` this makes an inactive branch cost nothing and change no bit.
+    Inside a `Sum`, an inactive branch costs nothing and leaves the sum bit for bit unchanged.
 
     Args:
-        key: The key to look for; a value of None counts as absent.
+        key: The key of the context; a value of None counts as absent.
         layers: The children.
         named: Children with names.
     """
@@ -108,12 +112,11 @@ class When(Chain):
 
 
 class Scope(Chain):
-    """Keeps what its children write to the context inside, and can hand them other values under a
-    known key.
+    """Confines the context writes of its children, and can rebind the keys that they read.
 
     Args:
         layers: The children.
-        rebind: For each key inside, the key outside whose value it takes.
+        rebind: For each key inside, the key outside that supplies its value.
         named: Children with names.
 
     Example:
@@ -135,10 +138,10 @@ class Scope(Chain):
 
 
 class UseContext(Layer):
-    """Returns the context's value of a key, whatever its inputs.
+    """Returns the context's value of a key and ignores its inputs.
 
     Raises:
-        ContextError: When it runs and there is no such value.
+        ContextError: The context of a call does not have the key.
     """
 
     def __init__(self, key: str) -> None:
@@ -169,7 +172,12 @@ class SetContext(Layer):
 
 
 class Multiply(Layer):
-    """Multiplies its input by a 0-d tensor, or a number, of the context: an adapter's scale."""
+    """Multiplies its input by a value of the context: a 0-d tensor or a number, such as the scale
+    of an adapter.
+
+    Raises:
+        ContextError: The context of a call does not have the key.
+    """
 
     def __init__(self, key: str) -> None:
         super().__init__()
@@ -186,14 +194,14 @@ class Lambda(nn.Module):
     """A function as a layer; a module-level function keeps the tree picklable.
 
     Raises:
-        TreeError: It is no function; a module is a layer as it is.
+        TreeError: `function` is not callable, or is an `nn.Module`, which is a layer already.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         if isinstance(function, nn.Module) or not callable(function):
             raise TreeError(
-                f"Lambda is given a {type(function).__name__}, not a function.",
+                f"Lambda takes a function, not a {type(function).__name__}.",
                 hint="A module is a layer already: put it into the chain itself.",
             )
         self.function: Final = function

@@ -1,4 +1,4 @@
-"""Values that travel with one call."""
+"""The values that travel with one call."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _MISSING: Final = object()
 
 
 class Context:
-    """Named values that travel with one call of a tree, never state of the tree itself.
+    """Named values that travel with one call of a tree; the tree itself stays stateless.
 
-    Not a `Mapping` on purpose: libraries that meet a mapping copy it, and a value written by one
-    layer would then be lost to the next.
+    A context is not a `Mapping` on purpose: libraries copy mappings that they meet, and a value
+    written by one layer would then be lost to the next.
 
     Args:
-        values: The values to begin with, copied.
+        values: The initial values, copied.
 
     Raises:
-        ContextError: They are no mapping.
+        ContextError: `values` is not a mapping.
 
     Example:
         >>> context = Context({"timestep": 3})
@@ -56,21 +56,21 @@ class Context:
         return key in self._values
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Returns the value of `key`, or `default` where there is none."""
+        """Returns the value of `key`, or `default` if the key is absent."""
         return self._values.get(key, default)
 
     def keys(self) -> Iterator[str]:
-        """Yields the names that have a value now."""
+        """Yields the keys that have a value now; writing meanwhile is safe."""
         return iter(tuple(self._values))
 
     def scope(self, rebind: Mapping[str, str] | None = None) -> Context:
-        """Returns a context of its own that begins with these values.
+        """Returns a new context with the same values, whose writes stay inside.
 
         Args:
-            rebind: For each name inside, the name outside whose value it takes.
+            rebind: For each key inside, the key of this context that supplies its value.
 
         Raises:
-            ContextError: A name to take a value from has none.
+            ContextError: A key that should supply a value is absent.
         """
         inner = Context(self._values)
         inner._entered = self._entered

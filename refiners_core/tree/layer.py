@@ -1,4 +1,4 @@
-"""What takes part in a call: the protocol between a parent, its children and the context."""
+"""The call protocol between a layer, its children and the context."""
 
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -25,13 +25,13 @@ CALL_HOOKS: Final = (
 """The attributes in which a module stores the hooks of its calls."""
 
 _under_way: Final[list[nn.Module]] = []
-"""The roots of the calls that are running now, in every thread: no state of any tree."""
+"""The roots of the calls that are running now, in all threads; trees stay stateless."""
 
 
 @contextmanager
 def running(root: nn.Module) -> Generator[None]:
-    """Marks a tree as running for the length of a `with` block, so that nobody operates on it or
-    on a part of it in the middle of several calls that belong together."""
+    """Marks a tree as running for the length of a `with` block, so that no surgery on the tree or a
+    part of it comes between calls that belong together."""
     _under_way.append(root)
     try:
         yield
@@ -40,8 +40,7 @@ def running(root: nn.Module) -> Generator[None]:
 
 
 def running_root(layers: Iterable[nn.Module]) -> nn.Module | None:
-    """Returns the root of a running call that any of these layers takes part in, if there is
-    one."""
+    """Returns the root of a running call that involves any of these layers, or None."""
     if not _under_way:
         return None
     ids = {id(layer) for layer in layers}
@@ -77,12 +76,11 @@ def run_child(child: nn.Module, context: Context, *inputs: Any) -> Any:
 class Layer(nn.Module):
     """A module that sees the context of the call.
 
-    A subclass defines `run` and calls its children by `self.call`: that pair is the public door for
-    new combinators. From outside a layer is called like any module: `layer(x, context={"key":
-    value})`.
+    A subclass defines `run` and calls its children by `self.call`; new combinators need nothing
+    else. Callers use a layer like any module: `layer(x, context={"key": value})`.
 
     Raises:
-        TreeError: A subclass defines `forward`, which a parent would not call.
+        TreeError: A subclass defines `forward`, which parents do not call.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -94,29 +92,39 @@ class Layer(nn.Module):
             )
 
     def run(self, context: Context, *inputs: Any) -> Any:
-        """Computes the outputs; what a subclass defines in place of `forward`."""
-        raise TypeError(f"{type(self).__name__} defines no run(self, context, *inputs)")
+        """Computes the outputs; a subclass defines it in place of `forward`.
+
+        Args:
+            context: The values that travel with the call.
+            inputs: The positional inputs of the call.
+
+        Raises:
+            TypeError: The subclass does not define it.
+        """
+        raise TypeError(f"{type(self).__name__} does not define run(self, context, *inputs)")
 
     def call(self, child: nn.Module, context: Context, *inputs: Any) -> Any:
-        """Calls a child with the context, its hooks included, and returns what it returns.
+        """Calls a child with the context, its hooks included, and returns its output.
 
-        A child that adapters have wrapped or replaced may still be said by its attribute,
-        `self.call(self.attend, ...)`: what stands at its place is called.
+        A base layer that adapters have wrapped or replaced may still be passed, as in
+        `self.call(self.attend, ...)`: the call goes to the layer that runs in its place.
         """
         worn = self.__dict__.get("_worn")
         if worn is not None:
             for base, name in worn.covered:
                 if base is child:
-                    child = self.at(name)  # pyright: ignore  (only chains wear anything)
+                    child = self.at(name)  # pyright: ignore  (only chains wear adapters)
         return run_child(child, context, *inputs)
 
     def forward(self, *inputs: Any, context: Context | Mapping[str, Any] | None = None) -> Any:
-        """The door from outside.
+        """Calls the layer from outside a tree.
+
+        An error is annotated with the place in the tree where it arose.
 
         Args:
-            inputs: Passed on to `run`.
-            context: A mapping is copied into a new context. A `Context` is passed on as it is, so
-                that what layers wrote can be read afterwards.
+            inputs: The positional inputs of `run`.
+            context: The values that travel with the call. A mapping is copied into a new context; a
+                `Context` is passed on as it is, so that values written by layers can be read later.
         """
         values = context if isinstance(context, Context) else Context(context)
         if torch.compiler.is_compiling() or values._entered:

@@ -1,7 +1,7 @@
-"""What children of a chain may be called."""
+"""The rules for names of children of a chain."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from torch import nn
 
@@ -9,14 +9,14 @@ from refiners_core.errors import TreeError
 
 _MODULE_ATTRIBUTES: Final = frozenset(nn.Module().__dict__)
 _MARKS: Final = frozenset(".+@/")
-"""What paths, and the names of layers that adapters add, are put together with."""
+"""The separators in paths and in the names of layers that adapters add."""
 
 
 def checked_module(chain: nn.Module, name: str, layer: object) -> nn.Module:
-    """Returns what is to become a child, if it is a module.
+    """Returns `layer` if it can be a child of a chain.
 
     Raises:
-        TreeError: It is none.
+        TreeError: `layer` is not an `nn.Module`.
     """
     if not isinstance(layer, nn.Module):
         raise TreeError(
@@ -27,10 +27,16 @@ def checked_module(chain: nn.Module, name: str, layer: object) -> nn.Module:
 
 
 def checked_name(chain: nn.Module, taken: Mapping[str, nn.Module], name: str, layer: object) -> str:
-    """Returns the name that a child is to have, if it may.
+    """Returns `name` if a new child may have it.
+
+    Args:
+        chain: The chain that gets the child.
+        taken: The children that the chain already has, by name.
+        name: The name of the new child.
+        layer: The new child.
 
     Raises:
-        TreeError: It is taken or reserved, or the child is no module.
+        TreeError: The name is taken or reserved, or `layer` is not an `nn.Module`.
     """
     checked_module(chain, name, layer)
     if name in taken:
@@ -40,43 +46,15 @@ def checked_name(chain: nn.Module, taken: Mapping[str, nn.Module], name: str, la
         )
     if not name or _MARKS & set(name) or hasattr(type(chain), name) or name in _MODULE_ATTRIBUTES:
         raise TreeError(
-            f"{name!r} cannot name a layer of {type(chain).__name__}: it is one of its "
-            "attributes, empty, or has one of the signs . + @ / in it.",
+            f"{name!r} cannot name a layer of {type(chain).__name__}: it is empty, an "
+            "attribute of the class, or contains one of . + @ /.",
             hint=f"Try {''.join('_' if c in _MARKS else c for c in name) or 'some'}_layer.",
         )
     return name
 
 
 def free_name(taken: Mapping[str, nn.Module], kind: str, index: int) -> str:
-    """Returns `kind_index`, or with the next index that is free."""
+    """Returns `kind_index`, or the same with the next free index if that name is taken."""
     while f"{kind}_{index}" in taken:
         index += 1
     return f"{kind}_{index}"
-
-
-def editable(chain: nn.Module) -> Mapping[str, nn.Module]:
-    """Returns the children of a chain that may be edited by hand.
-
-    Raises:
-        TreeError: It wears adapters.
-    """
-    worn = chain.__dict__.get("_worn")
-    if worn is not None:
-        raise TreeError(
-            f"{type(chain).__name__} wears {', '.join(worn.keys())}; it cannot be edited by hand.",
-            hint="Eject first, or say the edit as an adapter.",
-        )
-    return chain.__dict__["_modules"]
-
-
-def name_at(chain: Any, where: int | str) -> str:
-    """Returns the name of a child that an edit by hand is about; a path is none."""
-    names = list(editable(chain))
-    if isinstance(where, str) and where not in names:
-        raise TreeError(
-            f"{type(chain).__name__} has no child named {where!r}; it has "
-            f"{', '.join(names) or 'none'}.",
-            hint="Edit the chain that has the layer: chain.layer(path, Chain).",
-        )
-    chain[where]
-    return where if isinstance(where, str) else names[where]

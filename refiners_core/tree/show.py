@@ -1,4 +1,4 @@
-"""The printed tree, and the place in it where a call failed."""
+"""The printed tree, and the note that locates an error in it."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -12,22 +12,23 @@ from refiners_core.tree.layer import Layer
 
 
 class Mark(NamedTuple):
-    """The adapter that made a layer, and what the nearest edited chain wears; None for the base."""
+    """The origin of a layer: the key of the adapter that made it (None for the base), and the
+    overlay of the nearest edited chain."""
 
     key: str | None = None
     worn: Any = None
 
 
 def show(tree: nn.Module, depth: int | None = None) -> str:
-    """Returns the tree as text: what is printed is what runs.
+    """Returns the tree as text, exactly as it runs.
 
-    Equal neighbours are folded into one line with a count, and only constructor facts that differ
-    from their defaults are named. What an adapter added begins at a line that ends with `<- key`,
-    and ends at lines that end with `<- base`, where the base's own layers go on.
+    Equal neighbours share one line with a count, and only constructor arguments that differ from
+    their defaults are shown. Layers of an adapter begin at a line that ends with `<- key`; base
+    layers inside them begin at a line that ends with `<- base`.
 
     Args:
         tree: The tree or part of one.
-        depth: How many levels to show below the root; all by default.
+        depth: The number of levels to show below the root; all by default.
     """
     return "\n".join([_title(tree), *_branches(tree, "", Mark(), depth, frozenset())])
 
@@ -45,7 +46,7 @@ def _branches(
     below = None if depth is None else depth - 1
     blocks: list[tuple[list[str], list[str]]] = []  # names, lines without their name
     for name, child, child_mark in children:
-        is_turn = child_mark.key != mark.key  # what lies below is the same party's
+        is_turn = child_mark.key != mark.key  # layers below have the same origin
         note = f"  <- {child_mark.key or 'base'}" if is_turn else ""
         body = [_title(child) + note, *_branches(child, "", child_mark, below, above | {id(layer)})]
         if blocks and blocks[-1][1] == body:
@@ -63,17 +64,17 @@ def _branches(
 def _children(layer: nn.Module, mark: Mark) -> list[tuple[str, nn.Module, Mark]]:
     worn = layer.__dict__.get("_worn") or mark.worn
     base = {id(child) for child in worn.bare.values()} if worn else set[int]()
-    found: list[tuple[str, nn.Module, Mark]] = []
+    marked: list[tuple[str, nn.Module, Mark]] = []
     for name, child in layer._modules.items():
-        if child is None:  # torch's own containers may keep a place open
+        if child is None:  # torch's containers may have empty places
             continue
         if id(child) in base:
-            found.append((name, child, Mark()))
+            marked.append((name, child, Mark()))
         elif worn and (key := worn.maker(child)):
-            found.append((name, child, Mark(key, worn)))
+            marked.append((name, child, Mark(key, worn)))
         else:
-            found.append((name, child, mark))
-    return found
+            marked.append((name, child, mark))
+    return marked
 
 
 def _title(layer: nn.Module) -> str:
@@ -103,7 +104,7 @@ def _facts(layer: nn.Module) -> Iterator[str]:
 
 
 def _is_same(value: object, default: object) -> bool:
-    """Whether a fact is its default; what cannot be compared to one truth value is not."""
+    """Whether a value equals its default; a value without a single truth value does not."""
     try:
         return bool(value == default)
     except Exception:
@@ -111,28 +112,28 @@ def _is_same(value: object, default: object) -> bool:
 
 
 def add_place(error: BaseException, root: nn.Module) -> None:
-    """Adds to an exception where in the tree it arose, with the inputs there.
+    """Adds a note to an exception: the place in the tree where it arose, and the inputs there.
 
-    Its type stays what it is. The place is read from the traceback, so that a call that succeeds
-    pays nothing for it. An exception that passes several doors carries one note: that of the
-    outermost tree that has the place, with a line for each tree around that has not.
+    The place is read from the traceback, so successful calls pay nothing. An exception that passes
+    through several trees carries one note: that of the outermost tree that contains the place, with
+    a line for each further tree around it.
     """
     try:
-        # The first frame is the door's own: its locals hold the exception, and reading them would
-        # tie the two into a cycle that keeps the tree alive.
+        # The first frame belongs to `forward`: its locals hold the exception, and reading them
+        # would tie the two into a cycle that keeps the tree alive.
         steps, inputs = _steps(error.__traceback__ and error.__traceback__.tb_next, root)
         layer = steps[-1][1] if steps else root
         notes = getattr(error, "__notes__", [])
-        told = error.__dict__.get("_refiners_place")
-        if told is None or told[0] not in notes:
-            notes, told = [*notes, ""], ("", id(layer))
+        previous = error.__dict__.get("_refiners_place")
+        if previous is None or previous[0] not in notes:
+            notes, previous = [*notes, ""], ("", id(layer))
         note = _place(root, steps, layer, inputs)
-        if told[1] != id(layer):
-            note = f"{told[0]}\nCalled in {type(root).__name__}, at {_path(steps)}"
-        error.__notes__ = [note if other == told[0] else other for other in notes]
-        error.__dict__["_refiners_place"] = (note, told[1])
+        if previous[1] != id(layer):
+            note = f"{previous[0]}\nCalled in {type(root).__name__}, at {_path(steps)}"
+        error.__notes__ = [note if other == previous[0] else other for other in notes]
+        error.__dict__["_refiners_place"] = (note, previous[1])
     except Exception as failure:  # a note must never hide the error it is about
-        error.add_note(f"(the place in the tree could not be told: {type(failure).__name__})")
+        error.add_note(f"(the place in the tree could not be determined: {type(failure).__name__})")
 
 
 Steps = list[tuple[str, nn.Module]]
@@ -152,27 +153,28 @@ def _place(root: nn.Module, steps: Steps, layer: nn.Module, inputs: tuple[Any, .
 
 def _steps(traceback: TracebackType | None, root: nn.Module) -> tuple[Steps, tuple[Any, ...]]:
     steps: Steps = []
-    here: nn.Module = root
+    layer: nn.Module = root
     inputs: tuple[Any, ...] = ()
     while traceback is not None:
         values: Mapping[str, Any] = traceback.tb_frame.f_locals
         for candidate in (values.get("self"), values.get("child")):
-            if isinstance(candidate, nn.Module) and (name := _name_of(here, candidate)):
+            if isinstance(candidate, nn.Module) and (name := _name_of(layer, candidate)):
                 steps.append((name, candidate))
-                here = candidate
-        if values.get("child") is here or values.get("self") is here:
+                layer = candidate
+        if values.get("child") is layer or values.get("self") is layer:
             inputs = values.get("inputs", inputs)
         traceback = traceback.tb_next
     return steps, inputs
 
 
 def _name_of(parent: nn.Module, layer: nn.Module) -> str:
-    """Returns the name of a child; one that sits in several places of its parent has several."""
+    """Returns the name of a child; several, joined by `or`, if it sits in several places."""
     return " or ".join([name for name, child in parent._modules.items() if child is layer])
 
 
 def summary(value: object) -> str:
-    """Returns a line about a value: shape, dtype, device, range of a tensor; the type of others."""
+    """Returns one line about a value: the shape, dtype, device and range of a tensor; the type of
+    any other value."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     text = f"Tensor{list(value.shape)} {str(value.dtype).removeprefix('torch.')} {value.device}"
@@ -184,5 +186,5 @@ def summary(value: object) -> str:
         if not bool(finite.all()):
             return f"{text}, {int((~finite).sum())} of {value.numel()} not finite"
         return f"{text}, {float(value.min()):.3g} to {float(value.max()):.3g}"
-    except Exception:  # a full device, a tensor without values of its own
+    except Exception:  # a full device, or a tensor without values
         return text

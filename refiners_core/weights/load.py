@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from refiners_core.errors import WeightsError
-from refiners_core.tree.bare import bare_children, first_weight
+from refiners_core.tree.bare_tree import bare_children, first_weight
 from refiners_core.weights.key_map import AS_IS, Course, KeyMap, Transform
 from refiners_core.weights.sharded import read
 from refiners_core.weights.tensor_file import write

@@ -209,7 +209,7 @@ def test_a_compiled_model_that_nobody_holds_is_freed(build_tiny):
 
 
 def test_a_family_that_names_no_blocks_is_told_to():
-    with pytest.raises(ModelError, match=r"Model does not say which .* `repeated`"):
+    with pytest.raises(ModelError, match=r"Model does not define which .* `repeated`"):
         Model(base="none", facts={}, slots={}, part=Chain()).compile()
 
 

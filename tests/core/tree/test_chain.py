@@ -98,7 +98,7 @@ def test_a_layer_that_defines_forward_is_refused_where_it_is_defined():
 
 
 def test_a_layer_without_run_says_what_is_missing():
-    with pytest.raises(TypeError, match="Empty defines no run"):
+    with pytest.raises(TypeError, match="Empty does not define run"):
         type("Empty", (Layer,), {})()(1)
 
 

@@ -226,7 +226,7 @@ def test_a_note_that_cannot_be_made_does_not_hide_the_error(monkeypatch):
             raise RuntimeError("cannot be printed")
 
     note = note_of(Chain(Unprintable(5, 5)), x)
-    assert "could not be told" in note
+    assert "could not be determined" in note
 
 
 def test_the_place_is_right_in_every_thread():

@@ -1,4 +1,4 @@
-"""A tree as if it wore no adapters."""
+"""The bare tree: the base layers alone, as if no adapter were worn."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,13 +7,13 @@ from torch import nn
 
 
 def bare_children(layer: nn.Module) -> Mapping[str, nn.Module]:
-    """Returns a module's children as if no adapter were worn."""
+    """Returns the base children of a module by name, whatever adapters it wears."""
     worn = layer.__dict__.get("_worn")
     return worn.bare if worn is not None else layer.__dict__["_modules"]
 
 
 def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yields path and layer of every place of the bare tree, root excluded, in order."""
+    """Yields the path and layer of every place of the bare tree in order, without the root."""
     for name, child in bare_children(tree).items():
         if child is None:  # pyright: ignore[reportUnnecessaryComparison]  torch leaves places open
             continue
@@ -23,7 +23,7 @@ def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
 
 
 def first_weight(tree: nn.Module) -> torch.Tensor | None:
-    """Returns the bare tree's first floating-point weight: it declares device and dtype."""
+    """Returns the first floating-point weight of the bare tree, which sets its device and dtype."""
     for weight in tree._parameters.values():
         if weight is not None and weight.is_floating_point():
             return weight
@@ -36,6 +36,6 @@ def first_weight(tree: nn.Module) -> torch.Tensor | None:
 
 
 def hidden(chain: nn.Module) -> tuple[nn.Module, ...]:
-    """Returns the base layers that do not run because of what the chain wears."""
+    """Returns the base layers that do not run because adapters replace or remove them."""
     worn = chain.__dict__.get("_worn")
     return worn.hidden() if worn is not None else ()
