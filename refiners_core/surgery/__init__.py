@@ -1,1 +1,1 @@
-"""Surgery on trees: select places, plan edits, wear and take off adapters."""
+"""Surgery on trees: select places, plan edits, inject and eject adapters."""

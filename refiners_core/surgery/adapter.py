@@ -1,4 +1,4 @@
-"""Small add-ons that say, forward only, what they do to a tree."""
+"""Adapters: add-ons that describe their edits of a tree; the way back is derived."""
 
 from __future__ import annotations
 
@@ -27,30 +27,34 @@ from refiners_core.tree.chain import Chain
 
 
 class Adapter(nn.Module):
-    """Something that a tree can wear: edits that say where and what, and layers for them.
+    """An add-on that a tree can wear: edits of the tree, and the layers that they need.
 
-    A subclass defines `edits`, usually `build`, and `encode` where it takes a condition. Nobody
-    writes the way back: it is derived. Its `parameters()` are its own, none of the base's.
+    A subclass defines `edits`, usually `build`, and `encode` if it takes a condition. Ejecting is
+    derived from the edits. Its `parameters()` are those of its layers, never of the base.
 
     Args:
-        weights: Chooses files for the model of the first inject; None makes an untrained adapter.
-        name: The family name that its key begins with.
-        key: What its layers and context values are marked with; `name`, then `name-2` and so on by
-            default.
+        weights: Returns the files for the model of the first inject; None makes an untrained
+            adapter.
+        name: The name of its family, which its key begins with.
+        key: The mark on its layers and context values; `name`, then `name-2` and so on by default.
+
+    Raises:
+        AdapterError: The key is empty or contains one of . @ + /.
     """
 
     takes_condition: ClassVar[bool] = False
-    """Whether a generation must say something to it: a picture, an edge map."""
+    """Whether a generation must pass it a condition, such as an image or an edge map."""
     takes_mask: ClassVar[bool] = False
-    """Whether it can act on a part of the picture: `Condition(value, mask=...)`."""
+    """Whether it can act on a region of the image: `Condition(value, mask=...)`."""
     words: Mapping[str, int] = MappingProxyType({})
-    """Words that prompts may use while it acts, and how many tokens each is long. The text encoder
-    finds the first of their tokens in the context as `words`, the others going down from it."""
+    """The words that prompts may use while it is worn, and the number of tokens of each. The
+    context of the text encoder has the id of the first token of each as `words`; the ids of the
+    others count down from it."""
     inputs: ClassVar[tuple[str, ...]] = ()
-    """What its condition must have where it needs several values: they come as a mapping by these
-    names, and a missing one is an error before any network runs."""
+    """The names in the mapping that its condition must be, if it needs several values; a missing
+    name is an error before any network runs."""
     optional_inputs: ClassVar[tuple[str, ...]] = ()
-    """What such a mapping may have beside `inputs`; any other name is an error."""
+    """The names that the mapping may have beside `inputs`; any other name is an error."""
 
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
         super().__init__()
@@ -63,50 +67,60 @@ class Adapter(nn.Module):
         self._bound_to: str | None = None
         self._tree: weakref.ref[Chain] | None = None
         self._chains: tuple[weakref.ref[Chain], ...] = ()
-        self._known: TreeIndex | None = None  # of the tree that is being planned for
-        self._beside: dict[ChainRef, Tensor | None] = {}  # the base's weights there
+        self._known: TreeIndex | None = None  # the index of the tree being planned
+        self._beside: dict[ChainRef, Tensor | None] = {}  # weights of the base around seats
         self._fitted: tuple[torch.device, torch.dtype] | None = None
 
-    # --- what a subclass says ---
+    # --- defined by a subclass ---
 
     def edits(self, model: Any) -> Iterable[Edit]:
-        """Returns what becomes of the tree; called while planning, so it touches nothing."""
+        """Returns the edits of the tree; called while planning, so it must not change anything.
+
+        Args:
+            model: The tree of the inject: a model or a `Chain`.
+
+        Raises:
+            AdapterError: The subclass does not define it.
+        """
         raise AdapterError(
-            f"{type(self).__name__} says no edits.",
-            hint="Define edits(self, model), e.g. select(model)...wrap(...).",
+            f"{type(self).__name__} does not define edits.",
+            hint="Define edits(self, model), e.g. return select(model)...wrap(...).",
         )
 
     def build(self, model: Any, source: Source | None) -> None:
-        """Makes the adapter's own layers for a model and loads them; called once, at the first
+        """Builds the layers of the adapter for a model and loads them; called once, at the first
         inject.
 
         Args:
-            model: The tree of that inject; facts come from it, nothing of it is kept.
+            model: The tree of that inject; read facts from it and keep none of its layers.
             source: Verified files, or None to begin untrained.
         """
 
     def check(self, value: Any, request: Any) -> None:
-        """Refuses a generation in which it cannot act: called before any network runs, for every
-        adapter that acts at some step.
+        """Raises if the adapter cannot act in a generation; called before any network runs, for
+        every adapter that is active at some step.
 
         Args:
             value: The value in `conditions`; None for an adapter that takes none.
-            request: As for `encode`.
+            request: The generation: sizes, count, branches, dtype, device.
 
         Raises:
-            ConditionError: The adapter cannot act on this value, or in this generation.
+            ConditionError: The adapter cannot use this value, or cannot act in this generation.
         """
 
     def encode(self, value: Any, request: Any) -> dict[str, dict[str, Tensor]]:
-        """Turns a condition into context values, once per generation.
+        """Encodes a condition as context values, once per generation.
 
         Args:
-            value: What the caller passed in `conditions`.
-            request: What is being generated: sizes, count, branches, dtype, device.
+            value: The value in `conditions`.
+            request: The generation: sizes, count, branches, dtype, device.
 
         Returns:
-            For each context key, a tensor per branch; a branch that is missing takes that of
-            `cond`.
+            For each context key, a tensor per branch of guidance; a missing branch takes the tensor
+            of `cond`.
+
+        Raises:
+            ConditionError: The adapter takes no condition.
         """
         raise ConditionError(
             f"{self.key} takes no condition.",
@@ -114,36 +128,43 @@ class Adapter(nn.Module):
         )
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns its weights under the names and in the shapes in which its family publishes
-        them."""
+        """Returns its weights under the names and in the shapes that its family publishes.
+
+        Raises:
+            AdapterError: The subclass does not define it.
+        """
         raise AdapterError(
             f"{type(self).__name__} has no published layout.",
             hint="Define published(self) to make save() work.",
         )
 
-    # --- what a subclass uses ---
+    # --- used by a subclass ---
 
     def layer(self, seat: Seat, build: Callable[[], nn.Module]) -> Any:
-        """Returns the adapter's own layer for a seat, built once and kept across ejects.
+        """Returns the layer of the adapter for a seat, built once and kept across ejects.
 
-        It is moved to the device and dtype that the base has around the seat now.
+        The layer is moved to the current device and dtype of the base around the seat.
+
+        Args:
+            seat: The seat that the layer belongs to.
+            build: Builds the layer at the first call for this seat.
         """
         known = self._known
         if known is not None and seat.spot not in known.by_spot:
-            seat = known.own(seat) or seat
-        # Asked for so often that attributes of modules would take most of the time.
+            seat = known.seat_of(seat) or seat
+        # Called so often that attribute access of modules would take most of the time.
         layers = self.__dict__["_modules"]["own_layers"].__dict__["_modules"]
         name = seat.path.replace(".", "/")
-        own = layers.get(name)
-        is_new = own is None
-        if own is None:
-            own = layers[name] = build()
-        # Weights are remembered while planning only: later they would keep the base alive.
+        layer = layers.get(name)
+        is_new = layer is None
+        if layer is None:
+            layer = layers[name] = build()
+        # Weights of the base are cached only while planning: later they would keep it alive.
         base = weight_around(seat, {} if known is None else self._beside)
-        return own if base is None else place_layer(own, base, is_new)
+        return layer if base is None else place_layer(layer, base, is_new)
 
     def context_key(self, name: str) -> str:
-        """Returns the name of one of its context values, such as `ip-adapter.tokens`."""
+        """Returns the context key of one of its values, such as `ip-adapter.tokens`."""
         return f"{self.key}.{name}"
 
     @property
@@ -151,19 +172,23 @@ class Adapter(nn.Module):
         """The context key of its scale, a 0-d tensor; absent while it is inactive."""
         return self.context_key("scale")
 
-    # --- what a user does ---
+    # --- used by a caller ---
 
     @property
     def is_worn(self) -> bool:
-        """Whether a living tree, or a part of one, wears it."""
+        """Whether a living tree, or a part of one, wears the adapter."""
         return bool(self._wearing())
 
     def inject(self, tree: Chain) -> Self:
-        """Puts the adapter on a tree; both are left as they were if anything fails.
+        """Puts the adapter on a tree and returns the adapter; a failure leaves both unchanged.
+
+        Args:
+            tree: A model or a `Chain`.
 
         Raises:
-            AdapterError: It is worn already, or bound to another family.
-            PlanError: Its edits contradict the tree or what that wears.
+            AdapterError: The adapter is worn already or is bound to another family, or `tree` is
+                not a `Chain`.
+            PlanError: The edits contradict the tree or other worn adapters, or the tree is running.
         """
         if self.is_worn:
             raise AdapterError(
@@ -179,7 +204,7 @@ class Adapter(nn.Module):
         try:
             self._bind(tree)
             with unchanging(tree) as self._known:
-                swaps = plan.plan_inject(self._known, self, self._said(tree))
+                swaps = plan.plan_inject(self._known, self, self._checked_edits(tree))
             self._swap("inject", tree, swaps)
         except BaseException:
             restore()
@@ -189,10 +214,10 @@ class Adapter(nn.Module):
         return self
 
     def eject(self) -> Self:
-        """Takes the adapter off; the tree is what it would be had it never been worn.
+        """Takes the adapter off, as if it had never been worn, and returns it.
 
         Raises:
-            AdapterError: No living tree wears it.
+            AdapterError: No living tree wears the adapter.
             PlanError: The tree was edited by hand, or is running.
         """
         chains = self._wearing()
@@ -214,33 +239,39 @@ class Adapter(nn.Module):
                 self.eject()
 
     def hotswap(self, other: Adapter) -> Self:
-        """Changes weights with another adapter of the same make and shapes, and returns itself.
+        """Swaps weights with another adapter of the same class and shapes, and returns itself.
 
-        What wears this one then computes with what were the other's weights, at once: no tree is
-        edited and nothing is compiled anew. A second call changes them back.
+        A tree that wears this adapter computes with the weights of the other from the next call:
+        no tree is edited and nothing is recompiled. A second call swaps them back.
 
         Raises:
-            AdapterError: They differ in more than the values of weights, or a tree of this one or
-                of the other is running; nothing was changed.
+            AdapterError: The adapters differ in more than the values of weights; nothing was
+                changed.
+            PlanError: A tree that wears either adapter is running; nothing was changed.
         """
-        plan.check_idle((*self._wearing(), *other._wearing()), f"exchange weights of {self.key}")
+        plan.check_idle((*self._wearing(), *other._wearing()), f"swap weights of {self.key}")
         hotswap(self, other, (self.key, other.key))
         return self
 
     def save(self, path: str | Path) -> None:
-        """Writes its weights as safetensors in the layout in which its family publishes them."""
+        """Writes its weights as safetensors in the layout that its family publishes.
+
+        Raises:
+            AdapterError: The family does not have a published layout.
+            WeightsError: The file cannot be written.
+        """
         from refiners_core.weights import write
 
         write(self.published(), path)
 
-    def _said(self, tree: Chain) -> tuple[Edit, ...]:
-        said: Any = self.edits(tree)
-        edits = tuple(said) if isinstance(said, Iterable) else (said,)
+    def _checked_edits(self, tree: Chain) -> tuple[Edit, ...]:
+        returned: Any = self.edits(tree)
+        edits = tuple(returned) if isinstance(returned, Iterable) else (returned,)
         for edit in edits:
             if not isinstance(edit, Edit):
                 raise PlanError(
-                    f"{self.key} says {type(edit).__name__} where edits are asked for.",
-                    hint="Return what wrap, before, after, replace and remove return, joined by +.",
+                    f"edits() of {self.key} returned a {type(edit).__name__}, not edits.",
+                    hint="Return what wrap, before, after, replace or remove return, joined by +.",
                 )
         return edits
 
@@ -266,27 +297,27 @@ class Adapter(nn.Module):
 
     def _bind(self, tree: Chain) -> None:
         family = str(getattr(tree, "base", type(tree).__name__))
-        here = tree.device, tree.dtype
+        placement = tree.device, tree.dtype
         if self._bound_to is not None:
             if self._bound_to != family:
                 raise AdapterError(
                     f"{self.key} was made for {self._bound_to}; this model is {family}.",
                     hint=f"Load another one for {family}.",
                 )
-            self._follow(here)
+            self._follow(placement)
             return
         self.source = self._choose_source(tree) if self._choose_source else None
-        self._known = tree_index(tree)  # layers may be asked for already
+        self._known = tree_index(tree)  # build() may call layer()
         self.build(tree, self.source)
-        self._bound_to, self._fitted = family, here
+        self._bound_to, self._fitted = family, placement
 
-    def _follow(self, here: tuple[torch.device, torch.dtype]) -> None:
-        """Moves the layers to where the base is now; weights never move to or from the meta
-        device."""
-        there = self._fitted
-        if there is not None and there != here and "meta" not in (there[0].type, here[0].type):
-            self.to(*here)
-            self._fitted = here
+    def _follow(self, new: tuple[torch.device, torch.dtype]) -> None:
+        """Moves the layers to the device and dtype of the base; weights never move to or from the
+        meta device."""
+        old = self._fitted
+        if old is not None and old != new and "meta" not in (old[0].type, new[0].type):
+            self.to(*new)
+            self._fitted = new
 
     def __repr__(self) -> str:
         tree = self._tree() if self._tree is not None else None
@@ -295,5 +326,5 @@ class Adapter(nn.Module):
         return f"<{type(self).__name__} {self.key}, {by}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What `deepcopy` and `pickle` take: the adapter, worn by nothing."""
+        """Returns the state for `deepcopy` and `pickle`: the adapter, not worn."""
         return self.__dict__ | {"_tree": None, "_chains": (), "_choose_source": None}

@@ -1,8 +1,8 @@
-"""Compiled blocks: those that are printed alike share one compiled function.
+"""Compiled blocks: blocks that print alike share one compiled function.
 
-Every chain runs the same code, so that compiled as they are, the blocks of a model would count
-against one limit of recompilations, and so would every set of adapters. Here each kind of block,
-with what it wears, has a function of its own, and a limit of its own.
+Every chain runs the same code, so compiled as they are, all blocks of a model, under every set of
+adapters, would count against one recompilation limit. Here each kind of block, with the adapters
+that it wears, has a separate function and therefore a separate limit.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from refiners_core.tree.show import show
 
 
 def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[str, Any]) -> None:
-    """Has every block of some kinds compiled when it is first called, and again when it wears
-    something that no block like it has worn.
+    """Compiles every block of the given classes at its first call, and again when a new set of
+    adapters is worn.
 
     Args:
-        tree: Where the blocks are; of those that lie in each other, the outermost are taken.
-        kinds: Their classes.
-        options: What `torch.compile` is told.
+        tree: The tree with the blocks; of nested blocks, the outermost is compiled.
+        kinds: The classes of the blocks.
+        options: The arguments of `torch.compile`.
     """
     regions = Regions(options)
     blocks: dict[int, Chain] = {}
@@ -41,10 +41,10 @@ def compile_blocks(tree: Chain, kinds: Sequence[type[Chain]], options: Mapping[s
 
 
 class Regions:
-    """The compiled functions of a tree, by what the blocks are printed as, and by their hooks.
+    """The compiled functions of a tree, by the printed form and the hooks of their blocks.
 
     Args:
-        options: What `torch.compile` is told.
+        options: The arguments of `torch.compile`.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Regions:
         self.functions: Final[dict[tuple[Any, ...], Callable[..., Any]]] = {}
 
     def of(self, block: Chain) -> Callable[..., Any]:
-        """Returns the function that blocks like this one share."""
+        """Returns the compiled function that this block shares with those that print alike."""
         key = show(block), *_hooks_of(block)
         function = self.functions.get(key)
         if function is None:
@@ -63,11 +63,11 @@ class Regions:
 
 
 class Call:
-    """What stands in for the call of one block, without keeping it alive.
+    """The compiled call of one block, which does not keep the block alive.
 
     Args:
         block: The block.
-        regions: The compiled functions of its tree.
+        regions: The compiled functions of the tree.
     """
 
     def __init__(self, block: Chain, regions: Regions) -> None:
@@ -90,19 +90,19 @@ def _call(block: Chain, inputs: tuple[Any, ...], context: Any) -> Any:
 
 
 def _hooks_of(block: Chain) -> Iterator[tuple[Any, ...]]:
-    """Yields the hooks of a block's parts.
+    """Yields the hooks of the layers of a block.
 
-    torch does not see whether a layer has hooks when it looks whether a compiled call fits: what
-    was compiled for a block without any would be called for one with some.
+    The guards of torch.compile ignore hooks: a function compiled for a block without hooks would
+    also serve a block with some, and skip them.
     """
     for i, part in enumerate(block.modules()):
         state = part.__dict__
         for name in CALL_HOOKS:
             if state[name]:
-                yield i, name, *state[name]  # numbers that torch gives out once
+                yield i, name, *state[name]  # ids that torch never reuses
 
 
 def _twin(function: Any, name: str) -> Callable[..., Any]:
-    """Returns a function with code of its own, for that is what torch counts recompilations by."""
+    """Returns a copy of a function with a new code object, by which torch counts recompilations."""
     code: CodeType = function.__code__.replace(co_name=name, co_qualname=name)
     return FunctionType(code, function.__globals__, name)

@@ -1,4 +1,4 @@
-"""Weights that change places between two adapters of one make."""
+"""The hot swap of weights between two adapters of one class."""
 
 import reprlib
 from typing import Any, Final, NamedTuple
@@ -10,11 +10,11 @@ from refiners_core.errors import AdapterError
 Tensors = dict[str, Tensor | None]
 _ABSENT: Final = object()
 _STATE: Final = nn.Module().__dict__.keys() | {"_tree_index"}
-"""What every module has, and what a chain remembers: no facts of a layer."""
+"""The attributes of every module and the cache of a chain, which are not settings of a layer."""
 
 
 class Difference(NamedTuple):
-    """What keeps two adapters from exchanging weights."""
+    """A difference that keeps two adapters from swapping weights."""
 
     path: str
     ours: str
@@ -22,17 +22,17 @@ class Difference(NamedTuple):
 
 
 def hotswap(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None:
-    """Lets two trees of layers change all parameters and buffers; the layers stay where they are.
+    """Swaps all parameters and buffers of two trees of layers; the layers stay in place.
 
     Args:
-        ours: The one.
-        theirs: The other.
-        names: What errors call them.
+        ours: One tree.
+        theirs: The other tree.
+        names: The names of the trees for errors.
 
     Raises:
-        AdapterError: They are one, or differ in kind, in layers, in which of these sit in several
-            places, in facts of a layer, or in a tensor's shape, dtype or device; nothing was
-            changed.
+        AdapterError: The trees are the same object, or differ in class, in layers, in which layers
+            are shared between places, in a setting of a layer, or in the shape, dtype or device of
+            a tensor; nothing was changed.
     """
     pairs: list[tuple[Tensors, Tensors]] = []
     difference = (
@@ -40,19 +40,19 @@ def hotswap(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None:
         if ours is theirs or type(ours) is not type(theirs)
         else _unlike(ours.__dict__, theirs.__dict__, pairs, names)
     )
-    # A layer that sits in two places is found twice, but gives its weights once.
-    once = {(id(a), id(b)): (a, b) for a, b in pairs}
-    sharing = [len({side[i] for side in once}) for i in (0, 1)]
-    if difference is None and sharing != [len(once)] * 2:
+    # A layer in two places is listed twice, but swaps its weights once.
+    unique = {(id(a), id(b)): (a, b) for a, b in pairs}
+    sharing = [len({side[i] for side in unique}) for i in (0, 1)]
+    if difference is None and sharing != [len(unique)] * 2:
         difference = Difference("", *(f"{count} layers with weights" for count in sharing))
     if difference is not None:
         path, a, b = difference
         raise AdapterError(
-            f"{names[0]} and {names[1]} cannot exchange weights: at {path or 'the top'}, the one "
+            f"{names[0]} and {names[1]} cannot swap weights: at {path or 'the top'}, the one "
             f"has {a}, the other {b}.",
             hint="Eject the one and inject the other.",
         )
-    for a, b in once.values():
+    for a, b in unique.values():
         for name in a:
             a[name], b[name] = b[name], a[name]
 
@@ -81,7 +81,7 @@ def _unlike(
             if fact not in a or fact not in b or not _is_same(a[fact], b[fact], keys):
                 return Difference(
                     name,
-                    *(_named(layer, fact, it.get(fact, "nothing")) for it in (a, b)),
+                    *(_named(layer, fact, state.get(fact, "nothing")) for state in (a, b)),
                 )
         difference = _unlike(a, b, pairs, keys)
         if difference is not None:
@@ -91,8 +91,8 @@ def _unlike(
 
 
 def _is_same(ours: Any, theirs: Any, keys: tuple[str, str]) -> bool:
-    """Whether a fact is the same in both, but for the adapters' keys in the names of context
-    values; what cannot be compared is not."""
+    """Whether a setting is the same in both, up to the keys of the adapters in names of context
+    values; settings that cannot be compared are not."""
     try:
         if isinstance(ours, str) and isinstance(theirs, str):
             return ours == theirs or _of_key(ours, keys[0]) == _of_key(theirs, keys[1]) != ""
@@ -108,12 +108,13 @@ def _is_same(ours: Any, theirs: Any, keys: tuple[str, str]) -> bool:
 
 
 def _of_key(name: str, key: str) -> str:
-    """Returns what an adapter calls a context value of its own; nothing where it is not its own."""
+    """Returns the name of a context value without the key of its adapter; empty for any other
+    name."""
     return name.removeprefix(f"{key}.") if name.startswith(f"{key}.") else ""
 
 
 def _named(layer: nn.Module, fact: str, value: Any) -> str:
-    """Returns a fact of a layer in a few words of one line."""
+    """Returns a setting of a layer on one short line."""
     return f"{type(layer).__name__} with {fact} = {' '.join(reprlib.repr(value).split())}"
 
 
@@ -127,7 +128,7 @@ def _unlike_tensors(ours: Tensors, theirs: Tensors) -> Difference | None:
         else:
             is_like = a.dtype is b.dtype and a.shape == b.shape and a.device == b.device
         if not is_like:
-            return Difference(name, _told(a), _told(b))
+            return Difference(name, _described(a), _described(b))
     return None
 
 
@@ -135,7 +136,7 @@ def _listed(named: dict[str, Any]) -> str:
     return ", ".join(list(named)[:4]) + (", ..." if len(named) > 4 else "") or "nothing"
 
 
-def _told(tensor: Tensor | None) -> str:
+def _described(tensor: Tensor | None) -> str:
     if tensor is None:
         return "none"
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')} on {tensor.device}"

@@ -1,4 +1,4 @@
-"""What one chain wears, folded from the edits of the adapters worn there."""
+"""The overlay of one chain: its children as folded from the edits of the worn adapters."""
 
 from __future__ import annotations
 
@@ -17,79 +17,86 @@ from refiners_core.tree.chain import Chain
 _STAGES: Final = {"inputs": 0, "branch": 1, "output": 2}
 
 Snapshot = tuple[tuple[str, ...], tuple[nn.Module, ...]]
-"""Names and layers of a mapping of children."""
+"""The names and layers of a mapping of children."""
 
 
 class Placed(NamedTuple):
-    """An edit of seats of one chain, and the adapter that says it."""
+    """An edit of seats of one chain, and the adapter that it belongs to."""
 
     adapter: Wearable
     position: int
-    """Which of the adapter's edits it is."""
+    """The position of the edit among those of the adapter."""
     edit: Edit
     seats: Mapping[str, Seat]
-    """The seats of the chain by their names, as seen from the root of the inject."""
+    """The seats of the chain by name, with paths from the root of the inject."""
     suffix: str
-    """What the names of the layers that it makes end with."""
+    """The suffix of the names of the layers that the edit makes."""
     is_exclusive: bool
-    """Whether the base layer no longer runs: only one adapter may ask for that."""
+    """Whether the edit replaces or removes the base layer, which only one adapter may do."""
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """What makes the fold independent of the order of injects: stage, adapter, position within
-        it."""
+        """The sort key that makes the fold independent of the order of injects: stage, adapter,
+        position."""
         return (_STAGES[self.edit.stage], self.adapter.order, self.position)
 
     def made(self, name: str, *inner: nn.Module) -> nn.Module:
         """Returns the layer that the edit makes for a seat.
 
+        Args:
+            name: The name of the seat.
+            inner: The layer to wrap, for a wrap only.
+
         Raises:
-            PlanError: It makes something else.
+            PlanError: The edit makes something other than an `nn.Module`.
         """
         layer: Any = self.edit.make(*inner, self.seats[name])
         if not isinstance(layer, nn.Module):
             raise PlanError(
                 f"{self.adapter.key} made a {type(layer).__name__} for {self.seats[name].path!r}.",
-                hint="What wrap, before, after or replace is given must return the layer to run "
-                "there.",
+                hint="The function passed to wrap, before, after or replace must return an "
+                "nn.Module.",
             )
         return layer
 
 
 Entry = tuple[str, nn.Module]
+"""A name and a layer of a chain."""
 
 
 @dataclass(eq=False, slots=True)
 class Overlay:
-    """What one chain wears; nobody changes it afterwards.
+    """The edits that one chain wears and the children that result; never changed once made.
 
-    No tuple: `torch.export` takes tuples in attributes of modules apart and puts copies back. Not
-    frozen, which would triple the time that it takes to make one.
+    Not a tuple: `torch.export` takes tuples in attributes of modules apart and puts copies back.
+    Not frozen: that would triple the time to construct one.
     """
 
     bare: dict[str, nn.Module]
-    """The very mapping of the bare chain, put back when nothing is worn any more."""
+    """The mapping of the bare chain itself, put back when the last adapter is ejected."""
     placed: Mapping[str, tuple[Placed, ...]]
-    """The edits per name of the bare mapping."""
+    """The edits by name of the bare mapping."""
     adapters: tuple[Wearable, ...]
-    """Who says them, each once."""
+    """The adapters of these edits, each once."""
     folded: Mapping[str, tuple[Entry, ...]]
-    """What each edited name became: names and layers in order, none where the seat is removed."""
+    """The names and layers that run in the place of each edited name, in order; empty if the seat
+    is removed."""
     inner: Mapping[str, tuple[tuple[nn.Module, str], ...]]
-    """Where several edits meet in a seat: the layers that were made for it, and whose they are."""
+    """For a seat with several edits: the layers made for it, each with the key of its adapter."""
     mapping: dict[str, nn.Module]
-    """The mapping that the chain wears."""
+    """The mapping of children while the overlay is worn."""
     snapshot: Snapshot
-    """The contents of that mapping when it was put on."""
+    """The contents of that mapping when the overlay was made."""
     bare_snapshot: Snapshot
-    """The contents of the bare mapping at that time."""
+    """The contents of the bare mapping at the same time."""
     is_exclusive: bool
-    """Whether an adapter replaces or removes a base layer here."""
+    """Whether an edit replaces or removes a base layer of the chain."""
     covered: tuple[tuple[nn.Module, str], ...]
-    """The base layers that are no child any more, because something stands around or for them."""
+    """The base layers that are no longer children, because they are wrapped, replaced or removed,
+    each with its name."""
 
     def keys(self) -> list[str]:
-        """Returns the keys of the adapters worn here, sorted."""
+        """Returns the keys of the adapters that the chain wears, sorted."""
         return sorted(adapter.key for adapter in self.adapters)
 
     def path(self) -> str:
@@ -98,8 +105,7 @@ class Overlay:
         return placed[0].seats[name].path.removesuffix(name).removesuffix(".") or "the root"
 
     def hidden(self) -> tuple[nn.Module, ...]:
-        """Returns the base layers that adapters stand in for: they do not run, but are still
-        there."""
+        """Returns the base layers that adapters replace or remove: kept, but not run."""
         return tuple(
             [
                 self.bare[name]
@@ -111,7 +117,7 @@ class Overlay:
         )
 
     def maker(self, layer: nn.Module) -> str | None:
-        """Returns the key of the adapter that made a layer of this chain, if one did."""
+        """Returns the key of the adapter that made a layer of this chain; None for a base layer."""
         for several in self.inner.values():
             for part, key in several:
                 if part is layer:
@@ -124,16 +130,17 @@ class Overlay:
 
 
 class Swap(NamedTuple):
-    """The only effect that there is: a chain wears something, or is bare again."""
+    """The only effect of surgery: a chain gets another overlay, or becomes bare."""
 
     chain: Chain
     before: Overlay | None
-    """What the chain wore when this was planned."""
+    """The overlay of the chain when the swap was planned; None for bare."""
     after: Overlay | None
+    """The overlay that the chain is to wear; None for bare."""
 
 
 def bare_mapping(chain: Chain) -> dict[str, nn.Module]:
-    """Returns the very mapping that a chain has while it is bare."""
+    """Returns the mapping object that a chain has while it is bare."""
     record: Overlay | None = chain.__dict__.get("_worn")
     return record.bare if record else chain.__dict__["_modules"]
 
@@ -149,13 +156,22 @@ def fold(
     placed: Mapping[str, tuple[Placed, ...]],
     changed: set[str],
 ) -> Overlay:
-    """Returns what a chain wears with these edits; seats that did not change keep their very
-    layers."""
+    """Returns the overlay of a chain with the given edits.
+
+    Args:
+        chain: The chain.
+        record: The overlay that the chain wears now; None for bare.
+        placed: All edits of the chain by name, those already worn included.
+        changed: The names whose edits differ from those of `record`; other seats keep their layers.
+
+    Raises:
+        PlanError: Two edits would make layers of the same name, or an edit does not make a module.
+    """
     bare = bare_mapping(chain)
     folded: dict[str, tuple[Entry, ...]] = {}
     inner: dict[str, tuple[tuple[nn.Module, str], ...]] = {}
     mapping: dict[str, nn.Module] = {}
-    said = {id(p): p for several in placed.values() for p in several}
+    unique = {id(p): p for several in placed.values() for p in several}
     for name, layer in bare.items():
         several = placed.get(name)
         if several is None:
@@ -175,21 +191,21 @@ def fold(
             if label in mapping:
                 raise PlanError(
                     f"two edits would name a layer of {type(chain).__name__} {label!r}.",
-                    hint='Give them names of their own, e.g. wrap(..., name="lora").',
+                    hint='Give each another name, e.g. wrap(..., name="lora").',
                 )
             mapping[label] = worn_layer
-    here = set(map(id, mapping.values()))
+    running = set(map(id, mapping.values()))
     return Overlay(
         bare=bare,
         placed=placed,
-        adapters=tuple({id(p.adapter): p.adapter for p in said.values()}.values()),
+        adapters=tuple({id(p.adapter): p.adapter for p in unique.values()}.values()),
         folded=folded,
         inner=inner,
         mapping=mapping,
         snapshot=snapshot(mapping),
         bare_snapshot=snapshot(bare),
-        is_exclusive=any(p.is_exclusive for p in said.values()),
-        covered=tuple([(bare[name], name) for name in folded if id(bare[name]) not in here]),
+        is_exclusive=any(p.is_exclusive for p in unique.values()),
+        covered=tuple([(bare[name], name) for name in folded if id(bare[name]) not in running]),
     )
 
 
@@ -197,27 +213,27 @@ def _worn_seat(
     name: str, layer: nn.Module, placed: Sequence[Placed], made: list[tuple[nn.Module, str]]
 ) -> Iterator[Entry]:
     def entry(p: Placed, *inner: nn.Module) -> Entry:
-        one = p.made(name, *inner)
-        made.append((one, p.adapter.key))
-        return name + p.suffix, one
+        new = p.made(name, *inner)
+        made.append((new, p.adapter.key))
+        return name + p.suffix, new
 
     ordered = sorted(placed, key=lambda p: p.order)
     for p in ordered:
         if p.edit.kind == "before":
             yield entry(p)
-    here: Entry | None = name, layer
+    kept: Entry | None = name, layer
     for p in ordered:
         if p.edit.kind == "replace":
-            here = entry(p)
+            kept = entry(p)
         elif p.edit.kind == "remove":
-            here = None
+            kept = None
     for p in ordered:
         if p.edit.kind == "wrap":
-            assert here is not None, "planning refuses wraps of what is removed"
-            here = entry(p, here[1])
-    if here is not None:
-        yield here
-    # The adapter whose layers come first before a seat has its layers come last after it.
+            assert kept is not None, "planning refuses to wrap a removed seat"
+            kept = entry(p, kept[1])
+    if kept is not None:
+        yield kept
+    # The adapter whose layers come first before a seat comes last after it.
     for p in sorted(ordered, key=lambda p: (p.adapter.order, -p.position), reverse=True):
         if p.edit.kind == "after":
             yield entry(p)

@@ -1,4 +1,4 @@
-"""Where an adapter's own layers are to be: where the base is around their seats."""
+"""The device and dtype of the layers of an adapter: those of the base around their seats."""
 
 from torch import Tensor, nn
 
@@ -7,11 +7,14 @@ from refiners_core.tree.bare_tree import bare_children, first_weight
 
 
 def weight_around(seat: Seat, beside: dict[ChainRef, Tensor | None]) -> Tensor | None:
-    """Returns a weight that shows device and dtype of the base at a seat; none where it has none.
+    """Returns a weight that has the device and dtype of the base at a seat.
 
     Args:
         seat: The seat.
-        beside: What was found around layers without weights so far, by their chains.
+        beside: A cache of the weights around layers without weights, by chain; it is filled.
+
+    Returns:
+        The first weight of the seat, or of the nearest chain around it; None if the tree has none.
     """
     weight = first_weight(bare_children(seat.chain)[seat.name])
     if weight is not None:
@@ -22,15 +25,20 @@ def weight_around(seat: Seat, beside: dict[ChainRef, Tensor | None]) -> Tensor |
     return beside[seat.spot]
 
 
-def place_layer(own: nn.Module, base: Tensor, is_new: bool) -> nn.Module:
-    """Returns an adapter's layer after moving it to where a weight of the base is.
+def place_layer(layer: nn.Module, base: Tensor, is_new: bool) -> nn.Module:
+    """Moves a layer of an adapter to the device and dtype of a weight of the base, and returns it.
 
-    Weights are never lost to a base without any, and those that are still to come stay away.
+    Weights with values never move to the meta device, and meta weights stay there.
+
+    Args:
+        layer: The layer.
+        base: A weight of the base.
+        is_new: Whether the layer was built just now, so that its values may be dropped.
     """
-    weight = first_weight(own)
+    weight = first_weight(layer)
     if weight is None:
-        return own
+        return layer
     stays = weight.is_meta or (base.is_meta and not is_new) or weight.device == base.device
     if stays:
-        return own if weight.dtype is base.dtype else own.to(dtype=base.dtype)
-    return own.to(device=base.device, dtype=base.dtype)
+        return layer if weight.dtype is base.dtype else layer.to(dtype=base.dtype)
+    return layer.to(device=base.device, dtype=base.dtype)

@@ -1,9 +1,9 @@
-"""From edits to what a tree wears: plan everything, then swap mappings of children.
+"""The plan of an inject or eject: compute everything first, then swap mappings of children.
 
-A tree is its base plus the set of adapters it wears. Each touched chain keeps its bare mapping and,
-per name, the edits of the worn adapters; the mapping it wears is folded from these. Ejecting drops
-one adapter's edits and folds again, so nobody writes the way back, and the order of injects and
-ejects leaves no trace.
+A tree is its base plus the set of adapters that it wears. Each touched chain keeps its bare mapping
+and, by name, the edits of the worn adapters; the mapping that it wears is folded from these. An
+eject drops the edits of one adapter and folds again, so no adapter implements its own removal, and
+the order of injects and ejects leaves no trace.
 """
 
 from __future__ import annotations
@@ -28,34 +28,38 @@ _epoch = 0
 
 
 def epoch() -> int:
-    """Returns how often trees were changed by swaps: as long as it stays, they wear the same."""
+    """Returns the number of applied plans: while it is the same, every tree wears the same."""
     return _epoch
 
 
 def worn(tree: Chain) -> tuple[Wearable, ...]:
-    """Returns the adapters that a tree wears anywhere, sorted by name and serial number."""
+    """Returns the adapters that a tree wears anywhere, sorted by name and serial number.
+
+    Raises:
+        SelectionError: A part of the tree was garbage-collected during the call.
+    """
     return _worn_by(tree_index(tree).chains())
 
 
 def _worn_by(chains: Iterable[Chain]) -> tuple[Wearable, ...]:
-    found: dict[int, Wearable] = {}
+    adapters: dict[int, Wearable] = {}
     for chain in chains:
         record: Overlay | None = chain.__dict__.get("_worn")
         for adapter in record.adapters if record else ():
-            found[id(adapter)] = adapter
-    return tuple(sorted(found.values(), key=lambda adapter: adapter.order))
+            adapters[id(adapter)] = adapter
+    return tuple(sorted(adapters.values(), key=lambda adapter: adapter.order))
 
 
 def plan_inject(known: TreeIndex, adapter: Wearable, edits: Iterable[Edit]) -> list[Swap]:
     """Turns edits into swaps without touching the tree.
 
     Args:
-        known: The places of the tree as it is now.
-        adapter: Who says the edits.
-        edits: The edits; each is given the seat's path from this root, however it was selected.
+        known: The index of the tree as it is now.
+        adapter: The adapter that the edits belong to.
+        edits: The edits; their seats may be selected from any part of the tree.
 
     Raises:
-        PlanError: The edits contradict the tree, each other or what it wears; or a call of it is
+        PlanError: The edits contradict the tree, each other or other worn adapters, or the tree is
             running.
     """
     chains = known.chains()
@@ -70,12 +74,12 @@ def plan_inject(known: TreeIndex, adapter: Wearable, edits: Iterable[Edit]) -> l
     for position, edit in enumerate(edits):
         suffix, is_exclusive = f"+{edit.name}@{adapter.key}", edit.kind in ("replace", "remove")
         placed: dict[ChainRef, tuple[Placed]] = {}
-        for said in edit.seats:
-            seat = said if said.spot in known.by_spot else known.own(said)
+        for selected in edit.seats:
+            seat = selected if selected.spot in known.by_spot else known.seat_of(selected)
             if seat is None:
                 raise PlanError(
-                    f"{adapter.key} edits {said.path!r}, which is no place in {root}.",
-                    hint="Select from the tree that is passed to edits(), when it is passed.",
+                    f"{adapter.key} edits {selected.path!r}, which is not a place in {root}.",
+                    hint="Select inside edits(self, model), from that model.",
                 )
             name, spot = seat.name, seat.spot
             if spot not in placed:
@@ -87,16 +91,21 @@ def plan_inject(known: TreeIndex, adapter: Wearable, edits: Iterable[Edit]) -> l
     if not by_spot:
         raise PlanError(
             f"{adapter.key} found nothing to edit in {root}.",
-            hint="Print its selection to see what it looked for.",
+            hint="Print the selection in its edits() to see which seats it asks for.",
         )
     return _folded(chains, by_spot)
 
 
 def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Wearable) -> list[Swap]:
-    """Returns the swaps after which these chains of a tree wear no edit of an adapter.
+    """Returns the swaps that take the edits of an adapter off the given chains.
+
+    Args:
+        tree: The root of the tree.
+        chains: The chains of the tree that may wear the adapter.
+        adapter: The adapter.
 
     Raises:
-        PlanError: A chain was edited by hand, or a call of the tree is running.
+        PlanError: A chain was edited by hand, or the tree is running.
     """
     check_idle([tree, *chains], f"eject {adapter.key}")
     swaps: list[Swap] = []
@@ -121,13 +130,13 @@ def plan_eject(tree: Chain, chains: Sequence[Chain], adapter: Wearable) -> list[
 
 
 def apply(swaps: Sequence[Swap]) -> list[Swap]:
-    """Makes the swaps, all of them or none.
+    """Applies the swaps, all or none.
 
     Returns:
         The swaps that undo them.
 
     Raises:
-        PlanError: What a chain wears has changed since the swaps were planned.
+        PlanError: A chain has changed since the swaps were planned.
     """
     global _epoch
     with _swapping:
@@ -154,7 +163,7 @@ def _check_fresh(swap: Swap) -> None:
     ):
         raise PlanError(
             f"{type(swap.chain).__name__} was edited while an edit of it was being planned.",
-            hint="Inject and eject one after the other, and not inside a callback of another.",
+            hint="Inject and eject one after the other, never inside a callback of another.",
         )
 
 
@@ -167,10 +176,14 @@ def _wear(chain: Chain, record: Overlay | None, mapping: Mapping[str, nn.Module]
 
 
 def check_idle(chains: Iterable[Chain], what: str) -> None:
-    """Makes sure that no call that any of these chains takes part in is running.
+    """Raises if a running call involves any of these chains.
+
+    Args:
+        chains: The chains.
+        what: The attempted action, for the error.
 
     Raises:
-        PlanError: One is.
+        PlanError: A call is running.
     """
     root = running_root(chains)
     if root is not None:
@@ -181,7 +194,11 @@ def check_idle(chains: Iterable[Chain], what: str) -> None:
 
 
 def _checked(chain: Chain) -> Overlay | None:
-    """Returns what a chain wears after making sure that nobody changed it behind our back."""
+    """Returns the overlay of a chain, or None, after checking that nothing else changed the chain.
+
+    Raises:
+        PlanError: The children of the chain were edited by hand.
+    """
     record: Overlay | None = chain.__dict__.get("_worn")
     if record is None:
         return None
@@ -197,7 +214,7 @@ def _checked(chain: Chain) -> Overlay | None:
     raise PlanError(
         f"{type(chain).__name__} at {record.path()} was edited by hand while it wears "
         f"{', '.join(record.keys())}: {what}.",
-        hint="Undo that edit and try again; edit by hand only what is bare, or write an adapter.",
+        hint="Undo that edit and try again; edit only bare chains by hand, or write an adapter.",
     )
 
 
@@ -207,7 +224,7 @@ def _folded(
     swaps: list[Swap] = []
     for spot, added in by_spot.items():
         chain = spot.ref()
-        assert chain is not None, "a plan is made while its tree is alive"
+        assert chain is not None, "the tree is alive while an inject is planned"
         record = _checked(chain)
         placed = added
         if record is not None:
@@ -221,7 +238,7 @@ def _folded(
             if type(bare.get(name)) is not seat.kind:
                 raise PlanError(
                     f"no {seat.kind.__name__} sits at {seat.path!r} any more.",
-                    hint="Edit a tree by hand before an adapter says its edits, not while it does.",
+                    hint="Edit a tree by hand before injecting an adapter, not inside its edits().",
                 )
             if len(placed[name]) > 1:
                 _check_seat(name, placed[name])
@@ -253,7 +270,17 @@ def _check_seat(name: str, placed: Sequence[Placed]) -> None:
 def _check_below(
     chain: Chain, hider: tuple[Placed, Seat] | None, planned: Mapping[int, Overlay], seen: set[int]
 ) -> None:
-    """Refuses edits inside what an edit replaces or removes, whichever came first."""
+    """Raises if an edit lies inside a layer that another edit replaces or removes, in either order.
+
+    Args:
+        chain: The chain to check, with all below it.
+        hider: The edit that replaces or removes a chain around this one, and its seat.
+        planned: The overlays to come, by identity of their chains.
+        seen: The identities of the chains checked so far; it is filled.
+
+    Raises:
+        PlanError: An edit would have no effect.
+    """
     seen.add(id(chain))
     record: Overlay | None = planned.get(id(chain)) or chain.__dict__.get("_worn")
     if hider is not None and record is not None:

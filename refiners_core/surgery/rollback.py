@@ -1,4 +1,4 @@
-"""The state of an adapter, kept for the case that an inject fails."""
+"""The saved state of an adapter, restored if an inject fails."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +7,10 @@ from torch import nn
 
 
 def restorer(adapter: Any) -> Callable[[], None]:
-    """Returns a function that gives an adapter the state that it has now.
+    """Returns a function that puts an adapter back into its current state.
 
     Args:
-        adapter: An adapter; of its parts, only `own_layers` may gain layers meanwhile.
+        adapter: An adapter; of its submodules, only `own_layers` may gain layers meanwhile.
     """
     state = adapter.__dict__.copy()
     copies = {name: state[name].copy() for name in ("_modules", "_parameters", "_buffers")}

@@ -1,4 +1,4 @@
-"""Where to operate: places in a tree, found by kind and position."""
+"""Selections: places in a tree, chosen by class and position, and the edits of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_ind
 from refiners_core.tree.chain import Chain
 
 Stage = Literal["inputs", "branch", "output"]
-"""When an edit that wraps a seat takes effect: what goes in, what stands beside, what comes out."""
+"""The order of wraps of a seat, innermost first: `inputs` transforms the inputs of the layer,
+`branch` adds to its output, `output` transforms the sum."""
 
 
 class Edit(NamedTuple):
-    """What becomes of each of some seats."""
+    """An edit of some seats, as `Selection.wrap` and its siblings make it."""
 
     kind: Literal["wrap", "before", "after", "replace", "remove"]
     seats: tuple[Seat, ...]
@@ -26,9 +27,10 @@ class Edit(NamedTuple):
 
 
 class Selection:
-    """Seats of a tree and how they were asked for.
+    """Seats of a tree, and the query that selected them.
 
-    Built by `select` and narrowed by its methods, each of which returns a new selection.
+    `select` makes a selection; each narrowing method returns a new one. The edit methods return
+    edits, which take effect when an adapter that returns them from `edits` is injected.
     """
 
     def __init__(self, tree: Chain, seats: tuple[Seat, ...], question: str) -> None:
@@ -52,24 +54,24 @@ class Selection:
     # --- narrowing ---
 
     def of(self, *kinds: type[nn.Module]) -> Selection:
-        """Keeps the seats whose base layer is of one of these kinds."""
+        """Keeps the seats whose base layer is an instance of one of these classes."""
         names = ", ".join(kind.__name__ for kind in kinds)
         question = f"{self.question}.of({names})"
         known: TreeIndex | None = self.tree.__dict__.get("_tree_index")
-        if known is not None and self.seats is known.seats:  # asked of the whole tree
+        if known is not None and self.seats is known.seats:  # the selection is the whole tree
             return Selection(self.tree, known.of(kinds), question)
         return self._kept(lambda seat: issubclass(seat.kind, kinds), f"of({names})")
 
     def named(self, *names: str) -> Selection:
-        """Keeps the seats of these names in their chains."""
+        """Keeps the seats with one of these names in their chain."""
         return self._kept(lambda seat: seat.name in names, f"named({', '.join(names)})")
 
     def where(self, is_wanted: Callable[[Seat], bool]) -> Selection:
-        """Keeps the seats that a question of yours is true of."""
+        """Keeps the seats for which the predicate holds."""
         return self._kept(is_wanted, f"where({getattr(is_wanted, '__name__', '...')})")
 
     def within(self, *kinds: type[Chain]) -> Selection:
-        """Keeps the seats that lie inside a chain of one of these kinds."""
+        """Keeps the seats inside a chain of one of these classes, at any depth."""
         names = ", ".join(kind.__name__ for kind in kinds)
         known: dict[ChainRef | None, bool] = {None: False}
 
@@ -84,21 +86,21 @@ class Selection:
         """Keeps the first seat.
 
         Raises:
-            SelectionError: There is none.
+            SelectionError: The selection is empty.
         """
-        self._found(len(self.seats) > 0, "at least 1 seat")
+        self._require(len(self.seats) > 0, "at least 1 seat")
         return Selection(self.tree, self.seats[:1], f"{self.question}.first()")
 
     def expect(self, count: int) -> Selection:
-        """Returns itself if it has just `count` seats.
+        """Returns the selection itself if it has exactly `count` seats.
 
         Raises:
-            SelectionError: It has another number.
+            SelectionError: The selection has another number of seats.
         """
-        self._found(len(self.seats) == count, f"{count} seats")
+        self._require(len(self.seats) == count, f"{count} seats")
         return self
 
-    # --- saying edits ---
+    # --- edits ---
 
     def wrap(
         self,
@@ -106,28 +108,64 @@ class Selection:
         stage: Stage = "branch",
         name: str | None = None,
     ) -> tuple[Edit, ...]:
-        """Says that each seat becomes `make(inner, seat)`; `inner` is what it wears so far."""
+        """Wraps the layer of each seat: `inner` becomes `make(inner, seat)`.
+
+        Args:
+            make: Returns the layer to run, from the layer so far (the base layer, or the wrap of an
+                adapter inside this one) and the seat. It is called when an adapter is injected or
+                ejected, and must not change `inner`.
+            stage: The order among wraps of the same seat: `inputs`, then `branch`, then `output`.
+            name: The name of the edit in names of layers; the stage by default.
+
+        Raises:
+            PlanError: No such stage, or the name is empty or contains a dot.
+        """
         if stage not in ("inputs", "branch", "output"):
             raise PlanError(
-                f"no stage named {stage!r}; there are inputs, branch and output.",
+                f"no stage named {stage!r}; the stages are inputs, branch and output.",
                 hint='Try stage="branch".',
             )
         return self._edits("wrap", make, name or stage, stage)
 
     def before(self, name: str, make: Callable[[Seat], nn.Module]) -> tuple[Edit, ...]:
-        """Says that `make(seat)` runs before each seat."""
+        """Runs `make(seat)` before the layer of each seat.
+
+        Args:
+            name: The name of the edit in names of layers.
+            make: Returns the layer to run; its output becomes the input of the seat.
+
+        Raises:
+            PlanError: The name is empty or contains a dot.
+        """
         return self._edits("before", make, name)
 
     def after(self, name: str, make: Callable[[Seat], nn.Module]) -> tuple[Edit, ...]:
-        """Says that `make(seat)` runs after each seat."""
+        """Runs `make(seat)` after the layer of each seat.
+
+        Args:
+            name: The name of the edit in names of layers.
+            make: Returns the layer to run; its input is the output of the seat.
+
+        Raises:
+            PlanError: The name is empty or contains a dot.
+        """
         return self._edits("after", make, name)
 
     def replace(self, make: Callable[[Seat], nn.Module], name: str = "replace") -> tuple[Edit, ...]:
-        """Says that `make(seat)` runs in place of each seat's base layer."""
+        """Replaces the base layer of each seat by `make(seat)`; only one adapter can replace a
+        seat.
+
+        Args:
+            make: Returns the layer to run.
+            name: The name of the edit in names of layers.
+
+        Raises:
+            PlanError: The name is empty or contains a dot.
+        """
         return self._edits("replace", make, name)
 
     def remove(self) -> tuple[Edit, ...]:
-        """Says that nothing runs in place of each seat."""
+        """Removes the layer of each seat; only one adapter can remove a seat."""
         return self._edits("remove", _nothing, "remove")
 
     def _edits(
@@ -146,23 +184,23 @@ class Selection:
             self.tree, tuple([s for s in self.seats if is_wanted(s)]), f"{self.question}.{step}"
         )
 
-    def _found(self, is_right: bool, wanted: str) -> None:
+    def _require(self, is_right: bool, expected: str) -> None:
         if not is_right:
             paths = ", ".join(seat.path for seat in self.seats[:8]) or "nothing"
             raise SelectionError(
-                f"{self.question} should find {wanted} but finds {len(self.seats)}: {paths}.",
-                hint="print() the selection or the tree to see what is there.",
+                f"{self.question} should find {expected} but finds {len(self.seats)}: {paths}.",
+                hint="print() the selection or the tree to see its layers.",
             )
 
 
 def select(tree: Chain) -> Selection:
-    """Returns every place below a tree, in order, base layers only.
+    """Returns every place below a tree, in order.
 
-    What adapters added is not seen, whatever else is worn. A chain that sits in two places is
-    entered once.
+    Only base layers are selected, whatever adapters are worn. A chain in two places is entered
+    once.
 
     Raises:
-        SelectionError: It is no Chain.
+        SelectionError: `tree` is not a `Chain`.
 
     Example:
         >>> from refiners_core import Chain
@@ -171,11 +209,11 @@ def select(tree: Chain) -> Selection:
     """
     if not isinstance(tree, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]  users are not type-checked
         raise SelectionError(
-            f"select() looks into a Chain, not into {type(tree).__name__}.",
+            f"select() takes a Chain, not a {type(tree).__name__}.",
             hint="Pass a model or a part of one.",
         )
     return Selection(tree, tree_index(tree).seats, f"select({type(tree).__name__})")
 
 
 def _nothing(*_: Any) -> nn.Module:
-    raise AssertionError("a removed seat makes no layer")
+    raise AssertionError("remove() never makes a layer")

@@ -1,4 +1,4 @@
-"""Stable names for places in a model, by meaning."""
+"""Slots: stable names for places in a model."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from refiners_core.tree.chain import Chain
 
 @dataclass(frozen=True)
 class Slot:
-    """What a stable name means, and how its places are found in a model.
+    """The meaning of a stable name, and the query for its places in a model.
 
-    Families publish a table of slots, so that adapters need not know how a model is built. What
-    is not said does not matter.
+    Each family publishes a table of slots, so that adapters need not know how its models are built.
+    Conditions left at their defaults match every place.
 
     Example:
         >>> Slot("the linear layers of the UNet", part="unet", kind=nn.Linear).part
@@ -22,17 +22,17 @@ class Slot:
     """
 
     meaning: str
-    """One line for people."""
+    """One line of documentation."""
     part: str
-    """The component that has the places."""
+    """The component of the model that contains the places, such as `unet`."""
     kind: type[nn.Module] = nn.Module
-    """What the base layer of a place is."""
+    """The class of the base layer of a place."""
     name: str | None = None
-    """What the place is called in its chain."""
+    """The name of the place in its chain."""
     chain: type[Chain] = Chain
-    """The kind of the chain that has the place."""
+    """The class of the chain that has the place as a child."""
     within: type[Chain] = Chain
-    """A kind of chain around the place, at any distance."""
+    """The class of a chain around the place, at any distance."""
 
     def __call__(self, model: Chain) -> Selection:
         """Returns the places in execution order."""

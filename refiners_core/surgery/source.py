@@ -1,4 +1,4 @@
-"""What adapters are made from."""
+"""The source of an adapter: its files and settings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,16 +10,15 @@ from refiners_core.tree.chain import Chain
 
 @dataclass(frozen=True)
 class Source:
-    """What an adapter is made from: verified files and the settings that its manifest gives with
-    them."""
+    """The verified files that an adapter is built from, and their settings in the manifest."""
 
     files: Mapping[str, Path]
-    """Paths by the names that the manifest gives them; the main one is `weights`."""
+    """The paths of the files, by their names in the manifest; the main one is `weights`."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Facts that the files do not tell, such as the number of attention heads."""
+    """The values that the files do not contain, such as the number of attention heads."""
     variant: str = ""
-    """What the source is for, for messages: `sd15`, say."""
+    """The name of the variant for messages, such as `sd15`."""
 
 
 Weights = Callable[[Chain], Source]
-"""Chooses the source that suits a model; what a registry passes."""
+"""A function that returns the source for a model; a registry passes one to each adapter."""

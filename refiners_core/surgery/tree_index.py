@@ -1,4 +1,4 @@
-"""Every place of a tree, walked once and remembered until the tree is another."""
+"""The index of all places of a tree, cached until a base layer changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from refiners_core.tree.chain import Chain
 
 
 class ChainRef:
-    """A chain in a tree, and the chains around it; it keeps none of them alive."""
+    """A weak reference to a chain in a tree, and to the chains around it."""
 
     __slots__ = ("kind", "outer", "ref")
 
@@ -28,9 +28,9 @@ class ChainRef:
 
 
 class Seat(NamedTuple):
-    """One place in a tree: a place, not a layer, since one layer may sit in two.
+    """A place in a tree: a place rather than a layer, since one layer may sit in two.
 
-    It does not keep its tree alive, so that what a tree wears never does either.
+    A seat does not keep its tree alive, so neither do the edits that a tree wears.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Seat(NamedTuple):
     kind: type[nn.Module]
     """The class of the base layer."""
     spot: ChainRef
-    """Where in the tree its chain is."""
+    """The chain that has the place, by weak reference."""
 
     @property
     def chain(self) -> Chain:
         """The chain that has the place.
 
         Raises:
-            SelectionError: Its tree is gone.
+            SelectionError: The tree of the seat was garbage-collected.
         """
         chain = self.spot.ref()
         if chain is None:
@@ -58,27 +58,28 @@ class Seat(NamedTuple):
 
     @property
     def above(self) -> tuple[Chain, ...]:
-        """The living chains from the root down to `chain`."""
-        found: list[Chain] = []
+        """The living chains from the root of the tree down to `chain`."""
+        chains: list[Chain] = []
         spot: ChainRef | None = self.spot
         while spot is not None:
             chain = spot.ref()
             if chain is not None:
-                found.append(chain)
+                chains.append(chain)
             spot = spot.outer
-        return tuple(reversed(found))
+        return tuple(reversed(chains))
 
     @property
     def layer(self) -> nn.Module:
-        """The base layer of the place, whatever adapters it wears.
+        """The base layer of the place, whatever adapters the tree wears.
 
         Raises:
-            SelectionError: The place is gone.
+            SelectionError: The place or its tree no longer exists.
         """
         layer = bare_children(self.chain).get(self.name)
         if layer is None:
             raise SelectionError(
-                f"nothing sits at {self.path!r} any more.", hint="Select again from the tree."
+                f"the tree no longer has a layer at {self.path!r}.",
+                hint="Select again from the tree.",
             )
         return layer
 
@@ -87,59 +88,62 @@ class Seat(NamedTuple):
 
 
 class Mapped(NamedTuple):
-    """The children of a chain when it was walked."""
+    """The children of a chain when it was indexed."""
 
     ref: weakref.ref[Chain]
     names: tuple[str, ...]
     ids: tuple[int, ...]
-    """Their identities, for comparison: a leaf that takes another's place, name, class and memory
-    is in the same seat; a chain that does is told by what it was walked through."""
+    """The identities of the children. A new leaf with the name, class and memory address of an old
+    one is in the same seat; a new chain differs by its own children."""
     kinds: tuple[type[nn.Module], ...]
-    """Their classes: torch's parametrisations change that of a living layer."""
+    """The classes of the children; torch's parametrisations change that of a living layer."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TreeIndex:
-    """What a walk over a tree found: base layers only.
+    """The places of a tree, base layers only.
 
-    No tuple, for `torch.export` would take it apart at every export.
+    Not a tuple, which `torch.export` would take apart at every export.
     """
 
     seats: tuple[Seat, ...]
-    """In order; a chain that sits in two places is entered once."""
+    """The seats in order; a chain in two places is entered once."""
     by_spot: dict[ChainRef, dict[str, Seat]]
-    """The seats of each chain by their names."""
+    """The seats of each chain by name."""
     spots: dict[int, ChainRef]
-    """The chains by their identities."""
+    """The chains by identity."""
     mapped: tuple[Mapped, ...]
     """The chains, the root first."""
-    found: dict[tuple[type[nn.Module], ...], tuple[Seat, ...]] = field(
+    by_kinds: dict[tuple[type[nn.Module], ...], tuple[Seat, ...]] = field(
         default_factory=dict[tuple[type[nn.Module], ...], tuple[Seat, ...]]
     )
-    """What was asked for before, by kinds."""
+    """A cache of the results of `of`."""
 
     def of(self, kinds: tuple[type[nn.Module], ...]) -> tuple[Seat, ...]:
-        """Returns the seats whose base layer is of one of these kinds."""
-        if kinds not in self.found:
-            self.found[kinds] = tuple([seat for seat in self.seats if issubclass(seat.kind, kinds)])
-        return self.found[kinds]
+        """Returns the seats whose base layer is an instance of one of these classes."""
+        if kinds not in self.by_kinds:
+            self.by_kinds[kinds] = tuple(
+                [seat for seat in self.seats if issubclass(seat.kind, kinds)]
+            )
+        return self.by_kinds[kinds]
 
     def chains(self) -> tuple[Chain, ...]:
         """Returns the chains, the root first.
 
         Raises:
-            SelectionError: One is gone.
+            SelectionError: A chain was garbage-collected.
         """
-        found = tuple([mapped.ref() for mapped in self.mapped])
-        if None in found:
+        chains = tuple([mapped.ref() for mapped in self.mapped])
+        if None in chains:
             raise SelectionError(
-                "a part of the tree is gone since it was looked at.",
-                hint="Edit a tree by hand before an adapter says its edits, not while it does.",
+                "a part of the tree no longer exists.",
+                hint="Edit a tree by hand before injecting an adapter, not inside its edits().",
             )
-        return found  # pyright: ignore[reportReturnType]  just checked
+        return chains  # pyright: ignore[reportReturnType]  just checked
 
-    def own(self, seat: Seat) -> Seat | None:
-        """Returns a seat as it is seen from this root; none where it is not below."""
+    def seat_of(self, seat: Seat) -> Seat | None:
+        """Returns a seat of another index of the same layers as a seat of this one; None if its
+        chain is not below this root."""
         if seat.spot in self.by_spot:
             return seat
         spot = self.spots.get(id(seat.chain))
@@ -151,8 +155,8 @@ _trusted: Final = threading.local()
 
 @contextmanager
 def unchanging(tree: Chain) -> Generator[TreeIndex]:
-    """Surveys a tree that nobody touches for the length of a `with` block, so that this thread
-    need not compare it again at every question."""
+    """Indexes a tree that nothing changes for the length of a `with` block, so that this thread
+    does not check the index again at every query."""
     outer: TreeIndex | None = getattr(_trusted, "known", None)
     _trusted.known = tree_index(tree)
     try:
@@ -162,11 +166,11 @@ def unchanging(tree: Chain) -> Generator[TreeIndex]:
 
 
 def tree_index(tree: Chain) -> TreeIndex:
-    """Returns every place below a tree, from memory if no base layer has changed since."""
+    """Returns the index of a tree, from the cache if no base layer has changed since."""
     known: TreeIndex | None = tree.__dict__.get("_tree_index")
     if known is not None and known is getattr(_trusted, "known", None):
         return known
-    if known is None or not _is_as_then(known):
+    if known is None or not _is_current(known):
         seats: list[Seat] = []
         by_spot: dict[ChainRef, dict[str, Seat]] = {}
         mapped: list[Mapped] = []
@@ -177,15 +181,13 @@ def tree_index(tree: Chain) -> TreeIndex:
     return known
 
 
-def _is_as_then(known: TreeIndex) -> bool:
-    """Whether every chain still has the very children that it had when it was walked."""
+def _is_current(known: TreeIndex) -> bool:
+    """Whether every chain still has the children that it had when it was indexed."""
     for ref, names, ids, kinds in known.mapped:
         chain = ref()
         if chain is None:
             return False
-        own = chain.__dict__
-        worn = own.get("_worn")
-        now = own["_modules"] if worn is None else worn.bare
+        now = bare_children(chain)
         layers = now.values()
         if (
             tuple(now) != names
@@ -209,13 +211,13 @@ def _walk(
     spot = ChainRef(chain, outer)
     children = bare_children(chain)
     layers = children.values()
-    here = by_spot[spot] = dict[str, Seat]()
+    seats_by_name = by_spot[spot] = dict[str, Seat]()
     mapped.append(
         Mapped(spot.ref, tuple(children), tuple(map(id, layers)), tuple(map(type, layers)))
     )
     for name, child in children.items():
         path = f"{prefix}{name}"
-        here[name] = Seat(name, path, type(child), spot)
-        seats.append(here[name])
+        seats_by_name[name] = Seat(name, path, type(child), spot)
+        seats.append(seats_by_name[name])
         if isinstance(child, Chain) and id(child) not in seen:
             _walk(child, f"{path}.", spot, seen, seats, by_spot, mapped)

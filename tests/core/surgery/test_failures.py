@@ -248,7 +248,7 @@ def test_what_edits_returns_is_checked():
     ):
         adapter = Forgetful()
         adapter.says = says
-        with pytest.raises(PlanError, match=f"says {word} where edits are asked for"):
+        with pytest.raises(PlanError, match=f"returned a {word}, not edits"):
             adapter.inject(tree)
     adapter = Forgetful()
     adapter.says = lambda model: ()
@@ -257,7 +257,7 @@ def test_what_edits_returns_is_checked():
 
 
 def test_an_adapter_without_edits_says_so():
-    with pytest.raises(AdapterError, match="says no edits"):
+    with pytest.raises(AdapterError, match="does not define edits"):
         Adapter().inject(Chain(nn.Linear(4, 4)))
 
 

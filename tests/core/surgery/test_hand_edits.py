@@ -108,7 +108,7 @@ def test_the_refusal_names_the_path_and_the_children():
         adapter.eject()
     assert str(caught.value) == (
         "Chain at down was edited by hand while it wears lora: its children act were changed. "
-        "Undo that edit and try again; edit by hand only what is bare, or write an adapter."
+        "Undo that edit and try again; edit only bare chains by hand, or write an adapter."
     )
 
 
@@ -166,7 +166,7 @@ class Careless(Adapter):
 
 def test_a_tree_that_loses_a_chain_while_edits_are_said_is_refused():
     tree = Chain(first=nn.Identity(), second=Chain(nn.Identity()))
-    with pytest.raises(SelectionError, match="a part of the tree is gone"):
+    with pytest.raises(SelectionError, match="a part of the tree no longer exists"):
         Careless().inject(tree)
     assert [name for name, _ in tree.children_by_name()] == ["first"]
 

@@ -197,5 +197,5 @@ def test_what_keeps_them_from_it_is_told_in_one_line(tree):
         a.hotswap(b)
     assert "\n" not in str(it.value)
     assert len(str(it.value)) < 250
-    with pytest.raises(AdapterError, match="cannot exchange"):  # another's key is no key of its own
+    with pytest.raises(AdapterError, match="cannot swap weights"):  # another's key is no key of its own
         a.hotswap(with_layers(tree, Keyed(key="a.x".replace(".", "-"), name="y")))

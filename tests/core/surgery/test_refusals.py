@@ -110,7 +110,7 @@ def test_a_seat_of_another_tree_is_refused():
         def edits(self, model: Chain):
             return select(other).named("conv").remove()
 
-    with refused(PlanError, "'down.conv', which is no place in Chain"):
+    with refused(PlanError, "'down.conv', which is not a place in Chain"):
         Astray().inject(tiny())
 
 
@@ -123,16 +123,16 @@ def test_a_seat_that_is_gone_is_refused():
         def edits(self, model: Chain):
             return old.remove()
 
-    with refused(PlanError, "'down.conv', which is no place"):
+    with refused(PlanError, "'down.conv', which is not a place"):
         Late().inject(tree)
-    with refused(SelectionError, "nothing sits at 'down.conv' any more"):
+    with refused(SelectionError, "the tree no longer has a layer at 'down.conv'"):
         _ = old[0].layer
 
 
 def test_what_is_no_tree_is_refused():
     with refused(AdapterError, "into a model or a Chain, not into Linear"):
         Wild([]).inject(nn.Linear(4, 4))  # pyright: ignore
-    with refused(SelectionError, "looks into a Chain, not into Linear"):
+    with refused(SelectionError, "takes a Chain, not a Linear"):
         select(nn.Linear(4, 4))  # pyright: ignore
 
 
@@ -145,7 +145,7 @@ def test_a_wrong_count_says_what_was_found():
 
 def test_an_unknown_stage_and_an_impossible_name_are_refused():
     place = select(tiny()).named("conv")
-    with refused(PlanError, "no stage named 'middle'; there are inputs, branch and output"):
+    with refused(PlanError, "no stage named 'middle'; the stages are inputs, branch and output"):
         place.wrap(lambda inner, seat: inner, stage="middle")  # pyright: ignore
     with refused(PlanError, "'a.b' cannot name an edit"):
         place.before("a.b", lambda seat: nn.SiLU())
