@@ -1,1 +1,1 @@
-"""What `torch.nn` lacks, said as trees; leaves are its own modules wherever it has them."""
+"""The layers that `torch.nn` lacks, as trees whose leaves are modules of torch where possible."""

@@ -13,16 +13,15 @@ from refiners_core.tree.combinators import Distribute, Identity, Parallel, UseCo
 
 
 class Attend(nn.Module):
-    """Lets every query look at all keys and take in their values: `softmax(q k^T / sqrt(d)) v`.
+    """Computes `softmax(q k^T / sqrt(d)) v`, without projections.
 
-    Scaled dot-product attention in several heads (arXiv:1706.03762, section 3.2). The one place
-    that adapters of attention edit, whatever projections stand around it. An adapter that edits its
-    inputs may add a mask as a fourth one; one that reads them passes on what follows the first
-    three.
+    Scaled dot-product attention with several heads (arXiv:1706.03762, section 3.2). Adapters of
+    attention edit this layer, whatever the projections around it. An adapter that edits its inputs
+    may add a mask as the fourth input; an adapter that reads them passes further inputs on.
 
     Args:
-        heads: How many parts of the width attend on their own.
-        is_causal: Whether a token looks only at itself and at those before it.
+        heads: Number of attention heads; divides the width.
+        is_causal: Whether a token attends only to itself and to earlier tokens.
     """
 
     def __init__(self, heads: int, is_causal: bool = False) -> None:
@@ -39,14 +38,14 @@ class Attend(nn.Module):
         | Bool[Tensor, "#rows #queries tokens"]
         | None = None,
     ) -> Float[Tensor, "rows queries inner"]:
-        """Attends; the tokens of keys and values may be others than those of the queries.
+        """Computes attention of queries over the tokens of keys and values.
 
         Args:
             q: The queries.
             k: The keys.
             v: The values, one for each key.
-            mask: Numbers that are added to `q k^T / sqrt(d)`, the same for all heads; or, as bool,
-                which keys a query looks at. A causal attention stays causal under a mask.
+            mask: Values added to `q k^T / sqrt(d)`, the same for all heads; or, as bool, True for
+                the keys that a query attends to. Causal attention stays causal under a mask.
         """
         rows, queries, inner = q.shape
         shape = (rows, -1, self.heads, inner // self.heads)
@@ -67,13 +66,16 @@ class Attend(nn.Module):
 
 
 class SelfAttention(Chain):
-    """Tokens look at one another.
+    """Attention of tokens to one another.
 
     Args:
-        width: Features of a token, inside and out.
-        heads: How many parts of the width attend on their own.
+        width: Features of a token.
+        heads: Number of attention heads; divides the width.
         has_bias: Whether queries, keys and values have a bias; the output always has one.
-        is_causal: Whether a token looks only at itself and at those before it.
+        is_causal: Whether a token attends only to itself and to earlier tokens.
+
+    Raises:
+        ModelError: The number of heads does not divide the width.
     """
 
     def __init__(
@@ -93,13 +95,16 @@ class SelfAttention(Chain):
 
 
 class CrossAttention(Chain):
-    """Tokens look at others, which the context has: an image at a text.
+    """Attention of tokens to tokens of the context, such as those of a text.
 
     Args:
-        width: Features of a token, inside and out.
-        heads: How many parts of the width attend on their own.
-        source_width: Features of a token that is looked at.
-        source: The context key of the tokens that are looked at.
+        width: Features of a token.
+        heads: Number of attention heads; divides the width.
+        source_width: Features of a token in the context.
+        source: The context key of those tokens, `(rows, tokens, source_width)`.
+
+    Raises:
+        ModelError: The number of heads does not divide the width.
     """
 
     def __init__(self, width: int, heads: int, source_width: int, source: str = "text") -> None:

@@ -1,4 +1,4 @@
-"""Convolutions that stay quick on small maps."""
+"""A convolution that stays fast on small feature maps."""
 
 import torch
 from jaxtyping import Float
@@ -9,19 +9,19 @@ _MANY_FILTERS = 200_000
 
 
 class Convolution(nn.Conv2d):
-    """A 3x3 convolution; on the CPU, where a map is small, one product of matrices.
+    """A 3x3 convolution; for a small feature map on the CPU, one matrix product.
 
-    The backend of convolutions (oneDNN) writes the weights out in another order at every call. At
-    the small end of a UNet the weights are many and the positions few, and this takes longer than
-    the convolution itself. The windows of a small map as columns are a small matrix, which the
-    weights multiply as they lie. Both ways compute the same sums, in another order. What is
-    compiled or exported is always the plain convolution.
+    The convolution backend (oneDNN) reorders the weights at every call. At the small end of a UNet,
+    with many weights and few positions, this takes longer than the convolution itself. The windows
+    of a small map form the columns of a small matrix, which the weights multiply without being
+    reordered. Both ways compute the same sums in another order. Compiled and exported programs
+    always contain the plain convolution.
 
     Args:
-        in_channels: Channels of the map that comes in.
-        out_channels: Channels of the map that goes out.
-        stride: Every how many positions of the map a window lies.
-        padding: How many zeros surround the map on each side.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: The distance between windows, in positions of the input.
+        padding: The number of zeros added on each side of the input.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class Convolution(nn.Conv2d):
     def forward(
         self, input: Float[Tensor, "rows in_channels height width"]
     ) -> Float[Tensor, "rows out_channels new_height new_width"]:
-        """Convolves the map."""
+        """Convolves a feature map."""
         filters = self.in_channels * self.out_channels
-        # What `benchmarks/forward.py` finds: there must be many filters, of 9 weights each, and at
-        # most half as many positions as channels that go out.
+        # Measured by `benchmarks/forward.py`: the product wins with many filters, of 9 weights
+        # each, and at most half as many positions as output channels.
         if (
             filters >= _MANY_FILTERS
             and not torch.compiler.is_compiling()  # first: no graph depends on the size
@@ -43,14 +43,14 @@ class Convolution(nn.Conv2d):
             and input.is_cpu
             and input.dtype is torch.float32
             and input.ndim == 4
-            and input.shape[1] == self.in_channels  # of anything else, torch tells what is wrong
+            and input.shape[1] == self.in_channels  # otherwise torch raises its error
         ):
             return self._product(input)
         return super().forward(input)
 
     def _product(self, x: Tensor) -> Tensor:
         padding, stride = self.padding[0], self.stride[0]
-        assert isinstance(padding, int)  # torch takes words as well
+        assert isinstance(padding, int)  # torch also accepts strings
         windows = pad(x, (padding,) * 4).unfold(2, 3, stride).unfold(3, 3, stride)
         rows, _, height, width, _, _ = windows.shape
         columns = windows.permute(1, 4, 5, 0, 2, 3).reshape(9 * x.shape[1], -1)

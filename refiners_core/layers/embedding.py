@@ -1,4 +1,4 @@
-"""What is learnt for each place in a sequence."""
+"""Learned position embeddings."""
 
 from typing import Final
 
@@ -9,12 +9,13 @@ from refiners_core.errors import ModelError
 
 
 class PositionEmbedding(nn.Embedding):
-    """Gives each place in a sequence its features: `(places, width)` for `(rows, places, ...)`.
+    """Learned features of each position in a sequence: `(positions, width)` for an input
+    `(rows, positions, ...)`.
 
     Args:
-        places: How many places there are at most.
-        width: Features of a place.
-        is_exact: Whether a sequence must have just as many, as the patches of a picture must.
+        places: The maximum length of a sequence.
+        width: Features of a position.
+        is_exact: Whether every sequence must have exactly this length, as image patches do.
     """
 
     def __init__(self, places: int, width: int, *, is_exact: bool = False) -> None:
@@ -22,24 +23,24 @@ class PositionEmbedding(nn.Embedding):
         self.is_exact: Final = is_exact
 
     def forward(self, input: Shaped[Tensor, "rows places *features"]) -> Tensor:
-        """Returns the features of as many places as the sequence has.
+        """Returns the features of the positions of a sequence.
 
         Raises:
-            ModelError: The sequence is too long, or not just as long as it must be.
+            ModelError: The sequence is too long, or is shorter than `is_exact` requires.
         """
         places = input.shape[1]
         if places > self.num_embeddings:
             raise ModelError(
-                f"a sequence of {places} tokens is too long for {self.num_embeddings} places.",
-                hint="Cut it, or encode it in parts.",
+                f"a sequence of {places} tokens is too long for {self.num_embeddings} positions.",
+                hint="Shorten it, or encode it in parts.",
             )
         if self.is_exact and places != self.num_embeddings:
             raise ModelError(
-                f"{places} tokens came in where there are {self.num_embeddings} places to fill.",
-                hint="Give a picture of the size that the encoder was made for.",
+                f"the input has {places} tokens; exactly {self.num_embeddings} are required.",
+                hint="Pass an image of the size that the encoder was made for.",
             )
         return self.weight[:places]
 
     def reset_parameters(self) -> None:
-        """Starts from the small values that transformers are trained from."""
+        """Initialises with the small values from which transformers are trained."""
         nn.init.normal_(self.weight, std=0.02)

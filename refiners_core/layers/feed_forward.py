@@ -1,4 +1,4 @@
-"""Networks that work on every token alone, and their activations."""
+"""Feed-forward networks, which process every token separately, and their activations."""
 
 import torch
 from jaxtyping import Float
@@ -9,12 +9,12 @@ from refiners_core.tree.chain import Chain
 
 
 class FeedForward(Chain):
-    """Widens every token, bends it, and narrows it again (arXiv:1706.03762, section 3.3).
+    """Two linear layers with an activation in between (arXiv:1706.03762, section 3.3).
 
     Args:
-        width: Features of a token, inside and out.
-        inner: Features in between.
-        activation: What bends them.
+        width: Features of a token.
+        inner: Features between the two layers.
+        activation: The activation between the two layers.
     """
 
     def __init__(self, width: int, inner: int, activation: nn.Module) -> None:
@@ -24,11 +24,12 @@ class FeedForward(Chain):
 
 
 class GatedFeedForward(Chain):
-    """A feed-forward network half of whose features gate the other half (arXiv:2002.05202, GEGLU).
+    """A feed-forward network in which half of the features gate the other half (GEGLU,
+    arXiv:2002.05202).
 
     Args:
-        width: Features of a token, inside and out.
-        inner: Features in between, after gating.
+        width: Features of a token.
+        inner: Features between the two layers, after gating.
     """
 
     def __init__(self, width: int, inner: int) -> None:
@@ -41,7 +42,7 @@ class GatedGelu(nn.Module):
     """Multiplies the first half of the features by the GELU of the second."""
 
     def forward(self, x: Float[Tensor, "rows tokens twice"]) -> Float[Tensor, "rows tokens inner"]:
-        """Returns half as many features."""
+        """Returns half as many features per token."""
         value, gate = x.chunk(2, dim=-1)
         return value * gelu(gate)
 
@@ -53,5 +54,5 @@ class QuickGelu(nn.Module):
     """
 
     def forward(self, x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-        """Bends every value."""
+        """Applies the activation elementwise."""
         return x * torch.sigmoid(1.702 * x)

@@ -1,4 +1,4 @@
-"""How the layers that models share are published, in the layout of diffusers' folders."""
+"""The key maps of layers that several models share, for folders in the layout of diffusers."""
 
 from typing import Final
 

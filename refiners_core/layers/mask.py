@@ -1,4 +1,4 @@
-"""A mask over a picture, applied to what a network says of its positions."""
+"""Masks over an image, applied to feature maps and tokens."""
 
 from typing import Any, Final
 
@@ -12,13 +12,14 @@ from refiners_core.tree.layer import Layer
 
 
 class MaskMap(Layer):
-    """Multiplies a map by a mask that is averaged to its size.
+    """Multiplies a feature map by a mask averaged to its size.
 
-    Without a mask in the context the map passes unchanged. Averaging keeps masks that add up to one
-    adding up to one at every size.
+    Without a mask in the context the map passes unchanged. Averaging preserves sums: masks that add
+    up to one do so at every size.
 
     Args:
-        key: The context key of the mask, `(rows, 1, height, width)` in 0...1, in the latents' size.
+        key: The context key of the mask, `(rows, 1, height, width)` in 0...1, in the size of the
+            latents.
     """
 
     def __init__(self, key: str) -> None:
@@ -34,15 +35,16 @@ class MaskMap(Layer):
 
 
 class MaskTokens(MaskMap):
-    """Multiplies tokens, one for each position of a map, by a mask averaged to that map's size.
+    """Multiplies the tokens of a feature map, one per position, by a mask averaged to its size.
 
-    The map is the latents', or one that a UNet's way down made of it by halving.
+    The map has the size of the latents, halved (rounded up) any number of times.
 
     Args:
-        key: The context key of the mask, `(rows, 1, height, width)` in 0...1, in the latents' size.
+        key: The context key of the mask, `(rows, 1, height, width)` in 0...1, in the size of the
+            latents.
 
     Raises:
-        ConditionError: When it runs and the tokens are those of another map.
+        ConditionError: In a call, the number of tokens does not match any such size.
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows tokens features"]:

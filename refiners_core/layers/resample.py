@@ -1,4 +1,4 @@
-"""Halving and doubling the size of maps."""
+"""Downsampling and upsampling of feature maps."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,12 +10,12 @@ from refiners_core.tree.combinators import Identity, Parallel, UseContext
 
 
 class Downsample(Chain):
-    """Halves height and width by a convolution.
+    """Halves height and width by a strided convolution.
 
     Args:
-        channels: Channels of the map, in and out.
-        pads_end: Whether zeros are added only below and to the right, as autoencoders do, instead
-            of all around.
+        channels: Channels of the input and output.
+        pads_end: Whether to pad with zeros only at the bottom and right, as autoencoders do,
+            instead of on all sides.
     """
 
     def __init__(self, channels: int, *, pads_end: bool = False) -> None:
@@ -27,10 +27,10 @@ class Downsample(Chain):
 
 
 class Upsample(Chain):
-    """Doubles height and width by repeating, then convolves.
+    """Doubles height and width by nearest-neighbour interpolation, then convolves.
 
     Args:
-        channels: Channels of the map, in and out.
+        channels: Channels of the input and output.
     """
 
     def __init__(self, channels: int) -> None:
@@ -41,13 +41,14 @@ class Upsample(Chain):
 
 
 class UpsampleLike(Chain):
-    """Enlarges a map to the size of one that the context has, by repeating, then convolves.
+    """Resizes a feature map to that of one in the context by nearest-neighbour interpolation, then
+    convolves.
 
-    That size is mostly the double; it is not where halving had to round up.
+    That size is usually double; it differs where the downsampling rounded up.
 
     Args:
-        channels: Channels of the map, in and out.
-        like: The context key of the map that has the size.
+        channels: Channels of the input and output.
+        like: The context key of the map with the target size.
     """
 
     def __init__(self, channels: int, like: str) -> None:
@@ -59,7 +60,7 @@ class UpsampleLike(Chain):
 
 
 class ResizeLike(nn.Module):
-    """Repeats the pixels of a map until it is as high and wide as another."""
+    """Resizes a feature map to the height and width of another, by nearest neighbour."""
 
     def forward(
         self,

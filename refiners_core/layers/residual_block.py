@@ -1,4 +1,4 @@
-"""The convolutional block that UNets and autoencoders are made of."""
+"""The convolutional block of UNets and autoencoders."""
 
 from torch import nn
 
@@ -12,12 +12,14 @@ class ResidualBlock(Sum):
     """Two convolutions beside a shortcut (arXiv:1512.03385; pre-activated as in arXiv:1603.05027).
 
     Args:
-        in_channels: Channels of the map that comes in.
-        out_channels: Channels of the map that goes out; where they differ, the shortcut is a 1x1
-            convolution.
-        groups: Groups of channels that are normalised together.
-        eps: What normalisation adds to the variance.
-        shift: A layer between the convolutions, such as one that shifts channels by the time.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output; if they differ, the shortcut is a 1x1 convolution.
+        groups: Number of groups of the normalisations; divides both numbers of channels.
+        eps: The value that the normalisations add to the variance.
+        shift: A layer between the convolutions, such as one that shifts channels by the timestep.
+
+    Raises:
+        ModelError: The number of groups does not divide a number of channels.
     """
 
     def __init__(
@@ -50,7 +52,11 @@ class ResidualBlock(Sum):
 
 
 def check_groups(channels: int, groups: int) -> None:
-    """Raises `ModelError` where channels cannot be normalised in so many groups."""
+    """Raises if channels cannot be divided into groups.
+
+    Raises:
+        ModelError: The number of groups does not divide the number of channels.
+    """
     if groups < 1 or channels % groups:
         raise ModelError(
             f"{channels} channels cannot be divided among {groups} groups.",

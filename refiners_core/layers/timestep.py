@@ -1,4 +1,4 @@
-"""Noise levels as features."""
+"""Timestep embeddings."""
 
 import math
 from typing import Final
@@ -12,13 +12,16 @@ from refiners_core.tree.chain import Chain
 
 
 class TimestepEncoder(Chain):
-    """A timestep, as waves and then as learnt features.
+    """The sinusoidal embedding of a timestep followed by two learned layers.
 
-    Takes the timestep and a tensor whose dtype and device the features get.
+    Its inputs are the timestep and a tensor whose dtype and device the output takes.
 
     Args:
-        waves: How many waves the timestep is read off.
-        width: How many features come out.
+        waves: Width of the sinusoidal embedding; even.
+        width: Features of the output.
+
+    Raises:
+        ModelError: `waves` is odd.
     """
 
     def __init__(self, waves: int, width: int) -> None:
@@ -31,20 +34,23 @@ class TimestepEncoder(Chain):
 
 
 class SinusoidalEmbedding(nn.Module):
-    """Reads numbers off cosines and sines of frequencies from 1 down to almost 1/10000.
+    """Embeds numbers as cosines and sines with frequencies from 1 down to almost 1/10000.
 
-    The positional encoding of arXiv:1706.03762, section 3.5, cosines first as in released
+    The positional encoding of arXiv:1706.03762, section 3.5, with cosines first as in released
     diffusion models.
 
     Args:
-        width: How many values come out for each number; even.
+        width: Values per number; even.
+
+    Raises:
+        ModelError: `width` is odd.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         if width % 2:
             raise ModelError(
-                f"a timestep is read off as many cosines as sines, not off {width} waves.",
+                f"a sinusoidal embedding has an even width (cosines and sines), not {width}.",
                 hint="Choose an even number of channels for the first level.",
             )
         self.width: Final = width
@@ -52,9 +58,9 @@ class SinusoidalEmbedding(nn.Module):
     def forward(
         self, timestep: Num[Tensor, "*rows"], like: Float[Tensor, "..."]
     ) -> Float[Tensor, "rows_or_1 {self.width}"]:
-        """Returns the waves of each number in the dtype and on the device of another tensor."""
+        """Returns the embedding of each number in the dtype and on the device of `like`."""
         half = self.width // 2
-        # No buffer: a tree built on the meta device would keep an empty one after loading.
+        # Not a buffer: a tree built on the meta device would keep an empty one after loading.
         steps = torch.arange(half, dtype=torch.float32, device=like.device)
         frequencies = torch.exp(steps * (-math.log(10000.0) / half))
         phase = timestep.to(like.device, torch.float32).reshape(-1, 1) * frequencies

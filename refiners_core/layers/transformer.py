@@ -1,4 +1,4 @@
-"""Attention inside a convolutional network."""
+"""Transformer blocks inside a convolutional network."""
 
 from torch import nn
 
@@ -11,11 +11,12 @@ from refiners_core.tree.combinators import Residual
 
 
 class TransformerBlock(Chain):
-    """Tokens look at one another, then at the text, then think, each beside a shortcut.
+    """Self-attention, cross-attention to the text and a feed-forward network, each with a residual
+    connection.
 
     Args:
         width: Features of a token.
-        heads: How many parts of the width attend on their own.
+        heads: Number of attention heads; divides the width.
         text_width: Features of a token of the text.
     """
 
@@ -34,16 +35,19 @@ class TransformerBlock(Chain):
 
 
 class SpatialTransformer(Residual):
-    """Transformer blocks on the positions of a map (arXiv:2112.10752, section 3.3).
+    """Transformer blocks on the positions of a feature map (arXiv:2112.10752, section 3.3).
 
     Args:
-        channels: Channels of the map, in and out.
-        heads: How many parts of the channels attend on their own.
+        channels: Channels of the input and output.
+        heads: Number of attention heads; divides the number of channels.
         text_width: Features of a token of the text.
-        depth: How many transformer blocks.
-        groups: Groups of channels that are normalised together.
+        depth: Number of transformer blocks.
+        groups: Number of groups of the normalisation; divides the number of channels.
         is_linear: Whether the projections around the blocks are linear layers on tokens instead of
-            1x1 convolutions on the map: the same function, weighed and published differently.
+            1x1 convolutions on the map: the same function, with weights of another shape.
+
+    Raises:
+        ModelError: The number of groups or heads does not divide the number of channels.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pictures as pixels and masks: from anything that shows one, upright, at every bit depth."""
+"""Images and masks as tensors: from files, arrays and tensors, upright, at every bit depth."""
 
 from refiners_core.picture.convert import (
     shrunk,

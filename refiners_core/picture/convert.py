@@ -1,4 +1,4 @@
-"""Pictures and masks, in the forms in which users have them, as pixels."""
+"""Converts images and masks, in the forms in which users have them, to tensors."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from refiners_core.errors import ConditionError
 from refiners_core.picture.raster import BLACK, WHITE, levels_of, levels_of_array
 
 _GREY = (0.299, 0.587, 0.114)
-"""The shares of red, green and blue in how bright a colour is (ITU-R BT.601)."""
+"""The weights of red, green and blue in luma (ITU-R BT.601)."""
 
 
 def to_pixels(
@@ -22,34 +22,35 @@ def to_pixels(
     """Returns pixels in 0...1, float32 on the CPU.
 
     Args:
-        picture: A PIL image of any mode, upright as its EXIF says and on white where it is clear;
-            an array (height, width, channels); a float tensor (3, height, width) or (count, 3,
-            height, width) in 0...1; or a list of these. One channel is repeated to three.
-        size: Height and width to resize to (bicubic, antialiased, clamped), each picture alone; as
-            it is by default.
+        picture: A PIL image of any mode, turned upright by its EXIF and laid on white where it is
+            transparent; an array (height, width, channels); a float tensor (3, height, width) or
+            (count, 3, height, width) in 0...1; or a list of these. One channel is repeated to
+            three.
+        size: Height and width to resize each image to (bicubic, antialiased, clamped); by default
+            images keep their size.
 
     Raises:
-        ConditionError: It is no picture, its values lie outside 0...1, or there are pictures of
-            several sizes and none is asked for.
+        ConditionError: `picture` is not an image, its values are outside 0...1, or the images have
+            several sizes and `size` is None.
     """
     rows = [_resized(row, size) for row in to_rows(picture)]
     if len(sizes := {tuple(row.shape[-2:]) for row in rows}) > 1:
         named = ", ".join(f"{width} x {height}" for height, width in sorted(sizes))
         raise ConditionError(
-            f"these are pictures of several sizes: {named}.",
-            hint="Resize them to one: [it.resize((512, 512)) for it in pictures].",
+            f"the images have several sizes: {named}.",
+            hint="Resize them to one size: [image.resize((512, 512)) for image in images].",
         )
     return torch.cat(rows)
 
 
 def to_rows(picture: Any) -> list[Float[Tensor, "1 3 height width"]]:
-    """Returns the pixels of one picture or several, each of its own size.
+    """Returns the pixels of one image or several, in 0...1, each in its size.
 
     Args:
-        picture: What `to_pixels` takes.
+        picture: One image or several, as for `to_pixels`.
 
     Raises:
-        ConditionError: It is no picture, or its values lie outside 0...1.
+        ConditionError: `picture` is not an image, or its values are outside 0...1.
     """
     return _rows(picture, WHITE)
 
@@ -57,29 +58,34 @@ def to_rows(picture: Any) -> list[Float[Tensor, "1 3 height width"]]:
 def to_mask(
     mask: Any, size: tuple[int, int] | None = None
 ) -> Float[Tensor, "count 1 height width"]:
-    """Returns how bright a mask is in 0...1, float32 on the CPU.
+    """Returns the brightness of a mask in 0...1, float32 on the CPU.
 
     Args:
-        mask: What `to_pixels` takes, or a tensor (height, width). Where it is clear, it is black.
-        size: Height and width. A place of a smaller mask is as bright as the area that it covers.
+        mask: One mask or several, as for `to_pixels`, or a tensor (height, width); transparent
+            parts are black.
+        size: Height and width to resize to; shrinking averages areas. By default masks keep their
+            size.
 
     Raises:
-        ConditionError: It is not a mask, or there are masks of several sizes and none is asked for.
+        ConditionError: `mask` is not a mask, or the masks have several sizes and `size` is None.
     """
     rows = [_fitted(row, size) for row in to_mask_rows(mask)]
     if len({tuple(row.shape[-2:]) for row in rows}) > 1:
         raise ConditionError(
-            "these are masks of several sizes.",
-            hint="Resize them to one: [it.resize((512, 512)) for it in masks].",
+            "the masks have several sizes.",
+            hint="Resize them to one size: [mask.resize((512, 512)) for mask in masks].",
         )
     return torch.cat(rows)
 
 
 def to_mask_rows(mask: Any) -> list[Float[Tensor, "1 1 height width"]]:
-    """Returns how bright one mask or several are, each of its own size.
+    """Returns the brightness of one mask or several, in 0...1, each in its size.
+
+    Args:
+        mask: One mask or several, as for `to_mask`.
 
     Raises:
-        ConditionError: It is not a mask.
+        ConditionError: `mask` is not a mask.
     """
     if isinstance(mask, Tensor):
         mask = mask.float() if mask.dtype == torch.bool else mask
@@ -95,17 +101,21 @@ def to_mask_rows(mask: Any) -> list[Float[Tensor, "1 1 height width"]]:
 def shrunk(
     mask: Float[Tensor, "rows 1 height width"], size: tuple[int, int]
 ) -> Float[Tensor, "rows 1 new_height new_width"]:
-    """Returns a mask of another height and width that is nothing but 0 and 1.
+    """Returns a mask of 0 and 1 in another size.
 
-    A place is 1 if at least half of the area that it covers is.
+    A pixel is 1 if the average of the area that it covers is at least 0.5.
+
+    Args:
+        mask: A mask in 0...1.
+        size: The new height and width.
     """
     return (_fitted(mask, size) >= 0.5).to(torch.float32)
 
 
 def to_images(pixels: Float[Tensor, "count 3 height width"]) -> list[Image.Image]:
-    """Returns PIL images of pixels in 0...1; values outside are clamped."""
+    """Returns PIL images of pixels in 0...1; values outside this range are clamped."""
     levels = (pixels.detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    return [Image.fromarray(one.permute(1, 2, 0).numpy()) for one in levels]
+    return [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in levels]
 
 
 def _rows(picture: Any, paper: float) -> list[Tensor]:
@@ -117,17 +127,17 @@ def _rows(picture: Any, paper: float) -> list[Tensor]:
         pixels = (picture if picture.ndim == 4 else picture[None]).detach().float().cpu()
     else:
         raise ConditionError(
-            f"{_described(picture)} is no picture.",
+            f"{_described(picture)} is not an image.",
             hint="Pass a PIL image, or a float tensor (3, height, width) with values in 0...1"
-            + ("; of bytes, tensor / 255." if isinstance(picture, Tensor) else "."),
+            + ("; for bytes, tensor / 255." if isinstance(picture, Tensor) else "."),
         )
     if pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1)
     is_whole = pixels.shape[1] == 3 and pixels.numel() > 0
     if not is_whole or not bool(((pixels >= 0) & (pixels <= 1)).all()):
         raise ConditionError(
-            f"{_described(picture)} is no picture: it needs 3 channels with values in 0...1.",
-            hint="Divide bytes by 255; for values in -1...1 take (x + 1) / 2.",
+            f"{_described(picture)} is not an image: it needs 3 channels with values in 0...1.",
+            hint="Divide bytes by 255; for values in -1...1 pass (x + 1) / 2.",
         )
     return list(pixels.split(1))
 
@@ -138,7 +148,7 @@ def _of_raster(picture: Any, paper: float) -> Tensor:
         levels = levels_of(picture, paper) if is_image else levels_of_array(picture, paper)
     except ValueError as error:
         raise ConditionError(
-            f"{_described(picture)} is no picture: {error}.",
+            f"{_described(picture)} is not an image: {error}.",
             hint='Pass picture.convert("RGB").'
             if isinstance(picture, Image.Image)
             else "Pass array.transpose(1, 2, 0) if channels come first, a list for several, or "

@@ -1,4 +1,4 @@
-"""Image files as anybody sees them: upright, of every bit depth, on paper where they are clear."""
+"""Images as arrays: upright, of every bit depth, transparent parts laid on a background."""
 
 from typing import Any, Final
 
@@ -9,40 +9,41 @@ from PIL import Image, ImageOps
 WHITE: Final = 1.0
 BLACK: Final = 0.0
 _DEEP: Final = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-"""The modes of Pillow with more than 8 bits a channel."""
+"""The modes of Pillow with more than 8 bits per channel."""
 _CLEAR: Final = {"RGBA": "RGBA", "LA": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
-"""What the modes with an alpha channel are converted to, straight first if premultiplied."""
+"""The modes with an alpha channel, each with the mode to convert it to; premultiplied modes go
+through their straight mode."""
 _FULL: Final = 65535.0
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Returns a picture as it is viewed, turned and mirrored as its EXIF says; the current frame
-    of an animation."""
+    """Returns an image turned and mirrored as its EXIF requires; for an animation, the current
+    frame."""
     return ImageOps.exif_transpose(image)
 
 
 def is_clear(image: Image.Image) -> bool:
-    """Whether a picture has parts that may be seen through."""
+    """Whether an image may have transparent parts."""
     return image.mode in _CLEAR or "transparency" in image.info
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a picture has more than 8 bits a channel."""
+    """Whether an image has more than 8 bits per channel."""
     return image.mode in _DEEP
 
 
 def levels_of(image: Image.Image, paper: float) -> Float[np.ndarray, "height width 3"]:
-    """Returns the levels of a picture in 0...1: the full range of its mode, upright.
+    """Returns the levels of an upright image in 0...1, scaled by the range of its mode.
 
-    16-bit pictures and whole numbers reach to 65535, floating-point ones to 1; others to 255.
+    The range of 16-bit and integer modes ends at 65535, that of floating-point modes at 1, that of
+    all others at 255.
 
     Args:
-        image: A picture of any mode.
-        paper: What is seen through what is clear, in 0...1: two pictures that look alike on it are
-            alike.
+        image: An image of any mode.
+        paper: The level of the background behind transparent parts, in 0...1.
 
     Raises:
-        ValueError: Its mode cannot be converted, or its file is cut short.
+        ValueError: The mode cannot be converted, or the file is truncated.
     """
     try:
         image = upright(image)
@@ -60,15 +61,15 @@ def levels_of(image: Image.Image, paper: float) -> Float[np.ndarray, "height wid
 
 
 def levels_of_array(array: Any, paper: float) -> Float[np.ndarray, "height width 3"]:
-    """Returns the levels of an array as levels of a picture, in 0...1.
+    """Returns the levels of an array in 0...1, with three channels.
 
     Args:
-        array: `(height, width)` or `(height, width, channels)`, of 1 to 4 channels; bytes to 255,
-            16 bits to 65535, truth values, or floating-point numbers in 0...1.
-        paper: What is seen through what is clear.
+        array: `(height, width)` or `(height, width, channels)`, with 1 to 4 channels; uint8 up to
+            255, uint16 up to 65535, bool, or floating-point numbers in 0...1.
+        paper: The level of the background behind transparent parts, in 0...1.
 
     Raises:
-        ValueError: It has another shape or type.
+        ValueError: The array has another shape or dtype.
     """
     planes = array[:, :, None] if array.ndim == 2 else array
     if planes.ndim != 3 or not 1 <= planes.shape[2] <= 4:
@@ -86,6 +87,6 @@ def levels_of_array(array: Any, paper: float) -> Float[np.ndarray, "height width
 
 
 def laid_on(levels: Any, paper: float) -> Float[np.ndarray, "height width 3"]:
-    """Returns what is seen of levels with alpha on paper of one level."""
+    """Returns levels with an alpha channel composited onto a background of one level."""
     alpha = levels[:, :, 3:]
     return levels[:, :, :3] * alpha + paper * (1 - alpha)

@@ -47,9 +47,9 @@ class Adapter(nn.Module):
     takes_mask: ClassVar[bool] = False
     """Whether it can act on a region of the image: `Condition(value, mask=...)`."""
     words: Mapping[str, int] = MappingProxyType({})
-    """The words that prompts may use while it is worn, and the number of tokens of each. The
-    context of the text encoder has the id of the first token of each as `words`; the ids of the
-    others count down from it."""
+    """The words that prompts may use while it is worn, each with its number of tokens. The text
+    encoder finds the id of the first token of the first word in the context, as the value `words`
+    of the adapter; the ids of all further tokens count down from it."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """The names in the mapping that its condition must be, if it needs several values; a missing
     name is an error before any network runs."""

@@ -1,4 +1,4 @@
-"""Weights between trees and files, under the names in which they are published."""
+"""Loading and saving of the weights of trees, under their published names."""
 
 from refiners_core.weights.detect import Detected, detect
 from refiners_core.weights.key_map import (

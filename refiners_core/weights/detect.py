@@ -1,4 +1,4 @@
-"""What a file of weights is, told from the names and shapes in its header alone."""
+"""Detects the kind of a weights file from the names and shapes in its header alone."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -22,40 +22,39 @@ Family = Literal[
 
 
 class Detected(NamedTuple):
-    """What a file of weights is."""
+    """The kind of a weights file."""
 
     family: Family
     kind: str = ""
-    """Its layout, such as `ldm`, `diffusers` or `kohya`; which one of an IP-Adapter's projections.
-    """
+    """The layout, such as `ldm`, `diffusers` or `kohya`; for an IP-Adapter, its projection."""
     base: str | None = None
-    """The family of models that it is, or was made for; None where shapes do not tell."""
+    """The family of models that it is or was made for; None if the shapes leave it open."""
     variant: str = ""
-    """What else is special: `inpaint`, `edit`, `union`."""
+    """A further distinction: `inpaint`, `edit` or `union`; empty for none."""
 
     def __str__(self) -> str:
         name = _NAMES[self.family]
         base = "" if self.base is None else f" of {self.base}"
-        told = ", ".join(filter(None, (self.kind, self.variant)))
-        return f"{name}{base}" + (f" ({told})" if told else "")
+        details = ", ".join(filter(None, (self.kind, self.variant)))
+        return f"{name}{base}" + (f" ({details})" if details else "")
 
 
 def detect(shapes: Mapping[str, Shape]) -> Detected:
-    """Returns what a file is whose tensors have these names and shapes.
+    """Returns the kind of a file with tensors of these names and shapes.
 
-    What one layout leaves open stays open: an IP-Adapter Plus, Plus Face and Composition look the
-    same, and so do InstantID and one FaceID portrait.
+    Models with identical layouts cannot be told apart: an IP-Adapter Plus, Plus Face and
+    Composition look the same, and so do InstantID and one FaceID portrait.
 
     Args:
-        shapes: The shape of each tensor, as `TensorFile` or a header gives them.
+        shapes: The shape of each tensor, from `TensorFile` or a header.
 
     Example:
         >>> str(detect({"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 320)}))
         'a LoRA (kohya)'
     """
     for find in (_adapter, _single_file, _part):
-        if found := find(shapes):
-            return found
+        if detected := find(shapes):
+            return detected
     return Detected("unknown")
 
 
@@ -80,7 +79,7 @@ def _adapter(shapes: Mapping[str, Shape]) -> Detected | None:
 
 
 def _single_file(shapes: Mapping[str, Shape]) -> Detected | None:
-    prefix = next((it for it in _LDM if _begins(shapes, f"{it}input_blocks.")), None)
+    prefix = next((start for start in _LDM if _begins(shapes, f"{start}input_blocks.")), None)
     if prefix is None:
         foreign = _begins(shapes, "model.diffusion_model.")
         return Detected("model", "of another architecture") if foreign else None
@@ -105,7 +104,7 @@ def _part(shapes: Mapping[str, Shape]) -> Detected | None:
 
 
 def _base(shapes: Mapping[str, Shape]) -> str | None:
-    """Tells the base by how wide the texts are that cross-attentions read."""
+    """Returns the family, from the width of the text features that cross-attentions read."""
     for key, shape in shapes.items():
         if len(shape) == 2 and _READS_TEXT.search(key):
             return _BASES.get(shape[1])
@@ -145,11 +144,11 @@ _NAMES: Final[dict[Family, str]] = {
     "ip-adapter": "an IP-Adapter",
     "lora": "a LoRA",
     "textual-inversion": "a textual inversion",
-    "unknown": "of no kind that is known here",
+    "unknown": "of an unknown kind",
 }
 _BASES: Final = {768: "sd15", 1024: "sd2", 1280: "sdxl-refiner", 2048: "sdxl"}
 _CHANNELS: Final = {8: "edit", 9: "inpaint"}
-"""What a UNet is for that reads more channels than latents have."""
+"""The variants of UNets with more input channels than latents have."""
 _LDM: Final = ("model.diffusion_model.", "")
 _PROJECTIONS: Final = {
     "proj.weight": "base",

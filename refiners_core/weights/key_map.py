@@ -1,4 +1,4 @@
-"""Which of our names is published as which, both ways."""
+"""Key maps: the translation between our names of tensors and published ones, both ways."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from refiners_core.weights.prefix import Prefixes, Way
 
 
 class Transform(NamedTuple):
-    """How a tensor of ours differs from the one that is published; both ways keep every bit."""
+    """The conversion between a published tensor and ours; both directions are lossless."""
 
     read: Callable[[Tensor], Tensor]
-    """From the published tensor, or from its share, to ours."""
+    """Converts the published tensor, or its share, to ours."""
     write: Callable[[Tensor], Tensor]
-    """From our tensor to the published one, or to its share."""
+    """Converts our tensor to the published one, or to its share."""
     share: int = 0
-    """Which share of the published tensor's rows it is, where several of ours are published as
-    one."""
+    """The index of our tensor among those that are published as one, stacked along their rows."""
     shares: int = 1
-    """How many of ours are stacked there."""
+    """The number of our tensors in the published one."""
 
 
 def _same(x: Tensor) -> Tensor:
@@ -46,36 +45,41 @@ def _transposed(x: Tensor) -> Tensor:
 
 SAME: Final = Transform(_same, _same)
 LINEAR_AS_CONV: Final = Transform(_without_map, _with_map)
-"""A linear layer that is published as a 1x1 convolution."""
+"""The transform of a linear layer that is published as a 1x1 convolution."""
 TRANSPOSED: Final = Transform(_transposed, _transposed)
-"""A matrix that is published with its rows as columns."""
+"""The transform of a matrix that is published transposed."""
 
 
 def stacked(share: int, shares: int) -> Transform:
-    """Returns how one of several tensors is published that are stacked along their rows."""
+    """Returns the transform of one of several tensors that are published stacked along their rows.
+
+    Args:
+        share: The index of the tensor, from 0.
+        shares: The number of stacked tensors.
+    """
     return Transform(_same, _same, share, shares)
 
 
 class Place(NamedTuple):
-    """Where one of our tensors is published."""
+    """The published key of one of our tensors, and its transform."""
 
     key: str
     transform: Transform
 
 
 class Course(NamedTuple):
-    """How far the names on the way down a tree of ours lead into a layout."""
+    """The position in a layout after following the names on a path down a tree."""
 
     names: Way[str]
     transforms: Way[Transform] | None
 
     def on(self, word: str) -> Course:
-        """Returns how far one name more leads."""
+        """Returns the position after one more name."""
         transforms = self.transforms
         return Course(self.names.on(word), None if transforms is None else transforms.on(word))
 
     def place(self) -> Place | None:
-        """Returns where what stands here is published; None where the layout has no name for it."""
+        """Returns the place of the tensor at this position; None if the layout does not name it."""
         if (key := _translated(self.names)) is None:
             return None
         how = None if self.transforms is None else self.transforms.value
@@ -83,16 +87,16 @@ class Course(NamedTuple):
 
 
 class KeyMap:
-    """A layout: our names and the published ones, as pairs of prefixes.
+    """A layout: pairs of our name prefixes and the published ones.
 
-    A prefix is whole words between dots; `{i}` stands for a number, the same on both sides, and
-    what follows the prefix is kept. The longest prefix that fits wins.
+    A prefix consists of whole words between dots; `{i}` matches a number, the same on both sides,
+    and the rest of a name is kept. The longest matching prefix wins.
 
     Args:
-        names: Published prefixes by our prefixes.
-        transforms: How tensors below one of our prefixes are published, where that differs.
-        older: Current published prefixes by deprecated ones, which are read as well.
-        ignored: Patterns of published keys that carry no weights, such as `*.position_ids`.
+        names: The published prefixes, by our prefixes.
+        transforms: The transforms of tensors below one of our prefixes.
+        older: The current published prefixes, by deprecated ones, which are read as well.
+        ignored: Patterns of published keys without weights, such as `*.position_ids`.
 
     Example:
         >>> layout = KeyMap({"down.{i}.conv_1": "down_blocks.{i}.conv1"})
@@ -114,16 +118,16 @@ class KeyMap:
         self.ignored: Final = tuple(ignored)
 
     def under(self, ours: str, theirs: str) -> KeyMap:
-        """Returns this layout for a part of a tree that stands at `ours`, published at `theirs`."""
+        """Returns this layout for a part of a tree at the path `ours`, published at `theirs`."""
         return KeyMap(
             {_join(ours, a): _join(theirs, b) for a, b in self.names.items()},
             transforms={_join(ours, a): how for a, how in self.transforms.items()},
             older={_join(theirs, a): _join(theirs, b) for a, b in self.older.items()},
-            ignored=[_join(re.sub(r"\{\w+\}", "*", theirs), it) for it in self.ignored],
+            ignored=[_join(re.sub(r"\{\w+\}", "*", theirs), pattern) for pattern in self.ignored],
         )
 
     def __or__(self, other: KeyMap) -> KeyMap:
-        """Returns the layout that has the rules of both; the other's count where they differ."""
+        """Returns a layout with the rules of both; those of `other` win."""
         return KeyMap(
             self.names | other.names,
             transforms=self.transforms | other.transforms,
@@ -132,10 +136,10 @@ class KeyMap:
         )
 
     def place(self, key: str) -> Place:
-        """Returns where a tensor of ours is published.
+        """Returns the published place of one of our tensors.
 
         Raises:
-            WeightsError: The layout has no name for it.
+            WeightsError: The layout does not name the tensor.
         """
         course = self.course
         for word in key.split("."):
@@ -149,24 +153,24 @@ class KeyMap:
         return place
 
     def published(self, key: str) -> str:
-        """Returns the published name of a tensor or a layer of ours.
+        """Returns the published name of one of our tensors or layers.
 
         Raises:
-            WeightsError: The layout has no name for it.
+            WeightsError: The layout does not name it.
         """
         return self.place(key).key
 
     def current(self, key: str) -> str:
-        """Returns the published key that a deprecated one became; others are given back."""
+        """Returns the current published key for a deprecated one; any other key unchanged."""
         return (_translated(self._older.way(key)) or key) if self.older else key
 
     def is_ignored(self, key: str) -> bool:
-        """Whether a published key carries no weights."""
+        """Whether a published key is one of those without weights."""
         return any(fnmatchcase(key, pattern) for pattern in self.ignored)
 
     @cached_property
     def course(self) -> Course:
-        """Where the way down a tree begins."""
+        """The position at the root of a tree."""
         return Course(
             Prefixes(self.names).start,
             Prefixes(self.transforms).start if self.transforms else None,
@@ -186,4 +190,4 @@ def _join(*parts: str) -> str:
 
 
 AS_IS: Final = KeyMap({"": ""})
-"""The layout in which our own names are the published ones."""
+"""The layout in which our names are the published ones."""

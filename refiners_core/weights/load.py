@@ -1,4 +1,4 @@
-"""Loading a tree from published tensors, and saving it as such."""
+"""Loads published tensors into trees, and saves trees as such."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -20,13 +20,13 @@ Shape = tuple[int, ...]
 
 
 class MisfitError(WeightsError):
-    """Published tensors are not those of the tree; it is as it was.
+    """Published tensors do not match the tree; the tree is unchanged.
 
     Args:
-        what: What was to be loaded into what.
-        missing: Published keys that the tree needs.
-        unexpected: Published keys that it has no place for.
-        misshapen: Keys whose shape is another: the one that is there, the one that is needed.
+        what: The source and the tree, for the message.
+        missing: Published keys that the tree needs and the source lacks.
+        unexpected: Published keys that the tree does not have.
+        misshapen: For each key with a wrong shape, the shape in the source and that of the tree.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class MisfitError(WeightsError):
                 f"{key} (near {near[key][0]})" if near.get(key) else key for key in unexpected
             ],
             "of another shape": [
-                f"{key} is {list(found)}, wanted {list(wanted)}"
-                for key, (found, wanted) in misshapen.items()
+                f"{key} is {list(actual)}, wanted {list(wanted)}"
+                for key, (actual, wanted) in misshapen.items()
             ],
         }
         groups = {name: lines for name, lines in groups.items() if lines}
         counts = ", ".join(f"{len(lines)} {name}" for name, lines in groups.items())
         super().__init__(
             "\n".join([f"{what}: {counts}.", *_listed(groups)]),
-            hint="Nothing was loaded. Give the file, and the layout, of this very network.",
+            hint="Nothing was loaded. Pass the file and the layout of this network.",
         )
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class MisfitError(WeightsError):
 
 
 class _Slot(NamedTuple):
-    """One tensor of a tree, and where it is published."""
+    """One tensor of a tree, with its published key and transform."""
 
     layer: nn.Module
     name: str
@@ -72,7 +72,7 @@ class _Slot(NamedTuple):
 
 
 _SHOWN = 8
-"""How many keys of each kind a message shows."""
+"""The maximum number of keys of each kind in a message."""
 
 
 def load(
@@ -83,39 +83,39 @@ def load(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> M:
-    """Gives a tree published weights, as if it wore no adapters, and returns it.
+    """Loads published weights into the base layers of a tree and returns the tree.
 
     All keys and shapes are checked before anything changes. A file is memory-mapped: a tree that
-    was built on the meta device takes its tensors as they are. What is cast, or goes to another
-    device, does so tensor by tensor, and what it replaces is freed at once.
+    was built on the meta device takes its tensors without a copy. Tensors are cast and moved one by
+    one, and each old tensor is freed at once.
 
     Args:
         tree: A chain or any other module.
-        source: A safetensors file, or the index of several; or tensors by their published keys,
-            which are not copied.
-        layout: How it is published.
-        dtype: What floating-point tensors are cast to. By default the tree's own, and the file's
-            for a tree on the meta device.
-        device: Where the tensors go. By default where the tree is, and to the CPU from the meta
-            device.
+        source: A safetensors file, or the index of several; or tensors by published key, which
+            are not copied.
+        layout: The layout of the source.
+        dtype: The dtype for floating-point tensors. By default that of the tree, or that of the
+            file for a tree on the meta device.
+        device: The device for the tensors. By default that of the tree, or the CPU for a tree on
+            the meta device.
 
     Raises:
-        MisfitError: Keys or shapes are not those of the tree: all of them are named.
-        WeightsError: The file is missing, truncated or of another format, or has weights that
-            nothing can be computed with: quantised ones, or float8 that is not widened by `dtype`.
+        MisfitError: Keys or shapes do not match the tree; all of them are listed.
+        WeightsError: The file is missing, truncated or of another format, or has weights without
+            arithmetic: quantised ones, or float8 that `dtype` does not widen.
     """
     first = first_weight(tree)
     is_meta = first is None or first.is_meta
     where = torch.device(device or ("cpu" if first is None or first.is_meta else first.device))
     tensors = source if isinstance(source, Mapping) else read(source)
     name = f"{len(source)} tensors" if isinstance(source, Mapping) else str(source)
-    found = {layout.current(key): key for key in tensors}
+    keys = {layout.current(key): key for key in tensors}
     slots = _slots(tree, layout)
     what = f"{name} for {type(tree).__name__}"
-    _check(what, tensors, found, slots, layout)
-    _check_kinds(what, tensors, found, slots, dtype)
+    _check(what, tensors, keys, slots, layout)
+    _check_kinds(what, tensors, keys, slots, dtype)
     for slot in slots:
-        value = slot.how.read(_share(tensors[found[slot.key]], slot.how)).detach()
+        value = slot.how.read(_share(tensors[keys[slot.key]], slot.how)).detach()
         wanted = slot.value.dtype if dtype is None and not is_meta else dtype
         _assign(slot, value.to(where, wanted if value.is_floating_point() else None))
     return tree
@@ -124,12 +124,12 @@ def load(
 def published(
     tree: nn.Module, layout: KeyMap = AS_IS, dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
-    """Returns a tree's tensors under their published names, as if it wore no adapters.
+    """Returns the tensors of the base layers of a tree by published name.
 
     Args:
         tree: A chain or any other module.
-        layout: How it is published.
-        dtype: What floating-point tensors are cast to; by default they are kept.
+        layout: The layout to publish in.
+        dtype: The dtype for floating-point tensors; by default each keeps its own.
     """
     shares: dict[str, dict[int, Tensor]] = {}
     for slot in _slots(tree, layout):
@@ -147,61 +147,61 @@ def save(
     dtype: torch.dtype | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes a tree's weights as they are published, as if it wore no adapters.
+    """Writes the weights of the base layers of a tree as a published file.
 
     Args:
         tree: A chain or any other module.
         path: The safetensors file.
-        layout: How it is published.
-        dtype: What floating-point tensors are cast to; by default they are kept.
-        metadata: Texts to keep in the header of the file.
+        layout: The layout to publish in.
+        dtype: The dtype for floating-point tensors; by default each keeps its own.
+        metadata: Strings for the header of the file.
 
     Raises:
-        WeightsError: The tree has no values yet, or the file cannot be written.
+        WeightsError: The tree is on the meta device, or the file cannot be written.
     """
     write(published(tree, layout, dtype), path, metadata)
 
 
 def _slots(tree: nn.Module, layout: KeyMap) -> list[_Slot]:
-    found: list[_Slot] = []
-    _collect(tree, "", layout, layout.course, found)
-    return found
+    slots: list[_Slot] = []
+    _collect(tree, "", layout, layout.course, slots)
+    return slots
 
 
 def _collect(
-    layer: nn.Module, path: str, layout: KeyMap, course: Course, found: list[_Slot]
+    layer: nn.Module, path: str, layout: KeyMap, course: Course, slots: list[_Slot]
 ) -> None:
     for tensors in (layer._parameters, layer._buffers):
         for name, value in tensors.items():
             if value is not None and name not in layer._non_persistent_buffers_set:
                 place = course.on(name).place() or layout.place(f"{path}{name}")
-                found.append(_Slot(layer, name, value, *place))
+                slots.append(_Slot(layer, name, value, *place))
     for name, child in bare_children(layer).items():
-        if child is not None:  # pyright: ignore[reportUnnecessaryComparison]  torch leaves places open
-            _collect(child, f"{path}{name}.", layout, course.on(name), found)
+        if child is not None:  # pyright: ignore[reportUnnecessaryComparison]  torch has empty places
+            _collect(child, f"{path}{name}.", layout, course.on(name), slots)
 
 
 def _check(
     what: str,
     tensors: Mapping[str, Tensor],
-    found: Mapping[str, str],
+    keys: Mapping[str, str],
     slots: list[_Slot],
     layout: KeyMap,
 ) -> None:
     wanted = {slot.key for slot in slots}
     misshapen: dict[str, tuple[Shape, Shape]] = {}
     for slot in slots:
-        if slot.key in found:
-            shape = tensors[found[slot.key]].shape
+        if slot.key in keys:
+            shape = tensors[keys[slot.key]].shape
             if shape != (ours := _grown(slot.value.shape, slot.how)):
                 ours = _grown(slot.how.write(slot.value.detach()).shape, slot.how)
             if shape != ours:
-                misshapen[found[slot.key]] = (tuple(shape), tuple(ours))
-    missing = tuple(dict.fromkeys(slot.key for slot in slots if slot.key not in found))
+                misshapen[keys[slot.key]] = (tuple(shape), tuple(ours))
+    missing = tuple(dict.fromkeys(slot.key for slot in slots if slot.key not in keys))
     unexpected = tuple(
         [
             key
-            for current, key in found.items()
+            for current, key in keys.items()
             if current not in wanted and not (layout.is_ignored(key) or is_weightless(key))
         ]
     )
@@ -212,35 +212,34 @@ def _check(
 def _check_kinds(
     what: str,
     tensors: Mapping[str, Tensor],
-    found: Mapping[str, str],
+    keys: Mapping[str, str],
     slots: list[_Slot],
     dtype: torch.dtype | None,
 ) -> None:
-    """Refuses weights that nothing could be computed with.
+    """Raises for weights without arithmetic.
 
     Raises:
-        WeightsError: Some are whole numbers, or stay floating-point numbers of less than two bytes.
+        WeightsError: Weights are integers, or stay floating-point numbers of less than two bytes.
     """
     for slot in slots:
-        tensor, ours = tensors[found[slot.key]], slot.value
+        tensor, ours = tensors[keys[slot.key]], slot.value
         if not ours.is_floating_point():
             continue
         if not tensor.is_floating_point():
             raise WeightsError(
-                f"{what}: {found[slot.key]} is {tensor.dtype}, which is quantised in a way that is "
-                "not known here.",
-                hint="Give the file with floating-point weights that it was made from.",
+                f"{what}: {keys[slot.key]} is {tensor.dtype}, quantised in an unknown way.",
+                hint="Pass the file with floating-point weights that it was made from.",
             )
         wanted = dtype or (tensor.dtype if ours.is_meta else ours.dtype)
         if wanted.itemsize < 2:
             raise WeightsError(
-                f"{what}: {found[slot.key]} would be {wanted}, for which torch has no arithmetic.",
-                hint="Widen the weights while they are loaded: dtype=torch.bfloat16.",
+                f"{what}: {keys[slot.key]} would be {wanted}, for which torch has no arithmetic.",
+                hint="Widen the weights while loading: dtype=torch.bfloat16.",
             )
 
 
 def _grown(shape: Shape, how: Transform) -> Shape:
-    """Returns the shape of the published tensor that a tensor of this shape is a share of."""
+    """Returns the shape of a published tensor, from the shape of one of its shares."""
     return shape if how.shares == 1 else (shape[0] * how.shares, *shape[1:])
 
 
@@ -260,7 +259,7 @@ def _assign(slot: _Slot, value: Tensor) -> None:
     elif slot.value.is_meta:
         is_trained = slot.value.requires_grad and value.is_floating_point()
         slot.layer._parameters[slot.name] = nn.Parameter(value, requires_grad=is_trained)
-    else:  # optimisers and tied layers know the parameter itself
+    else:  # optimisers and tied layers hold the parameter itself
         slot.value.data = value
 
 

@@ -1,4 +1,4 @@
-"""Opens a published pickle of tensors, once, and writes it anew as safetensors."""
+"""Converts a published pickle of tensors to safetensors."""
 
 import hashlib
 import json
@@ -15,29 +15,29 @@ from refiners_core.errors import WeightsError
 from refiners_core.weights.tensor_file import write
 
 _FLOOR: Final = (2, 10)
-"""The first torch whose `weights_only` is not known to be bypassed."""
+"""The first version of torch without known ways around `weights_only`."""
 
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
-"""How the names of published pickles end."""
+"""The suffixes of published pickles."""
 _CALLED: Final = re.compile(r"\bGLOBAL ([A-Za-z_][\w.]*)")
-"""How torch names what a pickle would have called."""
+"""The part of an error of torch that names the function a pickle wanted to call."""
 _TRAINERS: Final = ("pytorch_lightning.", "lightning.")
-"""Whose objects early checkpoints hold beside their tensors."""
+"""The packages whose objects early checkpoints contain beside their tensors."""
 
 
 class PickleError(WeightsError):
-    """A pickle is not opened, or holds something else than tensors."""
+    """A pickle was not opened, or contains something other than tensors."""
 
     code = "pickle"
     exit_code = 4
 
 
 def rewriting_hint(source: str | Path, target: str | Path) -> str:
-    """Returns what somebody can type who has no other file than a pickle."""
+    """Returns the hint for a user who has only a pickle."""
     return (
-        "Take the .safetensors file that is published beside it. If there is none, and you know "
-        "its sha256 from its publisher, write it anew, once: "
+        "Use the .safetensors file that is published beside it. If none is, and its publisher "
+        "states its sha256, convert it once: "
         f"refiners_core.weights.rewrite_pickle({str(source)!r}, {str(target)!r}, sha256=...)."
     )
 
@@ -45,19 +45,19 @@ def rewriting_hint(source: str | Path, target: str | Path) -> str:
 def rewrite_pickle(source: str | Path, target: str | Path, *, sha256: str) -> None:
     """Reads the tensors of a pickle with `weights_only` and writes them as safetensors.
 
-    Nested dictionaries become dotted names, `{"ip_adapter": {"1.to_k_ip.weight": ...}}` for
-    instance `ip_adapter.1.to_k_ip.weight`; plain values beside the tensors go into the header. Of a
-    whole training state only the `state_dict` is kept.
+    Nested dictionaries become dotted names: `{"ip_adapter": {"1.to_k_ip.weight": ...}}` becomes
+    `ip_adapter.1.to_k_ip.weight`. Plain values beside the tensors go into the header. Only the
+    `state_dict` of a training checkpoint is kept.
 
     Args:
         source: The pickle.
-        target: Where the safetensors file goes.
-        sha256: What its publisher says that its bytes are, 64 hexadecimal digits; never taken from
-            the file itself.
+        target: The path of the new safetensors file.
+        sha256: The hash of the pickle as its publisher states it, 64 hexadecimal digits; never
+            computed from the file at hand.
 
     Raises:
-        PickleError: torch is older than 2.10, the bytes are others, or the pickle holds something
-            else than tensors.
+        PickleError: torch is older than 2.10, the hash differs, or the pickle contains something
+            other than tensors.
         WeightsError: The target cannot be written.
     """
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
@@ -68,22 +68,24 @@ def rewrite_pickle(source: str | Path, target: str | Path, *, sha256: str) -> No
         )
     try:
         with Path(source).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != sha256.lower():
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != sha256.lower():
                 raise PickleError(
-                    f"{source} has the sha256 {found}, not {sha256}, so it was not opened.",
-                    hint="Fetch it again from where that hash is published.",
+                    f"{source} has the sha256 {digest}, not {sha256}, so it was not opened.",
+                    hint="Download it again from the page that publishes that hash.",
                 )
             content = _content(file, source)
     except OSError as error:
         raise PickleError(
-            f"{source} cannot be read: {error.strerror or error}.", hint="Give the path of a file."
+            f"{source} cannot be read: {error.strerror or error}.", hint="Pass the path of a file."
         ) from error
     leaves = dict(_leaves(content))
-    # clones, for safetensors refuses views of one storage
+    # clones, since safetensors refuses views of one storage
     tensors = {name: leaf.clone() for name, leaf in leaves.items() if isinstance(leaf, Tensor)}
     if not tensors:
-        raise PickleError(f"{source} holds no tensors.", hint="Ask its publisher for another file.")
+        raise PickleError(
+            f"{source} contains no tensors.", hint="Ask its publisher for another file."
+        )
     plain = {
         name: json.dumps(leaf)
         for name, leaf in leaves.items()
@@ -93,15 +95,20 @@ def rewrite_pickle(source: str | Path, target: str | Path, *, sha256: str) -> No
 
 
 def _content(file: IO[bytes], source: str | Path) -> Any:
-    """Returns what a pickle holds that has been looked at by nothing but its hash."""
+    """Returns the content of a pickle, read with `weights_only`.
+
+    Raises:
+        PickleError: The pickle contains something other than tensors and plain values.
+    """
     try:
         file.seek(0)
         with safe_globals(_stand_ins(file)):
             content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever the bytes make it stumble over
+    except Exception as error:  # the unpickler raises all kinds of errors
         raise PickleError(
-            f"{source} holds something else than tensors, so it was not opened: {_reason(error)}.",
-            hint="Look for the file in safetensors, or ask its publisher for one.",
+            f"{source} contains something other than tensors, so it was not opened: "
+            f"{_reason(error)}.",
+            hint="Look for the file as safetensors, or ask its publisher for one.",
         ) from error
     whole = cast("Mapping[Any, Any]", content) if isinstance(content, Mapping) else {}
     weights = whole.get("state_dict")
@@ -109,7 +116,7 @@ def _content(file: IO[bytes], source: str | Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Returns why a pickle was refused; torch's own words tell how to open it all the same."""
+    """Returns why a pickle was refused, without the advice of torch on how to open it anyway."""
     text = str(error)
     if name := _CALLED.search(text):
         return f"it would call {name[1]}"
@@ -119,8 +126,8 @@ def _reason(error: Exception) -> str:
 
 
 def _stand_ins(file: IO[bytes]) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Returns empty classes that stand for those of trainers, which are never imported."""
-    if not torch.serialization._is_zipfile(file):  # pyright: ignore  (older ones name no classes)
+    """Returns empty classes in place of those of training frameworks, which are never imported."""
+    if not torch.serialization._is_zipfile(file):  # pyright: ignore  (the old format names no classes)
         return []
     names = get_unsafe_globals_in_checkpoint(file)  # pyright: ignore  (typed for paths alone)
     file.seek(0)

@@ -1,4 +1,4 @@
-"""What belongs to the longest prefix of a name, followed word by word."""
+"""A table looked up by the longest prefix of a dotted name, word by word."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Way(Generic[T]):
-    """How far the words that were said lead into the prefixes of a table."""
+    """The position in a table of prefixes after following some words."""
 
     nodes: tuple[tuple[_Node[T], Mapping[str, str]], ...]
-    """Where longer prefixes would go on, with the numbers on the way there."""
+    """The nodes from which longer prefixes continue, with the numbers matched on the way."""
     value: T | None
-    """What belongs to the longest prefix so far; None where none has ended yet."""
+    """The value of the longest prefix so far; None if no prefix has ended yet."""
     numbers: Mapping[str, str]
-    """The numbers in that prefix."""
+    """The numbers matched in that prefix, by name."""
     rest: str
-    """The words after it."""
+    """The words after that prefix, joined by dots."""
 
     def on(self, word: str) -> Way[T]:
-        """Returns how far one word more leads."""
+        """Returns the position after one more word."""
         value, numbers = self.value, self.numbers
         rest = f"{self.rest}.{word}" if self.rest else word
         if not self.nodes:
             return Way((), value, numbers, rest)
         following: list[tuple[_Node[T], Mapping[str, str]]] = []
         for node, known in self.nodes:
-            if child := node.words.get(word):  # the word itself comes before patterns
+            if child := node.words.get(word):  # literal words come before patterns
                 following.append((child, known))
             for pattern, child in node.patterns.values():
-                if found := pattern.fullmatch(word):
-                    following.append((child, {**known, **found.groupdict()}))
+                if match := pattern.fullmatch(word):
+                    following.append((child, {**known, **match.groupdict()}))
         for node, known in following:
             if node.value is not None:
                 value, numbers, rest = node.value, known, ""
                 break
-        leading = tuple([it for it in following if it[0].words or it[0].patterns])
+        leading = tuple([(node, k) for node, k in following if node.words or node.patterns])
         return Way(leading, value, numbers, rest)
 
 
 class Prefixes(Generic[T]):
-    """A table by prefixes: whole words between dots, in which `{i}` stands for a number.
+    """A table of values by prefix: whole words between dots, in which `{i}` matches a number.
 
-    It is kept word by word, so that who walks down a tree asks one step for each layer: a layout
-    has hundreds of prefixes and is asked for more than a thousand keys when a model is loaded.
+    Stored word by word, so that a walk down a tree takes one step per layer: a layout has hundreds
+    of prefixes, and loading a model looks up more than a thousand keys.
 
     Args:
-        table: What belongs to which prefix.
+        table: The values by prefix.
     """
 
     def __init__(self, table: Mapping[str, T]) -> None:
@@ -64,7 +64,7 @@ class Prefixes(Generic[T]):
         self.start: Final[Way[T]] = Way(((root, {}),), root.value, {}, "")
 
     def way(self, key: str) -> Way[T]:
-        """Returns how far all words of a key lead."""
+        """Returns the position after all words of a key."""
         way = self.start
         for word in key.split("."):
             way = way.on(word)
@@ -72,7 +72,7 @@ class Prefixes(Generic[T]):
 
 
 class _Node(Generic[T]):
-    """A word of some prefixes: what may follow it, and what belongs to the prefix that it ends."""
+    """A word of some prefixes: the words that may follow, and the value of the prefix that ends."""
 
     def __init__(self) -> None:
         self.words: dict[str, _Node[T]] = {}
@@ -80,7 +80,7 @@ class _Node(Generic[T]):
         self.value: T | None = None
 
     def grown(self, word: str) -> _Node[T]:
-        """Returns the node of a next word; a new one where it is unknown."""
+        """Returns the node of the next word, which is added if it is new."""
         if "{" not in word:
             return self.words.setdefault(word, _Node())
         if word not in self.patterns:

@@ -1,4 +1,4 @@
-"""Weights that are published as several files, with an index that says what is in which."""
+"""Weights published as several files with an index of their tensors."""
 
 import json
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Tens
     """Returns all tensors of a safetensors file, or of all files of an index, memory-mapped.
 
     Args:
-        path: The file; or the index, `model.safetensors.index.json` for instance, beside its files.
-        device: Where the tensors are put.
+        path: The file; or the index, such as `model.safetensors.index.json`, beside its files.
+        device: The device for the tensors.
 
     Raises:
-        WeightsError: A file is missing, truncated or of another format, or has not what the index
-            says.
+        WeightsError: A file is missing, truncated or of another format, or lacks a tensor that the
+            index lists.
     """
     path = Path(path)
     if path.suffix != _INDEX:
@@ -38,35 +38,40 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Tens
                     tensors[key] = file.tensor(key)
     if lost := [key for key in shard_of if key not in tensors]:
         raise WeightsError(
-            f"{path} says that {shard_of[lost[0]]} has {lost[0]}, but it is not there"
-            + (f", and {len(lost) - 1} more like it." if len(lost) > 1 else "."),
-            hint="Fetch the model again: its files are of different versions.",
+            f"{path} lists {lost[0]} in {shard_of[lost[0]]}, which does not contain it"
+            + (f", nor {len(lost) - 1} more." if len(lost) > 1 else "."),
+            hint="Download the model again: its files are of different versions.",
         )
     return tensors
 
 
 def _shards(index: Path) -> Mapping[str, str]:
-    """Returns for each tensor the name of its file."""
+    """Returns the file name of each tensor.
+
+    Raises:
+        WeightsError: The index cannot be read, leads outside its folder, or names missing files.
+    """
     try:
-        said: Any = json.loads(index.read_text("utf-8"))
-        shards = dict(cast("Mapping[Any, Any]", said["weight_map"]))
+        document: Any = json.loads(index.read_text("utf-8"))
+        shards = dict(cast("Mapping[Any, Any]", document["weight_map"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{index} is no index of weights: {type(error).__name__}: {error}.",
-            hint="Fetch it again.",
+            f"{index} is not an index of weights: {type(error).__name__}: {error}.",
+            hint="Download it again.",
         ) from error
     for key, shard in shards.items():
-        # The files lie beside their index: it must not lead anywhere else.
+        # The files are beside their index, which must not lead anywhere else.
         if not isinstance(shard, str) or shard in ("", "..") or Path(shard).name != shard:
             raise WeightsError(
-                f"{index} says that {key} is in {shard!r}, which is no file name.",
-                hint="Fetch the model from whom you trust.",
+                f"{index} lists {key} in {shard!r}, which is not a file name.",
+                hint="Download the model from a publisher that you trust.",
             )
-    missing = [one for one in dict.fromkeys(shards.values()) if not index.with_name(one).is_file()]
+    names = dict.fromkeys(shards.values())
+    missing = [name for name in names if not index.with_name(name).is_file()]
     if missing:
         raise WeightsError(
-            f"{index} names {len({*shards.values()})} files, of which {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not there.",
-            hint="Fetch what is missing into the same folder.",
+            f"{index} names {len(names)} files, of which {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing.",
+            hint="Download the missing files into the same folder.",
         )
     return shards

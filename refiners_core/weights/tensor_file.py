@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, memory-mapped."""
+"""Memory-mapped safetensors files."""
 
 import os
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from refiners_core.errors import WeightsError
 
 
 class TensorFile:
-    """An open safetensors file, whose tensors are memory-mapped when they are asked for.
+    """An open safetensors file; its tensors are memory-mapped on access.
 
     Args:
         path: The file.
-        device: Where its tensors are put.
+        device: The device for its tensors.
 
     Raises:
-        WeightsError: It is missing, truncated or of another format.
+        WeightsError: The file is missing, truncated or of another format.
     """
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
@@ -32,29 +32,29 @@ class TensorFile:
             self._handle.__enter__()
         except SafetensorError as error:
             raise WeightsError(
-                f"{self.path} is truncated or no safetensors file ({error}).",
-                hint="Fetch it again, or give the .safetensors file that is published beside it.",
+                f"{self.path} is truncated or not a safetensors file ({error}).",
+                hint="Download it again, or pass the .safetensors file published beside it.",
             ) from error
         except OSError as error:
             raise WeightsError(
                 f"{self.path} cannot be read: {error.strerror or error}.",
-                hint="Give the path of a .safetensors file.",
+                hint="Pass the path of a .safetensors file.",
             ) from error
 
     def names(self) -> list[str]:
-        """Returns the names of its tensors."""
+        """Returns the names of the tensors."""
         return list(self._handle.keys())
 
     def metadata(self) -> dict[str, str]:
-        """Returns the texts that its header has beside the tensors."""
+        """Returns the strings in the header beside the tensors."""
         return dict(self._handle.metadata() or {})
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor; reads only the header."""
+        """Returns the shape of a tensor, read from the header."""
         return tuple(self._handle.get_slice(key).get_shape())
 
     def tensor(self, key: str) -> Tensor:
-        """Returns a tensor."""
+        """Returns a tensor by name."""
         return self._handle.get_tensor(key)
 
     def __enter__(self) -> Self:
@@ -67,15 +67,15 @@ class TensorFile:
 def write(
     tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes tensors as a safetensors file, all of it or nothing.
+    """Writes tensors as a safetensors file, atomically.
 
     Args:
-        tensors: Tensors by their published names.
-        path: The file; one that is there is replaced once the new one is complete.
-        metadata: Texts to keep in its header.
+        tensors: Tensors by published name.
+        path: The file; an existing one is replaced once the new one is complete.
+        metadata: Strings for the header.
 
     Raises:
-        WeightsError: A tensor has no values, or the file cannot be written.
+        WeightsError: A tensor is on the meta device, or the file cannot be written.
     """
     ready: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -93,7 +93,7 @@ def write(
     try:
         part.touch()
         mode = part.stat().st_mode  # save_file makes files that only their owner can read
-        # Others' loaders ask the header for the framework.
+        # Loaders of other libraries read the framework from the header.
         save_file(ready, part, metadata={"format": "pt", **(metadata or {})})
         part.chmod(mode)
         part.replace(target)
@@ -101,5 +101,5 @@ def write(
         with suppress(OSError):
             part.unlink()
         raise WeightsError(
-            f"{target} cannot be written: {error}.", hint="Give a path in a folder that is there."
+            f"{target} cannot be written: {error}.", hint="Pass a path in an existing folder."
         ) from error

@@ -1,18 +1,18 @@
-"""Keys that published files carry and that hold no weights."""
+"""The keys in published files that hold no weights."""
 
 from fnmatch import fnmatchcase
 from typing import Final
 
 WEIGHTLESS: Final = (
     "*position_ids",  # 0, 1, 2 and so on, which transformers used to save
-    "*logit_scale",  # how texts and pictures were compared while CLIP was trained
-    "*attn_mask",  # which tokens come before which
-    "*model_ema.*",  # an average of training, beside the weights that were saved
+    "*logit_scale",  # the temperature of CLIP's training loss
+    "*attn_mask",  # the causal mask
+    "*model_ema.*",  # running averages beside the weights
     "*num_batches_tracked",
 )
-"""The keys that no layout gives a place, under every prefix; a tree's own keys come first."""
+"""Patterns of the keys that loading ignores, under any prefix, unless the tree has them."""
 
 
 def is_weightless(key: str) -> bool:
-    """Whether a key holds no weights of any network."""
+    """Whether a published key holds no weights."""
     return any(fnmatchcase(key, pattern) for pattern in WEIGHTLESS)

@@ -147,7 +147,7 @@ def test_a_model_cut_short_is_told_whole(lean, tmp_path):
         ({"image_proj.latents": (1, 2, 2)}, "an IP-Adapter (plus)", "as an adapter"),
         ({"vision_model.x": (1,)}, "an image encoder", "of a whole model"),
         ({"encoder.down.0.x": (1,)}, "an autoencoder", "of a whole model"),
-        ({"weight": (1,)}, "of no kind that is known here", "has the UNet"),
+        ({"weight": (1,)}, "of an unknown kind", "has the UNet"),
         (
             {
                 "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (
@@ -195,5 +195,5 @@ def test_a_part_is_no_model(tmp_path):
         unet = UNet(opening.UNetConfig(**LEAN))
     path = tmp_path / "unet.safetensors"
     weights.save(unet.to_empty(device="cpu"), path, weights.AS_IS)
-    with pytest.raises(ModelError, match="of no kind that is known"):
+    with pytest.raises(ModelError, match="of an unknown kind"):
         open_model(path)

@@ -64,7 +64,7 @@ def test_the_one_that_fills_in_keeps_the_contract(law: Callable[[AdapterCase], N
     [
         (torch.rand(3, 32, 32), "needs picture and mask; it is given Tensor"),
         ({"picture": torch.rand(3, 32, 32)}, "needs mask; it is given picture"),
-        ({"picture": torch.rand(3, 32, 32), "mask": "where.png"}, "is no picture"),
+        ({"picture": torch.rand(3, 32, 32), "mask": "where.png"}, "is not an image"),
         ({"picture": torch.rand(3, 3, 32, 32), "mask": torch.rand(2, 1, 32, 32)}, "and 2 masks"),
     ],
 )

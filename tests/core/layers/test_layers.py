@@ -135,7 +135,7 @@ def test_one_timestep_stands_for_all_rows_in_the_dtype_of_the_map():
 
 
 def test_an_odd_number_of_waves_is_refused():
-    with pytest.raises(ModelError, match="not off 5 waves"):
+    with pytest.raises(ModelError, match=r"cosines and sines\), not 5"):
         SinusoidalEmbedding(5)
 
 
@@ -173,5 +173,5 @@ def test_channels_that_groups_do_not_divide_are_refused():
 def test_a_sequence_longer_than_its_places_is_refused():
     places = PositionEmbedding(4, 2)
     assert places(torch.zeros(1, 3, dtype=torch.long)).shape == (3, 2)
-    with pytest.raises(ModelError, match="5 tokens is too long for 4 places"):
+    with pytest.raises(ModelError, match="5 tokens is too long for 4 positions"):
         places(torch.zeros(1, 5, dtype=torch.long))

@@ -90,10 +90,10 @@ def test_arrays_are_pictures(array):
         (np.zeros((3, 8, 8), np.float32), r"an array \[3, 8, 8\] .* is not \(height", "transpose"),
         (np.zeros((8, 8, 3), np.int64), "numbers of int64 have no known range", "astype"),
         (np.full((8, 8, 3), 7.0), "values in 0...1", "Divide bytes by 255"),
-        (torch.zeros(3, 8, 8, dtype=torch.uint8), "of torch.uint8 is no picture", "tensor / 255"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "of torch.uint8 is not an image", "tensor / 255"),
         (Image.fromarray(RAMP[None] * 255), "an image of mode F", "Divide bytes by 255"),
-        (Image.new("RGB", (0, 4)), "0 x 4 is no picture", "Divide"),
-        ("picture.png", "a value of type str is no picture", "Pass a PIL image"),
+        (Image.new("RGB", (0, 4)), "0 x 4 is not an image", "Divide"),
+        ("picture.png", "a value of type str is not an image", "Pass a PIL image"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_what_to_write(value, told, hint):
