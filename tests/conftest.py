@@ -1,6 +1,6 @@
-"""What all tests share: how long hypothesis looks, and how far two tensors differ.
+"""Shared by all tests: the profiles of hypothesis, and the relative difference of tensors.
 
-`HYPOTHESIS_PROFILE=long` tries 2,000 sequences instead of 300, and others each time.
+`HYPOTHESIS_PROFILE=long` tries 2,000 examples instead of 300, with a new seed each time.
 """
 
 import os
@@ -21,5 +21,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 @pytest.fixture(scope="session")
 def differ() -> Callable[[Any, Any], float]:
-    """How far our tensor is from theirs, relative to theirs."""
+    """A function that returns the distance of two tensors relative to the norm of the second."""
     return lambda ours, theirs: ((ours - theirs).norm() / theirs.norm()).item()

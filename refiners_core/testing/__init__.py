@@ -1,4 +1,4 @@
-"""The contract that every adapter keeps, to be asked of yours by your own tests.
+"""The contract of every adapter, for the tests of your adapter to check.
 
 Example:
     >>> import pytest

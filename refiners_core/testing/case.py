@@ -1,4 +1,4 @@
-"""What is asked about: an adapter, a model for it, and how the two are run."""
+"""The case that the contract checks: an adapter, a model for it, and a way to run both."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Sum
 
 Run = Callable[[Any, Mapping[Adapter, Any]], Any]
-"""How a model is run to see what it does: given conditions as `generate` takes them."""
+"""A function that runs a model with conditions, as `generate` takes them, and returns its
+output."""
 
 
 def generated(model: Any, conditions: Mapping[Adapter, Any]) -> Tensor:
-    """Generates two small steps with guidance and returns latents."""
+    """Returns the latents of two images after two steps with guidance."""
     return model.generate(
         "a red circle",
         conditions=conditions,
@@ -34,14 +35,14 @@ def generated(model: Any, conditions: Mapping[Adapter, Any]) -> Tensor:
 
 
 class Neighbour(Adapter):
-    """Stands beside every linear layer of a tree, to see whether another adapter minds."""
+    """An adapter beside every linear layer of a tree, to test another adapter in company."""
 
     def edits(self, model: Chain) -> Iterable[Edit]:
-        """Adds a small linear of its own to each."""
+        """Adds a small linear layer beside each."""
 
         def beside(inner: nn.Module, seat: Seat) -> nn.Module:
             layer = seat.layer
-            assert isinstance(layer, nn.Linear), "selected as such"
+            assert isinstance(layer, nn.Linear), "the selection is of linear layers"
             return Sum(inner, self.layer(seat, lambda: _small(layer)))
 
         return select(model).of(nn.Linear).wrap(beside, name="neighbour")
@@ -55,44 +56,44 @@ def _small(like: nn.Linear) -> nn.Linear:
 
 @dataclass(frozen=True)
 class AdapterCase:
-    """An adapter, and what the contract needs to know to be asked of it.
+    """An adapter, and the facts that the contract needs to check it.
 
-    Both callables make a new one at each call, and keep none.
+    Each callable makes a new object at each call and keeps no reference to it.
 
     Example:
         >>> AdapterCase(Neighbour, is_switched=False).targets
     """
 
     make: Callable[[], Adapter]
-    """Makes the adapter, worn by nothing."""
+    """Makes the adapter, not worn."""
     model: Callable[[], Any] = tiny_model
-    """Makes the model, or any tree."""
+    """Makes the model, or any other tree."""
     condition: Any = None
-    """What a generation tells the adapter; None if it takes nothing."""
+    """The condition that a generation passes to the adapter; None if it takes none."""
     targets: Sequence[tuple[str, str]] | None = None
-    """The slots and stages that its manifest declares; None to ask nothing about them."""
+    """The slots and stages that its manifest declares; None skips their check."""
     run: Run = generated
-    """How the model is run; a tree that does not generate needs its own."""
+    """Runs the model; a tree that does not generate needs another function."""
     beside: Callable[[], Adapter] = Neighbour
     """Makes another adapter that the same model can wear."""
     is_switched: bool = True
-    """Whether a generation can leave it out; one that ignores its scale always acts."""
+    """Whether a generation can leave the adapter out; one that ignores its scale always acts."""
     is_visible: bool = True
-    """Whether what `run` returns is another with it."""
+    """Whether the adapter changes the output of `run`."""
 
     def conditions(self, adapter: Adapter) -> dict[Adapter, Any]:
-        """Returns what a generation is told so that the adapter acts."""
+        """Returns the conditions of a generation in which the adapter acts."""
         return {adapter: self.condition} if adapter.takes_condition else {}
 
     def left_out(self, adapter: Adapter) -> list[dict[Adapter, Any]]:
-        """Returns every way to say that the adapter does not act this time."""
+        """Returns the conditions of every way to leave the adapter out of a generation."""
         value = self.condition.value if isinstance(self.condition, Condition) else self.condition
         return [{adapter: None}, {adapter: Condition(value, scale=0.0)}]
 
     def bound(self) -> tuple[Any, Adapter]:
         """Returns a bare model and an adapter that was built for it.
 
-        Weights that begin at zero, and would hide what the adapter does, are given values.
+        Weights that start at zero, and would hide the effect of the adapter, get random values.
         """
         model, adapter = self.model(), self.make()
         adapter.inject(model).eject()
@@ -105,7 +106,7 @@ class AdapterCase:
 
 
 def bits(value: Any) -> Any:
-    """Returns a value as something that is equal where it is the same, bit for bit."""
+    """Returns an object that compares equal exactly if the value is the same, bit for bit."""
     if isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         return str(value.dtype), tuple(value.shape), flat.numpy().tobytes()

@@ -1,4 +1,4 @@
-"""The laws that an adapter keeps, one function each; every failure is an `AssertionError`."""
+"""The laws of the contract, one function each; every failure is an `AssertionError`."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ from refiners_core.testing.case import AdapterCase, bits
 from refiners_core.testing.evidence import (
     Failure,
     adapter_state,
+    edits_of,
     expect,
     expect_freed,
     expect_same,
     failing,
     no_collector,
     refused,
-    said,
     state,
     thawed,
     watched_parts,
@@ -25,77 +25,80 @@ from refiners_core.testing.evidence import (
 
 
 def restores_the_model(case: AdapterCase) -> None:
-    """Ejected, it leaves no trace: layers, mappings, keys, weights and outputs are what they
-    were."""
+    """Checks that an eject leaves no trace in layers, mappings, keys, weights and outputs."""
     model, adapter = case.bound()
-    before, did = state(model), bits(case.run(model, {}))
+    before, output = state(model), bits(case.run(model, {}))
     for _ in range(2):
         adapter.inject(model)
         case.run(model, case.conditions(adapter))
         adapter.eject()
         expect_same(state(model), before, f"{adapter.key} leaves a trace after its eject")
-        expect(bits(case.run(model, {})) == did, f"after {adapter.key}'s eject the model differs")
+        expect(
+            bits(case.run(model, {})) == output, f"after {adapter.key}'s eject the model differs"
+        )
 
 
 def acts(case: AdapterCase) -> None:
-    """Worn, it changes what the model does, the same each time."""
+    """Checks that the adapter changes the output of the model, the same way each time."""
     model, adapter = case.bound()
     bare = bits(case.run(model, {}))
     adapter.inject(model)
-    did = bits(case.run(model, case.conditions(adapter)))
+    output = bits(case.run(model, case.conditions(adapter)))
     expect(
-        did == bits(case.run(model, case.conditions(adapter))),
-        f"{adapter.key} does something else each time",
+        output == bits(case.run(model, case.conditions(adapter))),
+        f"two runs with {adapter.key} differ",
     )
-    expect(not case.is_visible or did != bare, f"worn, {adapter.key} changes nothing")
+    expect(not case.is_visible or output != bare, f"worn, {adapter.key} changes nothing")
 
 
 def is_absent_when_left_out(case: AdapterCase) -> None:
-    """Worn but left out, or at scale 0, it changes no bit of what the model does without it."""
+    """Checks that the adapter, worn but left out or at scale 0, changes no bit of the output."""
     model, adapter = case.bound()
     bare = bits(case.run(model, {}))
     adapter.inject(model)
     for conditions in case.left_out(adapter) if case.is_switched else ():
         expect(
             bits(case.run(model, conditions)) == bare,
-            f"{adapter.key} is told {conditions[adapter]!r} and still changes what the model does",
+            f"with the condition {conditions[adapter]!r}, {adapter.key} still changes the output",
         )
 
 
 def does_not_mind_the_order(case: AdapterCase) -> None:
-    """Beside another adapter, what the model does depends on the set worn, not on the order."""
+    """Checks that the output depends on the set of worn adapters, not on the order of injects."""
     model, adapter = case.bound()
     other = case.beside()
-    bare, did = state(model), dict[frozenset[Adapter], Any]()
+    bare, outputs = state(model), dict[frozenset[Adapter], Any]()
     for order in ((adapter, other), (other, adapter)):
         for ejects in (order, order[::-1]):
             wearing: set[Adapter] = set()
-            for one in (*order, *ejects):
-                if one.is_worn:
-                    one.eject()
-                    wearing.remove(one)
+            for moved in (*order, *ejects):
+                if moved.is_worn:
+                    moved.eject()
+                    wearing.remove(moved)
                 else:
-                    one.inject(model)
-                    wearing.add(one)
+                    moved.inject(model)
+                    wearing.add(moved)
                 now = bits(case.run(model, case.conditions(adapter) if adapter in wearing else {}))
-                names = " and ".join(sorted(one.key for one in wearing)) or "nothing"
+                names = (
+                    " and ".join(sorted(worn_adapter.key for worn_adapter in wearing)) or "nothing"
+                )
                 expect(
-                    did.setdefault(frozenset(wearing), now) == now,
-                    f"wearing {names}, the model does something else in another order",
+                    outputs.setdefault(frozenset(wearing), now) == now,
+                    f"wearing {names}, the output depends on the order of injects and ejects",
                 )
             expect_same(state(model), bare, f"{adapter.key} beside {other.key} leaves a trace")
 
 
 def patches_the_same_beside_others(case: AdapterCase) -> None:
-    """What it edits does not depend on what else is worn."""
+    """Checks that the edits do not depend on other worn adapters."""
     model, adapter = case.bound()
-    alone = said(adapter, model)
+    alone = edits_of(adapter, model)
     case.beside().inject(model)
-    expect(said(adapter, model) == alone, f"beside another, {adapter.key} edits other places")
+    expect(edits_of(adapter, model) == alone, f"beside another, {adapter.key} edits other places")
 
 
 def owns_its_layers(case: AdapterCase) -> None:
-    """Its parameters and layers are its own, none of the base's."""
+    """Checks that the adapter holds no parameters or layers of the base."""
     model, adapter = case.bound()
     base = {id(x): name for name, x in (*model.named_modules(), *model.named_parameters())}
     for name, part in (*adapter.named_modules(), *adapter.named_parameters()):
@@ -106,7 +109,7 @@ def owns_its_layers(case: AdapterCase) -> None:
 
 
 def takes_the_dtype_of_the_base(case: AdapterCase) -> None:
-    """Its layers in the tree compute in the dtype of the model that it is injected into."""
+    """Checks that the layers of the adapter take the dtype of the model."""
     model, adapter = case.model().double(), case.make()
     base = set(model.modules())
     adapter.inject(model)
@@ -119,7 +122,7 @@ def takes_the_dtype_of_the_base(case: AdapterCase) -> None:
 
 
 def refuses_what_makes_no_sense(case: AdapterCase) -> None:
-    """A second inject, and an eject of what is not worn, are errors that change nothing."""
+    """Checks that a second inject, and an eject while not worn, raise and change nothing."""
     model, adapter = case.bound()
     with refused(AdapterError, f"{adapter.key} is ejected though nothing wears it"):
         adapter.eject()
@@ -131,10 +134,10 @@ def refuses_what_makes_no_sense(case: AdapterCase) -> None:
 
 
 def fails_without_a_trace(case: AdapterCase) -> None:
-    """An inject that fails, while building or wiring, changes neither model nor adapter."""
+    """Checks that an inject that fails in any step changes neither model nor adapter."""
     for step in ("build", "edits", "a callback"):
         model, adapter = case.model(), case.make()
-        before, own = state(model), adapter_state(adapter)
+        before, adapter_before = state(model), adapter_state(adapter)
         with (
             failing(adapter, step),
             refused(Failure, f"{adapter.key} hides a failure in {step}"),
@@ -142,13 +145,13 @@ def fails_without_a_trace(case: AdapterCase) -> None:
             adapter.inject(model)
         what = f"when {step} of {adapter.key} fails"
         expect_same(state(model), before, f"{what}, the model is left patched")
-        expect(adapter_state(adapter) == own, f"{what}, the adapter is left half built")
+        expect(adapter_state(adapter) == adapter_before, f"{what}, the adapter is left half built")
         adapter.inject(model).eject()
         expect_same(state(model), before, f"{what}, the next inject leaves a trace")
 
 
 def edits_what_it_declares(case: AdapterCase) -> None:
-    """The places that it edits are those of its declared targets, and all of these."""
+    """Checks that the adapter edits places of all its declared targets, and no others."""
     if case.targets is None:
         return
     model, adapter = case.bound()
@@ -157,12 +160,12 @@ def edits_what_it_declares(case: AdapterCase) -> None:
         for slot, stage in case.targets
     }
     used: set[tuple[str, str]] = set()
-    for path, here, effect in (
+    for path, place, effect in (
         (seat.path, (id(seat.chain), seat.name), edit.stage if edit.kind == "wrap" else edit.kind)
         for edit in adapter.edits(model)
         for seat in edit.seats
     ):
-        covering = {t for t, found in places.items() if t[1] == effect and here in found}
+        covering = {t for t, known in places.items() if t[1] == effect and place in known}
         expect(
             bool(covering),
             f"{adapter.key} edits {path} ({effect}), which it does not declare",
@@ -173,19 +176,19 @@ def edits_what_it_declares(case: AdapterCase) -> None:
 
 
 def is_left_behind_by_copies(case: AdapterCase) -> None:
-    """A deepcopy or pickle of a model that wears it is the bare model; its own copy is unworn."""
+    """Checks that a deepcopy or pickle of a model is bare, and that of an adapter not worn."""
     model, adapter = case.bound()
     bare = bits(case.run(model, {}))
     adapter.inject(model)
     for verb, copied in (("deepcopy", copy.deepcopy), ("pickle", thawed)):
         twin = copied(model)
         expect(not worn(twin), f"a {verb} of the model still wears {adapter.key}")
-        expect(bits(case.run(twin, {})) == bare, f"a {verb} of the model does something else")
+        expect(bits(case.run(twin, {})) == bare, f"a {verb} of the model has another output")
         expect(not copied(adapter).is_worn, f"a {verb} of {adapter.key} counts as worn")
 
 
 def is_freed_by_counting(case: AdapterCase) -> None:
-    """An ejected adapter, and a model that nobody holds, are freed without the collector."""
+    """Checks that reference counts alone free an ejected adapter and a dropped model."""
     with no_collector():
         model, adapter = case.bound()
         adapter.inject(model)
@@ -196,9 +199,9 @@ def is_freed_by_counting(case: AdapterCase) -> None:
         expect_freed(watched, f"ejected and dropped, {key} is kept alive")
         adapter = case.make().inject(model)
         case.run(model, case.conditions(adapter))
-        own = set(adapter.modules())
+        adapter_layers = set(adapter.modules())
         watched = watched_parts(
-            (name, layer) for name, layer in model.named_modules() if layer not in own
+            (name, layer) for name, layer in model.named_modules() if layer not in adapter_layers
         )
         del model
         expect_freed(watched, f"{key} keeps a dropped model alive")
@@ -218,18 +221,18 @@ LAWS: Final[Sequence[Callable[[AdapterCase], None]]] = (
     is_left_behind_by_copies,
     is_freed_by_counting,
 )
-"""All of the contract, for `pytest.mark.parametrize`."""
+"""The whole contract, for `pytest.mark.parametrize`."""
 
 
 def check_adapter(make: Callable[[], Adapter], **facts: Any) -> None:
-    """Asks the whole contract of an adapter.
+    """Checks the whole contract for an adapter.
 
     Args:
         make: Makes the adapter.
         facts: The other fields of `AdapterCase`.
 
     Raises:
-        AssertionError: A law is broken; the text says which and how.
+        AssertionError: A law is broken; the message describes how.
 
     Example:
         >>> from refiners_core.testing import Neighbour

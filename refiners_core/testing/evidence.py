@@ -1,4 +1,4 @@
-"""What the laws of the contract are made of: what there is, and whether it is what there was."""
+"""The state of models and adapters, and its comparison, for the laws of the contract."""
 
 import gc
 import pickle
@@ -15,34 +15,35 @@ from refiners_core.surgery.selection import Edit, select
 from refiners_core.testing.case import bits
 
 Watched = list[tuple[str, weakref.ref[Any]]]
-"""Parts by name, kept alive by nothing here."""
+"""Weak references to parts, by name."""
 
 
 def expect(is_so: bool, otherwise: str) -> None:
-    """Raises an `AssertionError` that says what is wrong, unless all is right."""
+    """Raises an `AssertionError` with the message `otherwise` unless `is_so`."""
     if not is_so:  # not `assert`, which `python -O` leaves out
         raise AssertionError(otherwise)
 
 
 def expect_same(now: dict[str, Any], then: dict[str, Any], otherwise: str) -> None:
-    """Expects two states to be one, and names what differs."""
+    """Expects two states to be equal; the message names the differences."""
     changed = ", ".join(name for name in then if now[name] != then[name])
     expect(not changed, f"{otherwise}: its {changed} changed")
 
 
 def expect_freed(watched: Watched, otherwise: str) -> None:
-    """Expects all that is watched to be gone, and names what is not."""
+    """Expects all watched parts to be freed; the message names the others."""
     alive = [name or "itself" for name, ref in watched if ref() is not None]
     expect(not alive, f"{otherwise}: {', '.join(alive[:5])}")
 
 
 def watched_parts(parts: Iterable[tuple[str, nn.Module]]) -> Watched:
-    """Watches modules without keeping them."""
+    """Returns weak references to modules, by name."""
     return [(name, weakref.ref(part)) for name, part in parts]
 
 
 def state(model: Any) -> dict[str, Any]:
-    """Returns what a tree is, down to the identity of its mappings and the bits of its weights."""
+    """Returns the state of a tree, down to the identity of its mappings and the bits of its
+    weights."""
     layers = list(model.named_modules())
     return {
         "places": [(seat.path, id(seat.layer)) for seat in select(model)],
@@ -59,25 +60,26 @@ def state(model: Any) -> dict[str, Any]:
 
 
 def adapter_state(adapter: Adapter) -> Any:
-    """Returns what an adapter is."""
+    """Returns the state of an adapter: its attributes, the identity of its parts, and whether it is
+    worn."""
     parts = [id(part) for part in (*adapter.modules(), *adapter.parameters())]
     return sorted(set(adapter.__dict__) - {"build", "edits"}), parts, adapter.is_worn
 
 
-def said(adapter: Adapter, model: Any) -> list[tuple[str, str, str]]:
-    """Returns what an adapter says to a model: paths, kinds of edits and stages."""
+def edits_of(adapter: Adapter, model: Any) -> list[tuple[str, str, str]]:
+    """Returns the edits of an adapter for a model: path, kind and stage of each."""
     return [
         (seat.path, edit.kind, edit.stage) for edit in adapter.edits(model) for seat in edit.seats
     ]
 
 
 class Failure(BaseException):
-    """Not an `Exception`, so that nobody takes it for one of theirs."""
+    """A deliberate failure; not an `Exception`, so that no code handles it by accident."""
 
 
 @contextmanager
 def failing(adapter: Adapter, step: str) -> Generator[None]:
-    """Lets an adapter fail at `build`, `edits` or in `a callback`, its last."""
+    """Makes an adapter fail in `build`, in `edits`, or in `a callback`, that of its last edit."""
 
     def fail(*_: Any) -> Any:
         raise Failure(step)
@@ -100,7 +102,7 @@ def failing(adapter: Adapter, step: str) -> Generator[None]:
 
 @contextmanager
 def refused(kind: type[BaseException], otherwise: str) -> Generator[None]:
-    """Expects an error of a kind."""
+    """Expects an error of a class."""
     try:
         yield
     except kind:
@@ -112,7 +114,7 @@ def refused(kind: type[BaseException], otherwise: str) -> Generator[None]:
 
 @contextmanager
 def no_collector() -> Generator[None]:
-    """Keeps the cycle collector out, so that reference counts alone decide."""
+    """Disables the cycle collector, so that reference counts alone free objects."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -124,5 +126,5 @@ def no_collector() -> Generator[None]:
 
 
 def thawed(value: Any) -> Any:
-    """Returns what pickle makes of a value."""
+    """Returns the value after a round trip through pickle."""
     return pickle.loads(pickle.dumps(value))

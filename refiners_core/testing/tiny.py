@@ -1,4 +1,4 @@
-"""Whole models so small that they generate in milliseconds."""
+"""Complete models, small enough to generate in milliseconds."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -35,10 +35,11 @@ _WAVES = 4
 
 
 def tiny_model(**changes: Any) -> LatentDiffusion:
-    """Builds a model of the family of Stable Diffusion 1.5 with random weights, always the same.
+    """Builds a tiny Stable Diffusion 1.5 with random weights from a fixed seed.
 
-    It has every kind of place that the family's slots name: two levels with attention, 32 x 32
-    pixels, latents of 8 x 8, texts of 16 tokens of 8 features, a tokenizer that spells.
+    The model has all kinds of places that the slots of the family name: two levels with attention,
+    images of 32 x 32 pixels, latents of 8 x 8, texts of 16 tokens with 8 features, and a tokenizer
+    of single characters.
 
     Args:
         changes: Arguments of `sd15.build` to replace, such as `base`, `facts` or `unet`.
@@ -54,11 +55,11 @@ def tiny_model(**changes: Any) -> LatentDiffusion:
 
 
 def tiny_sdxl(**changes: Any) -> LatentDiffusion:
-    """Builds a model of the family of Stable Diffusion XL with random weights, always the same.
+    """Builds a tiny Stable Diffusion XL with random weights from a fixed seed.
 
-    It has what sets the family apart: a first level without attention, transformers of several
-    blocks between linear projections, two text encoders (8 features each), pooled text and time
-    ids. Pictures have 32 x 32 pixels, latents 8 x 8.
+    The model has the features of the family: a first level without attention, transformers of
+    several blocks between linear projections, two text encoders (8 features each), pooled text and
+    time ids. Images have 32 x 32 pixels, latents 8 x 8.
 
     Args:
         changes: Arguments of `sdxl.build` to replace, such as `base`, `facts` or `unet`.

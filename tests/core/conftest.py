@@ -1,4 +1,4 @@
-"""A model of the Stable Diffusion 1.5 family, so small that it generates in milliseconds."""
+"""A tiny Stable Diffusion 1.5, which generates in milliseconds."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 @pytest.fixture(scope="session")
 def vocabulary():
-    """A byte-level vocabulary without merges: every letter is a token."""
+    """A byte-level vocabulary without merges: every byte is a token."""
     signs = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [*signs, *(sign + "</w>" for sign in signs), START, END]
     return {word: i for i, word in enumerate(words)}
@@ -24,7 +24,7 @@ def vocabulary():
 
 @pytest.fixture(scope="session")
 def build_tiny(vocabulary):
-    """Builds a model with random weights, the same at every call."""
+    """A function that builds a model with random weights, the same at every call."""
 
     def build(**changes):
         with torch.random.fork_rng():

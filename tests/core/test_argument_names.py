@@ -1,4 +1,4 @@
-"""Words of other libraries are refused with the names that arguments have here."""
+"""Argument names of other libraries are refused with ours."""
 
 import inspect
 
@@ -34,37 +34,37 @@ def model():
         ("num_inference_step", "steps=20"),
     ],
 )
-def test_a_word_of_diffusers_is_put_right(model, word, hint):
+def test_a_name_of_diffusers_is_refused_with_ours(model, word, hint):
     with pytest.raises(TypeError, match=f"generate does not take {word}") as caught:
         model.generate("a cat", **{word: 1})
     assert isinstance(caught.value, GenerationError)
     assert caught.value.hint == f"Write {hint}."
 
 
-def test_what_means_nothing_is_refused_with_what_there_is(model):
+def test_an_unknown_name_is_refused_with_those_that_exist(model):
     with pytest.raises(ArgumentError, match="It takes prompt, negative_prompt, conditions"):
         model.generate("a cat", qqq=1)
 
 
-def test_several_words_are_named_at_once(model):
+def test_several_names_are_reported_at_once(model):
     with pytest.raises(ArgumentError, match="width or height") as caught:
         model.generate("a cat", width=1, height=1)
     assert caught.value.hint == "Write size=(512, 512)."
 
 
-def test_every_word_leads_to_an_argument_that_there_is():
+def test_every_name_leads_to_an_argument_that_exists():
     loading = {"dtype", "device", "offline"}
     assert {*WORDS.values()} - loading <= {*ARGUMENTS}
     assert {*WORDS.values()} <= {*EXAMPLES}
     assert not {*WORDS} & {*ARGUMENTS}
 
 
-def test_words_are_known_with_hyphens_and_only_where_they_lead_somewhere():
+def test_names_are_known_with_hyphens_and_only_for_functions_that_take_ours():
     assert suggestion("num-inference-steps", ["steps"]) == "steps"
     assert suggestion("num_inference_steps", ["size"]) is None
 
 
-def test_the_signature_stays_and_positional_errors_are_python_s_own():
+def test_the_signature_and_positional_errors_of_python_stay():
     @explaining
     def f(a: int, *, steps: int = 1) -> int:
         return a + steps

@@ -1,7 +1,7 @@
-"""Random trees, random adapters, and what is compared of them.
+"""Random trees, random adapters, and their comparison.
 
-A tree or an adapter is drawn as a small value that prints itself in a failing example, and built
-from that value, the same each time.
+A tree or an adapter is drawn as a small value, which a failing example prints, and is built from
+that value, the same each time.
 """
 
 import pickle
@@ -46,7 +46,8 @@ def picture() -> Tensor:
 
 
 def tree_specs() -> st.SearchStrategy[Any]:
-    """Draws a root and its children: names of leaves, and tuples of a chain's name and children."""
+    """Draws the children of a root: names of leaves, and tuples of the name of a chain and its
+    children."""
     leaf = st.sampled_from(LEAVES) | st.tuples(st.just("again"), st.integers(0, 5))
     part = st.recursive(
         leaf,
@@ -61,8 +62,8 @@ def add(a: Tensor, b: Tensor) -> Tensor:
 
 
 def build_tree(spec: Iterable[Any]) -> Chain:
-    """Builds a tree in which every layer keeps the width; `again` seats an earlier layer once more,
-    so leaves and chains come to sit in two places."""
+    """Builds a tree in which every layer keeps the width; `again` repeats an earlier layer, so that
+    leaves and chains sit in two places."""
     torch.manual_seed(5)
     earlier: list[nn.Module] = []
 
@@ -120,8 +121,8 @@ def build_tree(spec: Iterable[Any]) -> Chain:
 
 
 @dataclass(frozen=True)
-class Said:
-    """One edit of a random adapter: what becomes of the seat that `seat` counts to."""
+class EditSpec:
+    """One edit of a random adapter, of the seat with the index `seat` modulo their number."""
 
     kind: str
     seat: int
@@ -131,17 +132,17 @@ class Said:
 def adapter_specs(
     kinds: tuple[str, ...] = ("wrap", "wrap", "before", "after", "replace", "remove"),
 ):
-    said = st.builds(
-        Said,
+    spec = st.builds(
+        EditSpec,
         st.sampled_from(kinds),
         st.integers(0, 40),
         st.sampled_from(("inputs", "branch", "output")),
     )
-    return st.lists(said, min_size=1, max_size=5)
+    return st.lists(spec, min_size=1, max_size=5)
 
 
 class Shift(nn.Module):
-    """Changes whatever floating-point tensors pass, so that it fits any place."""
+    """Changes any floating-point tensors, so that it fits any place."""
 
     def __init__(self, by: float) -> None:
         super().__init__()
@@ -152,23 +153,23 @@ class Shift(nn.Module):
         return moved[0] if len(moved) == 1 else moved
 
 
-class Wild(Adapter):
-    """Says the edits that it was given, and remembers which seats its callbacks were handed."""
+class RandomAdapter(Adapter):
+    """An adapter with given edits, which records the seats passed to its callbacks."""
 
-    def __init__(self, said: Iterable[Said], key: str = "", **options: Any) -> None:
+    def __init__(self, specs: Iterable[EditSpec], key: str = "", **options: Any) -> None:
         super().__init__(key=key, **options)
-        self.said = tuple(said)
+        self.specs = tuple(specs)
         self.seen: list[str] = []
 
     def edits(self, model: Chain) -> tuple[Edit, ...]:
         seats = select(model).seats
         self.seen.clear()
         edits: tuple[Edit, ...] = ()
-        for i, said in enumerate(self.said):
-            at = Selection(model, (seats[said.seat % len(seats)],), "one seat")
-            match said.kind:
+        for i, spec in enumerate(self.specs):
+            at = Selection(model, (seats[spec.seat % len(seats)],), "one seat")
+            match spec.kind:
                 case "wrap":
-                    edits += at.wrap(self.wrapped(i, said), stage=said.stage, name=f"w{i}")
+                    edits += at.wrap(self.wrapped(i, spec), stage=spec.stage, name=f"w{i}")
                 case "before":
                     edits += at.before(f"b{i}", self.made(i))
                 case "after":
@@ -180,22 +181,22 @@ class Wild(Adapter):
         return edits
 
     def made(self, i: int):
-        return lambda seat: self.own(i, seat)
+        return lambda seat: self.layer_of(i, seat)
 
-    def wrapped(self, i: int, said: Said):
+    def wrapped(self, i: int, spec: EditSpec):
         def make(inner: nn.Module, seat: Seat) -> nn.Module:
-            own = self.own(i, seat)
-            match said.stage:
+            layer = self.layer_of(i, seat)
+            match spec.stage:
                 case "inputs":
-                    return Chain(own, inner)
+                    return Chain(layer, inner)
                 case "output":
-                    return Chain(inner, own)
+                    return Chain(inner, layer)
                 case _:
-                    return Residual(inner, own)
+                    return Residual(inner, layer)
 
         return make
 
-    def own(self, i: int, seat: Seat) -> nn.Module:
+    def layer_of(self, i: int, seat: Seat) -> nn.Module:
         self.seen.append(seat.path)
         layers = self.layer(seat, nn.ModuleDict)
         if str(i) not in layers:
@@ -203,12 +204,12 @@ class Wild(Adapter):
         return layers[str(i)]
 
 
-# --- what is compared ------------------------------------------------------------------------
+# --- comparison ------------------------------------------------------------------------------
 
 
 def outcome(tree: nn.Module) -> Any:
-    """What a tree makes of a fixed input, bit for bit; or the error that it raises, which is as
-    much a part of what it does."""
+    """Returns the output of a tree for a fixed input, bit for bit, or the name of its error, which
+    is as much a part of its behaviour."""
     context = {"note": picture() * 3, "given": picture() * 5}
     try:
         value = tree(picture(), context=context)
@@ -224,16 +225,16 @@ def bits(value: Any) -> Any:
 
 
 def chains(tree: Chain) -> list[Chain]:
-    """The tree's own chains, whatever it wears, each once."""
-    found = {id(tree): tree}
+    """Returns the base chains of a tree, whatever it wears, each once."""
+    by_id = {id(tree): tree}
     for seat in select(tree):
         if isinstance(seat.layer, Chain):
-            found.setdefault(id(seat.layer), seat.layer)
-    return list(found.values())
+            by_id.setdefault(id(seat.layer), seat.layer)
+    return list(by_id.values())
 
 
 def worn_state(tree: Chain) -> Any:
-    """Everything that surgery may touch, as identities: equal means that nothing was touched."""
+    """Returns the identities of everything that surgery may change; equal means unchanged."""
     return [
         (id(chain), id(chain.__dict__.get("_worn")), id(chain._modules), items(chain._modules))
         for chain in chains(tree)
@@ -245,12 +246,13 @@ def items(mapping: Any) -> tuple[tuple[str, int], ...]:
 
 
 def attributes(layer: nn.Module) -> list[str]:
-    """What a layer has, but for what every layer gets as soon as it is asked for it."""
+    """Returns the attributes of a layer, without the cache of its index."""
     return sorted({*layer.__dict__} - {"_tree_index"})
 
 
 def bare_state(tree: Chain) -> Any:
-    """Everything that a bare tree is, down to the bits of its weights and the objects in it."""
+    """Returns the whole state of a bare tree, down to the bits of its weights and the identities of
+    its objects."""
     every = list(dict.fromkeys([tree, *tree.modules()]))
     return {
         "mappings": [

@@ -1,4 +1,4 @@
-"""Convolutions of small maps are products of matrices, with the same outcome."""
+"""Convolutions of small feature maps as matrix products, with the same results."""
 
 from contextlib import nullcontext
 from copy import deepcopy
@@ -12,7 +12,7 @@ from refiners_core.layers.convolution import Convolution
 
 
 class Called(TorchDispatchMode):
-    """Keeps the names of the operators that are called."""
+    """Records the names of the called operators."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,9 +56,9 @@ def test_a_small_map_sends_the_same_gradients_back(differ):
     x = torch.randn(2, 512, 4, 4, requires_grad=True)
     wanted = [x, layer.weight, layer.bias]
     noise = torch.randn(2, 512, 4, 4)
-    found = torch.autograd.grad(layer(x), wanted, noise)
+    gradients = torch.autograd.grad(layer(x), wanted, noise)
     expected = torch.autograd.grad(nn.Conv2d.forward(layer, x), wanted, noise)
-    assert all(differ(a, b) < 1e-5 for a, b in zip(found, expected, strict=True))
+    assert all(differ(a, b) < 1e-5 for a, b in zip(gradients, expected, strict=True))
 
 
 def test_positions_are_few_beside_filters_or_not():
@@ -74,7 +74,7 @@ def test_a_map_without_rows_stays_one():
     assert Convolution(512, 512)(torch.randn(0, 512, 4, 4)).shape == (0, 512, 4, 4)
 
 
-def test_wrong_channels_are_told_by_torch():
+def test_wrong_channels_raise_the_error_of_torch():
     with pytest.raises(RuntimeError, match=r"expected input.* to have 512 channels, but got 7"):
         Convolution(512, 512)(torch.randn(1, 7, 4, 4))
 
@@ -88,7 +88,7 @@ def test_a_layer_without_bias_adds_none(differ):
 
 
 @pytest.mark.parametrize("is_strict", [True, False])
-def test_what_is_exported_is_the_plain_convolution(is_strict):
+def test_an_exported_program_has_the_plain_convolution(is_strict):
     program = torch.export.export(
         Convolution(512, 512), (torch.randn(1, 512, 4, 4),), strict=is_strict
     )
@@ -96,7 +96,7 @@ def test_what_is_exported_is_the_plain_convolution(is_strict):
     assert names == ["aten.conv2d.default"]
 
 
-def test_what_is_compiled_is_the_plain_convolution():
+def test_a_compiled_program_has_the_plain_convolution():
     graphs: list[torch.fx.GraphModule] = []
 
     def keep(graph: torch.fx.GraphModule, _: object):
@@ -105,6 +105,9 @@ def test_what_is_compiled_is_the_plain_convolution():
 
     torch.compile(Convolution(512, 512), backend=keep, fullgraph=True)(torch.randn(1, 512, 4, 4))
     names = [
-        str(node.target) for one in graphs for node in one.graph.nodes if node.op == "call_function"
+        str(node.target)
+        for graph in graphs
+        for node in graph.graph.nodes
+        if node.op == "call_function"
     ]
     assert names == [str(torch.conv2d)]

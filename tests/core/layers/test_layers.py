@@ -26,7 +26,7 @@ def test_attending_is_a_softmax_over_keys():
     assert near(Attend(1)(q, k, v), weights @ v)
 
 
-def test_heads_attend_on_their_own_part_of_the_width():
+def test_each_head_attends_in_its_part_of_the_width():
     q, k, v = torch.randn(1, 3, 6), torch.randn(1, 3, 6), torch.randn(1, 3, 6)
     parts = [
         Attend(1)(a, b, c)
@@ -44,7 +44,7 @@ def test_a_causal_token_does_not_see_later_ones():
 
 
 def attended(q, k, v, added):
-    """Attention of one head, from its formula."""
+    """Returns the attention of one head, from its formula."""
     return (q @ k.mT / math.sqrt(q.shape[-1]) + added).softmax(-1) @ v
 
 
@@ -71,7 +71,7 @@ def test_under_a_mask_a_causal_token_still_does_not_see_later_ones(queries):
     assert near(Attend(1, is_causal=True)(q, k, v, everything), Attend(1, is_causal=True)(q, k, v))
 
 
-def test_cross_attention_looks_at_the_text_of_the_context():
+def test_cross_attention_attends_to_the_text_of_the_context():
     attention = CrossAttention(4, 2, source_width=6)
     x, text = torch.randn(2, 3, 4), torch.randn(2, 7, 6)
     assert attention(x, context={"text": text}).shape == (2, 3, 4)
@@ -86,7 +86,7 @@ def test_a_width_that_heads_do_not_divide_is_refused():
 
 
 @pytest.mark.parametrize("is_linear", [False, True])
-def test_a_map_leaves_a_transformer_as_contiguous_as_it_came(is_linear):
+def test_a_transformer_returns_a_contiguous_map(is_linear):
     layer = SpatialTransformer(8, 2, 5, depth=2, groups=4, is_linear=is_linear)
     y = layer(torch.randn(2, 8, 3, 4), context={"text": torch.randn(2, 6, 5)})
     assert y.shape == (2, 8, 3, 4)
@@ -118,23 +118,23 @@ def test_quick_gelu_is_near_gelu():
     assert (QuickGelu()(x) - nn.GELU()(x)).abs().max() < 0.03
 
 
-def test_waves_begin_with_the_cosine_of_the_timestep_itself():
+def test_a_sinusoidal_embedding_begins_with_the_cosine_of_the_timestep():
     waves = SinusoidalEmbedding(8)(torch.tensor([0, 3]), torch.zeros(1))
     assert waves[0].tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
     assert waves[1, 0].item() == pytest.approx(math.cos(3))
     assert waves[1, 5].item() == pytest.approx(math.sin(3 * 10000 ** (-1 / 4)))
 
 
-def test_one_timestep_stands_for_all_rows_in_the_dtype_of_the_map():
+def test_one_timestep_serves_all_rows_in_the_dtype_of_the_map():
     encoder = TimestepEncoder(4, 6).to(torch.bfloat16)
     like = torch.zeros(3, 2, dtype=torch.bfloat16)
     assert encoder(torch.tensor(999), like).shape == (1, 6)
     assert encoder(torch.tensor(999), like).dtype == torch.bfloat16
-    # Rounded only after the waves: in bfloat16 999 would be 1000.
+    # Rounded only after the embedding: in bfloat16, 999 would be 1000.
     assert not encoder(torch.tensor(999), like).equal(encoder(torch.tensor(1000), like))
 
 
-def test_an_odd_number_of_waves_is_refused():
+def test_an_odd_width_of_a_sinusoidal_embedding_is_refused():
     with pytest.raises(ModelError, match=r"cosines and sines\), not 5"):
         SinusoidalEmbedding(5)
 
@@ -170,7 +170,7 @@ def test_channels_that_groups_do_not_divide_are_refused():
         ResidualBlock(4, 6, groups=4, eps=1e-5)
 
 
-def test_a_sequence_longer_than_its_places_is_refused():
+def test_a_sequence_that_is_too_long_is_refused():
     places = PositionEmbedding(4, 2)
     assert places(torch.zeros(1, 3, dtype=torch.long)).shape == (3, 2)
     with pytest.raises(ModelError, match="5 tokens is too long for 4 positions"):

@@ -1,4 +1,4 @@
-"""Law 6: what is copied or written down is the base, whatever it wears."""
+"""Law 6: a copy, a pickle or a saved file is the base, whatever it wears."""
 
 import copy
 import io
@@ -13,8 +13,8 @@ from refiners_core import Chain, Context, Lambda
 from refiners_core.errors import PlanError
 
 from ..trees import (
-    Said,
-    Wild,
+    EditSpec,
+    RandomAdapter,
     adapter_specs,
     add,
     bits,
@@ -38,10 +38,10 @@ def saved_and_loaded(tree: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("copied", [copy.deepcopy, thawed, saved_and_loaded])
 @FEW
 @given(tree_specs(), adapter_specs())
-def test_a_copy_of_a_worn_tree_is_a_bare_tree(copied, tree_spec, said):
+def test_a_copy_of_a_worn_tree_is_a_bare_tree(copied, tree_spec, specs):
     tree = build_tree(tree_spec)
     bare, keys, weights = outcome(tree), list(tree.state_dict()), bits_of(tree)
-    adapter = Wild(said, key="lora")
+    adapter = RandomAdapter(specs, key="lora")
     try:
         adapter.inject(tree)
     except PlanError:
@@ -51,10 +51,10 @@ def test_a_copy_of_a_worn_tree_is_a_bare_tree(copied, tree_spec, said):
     assert is_bare(twin)
     assert outcome(twin) == bare
     assert (list(twin.state_dict()), bits_of(twin)) == (keys, weights)
-    own = {id(weight) for weight in (*tree.parameters(), *adapter.parameters())}
-    assert own.isdisjoint(id(weight) for weight in twin.parameters())
-    assert outcome(tree) == worn  # copying changes nothing either
-    again = Wild(said, key="lora")
+    ids = {id(weight) for weight in (*tree.parameters(), *adapter.parameters())}
+    assert ids.isdisjoint(id(weight) for weight in twin.parameters())
+    assert outcome(tree) == worn  # copying does not change the tree
+    again = RandomAdapter(specs, key="lora")
     again.inject(twin)
     assert outcome(twin) == worn
 
@@ -64,12 +64,12 @@ def bits_of(tree: nn.Module) -> list[object]:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, thawed, saved_and_loaded])
-def test_a_copy_of_an_adapter_is_worn_by_nothing(copied):
+def test_a_copy_of_an_adapter_is_not_worn(copied):
     tree = Chain(nn.Linear(4, 4))
     bare = outcome(tree)
-    adapter = Wild([Said("replace", 0)], key="lora").inject(tree)
+    adapter = RandomAdapter([EditSpec("replace", 0)], key="lora").inject(tree)
     worn = outcome(tree)
-    with torch.no_grad():  # weights that no constructor makes
+    with torch.no_grad():  # weights that differ from those of a constructor
         adapter.own_layers.Linear_0["0"].by.mul_(3)
     trained = outcome(tree)
     assert trained != worn
@@ -104,10 +104,10 @@ def test_a_context_can_be_copied_and_pickled():
         assert "b" not in context
 
 
-def test_state_dict_is_torchs_truth_of_what_runs():
+def test_state_dict_includes_the_layers_of_adapters():
     tree = Chain(nn.Linear(4, 4))
     keys = list(tree.state_dict())
-    adapter = Wild([Said("wrap", 0)], key="lora").inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 0)], key="lora").inject(tree)
     assert any("@lora" in key for key in tree.state_dict())
     tree.load_state_dict(tree.state_dict())
     adapter.eject()

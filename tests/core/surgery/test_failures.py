@@ -1,4 +1,4 @@
-"""Law 3: an inject that fails anywhere changes nothing, and neither does an eject."""
+"""Law 3: an inject or eject that fails anywhere changes nothing."""
 
 import sys
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from refiners_core.errors import AdapterError, PlanError, RefinersError
 from refiners_core.surgery import plan
 
 from ..trees import (
-    Wild,
+    RandomAdapter,
     adapter_specs,
     bare_state,
     build_tree,
@@ -38,16 +38,16 @@ STEPS = (
 
 
 class Boom(BaseException):
-    """Not an Exception, as a keyboard interrupt is not."""
+    """A failure that is not an `Exception`, like a keyboard interrupt."""
 
 
-class Fragile(Wild):
-    """Fails where it is told to, after that many calls."""
+class Fragile(RandomAdapter):
+    """An adapter that fails at a chosen step, after a number of calls."""
 
     fails_at = ""
     after = 0
 
-    def tell(self, step: str, after: int) -> None:
+    def arm(self, step: str, after: int) -> None:
         happens_often = step in ("callback", "swap")
         self.fails_at, self.after = step, after if happens_often else 0
 
@@ -67,26 +67,26 @@ class Fragile(Wild):
         self.count_down("edits")
         return edits
 
-    def own(self, i: int, seat: Any) -> nn.Module:
-        layer = super().own(i, seat)
+    def layer_of(self, i: int, seat: Any) -> nn.Module:
+        layer = super().layer_of(i, seat)
         self.count_down("callback")
         if self.fails_at == "nothing made":
             return None  # pyright: ignore
         return layer
 
 
-def fragile(said: Any, step: str, after: int) -> Fragile:
+def fragile(specs: Any, step: str, after: int) -> Fragile:
     def choose(model: Chain) -> Any:
         adapter.count_down("weights")
         return None
 
-    adapter = Fragile(said, key="fragile", weights=choose)
-    adapter.tell(step, after)
+    adapter = Fragile(specs, key="fragile", weights=choose)
+    adapter.arm(step, after)
     return adapter
 
 
 class failing_swaps:
-    """Lets so many swaps through and fails at the next, once: between two of one operation."""
+    """Lets a number of swaps through and fails at the next, once: between two of one operation."""
 
     def __init__(self, adapter: Fragile) -> None:
         self.adapter = adapter
@@ -98,8 +98,8 @@ class failing_swaps:
             try:
                 self.adapter.count_down("swap")
             except Boom:
-                self.adapter.fails_at = ""  # the way back must not fail as well
-                args[0].__dict__["_modules"] = args[2]  # half of a swap was made
+                self.adapter.fails_at = ""  # the rollback must not fail as well
+                args[0].__dict__["_modules"] = args[2]  # half of a swap is done
                 raise
             self.wear(*args)
 
@@ -136,7 +136,7 @@ def adapter_state(adapter: Adapter) -> Any:
 
 
 def attempt(do: Callable[[], object], adapter: Fragile) -> bool:
-    """Whether it failed as planned, with every way to fail in place."""
+    """Returns whether an operation failed as planned, with every failure in place."""
     plugin = FailingHooks(adapter)
     hookspecs.manager().register(plugin)
     try:
@@ -157,21 +157,21 @@ def attempt(do: Callable[[], object], adapter: Fragile) -> bool:
 @FEW
 @given(tree_specs(), adapter_specs(), adapter_specs(("wrap", "before")), st.integers(0, 3))
 def test_an_inject_that_fails_changes_nothing_and_can_be_tried_again(
-    step, tree_spec, said, other_said, after
+    step, tree_spec, specs, other_specs, after
 ):
     tree, twin = build_tree(tree_spec), build_tree(tree_spec)
     for wearer in (tree, twin):
-        Wild(other_said, key="other").inject(wearer)
+        RandomAdapter(other_specs, key="other").inject(wearer)
     try:
-        fragile(said, "", 0).inject(twin)
+        fragile(specs, "", 0).inject(twin)
     except PlanError:
         return
-    adapter = fragile(said, step, after)
-    state, own, did = worn_state(tree), adapter_state(adapter), outcome(tree)
+    adapter = fragile(specs, step, after)
+    state, adapter_before, did = worn_state(tree), adapter_state(adapter), outcome(tree)
     if not attempt(lambda: adapter.inject(tree), adapter):
         return
     assert worn_state(tree) == state
-    assert adapter_state(adapter) == own
+    assert adapter_state(adapter) == adapter_before
     assert outcome(tree) == did
     adapter.fails_at = ""
     adapter.inject(tree)
@@ -182,19 +182,21 @@ def test_an_inject_that_fails_changes_nothing_and_can_be_tried_again(
 @FEW
 @given(tree_specs(), adapter_specs(), adapter_specs(("wrap", "before")), st.integers(0, 2))
 def test_an_eject_that_fails_changes_nothing_and_can_be_tried_again(
-    step, tree_spec, said, other_said, after
+    step, tree_spec, specs, other_specs, after
 ):
     tree = build_tree(tree_spec)
     bare = bare_state(tree)
-    other = Wild(other_said, key="other").inject(tree)
-    adapter = fragile(said, "", 0)
+    other = RandomAdapter(other_specs, key="other").inject(tree)
+    adapter = fragile(specs, "", 0)
     try:
         adapter.inject(tree)
     except PlanError:
         return
-    adapter.tell(step, after)
+    adapter.arm(step, after)
     state, did = worn_state(tree), outcome(tree)
-    leaving = other if step == "callback" else adapter  # the one that stays is asked to wire again
+    leaving = (
+        other if step == "callback" else adapter
+    )  # the adapter that stays makes its layers again
     if not attempt(leaving.eject, adapter):
         return
     assert worn_state(tree) == state
@@ -208,22 +210,22 @@ def test_an_eject_that_fails_changes_nothing_and_can_be_tried_again(
 
 
 class ByShape(Adapter):
-    """Builds layers as wide as the seat, and fails when it is told to."""
+    """An adapter whose layers have the width of the seat, and which fails on demand."""
 
     is_failing = True
 
     def edits(self, model: Chain):
         def make(inner: nn.Module, seat: Any) -> nn.Module:
             width = seat.layer.in_features
-            own = self.layer(seat, lambda: nn.Linear(width, width))
+            layer = self.layer(seat, lambda: nn.Linear(width, width))
             if self.is_failing:
                 raise ValueError("too late")
-            return Sum(inner, own)
+            return Sum(inner, layer)
 
         return select(model).of(nn.Linear).wrap(make)
 
 
-def test_layers_of_a_failed_inject_are_not_found_again_on_a_model_of_another_shape():
+def test_layers_of_a_failed_inject_are_not_reused_on_a_model_of_another_shape():
     adapter = ByShape()
     with pytest.raises(ValueError, match="too late"):
         adapter.inject(Chain(nn.Linear(4, 4)))
@@ -233,7 +235,7 @@ def test_layers_of_a_failed_inject_are_not_found_again_on_a_model_of_another_sha
     assert wide(torch.zeros(1, 8)).shape == (1, 8)
 
 
-def test_what_edits_returns_is_checked():
+def test_the_return_value_of_edits_is_checked():
     class Forgetful(Adapter):
         says: Any = None
 
@@ -256,7 +258,7 @@ def test_what_edits_returns_is_checked():
         adapter.inject(tree)
 
 
-def test_an_adapter_without_edits_says_so():
+def test_an_adapter_without_edits_is_refused():
     with pytest.raises(AdapterError, match="does not define edits"):
         Adapter().inject(Chain(nn.Linear(4, 4)))
 
@@ -272,7 +274,7 @@ def test_an_inject_from_inside_a_callback_is_refused_not_lost():
             return select(model).of(nn.Linear).wrap(make)
 
     tree, outer = Chain(nn.Linear(4, 4)), Nested(key="outer")
-    object.__setattr__(outer, "inner", Wild([], key="inner"))
+    object.__setattr__(outer, "inner", RandomAdapter([], key="inner"))
     outer.inner.edits = lambda model: select(model).after("more", lambda seat: nn.SiLU())
     with pytest.raises(PlanError, match="while an edit of it was being planned"):
         outer.inject(tree)
@@ -299,5 +301,5 @@ def test_hooks_load_whatever_other_packages_raise(tmp_path, monkeypatch, error):
     (tmp_path / f"bad_{error}.py").write_text(f"raise {error}('odd')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("sys.meta_path", [Finder, *sys.meta_path])
-    (broken,) = [one for one in hookspecs.load_installed() if one.name == "bad"]
+    (broken,) = [hooks for hooks in hookspecs.load_installed() if hooks.name == "bad"]
     assert (broken.dist, str(broken.error)) == ("b", "odd")

@@ -1,4 +1,4 @@
-"""Law 7: what nobody holds any more is freed by reference counting alone."""
+"""Law 7: reference counting alone frees dropped models and adapters."""
 
 import copy
 import gc
@@ -13,7 +13,15 @@ from torch import nn
 from refiners_core import Adapter, Chain, Sum, select
 from refiners_core.errors import PlanError
 
-from ..trees import Said, Wild, adapter_specs, bare_state, build_tree, outcome, tree_specs
+from ..trees import (
+    EditSpec,
+    RandomAdapter,
+    adapter_specs,
+    bare_state,
+    build_tree,
+    outcome,
+    tree_specs,
+)
 
 FEW = settings(max_examples=max(40, settings.default.max_examples // 4))
 
@@ -27,7 +35,7 @@ def no_collector() -> Iterator[None]:
 
 
 def refs(tree: nn.Module) -> list[weakref.ref]:
-    """Watches every layer and every weight below."""
+    """Returns weak references to every layer and weight of a tree."""
     return [weakref.ref(x) for x in (*tree.modules(), *tree.parameters())]
 
 
@@ -37,10 +45,10 @@ def alive(watched: list[weakref.ref]) -> int:
 
 @FEW
 @given(tree_specs(), adapter_specs(), adapter_specs(("wrap", "before")))
-def test_an_ejected_adapter_is_freed(tree_spec, said, other_said):
+def test_an_ejected_adapter_is_freed(tree_spec, specs, other_specs):
     tree = build_tree(tree_spec)
-    Wild(other_said, key="stays").inject(tree)
-    adapter = Wild(said)
+    RandomAdapter(other_specs, key="stays").inject(tree)
+    adapter = RandomAdapter(specs)
     try:
         adapter.inject(tree)
     except PlanError:
@@ -54,32 +62,32 @@ def test_an_ejected_adapter_is_freed(tree_spec, said, other_said):
 
 @FEW
 @given(tree_specs(), adapter_specs(), adapter_specs(("wrap", "before")))
-def test_a_dropped_model_is_freed_while_its_adapters_live_on(tree_spec, said, other_said):
+def test_a_dropped_model_is_freed_while_its_adapters_live_on(tree_spec, specs, other_specs):
     tree = build_tree(tree_spec)
-    adapters = [Wild(said, key="a"), Wild(other_said, key="b")]
+    adapters = [RandomAdapter(specs, key="a"), RandomAdapter(other_specs, key="b")]
     for adapter in adapters:
         try:
             adapter.inject(tree)
         except PlanError:
             continue
     outcome(tree)
-    own = {id(part) for adapter in adapters for part in adapter.modules()}
-    own |= {id(weight) for adapter in adapters for weight in adapter.parameters()}
-    watched = [ref for ref in refs(tree) if id(ref()) not in own]
+    kept = {id(part) for adapter in adapters for part in adapter.modules()}
+    kept |= {id(weight) for adapter in adapters for weight in adapter.parameters()}
+    watched = [ref for ref in refs(tree) if id(ref()) not in kept]
     del tree
     assert alive(watched) == 0
     another = build_tree(tree_spec)
     for adapter in adapters:
         assert not adapter.is_worn
         try:
-            adapter.inject(another)  # worn by nothing, so free for the next
+            adapter.inject(another)  # no longer worn, so free for another tree
         except PlanError:
             continue
 
 
-def test_a_dropped_model_frees_the_adapter_that_only_it_held():
+def test_a_dropped_model_frees_an_adapter_that_nothing_else_holds():
     tree = Chain(nn.Linear(4, 4))
-    adapter = Wild([Said("wrap", 0)]).inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 0)]).inject(tree)
     watched = refs(adapter)
     del adapter
     assert alive(watched) == len(watched)
@@ -91,7 +99,7 @@ def test_a_part_that_outlives_its_model_still_wears_and_can_be_ejected():
     tree = Chain(unet=Chain(nn.Linear(4, 4)))
     unet = tree.unet
     bare = bare_state(unet)
-    adapter = Wild([Said("wrap", 1)]).inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 1)]).inject(tree)
     assert bare_state(unet) != bare
     del tree
     assert adapter.is_worn
@@ -101,7 +109,7 @@ def test_a_part_that_outlives_its_model_still_wears_and_can_be_ejected():
 
 def test_a_failed_call_keeps_nothing_alive():
     tree = Chain(Sum(nn.Linear(4, 4), Chain(nn.Linear(5, 4))))
-    Wild([Said("wrap", 1)]).inject(tree)
+    RandomAdapter([EditSpec("wrap", 1)]).inject(tree)
     inputs = torch.randn(2, 4)
     with pytest.raises(RuntimeError):
         tree(inputs)

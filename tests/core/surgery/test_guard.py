@@ -1,4 +1,4 @@
-"""What single lines of the surgery guard: orders, and moments at which nobody may interfere."""
+"""Guards of surgery: the order of layers, and the moments at which edits are refused."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def tiny():
 
 
 class Twice(Adapter):
-    """Puts two layers after each activation."""
+    """An adapter that adds two layers after each activation."""
 
     def edits(self, model):
         seats = select(model).of(nn.SiLU)
@@ -29,7 +29,7 @@ class Twice(Adapter):
 
 
 class Beside(Adapter):
-    """A layer beside each layer of a kind."""
+    """An adapter that adds a layer beside each layer of a class."""
 
     def __init__(self, kind=nn.Linear, **options):
         super().__init__(**options)
@@ -40,7 +40,7 @@ class Beside(Adapter):
 
 
 @pytest.mark.parametrize("is_turned", [False, True])
-def test_layers_after_a_seat_follow_in_the_order_said_the_last_adapter_nearest(is_turned):
+def test_layers_after_a_seat_keep_the_order_of_edits_with_the_last_adapter_nearest(is_turned):
     tree = tiny()
     adapters = [Twice(key="a"), Twice(key="b")]
     for adapter in reversed(adapters) if is_turned else adapters:
@@ -52,7 +52,7 @@ def test_layers_after_a_seat_follow_in_the_order_said_the_last_adapter_nearest(i
     ]
 
 
-def test_a_hook_that_edits_by_hand_between_plan_and_swap_is_noticed():
+def test_a_manual_edit_by_a_hook_between_plan_and_swap_is_detected():
     class Meddler:
         @hookimpl
         def before_inject(self, event):
@@ -70,7 +70,7 @@ def test_a_hook_that_edits_by_hand_between_plan_and_swap_is_noticed():
     adapter.inject(tree)
 
 
-def test_nothing_is_ejected_while_a_part_that_wears_it_runs_alone():
+def test_an_eject_is_refused_while_a_part_that_wears_the_adapter_runs_alone():
     tree = tiny()
     adapter = Beside().inject(tree)
     with running(tree.layer("down", Chain)), pytest.raises(PlanError, match="Chain is running"):
@@ -79,7 +79,7 @@ def test_nothing_is_ejected_while_a_part_that_wears_it_runs_alone():
     adapter.eject()
 
 
-def test_a_context_that_is_used_again_guards_the_second_call_as_the_first():
+def test_a_reused_context_guards_the_second_call_as_the_first():
     refused = []
     tree = Chain(meddle=Lambda(lambda value: meddle(value)), up=nn.Linear(4, 4))
 

@@ -1,4 +1,4 @@
-"""Law 5: an edit made behind the back of what a tree wears is detected and refused."""
+"""Law 5: a manual edit of a tree that wears adapters is detected and refused."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ from refiners_core import Adapter, Chain, Identity, Sum, select
 from refiners_core.errors import PlanError, SelectionError, TreeError
 
 from ..trees import (
-    Said,
-    Wild,
+    EditSpec,
+    RandomAdapter,
     adapter_specs,
     bare_state,
     build_tree,
@@ -76,14 +76,17 @@ EDITS = (replace_mapping, put_another, add_by_attribute, take_away, reorder, edi
     st.sampled_from(EDITS),
     st.integers(0, 20),
 )
-def test_a_tree_that_was_edited_by_hand_is_refused_until_that_is_undone(
-    tree_spec, said, edit_by_hand, at
+def test_a_tree_with_a_manual_edit_is_refused_until_the_edit_is_undone(
+    tree_spec, specs, edit_by_hand, at
 ):
     tree = build_tree(tree_spec)
     bare = bare_state(tree)
-    adapter, other = Wild(said, key="worn").inject(tree), Wild(said, key="other")
+    adapter, other = (
+        RandomAdapter(specs, key="worn").inject(tree),
+        RandomAdapter(specs, key="other"),
+    )
     places = other.edits(tree)
-    other.edits = lambda model: places  # the same ones after the hand edit, which moves the count
+    other.edits = lambda model: places  # the same seats after the manual edit, which shifts indices
     wearing = [chain for chain in chains(tree) if "_worn" in chain.__dict__]
     chain = wearing[at % len(wearing)]
     undo = edit_by_hand(chain)
@@ -102,7 +105,7 @@ def test_a_tree_that_was_edited_by_hand_is_refused_until_that_is_undone(
 
 def test_the_refusal_names_the_path_and_the_children():
     tree = Chain(down=Chain(conv=nn.Linear(4, 4), act=nn.SiLU()))
-    adapter = Wild([Said("wrap", 1)], key="lora").inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)
     tree.down.act = nn.ReLU()
     with pytest.raises(PlanError) as caught:
         adapter.eject()
@@ -112,9 +115,9 @@ def test_the_refusal_names_the_path_and_the_children():
     )
 
 
-def test_the_helpers_refuse_a_chain_that_wears_something():
+def test_the_edit_methods_refuse_a_chain_that_wears_adapters():
     tree = Chain(nn.Linear(4, 4), nn.SiLU())
-    adapter = Wild([Said("wrap", 0)], key="lora").inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 0)], key="lora").inject(tree)
     state = worn_state(tree)
     for edit in (
         lambda: tree.append(Identity()),
@@ -133,22 +136,22 @@ def test_the_helpers_refuse_a_chain_that_wears_something():
 
 def test_a_bare_chain_next_to_a_worn_one_can_be_edited_by_hand():
     tree = Chain(left=Chain(nn.Linear(4, 4)), right=Chain(nn.Linear(4, 4)))
-    adapter = Wild([Said("wrap", 1)], key="lora").inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)
     tree.right.append(nn.SiLU())
     adapter.eject()
     assert [seat for seat, _ in tree.right.children_by_name()] == ["Linear_0", "SiLU_1"]
 
 
 class Clumsy(Adapter):
-    """Takes out by hand what it edits, while it says so."""
+    """An adapter whose `edits` removes the layer that it selects."""
 
     def edits(self, model):
-        said = select(model).named("second").wrap(lambda inner, seat: Sum(inner))
+        edits = select(model).named("second").wrap(lambda inner, seat: Sum(inner))
         model.pop("second")
-        return said
+        return edits
 
 
-def test_a_tree_that_is_edited_by_hand_while_edits_are_said_is_refused():
+def test_an_adapter_whose_edits_change_the_tree_is_refused():
     tree = Chain(first=nn.Identity(), second=nn.Identity())
     with pytest.raises(PlanError, match="no Identity sits at 'second' any more"):
         Clumsy().inject(tree)
@@ -156,15 +159,15 @@ def test_a_tree_that_is_edited_by_hand_while_edits_are_said_is_refused():
 
 
 class Careless(Adapter):
-    """Takes out a whole chain, while it says its edits."""
+    """An adapter whose `edits` removes a whole chain."""
 
     def edits(self, model):
-        said = select(model).of(nn.Identity).wrap(lambda inner, seat: Sum(inner))
+        edits = select(model).of(nn.Identity).wrap(lambda inner, seat: Sum(inner))
         model.pop("second")
-        return said
+        return edits
 
 
-def test_a_tree_that_loses_a_chain_while_edits_are_said_is_refused():
+def test_an_adapter_whose_edits_remove_a_chain_is_refused():
     tree = Chain(first=nn.Identity(), second=Chain(nn.Identity()))
     with pytest.raises(SelectionError, match="a part of the tree no longer exists"):
         Careless().inject(tree)
@@ -172,7 +175,7 @@ def test_a_tree_that_loses_a_chain_while_edits_are_said_is_refused():
 
 
 class Builder(Adapter):
-    """Adds a place of its own by hand when it is built, and finds it again."""
+    """An adapter whose `build` appends the layer that its `edits` selects."""
 
     def build(self, model, source):
         model.append(nn.SiLU(), "own")
@@ -181,7 +184,7 @@ class Builder(Adapter):
         return select(model).of(nn.SiLU).expect(1).wrap(lambda inner, seat: Sum(inner))
 
 
-def test_what_is_edited_by_hand_before_edits_are_said_is_found():
+def test_a_manual_edit_in_build_is_seen_by_edits():
     tree = Chain(first=nn.Identity())
     select(tree)
     with Builder(key="builder").on(tree):
@@ -189,21 +192,21 @@ def test_what_is_edited_by_hand_before_edits_are_said_is_found():
 
 
 class Swapping(Adapter):
-    """Puts another kind of layer where it edits, while it says so."""
+    """An adapter whose `edits` replaces the layer that it selects by one of another class."""
 
     def edits(self, model):
-        said = select(model).of(nn.Identity).wrap(lambda inner, seat: Sum(inner))
+        edits = select(model).of(nn.Identity).wrap(lambda inner, seat: Sum(inner))
         model.replace("first", nn.SiLU())
-        return said
+        return edits
 
 
-def test_another_kind_of_layer_at_an_edited_place_is_refused():
+def test_a_layer_of_another_class_at_an_edited_place_is_refused():
     tree = Chain(first=nn.Identity())
     with pytest.raises(PlanError, match="no Identity sits at 'first' any more"):
         Swapping().inject(tree)
 
 
-def test_a_chain_without_its_constructor_is_told_by_torch():
+def test_a_chain_without_its_constructor_raises_the_error_of_torch():
     class Forgetful(Chain):
         def __init__(self):
             self.own = nn.Identity()

@@ -1,4 +1,4 @@
-"""Two adapters of one make change their weights without an edit of any tree."""
+"""Hot swap: two adapters of one class swap their weights without an edit of any tree."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ x = torch.randn(2, 4, generator=torch.Generator().manual_seed(3))
 
 
 class Beside(Adapter):
-    """A small branch beside every linear layer, and a parameter of its own."""
+    """A small branch beside every linear layer, and a parameter outside the tree."""
 
     def __init__(self, rank: int = 2, act: nn.Module | None = None, key: str = "") -> None:
         super().__init__(key=key)
@@ -40,7 +40,7 @@ def with_layers(tree, adapter):
     return adapter.inject(tree).eject()
 
 
-def test_a_worn_adapter_computes_with_what_were_the_others_weights(tree):
+def test_a_worn_adapter_computes_with_the_weights_of_the_other(tree):
     a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
     with b.on(tree):
         as_b = bits(tree(x))
@@ -54,7 +54,7 @@ def test_a_worn_adapter_computes_with_what_were_the_others_weights(tree):
     assert bits(tree(x)) == as_a
 
 
-def test_what_is_exchanged_makes_no_new_graph(tree):
+def test_a_hot_swap_compiles_no_new_graph(tree):
     graphs = []
 
     def backend(graph, _):
@@ -79,22 +79,22 @@ def test_what_is_exchanged_makes_no_new_graph(tree):
         (lambda: Beside().double(), r"bias, the one has \[1\] float32 .* float64"),
     ],
 )
-def test_those_that_differ_are_refused_and_nothing_is_changed(tree, other, where):
+def test_adapters_that_differ_are_refused_and_nothing_is_changed(tree, other, where):
     a, b = with_layers(tree, Beside(key="a")), other()
     if b.bias.dtype is torch.float32:
         with_layers(tree, b)
-    before = [bits(weight) for one in (a, b) for weight in one.parameters()]
+    before = [bits(weight) for adapter in (a, b) for weight in adapter.parameters()]
     with pytest.raises(AdapterError, match=where):
         a.hotswap(b)
-    assert [bits(weight) for one in (a, b) for weight in one.parameters()] == before
+    assert [bits(weight) for adapter in (a, b) for weight in adapter.parameters()] == before
 
 
-def test_one_that_was_never_worn_has_nothing_to_give(tree):
+def test_an_adapter_that_was_never_worn_is_refused(tree):
     with pytest.raises(AdapterError, match=r"own_layers, the one has Linear_0, .*, the other noth"):
         with_layers(tree, Beside()).hotswap(Beside())
 
 
-def test_itself_and_another_kind_are_refused(tree):
+def test_the_adapter_itself_and_one_of_another_class_are_refused(tree):
     a = with_layers(tree, Beside(key="a"))
     with pytest.raises(AdapterError, match="the one has Beside, the other itself"):
         a.hotswap(a)
@@ -103,21 +103,21 @@ def test_itself_and_another_kind_are_refused(tree):
 
 
 class Shared(Adapter):
-    """One and the same layer beside every linear layer, or a layer each."""
+    """The same layer beside every linear layer, or a separate one beside each."""
 
-    def __init__(self, is_one: bool = True) -> None:
+    def __init__(self, is_shared: bool = True) -> None:
         super().__init__()
-        self.one = nn.Linear(4, 4)
-        self.build_own = (lambda: Chain(self.one)) if is_one else (lambda: Chain(nn.Linear(4, 4)))
+        self.linear = nn.Linear(4, 4)
+        self.build_branch = lambda: Chain(self.linear if is_shared else nn.Linear(4, 4))
 
     def edits(self, model):
         def beside(inner, seat):
-            return Sum(inner, self.layer(seat, self.build_own))
+            return Sum(inner, self.layer(seat, self.build_branch))
 
         return select(model).of(nn.Linear).wrap(beside)
 
 
-def test_a_layer_that_sits_in_several_places_gives_its_weights_once(tree):
+def test_a_layer_in_several_places_swaps_its_weights_once(tree):
     a, b = with_layers(tree, Shared()), with_layers(tree, Shared())
     with b.on(tree):
         as_b = bits(tree(x))
@@ -126,26 +126,26 @@ def test_a_layer_that_sits_in_several_places_gives_its_weights_once(tree):
     assert bits(tree(x)) == as_b
 
 
-def test_layers_that_are_shared_in_one_alone_are_refused(tree):
-    a, b = with_layers(tree, Shared()), with_layers(tree, Shared(is_one=False))
-    before = [bits(weight) for one in (a, b) for weight in one.parameters()]
+def test_layers_that_only_one_adapter_shares_are_refused(tree):
+    a, b = with_layers(tree, Shared()), with_layers(tree, Shared(is_shared=False))
+    before = [bits(weight) for adapter in (a, b) for weight in adapter.parameters()]
     with pytest.raises(AdapterError, match="has 1 layers with weights, the other 3"):
         a.hotswap(b)
-    assert [bits(weight) for one in (a, b) for weight in one.parameters()] == before
+    assert [bits(weight) for adapter in (a, b) for weight in adapter.parameters()] == before
 
 
-def test_that_somebody_has_selected_in_an_adapters_layers_is_no_difference(tree):
+def test_a_cached_index_of_an_adapters_layers_is_not_a_difference(tree):
     a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
     select(a.own_layers.Linear_0)
     assert a.hotswap(b) is a
 
 
-@pytest.mark.parametrize(("told", "is_like"), [((2, 2), True), ((2, 3), False)])
-def test_tensors_that_are_no_weights_are_facts(tree, told, is_like):
+@pytest.mark.parametrize(("settings", "is_same"), [((2, 2), True), ((2, 3), False)])
+def test_tensors_that_are_not_weights_are_settings(tree, settings, is_same):
     a, b = with_layers(tree, Beside()), with_layers(tree, Beside())
-    for adapter, value in zip((a, b), told, strict=True):
-        adapter.own_layers.Linear_0.down.told = torch.full((3,), value)
-    if is_like:
+    for adapter, value in zip((a, b), settings, strict=True):
+        adapter.own_layers.Linear_0.down.setting = torch.full((3,), value)
+    if is_same:
         assert a.hotswap(b) is a
     else:
         with pytest.raises(AdapterError, match=r"own_layers\.Linear_0\.down, the one"):
@@ -161,7 +161,7 @@ def test_weights_stay_while_a_call_is_running(tree):
 
 
 class Keyed(Adapter):
-    """A branch whose layers read context values of the adapter's own."""
+    """A branch whose layers read context values of the adapter."""
 
     def __init__(self, *, name: str = "scale", **options):
         super().__init__(**options)
@@ -182,7 +182,7 @@ class Keyed(Adapter):
         )
 
 
-def test_two_loads_of_one_adapter_exchange_whatever_their_keys_are(tree):
+def test_two_loads_of_one_adapter_swap_whatever_their_keys_are(tree):
     a, b = (with_layers(tree, Keyed(key=key)) for key in ("a", "a-2"))
     with b.on(tree):
         as_b = bits(tree(x, context={"a-2.scale": 0.5}))
@@ -190,12 +190,12 @@ def test_two_loads_of_one_adapter_exchange_whatever_their_keys_are(tree):
     assert bits(tree(x, context={"a.scale": 0.5})) == as_b
 
 
-def test_what_keeps_them_from_it_is_told_in_one_line(tree):
+def test_the_difference_is_reported_on_one_line(tree):
     a = with_layers(tree, Keyed(key="a"))
     b = with_layers(tree, Keyed(key="b", name="strength"))
     with pytest.raises(AdapterError, match=r"with on = 'a.scale', the other .*'b.strength'") as it:
         a.hotswap(b)
     assert "\n" not in str(it.value)
     assert len(str(it.value)) < 250
-    with pytest.raises(AdapterError, match="cannot swap weights"):  # another's key is no key of its own
+    with pytest.raises(AdapterError, match="cannot swap weights"):  # the key of another adapter
         a.hotswap(with_layers(tree, Keyed(key="a.x".replace(".", "-"), name="y")))

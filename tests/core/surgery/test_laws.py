@@ -15,8 +15,8 @@ from refiners_core import Chain, select
 from refiners_core.errors import PlanError
 
 from ..trees import (
-    Said,
-    Wild,
+    EditSpec,
+    RandomAdapter,
     adapter_specs,
     bare_state,
     build_tree,
@@ -30,31 +30,31 @@ from ..trees import (
 FEW = settings(max_examples=max(20, settings.default.max_examples // 10))
 
 
-def build_adapters(specs: list[list[Said]]) -> list[Wild]:
-    return [Wild(said, key=f"k{i}") for i, said in enumerate(specs)]
+def build_adapters(specs: list[list[EditSpec]]) -> list[RandomAdapter]:
+    return [RandomAdapter(edits, key=f"k{i}") for i, edits in enumerate(specs)]
 
 
 class Ledger:
-    """What each set of adapters was once seen to do; another way to it must do the same."""
+    """The output seen for each set of adapters, which must not depend on the order of injects."""
 
     def __init__(self, tree: Chain) -> None:
         self.tree = tree
         self.seen: dict[frozenset[str], Any] = {}
         self.refused: dict[frozenset[str], bool] = {}
 
-    def note(self, worn: set[Wild]) -> None:
+    def note(self, worn: set[RandomAdapter]) -> None:
         names = frozenset(adapter.key for adapter in worn)
         now = outcome(self.tree)
         assert self.seen.setdefault(names, now) == now, f"{set(names)} depends on the order"
 
-    def note_verdict(self, worn: set[Wild], is_refused: bool) -> None:
+    def note_verdict(self, worn: set[RandomAdapter], is_refused: bool) -> None:
         names = frozenset(adapter.key for adapter in worn)
         assert self.refused.setdefault(names, is_refused) == is_refused, (
-            f"{set(names)} is refused in one order and taken in another"
+            f"{set(names)} is refused in one order and accepted in another"
         )
 
 
-def toggle(tree: Chain, adapter: Wild, worn: set[Wild], ledger: Ledger) -> None:
+def toggle(tree: Chain, adapter: RandomAdapter, worn: set[RandomAdapter], ledger: Ledger) -> None:
     """Ejects the adapter if it is worn, else injects it; a refused inject changes nothing."""
     if adapter in worn:
         adapter.eject()
@@ -79,11 +79,11 @@ def toggle(tree: Chain, adapter: Wild, worn: set[Wild], ledger: Ledger) -> None:
     st.lists(st.integers(0, 3), min_size=2, max_size=12),
     st.randoms(use_true_random=False),
 )
-def test_what_a_tree_does_depends_on_the_set_it_wears_and_bare_it_is_what_it_was(
+def test_the_output_depends_on_the_set_worn_and_ejecting_restores_the_tree(
     tree_spec, specs, steps, random
 ):
     tree = build_tree(tree_spec)
-    adapters, worn = build_adapters(specs), set[Wild]()
+    adapters, worn = build_adapters(specs), set[RandomAdapter]()
     bare, paths = bare_state(tree), [seat.path for seat in select(tree)]
     ledger = Ledger(tree)
     for step in steps:
@@ -108,7 +108,7 @@ def test_all_orders_of_ejecting_four_adapters_restore(tree_spec, specs):
     adapters = build_adapters(specs)
     bare, ledger = bare_state(tree), Ledger(tree)
     for order in permutations(adapters):
-        worn = set[Wild]()
+        worn = set[RandomAdapter]()
         for adapter in adapters:
             adapter.inject(tree)
             worn.add(adapter)
@@ -122,7 +122,7 @@ def test_all_orders_of_ejecting_four_adapters_restore(tree_spec, specs):
 
 @FEW
 @given(tree_specs(), st.lists(adapter_specs(("wrap", "before", "after")), min_size=2, max_size=4))
-def test_what_an_adapter_patches_does_not_depend_on_what_else_is_worn(tree_spec, specs):
+def test_the_edits_of_an_adapter_do_not_depend_on_other_worn_adapters(tree_spec, specs):
     tree = build_tree(tree_spec)
     *others, last = build_adapters(specs)
     base = {id(layer) for layer in tree.modules()}
@@ -133,14 +133,14 @@ def test_what_an_adapter_patches_does_not_depend_on_what_else_is_worn(tree_spec,
         other.inject(tree)
     last.inject(tree)
     assert sorted(last.seen) == alone
-    for chain in chains(tree)[1:]:  # asked for the first time, and while all are worn
+    for chain in chains(tree)[1:]:  # indexed for the first time while all are worn
         assert {id(seat.layer) for seat in select(chain)} <= base
 
 
 @FEW
 @given(tree_specs(), adapter_specs())
-def test_an_adapter_is_built_once_and_wears_the_same_layers_again(tree_spec, said):
-    tree, adapter = build_tree(tree_spec), Wild(said)
+def test_an_adapter_is_built_once_and_wears_the_same_layers_again(tree_spec, specs):
+    tree, adapter = build_tree(tree_spec), RandomAdapter(specs)
     base = {id(parameter) for parameter in tree.parameters()}
     try:
         adapter.inject(tree)

@@ -1,5 +1,5 @@
-"""Law 1 while the user goes on working: hooks, modes, gradients, dtypes and devices change while
-adapters are worn, and are what the user made them after the last eject."""
+"""Law 1 with changes by the user: hooks, modes, gradients, dtypes and devices that change while
+adapters are worn stay changed after the last eject."""
 
 import pytest
 import torch
@@ -10,13 +10,21 @@ from torch import Tensor, nn
 from refiners_core import Adapter, Chain, Sum, select
 from refiners_core.errors import PlanError
 
-from ..trees import Said, Wild, adapter_specs, bare_state, build_tree, outcome, tree_specs
+from ..trees import (
+    EditSpec,
+    RandomAdapter,
+    adapter_specs,
+    bare_state,
+    build_tree,
+    outcome,
+    tree_specs,
+)
 
 FEW = settings(max_examples=max(40, settings.default.max_examples // 4))
 
 
-def wear(tree: Chain, said: list[Said]) -> Wild | None:
-    adapter = Wild(said)
+def wear(tree: Chain, specs: list[EditSpec]) -> RandomAdapter | None:
+    adapter = RandomAdapter(specs)
     try:
         return adapter.inject(tree)
     except PlanError:
@@ -43,9 +51,9 @@ def facts(tree: Chain) -> list[object]:
 @pytest.mark.parametrize("move", MOVES)
 @FEW
 @given(tree_specs(), adapter_specs())
-def test_what_a_user_does_to_a_worn_tree_is_done_to_its_base_too(move, tree_spec, said):
+def test_changes_of_a_worn_tree_reach_its_base_too(move, tree_spec, specs):
     tree, twin = build_tree(tree_spec), build_tree(tree_spec)
-    adapter = wear(tree, said)
+    adapter = wear(tree, specs)
     MOVES[move](tree)
     MOVES[move](twin)
     if adapter is not None:
@@ -56,10 +64,10 @@ def test_what_a_user_does_to_a_worn_tree_is_done_to_its_base_too(move, tree_spec
 
 @FEW
 @given(tree_specs(), adapter_specs(), st.integers(0, 30))
-def test_hooks_set_while_worn_stay_and_hooks_set_before_are_kept(tree_spec, said, at):
+def test_hooks_set_while_worn_stay_and_hooks_set_before_are_kept(tree_spec, specs, at):
     tree = build_tree(tree_spec)
     before = tree.register_forward_hook(lambda *_: None)
-    adapter = wear(tree, said)
+    adapter = wear(tree, specs)
     layers = [seat.layer for seat in select(tree)]
     calls: list[nn.Module] = []
     layer = layers[at % len(layers)]
@@ -74,7 +82,7 @@ def test_hooks_set_while_worn_stay_and_hooks_set_before_are_kept(tree_spec, said
 
 
 class Lora(Adapter):
-    """A linear beside each linear, and an encoder of its own outside the tree."""
+    """A linear beside each linear, and an encoder outside the tree."""
 
     def build(self, model: Chain, source: object) -> None:
         self.encoder = nn.Linear(4, 4)
@@ -95,7 +103,7 @@ def dtypes(adapter: Adapter) -> set[torch.dtype]:
     return {weight.dtype for weight in adapter.parameters()}
 
 
-def test_an_adapter_follows_where_the_base_has_moved_since_it_was_ejected():
+def test_an_adapter_follows_a_base_that_moved_after_the_eject():
     tree, adapter = tiny(), Lora()
     adapter.inject(tree).eject()
     tree.to(torch.bfloat16)
@@ -107,8 +115,8 @@ def test_an_adapter_follows_where_the_base_has_moved_since_it_was_ejected():
 def test_an_adapter_takes_the_dtype_and_device_of_its_base():
     for tree in (tiny().double(), tiny().to("meta")):
         adapter = Lora().inject(tree)
-        own = next(adapter.own_layers.parameters())
-        assert (own.dtype, own.device) == (tree.dtype, tree.device)
+        weight = next(adapter.own_layers.parameters())
+        assert (weight.dtype, weight.device) == (tree.dtype, tree.device)
 
 
 def test_weights_of_an_adapter_are_not_lost_to_a_base_without_weights():
@@ -137,7 +145,7 @@ def test_training_an_adapter_leaves_the_base_alone():
 
 def test_a_replaced_layer_moves_along_and_its_mode_and_gradients_too():
     tree = Chain(first=nn.Linear(4, 4), second=Chain(nn.BatchNorm1d(4), nn.Linear(4, 4)))
-    adapter = Wild([Said("replace", 0), Said("remove", 1)]).inject(tree)
+    adapter = RandomAdapter([EditSpec("replace", 0), EditSpec("remove", 1)]).inject(tree)
     tree.double().eval().requires_grad_(False)
     adapter.eject()
     weights: list[Tensor] = list(tree.parameters())
@@ -146,7 +154,7 @@ def test_a_replaced_layer_moves_along_and_its_mode_and_gradients_too():
     assert not any(layer.training for layer in tree.modules())
 
 
-def test_an_adapter_that_is_wired_again_stays_where_its_base_has_moved():
+def test_an_adapter_whose_layers_are_made_again_stays_on_the_device_of_its_base():
     tree = tiny()
     stays, leaves = Lora(key="stays"), Lora(key="leaves")
     stays.inject(tree)

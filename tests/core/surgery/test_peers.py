@@ -1,4 +1,4 @@
-"""What other libraries of our field get wrong at surgery, each seen by running them: we do not."""
+"""Faults of other libraries at surgery, each observed by running them; we avoid them."""
 
 import copy
 import itertools
@@ -38,7 +38,7 @@ class Skip(Chain):
 
 
 def model() -> Chain:
-    """Attentions, a skip and a middle: a UNet in its smallest form."""
+    """A UNet in its smallest form: attentions, a skip connection and a middle."""
     torch.manual_seed(0)
     return Chain(
         side=nn.Identity(),
@@ -59,18 +59,18 @@ class Lora(Adapter):
 class ImagePrompt(Adapter):
     def edits(self, model: Chain):
         def beside(inner: nn.Module, seat: Any) -> nn.Module:
-            own = self.layer(seat, lambda: nn.Linear(4, 4))
-            read = Chain(UseContext(self.context_key("tokens")), own, Multiply(self.scale_key))
+            layer = self.layer(seat, lambda: nn.Linear(4, 4))
+            read = Chain(UseContext(self.context_key("tokens")), layer, Multiply(self.scale_key))
             return Sum(inner, When(self.context_key("tokens"), read))
 
         return select(model).of(Attention).wrap(beside, name="image")
 
 
 class Control(Adapter):
-    """A side network of the same classes as the base, which runs first and writes what is added."""
+    """A side network of the same classes as the base, which runs first and writes its output."""
 
     def build(self, model: Chain, source: Any) -> None:
-        self.network = model.down.copy()  # its own chains around the base's weights
+        self.network = model.down.copy()  # new chains around the weights of the base
         for path, _ in list(self.network.walk(nn.Linear)):
             block = self.network.layer(path.rpartition(".")[0], Chain)
             block.replace(path.rpartition(".")[2], nn.Linear(4, 4))
@@ -84,7 +84,7 @@ class Control(Adapter):
 
 
 class Free(Adapter):
-    """Changes what a skip connection carries, in front of the base's own layers."""
+    """Changes the value of a skip connection before the layers of the base."""
 
     def edits(self, model: Chain):
         return select(model).of(nn.Identity).within(Skip).before("free", lambda seat: nn.Tanh())
@@ -133,7 +133,7 @@ def test_inject_two_eject_the_first_inject_it_again():
 # --- 3 ---------------------------------------------------------------------------------------
 
 
-def test_a_second_inject_and_an_eject_of_what_is_not_worn_change_nothing():
+def test_a_second_inject_and_a_second_eject_change_nothing():
     tree, adapter, other = model(), Lora(), Lora()
     adapter.inject(tree)
     state = worn_state(tree)
@@ -185,7 +185,7 @@ def test_every_ordered_pair_restores_whichever_is_ejected_first(pair, first_out)
 # --- 6 ---------------------------------------------------------------------------------------
 
 
-def test_an_eject_puts_back_the_very_layers_with_their_hooks_and_other_patches():
+def test_an_eject_puts_back_the_same_layers_with_their_hooks_and_other_patches():
     tree, free, lora = model(), Free(), Lora()
     seen: list[int] = []
     tree.skip[0].register_forward_hook(lambda *_: seen.append(1))
@@ -221,7 +221,7 @@ def test_no_adapter_patches_layers_of_another():
 # --- 8 ---------------------------------------------------------------------------------------
 
 
-def test_two_image_prompts_at_once_have_values_of_their_own():
+def test_two_image_prompts_at_once_have_separate_values():
     tree = model()
     a, b = ImagePrompt(name="image").inject(tree), ImagePrompt(name="image").inject(tree)
     x, values = torch.ones(2, 4), {}
@@ -258,7 +258,7 @@ def test_contexts_of_a_failed_call_of_an_ejected_adapter_and_of_a_parent_leave_n
     adapter.eject()
 
     nested = Chain(SetContext("a"), Chain(SetContext("b"), UseContext("a")), UseContext("b"))
-    context = Context({"a": None})  # a parent's None is no value to fall back on
+    context = Context({"a": None})  # None in a parent is not a value to fall back on
     assert nested(3, context=context) == 3
     assert context["a"] == 3
 
@@ -288,7 +288,7 @@ def test_four_threads_on_one_model_get_their_own_results():
 # --- 11 --------------------------------------------------------------------------------------
 
 
-def test_out_of_memory_stays_out_of_memory_and_is_told_once():
+def test_out_of_memory_stays_out_of_memory_and_is_annotated_once():
     class Full(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -304,7 +304,7 @@ def test_out_of_memory_stays_out_of_memory_and_is_told_once():
 # --- 12 --------------------------------------------------------------------------------------
 
 
-def test_an_edit_renames_no_neighbour():
+def test_an_edit_does_not_rename_neighbours():
     tree = model()
     keys = list(tree.state_dict())
     Gates().inject(tree)
@@ -317,7 +317,7 @@ def test_an_edit_renames_no_neighbour():
     assert names(chain) == ["Linear_1", "SiLU_2"]
 
 
-def test_a_class_called_like_a_layer_hides_none():
+def test_a_class_named_like_a_layer_hides_no_layer():
     class Linear_1(nn.Linear):
         pass
 
@@ -382,7 +382,7 @@ def test_a_tree_on_the_meta_device_costs_nothing_and_wears_adapters():
     assert {weight.device.type for weight in adapter.parameters()} == {"meta"}
 
 
-def test_two_that_replace_one_layer_are_refused_in_words():
+def test_two_adapters_that_replace_one_layer_are_refused():
     tree = model()
     Gates(key="a").inject(tree)
     with pytest.raises(PlanError, match=r"a and b both replace 'middle.LayerNorm_1'"):

@@ -1,4 +1,4 @@
-"""Plans of several adapters on one chain: who is named, who is left alone, what is noticed."""
+"""Plans of several adapters on one chain: names, untouched layers and detected edits."""
 
 from collections.abc import Callable
 
@@ -14,11 +14,11 @@ from .test_hand_edits import EDITS
 
 
 class Root(Chain):
-    """A tree whose root has a name of its own."""
+    """A tree whose root is a named class."""
 
 
-class Saying(Adapter):
-    """Says the edits that a function makes of a selection."""
+class FromFunction(Adapter):
+    """An adapter whose edits a function makes of a selection."""
 
     def __init__(self, key: str, what: Callable[[Selection], object], name: str = "linear") -> None:
         super().__init__(key=key)
@@ -36,54 +36,57 @@ def wrap(at: Selection) -> object:
     return at.wrap(lambda inner, seat: Sum(inner, nn.Identity()), stage="branch")
 
 
-def test_who_stays_keeps_the_very_layers():
+def test_an_adapter_that_stays_keeps_its_layers():
     root = tree()
-    one, other = Saying("one", wrap).inject(root), Saying("other", wrap, "act").inject(root)
+    first, other = (
+        FromFunction("one", wrap).inject(root),
+        FromFunction("other", wrap, "act").inject(root),
+    )
     layer = next(v for k, v in root._modules.items() if k.startswith("act"))
-    one.eject()
+    first.eject()
     assert next(v for k, v in root._modules.items() if k.startswith("act")) is layer
-    third = Saying("third", wrap).inject(root)
+    third = FromFunction("third", wrap).inject(root)
     assert next(v for k, v in root._modules.items() if k.startswith("act")) is layer
     third.eject()
     other.eject()
     assert list(root._modules) == ["linear", "act", "inner"]
 
 
-def test_what_comes_before_or_after_may_stay_where_a_layer_is_removed():
+def test_layers_before_and_after_a_removed_layer_may_stay():
     root = tree()
     beside = [
-        Saying("b", lambda at: at.before("b", lambda seat: nn.Identity())),
-        Saying("a", lambda at: at.after("a", lambda seat: nn.Identity())),
+        FromFunction("b", lambda at: at.before("b", lambda seat: nn.Identity())),
+        FromFunction("a", lambda at: at.after("a", lambda seat: nn.Identity())),
     ]
     for adapter in beside:
         adapter.inject(root)
-    removal = Saying("removal", lambda at: at.remove()).inject(root)
+    removal = FromFunction("removal", lambda at: at.remove()).inject(root)
     names = list(root._modules)
     assert "linear" not in names
     assert len(names) == 4
     with pytest.raises(PlanError, match="late wraps 'linear', which removal removes"):
-        Saying("late", wrap).inject(root)
+        FromFunction("late", wrap).inject(root)
     for adapter in (*beside, removal):
         adapter.eject()
-    wrapping = Saying("wrapping", wrap).inject(root)
+    wrapping = FromFunction("wrapping", wrap).inject(root)
     with pytest.raises(PlanError, match="wrapping wraps 'linear', which removal removes"):
         removal.inject(root)
-    Saying("b2", lambda at: at.before("b", lambda seat: nn.Identity())).inject(root)
+    FromFunction("b2", lambda at: at.before("b", lambda seat: nn.Identity())).inject(root)
     assert wrapping.is_worn
 
 
 def test_a_refusal_names_the_root():
     with pytest.raises(PlanError, match="nothing found nothing to edit in Root"):
-        Saying("nothing", wrap, "nowhere").inject(tree())
+        FromFunction("nothing", wrap, "nowhere").inject(tree())
     root = tree()
-    Saying("one", wrap).inject(root)
+    FromFunction("one", wrap).inject(root)
     with pytest.raises(PlanError, match="Root already wears an adapter with the key 'one'"):
-        Saying("one", wrap).inject(root)
+        FromFunction("one", wrap).inject(root)
 
 
-def test_a_chain_that_wears_nothing_is_passed_over():
+def test_a_bare_chain_is_skipped():
     root = tree()
-    adapter = Saying("one", wrap).inject(root)
+    adapter = FromFunction("one", wrap).inject(root)
     (swap,) = plan_eject(root, [root.layer("inner", Chain), root], adapter)
     assert (swap.chain, swap.after) == (root, None)
     undo = apply([swap])
@@ -93,25 +96,27 @@ def test_a_chain_that_wears_nothing_is_passed_over():
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_every_edit_by_hand_is_noticed(edit: Callable[[Chain], Callable[[], None]]):
+def test_every_manual_edit_is_detected(edit: Callable[[Chain], Callable[[], None]]):
     root = tree()
-    adapter = Saying("one", wrap).inject(root)
+    adapter = FromFunction("one", wrap).inject(root)
     undo = edit(root)
-    for do in (adapter.eject, lambda: Saying("two", wrap, "act").inject(root)):
+    for do in (adapter.eject, lambda: FromFunction("two", wrap, "act").inject(root)):
         with pytest.raises(PlanError, match="was edited by hand while it wears one"):
             do()
     undo()
     adapter.eject()
 
 
-def test_base_layers_that_others_stand_in_for_are_known():
+def test_replaced_and_removed_base_layers_are_known():
     root = tree()
     linear, act = root.linear, root.act
-    Saying("one", wrap).inject(root)
-    assert root._worn.hidden() == ()  # it runs, inside what stands around it
-    replaced = Saying("two", lambda at: at.replace(lambda seat: nn.Identity()), "act").inject(root)
+    FromFunction("one", wrap).inject(root)
+    assert root._worn.hidden() == ()  # the base layer runs, inside its wrap
+    replaced = FromFunction("two", lambda at: at.replace(lambda seat: nn.Identity()), "act").inject(
+        root
+    )
     assert root._worn.hidden() == (act,)
-    removed = Saying("three", lambda at: at.remove(), "inner").inject(root)
+    removed = FromFunction("three", lambda at: at.remove(), "inner").inject(root)
     assert root._worn.hidden() == (act, root._worn.bare["inner"])
     assert root._worn.bare["linear"] is linear
     removed.eject()
@@ -129,6 +134,6 @@ def test_layers_that_one_adapter_puts_after_a_seat_keep_its_order():
             first += edits
         return first
 
-    Saying("one", after).inject(root)
+    FromFunction("one", after).inject(root)
     layers = list(root._modules.values())
     assert layers[1:5] == made

@@ -1,4 +1,4 @@
-"""What is refused says what was asked, what is there, and what to type."""
+"""Refusals: each states the request, the state of the tree, and what to type."""
 
 import threading
 
@@ -10,7 +10,7 @@ from refiners_core import Adapter, Chain, Lambda, Parallel, Residual, SetContext
 from refiners_core.errors import AdapterError, PlanError, RefinersError, SelectionError
 from refiners_core.tree.layer import running
 
-from ..trees import Said, Wild, bare_state, outcome, worn_state
+from ..trees import EditSpec, RandomAdapter, bare_state, outcome, worn_state
 
 
 def tiny() -> Chain:
@@ -22,7 +22,7 @@ def refused(error: type[RefinersError], match: str):
 
 
 def test_a_second_inject_is_refused_before_anything_happens():
-    tree, adapter = tiny(), Wild([Said("wrap", 0)], key="lora")
+    tree, adapter = tiny(), RandomAdapter([EditSpec("wrap", 0)], key="lora")
     adapter.inject(tree)
     state = worn_state(tree)
     for target in (tree, tiny()):
@@ -31,8 +31,8 @@ def test_a_second_inject_is_refused_before_anything_happens():
     assert worn_state(tree) == state
 
 
-def test_what_is_not_worn_cannot_be_ejected():
-    tree, adapter = tiny(), Wild([Said("wrap", 0)], key="lora")
+def test_an_adapter_that_is_not_worn_cannot_be_ejected():
+    tree, adapter = tiny(), RandomAdapter([EditSpec("wrap", 0)], key="lora")
     bare = bare_state(tree)
     with refused(AdapterError, "lora is not worn. Call its inject"):
         adapter.eject()
@@ -44,30 +44,32 @@ def test_what_is_not_worn_cannot_be_ejected():
 
 def test_two_adapters_of_one_key_are_refused():
     tree = tiny()
-    Wild([Said("wrap", 0)], key="lora").inject(tree)
+    RandomAdapter([EditSpec("wrap", 0)], key="lora").inject(tree)
     with refused(PlanError, "already wears an adapter with the key 'lora'.*another key"):
-        Wild([Said("wrap", 1)], key="lora").inject(tree)
+        RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)
 
 
-def test_keys_are_numbered_and_sorted_as_people_count():
-    adapters = [Wild([], name="numbered") for _ in range(11)]
+def test_keys_are_numbered_and_sorted_by_number():
+    adapters = [RandomAdapter([], name="numbered") for _ in range(11)]
     assert [a.key for a in adapters[:2]] == ["numbered", "numbered-2"]
     assert sorted(adapters, key=lambda a: a.order) == adapters
 
 
 @pytest.mark.parametrize("key", ["a.b", "a@b", "a+b", "a/b"])
-def test_a_key_that_paths_are_made_with_is_refused(key):
+def test_a_key_with_a_separator_of_paths_is_refused(key):
     with refused(AdapterError, "cannot be the key of an adapter"):
-        Wild([], key=key)
+        RandomAdapter([], key=key)
 
 
 @pytest.mark.parametrize(
     "kinds", [("replace", "replace"), ("replace", "remove"), ("remove", "wrap")]
 )
 @pytest.mark.parametrize("is_turned", [False, True])
-def test_what_excludes_each_other_on_one_seat_is_refused_in_either_order(kinds, is_turned):
+def test_conflicting_edits_of_one_seat_are_refused_in_either_order(kinds, is_turned):
     tree = tiny()
-    first, second = (Wild([Said(kind, 1)], key=key) for kind, key in zip(kinds, "ab", strict=True))
+    first, second = (
+        RandomAdapter([EditSpec(kind, 1)], key=key) for kind, key in zip(kinds, "ab", strict=True)
+    )
     if is_turned:
         first, second = second, first
     first.inject(tree)
@@ -80,9 +82,12 @@ def test_what_excludes_each_other_on_one_seat_is_refused_in_either_order(kinds, 
 
 @pytest.mark.parametrize("kind", ["replace", "remove"])
 @pytest.mark.parametrize("is_turned", [False, True])
-def test_an_edit_inside_what_is_replaced_is_refused_in_either_order(kind, is_turned):
+def test_an_edit_inside_a_replaced_layer_is_refused_in_either_order(kind, is_turned):
     tree = tiny()
-    outer, inner = Wild([Said(kind, 0)], key="outer"), Wild([Said("wrap", 1)], key="inner")
+    outer, inner = (
+        RandomAdapter([EditSpec(kind, 0)], key="outer"),
+        RandomAdapter([EditSpec("wrap", 1)], key="inner"),
+    )
     first, second = (inner, outer) if is_turned else (outer, inner)
     first.inject(tree)
     state = worn_state(tree)
@@ -129,14 +134,14 @@ def test_a_seat_that_is_gone_is_refused():
         _ = old[0].layer
 
 
-def test_what_is_no_tree_is_refused():
+def test_a_module_that_is_not_a_chain_is_refused():
     with refused(AdapterError, "into a model or a Chain, not into Linear"):
-        Wild([]).inject(nn.Linear(4, 4))  # pyright: ignore
+        RandomAdapter([]).inject(nn.Linear(4, 4))  # pyright: ignore
     with refused(SelectionError, "takes a Chain, not a Linear"):
         select(nn.Linear(4, 4))  # pyright: ignore
 
 
-def test_a_wrong_count_says_what_was_found():
+def test_a_wrong_count_lists_the_selected_seats():
     with refused(SelectionError, r"of\(Linear\) should find 3 seats but finds 2: down.conv, up"):
         select(tiny()).of(nn.Linear).expect(3)
     with refused(SelectionError, "should find at least 1 seat but finds 0: nothing"):
@@ -152,7 +157,7 @@ def test_an_unknown_stage_and_an_impossible_name_are_refused():
 
 
 class Meddler(nn.Module):
-    """Does something in the middle of a call, and keeps the error."""
+    """Runs a function in the middle of a call, and keeps its error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,11 +173,11 @@ class Meddler(nn.Module):
 
 
 @pytest.mark.parametrize("where", ["the tree", "a part of it"])
-def test_nobody_operates_on_a_running_tree_or_a_part_of_it(where):
+def test_surgery_on_a_running_tree_or_a_part_of_it_is_refused(where):
     meddler = Meddler()
     tree = Chain(unet=Chain(Residual(nn.Linear(4, 4)), meddler), out=Parallel(Sum(nn.SiLU())))
     target = tree if where == "the tree" else tree.unet
-    worn, other = (Wild([Said("wrap", 0)], key=key) for key in ("worn", "other"))
+    worn, other = (RandomAdapter([EditSpec("wrap", 0)], key=key) for key in ("worn", "other"))
     worn.inject(target)
     before = outcome(tree)
     state = worn_state(tree)
@@ -187,7 +192,7 @@ def test_nobody_operates_on_a_running_tree_or_a_part_of_it(where):
 
 
 def test_another_tree_can_be_operated_on_meanwhile():
-    meddler, other, adapter = Meddler(), tiny(), Wild([Said("wrap", 0)])
+    meddler, other, adapter = Meddler(), tiny(), RandomAdapter([EditSpec("wrap", 0)])
     meddler.do = lambda: adapter.inject(other)
     Chain(meddler)(torch.zeros(1, 4))
     assert meddler.error is None
@@ -198,7 +203,7 @@ def test_a_call_in_another_thread_is_a_running_call():
     entered, go_on = threading.Event(), threading.Event()
     meddler = Meddler()
     meddler.do = lambda: (entered.set(), go_on.wait(10))
-    tree, adapter = Chain(nn.Linear(4, 4), meddler), Wild([Said("wrap", 0)])
+    tree, adapter = Chain(nn.Linear(4, 4), meddler), RandomAdapter([EditSpec("wrap", 0)])
     thread = threading.Thread(target=lambda: tree(torch.zeros(1, 4)))
     thread.start()
     assert entered.wait(10)
@@ -209,8 +214,8 @@ def test_a_call_in_another_thread_is_a_running_call():
     adapter.inject(tree)
 
 
-def test_several_calls_that_belong_together_can_be_marked_as_one():
-    tree, adapter = tiny(), Wild([Said("wrap", 0)])
+def test_several_calls_can_be_marked_as_one():
+    tree, adapter = tiny(), RandomAdapter([EditSpec("wrap", 0)])
     with running(tree), refused(PlanError, "is running"):
         adapter.inject(tree.down)
     adapter.inject(tree.down)
@@ -220,27 +225,27 @@ def test_a_call_that_failed_is_no_longer_running():
     tree = Chain(Lambda(lambda x: x.no_such_thing))
     with pytest.raises(AttributeError):
         tree(torch.zeros(1))
-    Wild([Said("wrap", 0)]).inject(tree).eject()
+    RandomAdapter([EditSpec("wrap", 0)]).inject(tree).eject()
 
 
-def test_an_adapter_stays_with_the_family_that_it_was_made_for():
+def test_an_adapter_stays_with_its_first_family():
     class Family(Chain):
         base = "sd15"
 
     tree = Family(nn.Linear(4, 4))
-    adapter = Wild([Said("wrap", 0)], key="lora").inject(tree).eject()
+    adapter = RandomAdapter([EditSpec("wrap", 0)], key="lora").inject(tree).eject()
     with refused(AdapterError, "lora was made for sd15; this model is Chain"):
         adapter.inject(tiny())
 
 
-def test_an_adapter_that_takes_no_condition_says_so():
+def test_an_adapter_that_takes_no_condition_refuses_one():
     with refused(RefinersError, "lora takes no condition"):
-        Wild([], key="lora").encode("a picture", None)
+        RandomAdapter([], key="lora").encode("a picture", None)
 
 
-def test_layers_that_an_adapter_names_as_python_names_things_are_fine():
+def test_layers_that_an_adapter_stores_as_attributes_are_accepted():
     tree = Chain(keys=nn.Linear(4, 4), values=nn.Linear(4, 4), pop_=SetContext("x"))
-    Wild([Said("wrap", 0), Said("wrap", 1)]).inject(tree).eject()
+    RandomAdapter([EditSpec("wrap", 0), EditSpec("wrap", 1)]).inject(tree).eject()
 
 
 def test_one_adapter_finds_its_layers_however_it_selected_their_seats():

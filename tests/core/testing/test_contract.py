@@ -1,4 +1,4 @@
-"""The contract itself: what is well made passes, and each way to be ill made is told in words."""
+"""The contract itself: a good adapter passes, and each fault is reported in words."""
 
 from typing import Any, ClassVar
 
@@ -26,7 +26,8 @@ from refiners_core.testing.contract import (
 
 
 class Tint(Adapter):
-    """Adds a colour to what the first convolution makes: the smallest adapter with a condition."""
+    """Adds a colour to the output of the first convolution: the smallest adapter with a
+    condition."""
 
     takes_condition: ClassVar[bool] = True
 
@@ -35,8 +36,8 @@ class Tint(Adapter):
 
     def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
         key = self.context_key("colour")
-        own = self.layer(seat, lambda: zero(nn.Conv2d(4, 8, 1)))
-        return Sum(inner, When(self.scale_key, UseContext(key), own, Multiply(self.scale_key)))
+        layer = self.layer(seat, lambda: zero(nn.Conv2d(4, 8, 1)))
+        return Sum(inner, When(self.scale_key, UseContext(key), layer, Multiply(self.scale_key)))
 
     def encode(self, value: Any, request: Any) -> dict[str, dict[str, Tensor]]:
         return {self.context_key("colour"): {"cond": torch.full((1, 4, 1, 1), float(value))}}
@@ -51,11 +52,11 @@ TARGETS = [("unet.conv_in", "branch")]
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_a_well_made_adapter_keeps_every_law(law):
+def test_a_good_adapter_keeps_every_law(law):
     law(AdapterCase(Tint, condition=0.5, targets=TARGETS))
 
 
-def test_a_tree_that_does_not_generate_can_be_asked_too():
+def test_a_tree_that_does_not_generate_can_be_checked_too():
     def run(tree: Chain, conditions: object) -> Tensor:
         return tree(torch.ones(2, 4, dtype=tree.dtype))
 
@@ -77,7 +78,7 @@ def test_a_tiny_model_is_the_same_each_time_and_leaves_the_generator_alone(build
     assert all(len(a.slot(name)) for name in a.slots), "a slot without a place proves nothing"
 
 
-# --- ill made --------------------------------------------------------------------------------
+# --- faulty adapters ---------------------------------------------------------------------------
 
 
 class Captures(Tint):
@@ -120,14 +121,14 @@ class DoesNothing(Tint):
 
 
 class Moody(Tint):
-    """Does something else each time."""
+    """Has another output each time."""
 
     def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
         return Chain(super().beside(inner, seat), nn.Dropout(0.5).train())
 
 
 class SeesOthers(Tint):
-    """Patches what it finds running, another adapter's layers included."""
+    """Edits other places if another adapter is worn."""
 
     def edits(self, model: Any):
         linears = select(model).of(nn.Linear)
@@ -136,7 +137,7 @@ class SeesOthers(Tint):
 
 
 class CountsOrder(Tint):
-    """Depends on who was first."""
+    """Depends on the adapters worn before."""
 
     def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
         first = len(self.others) == 0
@@ -149,19 +150,19 @@ class CountsOrder(Tint):
 
 class DoublePrecision(Tint):
     def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
-        self.own = nn.Conv2d(4, 8, 1).to(torch.bfloat16)
-        return Sum(inner, When("never", self.own))
+        self.conv = nn.Conv2d(4, 8, 1).to(torch.bfloat16)
+        return Sum(inner, When("never", self.conv))
 
 
 class LeavesHalf(Tint):
-    """Adds to a list outside of itself while building."""
+    """Changes the model while building."""
 
     def build(self, model: LatentDiffusion, source: Any) -> None:
         model.unet.register_buffer("trace", torch.zeros(1))
 
 
 class Injects(Tint):
-    """Takes itself off before it is put on."""
+    """Ejects itself before an inject."""
 
     def inject(self, tree: Any) -> Any:
         if self.is_worn:
@@ -170,7 +171,7 @@ class Injects(Tint):
 
 
 class Clings(Tint):
-    """Is remembered by the base, in a hook-like place."""
+    """Is kept alive by a global list."""
 
     everyone: ClassVar[list[Any]] = []
 
@@ -179,7 +180,7 @@ class Clings(Tint):
 
 
 class Copied(Tint):
-    """Writes itself into the base's chain, where copies find it."""
+    """Adds a layer to the base, where copies find it."""
 
     def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
         seat.chain.act.inplace = False
@@ -194,10 +195,10 @@ class Copied(Tint):
         (restores_the_model, Hooks, "leaves a trace after its eject: its hooks changed"),
         (restores_the_model, Copied, "leaves a trace after its eject: its"),
         (acts, DoesNothing, "worn, doesnothing.* changes nothing"),
-        (acts, Moody, "does something else each time"),
-        (is_absent_when_left_out, AlwaysOn, "is told None and still changes"),
+        (acts, Moody, "differ"),
+        (is_absent_when_left_out, AlwaysOn, "with the condition None, .* still changes"),
         (patches_the_same_beside_others, SeesOthers, "beside another, .* edits other places"),
-        (does_not_mind_the_order, CountsOrder, "something else in another order"),
+        (does_not_mind_the_order, CountsOrder, "the output depends on the order"),
         (owns_its_layers, OwnsTheBase, "holds 'unet' of the base as 'unet'"),
         (takes_the_dtype_of_the_base, DoublePrecision, "brings torch.bfloat16 to a model of torch"),
         (refuses_what_makes_no_sense, Injects, "is injected though it is worn"),
@@ -206,12 +207,12 @@ class Copied(Tint):
         (is_freed_by_counting, Clings, "ejected and dropped, .* is kept alive"),
     ],
 )
-def test_each_way_to_be_ill_made_is_told_in_words(law, make, words):
+def test_each_fault_is_reported_in_words(law, make, words):
     with pytest.raises(AssertionError, match=words):
         law(AdapterCase(make, condition=0.5))
 
 
-def test_a_copy_that_wears_is_told(monkeypatch):
+def test_a_copy_that_wears_an_adapter_is_reported(monkeypatch):
     monkeypatch.delattr(Chain, "__getstate__")
     with pytest.raises(AssertionError, match="a deepcopy of the model still wears tint"):
         is_left_behind_by_copies(AdapterCase(Tint, condition=0.5))
@@ -225,6 +226,6 @@ def test_a_copy_that_wears_is_told(monkeypatch):
         ([*TARGETS, ("unet.input", "branch")], r"declares unet.input \(branch\) and edits nothing"),
     ],
 )
-def test_targets_that_are_not_true_are_told(targets, words):
+def test_wrong_targets_are_reported(targets, words):
     with pytest.raises(AssertionError, match=words):
         edits_what_it_declares(AdapterCase(Tint, condition=0.5, targets=targets))

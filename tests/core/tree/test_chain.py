@@ -1,4 +1,4 @@
-"""A chain: names given once, reading, and building by hand."""
+"""Chains: names, reading and manual edits."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from refiners_core import (
 )
 from refiners_core.errors import TreeError
 
-from ..trees import Said, Wild, add
+from ..trees import EditSpec, RandomAdapter, add
 
 
 def names(chain: Chain) -> list[str]:
@@ -84,7 +84,7 @@ def test_a_name_is_unique_among_siblings():
 
 
 @pytest.mark.parametrize("child", [None, 3, torch.relu, "Linear", nn.Linear])
-def test_a_child_that_is_no_module_is_refused(child):
+def test_a_child_that_is_not_a_module_is_refused(child):
     with pytest.raises(TreeError, match=r"not a module.*Lambda"):
         Chain(child)
 
@@ -97,7 +97,7 @@ def test_a_layer_that_defines_forward_is_refused_where_it_is_defined():
                 return x
 
 
-def test_a_layer_without_run_says_what_is_missing():
+def test_a_layer_without_run_names_the_missing_method():
     with pytest.raises(TypeError, match="Empty does not define run"):
         type("Empty", (Layer,), {})()(1)
 
@@ -113,7 +113,7 @@ def test_children_are_read_by_attribute_position_and_name():
     assert nn.Linear(2, 3) not in chain
 
 
-def test_what_is_not_there_is_told_with_what_is():
+def test_a_missing_child_is_reported_with_those_that_exist():
     chain = Chain(down=small())
     with pytest.raises(TreeError, match=r"no layer named 'outt' in Chain.*Linear_0.*mean 'out'"):
         chain.layer("down.outt")
@@ -148,19 +148,19 @@ def test_a_chain_in_two_places_is_walked_once():
     assert torch.equal(tree(torch.ones(1, 2)), inner(inner(torch.ones(1, 2))))
 
 
-def test_walk_find_and_layers_see_what_runs():
+def test_walk_find_and_layers_include_layers_of_adapters():
     tree = Chain(nn.Linear(4, 4), Residual(nn.SiLU(), nn.Linear(4, 4)))
     assert tree.find(nn.SiLU) is tree[1][0]
     assert tree.find(nn.Conv2d) is None
     assert len(tree.layers(nn.Linear)) == 2
-    adapter = Wild([Said("before", 0)]).inject(tree)
+    adapter = RandomAdapter([EditSpec("before", 0)]).inject(tree)
     assert tree.find(type(adapter.own_layers.Linear_0["0"])) is not None
 
 
 def test_base_layers_keep_their_names_while_an_adapter_wraps_them():
     tree = Chain(down=Chain(conv=nn.Linear(4, 4)))
     conv = tree.down.conv
-    adapter = Wild([Said("wrap", 1)], key="lora").inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)
     assert tree.down.conv is conv
     assert tree.layer("down.conv") is conv
     assert isinstance(tree.layer("down.conv+w0@lora"), Residual)
@@ -178,7 +178,7 @@ def test_device_and_dtype_are_those_of_the_first_floating_point_weight():
 # --- building by hand ------------------------------------------------------------------------
 
 
-def test_helpers_do_what_their_names_say_in_lists():
+def test_edit_methods_behave_as_those_of_lists():
     chain, relu = Chain(), nn.ReLU()
     assert chain.append(nn.SiLU()).append(relu, name="last") is chain
     assert chain.index(relu) == 1
@@ -196,7 +196,7 @@ def test_helpers_do_what_their_names_say_in_lists():
     assert names(chain) == ["first", "Identity_1"]
 
 
-def test_helpers_say_what_is_not_there():
+def test_edit_methods_report_missing_children():
     chain = small()
     for do in (
         lambda: chain.index(nn.SiLU()),
@@ -223,7 +223,7 @@ def test_a_slice_is_a_plain_chain_of_the_same_layers():
     assert len(chain) == 3
 
 
-def test_a_copy_has_chains_of_its_own_around_the_same_weights():
+def test_a_copy_has_new_chains_around_the_same_weights():
     shared = Chain(nn.Linear(2, 2))
     tree = Chain(a=shared, b=Sum(shared, nn.SiLU()), plain=nn.Sequential(nn.Linear(2, 2))).eval()
     tree.a.register_forward_hook(lambda *_: None)
@@ -244,7 +244,7 @@ def test_a_copy_of_a_worn_tree_is_bare():
     tree = Chain(nn.Linear(4, 4))
     x = torch.randn(2, 4)
     before = tree(x)
-    Wild([Said("wrap", 0)]).inject(tree)
+    RandomAdapter([EditSpec("wrap", 0)]).inject(tree)
     assert torch.equal(tree.copy()(x), before)
     assert not torch.equal(tree(x), before)
 
@@ -276,7 +276,7 @@ def test_modes_reach_every_layer():
 # --- selecting -------------------------------------------------------------------------------
 
 
-def test_a_selection_sees_every_edit_that_was_made_by_hand_since():
+def test_a_selection_sees_every_later_manual_edit():
     tree = Chain(a=Chain(nn.Linear(2, 2)), b=nn.Linear(2, 2))
 
     def linears() -> list[str]:
@@ -298,7 +298,7 @@ def test_a_selection_sees_every_edit_that_was_made_by_hand_since():
 def test_a_selection_sees_a_layer_that_changed_its_class_in_place():
     tree = Chain(nn.LazyLinear(2), Chain(nn.SiLU()))
     assert len(select(tree).of(nn.LazyLinear)) == 1
-    tree(torch.zeros(1, 2))  # which makes it a Linear
+    tree(torch.zeros(1, 2))  # turns the LazyLinear into a Linear
     assert len(select(tree).of(nn.LazyLinear)) == 0
     assert type(select(tree)[0].layer) is nn.Linear
     torch.nn.utils.parametrizations.weight_norm(tree[0])

@@ -1,4 +1,4 @@
-"""Combinators say by their name how values flow."""
+"""Combinators: the flow of values that their names describe."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def nothing(*_: object) -> None:
 x = torch.tensor([[1.0, 2.0]])
 
 
-def test_sum_adds_what_its_children_make_of_the_same_inputs():
+def test_sum_adds_the_outputs_of_its_children():
     assert torch.equal(Sum(Identity(), Lambda(double))(x), 3 * x)
 
 
@@ -82,7 +82,7 @@ def test_passthrough_runs_for_the_effect_on_the_context():
     assert context["seen"] == (x, x)
 
 
-def test_when_runs_only_where_there_is_a_value():
+def test_when_runs_only_if_the_context_has_the_key():
     branch = Sum(Identity(), When("tokens", Lambda(double)))
     assert branch(x) is x
     assert branch(x, context={"tokens": None}) is x
@@ -102,7 +102,7 @@ def test_scope_keeps_writes_inside():
     assert "new" not in context
 
 
-def test_scope_reads_what_is_outside_and_can_rebind_it():
+def test_scope_reads_values_from_outside_and_can_rebind_them():
     tree = Scope(UseContext("text"), rebind={"text": "identity"})
     context = Context({"text": "words", "identity": "face"})
     assert tree(x, context=context) == "face"
@@ -120,7 +120,7 @@ def test_scope_names_a_value_that_is_missing_outside():
 @pytest.mark.parametrize(
     "kind", [Sum, Parallel, Distribute, Residual, Passthrough, Scope, Concatenate]
 )
-def test_every_combinator_hands_the_context_down_and_honours_hooks(kind):
+def test_every_combinator_passes_the_context_on_and_honours_hooks(kind):
     tree = kind(Chain(UseContext("x"), leaf=Identity()))
     seen: list[object] = []
     tree[0].register_forward_hook(lambda layer, inputs, output: seen.append(output))
@@ -139,7 +139,7 @@ def test_a_new_combinator_defines_run_and_calls_its_children():
 
 
 class ByName(Chain):
-    """A combinator that says its children by their names."""
+    """A combinator that calls its children by attribute."""
 
     def run(self, context: Context, *inputs: Tensor) -> Tensor:
         return self.call(self.first, context, *inputs) - self.call(self.last, context, *inputs)
@@ -149,9 +149,7 @@ class ByName(Chain):
     ("kind", "expected"),
     [("wrap", 12.0), ("replace", 12.0), ("remove", 0.0)],
 )
-def test_a_combinator_that_says_its_children_by_name_runs_what_adapters_made_of_them(
-    kind, expected
-):
+def test_a_combinator_that_calls_children_by_attribute_runs_the_layers_of_adapters(kind, expected):
     class Ten(Adapter):
         def edits(self, model: Chain):
             place = select(model).named("first")
@@ -162,15 +160,15 @@ def test_a_combinator_that_says_its_children_by_name_runs_what_adapters_made_of_
             return place.remove()
 
     tree = Chain(ByName(first=Lambda(double), last=Identity()))
-    one = torch.ones(1)
-    assert float(tree(one)) == 1.0
+    x = torch.ones(1)
+    assert float(tree(x)) == 1.0
     adapter = Ten().inject(tree)
-    assert float(tree(one)) == expected
+    assert float(tree(x)) == expected
     assert tree[0].first is tree[0].layer("first")
     compiled = torch.compile(tree, backend="eager", fullgraph=kind != "remove")
-    assert float(compiled(one)) == expected
+    assert float(compiled(x)) == expected
     adapter.eject()
-    assert float(tree(one)) == 1.0
+    assert float(tree(x)) == 1.0
 
 
 def ten(x: Tensor) -> Tensor:
@@ -181,7 +179,7 @@ def thirteen(x: Tensor) -> Tensor:
     return 13 * x
 
 
-def test_what_runs_at_a_place_is_what_adapters_made_of_it():
+def test_at_returns_the_layer_that_adapters_made_of_a_child():
     tree = Chain(a=Identity(), b=Lambda(double))
     base = tree.a
 

@@ -33,8 +33,8 @@ class Branch(Adapter):
 
     def edits(self, model: Chain):
         def beside(inner: nn.Module, seat: Any) -> nn.Module:
-            own = self.layer(seat, lambda: nn.Linear(4, 4))
-            return Sum(inner, When(self.scale_key, own, Multiply(self.scale_key)))
+            layer = self.layer(seat, lambda: nn.Linear(4, 4))
+            return Sum(inner, When(self.scale_key, layer, Multiply(self.scale_key)))
 
         linears = select(model).of(nn.Linear).where(lambda seat: seat.layer.in_features == 4)
         scopes = select(model).of(Scope)
@@ -67,7 +67,7 @@ def values(scale: float | None = None) -> dict[str, Any]:
 
 
 class Counted:
-    """A backend that counts the graphs it is given."""
+    """A backend of torch.compile that counts its graphs."""
 
     def __init__(self) -> None:
         torch.compiler.reset()

@@ -1,4 +1,4 @@
-"""Values travel with one call and are never state of the tree."""
+"""Contexts: values that travel with one call and are never state of the tree."""
 
 import threading
 
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from refiners_core import Chain, Context, Lambda, Residual, Scope, SetContext, Sum, UseContext
 from refiners_core.errors import ContextError
 
-from ..trees import Said, Wild, attributes, bits
+from ..trees import EditSpec, RandomAdapter, attributes, bits
 
 x = torch.ones(1, 4)
 
 
-def test_a_mapping_at_the_door_is_copied():
+def test_a_mapping_passed_as_context_is_copied():
     given = {"a": 1}
     Chain(SetContext("b"))(x, context=given)
     assert given == {"a": 1}
 
 
-def test_a_context_at_the_door_can_be_read_afterwards():
+def test_a_context_passed_in_can_be_read_afterwards():
     context = Context({"a": 1})
     Chain(Sum(Chain(SetContext("b"))))(x, context=context)
     assert context["b"] is x
@@ -31,7 +31,7 @@ def test_a_context_at_the_door_can_be_read_afterwards():
     assert repr(context) == "Context(a, b)"
 
 
-def test_a_call_without_context_begins_with_nothing():
+def test_a_call_without_context_starts_empty():
     tree = Chain(SetContext("a"), Lambda(lambda x: x))
     tree(x)
     with pytest.raises(ContextError, match="no value named 'a' in the context; it has nothing"):
@@ -39,12 +39,12 @@ def test_a_call_without_context_begins_with_nothing():
 
 
 @pytest.mark.parametrize("context", [3, "key", [("key", 1)]])
-def test_what_is_no_mapping_is_refused(context):
+def test_a_context_from_something_other_than_a_mapping_is_refused(context):
     with pytest.raises(ContextError, match="a context is made from a mapping, not from"):
         Chain()(x, context=context)
 
 
-def test_a_missing_key_names_the_key_what_is_there_and_who_asked():
+def test_a_missing_key_is_reported_with_the_keys_that_exist_and_the_reader():
     tree = Chain(down=Residual(text=UseContext("text"), out=nn.Linear(4, 4)))
     with pytest.raises(ContextError) as caught:
         tree(x, context={"timestep": 1, "tokens": 2})
@@ -68,7 +68,7 @@ def test_an_exception_leaves_nothing_behind():
         tree(x, context=context)
     assert [attributes(layer) for layer in tree.modules()] == state
     tree[1].fails.function = lambda value: value
-    assert tree(x, context=context) is x  # the same context is fit for another call
+    assert tree(x, context=context) is x  # the same context works for another call
     assert list(context.keys()) == ["seen"]
     reader = Chain(UseContext("seen"))
     with pytest.raises(ContextError, match="'seen'"):
@@ -86,20 +86,20 @@ def test_a_tree_can_be_called_from_inside_itself():
     tree[1].function = again
     context = Context()
     tree(x, context=context)
-    assert bits(context["mine"]) == bits(x)  # the inner call wrote into a context of its own
+    assert bits(context["mine"]) == bits(x)  # the inner call wrote into another context
 
 
-def test_a_context_handed_to_an_inner_call_is_shared():
+def test_a_context_passed_to_an_inner_call_is_shared():
     class Nested(Chain):
         def run(self, context: Context, *inputs: Tensor) -> Tensor:
-            return self[0](*inputs, context=context)  # by the door instead of self.call
+            return self[0](*inputs, context=context)  # by __call__ instead of self.call
 
     context = Context()
     Nested(Chain(SetContext("inner")))(x, context=context)
     assert "inner" in context
 
 
-def test_eight_threads_run_one_tree_with_contexts_of_their_own():
+def test_eight_threads_run_one_tree_with_separate_contexts():
     torch.manual_seed(0)
     tree = Chain(
         SetContext("input"),
@@ -107,7 +107,7 @@ def test_eight_threads_run_one_tree_with_contexts_of_their_own():
         Scope(Sum(UseContext("mine"), UseContext("note")), rebind={"mine": "given"}),
         Sum(nn.Linear(4, 4), UseContext("input")),
     )
-    adapter = Wild([Said("wrap", 1), Said("after", 2)]).inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 1), EditSpec("after", 2)]).inject(tree)
     inputs = [torch.randn(2, 4) for _ in range(8)]
     expected = [bits(tree(value, context={"given": value * 2})) for value in inputs]
     wrong: list[int] = []
@@ -131,7 +131,7 @@ def test_eight_threads_run_one_tree_with_contexts_of_their_own():
 def test_an_ejected_adapter_leaves_no_value_behind():
     tree = Chain(nn.Linear(4, 4))
     context = Context()
-    adapter = Wild([Said("after", 0)]).inject(tree)
+    adapter = RandomAdapter([EditSpec("after", 0)]).inject(tree)
     tree(x, context=context)
     adapter.eject()
     assert list(context.keys()) == []

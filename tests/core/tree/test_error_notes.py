@@ -1,4 +1,4 @@
-"""A failing call says where in the tree it failed, and its exception stays what it is."""
+"""Error notes: a failing call reports its place in the tree, and its exception is unchanged."""
 
 import threading
 from collections.abc import Callable
@@ -24,11 +24,11 @@ from refiners_core import (
 )
 from refiners_core.tree.show import summary
 
-from ..trees import Said, Wild
+from ..trees import EditSpec, RandomAdapter
 
 
 class Fails(nn.Module):
-    """Raises what it is given."""
+    """Raises a given exception."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ x = torch.ones(2, 4)
 
 
 class OddError(Exception):
-    """Whose constructor takes no message, so that it cannot be built again."""
+    """An exception whose constructor takes no message, so that it cannot be rebuilt."""
 
     def __init__(self, *, code: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class OddError(Exception):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_the_very_exception_comes_out(error):
+def test_the_same_exception_object_is_raised(error):
     with pytest.raises(type(error)) as caught:
         Chain(a=Residual(b=Fails(error)))(x)
     assert caught.value is error
@@ -80,7 +80,7 @@ def test_the_very_exception_comes_out(error):
     assert path_in(note) == "a.b"
 
 
-def test_what_is_no_error_passes_untouched():
+def test_an_exception_that_is_not_an_error_is_not_annotated():
     for stop in (KeyboardInterrupt(), SystemExit(3)):
         with pytest.raises(type(stop)) as caught:
             Chain(Fails(stop))(x)
@@ -107,16 +107,16 @@ COMBINATORS: dict[str, Callable[[nn.Module], Chain]] = {
 @pytest.mark.parametrize("is_hooked", [False, True])
 def test_the_place_is_right_in_every_combinator(outer, inner, is_hooked):
     if (outer, inner) == ("Sequential", "When"):
-        return  # containers of torch hand no context on, so nothing runs and nothing fails
+        return  # containers of torch do not pass the context on, so nothing runs and nothing fails
     tree = Chain(nn.Identity(), block=COMBINATORS[outer](COMBINATORS[inner](nn.Linear(5, 5))))
     if is_hooked:
         for layer in tree.modules():
             layer.register_forward_hook(lambda *_: None)
     note = note_of(tree, x, context={"on": 1})
-    here = tree
+    layer = tree
     for name in path_in(note).split("."):
-        here = here._modules[name]
-    assert isinstance(here, nn.Linear), note
+        layer = layer._modules[name]
+    assert isinstance(layer, nn.Linear), note
     assert "Linear(5, 5)  <- here" in note
     assert note.splitlines()[-1] == "Linear got Tensor[2, 4] float32 cpu, 1 to 1"
 
@@ -133,39 +133,39 @@ def test_the_note_shows_the_way_down():
     )
 
 
-def test_a_leaf_of_distribute_is_told_with_its_own_input():
+def test_a_leaf_of_distribute_is_reported_with_its_input():
     note = note_of(Distribute(nn.Identity(), nn.Linear(5, 5)), x, 2 * x)
     assert note.endswith("Linear got Tensor[2, 4] float32 cpu, 2 to 2")
 
 
-def test_layers_of_adapters_are_told_by_their_labels():
+def test_layers_of_adapters_are_reported_by_their_names():
     tree = Chain(block=Chain(conv=nn.Linear(4, 4)))
-    adapter = Wild([Said("wrap", 1)], key="lora").inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)
     adapter.own_layers["block/conv"]["0"].forward = Fails(ValueError("own")).forward
     assert path_in(note_of(tree, x)) == "block.conv+w0@lora.Shift_1"
 
 
-def test_a_failure_in_the_root_is_told_too():
+def test_a_failure_in_the_root_is_reported_too():
     note = note_of(Distribute(nn.Identity()), x, x)
     assert note.startswith("In Distribute, at the root:")
     assert "Distribute got Tensor[2, 4]" in note
 
 
-def test_a_layer_in_two_seats_is_told_with_both():
+def test_a_layer_in_two_seats_is_reported_with_both():
     layer = Lambda(lambda x: x / 0 if float(x.sum()) > 10 else x + 1)
     layer.function = lambda x: 1 / 0
     assert path_in(note_of(Chain(a=layer, b=layer), x)) == "a or b"
 
 
-class ByTheDoor(Chain):
-    """Calls its child as a caller from outside would, with a context of its own."""
+class CallsFromOutside(Chain):
+    """Calls its child by `__call__`, with a new context."""
 
     def run(self, context: Context, *inputs: Any) -> Any:
         return self[0](*inputs)
 
 
-def test_nested_doors_leave_one_note_with_the_whole_way():
-    tree = Chain(a=ByTheDoor(Chain(b=ByTheDoor(Chain(c=nn.Linear(5, 5))))))
+def test_nested_calls_from_outside_leave_one_note_with_the_whole_path():
+    tree = Chain(a=CallsFromOutside(Chain(b=CallsFromOutside(Chain(c=nn.Linear(5, 5))))))
     assert path_in(note_of(tree, x)) == "a.Chain_0.b.Chain_0.c"
 
 
@@ -202,14 +202,14 @@ def test_notes_of_others_are_kept():
         ({"a": 1}, "dict"),
     ],
 )
-def test_any_input_is_summed_up(value, shown):
+def test_any_input_is_summarised(value, shown):
     assert summary(value) == shown
     note = note_of(Chain(leaf=Fails(ValueError("wrong"))), value)
     assert path_in(note) == "leaf"
     assert note.endswith(f"got {shown}")
 
 
-def test_a_tensor_that_cannot_be_looked_at_is_still_named():
+def test_a_tensor_that_cannot_be_read_is_still_named():
     class Shy(Tensor):
         @classmethod
         def __torch_function__(cls, function, types, args=(), kwargs=None):
@@ -250,7 +250,7 @@ def test_the_place_is_right_in_every_thread():
     assert {path_in(note) for note in notes.values()} == {"b.d"}
 
 
-def test_a_missing_value_deep_in_a_scope_is_told_by_its_place():
+def test_a_missing_value_deep_in_a_scope_is_reported_with_its_place():
     tree = Chain(Sum(nn.Identity(), Scope(text=UseContext("text"), rebind={"text": "identity"})))
-    assert path_in(note_of(tree, x)) == "Sum_0.Scope_1"  # the scope asks for what it hands on
+    assert path_in(note_of(tree, x)) == "Sum_0.Scope_1"  # the scope reads the value to rebind
     assert path_in(note_of(tree[0][1][:], x)) == "text"

@@ -11,7 +11,7 @@ from torch.nn.modules import module as torch_module
 
 from refiners_core import Chain, Parallel, Residual, Scope, Sum
 
-from ..trees import Said, Wild
+from ..trees import EditSpec, RandomAdapter
 
 PLACES = ("", "residual", "residual.leaf", "sum", "sum.scope", "sum.scope.leaf")
 
@@ -112,7 +112,7 @@ def test_a_forward_that_is_put_on_an_instance_is_called(path):
 
 @pytest.mark.parametrize("path", [path for path in PLACES if not path.endswith("leaf")])
 def test_a_compiled_layer_is_called_compiled(path):
-    tree, compiled = tree_of(), []  # leaves of torch are not compiled alone, by torch's choice
+    tree, compiled = tree_of(), []  # torch does not compile its own leaves alone
     plain = tree(x)
 
     def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
@@ -153,7 +153,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
 def test_hooks_on_a_layer_fire_while_an_adapter_wraps_it():
     tree, seen = tree_of(), []
     tree.residual.leaf.register_forward_hook(lambda *_: seen.append("base"))
-    adapter = Wild([Said("wrap", 1)]).inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 1)]).inject(tree)
     tree(x)
     adapter.eject()
     tree(x)

@@ -21,7 +21,7 @@ from refiners_core import (
 )
 from refiners_core.tree.show import show
 
-from ..trees import Said, Wild, add
+from ..trees import EditSpec, RandomAdapter, add
 
 
 class TimestepEncoder(Chain):
@@ -102,10 +102,10 @@ def test_depth_limits_what_is_shown():
     assert show(tree, depth=9) == repr(tree)
 
 
-def test_where_an_adapters_part_begins_and_ends_is_marked():
+def test_the_start_and_end_of_the_layers_of_an_adapter_are_marked():
     tree = Chain(conv=nn.Linear(4, 4), act=nn.SiLU())
     bare = repr(tree)
-    adapter = Wild([Said("wrap", 0), Said("before", 1)], key="lora").inject(tree)
+    adapter = RandomAdapter([EditSpec("wrap", 0), EditSpec("before", 1)], key="lora").inject(tree)
     assert repr(tree) == text(
         "Chain",
         "├── conv+w0@lora: Residual  <- lora",
@@ -118,10 +118,10 @@ def test_where_an_adapters_part_begins_and_ends_is_marked():
     assert repr(tree) == bare
 
 
-def test_parts_of_several_adapters_are_told_apart():
+def test_layers_of_several_adapters_are_marked_apart():
     tree = Chain(conv=nn.Linear(4, 4))
     for key in ("a", "b"):
-        Wild([Said("wrap", 0)], key=key).inject(tree)
+        RandomAdapter([EditSpec("wrap", 0)], key=key).inject(tree)
     assert repr(tree) == text(
         "Chain",
         "└── conv+w0@b: Residual  <- b",
@@ -134,7 +134,7 @@ def test_parts_of_several_adapters_are_told_apart():
 
 def test_folding_keeps_worn_and_bare_neighbours_apart():
     tree = Chain(*[TimestepEncoder() for _ in range(3)])
-    Wild([Said("after", 5)], key="lora").inject(tree)  # inside the second
+    RandomAdapter([EditSpec("after", 5)], key="lora").inject(tree)  # inside the second chain
     assert [line for line in repr(tree).splitlines() if "TimestepEncoder_" in line] == [
         "├── TimestepEncoder_0: TimestepEncoder",
         "├── TimestepEncoder_1: TimestepEncoder",
@@ -142,7 +142,7 @@ def test_folding_keeps_worn_and_bare_neighbours_apart():
     ]
 
 
-def test_containers_of_torch_and_open_places_are_shown_as_they_are():
+def test_containers_of_torch_and_empty_places_are_shown():
     sequential = nn.Sequential(nn.SiLU(), nn.ModuleList([nn.Linear(1, 1)]))
     sequential.register_module("later", None)
     assert "1: ModuleList" in repr(Chain(sequential))
@@ -165,7 +165,7 @@ def test_facts_that_cannot_be_compared_do_not_spoil_the_print():
     assert repr(Chain(Odd(np.ones(2), Path("y")))).endswith("where=y)")
 
 
-def test_a_leaf_of_ones_own_says_its_facts_by_extra_repr():
+def test_a_custom_leaf_is_shown_with_its_extra_repr():
     class Attend(nn.Module):
         def extra_repr(self) -> str:
             return "heads=8"
@@ -180,8 +180,8 @@ def test_a_tree_on_the_meta_device_prints_the_same():
     assert len(select(meta)) == 3
 
 
-def test_an_adapter_says_in_a_line_who_wears_it():
+def test_the_repr_of_an_adapter_names_the_model_that_wears_it():
     tree = Chain(conv=nn.Linear(4, 4))
-    adapter = Wild([Said("wrap", 0)], key="lora")
-    assert repr(adapter) == "<Wild lora, not worn>"
-    assert repr(adapter.inject(tree)) == "<Wild lora, worn by Chain>"
+    adapter = RandomAdapter([EditSpec("wrap", 0)], key="lora")
+    assert repr(adapter) == "<RandomAdapter lora, not worn>"
+    assert repr(adapter.inject(tree)) == "<RandomAdapter lora, worn by Chain>"

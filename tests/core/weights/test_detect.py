@@ -1,4 +1,4 @@
-"""What files are, told from their headers: names and shapes as weights are published."""
+"""Detection of the kind of a weights file from its header: published names and shapes."""
 
 import pytest
 import torch
@@ -36,13 +36,13 @@ def test_models_and_their_parts_are_recognised(family, base):
 
 
 def test_a_text_encoder_is_recognised_with_the_prefix_and_without():
-    found = shapes(sd15.build(device="meta").text_encoder, CLIP_TEXT_KEYS)
-    assert detect(found) == Detected("text-encoder", "transformers")
-    bare = {key.removeprefix("text_model."): shape for key, shape in found.items()}
+    header = shapes(sd15.build(device="meta").text_encoder, CLIP_TEXT_KEYS)
+    assert detect(header) == Detected("text-encoder", "transformers")
+    bare = {key.removeprefix("text_model."): shape for key, shape in header.items()}
     assert detect(bare) == Detected("text-encoder", "transformers")
 
 
-def test_inpainting_and_editing_are_told_by_channels():
+def test_inpainting_and_editing_are_recognised_by_channels():
     for channels, variant in ((9, "inpaint"), (8, "edit")):
         with torch.device("meta"):
             unet = UNet(UNetConfig(in_channels=channels))
@@ -50,7 +50,7 @@ def test_inpainting_and_editing_are_told_by_channels():
 
 
 @pytest.mark.parametrize(
-    ("header", "found"),
+    ("header", "kind"),
     [
         (
             {f"model.diffusion_model.{LDM}.weight": (640, 1024), "first_stage_model.x": (1,)},
@@ -113,10 +113,10 @@ def test_inpainting_and_editing_are_told_by_channels():
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else "",
 )
-def test_files_are_recognised(header, found):
-    assert detect(header) == Detected(*found)
+def test_files_are_recognised(header, kind):
+    assert detect(header) == Detected(*kind)
 
 
-def test_what_a_file_is_can_be_said():
+def test_a_kind_is_described_in_words():
     assert str(Detected("lora", "kohya", "sdxl")) == "a LoRA of sdxl (kohya)"
     assert str(Detected("unet", "ldm", "sd15", "inpaint")) == "a UNet of sd15 (ldm, inpaint)"

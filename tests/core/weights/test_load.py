@@ -46,7 +46,7 @@ def file(tree, tmp_path):
 # --- layouts ---
 
 
-def test_the_longest_prefix_wins_and_what_follows_is_kept():
+def test_the_longest_prefix_wins_and_the_rest_is_kept():
     assert LAYOUT.published("first.weight") == "in.weight"
     assert LAYOUT.published("blocks.12.lin.bias") == "block.12.0.lin.bias"
     assert LAYOUT.published("blocks.12.norm.bias") == "block.12.norm.bias"
@@ -107,7 +107,7 @@ def test_weights_are_cast_while_loading(tree, file, tmp_path):
     assert weights.load(empty, file, LAYOUT, dtype=torch.bfloat16).dtype == torch.bfloat16
     weights.save(tree, tmp_path / "half.safetensors", LAYOUT, dtype=torch.float16)
     assert weights.read(tmp_path / "half.safetensors")["in.weight"].dtype == torch.float16
-    # A tree that has values keeps its dtype; one that has none takes the file's.
+    # A tree with values keeps its dtype; a tree on the meta device takes that of the file.
     assert weights.load(build_tree(), tmp_path / "half.safetensors", LAYOUT).dtype == torch.float32
     with torch.device("meta"):
         empty = build_tree()
@@ -139,7 +139,7 @@ def test_a_linear_layer_may_be_published_as_a_convolution():
 # --- refusals ---
 
 
-def test_all_faults_are_told_at_once_and_nothing_changes(tree):
+def test_all_faults_are_reported_at_once_and_nothing_changes(tree):
     given = weights.published(tree, LAYOUT)
     given["in.wieght"] = given.pop("in.weight")
     given["strange"] = torch.zeros(1)
@@ -225,7 +225,7 @@ def test_a_file_can_be_saved_over_itself_while_its_tensors_are_mapped(tree, file
     assert same(bits(weights.load(build_tree(), file, LAYOUT)), bits(tree))
 
 
-def test_texts_are_kept_in_the_header(tree, tmp_path):
+def test_metadata_is_kept_in_the_header(tree, tmp_path):
     path = tmp_path / "a.safetensors"
     weights.save(tree, path, LAYOUT, metadata={"trained": "today"})
     with weights.TensorFile(path) as file:
@@ -249,7 +249,7 @@ class Doubled(Adapter):
         )
 
 
-def test_what_a_tree_wears_is_neither_saved_nor_asked_for(tree, file, tmp_path):
+def test_layers_of_adapters_are_neither_saved_nor_required(tree, file, tmp_path):
     published = file.read_bytes()
     with Doubled().on(tree):
         weights.save(tree, tmp_path / "worn.safetensors", LAYOUT)
@@ -257,7 +257,7 @@ def test_what_a_tree_wears_is_neither_saved_nor_asked_for(tree, file, tmp_path):
     assert (tmp_path / "worn.safetensors").read_bytes() == published
 
 
-def test_a_written_file_can_be_read_by_whom_any_new_file_can(tmp_path):
+def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
     weights.write({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     (tmp_path / "plain").touch()
     modes = [(tmp_path / name).stat().st_mode for name in ("a.safetensors", "plain")]

@@ -1,4 +1,4 @@
-"""A published pickle is opened once, carefully, and becomes safetensors."""
+"""Conversion of published pickles to safetensors."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ class Evil:
 
 
 def rewrite(path):
-    """Rewrites a pickle whose hash its publisher has told."""
+    """Converts a pickle with its right hash."""
     target = path.with_suffix(".safetensors")
     rewrite_pickle(path, target, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     return target
@@ -41,7 +41,7 @@ def test_nested_tensors_get_dotted_names(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("make", ["evil", "junk", "empty", "plain"])
-def test_anything_but_tensors_is_not_opened(tmp_path, make):
+def test_a_pickle_with_anything_but_tensors_is_not_opened(tmp_path, make):
     path = tmp_path / "a.bin"
     if make == "evil":
         path.write_bytes(pickle.dumps({"a": Evil(tmp_path / "was-run")}))
@@ -56,13 +56,13 @@ def test_anything_but_tensors_is_not_opened(tmp_path, make):
     assert not (tmp_path / "a.safetensors").exists()
 
 
-def test_an_old_torch_opens_none(tmp_path, monkeypatch):
+def test_an_old_torch_opens_no_pickle(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     with pytest.raises(PickleError, match=r"torch 2\.9\.1\+cpu does not open"):
         rewrite_pickle(tmp_path / "a.bin", tmp_path / "a.safetensors", sha256="0" * 64)
 
 
-def test_bytes_that_nobody_vouched_for_are_not_opened(tmp_path, monkeypatch):
+def test_a_pickle_with_another_hash_is_not_opened(tmp_path, monkeypatch):
     torch.save({"a": torch.ones(1)}, tmp_path / "a.bin")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was opened"))
     with pytest.raises(PickleError, match=r"has the sha256 [0-9a-f]{64}, not 0000"):
@@ -72,7 +72,7 @@ def test_bytes_that_nobody_vouched_for_are_not_opened(tmp_path, monkeypatch):
     assert not (tmp_path / "a.safetensors").exists()
 
 
-def test_of_a_training_state_the_weights_are_kept_and_no_trainer_is_imported(tmp_path):
+def test_a_training_checkpoint_keeps_its_weights_without_importing_the_trainer(tmp_path):
     name = "pytorch_lightning.callbacks.model_checkpoint"
     kind = type("ModelCheckpoint", (), {"__module__": name})
     modules = {part: ModuleType(part) for part in (name.partition(".")[0], name)}

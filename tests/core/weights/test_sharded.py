@@ -1,4 +1,4 @@
-"""Weights in several files, and in several precisions, as large models are published."""
+"""Weights in several files and in several precisions, as large models are published."""
 
 import json
 
@@ -29,9 +29,9 @@ def index(tmp_path):
 
 
 def edit(index, **shard_of):
-    said = json.loads(index.read_text())
-    said["weight_map"] |= {key.replace("_", "."): shard for key, shard in shard_of.items()}
-    index.write_text(json.dumps(said))
+    document = json.loads(index.read_text())
+    document["weight_map"] |= {key.replace("_", "."): shard for key, shard in shard_of.items()}
+    index.write_text(json.dumps(document))
 
 
 def test_a_tree_takes_its_tensors_from_all_files_of_an_index(index):
@@ -43,18 +43,16 @@ def test_a_tree_takes_its_tensors_from_all_files_of_an_index(index):
     assert (tree.a.bias.tolist(), tree.b.bias.tolist()) == ([0, 0], [1])
 
 
-def test_what_an_index_does_not_have_is_missing_as_in_a_single_file(index):
+def test_a_tensor_that_an_index_lacks_is_missing_as_in_a_single_file(index):
     with pytest.raises(weights.MisfitError) as caught:
         weights.load(Chain(a=nn.Linear(2, 2), c=nn.Linear(1, 1)), index)
     assert caught.value.missing == ("c.weight", "c.bias")
     assert caught.value.unexpected == ("b.bias",)
 
 
-def test_a_file_that_is_not_there_is_named(index):
+def test_a_missing_file_is_named(index):
     index.with_name("model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(
-        WeightsError, match=r"2 files, of which model-00002-of-00002.* is missing"
-    ):
+    with pytest.raises(WeightsError, match=r"2 files, of which model-00002-of-00002.* is missing"):
         weights.read(index)
 
 
@@ -73,14 +71,14 @@ def test_a_tensor_in_two_files_is_that_of_the_file_that_the_index_names(index):
 
 
 @pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", "..", "", 7, None])
-def test_an_index_leads_nowhere_else(index, shard):
+def test_an_index_cannot_lead_outside_its_folder(index, shard):
     edit(index, a_bias=shard)
     with pytest.raises(WeightsError, match="which is not a file name"):
         weights.read(index)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": [1]}'])
-def test_a_file_that_is_no_index_is_told_so(index, text):
+def test_a_file_that_is_not_an_index_is_refused(index, text):
     index.write_text(text)
     with pytest.raises(WeightsError, match="is not an index of weights"):
         weights.read(index)
@@ -109,14 +107,14 @@ INDEX, HALF_INDEX = "model.safetensors.index.json", "model.safetensors.index.fp1
         (["model.bin", "pytorch_model.bin", PLAIN], None, PLAIN),
     ],
 )
-def test_the_file_is_chosen_that_suits_the_type(tmp_path, there, dtype, wanted):
+def test_the_file_that_suits_the_dtype_is_chosen(tmp_path, there, dtype, wanted):
     (tmp_path / "unet").mkdir()
     for name in there:
         (tmp_path / "unet" / name).touch()
     assert PublishedFolder(tmp_path).weights("unet", dtype).name == (wanted or there[0])
 
 
-def test_a_folder_with_pickles_alone_says_how_they_are_opened(tmp_path):
+def test_a_folder_with_only_pickles_is_refused_with_a_hint(tmp_path):
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet/diffusion_pytorch_model.bin").touch()
     with pytest.raises(ModelError, match="only as a pickle") as caught:
