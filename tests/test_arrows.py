@@ -1,7 +1,7 @@
-"""Who may import whom, read off the sources: `plugins/* -> refiners_core <- refiners`.
+"""The import rules, checked on the sources: `plugins/* -> refiners_core <- refiners`.
 
-A plugin can be moved out of the repository unchanged, `import refiners` costs no torch, one module
-opens sockets, and the core knows nobody. Imports are read, not run.
+A plugin can be moved out of the repository unchanged, `import refiners` does not import torch, one
+module opens sockets, and the core imports neither registry nor plugins. Imports are read, not run.
 """
 
 import ast
@@ -33,10 +33,10 @@ CORE = (
     ("models",),
     ("testing",),
 )
-"""The modules and rooms of `refiners_core`: each imports only from rows above its own."""
+"""The modules and folders of `refiners_core`; each imports only from rows above its row."""
 
 LAZY = {("tree.layer", "tree.show"), ("tree.chain", "tree.show")}
-"""What a function may import against that order: only a failing or printing call asks for it."""
+"""The imports inside functions against that order: only a failing or printing call runs them."""
 
 LAZY_CIRCLES = {
     "refiners_core.tree.layer refiners_core.tree.show": "only a failing call needs the printer",
@@ -70,16 +70,16 @@ NETWORK = {
 }
 MAY_USE_NETWORK = (
     "registry/refiners/hub/client.py",
-    "registry/refiners/hub/documents.py",  # reads for the client what is too small to be kept
-    "registry/refiners/hub/errors.py",  # puts the client's errors into words
-    "registry/refiners/hub/local_settings.py",  # names the setting that kept the client from asking
+    "registry/refiners/hub/documents.py",  # downloads small documents for the client
+    "registry/refiners/hub/errors.py",  # translates the errors of the client
+    "registry/refiners/hub/local_settings.py",  # names the setting that keeps the client offline
     "registry/refiners/testing/",  # the loopback Hub, for tests
 )
 MAY_PRINT = ("registry/refiners/cli/",)
 
 
 class Import(NamedTuple):
-    """One imported module or name, and how."""
+    """One imported module or name, and its kind of import."""
 
     line: int
     name: str
@@ -89,7 +89,7 @@ class Import(NamedTuple):
 
 
 def imports_of(tree: ast.Module, package: str) -> Iterator[Import]:
-    """Yields everything that a module imports; `package` is what relative imports start from."""
+    """Yields the imports of a module; relative ones start from `package`."""
     lazy = {
         node
         for function in ast.walk(tree)
@@ -123,16 +123,16 @@ def imports_of(tree: ast.Module, package: str) -> Iterator[Import]:
 
 
 def faults(path: str, source: str) -> list[str]:
-    """Returns what is wrong with a source file, given its path in the repository."""
+    """Returns the faults of a source file, given its path in the repository."""
     tree = ast.parse(source)
     parts = Path(path).with_suffix("").parts
     package = ".".join(p for p in parts[parts.index(home_of(path)) : -1])
-    found = [
-        f"{path}:{one.line}: {fault}"
-        for one in imports_of(tree, package)
-        if (fault := wrong_arrow(path, one))
+    wrong = [
+        f"{path}:{arrow.line}: {fault}"
+        for arrow in imports_of(tree, package)
+        if (fault := wrong_arrow(path, arrow))
     ]
-    return found + [f"{path}:{line}: prints" for line in prints_in(path, tree)]
+    return wrong + [f"{path}:{line}: prints" for line in prints_in(path, tree)]
 
 
 def home_of(path: str) -> str:
@@ -143,23 +143,28 @@ def home_of(path: str) -> str:
     return "refiners_core" if parts[0] == "refiners_core" else "refiners"
 
 
-def wrong_arrow(path: str, one: Import) -> str:
-    """Returns what is wrong with an import, or nothing."""
-    home, top = home_of(path), one.name.partition(".")[0]
-    if is_network(one.name) and not path.startswith(MAY_USE_NETWORK):
-        return f"imports {one.name}, but hub/client.py alone opens sockets"
+def wrong_arrow(path: str, arrow: Import) -> str:
+    """Returns the fault of an import; empty if it is allowed."""
+    home, top = home_of(path), arrow.name.partition(".")[0]
+    if is_network(arrow.name) and not path.startswith(MAY_USE_NETWORK):
+        return f"imports {arrow.name}, but hub/client.py alone opens sockets"
     if home == "refiners_core":
         if top == "refiners" or is_plugin(top):
-            return f"imports {one.name}, but the core knows neither registry nor plugins"
-        return wrong_within_core(path, one) if top == "refiners_core" else ""
+            return f"imports {arrow.name}, but the core imports neither registry nor plugins"
+        return wrong_within_core(path, arrow) if top == "refiners_core" else ""
     if is_plugin(top) and top != home:
-        return f"imports {one.name}, but plugins are found by entry point, never by name"
+        return f"imports {arrow.name}, but plugins are found by entry point, never by name"
     if home != "refiners" and top == "refiners":
-        return f"imports {one.name}, but a plugin knows the core alone"
-    if top == "refiners_core" and any(part.startswith("_") for part in one.name.split(".")):
-        return f"imports {one.name}, which is not public"
-    if home == "refiners" and not one.is_for_types and not one.is_lazy and brings_torch(one.name):
-        return f"imports {one.name} at its top, but import refiners costs no torch"
+        return f"imports {arrow.name}, but a plugin imports the core alone"
+    if top == "refiners_core" and any(part.startswith("_") for part in arrow.name.split(".")):
+        return f"imports {arrow.name}, which is not public"
+    if (
+        home == "refiners"
+        and not arrow.is_for_types
+        and not arrow.is_lazy
+        and brings_torch(arrow.name)
+    ):
+        return f"imports {arrow.name} at its top, but import refiners must not load torch"
     return ""
 
 
@@ -225,7 +230,7 @@ def is_network(name: str) -> bool:
 
 
 def brings_torch(name: str) -> bool:
-    """Whether importing this at the top of a registry module would load torch."""
+    """Whether importing this module at the top of a registry module loads torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
     light = ("API_VERSION", "errors", "hookspecs", "argument_names")
@@ -233,32 +238,34 @@ def brings_torch(name: str) -> bool:
 
 
 def row_of(module: str) -> int:
-    """Returns how far down a module of the core stands."""
+    """Returns the row of a module of the core; -1 if it has none."""
     return next((i for i, row in enumerate(CORE) if module in row), -1)
 
 
 def row_name(parts: tuple[str, ...]) -> str:
-    """Returns the name by which a module of the core has a row: its own, or its room's."""
+    """Returns the name under which a module of the core has a row: of itself or of its folder."""
     return ".".join(parts[:2] if parts[0] in ("tree", "surgery") else parts[:1])
 
 
-def wrong_within_core(path: str, one: Import) -> str:
-    """Returns what is wrong with an import from one module of the core of another."""
-    here = row_name(Path(path).with_suffix("").parts[1:])
-    there = row_name(tuple(one.name.split(".")[1:]))
-    if "__init__" in here or here == there:
+def wrong_within_core(path: str, arrow: Import) -> str:
+    """Returns the fault of an import between modules of the core; empty if it is allowed."""
+    importer = row_name(Path(path).with_suffix("").parts[1:])
+    imported = row_name(tuple(arrow.name.split(".")[1:]))
+    if "__init__" in importer or importer == imported:
         return ""
-    if row_of(there) < 0:  # `from refiners_core import Chain` inside the core itself
-        return f"imports {one.name}: say the module, refiners_core.<module>"
-    if row_of(here) < 0:
-        return f"is in no row of CORE; give refiners_core.{here} its place"
-    if row_of(there) >= row_of(here) and not (one.is_lazy and (here, there) in LAZY):
-        return f"imports {one.name}, which stands below it"
+    if row_of(imported) < 0:  # `from refiners_core import Chain` inside the core itself
+        return f"imports {arrow.name}: name its module, refiners_core.<module>"
+    if row_of(importer) < 0:
+        return f"is in no row of CORE; add refiners_core.{importer}"
+    if row_of(imported) >= row_of(importer) and not (
+        arrow.is_lazy and (importer, imported) in LAZY
+    ):
+        return f"imports {arrow.name}, which is in a lower row"
     return ""
 
 
 def prints_in(path: str, tree: ast.Module) -> list[int]:
-    """Returns the lines that write to a terminal where none should."""
+    """Returns the lines of a module that write to the terminal without permission."""
     if path.startswith(MAY_PRINT):
         return []
     talkers = {"print", "sys.stdout.write", "sys.stderr.write", "click.echo", "rich.print"}
@@ -282,9 +289,9 @@ def sources() -> list[str]:
     )
 
 
-def test_every_arrow_points_the_right_way():
-    found = [fault for path in sources() for fault in faults(path, (ROOT / path).read_text())]
-    assert not found, "\n".join(found)
+def test_every_import_is_allowed():
+    wrong = [fault for path in sources() for fault in faults(path, (ROOT / path).read_text())]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(("lazy", "known"), [(False, EAGER_CIRCLES), (True, LAZY_CIRCLES)])
@@ -295,14 +302,14 @@ def test_the_circles_of_imports_are_those_listed(lazy, known):
     assert not known.keys() - circles_now, "circles that no longer exist: take them off the list"
 
 
-def test_all_three_parts_are_looked_at():
+def test_all_three_parts_are_checked():
     homes = {home_of(path) for path in sources()}
     assert {"refiners_core", "refiners", "refiners_ipadapter"} <= homes
 
 
-def test_every_module_of_the_core_has_its_row():
+def test_every_module_of_the_core_has_a_row():
     parts = [Path(path).with_suffix("").parts[1:] for path in sources() if "_core" in path[:14]]
-    modules = {row_name(own) for own in parts if own[-1] != "__init__" or len(own) > 1}
+    modules = {row_name(names) for names in parts if names[-1] != "__init__" or len(names) > 1}
     modules -= {"tree.__init__", "surgery.__init__"}
     assert modules == {module for row in CORE for module in row}
 
@@ -344,11 +351,11 @@ PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
 @pytest.mark.parametrize(
     ("path", "source", "words"),
     [
-        ("refiners_core/tree/chain.py", "import refiners", "knows neither registry nor plugins"),
+        ("refiners_core/tree/chain.py", "import refiners", "imports neither registry nor plugins"),
         (
             "refiners_core/tree/chain.py",
             "import refiners_mine",
-            "knows neither registry nor plugins",
+            "imports neither registry nor plugins",
         ),
         (
             "refiners_core/tree/chain.py",
@@ -363,40 +370,44 @@ PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
         (
             "refiners_core/errors.py",
             "from refiners_core.tree.layer import Layer",
-            "stands below it",
+            "is in a lower row",
         ),
         (
             "refiners_core/tree/layer.py",
             "from refiners_core.tree.chain import Chain",
-            "stands below it",
+            "is in a lower row",
         ),
-        ("refiners_core/tree/layer.py", "from .chain import Chain", "stands below it"),
+        ("refiners_core/tree/layer.py", "from .chain import Chain", "is in a lower row"),
         (
             "refiners_core/tree/chain.py",
             "def f():\n    import refiners_core.surgery.plan",
-            "stands below it",
+            "is in a lower row",
         ),
         (
             "refiners_core/surgery/plan.py",
             "from refiners_core.surgery.adapter import Adapter",
-            "stands below it",
+            "is in a lower row",
         ),
         (
             "refiners_core/surgery/plan.py",
             "if TYPE_CHECKING:\n    from refiners_core.surgery.adapter import Adapter",
-            "stands below it",
+            "is in a lower row",
         ),
         (
             "refiners_core/surgery/selection.py",
             "from refiners_core.surgery.plan import apply",
-            "stands below it",
+            "is in a lower row",
         ),
-        ("refiners_core/layers/tokens.py", "from refiners_core.models import unet", "stands below"),
-        ("refiners_core/tree/chain.py", "from refiners_core import Layer", "say the module"),
+        (
+            "refiners_core/layers/tokens.py",
+            "from refiners_core.models import unet",
+            "is in a lower row",
+        ),
+        ("refiners_core/tree/chain.py", "from refiners_core import Layer", "name its module"),
         ("refiners_core/novel.py", "from refiners_core.errors import TreeError", "no row of CORE"),
         ("refiners_core/tree/chain.py", "def f():\n    print(1)", "prints"),
-        (PLUGIN, "import refiners", "a plugin knows the core alone"),
-        (PLUGIN, "from refiners.errors import HubError", "a plugin knows the core alone"),
+        (PLUGIN, "import refiners", "a plugin imports the core alone"),
+        (PLUGIN, "from refiners.errors import HubError", "a plugin imports the core alone"),
         (PLUGIN, "from refiners_other import Thing", "never by name"),
         (PLUGIN, "from refiners_core.surgery.plan import _wear", "is not public"),
         (PLUGIN, "from refiners_core._secret import thing", "is not public"),
@@ -404,12 +415,12 @@ PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
         (PLUGIN, "import requests", "hub/client.py alone opens sockets"),
         (PLUGIN, "import sys\nsys.stdout.write('x')", "prints"),
         ("registry/refiners/load.py", "import refiners_ipadapter", "never by name"),
-        ("registry/refiners/load.py", "import torch", "costs no torch"),
-        ("registry/refiners/load.py", "from refiners_core import Chain", "costs no torch"),
+        ("registry/refiners/load.py", "import torch", "must not load torch"),
+        ("registry/refiners/load.py", "from refiners_core import Chain", "must not load torch"),
         (
             "registry/refiners/load.py",
             "from refiners_core.tree.chain import Chain",
-            "costs no torch",
+            "must not load torch",
         ),
         (
             "registry/refiners/sources/fetch.py",
@@ -419,7 +430,7 @@ PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
         ("registry/refiners/load.py", "import click\nclick.echo('x')", "prints"),
     ],
 )
-def test_a_wrong_arrow_is_found(path, source, words):
+def test_a_wrong_import_is_reported(path, source, words):
     (fault,) = faults(path, source)
     assert words in fault
     assert fault.startswith(f"{path}:")
@@ -467,5 +478,5 @@ def test_a_circle_of_imports_is_recognised(statement, eager):
         ("registry/refiners/cli/report.py", "print('hello')"),
     ],
 )
-def test_a_right_arrow_is_let_through(path, source):
+def test_an_allowed_import_is_accepted(path, source):
     assert faults(path, source) == []
