@@ -31,7 +31,7 @@ def built_on(device: torch.device | str | None) -> Generator[None]:
         where = torch.get_default_device() if device is None else torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ModelError(
-            f"{device!r} is no device: {str(error).splitlines()[0]}.", hint='Try device="cpu".'
+            f"{device!r} is not a device: {str(error).splitlines()[0]}.", hint='Try device="cpu".'
         ) from error
     with where if where.type != "meta" else _Unfilled():
         yield

@@ -6,7 +6,7 @@ import torch
 from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 
 from refiners_core.errors import ModelError
-from refiners_core.models.formats.pipeline import from_pipeline
+from refiners_core.models.formats.pipeline import from_pipeline, to_diffusers
 
 from .pipelines import sd15_pipeline, sdxl_pipeline, tokenizer
 
@@ -157,7 +157,7 @@ def test_the_padding_of_the_second_tokenizer_is_followed(padding):
     pipe = sdxl_pipeline()
     pipe.tokenizer_2 = tokenizer(padding)
     assert difference(pipe) < 1e-5
-    again = from_pipeline(pipe).to_diffusers()
+    again = to_diffusers(from_pipeline(pipe))
     assert again.tokenizer_2.pad_token == padding
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refiners_core.errors import ModelError
-from refiners_core.models.formats.pipeline import from_pipeline, is_pipeline, to_pipeline
+from refiners_core.models.formats.pipeline import from_pipeline, is_pipeline, to_diffusers
 from refiners_core.weights import MisfitError
 
 from .pipelines import sd15_pipeline, sdxl_pipeline
@@ -37,7 +37,7 @@ def test_all_tensors_are_shared_both_ways(pair):
     pipe, ours, base = pair
     parts = ours.unet, ours.autoencoder, ours.text_encoder
     assert addresses(parts) == addresses(networks(pipe))
-    assert addresses(networks(ours.to_diffusers())) == addresses(networks(pipe))
+    assert addresses(networks(to_diffusers(ours))) == addresses(networks(pipe))
     assert ours.base == base
     assert is_pipeline(pipe)
     assert not is_pipeline(ours)
@@ -53,7 +53,7 @@ def test_what_is_generated_equals_what_the_pipeline_generates(pair):
 
 def test_the_way_back_generates_the_same(pair):
     pipe, ours, _ = pair
-    again = to_pipeline(ours)
+    again = to_diffusers(ours)
     again.set_progress_bar_config(disable=True)
     assert torch.equal(latents(again)[1], latents(pipe)[1])
     for name in NETWORKS:
@@ -83,16 +83,16 @@ def test_what_is_no_whole_pipeline_is_refused(pair):
 
 def test_a_pipeline_without_weights_is_refused(pair):
     _, ours, _ = pair
-    pipe = to_pipeline(ours)
+    pipe = to_diffusers(ours)
     pipe.unet.to("meta")
     with pytest.raises(ModelError, match="offloaded"):
         from_pipeline(pipe)
     with pytest.raises(ModelError, match="has no weights"):
-        to_pipeline(from_meta(ours))
+        to_diffusers(from_meta(ours))
 
 
 def from_meta(model):
-    twin = from_pipeline(to_pipeline(model))
+    twin = from_pipeline(to_diffusers(model))
     twin.unet.to("meta")
     return twin
 

@@ -1,4 +1,4 @@
-"""Text to pictures by denoising latents: the model, and one step of it as a tree."""
+"""Text to images by denoising latents: the model, and one denoising step as a tree."""
 
 from refiners_core.models.diffusion.denoise import (
     COND,
@@ -11,7 +11,7 @@ from refiners_core.models.diffusion.denoise import (
 )
 from refiners_core.models.diffusion.finite import NotFiniteError
 from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
-from refiners_core.models.diffusion.loop import Preview
+from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.slot import SLOTS
 

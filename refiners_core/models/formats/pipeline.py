@@ -85,7 +85,7 @@ def from_pipeline(pipe: Any) -> LatentDiffusion:
     return model
 
 
-def to_pipeline(model: LatentDiffusion) -> Any:
+def to_diffusers(model: LatentDiffusion) -> Any:
     """Returns a pipeline of diffusers that has the very tensors of a model, none of them copied.
 
     It is the bare model: adapters that are worn stay behind, or are merged before. It samples with

@@ -51,7 +51,7 @@ def test_counts_that_do_not_fit_are_told_in_the_users_words(value, told, model):
 
 def test_one_place_is_given_by_one_mask(model):
     Tint(key="tint").inject(model)
-    with pytest.raises(ConditionError, match=r"acts in one place .* given 2 masks"):
+    with pytest.raises(ConditionError, match=r"acts in the same area .* given 2 masks"):
         made(model, Condition(PICTURE, mask=torch.rand(2, 1, 8, 8)))
 
 

@@ -83,7 +83,7 @@ def test_a_branch_that_is_told_nothing_takes_what_cond_is_told():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ({UNCOND: torch.zeros(1, 4)}, "'text' says nothing to the branch 'cond'"),
+        ({UNCOND: torch.zeros(1, 4)}, "'text' has a tensor neither for the branch 'cond'"),
         ({COND: torch.zeros(3, 4)}, "'text' has 3 rows for the branch 'uncond', but there are 2"),
     ],
 )

@@ -38,5 +38,5 @@ def test_elsewhere_layers_have_their_initial_values():
 
 
 def test_a_device_that_is_none_is_named():
-    with pytest.raises(ModelError, match="'gpu' is no device"), built_on("gpu"):
+    with pytest.raises(ModelError, match="'gpu' is not a device"), built_on("gpu"):
         pass

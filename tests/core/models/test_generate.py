@@ -142,7 +142,7 @@ def test_a_model_that_paints_into_pictures_wants_one_and_a_mask(build_tiny):
     made = run(model, image=image, mask=mask, sequential=True, count=2)
     torch.testing.assert_close(made, run(model, image=image, mask=mask, count=2))
     for asked in ({}, {"image": image}, {"mask": mask}):
-        with pytest.raises(GenerationError, match="needs one, and where it may change"):
+        with pytest.raises(GenerationError, match="needs an image, and a mask"):
             run(model, **asked)
 
 
@@ -226,7 +226,7 @@ IMAGE = PIL.Image.new("RGB", (32, 32))
         ({"prompt": ["a", 3]}, "prompt is a text"),
         ({"negative_prompt": None}, "negative_prompt is a text"),
         ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
-        ({"negative_prompt": "a", "guidance": 1}, "says nothing at guidance 1"),
+        ({"negative_prompt": "a", "guidance": 1}, "has no effect at guidance 1"),
         ({"count": 0}, "count is a whole number from 1 on, not 0"),
         ({"count": True}, "count is a whole number"),
         ({"steps": 0}, "steps is a whole number"),
@@ -253,13 +253,13 @@ IMAGE = PIL.Image.new("RGB", (32, 32))
         ({"image": 3}, "image: a value of type int is no picture"),
         ({"image": torch.zeros(2, 3, 8, 8)}, "2 images for 1 pictures"),
         ({"image": torch.zeros(1, 3, 9, 8)}, "multiples of 4, not 8 x 9"),
-        ({"strength": 0.5}, "there is none"),
+        ({"strength": 0.5}, "image is missing"),
         ({"image": IMAGE, "strength": 2}, "strength is a number in 0...1"),
         ({"image": IMAGE, "strength": 0.0}, "leaves none"),
         ({"mask": 3, "image": IMAGE}, "mask: a value of type int is no picture"),
         ({"mask": [IMAGE] * 2, "image": IMAGE}, "2 masks for 1 pictures"),
         ({"guidance_rescale": 2}, "guidance_rescale is a number in 0...1, not 2"),
-        ({"mask": IMAGE}, "mask says where an image may change, but there is none"),
+        ({"mask": IMAGE}, "mask marks where an image may change, but image is missing"),
         ({"output": "jpg"}, "output is one of pil, tensor, latents; got 'jpg'"),
         ({"callback": 3}, "callback is a function"),
         ({"preview": 3}, "preview is a function, not 3"),
@@ -415,13 +415,13 @@ def refused(model, **asked):
 def test_an_adapter_that_is_told_nothing_is_named_before_anything_runs(model):
     Tint(key="tint").inject(model)
     message = refused(model)
-    assert "tint is worn and is told nothing" in message
+    assert "tint is worn but has no condition" in message
     assert "conditions={adapter: ...}, None to leave it out this time, or eject it" in message
 
 
 def test_telling_an_adapter_that_is_not_worn_is_refused(model):
     tint = Tint(key="tint")
-    assert "tint is told something, but this model wears nothing" in refused(
+    assert "tint has a condition, but this model wears nothing" in refused(
         model, conditions={tint: 1.0}
     )
 

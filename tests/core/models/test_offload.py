@@ -70,9 +70,9 @@ def test_pictures_are_the_same_with_offload(model):
 
 def test_a_device_that_is_not_there_is_refused(model, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    with pytest.raises(GenerationError, match="there is none here"):
+    with pytest.raises(GenerationError, match="this machine has none"):
         run(model, offload=True)
-    with pytest.raises(GenerationError, match="'abacus' is no device"):
+    with pytest.raises(GenerationError, match="'abacus' is not a device"):
         run(model, offload="abacus")
 
 

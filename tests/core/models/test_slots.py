@@ -108,7 +108,7 @@ def test_parts_that_do_not_suit_each_other_are_refused():
 def test_dtype_and_device_are_those_asked_for(build_tiny):
     assert build_tiny(dtype=torch.bfloat16).unet.dtype == torch.bfloat16
     assert all(weight.is_meta for weight in build_tiny(device="meta").parameters())
-    with pytest.raises(ModelError, match="'abacus' is no device"):
+    with pytest.raises(ModelError, match="'abacus' is not a device"):
         build_tiny(device="abacus")
 
 
