@@ -181,7 +181,7 @@ def test_an_unknown_class_becomes_ddim_on_its_noise_with_a_notice(kind):
 
 
 def test_what_is_not_followed_of_an_unknown_class_is_named():
-    with pytest.warns(Notice, match="its settings wobble are not followed"):
+    with pytest.warns(Notice, match="its settings wobble are ignored"):
         sampler_from_json({"_class_name": "TheirScheduler", **NOISE, "wobble": 2})
 
 

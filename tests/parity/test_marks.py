@@ -86,7 +86,7 @@ def test_a_table_of_noise_is_that_of_the_release_or_refused(facts):
             facts({key: table[:500].clone()})
     zero = ScheduleConfig(prediction="v", has_zero_snr=True).alphas
     assert facts({"alphas_cumprod": zero, "v_pred": EMPTY}).schedule.has_zero_snr
-    with pytest.raises(ModelError, match="noise that is predicted says nothing"):
+    with pytest.raises(ModelError, match="with zero terminal SNR a network cannot predict noise"):
         facts({"alphas_cumprod": zero})
 
 

@@ -187,9 +187,9 @@ def check_beginning(run: Sampler, is_noise: bool) -> None:
     first = run.path[0]
     if is_noise and run.skipped == 0 and first.noise < _MUCH_NOISE:
         warnings.warn(
-            f"{run.steps} steps begin at training step {first.timestep:g}, where latents were trained "
-            f"with {first.noise:.1%} noise, but a generation begins with noise alone. More steps "
-            'begin nearer to it; spacing="trailing" begins at the last training step: '
+            f"{run.steps} steps begin at training step {first.timestep:g}, where latents were "
+            f"trained with {first.noise:.1%} noise, but a generation begins with noise alone. More "
+            'steps begin nearer to it; spacing="trailing" begins at the last training step: '
             'sampler=DDIM(dataclasses.replace(model.sampler.schedule, spacing="trailing")).',
             Notice,
             stacklevel=5,

@@ -114,7 +114,7 @@ def test_nothing_is_left_at_the_end_of_a_schedule_with_zero_snr():
     assert schedule.level(999).signal == 0
     assert schedule.level(0).signal == pytest.approx(ScheduleConfig().level(0).signal)
     for changes in ({"prediction": "eps"}, {"spacing": "karras"}):
-        with pytest.raises(ModelError, match="nothing of a picture is left"):
+        with pytest.raises(ModelError, match="with zero terminal SNR"):
             replace(schedule, **changes)
 
 
@@ -178,7 +178,7 @@ def test_steps_are_computed_in_float32_and_given_back_as_they_came():
         ({"prediction_type": "flow"}, "prediction is one of eps, v, x0; got 'flow'"),
         ({"timestep_spacing": "odd"}, "spacing is one of"),
         ({"thresholding": True}, "thresholding = True"),
-        ({"rescale_betas_zero_snr": True}, "noise that is predicted says nothing"),
+        ({"rescale_betas_zero_snr": True}, "with zero terminal SNR a network cannot predict noise"),
         ({"use_beta_sigmas": True}, "use_beta_sigmas = True"),
         ({"final_sigmas_type": "sigma_min"}, "final_sigmas_type = 'sigma_min'"),
         ({"trained_betas": [0.1]}, "trained_betas"),
