@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
+from refiners_core.errors import ModelError
 from refiners_core.models import sd15
 
 PROMPTS = ["a red circle on blue", "two cats"]
@@ -60,11 +61,11 @@ def test_a_part_that_is_missing_is_named(pair, tmp_path):
     theirs, _ = pair
     theirs.save_pretrained(tmp_path)
     (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(sd15.ModelError, match=r"vae has no weights .* it has config.json"):
+    with pytest.raises(ModelError, match=r"vae has no weights .* it has config.json"):
         sd15.load_folder(tmp_path)
     config = json.loads((tmp_path / "unet" / "config.json").read_text())
     (tmp_path / "unet" / "config.json").write_text(json.dumps(config | {"act_fn": "mish"}))
-    with pytest.raises(sd15.ModelError, match="act_fn = 'mish'"):
+    with pytest.raises(ModelError, match="act_fn = 'mish'"):
         sd15.load_folder(tmp_path)
 
 

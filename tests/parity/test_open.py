@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 
 from refiners_core import weights
 from refiners_core.errors import ModelError, WeightsError
-from refiners_core.models import sd15, sdxl
+from refiners_core.models.assembly import assemble
+from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.clip.tokenizer import ClipTokenizer
-from refiners_core.models.formats import open as opening
+from refiners_core.models.families import FAMILIES
 from refiners_core.models.formats.open import open_model
 from refiners_core.models.formats.single_file import Parts, single_file_keys
-from refiners_core.models.unet import UNet
+from refiners_core.models.unet import UNet, UNetConfig
+from refiners_core.models.vae import AutoencoderConfig
 
 # As wide as the releases where a header is looked at, and as small as can be elsewhere.
 LEAN = {
@@ -32,17 +34,12 @@ LEAN = {
 @pytest.fixture
 def lean(monkeypatch):
     """Makes the released sizes small but for the width of texts, by which releases are told."""
-    built = sd15.build
-    sizes = replace(opening.UNetConfig(), **LEAN)
-    text = replace(opening.sd15.ClipTextConfig(), layers=1, vocabulary=99, inner_width=8)
-    autoencoder = opening.sd15.AutoencoderConfig(channels=(8, 8), blocks=1, groups=4)
-
-    def build(**asked):
-        asked["unet"] = replace(sizes, in_channels=asked.pop("unet").in_channels)
-        return built(**asked, text_encoder=text, autoencoder=autoencoder)
-
-    monkeypatch.setattr(sd15, "build", build)
-    return lambda channels=4: build(unet=replace(sizes, in_channels=channels))
+    sizes = replace(UNetConfig(), **LEAN)
+    text = replace(ClipTextConfig(), layers=1, vocabulary=99, inner_width=8)
+    autoencoder = AutoencoderConfig(channels=(8, 8), blocks=1, groups=4)
+    family = replace(FAMILIES["sd15"], unet=sizes, text_encoders=(text,), autoencoder=autoencoder)
+    monkeypatch.setitem(FAMILIES, "sd15", family)
+    return lambda channels=4: assemble(family, unet=replace(sizes, in_channels=channels))
 
 
 def save(model, path, **extra):
@@ -51,8 +48,8 @@ def save(model, path, **extra):
     return path
 
 
-@pytest.mark.parametrize(("kind", "family"), [("sd15", sd15), ("sdxl", sdxl)])
-def test_a_folder_says_its_family(kind, family, request):
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_the_family_of_a_folder_is_recognised(kind, request):
     pipe, folder = request.getfixturevalue(f"{kind}_folder")
     model = open_model(folder)
     assert model.base == kind
@@ -178,7 +175,7 @@ def test_foreign_folders_are_named(sd15_folder, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(sd15_folder[1], folder)
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(ModelError, match=r"is of FluxPipeline. Known here are"):
+    with pytest.raises(ModelError, match=r"is a FluxPipeline. Stable Diffusion 1.5 and XL"):
         open_model(folder)
     (folder / "model_index.json").unlink()
     assert open_model(folder).base == "sd15"
@@ -192,7 +189,7 @@ def test_foreign_folders_are_named(sd15_folder, tmp_path):
 
 def test_a_part_is_no_model(tmp_path):
     with torch.device("meta"):
-        unet = UNet(opening.UNetConfig(**LEAN))
+        unet = UNet(UNetConfig(**LEAN))
     path = tmp_path / "unet.safetensors"
     weights.save(unet.to_empty(device="cpu"), path, weights.AS_IS)
     with pytest.raises(ModelError, match="of no kind that is known"):

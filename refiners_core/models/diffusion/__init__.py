@@ -9,6 +9,7 @@ from refiners_core.models.diffusion.denoise import (
     Predict,
     SamplerStep,
 )
+from refiners_core.models.diffusion.family import Family, Part
 from refiners_core.models.diffusion.finite import NotFiniteError
 from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
 from refiners_core.models.diffusion.preview import Preview
@@ -21,10 +22,12 @@ __all__ = [
     "UNCOND",
     "Branches",
     "Denoise",
+    "Family",
     "GenerationRequest",
     "Guidance",
     "LatentDiffusion",
     "NotFiniteError",
+    "Part",
     "Predict",
     "Preview",
     "SamplerStep",

@@ -1,7 +1,7 @@
 """The components of a latent diffusion model, and how texts and images pass through them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -14,11 +14,11 @@ from refiners_core.models.clip.prompt import apply_weights
 from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion.denoise import Denoise
+from refiners_core.models.diffusion.family import Family
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.models.unet import UNet
 from refiners_core.models.vae import AutoencoderKL
-from refiners_core.surgery.selection import Selection
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
 
@@ -37,13 +37,13 @@ class DiffusionComponents(Model):
     def __init__(
         self,
         *,
+        family: Family,
         base: str,
         facts: Mapping[str, Any],
-        slots: Mapping[str, Callable[[Any], Selection]],
         tokenizer: ClipTokenizer | None,
         sampler: Sampler,
         size: int | tuple[int, int],
-        is_silent_when_empty: bool = False,
+        is_silent_when_empty: bool | None = None,
         text_encoder: Chain,
         unet: UNet,
         autoencoder: AutoencoderKL,
@@ -51,7 +51,7 @@ class DiffusionComponents(Model):
         super().__init__(
             base=base,
             facts=facts,
-            slots=slots,
+            slots=family.slots,
             text_encoder=text_encoder,
             unet=unet,
             autoencoder=autoencoder,
@@ -60,11 +60,14 @@ class DiffusionComponents(Model):
                 is_inpainting=unet.config.in_channels > autoencoder.config.latent_channels,
             ),
         )
+        self.family: Final = family
         self.tokenizer: Final = tokenizer
         self.sampler: Final = sampler
         self.sides: Final = (size, size) if isinstance(size, int) else size
         self.size: Final = max(self.sides)
-        self.is_silent_when_empty: Final = is_silent_when_empty
+        self.is_silent_when_empty: Final = (
+            family.is_silent_when_empty if is_silent_when_empty is None else is_silent_when_empty
+        )
 
     @property
     def is_inpainting(self) -> bool:

@@ -33,14 +33,14 @@ class LatentDiffusion(DiffusionComponents):
     tree around the very same UNet.
 
     Args:
-        base: The name of the family in adapters and manifests, such as `sd15`.
+        family: The family of the model: layouts, slots, defaults.
+        base: The name of the base model for adapters, such as `sd15`; another one for other sizes.
         facts: The facts by which variants of adapters are chosen.
-        slots: The stable names of places in the model.
         tokenizer: Turns texts into rows of tokens; without one, nothing can be generated.
         sampler: The default sampler of `generate`, with the noise schedule of the UNet.
         size: The default size of images in pixels: one side, or width and height.
         is_silent_when_empty: Whether an empty negative prompt is encoded as zeros, as SDXL was
-            trained, instead of as the features of an empty text.
+            trained, instead of as the features of an empty text; by default as the family does.
         text_encoder: Turns rows of tokens into rows of features.
         unet: Predicts the noise in latents.
         autoencoder: Turns images into latents and back.
