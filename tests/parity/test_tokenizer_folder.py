@@ -79,7 +79,7 @@ def test_words_that_were_added_are_refused_by_name(name, content, folder):
         ({"do_lower_case": False}, "do_lower_case = False"),
         ({"padding_side": "left"}, "padding_side = 'left'"),
         ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class = 'T5Tokenizer'"),
-        ({"wobble": 1}, "wobble = 1, a setting that is not known"),
+        ({"wobble": 1}, "wobble = 1, which is not a known setting"),
         ({"extra_special_tokens": ["<x>"]}, "extra_special_tokens = "),
     ],
 )

@@ -7,7 +7,7 @@ from refiners_core.errors import GenerationError, ModelError
 
 
 class NotFiniteError(GenerationError):
-    """A component returned infinite numbers or NaN, so there is no image.
+    """A component returned infinite numbers or NaN, so no image can be made.
 
     Args:
         component: The component's name in the model.

@@ -48,7 +48,7 @@ def open_model(
     if path.is_file():
         return open_file(path, tokenizer=tokenizer, dtype=dtype, device=device)
     raise ModelError(
-        f"there is no file and no folder {path}.",
+        f"{path} is neither a file nor a folder.",
         hint="Give a folder with unet/, vae/ and so on, or a .safetensors file.",
     )
 

@@ -19,7 +19,7 @@ from refiners_core.models.samplers.table import BACKWARDS, SCHEDULER, WRITERS, h
 Betas = Literal["linear", "scaled_linear"]
 """How the variance of a training step grows: linearly, or linearly in its square root."""
 Prediction = Literal["eps", "v", "x0"]
-"""What a network predicts: the noise, the velocity (arXiv:2202.00512, appendix D) or the image."""
+"""The prediction of a network: noise, velocity (arXiv:2202.00512, appendix D) or image."""
 Spacing = Literal["leading", "linspace", "trailing", "karras"]
 """The levels that a sampler visits: training steps (arXiv:2305.08891, table 2), or the levels of
 arXiv:2206.00364, equation 5 (`karras`)."""

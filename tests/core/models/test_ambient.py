@@ -160,7 +160,9 @@ def test_few_steps_that_begin_before_the_noise_are_noticed(model, recwarn):
     made(model, steps=2, sampler=DDIM(ScheduleConfig(spacing="trailing")))
     made(model, steps=3, sampler=DDIM(), image=torch.rand(3, 32, 32))
     assert not [it for it in recwarn.list if it.category is Notice]
-    with pytest.warns(Notice, match="3 steps begin at training step 667, where 94.6%"):
+    with pytest.warns(
+        Notice, match="3 steps begin at training step 667, where latents were trained with 94.6%"
+    ):
         made(model, steps=3, sampler=DDIM())
 
 

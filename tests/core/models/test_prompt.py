@@ -100,7 +100,7 @@ def test_skipping_goes_together_with_what_changes_the_layers(model):
 
 
 def test_at_least_one_layer_is_left(model):
-    with pytest.raises(AdapterError, match=r"leaves out 2 of 2 layers.*ClipSkip\(layers=1\)"):
+    with pytest.raises(AdapterError, match=r"skips 2 of 2 layers.*ClipSkip\(layers=1\)"):
         ClipSkip(layers=2).inject(model)
     with pytest.raises(AdapterError, match="at least one layer, not 0"):
         ClipSkip(layers=0)

@@ -70,7 +70,7 @@ def test_a_model_generates_in_tiles(build_tiny):
 
 def test_tiles_that_cannot_be_are_refused(model):
     for wrong in ({"side": 0}, {"side": 8, "overlap": 5}, {"overlap": -1}, {"rows": 0}):
-        with pytest.raises(ModelError, match="at least twice as long as they overlap"):
+        with pytest.raises(ModelError, match="at least twice as long as their overlap"):
             Tiling(**wrong)
     model.tiling = Tiling(side=8, overlap=2)
     with pytest.raises(ModelError, match="multiples of 4, not 33 x 32"):

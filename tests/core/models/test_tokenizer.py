@@ -54,14 +54,14 @@ def test_the_length_is_that_of_the_folder_or_else_of_the_text_encoder(folder):
     loaded = ClipTokenizer.load(folder, length=9)
     assert (loaded.length, loaded.padding, loaded.start) == (5, 0, 512)
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 10**30}))
-    with pytest.raises(ModelError, match="does not say how long a prompt is"):
+    with pytest.raises(ModelError, match="does not name the length of a prompt"):
         ClipTokenizer.load(folder)
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
 def test_a_folder_without_its_files_is_refused(folder, name):
     (folder / name).unlink()
-    with pytest.raises(ModelError, match=f"no readable tokenizer.*{name}"):
+    with pytest.raises(ModelError, match=f"has no readable tokenizer.*{name}"):
         ClipTokenizer.load(folder, length=9)
 
 

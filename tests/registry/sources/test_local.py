@@ -31,7 +31,7 @@ def test_paths_are_told_from_names() -> None:
 
 
 def test_what_lies_nowhere_or_is_no_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no file and no folder"):
+    with pytest.raises(ModelError, match="neither a file nor a folder"):
         refiners.load_model(tmp_path / "elsewhere")
     path = tmp_path / "m.safetensors"
     path.write_bytes(safetensors_of({"lora_unet_x.lora_down.weight": [1.0]}))
