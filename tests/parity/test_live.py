@@ -1,4 +1,4 @@
-"""What no tensor of a living pipeline shows: read, known to change nothing, or refused by name."""
+"""State of a loaded pipeline beside its tensors: read, harmless, or refused by name."""
 
 import diffusers
 import pytest
@@ -15,8 +15,8 @@ NOISE = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
 
 def difference(pipe):
     ours = from_pipeline(pipe)
-    asked = {"num_inference_steps": 2, "guidance_scale": 5.0, "output_type": "latent"}
-    theirs = pipe("a red circle", latents=NOISE, **asked).images
+    arguments = {"num_inference_steps": 2, "guidance_scale": 5.0, "output_type": "latent"}
+    theirs = pipe("a red circle", latents=NOISE, **arguments).images
     made = ours.generate(
         "a red circle", latents=NOISE, steps=2, guidance=5.0, output="latents", progress=False
     )
@@ -46,14 +46,14 @@ def fused(pipe):
 
 
 @pytest.mark.parametrize("change", [compiled_block, sliced, fused])
-def test_what_changes_nothing_is_read_over(change):
+def test_harmless_state_is_ignored(change):
     pipe = sd15_pipeline()
     change(pipe)
     assert difference(pipe) < 1e-5
 
 
 @pytest.mark.parametrize("change", [compiled, parallel])
-def test_what_is_wrapped_is_unwrapped(change):
+def test_wrapped_parts_are_unwrapped(change):
     pipe = sd15_pipeline()
     wanted = pipe.unet.conv_in.weight, pipe.text_encoder.state_dict(keep_vars=True)
     change(pipe)
@@ -134,7 +134,7 @@ def latents_normalised(pipe):
         (latents_normalised, "has latents_mean = ", "classes of its own"),
     ],
 )
-def test_what_changes_results_is_refused_by_name(change, named, hint):
+def test_state_that_changes_results_is_refused_by_name(change, named, hint):
     pipe = sd15_pipeline()
     change(pipe)
     with pytest.raises(ModelError, match=named) as error:
@@ -149,7 +149,7 @@ def test_freeu_off_again_is_read():
     assert difference(pipe) < 1e-5
 
 
-def test_tiles_of_the_autoencoder_are_followed():
+def test_tiling_of_the_autoencoder_is_read():
     pipe = sd15_pipeline()
     assert from_pipeline(pipe).autoencoder.tiling is None
     pipe.vae.enable_tiling()

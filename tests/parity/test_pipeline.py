@@ -29,8 +29,8 @@ def networks(pipe):
 
 def latents(pipe):
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    asked = {"num_inference_steps": 3, "guidance_scale": 5.0, "output_type": "latent"}
-    return noise, pipe("a red circle", latents=noise, **asked).images
+    arguments = {"num_inference_steps": 3, "guidance_scale": 5.0, "output_type": "latent"}
+    return noise, pipe("a red circle", latents=noise, **arguments).images
 
 
 def test_all_tensors_are_shared_both_ways(pair):
@@ -43,23 +43,26 @@ def test_all_tensors_are_shared_both_ways(pair):
     assert not is_pipeline(ours)
 
 
-def test_what_is_generated_equals_what_the_pipeline_generates(pair):
+def test_images_equal_those_of_the_pipeline(pair):
     pipe, ours, _ = pair
     noise, expected = latents(pipe)
-    asked = {"steps": 3, "guidance": 5.0, "output": "latents", "progress": False}
-    made = ours.generate("a red circle", latents=noise, **asked)
+    arguments = {"steps": 3, "guidance": 5.0, "output": "latents", "progress": False}
+    made = ours.generate("a red circle", latents=noise, **arguments)
     assert (made - expected).norm() / expected.norm() <= 1e-5
 
 
-def test_the_way_back_generates_the_same(pair):
+def test_the_exported_pipeline_generates_the_same(pair):
     pipe, ours, _ = pair
     again = to_diffusers(ours)
     again.set_progress_bar_config(disable=True)
     assert torch.equal(latents(again)[1], latents(pipe)[1])
     for name in NETWORKS:
         if hasattr(pipe, name):
-            found, wanted = getattr(again, name).state_dict(), getattr(pipe, name).state_dict()
-            assert found.keys() == wanted.keys()
+            ours_state, theirs_state = (
+                getattr(again, name).state_dict(),
+                getattr(pipe, name).state_dict(),
+            )
+            assert ours_state.keys() == theirs_state.keys()
 
 
 def test_a_pipeline_that_wears_adapters_is_refused():
@@ -72,7 +75,7 @@ def test_a_pipeline_that_wears_adapters_is_refused():
     assert "unload it there first" in error.value.__notes__[0]
 
 
-def test_what_is_no_whole_pipeline_is_refused(pair):
+def test_an_incomplete_pipeline_is_refused(pair):
     pipe, _, _ = pair
     lacking = type(
         "Half", (), {"components": {k: v for k, v in pipe.components.items() if k != "vae"}}
@@ -97,7 +100,7 @@ def from_meta(model):
     return twin
 
 
-def test_what_is_trained_in_the_model_is_trained_in_the_pipeline(pair):
+def test_training_the_model_trains_the_pipeline(pair):
     pipe, ours, _ = pair
     with torch.no_grad():
         ours.unet.conv_out.bias.fill_(1)
