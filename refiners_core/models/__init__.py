@@ -1,1 +1,1 @@
-"""Base models, said as trees that can be read aloud."""
+"""Base models as trees of named layers."""

@@ -1,4 +1,4 @@
-"""Reading the `config.json` that lies beside published weights."""
+"""Reading the `config.json` beside published weights."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Format:
-    """The table of a published format: what becomes of each of its keys.
+    """The keys of a published format, by how they are read.
 
-    A key that no column has is refused by its name, unless it is null or begins with `_`, under
-    which libraries keep notes of their own.
+    A key that the format does not list is refused by name, unless its value is null or it begins
+    with `_`, as the notes of libraries do.
 
     Example:
         >>> Format.of(followed="width", fixed={"act_fn": ("silu",)}, idle="dropout").has("dropout")
@@ -24,38 +24,38 @@ class Format:
     followed: frozenset[str]
     """Keys whose values are read."""
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
-    """Keys that may have only these values, the first of which is the default."""
+    """Keys with the only values that they may have, the default first."""
     idle: frozenset[str] = frozenset()
-    """Keys that change nothing of what is computed here."""
+    """Keys that do not change any result."""
 
     @classmethod
     def of(
         cls, *, followed: str, fixed: Mapping[str, tuple[Any, ...]] | None = None, idle: str = ""
     ) -> "Format":
-        """Returns a table whose columns are written as words with blanks between them."""
+        """Returns a format from keys written as words with blanks between them."""
         return cls(frozenset(followed.split()), dict(fixed or {}), frozenset(idle.split()))
 
     def has(self, key: str) -> bool:
-        """Whether the table says what becomes of a key."""
+        """Whether the format lists a key."""
         return key.startswith("_") or key in self.followed | self.fixed.keys() | self.idle
 
     def unknown(self, data: Mapping[str, Any]) -> list[str]:
-        """Returns the keys with a value that the table lacks."""
+        """Returns the keys with a value that the format does not list."""
         return [key for key, value in data.items() if value is not None and not self.has(key)]
 
 
 class Published:
-    """A published configuration, read key by key; what is null or absent takes its default.
+    """A published configuration, read key by key; null and absent keys have their default.
 
     Args:
         data: The content of the file.
-        kinds: The classes that it may be of, where it names one.
-        table: What becomes of each key; None where the caller checks the keys itself.
-        file: The name of the file.
+        kinds: The classes that the file may name.
+        table: The keys of the format; None if the caller checks the keys.
+        file: The name of the file, for messages.
 
     Raises:
-        ModelError: It names another class, has a key that the table lacks, or a value that cannot
-            be built from.
+        ModelError: The file names another class, has a key that the format does not list, or an
+            unsupported value.
     """
 
     def __init__(
@@ -82,46 +82,54 @@ class Published:
             self.refuse(table.unknown(data))
 
     def value(self, key: str, default: T) -> T:
-        """Returns a value of the type that the default has.
+        """Returns a value of the default's type.
 
         Raises:
-            ModelError: It is of another type.
+            ModelError: The value has another type.
         """
-        found: Any = self.data.get(key)
-        if found is None:
+        value: Any = self.data.get(key)
+        if value is None:
             return default
-        wanted = type(default)
-        if wanted is float and type(found) is int:
-            found = float(found)
-        if not isinstance(found, wanted) or (wanted is int and isinstance(found, bool)):
-            raise self.refusal(key, wanted.__name__)
-        return found
+        kind = type(default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.refusal(key, kind.__name__)
+        return value
 
     def numbers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns a list of whole numbers."""
-        found = self.data.get(key, default)
-        if not isinstance(found, list | tuple) or not all(type(n) is int for n in found):
+        """Returns a list of whole numbers.
+
+        Raises:
+            ModelError: The value is not a list of whole numbers.
+        """
+        numbers = self.data.get(key, default)
+        if not isinstance(numbers, list | tuple) or not all(type(n) is int for n in numbers):
             raise self.refusal(key, "a list of whole numbers")
-        return tuple(found)
+        return tuple(numbers)
 
     def per_level(self, key: str, default: int, levels: int) -> tuple[int, ...]:
-        """Returns a whole number for each level; one number counts for all levels."""
-        found = self.data.get(key, default)
-        if type(found) is int:
-            return (found,) * levels
+        """Returns a whole number for each level; a single number applies to all levels.
+
+        Raises:
+            ModelError: The value is neither a number nor a list with one for each level.
+        """
+        value = self.data.get(key, default)
+        if type(value) is int:
+            return (value,) * levels
         numbers = self.numbers(key, (default,) * levels)
         if len(numbers) != levels:
             raise self.refusal(key, f"{levels} numbers, one for each level")
         return numbers
 
     def sides(self, key: str, default: int) -> tuple[int, int]:
-        """Returns height and width: one number for both, or a pair.
+        """Returns height and width, from one number for both or from a pair.
 
         Raises:
-            ModelError: It is neither.
+            ModelError: The value is neither a positive number nor a pair of them.
         """
-        found: Any = self.data.get(key)
-        sides: Any = default if found is None else found
+        value: Any = self.data.get(key)
+        sides: Any = default if value is None else value
         pair: Any = (sides, sides) if type(sides) is int else sides
         is_pair = isinstance(pair, list | tuple) and len(pair) == 2
         if not is_pair or not all(type(side) is int and side > 0 for side in pair):
@@ -129,36 +137,39 @@ class Published:
         return pair[0], pair[1]
 
     def only(self, key: str, *allowed: Any) -> None:
-        """Checks a value that is not configurable here; the first one allowed is the default.
+        """Checks that a key has one of the supported values, of which the first is the default.
 
         Raises:
-            ModelError: It is another one, or null where null means something else.
+            ModelError: The value is another one, or null although null has another meaning.
         """
         if key not in self.data:
             return
-        found = self.data[key]
-        found = list(found) if isinstance(found, tuple) else found
-        if found is None and (not allowed or not allowed[0]):
+        value = self.data[key]
+        value = list(value) if isinstance(value, tuple) else value
+        if value is None and (not allowed or not allowed[0]):
             return
-        if found not in allowed:
+        if value not in allowed:
             raise self.refusal(key, " or ".join(map(repr, allowed)) or "nothing")
 
     def refuse(self, keys: Iterable[str]) -> None:
-        """Refuses the first of some keys, if there is one.
+        """Refuses unknown keys.
+
+        Args:
+            keys: The unknown keys, often none.
 
         Raises:
-            ModelError: There is one.
+            ModelError: `keys` has a key; the first one is named.
         """
         for key in keys:
             raise ModelError(
-                f"the {self.file} of {self.kind} has {key} = {self.data.get(key)!r}, a setting "
-                "that is not known here.",
+                f"the {self.file} of {self.kind} has {key} = {self.data.get(key)!r}, which is not "
+                "a known setting.",
                 hint=f"Delete {key} from the configuration to read the model without it.",
             )
 
     def refusal(self, key: str, wanted: str) -> ModelError:
-        """Returns the error about a value that cannot be built from."""
+        """Returns the error about an unsupported value."""
         return ModelError(
             f"the {self.file} of {self.kind} has {key} = {self.data.get(key)!r}; wanted: {wanted}.",
-            hint="Such a model needs classes of its own.",
+            hint="Such a model needs other classes than those built in.",
         )

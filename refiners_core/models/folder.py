@@ -9,106 +9,104 @@ import torch
 from torch import nn
 
 from refiners_core.errors import ModelError
+from refiners_core.models.weight_files import STEMS, choose_weights
 from refiners_core.weights import PICKLES, KeyMap, load, rewriting_hint
 
-_STEMS: Final = ("diffusion_pytorch_model", "model")
-_KINDS: Final[dict[torch.dtype | None, tuple[str, ...]]] = {
-    None: ("", ".fp16", ".bf16"),
-    torch.float16: (".fp16", "", ".bf16"),
-    torch.bfloat16: (".bf16", "", ".fp16"),
-}
-"""How files in other precisions are marked, those first that suit a type."""
+_CONFIGS: Final = {"scheduler": "scheduler_config.json"}
+"""The names of configurations that are not `config.json`."""
 
 
 class PublishedFolder:
-    """Finds configurations and weights of the parts of a model.
+    """Finds the configurations and weights of the parts of a model.
 
     Args:
         path: The folder.
 
     Raises:
-        ModelError: There is no such folder.
+        ModelError: The path is not a folder.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path: Final = Path(path)
         if not self.path.is_dir():
             raise ModelError(
-                f"{self.path} is no folder.", hint="Give the folder that has unet/, vae/ and so on."
+                f"{self.path} is not a folder.",
+                hint="Give the folder that has unet/, vae/ and so on.",
             )
 
     def part(self, name: str) -> Path:
         """Returns the folder of a part.
 
         Raises:
-            ModelError: It is not there.
+            ModelError: The folder of the part is missing.
         """
         path = self.path / name
         if not path.is_dir():
-            parts = ", ".join(sorted(one.name for one in self.path.iterdir() if one.is_dir()))
+            parts = ", ".join(sorted(entry.name for entry in self.path.iterdir() if entry.is_dir()))
             raise ModelError(
                 f"{self.path} has no {name}/; it has {parts or 'no folders'}.",
                 hint="Give the folder of a whole model, as diffusers publishes it.",
             )
         return path
 
-    def config(self, name: str, file: str = "config.json") -> Mapping[str, Any]:
+    @property
+    def parts(self) -> set[str]:
+        """The names of the folders of parts."""
+        return {entry.name for entry in self.path.iterdir() if entry.is_dir()}
+
+    def config(self, name: str) -> Mapping[str, Any]:
         """Returns the configuration of a part.
 
         Raises:
-            ModelError: It is not there, or no JSON.
+            ModelError: The configuration is missing, or is not JSON.
         """
-        return _table(self.part(name) / file)
+        return _table(self.part(name) / _CONFIGS.get(name, "config.json"))
 
     def index(self) -> Mapping[str, Any]:
-        """Returns what the whole is, and says of itself; nothing where it does not say.
+        """Returns the content of `model_index.json`; an empty table if the file is missing.
 
         Raises:
-            ModelError: `model_index.json` is no JSON.
+            ModelError: The file is not JSON.
         """
         path = self.path / "model_index.json"
         return _table(path) if path.is_file() else {}
 
     def weights(self, name: str, dtype: torch.dtype | None = None) -> Path:
-        """Returns the safetensors file of a part, or the index of its files if there are several.
+        """Returns the safetensors file of a part, or the index of a sharded one.
 
-        Of files in different precisions it is that in half precision where it is asked for, and
-        otherwise the whole one; where there is only one, it is that one.
+        Args:
+            name: The part.
+            dtype: The preferred precision, where files in several are present.
 
         Raises:
-            ModelError: There is none.
+            ModelError: The part has no weights, or only a pickle.
         """
         folder = self.part(name)
-        for kind in _KINDS.get(dtype, _KINDS[None]):
-            for stem in _STEMS:
-                for file in (
-                    f"{stem}{kind}.safetensors",
-                    f"{stem}.safetensors.index{kind}.json",
-                ):
-                    if (folder / file).is_file():
-                        return folder / file
-        found = sorted(one.name for one in folder.iterdir())
-        if pickles := [one for one in found if one.endswith(PICKLES)]:
+        names = sorted(entry.name for entry in folder.iterdir())
+        kind = None if dtype is None else str(dtype).removeprefix("torch.")
+        if chosen := choose_weights([item for item in names if (folder / item).is_file()], kind):
+            return folder / chosen[0]
+        if pickles := [item for item in names if item.endswith(PICKLES)]:
             raise ModelError(
                 f"{folder} has its weights only as a pickle, {pickles[0]}, which was not opened.",
-                hint=rewriting_hint(folder / pickles[0], folder / f"{_STEMS[0]}.safetensors"),
+                hint=rewriting_hint(folder / pickles[0], folder / f"{STEMS[0]}.safetensors"),
             )
         raise ModelError(
-            f"{folder} has no weights that can be read; it has {', '.join(found) or 'nothing'}.",
+            f"{folder} has no weights that can be read; it has {', '.join(names) or 'nothing'}.",
             hint="Weights are read from model.safetensors or diffusion_pytorch_model.safetensors.",
         )
 
 
 def _table(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{path} cannot be read: {error}.", hint="Fetch the model again."
         ) from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} is no table.", hint="Fetch the model again.")
-    return found
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a JSON object.", hint="Fetch the model again.")
+    return content
 
 
 def load_parts(
@@ -118,21 +116,21 @@ def load_parts(
     dtype: torch.dtype | None,
     device: torch.device | str | None,
 ) -> None:
-    """Gives each part of a model the weights of its file.
+    """Loads each part of a model from its file.
 
     Args:
-        parts: For each published name of a part, the part and its layout.
-        files: A file for each name.
-        dtype: What weights are cast to.
-        device: Where they go.
+        parts: Each part and its layout, by the published name of the part.
+        files: A file by the same name.
+        dtype: The dtype to cast the weights to; as published if None.
+        device: The device of the weights.
 
     Raises:
         ModelError: A part has no file; nothing was loaded.
-        WeightsError: A file is unreadable, or not that of the part.
+        WeightsError: A file is unreadable, or its tensors are not those of the part.
     """
     if missing := [name for name in parts if name not in files]:
         raise ModelError(
-            f"there are no weights for {', '.join(missing)}.",
+            f"the files lack weights for {', '.join(missing)}.",
             hint=f"Give files for {', '.join(parts)}.",
         )
     for name, (part, keys) in parts.items():

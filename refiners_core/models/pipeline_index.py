@@ -1,4 +1,4 @@
-"""What a pipeline of diffusers says of itself, in its `model_index.json` and while it lives."""
+"""The parts and settings of a pipeline of diffusers: its `model_index.json` or its `config`."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,30 +14,30 @@ INDEX: Final = Format.of(
         "force_zeros_for_empty_prompt controlnet adapter image_encoder"
     ),
     fixed={"requires_aesthetics_score": (False,)},
-    # They look at pictures, or mark them, after they were made.
+    # These check or mark images after they are generated.
     idle="safety_checker feature_extractor requires_safety_checker add_watermarker name_or_path",
 )
-"""The table of pipelines: their parts and their settings."""
-BESIDE: Final = ("controlnet", "adapter", "image_encoder")
-"""Parts that steer a model and are not of it: here they are adapters."""
+"""The keys of pipelines: their parts and their settings."""
+ADAPTER_PARTS: Final = ("controlnet", "adapter", "image_encoder")
+"""Parts that are adapters, and not of the model."""
 
 
 def check_index(data: Mapping[str, Any], kind: str) -> None:
-    """Makes sure that what a pipeline consists of is known here.
+    """Checks that the parts and settings of a pipeline are supported.
 
     Args:
-        data: The content of its index; a part that it lacks is null, or a pair of nulls.
+        data: The content of its index; an absent part is null, or a pair of nulls.
         kind: The class of the pipeline.
 
     Raises:
-        ModelError: It has a part or a setting that is not known.
+        ModelError: The pipeline has an unknown part or an unsupported setting.
 
     Warns:
-        Notice: A part that steers it stays behind.
+        Notice: The pipeline has a part that must be loaded as an adapter.
     """
     parts = {key: value for key, value in data.items() if not _is_absent(value)}
     Published(parts | {"_class_name": kind}, kind, table=INDEX, file="model_index.json")
-    for name in BESIDE:
+    for name in ADAPTER_PARTS:
         if name in parts and name != "image_encoder":
             warnings.warn(
                 f"the {name} of this {kind} is not part of the model; load it as an adapter: "
@@ -48,14 +48,14 @@ def check_index(data: Mapping[str, Any], kind: str) -> None:
 
 
 def padding_of(first: ClipTokenizer, second: ClipTokenizer | None) -> int:
-    """Returns what the second text encoder reads after the end of a text.
+    """Returns the token with which the second text encoder pads texts.
 
     Args:
-        first: The tokenizer that reads texts for both encoders.
-        second: The one published for the second; None where there is none.
+        first: The tokenizer of both encoders.
+        second: The tokenizer that is published for the second encoder, or None.
 
     Raises:
-        ModelError: The two differ in more than their padding.
+        ModelError: The tokenizers differ in more than their padding.
     """
     if second is None:
         return 0
@@ -69,4 +69,4 @@ def padding_of(first: ClipTokenizer, second: ClipTokenizer | None) -> int:
 
 def _is_absent(value: Any) -> bool:
     pair = list(value) if isinstance(value, list | tuple) else [value]
-    return bool(pair) and all(it is None for it in pair)
+    return bool(pair) and all(item is None for item in pair)

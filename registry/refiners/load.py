@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, cast
 
 from refiners.choose.lock import held, named
 from refiners.choose.lookup import find_adapter, find_model
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from refiners_core import Adapter, Chain, Model, Source
+    from refiners_core.models.diffusion import LatentDiffusion
 
 
 def load_model(
@@ -40,7 +41,7 @@ def load_model(
     offline: bool | None = None,
     lock: str | Path | None = None,
     **unknown: Never,
-) -> Model:
+) -> LatentDiffusion:
     """Loads a base model by the name that an installed package gives it, or from where it lies.
 
     Args:
@@ -81,7 +82,7 @@ def load_model(
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
-    return build_model(model, source, **options)
+    return cast("LatentDiffusion", build_model(model, source, **options))
 
 
 def load_adapter(

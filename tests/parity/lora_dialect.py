@@ -22,20 +22,20 @@ ATTENTION, LINEAR, ALL = (
 
 def factors_of(pipe, base, pattern, seed=0):
     """Random factors and an alpha of its own for each layer that the pattern finds."""
-    generator, found = torch.Generator().manual_seed(seed), {}
+    generator, lora = torch.Generator().manual_seed(seed), {}
     for part in PARTS[base]:
         for name, layer in getattr(pipe, part).named_modules():
             if not pattern.search(name) or isinstance(layer, torch.nn.Sequential):
                 continue
             if name.startswith("encoder."):  # as transformers keeps it; published it is longer
                 name = f"text_model.{name}"
-            rank, is_conv = len(found) % 3 + 2, layer.weight.ndim == 4
+            rank, is_conv = len(lora) % 3 + 2, layer.weight.ndim == 4
             down = torch.randn(rank, *layer.weight.shape[1:], generator=generator)
             up = torch.randn(layer.weight.shape[0], rank, generator=generator)
             down *= 0.4 / down[0].numel() ** 0.5
             up = up[:, :, None, None] if is_conv else up
-            found[part, name] = down, up * 0.4, float(len(found) % 5 + 1)
-    return found
+            lora[part, name] = down, up * 0.4, float(len(lora) % 5 + 1)
+    return lora
 
 
 def kohya(factors, base, rename=lambda part, name: name):
@@ -111,7 +111,7 @@ def old(factors, prefix="unet."):
 
 
 def older(factors):
-    """The names of diffusers before PEFT, for layers that are no attention's: no alpha."""
+    """The names of diffusers before PEFT, for layers outside attention: without alpha."""
     tensors = {}
     for (part, name), (down, up, _) in factors.items():
         place = f"{part}.{name}.{'lora' if part == 'unet' else 'lora_linear_layer'}"

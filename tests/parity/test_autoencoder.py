@@ -61,7 +61,7 @@ def test_encoding_and_decoding_equal_those_of_diffusers(changes, publish, differ
 
 
 @torch.no_grad()
-def test_called_as_a_tree_it_gives_the_picture_back(publish, differ):
+def test_called_as_a_tree_it_returns_the_reconstruction(publish, differ):
     peer = build_peer()
     ours = build_ours(*publish(peer))
     pixels = torch.rand(1, 3, 16, 16)
@@ -74,7 +74,7 @@ def test_gradients_pass_through_sampling():
     assert ours.layer("encoder.conv_in").weight.grad.abs().sum() > 0
 
 
-def test_what_is_saved_is_what_diffusers_publishes(publish, tmp_path):
+def test_saved_weights_have_the_layout_of_diffusers(publish, tmp_path):
     file, config = publish(build_peer())
     published = weights.read(file)
     ours = build_ours(file, config)

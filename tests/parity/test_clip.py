@@ -46,7 +46,7 @@ def build_image(source, config) -> ClipImageEncoder:
 
 
 def as_released(tensors):
-    """What transformers writes since 5.6, with the prefix and the buffer of released files."""
+    """Returns tensors of transformers 5.6 with the prefix and the buffer of released files."""
     named = {
         key if key.startswith(("text_model.", "text_projection")) else f"text_model.{key}": tensor
         for key, tensor in tensors.items()
@@ -121,7 +121,7 @@ def test_an_image_encoder_without_projection_gives_the_pooled_features(publish, 
     assert differ(build_image(named, config)(pixels), peer(pixels).pooler_output) <= 1e-5
 
 
-def test_what_is_saved_is_what_is_released(publish, tmp_path):
+def test_saved_weights_have_the_released_layout(publish, tmp_path):
     file, config = publish(transformers.CLIPTextModel(transformers.CLIPTextConfig(**TEXT)))
     published = as_released(weights.read(file))
     ours = build_text(published, config)

@@ -38,25 +38,25 @@ def settings(kind):
 
 
 @pytest.mark.parametrize("kind", [*WRITERS, *BACKWARDS])
-def test_every_setting_of_every_scheduler_has_a_place_in_the_table(kind):
-    found = settings(kind)
-    assert [key for key in found if not SCHEDULER.has(key)] == []
+def test_every_setting_of_every_scheduler_is_listed(kind):
+    signature = settings(kind)
+    assert [key for key in signature if not SCHEDULER.has(key)] == []
     if kind in BACKWARDS:
         return
     writer = WRITERS[kind]
-    assert [key for key in found if not writer.reads(key)] == []
+    assert [key for key in signature if not writer.reads(key)] == []
     known = f"{writer.keys}".split()
-    assert [key for key in known if key not in found] == []
+    assert [key for key in known if key not in signature] == []
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_an_absent_setting_is_what_the_class_takes_it_for(kind):
-    found, writer = settings(kind), WRITERS[kind]
-    assert float(found["beta_start"]) == writer.beta_start
-    assert float(found["beta_end"]) == writer.beta_end
-    assert found["beta_schedule"].strip("'\"") == writer.betas
-    assert found.get("timestep_spacing", "'linspace'").strip("'\"") == writer.spacing
-    assert found.get("set_alpha_to_one", "True") == str(writer.is_final_clean)
+def test_an_absent_setting_has_the_default_of_its_class(kind):
+    signature, writer = settings(kind), WRITERS[kind]
+    assert float(signature["beta_start"]) == writer.beta_start
+    assert float(signature["beta_end"]) == writer.beta_end
+    assert signature["beta_schedule"].strip("'\"") == writer.betas
+    assert signature.get("timestep_spacing", "'linspace'").strip("'\"") == writer.spacing
+    assert signature.get("set_alpha_to_one", "True") == str(writer.is_final_clean)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_absent_setting_is_what_the_class_takes_it_for(kind):
         (transformers.CLIPTokenizer, TOKENIZER),
     ],
 )
-def test_every_setting_of_every_class_has_a_place_in_the_table(kind, table):
+def test_every_setting_of_every_class_is_listed(kind, table):
     named = inspect.signature(kind.__init__).parameters.values()
     keys = [it.name for it in named if it.kind is not it.VAR_KEYWORD and it.name != "self"]
     assert len(keys) > 5
@@ -85,13 +85,13 @@ def test_every_setting_of_every_class_has_a_place_in_the_table(kind, table):
 
 
 @pytest.mark.parametrize("kind", [transformers.CLIPTextConfig, transformers.CLIPVisionConfig])
-def test_what_a_library_writes_by_default_is_read(kind):
+def test_the_defaults_of_a_library_are_read(kind):
     table = CLIP_TEXT if kind is transformers.CLIPTextConfig else CLIP_IMAGE
     assert table.unknown(kind().to_dict()) == []
 
 
 @pytest.mark.parametrize("read", [UNetConfig, AutoencoderConfig, ClipTextConfig, ScheduleConfig])
-def test_a_setting_that_nobody_knows_is_refused_by_name(read):
+def test_an_unknown_setting_is_refused_by_name(read):
     with pytest.raises(ModelError, match=r"has wobble = 3, .* Delete wobble from"):
         read.from_json({"wobble": 3, **(NOISE if read is ScheduleConfig else {})} | named(read))
     read.from_json({"_wobble": 3, "wobble": None} | named(read))
@@ -144,7 +144,7 @@ def test_a_value_that_would_change_results_is_refused_by_name(read, key, value):
         ({"_class_name": "LCMScheduler", **NOISE, "timestep_scaling": 5.0}, "timestep_scaling"),
     ],
 )
-def test_a_setting_that_would_move_the_steps_is_refused_by_name(data, key):
+def test_a_setting_that_would_change_the_levels_is_refused_by_name(data, key):
     with pytest.raises(ModelError, match=f"has {key} = "):
         sampler_from_json(data)
 
@@ -160,12 +160,12 @@ def test_a_setting_that_would_move_the_steps_is_refused_by_name(data, key):
         {**EULER, "interpolation_type": "linear", "skip_prk_steps": True, "sample_max_value": 1.0},
     ],
 )
-def test_a_setting_that_changes_nothing_there_is_read_over(data):
+def test_a_setting_without_effect_is_ignored(data):
     known = sampler_from_json({key: data[key] for key in ("_class_name", *NOISE)})
     assert sampler_from_json(data) == known
 
 
-def test_the_settings_of_another_class_say_nothing():
+def test_the_settings_of_another_class_have_no_effect():
     data = {**EULER, "_class_name": "EulerAncestralDiscreteScheduler", "use_karras_sigmas": True}
     assert sampler_from_json(data).schedule.spacing == "linspace"
     lcm = sampler_from_json({"_class_name": "LCMScheduler"})
@@ -180,8 +180,8 @@ def test_an_unknown_class_becomes_ddim_on_its_noise_with_a_notice(kind):
     assert len(caught) == 1
 
 
-def test_what_is_not_followed_of_an_unknown_class_is_named():
-    with pytest.warns(Notice, match="its settings wobble are not followed"):
+def test_ignored_settings_of_an_unknown_class_are_named():
+    with pytest.warns(Notice, match="its settings wobble are ignored"):
         sampler_from_json({"_class_name": "TheirScheduler", **NOISE, "wobble": 2})
 
 
@@ -193,13 +193,13 @@ def test_what_is_not_followed_of_an_unknown_class_is_named():
         {"_class_name": "DDIMInverseScheduler", **NOISE},
     ],
 )
-def test_other_noise_is_refused_without_sending_anybody_to_a_file_that_is_there(data):
+def test_another_noise_schedule_is_refused_with_a_useful_hint(data):
     with pytest.raises(ModelError, match=data["_class_name"]) as error:
         sampler_from_json(data)
     assert "lies beside" not in error.value.hint
 
 
-def test_a_known_class_says_nothing(recwarn):
+def test_a_known_class_warns_of_nothing(recwarn):
     assert type(sampler_from_json(EULER)) is Euler
     assert not recwarn.list
 
@@ -215,7 +215,7 @@ def test_a_size_is_one_side_or_two_or_the_released_one(sides, wanted):
         size_of({"sample_size": "64"}, vae)
 
 
-def test_parts_that_steer_are_named_and_unknown_ones_refused():
+def test_adapter_parts_are_named_and_unknown_parts_refused():
     with pytest.warns(Notice, match="the controlnet of this .* load it as an adapter"):
         check_index({"controlnet": ["diffusers", "ControlNetModel"]}, "StableDiffusionPipeline")
     check_index({"pag": [None, None]}, "StableDiffusionPipeline")

@@ -90,17 +90,19 @@ def loaded(tree, file, layout):
 
 
 def check_way_back(kind, ours, layout, file):
-    """What we save is what the peer reads again, bit for bit."""
+    """Checks that the peer reads saved weights back bit for bit."""
     folder = file.parent
     again = folder.with_name("ours")
     shutil.copytree(folder, again, ignore=shutil.ignore_patterns("*.safetensors"))
     weights.save(ours, again / file.name, layout)
     peer = kind.from_pretrained(again)
     theirs = weights.read(file)
-    found = {**dict(peer.named_parameters()), **dict(peer.named_buffers())}
-    assert theirs.keys() <= found.keys()
-    assert found.keys() - theirs.keys() <= {key for key in found if key.endswith("position_ids")}
-    assert all(torch.equal(found[key], tensor) for key, tensor in theirs.items())
+    tensors = {**dict(peer.named_parameters()), **dict(peer.named_buffers())}
+    assert theirs.keys() <= tensors.keys()
+    assert tensors.keys() - theirs.keys() <= {
+        key for key in tensors if key.endswith("position_ids")
+    }
+    assert all(torch.equal(tensors[key], tensor) for key, tensor in theirs.items())
 
 
 @pytest.fixture
@@ -120,22 +122,22 @@ def check(differ, request):
     "config", [UNetConfig(), sdxl.UNET], ids=["UNet of SD 1.5", "UNet of SDXL"]
 )
 @torch.no_grad()
-def test_unets_predict_what_those_of_diffusers_do(config, folder, check):
+def test_unets_equal_those_of_diffusers(config, folder, check):
     peer = drawn(lambda: diffusers.UNet2DConditionModel(**of_unet(config)))
     latents, text = torch.randn(2, 4, 16, 16), torch.randn(2, 77, config.text_width)
-    told, added = {"timestep": torch.tensor(421), "text": text}, None
+    values, added = {"timestep": torch.tensor(421), "text": text}, None
     if config.pooled_width:
-        told["pooled"] = torch.randn(2, config.pooled_width)
-        told["time_ids"] = torch.tensor([[1024.0, 1024.0, 0.0, 64.0, 1024.0, 1024.0]] * 2)
-        added = {"text_embeds": told["pooled"], "time_ids": told["time_ids"]}
+        values["pooled"] = torch.randn(2, config.pooled_width)
+        values["time_ids"] = torch.tensor([[1024.0, 1024.0, 0.0, 64.0, 1024.0, 1024.0]] * 2)
+        added = {"text_embeds": values["pooled"], "time_ids": values["time_ids"]}
     theirs = peer(latents, 421, text, added_cond_kwargs=added).sample
-    file, said = saved(peer, folder)
+    file, settings = saved(peer, folder)
     del peer
     with torch.device("meta"):
-        ours = UNet(UNetConfig.from_json(said))
+        ours = UNet(UNetConfig.from_json(settings))
     assert ours.config == config
     loaded(ours, file, UNET_KEYS)
-    check("prediction", ours(latents, context=told), theirs)
+    check("prediction", ours(latents, context=values), theirs)
     check_way_back(diffusers.UNet2DConditionModel, ours, UNET_KEYS, file)
 
 
@@ -143,15 +145,15 @@ def test_unets_predict_what_those_of_diffusers_do(config, folder, check):
     "config", [AutoencoderConfig(), sdxl.AUTOENCODER], ids=["VAE of SD 1.5", "VAE of SDXL"]
 )
 @torch.no_grad()
-def test_autoencoders_encode_and_decode_what_those_of_diffusers_do(config, folder, check):
+def test_autoencoders_equal_those_of_diffusers(config, folder, check):
     peer = drawn(lambda: diffusers.AutoencoderKL(**of_autoencoder(config)))
     pixels, latents = torch.rand(2, 3, 256, 192) * 2 - 1, torch.randn(2, 4, 32, 24)
     encoded = peer.encode(pixels).latent_dist.mean * config.scaling_factor
     decoded = peer.decode(latents / config.scaling_factor).sample
-    file, said = saved(peer, folder)
+    file, settings = saved(peer, folder)
     del peer
     with torch.device("meta"):
-        ours = AutoencoderKL(AutoencoderConfig.from_json(said))
+        ours = AutoencoderKL(AutoencoderConfig.from_json(settings))
     assert ours.config == config
     loaded(ours, file, AUTOENCODER_KEYS)
     check("encode", ours.encode(pixels, sample=False), encoded)
@@ -168,15 +170,15 @@ def test_autoencoders_encode_and_decode_what_those_of_diffusers_do(config, folde
     ids=["text encoder ViT-L", "text encoder bigG"],
 )
 @torch.no_grad()
-def test_text_encoders_know_what_those_of_transformers_do(kind, config, folder, check):
+def test_text_encoders_equal_those_of_transformers(kind, config, folder, check):
     peer = drawn(lambda: kind(transformers.CLIPTextConfig(**of_text_encoder(config))))
     ids = torch.randint(0, config.end_token, (2, 77))
     ids[0, 9:], ids[1, 70:] = config.end_token, config.end_token
     theirs = peer(ids, output_hidden_states=True)
-    file, said = saved(peer, folder)
+    file, settings = saved(peer, folder)
     del peer
     with torch.device("meta"):
-        ours = ClipTextEncoder(ClipTextConfig.from_json(said))
+        ours = ClipTextEncoder(ClipTextConfig.from_json(settings))
     assert ours.config == config
     loaded(ours, file, CLIP_TEXT_KEYS)
     known = Context()
@@ -189,15 +191,15 @@ def test_text_encoders_know_what_those_of_transformers_do(kind, config, folder, 
 
 @pytest.mark.parametrize("sizes", [VIT_H, BIG_G], ids=["image encoder ViT-H", "image encoder bigG"])
 @torch.no_grad()
-def test_image_encoders_see_what_those_of_transformers_do(sizes, folder, check):
+def test_image_encoders_equal_those_of_transformers(sizes, folder, check):
     kind = transformers.CLIPVisionModelWithProjection
     peer = drawn(lambda: kind(transformers.CLIPVisionConfig(**sizes)))
     pixels = torch.randn(2, 3, 224, 224)
     theirs = peer(pixels, output_hidden_states=True)
-    file, said = saved(peer, folder)
+    file, settings = saved(peer, folder)
     del peer
     with torch.device("meta"):
-        ours = ClipImageEncoder(ClipImageConfig.from_json(said))
+        ours = ClipImageEncoder(ClipImageConfig.from_json(settings))
     loaded(ours, file, CLIP_IMAGE_KEYS)
     known = Context()
     check("projected", ours(pixels, context=known), theirs.image_embeds)

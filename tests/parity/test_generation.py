@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 
+from refiners_core.errors import ModelError
 from refiners_core.models import sd15
 
 PROMPTS = ["a red circle on blue", "two cats"]
@@ -31,8 +32,8 @@ def test_a_whole_generation_equals_that_of_diffusers(pair, differ):
         latents=noise,
         output_type="latent",
     ).images
-    asked = {"negative_prompt": ["dull", ""], "count": 2, "steps": 20, "guidance": 5.0}
-    made = ours.generate(PROMPTS, **asked, latents=noise, output="latents", progress=False)
+    arguments = {"negative_prompt": ["dull", ""], "count": 2, "steps": 20, "guidance": 5.0}
+    made = ours.generate(PROMPTS, **arguments, latents=noise, output="latents", progress=False)
     assert differ(made, expected) <= 1e-4
     assert differ(expected, noise) > 0.1  # something happened
 
@@ -47,7 +48,7 @@ def test_pixels_equal_those_of_diffusers(pair, differ):
     assert differ(made, expected) <= 1e-4
 
 
-def test_the_folder_says_sizes_and_schedule(pair):
+def test_sizes_and_schedule_are_read_from_the_folder(pair):
     theirs, ours = pair
     assert ours.size == 32
     assert ours.tokenizer.length == 32
@@ -60,11 +61,11 @@ def test_a_part_that_is_missing_is_named(pair, tmp_path):
     theirs, _ = pair
     theirs.save_pretrained(tmp_path)
     (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(sd15.ModelError, match=r"vae has no weights .* it has config.json"):
+    with pytest.raises(ModelError, match=r"vae has no weights .* it has config.json"):
         sd15.load_folder(tmp_path)
     config = json.loads((tmp_path / "unet" / "config.json").read_text())
     (tmp_path / "unet" / "config.json").write_text(json.dumps(config | {"act_fn": "mish"}))
-    with pytest.raises(sd15.ModelError, match="act_fn = 'mish'"):
+    with pytest.raises(ModelError, match="act_fn = 'mish'"):
         sd15.load_folder(tmp_path)
 
 
@@ -73,13 +74,15 @@ def test_beginning_with_an_image_equals_diffusers(pair, differ):
     image = torch.rand(1, 3, 32, 32)
     expected = StableDiffusionImg2ImgPipeline(**theirs.components, requires_safety_checker=False)(
         "x",
-        image=ours.encode(image),  # a sample of their own, of random noise, where it is no latent
+        image=ours.encode(
+            image
+        ),  # diffusers samples latents with random noise unless it is given latents
         strength=0.6,
         num_inference_steps=20,
         guidance_scale=5.0,
         generator=torch.Generator().manual_seed(7),
         output_type="latent",
     ).images
-    asked = {"image": image, "strength": 0.6, "steps": 20, "guidance": 5.0, "seed": 7}
-    made = ours.generate("x", **asked, output="latents", progress=False)
+    arguments = {"image": image, "strength": 0.6, "steps": 20, "guidance": 5.0, "seed": 7}
+    made = ours.generate("x", **arguments, output="latents", progress=False)
     assert differ(made, expected) <= 1e-4

@@ -41,7 +41,7 @@ SAMPLERS = {
     "tcd": (TCD(), "TCDScheduler", {}, {"eta": 0.3}),
 }
 PLAIN = [name for name in SAMPLERS if "," not in name]
-ASKED = {"prompt": "a red circle", "negative_prompt": "dull"}
+PROMPTS = {"prompt": "a red circle", "negative_prompt": "dull"}
 SEEDS = [7, 8]
 
 
@@ -52,7 +52,7 @@ def pair(build_pipeline, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def painting_pair(build_pipeline, tmp_path_factory):
-    """Both with a network that sees the mask and the masked picture."""
+    """Both with an inpainting UNet."""
     return both(build_pipeline(SMALL | {"in_channels": 9}), tmp_path_factory)
 
 
@@ -75,16 +75,20 @@ def alike(pair, name, kind=diffusers.StableDiffusionPipeline, **schedule):
         **schedule,
     )
     parts = pipe.components | {"scheduler": theirs}
-    # Nothing is to look at what was made, nor to draw on it.
+    # Without safety checker and watermark.
     peer = kind(
         **parts,
         **{"add_watermarker" if "XL" in kind.__name__ else "requires_safety_checker": False},
     )
     peer.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
-    asked = ASKED | {"num_images_per_prompt": 2, "num_inference_steps": 20, "guidance_scale": 5.0}
+    arguments = PROMPTS | {
+        "num_images_per_prompt": 2,
+        "num_inference_steps": 20,
+        "guidance_scale": 5.0,
+    }
     sampler = type(ours)(ScheduleConfig.from_json(theirs.config), **more_of(ours))
-    return peer, asked | more | {"generator": generators, "output_type": "latent"}, sampler
+    return peer, arguments | more | {"generator": generators, "output_type": "latent"}, sampler
 
 
 TRAILING = {"timestep_spacing": "trailing"}
@@ -95,12 +99,18 @@ def more_of(sampler):
 
 
 def made(model, sampler, **more):
-    asked = ASKED | {"count": 2, "steps": 20, "guidance": 5.0, "sampler": sampler, "seed": SEEDS}
-    return model.generate(**asked | more, output="latents", progress=False)
+    arguments = PROMPTS | {
+        "count": 2,
+        "steps": 20,
+        "guidance": 5.0,
+        "sampler": sampler,
+        "seed": SEEDS,
+    }
+    return model.generate(**arguments | more, output="latents", progress=False)
 
 
 def picture(model):
-    """A picture, and a mask of it that is white on the right."""
+    """Returns an image, and a mask that is white on the right."""
     side = model.size
     mask = torch.zeros(1, 1, side, side)
     mask[..., side // 16 * 9 :] = 1
@@ -114,16 +124,16 @@ def xl_pair(sdxl_folder):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_from_noise(name, pair, differ):
-    peer, asked, sampler = alike(pair, name)
-    expected = peer(**asked).images
+    peer, arguments, sampler = alike(pair, name)
+    expected = peer(**arguments).images
     assert differ(made(pair[1], sampler), expected) <= 1e-4
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_from_an_image(name, pair, differ):
     image, _ = picture(pair[1])
-    peer, asked, sampler = alike(pair, name, diffusers.StableDiffusionImg2ImgPipeline)
-    expected = peer(**asked, image=pair[1].encode(image), strength=0.6).images
+    peer, arguments, sampler = alike(pair, name, diffusers.StableDiffusionImg2ImgPipeline)
+    expected = peer(**arguments, image=pair[1].encode(image), strength=0.6).images
     assert differ(made(pair[1], sampler, image=image, strength=0.6), expected) <= 1e-4
 
 
@@ -132,50 +142,50 @@ def test_from_an_image(name, pair, differ):
 )
 def test_into_an_image(name, strength, pair, differ):
     image, mask = picture(pair[1])
-    peer, asked, sampler = alike(pair, name, diffusers.StableDiffusionInpaintPipeline)
+    peer, arguments, sampler = alike(pair, name, diffusers.StableDiffusionInpaintPipeline)
     clean = pair[1].encode(image)
-    asked |= {"image": clean, "masked_image_latents": clean, "mask_image": mask}
-    expected = peer(**asked, strength=strength).images
-    found = made(pair[1], sampler, image=image, mask=mask, strength=strength)
-    assert differ(found, expected) <= 1e-4
-    assert differ(found[..., :9], clean.expand(2, -1, -1, -1)[..., :9]) <= 1e-5
+    arguments |= {"image": clean, "masked_image_latents": clean, "mask_image": mask}
+    expected = peer(**arguments, strength=strength).images
+    result = made(pair[1], sampler, image=image, mask=mask, strength=strength)
+    assert differ(result, expected) <= 1e-4
+    assert differ(result[..., :9], clean.expand(2, -1, -1, -1)[..., :9]) <= 1e-5
 
 
 @pytest.mark.parametrize(("name", "strength"), [("ddim", 1.0), ("euler ancestral", 0.6)])
-def test_into_an_image_with_a_network_that_sees_it(name, strength, painting_pair, differ):
+def test_into_an_image_with_an_inpainting_unet(name, strength, painting_pair, differ):
     ours = painting_pair[1]
     image, mask = picture(ours)
-    peer, asked, sampler = alike(painting_pair, name, diffusers.StableDiffusionInpaintPipeline)
-    asked |= {
+    peer, arguments, sampler = alike(painting_pair, name, diffusers.StableDiffusionInpaintPipeline)
+    arguments |= {
         "image": ours.encode(image),
         "masked_image_latents": ours.encode(torch.where(mask > 0.5, 0.5, image)),
         "mask_image": mask,
     }
-    expected = peer(**asked, strength=strength).images
-    found = made(ours, sampler, image=image, mask=mask, strength=strength)
-    assert differ(found, expected) <= 1e-4
+    expected = peer(**arguments, strength=strength).images
+    result = made(ours, sampler, image=image, mask=mask, strength=strength)
+    assert differ(result, expected) <= 1e-4
 
 
 def test_rescaled_guidance(pair, differ):
-    peer, asked, sampler = alike(pair, "ddim")
-    expected = peer(**asked, guidance_rescale=0.7).images
+    peer, arguments, sampler = alike(pair, "ddim")
+    expected = peer(**arguments, guidance_rescale=0.7).images
     assert differ(made(pair[1], sampler, guidance_rescale=0.7), expected) <= 1e-4
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "2m"])
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
-def test_a_network_that_learnt_otherwise_from_pure_noise(name, prediction, pair, differ):
+def test_zero_terminal_snr_with_other_predictions(name, prediction, pair, differ):
     schedule = {"prediction_type": prediction, "rescale_betas_zero_snr": True}
-    peer, asked, sampler = alike(pair, name, **schedule)
+    peer, arguments, sampler = alike(pair, name, **schedule)
     assert sampler.schedule.has_zero_snr
-    expected = peer(**asked, guidance_rescale=0.7).images
+    expected = peer(**arguments, guidance_rescale=0.7).images
     assert differ(made(pair[1], sampler, guidance_rescale=0.7), expected) <= 1e-4
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_from_noise_with_xl(name, xl_pair, differ):
-    peer, asked, sampler = alike(xl_pair, name, diffusers.StableDiffusionXLPipeline)
-    assert differ(made(xl_pair[1], sampler), peer(**asked).images) <= 1e-4
+    peer, arguments, sampler = alike(xl_pair, name, diffusers.StableDiffusionXLPipeline)
+    assert differ(made(xl_pair[1], sampler), peer(**arguments).images) <= 1e-4
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -183,14 +193,14 @@ def test_from_and_into_an_image_with_xl(name, xl_pair, differ):
     ours = xl_pair[1]
     image, mask = picture(ours)
     clean = ours.encode(image)
-    peer, asked, sampler = alike(xl_pair, name, diffusers.StableDiffusionXLImg2ImgPipeline)
-    expected = peer(**asked, image=clean, strength=0.6).images
+    peer, arguments, sampler = alike(xl_pair, name, diffusers.StableDiffusionXLImg2ImgPipeline)
+    expected = peer(**arguments, image=clean, strength=0.6).images
     assert differ(made(ours, sampler, image=image, strength=0.6), expected) <= 1e-4
-    peer, asked, _ = alike(xl_pair, name, diffusers.StableDiffusionXLInpaintPipeline)
-    asked |= {"image": clean, "masked_image_latents": clean, "mask_image": mask}
-    expected = peer(**asked, strength=0.6).images
-    found = made(ours, sampler, image=image, mask=mask, strength=0.6)
-    assert differ(found, expected) <= 1e-4
+    peer, arguments, _ = alike(xl_pair, name, diffusers.StableDiffusionXLInpaintPipeline)
+    arguments |= {"image": clean, "masked_image_latents": clean, "mask_image": mask}
+    expected = peer(**arguments, strength=0.6).images
+    result = made(ours, sampler, image=image, mask=mask, strength=0.6)
+    assert differ(result, expected) <= 1e-4
 
 
 @torch.no_grad()
@@ -199,9 +209,9 @@ def test_skipped_layers_of_the_text_encoder(pair, differ):
     encoder, (tokens, _) = theirs.text_encoder, ours.tokenizer.windows("a red circle")
     hidden = encoder(tokens, output_hidden_states=True).hidden_states[-2]
     with ClipSkip(layers=1).on(ours):
-        told = ours.read(["a red circle"], {})["text"]
-    # What diffusers calls clip_skip=1; with transformers 5 it looks for a part that is gone.
-    assert differ(told, encoder.final_layer_norm(hidden)) <= 1e-5
+        features = ours.read(["a red circle"], {})["text"]
+    # clip_skip=1 of diffusers, which fails with transformers 5.
+    assert differ(features, encoder.final_layer_norm(hidden)) <= 1e-5
 
 
 @torch.no_grad()
@@ -212,21 +222,21 @@ def test_skipped_layers_of_both_text_encoders(sdxl_folder, differ):
         "a red circle", device="cpu", do_classifier_free_guidance=False, clip_skip=1
     )
     with ClipSkip(layers=1).on(ours):
-        told = ours.read(["a red circle"], {})
-    assert differ(told["text"], expected) <= 1e-5
-    assert differ(told["pooled"], pooled) <= 1e-5
+        features = ours.read(["a red circle"], {})
+    assert differ(features["text"], expected) <= 1e-5
+    assert differ(features["pooled"], pooled) <= 1e-5
 
 
 @torch.no_grad()
-def test_a_long_text_is_as_a_whole_what_its_first_window_is(sdxl_folder, differ):
+def test_the_pooled_text_of_a_long_prompt_is_that_of_its_first_window(sdxl_folder, differ):
     ours = sdxl.load_folder(sdxl_folder[1], base="tiny")
     first, rest = "abc" * 10, "and (red:1.5) circles"
-    told = ours.read([first, f"{first} {rest}"], {})
-    assert told["text"].shape[1] == 64
-    assert differ(told["pooled"][1], told["pooled"][0]) <= 1e-6
+    features = ours.read([first, f"{first} {rest}"], {})
+    assert features["text"].shape[1] == 64
+    assert differ(features["pooled"][1], features["pooled"][0]) <= 1e-6
 
 
-def test_the_folder_says_the_sampler(build_pipeline, tmp_path, differ):
+def test_the_sampler_is_read_from_the_folder(build_pipeline, tmp_path, differ):
     pipe = build_pipeline(SMALL)
     pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(
         pipe.scheduler.config, timestep_spacing="trailing"
@@ -237,6 +247,6 @@ def test_the_folder_says_the_sampler(build_pipeline, tmp_path, differ):
         "a", num_inference_steps=4, guidance_scale=1.0, latents=noise, output_type="latent"
     ).images
     ours = sd15.load_folder(tmp_path, base="tiny")
-    found = made(ours, None, prompt="a", negative_prompt="", steps=4, guidance=1.0, count=1,
+    result = made(ours, None, prompt="a", negative_prompt="", steps=4, guidance=1.0, count=1,
                  latents=noise, seed=None)  # fmt: skip
-    assert differ(found, expected) <= 1e-4
+    assert differ(result, expected) <= 1e-4

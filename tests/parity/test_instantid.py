@@ -57,13 +57,13 @@ def resampler(width: int, out: int) -> dict[str, torch.Tensor]:
 
 
 def attentions(unet: Any) -> dict[str, torch.Tensor]:
-    width, found = unet.config.cross_attention_dim, dict[str, torch.Tensor]()
+    width, tensors = unet.config.cross_attention_dim, dict[str, torch.Tensor]()
     for n, name in enumerate(unet.attn_processors):
         if "attn2" in name:
             inner = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
             for kind in ("k", "v"):
-                found[f"{n}.to_{kind}_ip.weight"] = torch.randn(inner, width) * 0.3
-    return found
+                tensors[f"{n}.to_{kind}_ip.weight"] = torch.randn(inner, width) * 0.3
+    return tensors
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def hub(peer: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with LoopbackHub() as hub, hub.in_use(folder / "hf"), pytest.MonkeyPatch.context() as patch:
         repo = hub.publish("InstantX/InstantID", peer.files)
         text = (files("refiners_instantid") / "adapter.toml").read_text()
-        (spec,) = (one.spec for one in refiners.adapters() if one.name == "instantid")
+        (spec,) = (entry.spec for entry in refiners.adapters() if entry.name == "instantid")
         for file in spec.weights.values():
             text = text.replace(file.revision, repo.commit)
             text = text.replace(file.sha256, repo.sha256(file.file))
@@ -146,10 +146,10 @@ def test_tokens_of_a_face_equal_the_peers(peer, adapter, differ):
     assert differ(ours, tokens(peer, faces)) <= 1e-5
 
 
-def predicted(peer: SimpleNamespace, latents: Any, t: Any, told: Any, pixels: Any, scale: float):
-    """What diffusers' parts predict: the side network reads the face, the UNet text and face."""
-    faces = told["faces"]
-    added = {"text_embeds": told["pooled"], "time_ids": told["time_ids"]}
+def predicted(peer: SimpleNamespace, latents: Any, t: Any, values: Any, pixels: Any, scale: float):
+    """Returns the prediction of diffusers' parts; the ControlNet reads the face, the UNet both."""
+    faces = values["faces"]
+    added = {"text_embeds": values["pooled"], "time_ids": values["time_ids"]}
     skips, mid = peer.control(
         latents,
         t,
@@ -162,7 +162,7 @@ def predicted(peer: SimpleNamespace, latents: Any, t: Any, told: Any, pixels: An
     return peer.unet(
         latents,
         t,
-        told["text"],
+        values["text"],
         added_cond_kwargs=added | {"image_embeds": [faces[:, None, None]]},
         down_block_additional_residuals=skips,
         mid_block_additional_residual=mid,
@@ -171,15 +171,15 @@ def predicted(peer: SimpleNamespace, latents: Any, t: Any, told: Any, pixels: An
 
 @torch.no_grad()
 def test_a_prediction_equals_that_of_the_peers_parts(peer, model, adapter, differ):
-    told = {
+    values = {
         "text": torch.randn(2, 7, 40),
         "pooled": torch.randn(2, 24),
         "time_ids": torch.randint(0, 99, (2, 6)).float(),
     }
     x, t, pixels = torch.randn(2, 4, 16, 24), torch.tensor(321), torch.rand(2, 3, 32, 48)
     faces = torch.randn(2, 512)
-    theirs = predicted(peer, x, t, told | {"faces": faces}, pixels, SCALES["control_scale"])
-    context = told | {
+    theirs = predicted(peer, x, t, values | {"faces": faces}, pixels, SCALES["control_scale"])
+    context = values | {
         "timestep": t,
         adapter.tokens_key: adapter.parts.projection(faces[:, None]),
         adapter.features_key: adapter.control.encoder(pixels),
@@ -202,7 +202,7 @@ def test_a_whole_generation_equals_one_of_the_peers_parts(peer, model, adapter, 
     noise = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(1))
     text, silent, pooled, silent_pooled = peer.pipe.encode_prompt(prompt)
     time_ids = torch.tensor([[HEIGHT, WIDTH, 0, 0, HEIGHT, WIDTH]] * 2).float()
-    told = {
+    values = {
         "text": torch.cat([silent, text]),
         "pooled": torch.cat([silent_pooled, pooled]),
         "time_ids": time_ids,
@@ -218,12 +218,12 @@ def test_a_whole_generation_equals_one_of_the_peers_parts(peer, model, adapter, 
     for t in schedule.timesteps:
         rows = schedule.scale_model_input(torch.cat([latents] * 2), t)
         control_scale = SCALES["control_scale"] * scale
-        silent, heard = predicted(peer, rows, t, told, pixels, control_scale).chunk(2)
+        silent, heard = predicted(peer, rows, t, values, pixels, control_scale).chunk(2)
         latents = schedule.step(silent + GUIDANCE * (heard - silent), t, latents).prev_sample
-    asked = {"steps": STEPS, "guidance": GUIDANCE, "latents": noise}
-    asked |= {"output": "latents", "progress": False}
+    arguments = {"steps": STEPS, "guidance": GUIDANCE, "latents": noise}
+    arguments |= {"output": "latents", "progress": False}
     value = Condition({"face": FACE, "keypoints": POINTS}, scale=scale)
-    made = model.generate(prompt, conditions={adapter: value}, **asked)
+    made = model.generate(prompt, conditions={adapter: value}, **arguments)
     assert differ(made, latents) <= 1e-4
     assert differ(noise, latents) > 0.1  # something happened
 
@@ -240,22 +240,22 @@ def test_the_pickle_is_opened_once_and_read_as_safetensors(hub, adapter, model):
     adapter.inject(model)
 
 
-def test_the_page_of_the_package_can_be_typed(hub, model, monkeypatch, tmp_path):
+def test_the_example_of_the_package_page_works(hub, model, monkeypatch, tmp_path):
     page = (Path(__file__).parents[2] / "plugins/instantid/README.md").read_text()
     program = page.partition("```py\n")[2].partition("```")[0]
-    told: dict[Any, Any] = {}
+    values: dict[Any, Any] = {}
     np.save(tmp_path / "face.npy", FACE.numpy())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(refiners, "load_model", {"sdxl": model}.get)
-    monkeypatch.setattr(model, "generate", lambda _, conditions, **__: told.update(conditions))
+    monkeypatch.setattr(model, "generate", lambda _, conditions, **__: values.update(conditions))
     exec(compile(program, "README.md", "exec"), {})
-    ((adapter, value),) = told.items()
+    ((adapter, value),) = values.items()
     adapter.eject()
     assert keypoint_pixels(value["keypoints"], (1024, 1024), "id").any()
     assert torch.equal(embeddings(value["face"], "id"), FACE[None])
 
 
-def test_sd15_is_refused_in_words(hub, sd15_folder):
+def test_sd15_is_refused(hub, sd15_folder):
     model = refiners.load_model(sd15_folder[1])
     hub.requests.clear()
     with pytest.raises(refiners.IncompatibleError, match="needs sdxl, this sd15 model is sd15"):

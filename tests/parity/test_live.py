@@ -1,4 +1,4 @@
-"""What no tensor of a living pipeline shows: read, known to change nothing, or refused by name."""
+"""State of a loaded pipeline beside its tensors: read, harmless, or refused by name."""
 
 import diffusers
 import pytest
@@ -6,7 +6,7 @@ import torch
 from diffusers.models.attention_processor import PAGIdentitySelfAttnProcessor2_0
 
 from refiners_core.errors import ModelError
-from refiners_core.models.formats.pipeline import from_pipeline
+from refiners_core.models.formats.pipeline import from_pipeline, to_diffusers
 
 from .pipelines import sd15_pipeline, sdxl_pipeline, tokenizer
 
@@ -15,8 +15,8 @@ NOISE = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
 
 def difference(pipe):
     ours = from_pipeline(pipe)
-    asked = {"num_inference_steps": 2, "guidance_scale": 5.0, "output_type": "latent"}
-    theirs = pipe("a red circle", latents=NOISE, **asked).images
+    arguments = {"num_inference_steps": 2, "guidance_scale": 5.0, "output_type": "latent"}
+    theirs = pipe("a red circle", latents=NOISE, **arguments).images
     made = ours.generate(
         "a red circle", latents=NOISE, steps=2, guidance=5.0, output="latents", progress=False
     )
@@ -46,14 +46,14 @@ def fused(pipe):
 
 
 @pytest.mark.parametrize("change", [compiled_block, sliced, fused])
-def test_what_changes_nothing_is_read_over(change):
+def test_harmless_state_is_ignored(change):
     pipe = sd15_pipeline()
     change(pipe)
     assert difference(pipe) < 1e-5
 
 
 @pytest.mark.parametrize("change", [compiled, parallel])
-def test_what_is_wrapped_is_unwrapped(change):
+def test_wrapped_parts_are_unwrapped(change):
     pipe = sd15_pipeline()
     wanted = pipe.unet.conv_in.weight, pipe.text_encoder.state_dict(keep_vars=True)
     change(pipe)
@@ -117,20 +117,24 @@ def latents_normalised(pipe):
     ("change", "named", "hint"),
     [
         (freeu, "unet.up_blocks.0 of this pipeline has FreeU on", "pipe.disable_freeu()"),
-        (fused_and_trained, "fused projections with weights of their own", "unfuse_qkv"),
+        (fused_and_trained, "fused projections that differ from their parts", "unfuse_qkv"),
         (inverted, "words that were added to its vocabulary: <cat>", "unload_textual_inversion"),
         (quantised, "is a layer of torch.ao.nn.quantized.*Linear, which is quantised", "Load the"),
-        (attending, "attends by a PAGIdentitySelfAttnProcessor2_0", "set_default_attn_processor"),
+        (
+            attending,
+            "has the attention processor PAGIdentitySelfAttnProcessor2_0",
+            "set_default_attn_processor",
+        ),
         (hooked, r"unet.conv_out of this pipeline has a hook on its calls \(hooked", "remove()"),
         (patched, r"vae.decoder of this pipeline has another forward\(\)", "Undo what patches"),
-        (circular, "unet.conv_in of this pipeline pads its maps with 'circular'", "zeros"),
+        (circular, "unet.conv_in of this pipeline pads feature maps with 'circular'", "zeros"),
         (narrow, "text_encoder.* has weights of torch.float8_e4m3fn", "pipe.text_encoder.to("),
         (layerwise, r"hooks of diffusers \(layerwise_casting\)", "without them"),
         (another_vae, "is of AutoencoderTiny, not of AutoencoderKL", "Give a model"),
         (latents_normalised, "has latents_mean = ", "classes of its own"),
     ],
 )
-def test_what_changes_results_is_refused_by_name(change, named, hint):
+def test_state_that_changes_results_is_refused_by_name(change, named, hint):
     pipe = sd15_pipeline()
     change(pipe)
     with pytest.raises(ModelError, match=named) as error:
@@ -145,7 +149,7 @@ def test_freeu_off_again_is_read():
     assert difference(pipe) < 1e-5
 
 
-def test_tiles_of_the_autoencoder_are_followed():
+def test_tiling_of_the_autoencoder_is_read():
     pipe = sd15_pipeline()
     assert from_pipeline(pipe).autoencoder.tiling is None
     pipe.vae.enable_tiling()
@@ -157,7 +161,7 @@ def test_the_padding_of_the_second_tokenizer_is_followed(padding):
     pipe = sdxl_pipeline()
     pipe.tokenizer_2 = tokenizer(padding)
     assert difference(pipe) < 1e-5
-    again = from_pipeline(pipe).to_diffusers()
+    again = to_diffusers(from_pipeline(pipe))
     assert again.tokenizer_2.pad_token == padding
 
 

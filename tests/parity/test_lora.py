@@ -40,7 +40,7 @@ def worn_by_both(pair, path, scale=1.0):
 
 @torch.no_grad()
 def networks(pair, scales):
-    """What theirs and ours compute of the same inputs, component by component."""
+    """Returns the outputs of both for the same inputs, component by component."""
     pipe, model = pair
     generator = torch.Generator().manual_seed(5)
     width = pipe.unet.config.cross_attention_dim
@@ -51,13 +51,13 @@ def networks(pair, scales):
         {},
         {adapter.scale_key: torch.tensor(s) for adapter, s in scales.items()},
     )
-    told = {"timestep": t, "text": text, **context}
+    values = {"timestep": t, "text": text, **context}
     if model.base == "sdxl":
         pooled, ids = torch.randn(2, 24, generator=generator), torch.ones(2, 6) * 32
         added = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}}
-        told |= {"pooled": pooled, "time_ids": ids}
+        values |= {"pooled": pooled, "time_ids": ids}
     rows = torch.tensor([[512, *range(30), 513]])
-    yield "unet", model.unet(x, context=told), pipe.unet(x, t, text, **added).sample
+    yield "unet", model.unet(x, context=values), pipe.unet(x, t, text, **added).sample
     if model.base == "sd15":
         yield "text", model.text_encoder(rows, context=context), pipe.text_encoder(rows)[0]
     else:
@@ -79,8 +79,10 @@ def generations(pair, conditions=None):
         width=32,
         output_type="latent",
     ).images
-    asked = {"negative_prompt": "dull", "steps": 20, "guidance": 5.0, "latents": noise}
-    ours = model.generate("a cat", conditions=conditions, **asked, output="latents", progress=False)
+    arguments = {"negative_prompt": "dull", "steps": 20, "guidance": 5.0, "latents": noise}
+    ours = model.generate(
+        "a cat", conditions=conditions, **arguments, output="latents", progress=False
+    )
     return ours, theirs
 
 
@@ -111,7 +113,7 @@ def check_networks(pair, tensors, path, differ):
 
 
 @pytest.mark.parametrize("dialect", SPELLED)
-def test_networks_compute_what_diffusers_makes_of_a_dialect(pair, dialect, tmp_path, differ):
+def test_networks_equal_those_of_diffusers_for_a_dialect(pair, dialect, tmp_path, differ):
     pipe, model = pair
     pattern, spelled = SPELLED[dialect]
     tensors = spelled(factors_of(pipe, model.base, pattern), model.base)
@@ -119,7 +121,7 @@ def test_networks_compute_what_diffusers_makes_of_a_dialect(pair, dialect, tmp_p
 
 
 @pytest.mark.parametrize("pair", ["sdxl"], indirect=True)  # of no other base diffusers reads them
-def test_networks_compute_what_diffusers_makes_of_the_names_of_sgm(pair, tmp_path, differ):
+def test_networks_equal_those_of_diffusers_for_sgm_names(pair, tmp_path, differ):
     factors = one_alpha(factors_of(pair[0], "sdxl", ATTENTION))
     tensors = kohya(factors, "sdxl", ldm("sdxl"))
     check_networks(pair, tensors, tmp_path / "style.safetensors", differ)
@@ -139,10 +141,10 @@ def test_every_dialect_means_the_same(pair, tmp_path):
             layers = dict(adapter.own_layers.named_children())
             return adapter.published(), {path: layer.alpha for path, layer in layers.items()}
 
-    def same(one, other):
-        assert one[1] == other[1]
-        assert one[0].keys() == other[0].keys()
-        assert all(torch.equal(one[0][key], other[0][key]) for key in one[0])
+    def same(left, other):
+        assert left[1] == other[1]
+        assert left[0].keys() == other[0].keys()
+        assert all(torch.equal(left[0][key], other[0][key]) for key in left[0])
 
     flat = read_as(kohya(factors, base))
     same(read_as(kohya(factors, base, ldm(base))), flat)
@@ -194,7 +196,7 @@ def test_alphas_that_PEFT_configured_are_followed(pair, tmp_path, differ):
         pipe.unload_lora_weights()
 
 
-def test_what_is_saved_means_the_same_to_diffusers(pair, tmp_path, differ):
+def test_saved_loras_mean_the_same_to_diffusers(pair, tmp_path, differ):
     pipe, model = pair
     save_file(kohya(factors_of(pipe, model.base, ALL), model.base), tmp_path / "style.safetensors")
     adapter = refiners.load_adapter("lora", model, file=tmp_path / "style.safetensors")

@@ -1,4 +1,4 @@
-"""What a single file says beside its weights: followed, or refused by name."""
+"""Markers of a single file beside its weights: read, or refused by name."""
 
 import pytest
 import torch
@@ -27,13 +27,13 @@ def facts(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "model.diffusion_model."])
-def test_marks_count_under_every_prefix(prefix, facts):
+def test_markers_are_read_under_every_prefix(prefix, facts):
     assert facts().schedule == ScheduleConfig()
     assert facts({f"{prefix}v_pred": EMPTY}).schedule == ScheduleConfig(prediction="v")
     zero = facts({f"{prefix}v_pred": EMPTY, f"{prefix}ztsnr": EMPTY}).schedule
     assert (zero.prediction, zero.has_zero_snr, zero.timesteps(30)[0]) == ("v", True, 999)
     for mark in (mark for mark, fate in MARKS.items() if fate.startswith("refused")):
-        with pytest.raises(ModelError, match=rf"is marked '{prefix}{mark}'.*EDM"):
+        with pytest.raises(ModelError, match=rf"has the key '{prefix}{mark}'.*EDM"):
             facts({prefix + mark: torch.ones(1)})
 
 
@@ -48,30 +48,32 @@ def test_marks_count_under_every_prefix(prefix, facts):
         ({"modelspec__title": "velocity", "workflow": "{}"}, "eps", False),
     ],
 )
-def test_the_header_is_followed(header, prediction, has_zero_snr, facts):
+def test_the_header_is_read(header, prediction, has_zero_snr, facts):
     schedule = facts(**header).schedule
     assert (schedule.prediction, schedule.has_zero_snr) == (prediction, has_zero_snr)
 
 
-def test_a_file_that_contradicts_itself_is_refused(facts):
-    with pytest.raises(ModelError, match=r"contradicts itself .*v_pred: v, modelspec.*: eps"):
+def test_contradicting_markers_are_refused(facts):
+    with pytest.raises(
+        ModelError, match=r"names several kinds of prediction .*v_pred: v, modelspec.*: eps"
+    ):
         facts({"v_pred": EMPTY}, modelspec__prediction_type="epsilon")
     with pytest.raises(ModelError, match="got 'flow'"):
         facts(modelspec__prediction_type="flow")
-    with pytest.raises(ModelError, match="knows the training steps 0,200 only"):
+    with pytest.raises(ModelError, match="was trained for the steps 0,200 only"):
         facts(modelspec__timestep_range="0,200")
     facts(modelspec__timestep_range="0, 1000")
 
 
-def test_a_size_in_the_header_is_that_of_pictures(facts):
+def test_the_resolution_in_the_header_is_the_default_size(facts):
     assert facts().size is None
     assert facts(modelspec__resolution="768x512").size == (768, 512)
     assert facts(modelspec__resolution="1024").size == (1024, 1024)
-    with pytest.warns(Notice, match="'large' is not followed"):
+    with pytest.warns(Notice, match="'large' is ignored"):
         assert facts(modelspec__resolution="large").size is None
 
 
-def test_a_shorter_text_encoder_is_said(facts, recwarn):
+def test_a_notice_suggests_clip_skip(facts, recwarn):
     facts(modelspec__encoder_layer="1")
     facts(has_one_encoder=False, modelspec__encoder_layer="2")
     assert not recwarn.list
@@ -79,18 +81,18 @@ def test_a_shorter_text_encoder_is_said(facts, recwarn):
         facts(modelspec__encoder_layer="2")
 
 
-def test_a_table_of_noise_is_that_of_the_release_or_refused(facts):
+def test_a_table_of_another_noise_schedule_is_refused(facts):
     for key, table in {"alphas_cumprod": ALPHAS, "denoiser.sigmas": SIGMAS}.items():
         assert facts({key: table.half()}).schedule == ScheduleConfig()
-        with pytest.raises(ModelError, match="trained with other noise"):
+        with pytest.raises(ModelError, match="trained with another noise schedule"):
             facts({key: table[:500].clone()})
     zero = ScheduleConfig(prediction="v", has_zero_snr=True).alphas
     assert facts({"alphas_cumprod": zero, "v_pred": EMPTY}).schedule.has_zero_snr
-    with pytest.raises(ModelError, match="noise that is predicted says nothing"):
+    with pytest.raises(ModelError, match="with zero terminal SNR a network cannot predict noise"):
         facts({"alphas_cumprod": zero})
 
 
-def test_the_tables_name_what_is_read():
+def test_the_tables_list_the_markers_that_are_read():
     assert {"v_pred", "ztsnr", "edm_mean", "scale_factor"} <= MARKS.keys()
     assert "modelspec.prediction_type" in HEADER
 
@@ -102,7 +104,7 @@ def test_the_tables_name_what_is_read():
         *("x.model_ema.decay", "model_ema.weight"),
     ],
 )
-def test_weightless_keys_are_read_over_under_every_prefix(key):
+def test_keys_without_weights_are_ignored_under_every_prefix(key):
     tree = torch.nn.Linear(2, 2)
     tensors = {**tree.state_dict(), key: torch.arange(3)}
     load(tree, tensors, AS_IS)
@@ -112,7 +114,7 @@ def test_weightless_keys_are_read_over_under_every_prefix(key):
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_weights_that_nothing_computes_with_are_widened_or_refused(kind):
+def test_packed_weights_are_widened_or_refused(kind):
     with torch.device("meta"):
         tree = torch.nn.Linear(2, 2)
     tensors = {name: torch.ones(it.shape).to(kind) for name, it in tree.named_parameters()}

@@ -71,35 +71,35 @@ def test_the_unet_of_sd15():
     config = UNetConfig.from_json(UNET)
     assert config == UNetConfig()
     ours = UNet(config)
-    found = shapes(weights.published(ours, UNET_KEYS))
-    assert found == shapes(diffusers.UNet2DConditionModel(**UNET).state_dict())
-    assert (len(found), count(ours)) == (686, 859_520_964)
+    ours_shapes = shapes(weights.published(ours, UNET_KEYS))
+    assert ours_shapes == shapes(diffusers.UNet2DConditionModel(**UNET).state_dict())
+    assert (len(ours_shapes), count(ours)) == (686, 859_520_964)
 
 
 def test_the_autoencoder_of_sd15():
     config = AutoencoderConfig.from_json(AUTOENCODER)
     assert config == AutoencoderConfig()
     ours = AutoencoderKL(config)
-    found = shapes(weights.published(ours, AUTOENCODER_KEYS))
-    assert found == shapes(diffusers.AutoencoderKL(**AUTOENCODER).state_dict())
-    assert (len(found), count(ours)) == (248, 83_653_863)
+    ours_shapes = shapes(weights.published(ours, AUTOENCODER_KEYS))
+    assert ours_shapes == shapes(diffusers.AutoencoderKL(**AUTOENCODER).state_dict())
+    assert (len(ours_shapes), count(ours)) == (248, 83_653_863)
 
 
 def test_the_text_encoder_of_sd15():
     config = ClipTextConfig.from_json(TEXT)
     assert config == ClipTextConfig()
     ours = ClipTextEncoder(config)
-    found = shapes(weights.published(ours, CLIP_TEXT_KEYS))
+    ours_shapes = shapes(weights.published(ours, CLIP_TEXT_KEYS))
     peer = transformers.CLIPTextModel(transformers.CLIPTextConfig(**TEXT))
-    assert found == shapes(peer.state_dict(), "text_model.")
-    assert (len(found), count(ours)) == (196, 123_060_480)
+    assert ours_shapes == shapes(peer.state_dict(), "text_model.")
+    assert (len(ours_shapes), count(ours)) == (196, 123_060_480)
 
 
 def test_the_image_encoder_of_ip_adapter():
     config = ClipImageConfig.from_json(IMAGE)
     assert config == ClipImageConfig()
     ours = ClipImageEncoder(config)
-    found = shapes(weights.published(ours, CLIP_IMAGE_KEYS))
+    ours_shapes = shapes(weights.published(ours, CLIP_IMAGE_KEYS))
     peer = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**IMAGE))
-    assert found == shapes(peer.state_dict())
-    assert (len(found), count(ours)) == (520, 632_076_800)
+    assert ours_shapes == shapes(peer.state_dict())
+    assert (len(ours_shapes), count(ours)) == (520, 632_076_800)

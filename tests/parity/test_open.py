@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 
 from refiners_core import weights
 from refiners_core.errors import ModelError, WeightsError
-from refiners_core.models import sd15, sdxl
+from refiners_core.models.assembly import assemble
+from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.clip.tokenizer import ClipTokenizer
-from refiners_core.models.formats import open as opening
+from refiners_core.models.families import FAMILIES
 from refiners_core.models.formats.open import open_model
 from refiners_core.models.formats.single_file import Parts, single_file_keys
-from refiners_core.models.unet import UNet
+from refiners_core.models.unet import UNet, UNetConfig
+from refiners_core.models.vae import AutoencoderConfig
 
 # As wide as the releases where a header is looked at, and as small as can be elsewhere.
 LEAN = {
@@ -32,17 +34,12 @@ LEAN = {
 @pytest.fixture
 def lean(monkeypatch):
     """Makes the released sizes small but for the width of texts, by which releases are told."""
-    built = sd15.build
-    sizes = replace(opening.UNetConfig(), **LEAN)
-    text = replace(opening.sd15.ClipTextConfig(), layers=1, vocabulary=99, inner_width=8)
-    autoencoder = opening.sd15.AutoencoderConfig(channels=(8, 8), blocks=1, groups=4)
-
-    def build(**asked):
-        asked["unet"] = replace(sizes, in_channels=asked.pop("unet").in_channels)
-        return built(**asked, text_encoder=text, autoencoder=autoencoder)
-
-    monkeypatch.setattr(sd15, "build", build)
-    return lambda channels=4: build(unet=replace(sizes, in_channels=channels))
+    sizes = replace(UNetConfig(), **LEAN)
+    text = replace(ClipTextConfig(), layers=1, vocabulary=99, inner_width=8)
+    autoencoder = AutoencoderConfig(channels=(8, 8), blocks=1, groups=4)
+    family = replace(FAMILIES["sd15"], unet=sizes, text_encoders=(text,), autoencoder=autoencoder)
+    monkeypatch.setitem(FAMILIES, "sd15", family)
+    return lambda channels=4: assemble(family, unet=replace(sizes, in_channels=channels))
 
 
 def save(model, path, **extra):
@@ -51,8 +48,8 @@ def save(model, path, **extra):
     return path
 
 
-@pytest.mark.parametrize(("kind", "family"), [("sd15", sd15), ("sdxl", sdxl)])
-def test_a_folder_says_its_family(kind, family, request):
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_the_family_of_a_folder_is_recognised(kind, request):
     pipe, folder = request.getfixturevalue(f"{kind}_folder")
     model = open_model(folder)
     assert model.base == kind
@@ -61,7 +58,7 @@ def test_a_folder_says_its_family(kind, family, request):
     assert open_model(folder, dtype=torch.float16).unet.dtype == torch.float16
 
 
-def test_a_file_is_read_as_the_release_that_it_looks_like(lean, tmp_path):
+def test_a_single_file_is_read_as_the_release_of_its_shapes(lean, tmp_path):
     theirs = lean()
     model = open_model(save(theirs, tmp_path / "m.safetensors"))
     assert (model.base, model.tokenizer) == ("sd15", None)
@@ -70,12 +67,12 @@ def test_a_file_is_read_as_the_release_that_it_looks_like(lean, tmp_path):
     assert all(torch.equal(it, before[path]) for path, it in model.state_dict().items())
 
 
-def test_a_file_that_predicts_the_velocity_says_so(lean, tmp_path):
+def test_the_prediction_of_a_file_is_read(lean, tmp_path):
     path = save(lean(), tmp_path / "m.safetensors", v_pred=torch.tensor([]))
     assert open_model(path).sampler.schedule.prediction == "v"
 
 
-def test_a_file_that_paints_into_pictures_is_read(lean, tmp_path):
+def test_an_inpainting_file_is_read(lean, tmp_path):
     model = open_model(save(lean(9), tmp_path / "m.safetensors"))
     assert model.unet.config.in_channels == 9
 
@@ -89,7 +86,7 @@ def test_a_tokenizer_beside_the_file_is_used(lean, tmp_path, sd15_folder, monkey
     assert open_model(path).tokenizer is None
 
 
-def test_a_folder_in_several_files_equals_the_whole_one(sd15_folder, tmp_path):
+def test_a_sharded_folder_equals_the_unsharded_one(sd15_folder, tmp_path):
     pipe, folder = sd15_folder
     pipe.save_pretrained(tmp_path, max_shard_size="30KB")
     names = {path.name for path in tmp_path.glob("*/*.index.json")}
@@ -112,7 +109,7 @@ def test_a_folder_in_half_precision_alone_is_read(sd15_folder, tmp_path):
     assert torch.equal(model.unet.conv_in.weight, wanted)
 
 
-def test_a_pickle_is_not_opened_and_becomes_a_model_where_somebody_vouches_for_it(lean, tmp_path):
+def test_a_pickle_is_refused_and_can_be_rewritten_with_its_hash(lean, tmp_path):
     theirs = lean()
     tensors = weights.published(Parts(theirs), single_file_keys(theirs))
     path = tmp_path / "model.ckpt"
@@ -120,14 +117,14 @@ def test_a_pickle_is_not_opened_and_becomes_a_model_where_somebody_vouches_for_i
     with pytest.raises(ModelError, match="is a pickle, which could run any code") as caught:
         open_model(path)
     typed = caught.value.hint.partition("refiners_core.")[2].rstrip(".")
-    told = hashlib.sha256(path.read_bytes()).hexdigest()
-    eval(typed.replace("...", repr(told)), {"weights": weights})  # as the hint says
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    eval(typed.replace("...", repr(digest)), {"weights": weights})  # as the hint says
     before = theirs.state_dict()
     again = open_model(path.with_suffix(".safetensors")).state_dict()
     assert all(torch.equal(tensor, before[key]) for key, tensor in again.items())
 
 
-def test_a_model_cut_short_is_told_whole(lean, tmp_path):
+def test_a_truncated_model_is_refused_with_all_missing_keys(lean, tmp_path):
     path = save(lean(), tmp_path / "m.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(WeightsError, match="truncated"):
@@ -141,7 +138,7 @@ def test_a_model_cut_short_is_told_whole(lean, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "told", "hint"),
+    ("tensors", "fact", "hint"),
     [
         ({"lora_unet_mid.lora_down.weight": (2, 2)}, "a LoRA (kohya)", "as an adapter"),
         ({"image_proj.latents": (1, 2, 2)}, "an IP-Adapter (plus)", "as an adapter"),
@@ -165,12 +162,12 @@ def test_a_model_cut_short_is_told_whole(lean, tmp_path):
         ),
     ],
 )
-def test_foreign_files_are_named(tensors, told, hint, tmp_path):
+def test_foreign_files_are_named(tensors, fact, hint, tmp_path):
     path = tmp_path / "m.safetensors"
     save_file({key: torch.zeros(shape) for key, shape in tensors.items()}, path)
     with pytest.raises(ModelError) as error:
         open_model(path)
-    assert told in error.value.message
+    assert fact in error.value.message
     assert hint in error.value.hint
 
 
@@ -178,7 +175,7 @@ def test_foreign_folders_are_named(sd15_folder, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(sd15_folder[1], folder)
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(ModelError, match=r"is of FluxPipeline. Known here are"):
+    with pytest.raises(ModelError, match=r"is a FluxPipeline. Stable Diffusion 1.5 and XL"):
         open_model(folder)
     (folder / "model_index.json").unlink()
     assert open_model(folder).base == "sd15"
@@ -186,13 +183,13 @@ def test_foreign_folders_are_named(sd15_folder, tmp_path):
     (folder / "unet" / "config.json").write_text(json.dumps(config | {"cross_attention_dim": 1024}))
     with pytest.raises(ModelError, match="is Stable Diffusion 2"):
         open_model(folder)
-    with pytest.raises(ModelError, match=r"no file and no folder .*elsewhere"):
+    with pytest.raises(ModelError, match=r"elsewhere is neither a file nor a folder"):
         open_model(tmp_path / "elsewhere")
 
 
-def test_a_part_is_no_model(tmp_path):
+def test_a_part_is_not_a_model(tmp_path):
     with torch.device("meta"):
-        unet = UNet(opening.UNetConfig(**LEAN))
+        unet = UNet(UNetConfig(**LEAN))
     path = tmp_path / "unet.safetensors"
     weights.save(unet.to_empty(device="cpu"), path, weights.AS_IS)
     with pytest.raises(ModelError, match="of an unknown kind"):

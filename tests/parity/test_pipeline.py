@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from refiners_core.errors import ModelError
-from refiners_core.models.formats.pipeline import from_pipeline, is_pipeline, to_pipeline
+from refiners_core.models.formats.pipeline import from_pipeline, is_pipeline, to_diffusers
 from refiners_core.weights import MisfitError
 
 from .pipelines import sd15_pipeline, sdxl_pipeline
@@ -29,37 +29,40 @@ def networks(pipe):
 
 def latents(pipe):
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    asked = {"num_inference_steps": 3, "guidance_scale": 5.0, "output_type": "latent"}
-    return noise, pipe("a red circle", latents=noise, **asked).images
+    arguments = {"num_inference_steps": 3, "guidance_scale": 5.0, "output_type": "latent"}
+    return noise, pipe("a red circle", latents=noise, **arguments).images
 
 
 def test_all_tensors_are_shared_both_ways(pair):
     pipe, ours, base = pair
     parts = ours.unet, ours.autoencoder, ours.text_encoder
     assert addresses(parts) == addresses(networks(pipe))
-    assert addresses(networks(ours.to_diffusers())) == addresses(networks(pipe))
+    assert addresses(networks(to_diffusers(ours))) == addresses(networks(pipe))
     assert ours.base == base
     assert is_pipeline(pipe)
     assert not is_pipeline(ours)
 
 
-def test_what_is_generated_equals_what_the_pipeline_generates(pair):
+def test_images_equal_those_of_the_pipeline(pair):
     pipe, ours, _ = pair
     noise, expected = latents(pipe)
-    asked = {"steps": 3, "guidance": 5.0, "output": "latents", "progress": False}
-    made = ours.generate("a red circle", latents=noise, **asked)
+    arguments = {"steps": 3, "guidance": 5.0, "output": "latents", "progress": False}
+    made = ours.generate("a red circle", latents=noise, **arguments)
     assert (made - expected).norm() / expected.norm() <= 1e-5
 
 
-def test_the_way_back_generates_the_same(pair):
+def test_the_exported_pipeline_generates_the_same(pair):
     pipe, ours, _ = pair
-    again = to_pipeline(ours)
+    again = to_diffusers(ours)
     again.set_progress_bar_config(disable=True)
     assert torch.equal(latents(again)[1], latents(pipe)[1])
     for name in NETWORKS:
         if hasattr(pipe, name):
-            found, wanted = getattr(again, name).state_dict(), getattr(pipe, name).state_dict()
-            assert found.keys() == wanted.keys()
+            ours_state, theirs_state = (
+                getattr(again, name).state_dict(),
+                getattr(pipe, name).state_dict(),
+            )
+            assert ours_state.keys() == theirs_state.keys()
 
 
 def test_a_pipeline_that_wears_adapters_is_refused():
@@ -72,7 +75,7 @@ def test_a_pipeline_that_wears_adapters_is_refused():
     assert "unload it there first" in error.value.__notes__[0]
 
 
-def test_what_is_no_whole_pipeline_is_refused(pair):
+def test_an_incomplete_pipeline_is_refused(pair):
     pipe, _, _ = pair
     lacking = type(
         "Half", (), {"components": {k: v for k, v in pipe.components.items() if k != "vae"}}
@@ -83,21 +86,21 @@ def test_what_is_no_whole_pipeline_is_refused(pair):
 
 def test_a_pipeline_without_weights_is_refused(pair):
     _, ours, _ = pair
-    pipe = to_pipeline(ours)
+    pipe = to_diffusers(ours)
     pipe.unet.to("meta")
     with pytest.raises(ModelError, match="offloaded"):
         from_pipeline(pipe)
     with pytest.raises(ModelError, match="has no weights"):
-        to_pipeline(from_meta(ours))
+        to_diffusers(from_meta(ours))
 
 
 def from_meta(model):
-    twin = from_pipeline(to_pipeline(model))
+    twin = from_pipeline(to_diffusers(model))
     twin.unet.to("meta")
     return twin
 
 
-def test_what_is_trained_in_the_model_is_trained_in_the_pipeline(pair):
+def test_training_the_model_trains_the_pipeline(pair):
     pipe, ours, _ = pair
     with torch.no_grad():
         ours.unet.conv_out.bias.fill_(1)

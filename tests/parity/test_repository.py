@@ -23,7 +23,7 @@ def drawn(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", ["sd15_folder", "sdxl_folder"])
 @pytest.mark.filterwarnings("ignore:hf.org/model is commit")
-def test_a_repository_is_what_its_folder_is(
+def test_a_repository_equals_its_folder(
     family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     _, folder = request.getfixturevalue(family)
@@ -52,8 +52,8 @@ def test_weights_in_several_files_and_in_half_precision(
     with LoopbackHub() as hub, hub.in_use(tmp_path / "hf"):
         hub.publish("org/model", {**files, twin: (tmp_path / "half.safetensors").read_bytes()})
         model = refiners.load_model("hf:org/model", dtype=torch.float16)
-        asked = {r.path.split("/", 4)[-1] for r in hub.requests if r.method == "GET"}
-    assert twin in asked
-    assert whole not in asked
+        requested = {r.path.split("/", 4)[-1] for r in hub.requests if r.method == "GET"}
+    assert twin in requested
+    assert whole not in requested
     expected = pipe.unet.conv_in.weight.half()
     assert any(torch.equal(expected, weight) for weight in model.unet.parameters())

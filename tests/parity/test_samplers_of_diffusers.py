@@ -1,4 +1,4 @@
-"""Twenty steps of each sampler with a made-up network, and what the network is told on the way."""
+"""Twenty steps of each sampler with a made-up network, and the timesteps that the network reads."""
 
 from dataclasses import replace
 
@@ -50,13 +50,13 @@ def network(latents, timestep):
 
 
 def theirs_of(peer, noise, drawn, start, clean, monkeypatch):
-    """Walks a peer's steps from the one called `start`; returns latents and what it told."""
+    """Runs a peer's steps from `start` on; returns the latents and the timesteps."""
     module = __import__(type(peer).__module__, fromlist=["randn_tensor"])
     left = iter(drawn)
     monkeypatch.setattr(module, "randn_tensor", lambda *args, **more: next(left), raising=False)
     timesteps = peer.timesteps[start:]
     if start:
-        if not isinstance(peer, diffusers.DDIMScheduler):  # which has no count of its own
+        if not isinstance(peer, diffusers.DDIMScheduler):  # which does not count steps
             peer.set_begin_index(start)
         x = peer.add_noise(clean, noise, timesteps[:1])
     else:
@@ -87,14 +87,14 @@ def check(name, published, differ, monkeypatch, start=0):
     noise, clean = draws(2)
     drawn = draws(20)
     needed = drawn if ours.is_stochastic else []
-    x, told = theirs_of(peer, noise, needed, start, clean, monkeypatch)
-    y, said = ours_of(ours, noise, drawn, start, clean)
-    assert said == pytest.approx(told, abs=2e-3)
+    x, expected = theirs_of(peer, noise, needed, start, clean, monkeypatch)
+    y, visited = ours_of(ours, noise, drawn, start, clean)
+    assert visited == pytest.approx(expected, abs=2e-3)
     assert differ(y, x) <= 2e-5
 
 
-# Diffusers' own Euler predicts no pictures, its DDIM aims beside the steps of linspace, and where
-# consistency models were distilled no spacing says.
+# Euler of diffusers has no `sample` prediction, its DDIM does not hit the steps of `linspace`, and
+# the steps of consistency models do not depend on the spacing.
 CASES = [
     (name, prediction, spacing)
     for name in PAIRS
@@ -128,6 +128,6 @@ def test_zero_snr_equals_that_of_diffusers(name, differ, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_beginning_on_the_way_equals_that_of_diffusers(name, differ, monkeypatch):
+def test_skipped_steps_equal_those_of_diffusers(name, differ, monkeypatch):
     published = {} if name in DISTILLED else {"timestep_spacing": "trailing"}
     check(name, published, differ, monkeypatch, start=8)

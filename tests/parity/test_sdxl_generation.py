@@ -28,8 +28,8 @@ def test_a_whole_generation_equals_that_of_diffusers(pair, negative):
         width=48,
         output_type="latent",
     ).images
-    asked = {"negative_prompt": negative or "", "steps": 20, "guidance": 5.0}
-    made = ours.generate(prompts, **asked, latents=noise, output="latents", progress=False)
+    arguments = {"negative_prompt": negative or "", "steps": 20, "guidance": 5.0}
+    made = ours.generate(prompts, **arguments, latents=noise, output="latents", progress=False)
     assert (made - expected).norm() / expected.norm() <= 1e-4
     assert (expected - noise).norm() / noise.norm() > 0.1  # something happened
 
@@ -44,15 +44,15 @@ def test_pixels_equal_those_of_diffusers(pair):
     assert (made - expected).norm() / expected.norm() <= 1e-4
 
 
-def test_passes_one_after_the_other_are_told_the_same(pair):
+def test_sequential_passes_read_the_same_conditioning(pair):
     _, ours = pair
-    asked = {"seed": 1, "steps": 3, "count": 2, "output": "latents", "progress": False}
-    made = ours.generate("a cat", **asked, sequential=True)
-    together = ours.generate("a cat", **asked)
+    arguments = {"seed": 1, "steps": 3, "count": 2, "output": "latents", "progress": False}
+    made = ours.generate("a cat", **arguments, sequential=True)
+    together = ours.generate("a cat", **arguments)
     assert (made - together).norm() / together.norm() <= 1e-5
 
 
-def test_the_folder_says_what_the_model_is(pair):
+def test_the_model_is_read_from_the_folder(pair):
     _, ours = pair
     assert (ours.size, ours.tokenizer.length) == (32, 32)
     assert ours.facts["cross_attention_dim"] == 40

@@ -61,8 +61,8 @@ def test_the_prediction_equals_that_of_diffusers(publish, differ):
     added = {"text_embeds": pooled, "time_ids": ids}
     for timestep in (torch.tensor(421), torch.tensor([981, 1])):
         theirs = peer(latents, timestep, text, added_cond_kwargs=added).sample
-        told = {"timestep": timestep, "text": text, "pooled": pooled, "time_ids": ids}
-        assert differ(ours(latents, context=told), theirs) <= 1e-5
+        values = {"timestep": timestep, "text": text, "pooled": pooled, "time_ids": ids}
+        assert differ(ours(latents, context=values), theirs) <= 1e-5
     weights.save(ours, file, UNET_KEYS)
     again = diffusers.UNet2DConditionModel.from_pretrained(file.parent).state_dict()
     assert all(torch.equal(tensor, again[key]) for key, tensor in peer.state_dict().items())
@@ -72,10 +72,10 @@ def test_the_unet_of_official_size_has_the_published_tensors():
     with torch.device("meta"):
         ours = UNet(UNetConfig.from_json(OFFICIAL))
         peer = diffusers.UNet2DConditionModel(**OFFICIAL)
-    found = weights.published(ours, UNET_KEYS)
-    shapes = {key: tensor.shape for key, tensor in found.items()}
+    layout_tensors = weights.published(ours, UNET_KEYS)
+    shapes = {key: tensor.shape for key, tensor in layout_tensors.items()}
     assert shapes == {key: tensor.shape for key, tensor in peer.state_dict().items()}
-    assert (len(found), sum(w.numel() for w in ours.parameters())) == (1680, 2_567_463_684)
+    assert (len(layout_tensors), sum(w.numel() for w in ours.parameters())) == (1680, 2_567_463_684)
 
 
 def test_the_second_text_encoder_of_official_size_has_the_published_tensors():
@@ -83,10 +83,10 @@ def test_the_second_text_encoder_of_official_size_has_the_published_tensors():
     with torch.device("meta"):
         ours = ClipTextEncoder(config)
         peer = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig(**BIG_G))
-    found = weights.published(ours, CLIP_TEXT_KEYS)
-    shapes = {key: tensor.shape for key, tensor in found.items()}
+    layout_tensors = weights.published(ours, CLIP_TEXT_KEYS)
+    shapes = {key: tensor.shape for key, tensor in layout_tensors.items()}
     assert shapes == {key: tensor.shape for key, tensor in peer.state_dict().items()}
-    assert (len(found), sum(w.numel() for w in ours.parameters())) == (517, 694_659_840)
+    assert (len(layout_tensors), sum(w.numel() for w in ours.parameters())) == (517, 694_659_840)
 
 
 @pytest.mark.parametrize("end", [98, 2])
@@ -100,8 +100,8 @@ def test_a_pair_of_text_encoders_equals_those_of_transformers(end, tmp_path, dif
     for kind, change in zip(kinds, changes, strict=True):
         config = transformers.CLIPTextConfig(**sizes | change, eos_token_id=end)
         peers.append(kind(config).eval())
-        said = config.to_dict() | {"architectures": [kind.__name__]}
-        encoder = ClipTextEncoder(ClipTextConfig.from_json(said))
+        settings = config.to_dict() | {"architectures": [kind.__name__]}
+        encoder = ClipTextEncoder(ClipTextConfig.from_json(settings))
         ours.append(weights.load(encoder, peers[-1].state_dict(), CLIP_TEXT_KEYS))
     pair, context = TextEncoderPair(*ours), Context()
     ids = torch.randint(0, 97, (2, 12))

@@ -27,13 +27,13 @@ def test_diffusers_reads_what_is_saved(case, tmp_path):
     again = kind.from_single_file(file, config=str(folder), local_files_only=True)
     for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
         if hasattr(pipe, name):
-            found = getattr(again, name).state_dict()
+            state = getattr(again, name).state_dict()
             wanted = getattr(pipe, name).state_dict()
-            assert found.keys() == wanted.keys()
-            assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+            assert state.keys() == wanted.keys()
+            assert all(torch.equal(state[key], wanted[key]) for key in wanted)
 
 
-def test_what_is_saved_is_read_again(case, tmp_path):
+def test_saved_weights_are_read_again(case, tmp_path):
     _, _, ours, _ = case
     layout = single_file_keys(ours)
     tensors = weights.published(Parts(ours), layout)
@@ -46,7 +46,7 @@ def test_what_is_saved_is_read_again(case, tmp_path):
     assert all(torch.equal(tensor, after[path]) for path, tensor in before.items())
 
 
-def test_all_that_does_not_fit_is_told_at_once(case):
+def test_all_misfits_are_listed_at_once(case):
     _, _, ours, _ = case
     layout = single_file_keys(ours)
     tensors = weights.published(Parts(ours), layout)
@@ -60,7 +60,7 @@ def test_all_that_does_not_fit_is_told_at_once(case):
 
 
 @pytest.mark.parametrize("case", ["sdxl"], indirect=True)
-def test_a_stacked_matrix_of_another_shape_is_told_once(case):
+def test_a_stacked_matrix_of_another_shape_is_listed_once(case):
     _, _, ours, _ = case
     layout = single_file_keys(ours)
     tensors = weights.published(Parts(ours), layout)
@@ -72,7 +72,7 @@ def test_a_stacked_matrix_of_another_shape_is_told_once(case):
     assert error.value.misshapen == {key: ((71, 24), (72, 24))}
 
 
-def test_a_file_of_official_size_weighs_what_is_published():
+def test_a_file_of_official_size_has_the_published_number_of_bytes():
     ours = sdxl.build(device="meta")
     tensors = weights.published(Parts(ours), single_file_keys(ours))
     # sd_xl_base_1.0.safetensors has position_ids and logit_scale as well, and 6,938,078,334 bytes.

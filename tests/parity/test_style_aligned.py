@@ -15,7 +15,7 @@ COUNT = len(PROMPTS)
 
 
 class Share(NamedTuple):
-    """What the processor does: numbers of the paper, and how much of it."""
+    """The settings of the attention processor: numbers of the paper, and its strength."""
 
     share: float = 1.0
     shift: float = 0.0
@@ -52,7 +52,7 @@ class PaperProcessor:
 
 def adain(x: Tensor, y: Tensor) -> Tensor:
     """Gives `x` the mean and the deviation of `y` over the tokens."""
-    deviations = [(one.var(0) + 1e-5) ** 0.5 for one in (x, y)]
+    deviations = [(item.var(0) + 1e-5) ** 0.5 for item in (x, y)]
     return deviations[1] * (x - x.mean(0)) / deviations[0] + y.mean(0)
 
 
@@ -82,7 +82,7 @@ class Restored:
         self.plain = dict(self.unet.attn_processors)
         paper = PaperProcessor(self.numbers)
         self.unet.set_attn_processor(
-            {n: paper if ".attn1." in n else one for n, one in self.plain.items()}
+            {n: paper if ".attn1." in n else item for n, item in self.plain.items()}
         )
 
     def __exit__(self, *_: object) -> None:
@@ -116,9 +116,9 @@ def test_a_whole_generation_equals_the_paper(pair: Any, differ: Any) -> None:
     pipe, model = pair
     numbers = Share(1.3, 0.8, 0.6)
     noise = torch.randn(COUNT, 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    asked = {"num_inference_steps": 20, "guidance_scale": 5.0, "latents": noise}
+    arguments = {"num_inference_steps": 20, "guidance_scale": 5.0, "latents": noise}
     with Restored(pipe.unet, numbers):
-        theirs = pipe(PROMPTS, **asked, output_type="latent").images
+        theirs = pipe(PROMPTS, **arguments, output_type="latent").images
     options = {"share": numbers.share, "shift": numbers.shift}
     with refiners.load_adapter("style-aligned", **options).on(model) as adapter:
         ours = model.generate(

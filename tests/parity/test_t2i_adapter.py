@@ -189,8 +189,8 @@ def test_a_network_equals_the_peers(
     plain = pipe.unet(x, t, text, added_cond_kwargs=more).sample
     with refiners.load_adapter(row.name).on(model) as adapter:
         side = pixels.shape[-1]
-        told = adapter.encode(pixels, request_of(model, side))
-        ours = {key: branches["cond"] for key, branches in told.items()}
+        encoded = adapter.encode(pixels, request_of(model, side))
+        ours = {key: branches["cond"] for key, branches in encoded.items()}
         for mine, yours in zip(ours.values(), maps, strict=True):
             assert differ(mine, yours) <= 1e-5
         context = {"timestep": t, "text": text, "pooled": more["text_embeds"]}
@@ -222,20 +222,20 @@ def test_a_whole_generation_equals_that_of_diffusers(
     pipe, model = models[row.family]
     pixels = picture(row, 2)
     noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    asked = {"num_inference_steps": 20, "guidance_scale": 5.0, "latents": noise}
-    asked |= {"image": seen_by_peer(row, pixels), "output_type": "latent"}
-    asked |= {"adapter_conditioning_scale": 0.8, "negative_prompt": ["dull", "x"]}
+    arguments = {"num_inference_steps": 20, "guidance_scale": 5.0, "latents": noise}
+    arguments |= {"image": seen_by_peer(row, pixels), "output_type": "latent"}
+    arguments |= {"adapter_conditioning_scale": 0.8, "negative_prompt": ["dull", "x"]}
     parts = {"adapter": peers[row.name], **pipe.components}
     condition = Condition(pixels, scale=0.8)
     if row.family == "sdxl":
         theirs = StableDiffusionXLAdapterPipeline(**parts)
-        asked["adapter_conditioning_factor"] = 0.6
+        arguments["adapter_conditioning_factor"] = 0.6
         condition = Condition(pixels, scale=0.8, end=0.6)
     else:
         del parts["image_encoder"]
         theirs = StableDiffusionAdapterPipeline(**parts, requires_safety_checker=False)
     theirs.set_progress_bar_config(disable=True)
-    expected = theirs(PROMPTS, **asked).images
+    expected = theirs(PROMPTS, **arguments).images
     with refiners.load_adapter(row.name).on(model) as adapter:
         made = model.generate(
             PROMPTS,

@@ -66,7 +66,7 @@ def test_special_tokens_are_found_where_older_libraries_wrote_them(folder):
     ],
 )
 def test_words_that_were_added_are_refused_by_name(name, content, folder):
-    write(folder, "added_tokens.json", **{"<|endoftext|>": 513})  # which is no new one
+    write(folder, "added_tokens.json", **{"<|endoftext|>": 513})  # which is not new
     ClipTokenizer.load(folder, 32)
     write(folder, name, **content)
     with pytest.raises(ModelError, match="added to its vocabulary: <cat>"):
@@ -74,18 +74,18 @@ def test_words_that_were_added_are_refused_by_name(name, content, folder):
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ({"do_lower_case": False}, "do_lower_case = False"),
         ({"padding_side": "left"}, "padding_side = 'left'"),
         ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class = 'T5Tokenizer'"),
-        ({"wobble": 1}, "wobble = 1, a setting that is not known"),
+        ({"wobble": 1}, "wobble = 1, which is not a known setting"),
         ({"extra_special_tokens": ["<x>"]}, "extra_special_tokens = "),
     ],
 )
-def test_settings_that_change_tokens_are_refused_by_name(setting, told, folder):
+def test_settings_that_change_tokens_are_refused_by_name(setting, message, folder):
     write(folder, "tokenizer_config.json", **setting)
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         ClipTokenizer.load(folder, 32)
 
 

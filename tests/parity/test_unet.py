@@ -58,8 +58,8 @@ def test_the_prediction_equals_that_of_diffusers(changes, size, publish, differ)
     text = torch.randn(2, 7, peer.config.cross_attention_dim)
     for timestep in (torch.tensor(421), torch.tensor([981, 1])):
         theirs = peer(latents, timestep, text).sample
-        found = ours(latents, context={"timestep": timestep, "text": text})
-        assert differ(found, theirs) <= 1e-5
+        prediction = ours(latents, context={"timestep": timestep, "text": text})
+        assert differ(prediction, theirs) <= 1e-5
 
 
 def test_a_backward_pass_gives_the_gradients_of_diffusers(publish, differ):
@@ -73,7 +73,7 @@ def test_a_backward_pass_gives_the_gradients_of_diffusers(publish, differ):
         assert differ(weight.grad, theirs[UNET_KEYS.published(key)].grad) <= 1e-4, key
 
 
-def test_what_is_saved_is_what_diffusers_reads(publish, tmp_path):
+def test_diffusers_reads_saved_weights(publish, tmp_path):
     peer = diffusers.UNet2DConditionModel(**PLAYGROUND)
     file, config = publish(peer)
     ours = build_ours(file, config)

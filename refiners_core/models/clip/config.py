@@ -1,4 +1,4 @@
-"""The numbers that CLIP's encoders are built from."""
+"""The sizes of CLIP's encoders."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ _SIZES: Final = (
     "hidden_size intermediate_size num_hidden_layers num_attention_heads hidden_act layer_norm_eps "
     "projection_dim architectures"
 )
-# Settings of training, of how a call answers, and of models that write texts: every
-# configuration of transformers has had them.
+# Settings of training, of the format of results, and of models that generate texts, which every
+# configuration of transformers has had.
 _IDLE: Final = (
     "attention_dropout dropout initializer_range initializer_factor logit_scale_init_value "
     "transformers_version dtype torch_dtype output_hidden_states output_attentions return_dict "
@@ -36,32 +36,39 @@ CLIP_TEXT: Final = Format.of(
     followed=f"{_SIZES} vocab_size max_position_embeddings eos_token_id",
     fixed=_FIXED
     | {"use_attention_mask": (False,), "model_type": (None, "clip_text_model", "clip")},
-    idle=f"{_IDLE} pad_token_id bos_token_id",  # the tokenizer's
+    idle=f"{_IDLE} pad_token_id bos_token_id",  # of the tokenizer
 )
-"""The table of published text encoders."""
+"""The keys of published text encoders."""
 CLIP_IMAGE: Final = Format.of(
     followed=f"{_SIZES} image_size patch_size num_channels",
     fixed=_FIXED | {"model_type": (None, "clip_vision_model", "clip")},
     idle=_IDLE,
 )
-"""The table of published image encoders."""
+"""The keys of published image encoders."""
 
 
 @dataclass(frozen=True)
 class ClipTextConfig:
-    """A text encoder's sizes; the defaults are those of ViT-L/14, as in Stable Diffusion 1.5."""
+    """The sizes of a text encoder; the defaults are those of ViT-L/14, as in SD 1.5."""
 
     vocabulary: int = 49408
+    """The number of tokens that the encoder knows."""
     max_tokens: int = 77
+    """The number of tokens of a text, with start, end and padding."""
     width: int = 768
+    """The features of a token."""
     inner_width: int = 3072
+    """The features inside a feed-forward network."""
     layers: int = 12
     heads: int = 12
     activation: str = "quick_gelu"
+    """The activation of the feed-forward networks: `quick_gelu` or `gelu`."""
     eps: float = 1e-5
+    """The number that layer norms add to the variance."""
     end_token: int = 49407
+    """The id of the end token; 2 means the highest id of a text."""
     projection_width: int | None = None
-    """Features of the pooled text, where it is projected; None where there is no pooled text."""
+    """The features of the pooled text; None for an encoder that does not pool."""
 
     def __post_init__(self) -> None:
         _check(self.activation, self.layers)
@@ -71,7 +78,7 @@ class ClipTextConfig:
         """Reads a published `config.json` of a CLIP text encoder, or of a whole CLIP.
 
         Raises:
-            ModelError: It asks for something that this encoder does not have.
+            ModelError: The configuration has an unsupported setting.
         """
         read = Published(data.get("text_config") or data, "CLIPTextModel", table=CLIP_TEXT)
         is_projected = "CLIPTextModelWithProjection" in (data.get("architectures") or ())
@@ -91,11 +98,12 @@ class ClipTextConfig:
 
 @dataclass(frozen=True)
 class ClipImageConfig:
-    """An image encoder's sizes; the defaults are those of ViT-H/14, as in IP-Adapter."""
+    """The sizes of an image encoder; the defaults are those of ViT-H/14, as in IP-Adapter."""
 
     image_size: int = 224
-    """Height and width of a picture in pixels."""
+    """The height and width of an image in pixels."""
     patch_size: int = 14
+    """The height and width of a patch in pixels."""
     pixel_channels: int = 3
     width: int = 1280
     inner_width: int = 5120
@@ -104,14 +112,14 @@ class ClipImageConfig:
     activation: str = "gelu"
     eps: float = 1e-5
     projection_width: int | None = 1024
-    """Features of a picture; None where the encoder ends before the projection."""
+    """The features of an image; None for an encoder without projection."""
 
     def __post_init__(self) -> None:
         _check(self.activation, self.layers)
 
     @property
     def patches(self) -> int:
-        """How many patches a picture is cut into."""
+        """The number of patches of an image."""
         return (self.image_size // self.patch_size) ** 2
 
     @classmethod
@@ -119,7 +127,7 @@ class ClipImageConfig:
         """Reads a published `config.json` of a CLIP image encoder, or of a whole CLIP.
 
         Raises:
-            ModelError: It asks for something that this encoder does not have.
+            ModelError: The configuration has an unsupported setting.
         """
         read = Published(
             data.get("vision_config") or data, "CLIPVisionModelWithProjection", table=CLIP_IMAGE
@@ -142,7 +150,7 @@ class ClipImageConfig:
 def _check(activation: str, layers: int) -> None:
     if activation not in ("quick_gelu", "gelu"):
         raise ModelError(
-            f"CLIP has no activation named {activation!r}.", hint="There are quick_gelu and gelu."
+            f"CLIP has no activation named {activation!r}.", hint="Try quick_gelu or gelu."
         )
     if layers < 1:
         raise ModelError(f"CLIP with {layers} layers encodes nothing.", hint="Try layers=1.")

@@ -14,14 +14,14 @@ from refiners_core.tree.combinators import Residual
 
 
 class ClipImageEncoder(Chain):
-    """A picture to its features (arXiv:2103.00020, section 2.4; arXiv:2010.11929).
+    """CLIP's image encoder (arXiv:2103.00020, section 2.4; arXiv:2010.11929).
 
-    Takes normalised pixels `(rows, 3, size, size)` and returns `(rows, projection_width)`. A
-    `Context` that is passed in has afterwards the features of class token and patches before the
-    last layer, `(rows, 1 + patches, width)`, under `clip.penultimate`.
+    Takes normalised pixels `(rows, 3, size, size)` and returns `(rows, projection_width)`. Writes
+    the features of class token and patches before the last layer, `(rows, 1 + patches, width)`, to
+    the context under `clip.penultimate`.
 
     Args:
-        config: Its sizes.
+        config: The sizes of the encoder.
 
     Example:
         >>> config = ClipImageConfig(
@@ -48,10 +48,10 @@ class ClipImageEncoder(Chain):
 
 
 class PatchEmbedding(Chain):
-    """Cuts a picture into patches, each a token, after a token that stands for the whole.
+    """Embeds the patches of an image as tokens, after a class token for the whole image.
 
     Args:
-        config: The encoder's sizes.
+        config: The sizes of the encoder.
     """
 
     def __init__(self, config: ClipImageConfig) -> None:
@@ -67,7 +67,7 @@ class PatchEmbedding(Chain):
 
 
 class FlattenMap(nn.Module):
-    """Makes each position of a map a token, row by row."""
+    """Turns each position of a feature map into a token, row by row."""
 
     def forward(
         self, x: Float[Tensor, "rows width height columns"]
@@ -80,7 +80,7 @@ class ClassToken(nn.Module):
     """Puts a learnt token before the others.
 
     Args:
-        width: Features of a token.
+        width: The features of a token.
     """
 
     def __init__(self, width: int) -> None:
@@ -90,13 +90,13 @@ class ClassToken(nn.Module):
     def forward(
         self, x: Float[Tensor, "rows tokens width"]
     ) -> Float[Tensor, "rows one_more width"]:
-        """Returns one token more."""
+        """Returns the class token and the tokens."""
         return torch.cat([self.weight.expand(len(x), 1, -1), x], dim=1)
 
 
 class FirstToken(nn.Module):
-    """Takes the features of the first token, which stands for the whole picture."""
+    """Returns the features of the first token, which is for the whole image."""
 
     def forward(self, x: Float[Tensor, "rows tokens width"]) -> Float[Tensor, "rows width"]:
-        """Returns one token's features."""
+        """Returns the features of a token for each row."""
         return x[:, 0]

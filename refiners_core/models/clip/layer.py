@@ -9,15 +9,15 @@ from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Residual, SetContext
 
 PENULTIMATE = "clip.penultimate"
-"""The context key of the tokens before the last layer, not normalised."""
+"""The context key of the features before the last layer, without the final norm."""
 
 
 class ClipLayer(Chain):
-    """Tokens look at one another, then think, each beside a shortcut (arXiv:2103.00020, 2.4).
+    """A pre-norm transformer layer: self-attention, then a feed-forward network (arXiv:2103.00020).
 
     Args:
-        config: The encoder's sizes.
-        is_causal: Whether a token looks only at itself and at those before it.
+        config: The sizes of the encoder.
+        is_causal: Whether a token attends only to itself and to those before it.
     """
 
     def __init__(self, config: ClipTextConfig | ClipImageConfig, is_causal: bool) -> None:
@@ -37,11 +37,11 @@ class ClipLayer(Chain):
 
 
 class ClipTransformer(Chain):
-    """CLIP's layers; what comes into the last one is written to the context as well.
+    """The layers of an encoder; the input of the last one is written to the context as well.
 
     Args:
-        config: The encoder's sizes.
-        is_causal: Whether a token looks only at itself and at those before it.
+        config: The sizes of the encoder.
+        is_causal: Whether a token attends only to itself and to those before it.
     """
 
     def __init__(self, config: ClipTextConfig | ClipImageConfig, is_causal: bool = False) -> None:

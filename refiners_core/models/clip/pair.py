@@ -1,4 +1,4 @@
-"""Two text encoders that read the same text, side by side."""
+"""Two text encoders that read the same texts."""
 
 from typing import Final
 
@@ -13,15 +13,15 @@ from refiners_core.tree.combinators import Concatenate, UseContext
 
 
 class TextEncoderPair(Concatenate):
-    """Joins what two encoders know of each token before their last layers (arXiv:2307.01952, 2.1).
+    """Concatenates the penultimate features of two encoders (arXiv:2307.01952, section 2.1).
 
-    Takes ids `(rows, tokens)` and returns `(rows, tokens, width + width)`. A `Context` that is
-    passed in has afterwards the pooled text of the second one under `clip.pooled`.
+    Takes ids `(rows, tokens)` and returns `(rows, tokens, width + width)`. Writes the pooled text
+    of the second encoder to the context under `clip.pooled`.
 
     Args:
-        clip_l: The one whose features come first.
-        clip_g: The one that pools.
-        padding: What the second one reads after the end of a text.
+        clip_l: The encoder whose features come first.
+        clip_g: The encoder that pools.
+        padding: The token with which the second encoder pads texts.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class TextEncoderPair(Concatenate):
 
 
 class PadAfterEnd(nn.Module):
-    """Puts another token in all places after the first end token of each text.
+    """Replaces all tokens after the first end token of each text.
 
-    OpenCLIP pads texts with zeros where CLIP repeats the end token. Both read the same words, as
-    the encoders were trained; diffusers' second tokenizer takes "!" in a prompt for padding, which
-    is not followed here.
+    OpenCLIP pads texts with zeros, CLIP with the end token. Both encoders read the same words, as
+    they were trained; the second tokenizer of diffusers treats "!" in a prompt as padding, which is
+    not reproduced here.
 
     Args:
-        end: The id of the end token; 2 stands for the highest id.
-        padding: The id of the other token.
+        end: The id of the end token; 2 means the highest id of a text.
+        padding: The id of the padding token.
     """
 
     def __init__(self, end: int, padding: int) -> None:
@@ -57,9 +57,9 @@ class PadAfterEnd(nn.Module):
         self.padding: Final = padding
 
     def forward(self, tokens: Int[Tensor, "rows tokens"]) -> Int[Tensor, "rows tokens"]:
-        """Returns the tokens with the other padding."""
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        is_after = places > first_end(tokens, self.end)[:, None]
+        """Returns the tokens with the new padding."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        is_after = positions > first_end(tokens, self.end)[:, None]
         return tokens.masked_fill(is_after, self.padding)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""What a prompt stresses: `a (red:1.3) circle`."""
+"""Prompt weighting: `a (red:1.3) circle`."""
 
 import re
 from typing import Final, NamedTuple
@@ -9,18 +9,18 @@ from torch import Tensor
 _WEIGHT: Final = re.compile(r":\s*(\d+(?:\.\d+)?|\.\d+)\s*$")
 
 
-class Stressed(NamedTuple):
-    """A part of a prompt and how much it counts."""
+class WeightedText(NamedTuple):
+    """A part of a prompt and its weight."""
 
     text: str
     weight: float
 
 
 def broken_at(text: str) -> int | None:
-    """Returns where a text has half a character; None where it is Unicode throughout.
+    """Returns the position of half a character in a text, or None.
 
-    Python's strings may hold surrogates without their other half, which no encoding has: of an
-    emoji that was cut in two, or of bytes on the shell that are not UTF-8.
+    Strings of Python may have a surrogate without its other half, which no encoding has: from an
+    emoji that was cut in two, or from bytes on the shell that are not UTF-8.
 
     Example:
         >>> broken_at("a cat " + chr(0xD83D))
@@ -33,48 +33,50 @@ def broken_at(text: str) -> int | None:
     return None
 
 
-def parse_weights(prompt: str) -> list[Stressed]:
+def parse_weights(prompt: str) -> list[WeightedText]:
     r"""Splits a prompt into parts of one weight each.
 
-    `(text:number)` multiplies the weight of the text, which is 1 elsewhere, by a number from 0 on;
-    such groups nest. Other parentheses, brackets and colons stand for themselves, so a prompt
-    without such a group means what it means to other tools; `\(`, `\)` and `\\` stand for `(`, `)`
-    and `\` where they would not. The notation is that of AUTOMATIC1111's web interface, without
-    what it reads into parentheses and brackets that name no number.
+    `(text:number)` multiplies the weight of the text, which is 1 by default, by a number of at
+    least 0; groups nest. Other parentheses, brackets and colons are plain text, so a prompt without
+    such a group means the same as in other tools; `\(`, `\)` and `\\` are always plain `(`, `)` and
+    `\`. The notation is that of AUTOMATIC1111's web interface, without its parentheses and brackets
+    that have no number.
 
     Example:
         >>> parse_weights("a (red:1.5) circle (on paper)")  # doctest: +NORMALIZE_WHITESPACE
-        [Stressed(text='a ', weight=1.0), Stressed(text='red', weight=1.5),
-         Stressed(text=' circle (on paper)', weight=1.0)]
+        [WeightedText(text='a ', weight=1.0), WeightedText(text='red', weight=1.5),
+         WeightedText(text=' circle (on paper)', weight=1.0)]
     """
-    signs: list[str] = []
+    characters: list[str] = []
     weights: list[float] = []
     opened: list[int] = []
-    place = 0
-    while place < len(prompt):
-        sign = prompt[place]
-        is_escaped = sign == "\\" and prompt[place + 1 : place + 2] in ("(", ")", "\\")
-        place += 1 + is_escaped
+    position = 0
+    while position < len(prompt):
+        character = prompt[position]
+        following = prompt[position + 1 : position + 2]
+        is_escaped = character == "\\" and following in ("(", ")", "\\")
+        position += 1 + is_escaped
         if is_escaped:
-            sign = prompt[place - 1]
-        elif sign == ")" and opened:
+            character = prompt[position - 1]
+        elif character == ")" and opened:
             start = opened.pop()
-            said = _WEIGHT.search("".join(signs[start + 1 :]))
-            if said is not None:
-                end = start + 1 + said.start()
-                signs[start:] = signs[start + 1 : end]
-                weights[start:] = [float(said[1]) * weight for weight in weights[start + 1 : end]]
+            match = _WEIGHT.search("".join(characters[start + 1 :]))
+            if match is not None:
+                end = start + 1 + match.start()
+                factor = float(match[1])
+                characters[start:] = characters[start + 1 : end]
+                weights[start:] = [factor * weight for weight in weights[start + 1 : end]]
                 continue
-        elif sign == "(":
-            opened.append(len(signs))
-        signs.append(sign)
+        elif character == "(":
+            opened.append(len(characters))
+        characters.append(character)
         weights.append(1.0)
-    parts: list[Stressed] = []
-    for sign, weight in zip(signs, weights, strict=True):
+    parts: list[WeightedText] = []
+    for character, weight in zip(characters, weights, strict=True):
         if parts and parts[-1].weight == weight:
-            parts[-1] = Stressed(parts[-1].text + sign, weight)
+            parts[-1] = WeightedText(parts[-1].text + character, weight)
         else:
-            parts.append(Stressed(sign, weight))
+            parts.append(WeightedText(character, weight))
     return parts
 
 
@@ -83,10 +85,15 @@ def apply_weights(
     weights: Float[Tensor, "rows tokens"],
     empty: Float[Tensor, "1 tokens width"],
 ) -> Float[Tensor, "rows tokens width"]:
-    """Returns features that lie, by their weights, beyond or before those of an empty prompt.
+    """Returns features that are scaled, by their weights, away from those of an empty prompt.
 
-    `empty + weight (features - empty)` for each token, the rule of ComfyUI (`comfy/sd1_clip.py`):
-    a weight of 1 changes nothing, not a bit, and no token changes another.
+    `empty + weight (features - empty)` for each token, the rule of ComfyUI (`comfy/sd1_clip.py`). A
+    weight of 1 changes no bit, and no token changes another.
+
+    Args:
+        features: The features of each token.
+        weights: The weight of each token.
+        empty: The features of an empty prompt.
     """
-    beyond = empty + weights[..., None].to(features) * (features - empty)
-    return beyond.where(weights[..., None].to(features.device) != 1, features)
+    weighted = empty + weights[..., None].to(features) * (features - empty)
+    return weighted.where(weights[..., None].to(features.device) != 1, features)

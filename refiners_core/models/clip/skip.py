@@ -1,4 +1,4 @@
-"""Leaving out the last layers of text encoders."""
+"""Clip skip: leaving out the last layers of text encoders."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -15,24 +15,24 @@ from refiners_core.tree.context import Context
 
 
 class Skipped(Chain):
-    """Layers that are not run: what comes in goes out."""
+    """Layers that do not run: it returns its input."""
 
     def run(self, context: Context, *inputs: Any) -> Any:
         return inputs[0]
 
 
 class ClipSkip(Adapter):
-    """Takes a text as text encoders know it before their last layers, as some models were trained.
+    """Skips the last layers of text encoders, as some models were trained.
 
-    An adapter, since this changes what the model computes and not what one picture is of: it goes
-    together with LoRAs of the text encoder, is seen in the printed tree, and costs nothing where
-    nobody asks for it. SD 1.5 normalises what it takes; SDXL leaves out one layer anyway.
+    It is an adapter because it changes the model rather than one prompt: it combines with LoRAs of
+    the text encoder, shows in the printed tree, and costs nothing unless it is worn. SD 1.5 applies
+    the final norm to the remaining features; SDXL skips one layer anyway.
 
     Args:
-        layers: How many layers are left out, from 1; web interfaces count one more.
+        layers: The number of skipped layers, from 1; web interfaces count one more.
 
     Raises:
-        AdapterError: That is no number of layers, or leaves none.
+        AdapterError: The number is less than 1, or leaves no layer.
 
     Example:
         >>> from refiners_core.models import sd15
@@ -46,23 +46,23 @@ class ClipSkip(Adapter):
         super().__init__(name=name)
         if layers < 1:
             raise AdapterError(
-                f"{self.key} leaves out at least one layer, not {layers}.",
+                f"{self.key} skips at least one layer, not {layers}.",
                 hint="Try ClipSkip(layers=1).",
             )
         self.layers: Final = layers
 
     def edits(self, model: Any) -> Iterable[Edit]:
-        layers = select(model).of(ClipLayer).where(_is_of_a_text)
+        layers = select(model).of(ClipLayer).where(_is_in_text_encoder)
         cuts: set[str] = set()
         skipped: set[str] = set()
         is_pair = isinstance(model.text_encoder, TextEncoderPair)
         for chain in {id(seat.chain): seat.chain for seat in layers}.values():
             paths = [seat.path for seat in layers if seat.chain is chain]
-            last = len(paths) - is_pair  # the layer that nobody takes tokens from
+            last = len(paths) - is_pair  # whose features the second encoder only pools
             if self.layers >= last:
                 raise AdapterError(
-                    f"{self.key} leaves out {self.layers} of {last} layers.",
-                    hint=f"Take fewer: ClipSkip(layers={max(1, last - 1)}).",
+                    f"{self.key} skips {self.layers} of {last} layers.",
+                    hint=f"Skip fewer: ClipSkip(layers={max(1, last - 1)}).",
                 )
             cuts.add(paths[last - self.layers])
             skipped |= {*paths[last - self.layers :]}
@@ -70,12 +70,14 @@ class ClipSkip(Adapter):
             return layers.where(lambda seat: seat.path in skipped).wrap(
                 lambda inner, seat: Skipped(inner), stage="output"
             )
-        # The whole text is still pooled by all layers: tokens are only taken from earlier ones.
-        taken = select(model).of(SetContext).within(ClipTransformer).where(_is_of_a_text)
-        return taken.remove() + layers.where(lambda seat: seat.path in cuts).before(
+        # All layers still run for the pooled text; only the features are taken from earlier ones.
+        penultimate = (
+            select(model).of(SetContext).within(ClipTransformer).where(_is_in_text_encoder)
+        )
+        return penultimate.remove() + layers.where(lambda seat: seat.path in cuts).before(
             "penultimate", lambda seat: SetContext(PENULTIMATE)
         )
 
 
-def _is_of_a_text(seat: Seat) -> bool:
+def _is_in_text_encoder(seat: Seat) -> bool:
     return seat.path.startswith("text_encoder.")

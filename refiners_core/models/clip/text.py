@@ -13,19 +13,19 @@ from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Parallel, Passthrough, SetContext, Sum, UseContext
 
 POOLED = "clip.pooled"
-"""The context key of the projected features of a whole text."""
+"""The context key of the pooled text: the projected features of a whole text."""
 _TOKENS = "clip.tokens"
 
 
 class ClipTextEncoder(Chain):
-    """Token ids to features of each token (arXiv:2103.00020, section 2.4).
+    """CLIP's text encoder (arXiv:2103.00020, section 2.4).
 
-    Takes ids `(rows, tokens)` and returns `(rows, tokens, width)`. A `Context` that is passed in
-    has afterwards the features before the last layer under `clip.penultimate`, and under
-    `clip.pooled` those of the whole text, where the encoder projects it.
+    Takes ids `(rows, tokens)` and returns features `(rows, tokens, width)`. Writes the features
+    before the last layer to the context under `clip.penultimate`, and the pooled text, `(rows,
+    projection_width)`, under `clip.pooled` if the encoder has a projection.
 
     Args:
-        config: Its sizes.
+        config: The sizes of the encoder.
 
     Example:
         >>> config = ClipTextConfig(vocabulary=9, width=8, inner_width=8, layers=2, heads=2)
@@ -52,11 +52,11 @@ class ClipTextEncoder(Chain):
 
 
 class TextPooling(Passthrough):
-    """Writes the projected features of the end token, which has seen the whole text.
+    """Writes the projected features of the end token, which attends to the whole text.
 
     Args:
-        config: The encoder's sizes.
-        width: Features of a whole text.
+        config: The sizes of the encoder.
+        width: The features of a whole text.
     """
 
     def __init__(self, config: ClipTextConfig, width: int) -> None:
@@ -69,10 +69,10 @@ class TextPooling(Passthrough):
 
 
 class EndToken(nn.Module):
-    """Takes the features of the first end token of each text.
+    """Returns the features of the first end token of each text.
 
     Args:
-        token: The id of the end token. Early configurations say 2 and mean the highest id.
+        token: The id of the end token. Early configurations have 2 and mean the highest id.
     """
 
     def __init__(self, token: int) -> None:
@@ -82,17 +82,17 @@ class EndToken(nn.Module):
     def forward(
         self, features: Float[Tensor, "rows tokens width"], tokens: Int[Tensor, "rows tokens"]
     ) -> Float[Tensor, "rows width"]:
-        """Returns one token's features for each text."""
+        """Returns the features of a token for each text."""
         rows = torch.arange(len(tokens), device=features.device)
         return features[rows, first_end(tokens, self.token)]
 
 
 def first_end(tokens: Int[Tensor, "rows tokens"], token: int) -> Int[Tensor, "rows"]:
-    """Returns where the first end token of each text is.
+    """Returns the position of the first end token of each text.
 
     Args:
         tokens: Rows of ids.
-        token: The id of the end token. Early configurations say 2 and mean the highest id.
+        token: The id of the end token. Early configurations have 2 and mean the highest id.
     """
     is_end = tokens if token == 2 else (tokens == token).int()
     return is_end.argmax(dim=-1)

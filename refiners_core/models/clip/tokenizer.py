@@ -1,4 +1,4 @@
-"""From words to the numbers that a CLIP text encoder knows."""
+"""CLIP's tokenizer."""
 
 import json
 import re
@@ -19,11 +19,11 @@ from refiners_core.models.clip.vocabulary import read_vocabulary
 
 
 class PromptWarning(UserWarning):
-    """A prompt says more than the text encoder can read."""
+    """A prompt is longer than the text encoder can read."""
 
 
-# Contractions, runs of letters, single digits, runs of other signs (arXiv:2103.00020, section 2.4,
-# as released).
+# Contractions, runs of letters, single digits, runs of other characters (arXiv:2103.00020,
+# section 2.4, as released).
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _WORD_END: Final = "</w>"
 
@@ -32,15 +32,15 @@ class ClipTokenizer:
     """CLIP's byte-level byte-pair encoding (arXiv:2103.00020, section 2.4), lower case.
 
     Args:
-        vocab: The number of each token.
+        vocab: The id of each token.
         merges: The pairs that are joined, most frequent first.
-        length: How many tokens a prompt has, start and end included.
+        length: The number of tokens of a prompt, with start, end and padding.
         start: The token before a prompt.
-        end: The token after it.
-        padding: What fills the rest; the end token by default.
+        end: The token after a prompt.
+        padding: The token that fills the rest; the end token by default.
 
     Raises:
-        ModelError: A special token is not in the vocabulary, or there is no room for a word.
+        ModelError: A special token is not in the vocabulary, or `length` is less than 3.
     """
 
     def __init__(
@@ -93,8 +93,7 @@ class ClipTokenizer:
             ]
         )
         self._model.decoder = decoders.ByteLevel()
-        # Written out in a prompt these stand for themselves; in SDXL's second tokenizer so does
-        # "!", its padding.
+        # In a prompt these are single tokens; in SDXL's second tokenizer so is "!", its padding.
         self._model.add_special_tokens([start, end, padding])
 
     @classmethod
@@ -102,39 +101,42 @@ class ClipTokenizer:
         """Reads a published tokenizer folder.
 
         Args:
-            folder: Holds `vocab.json` and `merges.txt`, or `tokenizer.json`, which newer libraries
-                write in their place, and perhaps `tokenizer_config.json`.
-            length: How many tokens the text encoder reads, where the configuration does not say.
+            folder: The folder, with `vocab.json` and `merges.txt`, or with `tokenizer.json`, which
+                newer libraries write, and perhaps with `tokenizer_config.json`.
+            length: The number of tokens of a prompt, for a configuration without it.
 
         Raises:
-            ModelError: A file is missing or unreadable, asks for what is not known here, or has no
-                length.
+            ModelError: A file is missing, unreadable or has an unsupported setting, or the length
+                is unknown.
         """
-        found = read_vocabulary(Path(folder))
-        length = found.length if found.length is not None else length
+        vocabulary = read_vocabulary(Path(folder))
+        length = vocabulary.length if vocabulary.length is not None else length
         if length is None:
             raise ModelError(
-                f"{folder} does not say how long a prompt is.",
+                f"{folder} does not name the length of a prompt.",
                 hint="Pass length=, or set model_max_length.",
             )
         return cls(
-            found.words,
-            found.merges,
+            vocabulary.words,
+            vocabulary.merges,
             length=length,
-            start=found.start,
-            end=found.end,
-            padding=found.padding,
+            start=vocabulary.start,
+            end=vocabulary.end,
+            padding=vocabulary.padding,
         )
 
     def with_words(self, words: Mapping[str, int]) -> "ClipTokenizer":
-        """Returns this tokenizer with words of its own, each of which is so many tokens long.
+        """Returns this tokenizer with more words, each of so many tokens.
 
-        Their tokens are numbered downwards from -1, in the order of the words: below zero, since
-        early text encoders know the end of a text by its number, the highest.
+        The ids of their tokens count down from -1, in the order of the words. They are below zero
+        because early text encoders find the end of a text by the highest id.
+
+        Args:
+            words: The number of tokens of each word.
 
         Example:
-            >>> signs = {"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}
-            >>> ClipTokenizer(signs, [], length=9).with_words({"<cat>": 2}).tokens("a <cat>")
+            >>> vocab = {"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}
+            >>> ClipTokenizer(vocab, [], length=9).with_words({"<cat>": 2}).tokens("a <cat>")
             [0, -1, -2]
         """
         other = copy(self)
@@ -149,30 +151,30 @@ class ClipTokenizer:
         """Returns the tokens of a text of any length, without start, end and padding.
 
         Raises:
-            ModelError: It is not Unicode: it has half a character.
+            ModelError: The text has half a character, so it is not Unicode.
         """
-        if (place := broken_at(text)) is not None:
+        if (position := broken_at(text)) is not None:
             raise ModelError(
-                f"the text has half a character, {text[place]!a}, at position {place}.",
+                f"the text has half a character, {text[position]!a}, at position {position}.",
                 hint='Mend it: text.encode("utf-8", "replace").decode().',
             )
         if not self._words:
             return self._model.encode(text, add_special_tokens=False).ids
         longest_first = sorted(self._words, key=len, reverse=True)
         parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
-        found = [
+        tokens = [
             self._words[part]
             if part in self._words
             else self._model.encode(part, add_special_tokens=False).ids
             for part in parts
         ]
-        return [token for part in found for token in part]
+        return [token for part in tokens for token in part]
 
     def __call__(self, prompts: Sequence[str]) -> Int[Tensor, "rows tokens"]:
-        """Returns a row of `length` tokens per prompt.
+        """Returns a row of `length` tokens for each prompt.
 
         Warns:
-            PromptWarning: A prompt is too long; its end is cut off.
+            PromptWarning: A prompt is too long, so its end is cut off.
         """
         rows = [self._row(prompt) for prompt in prompts]
         return torch.tensor(rows, dtype=torch.long, device="cpu")
@@ -180,24 +182,24 @@ class ClipTokenizer:
     def windows(
         self, prompt: str
     ) -> tuple[Int[Tensor, "windows tokens"], Float[Tensor, "windows tokens"]]:
-        """Returns a prompt of any length as rows of `length` tokens, and how much each counts.
+        """Returns a prompt of any length as rows of `length` tokens, and the weight of each token.
 
-        A window ends where a word does, if one ends in it. What `(text:number)` means is said by
-        `parse_weights` in `refiners_core.models.clip.prompt`.
+        A window ends at the end of a word, unless one word fills it. `parse_weights` in
+        `refiners_core.models.clip.prompt` explains the weights, `(text:number)`.
         """
         room = self.length - 2
-        left = [
+        rest = [
             (token, part.weight)
             for part in parse_weights(prompt)
             for token in self.tokens(part.text)
         ]
         rows: list[list[tuple[int, float]]] = []
-        while left or not rows:
-            ends = [i + 1 for i, (token, _) in enumerate(left[:room]) if self._is_end(token)]
-            cut = len(left) if len(left) <= room else ends[-1] if ends else room
-            row = [(self.start, 1.0), *left[:cut], (self.end, 1.0)]
+        while rest or not rows:
+            ends = [i + 1 for i, (token, _) in enumerate(rest[:room]) if self._is_end(token)]
+            cut = len(rest) if len(rest) <= room else ends[-1] if ends else room
+            row = [(self.start, 1.0), *rest[:cut], (self.end, 1.0)]
             rows.append(row + [(self.padding, 1.0)] * (self.length - len(row)))
-            left = left[cut:]
+            rest = rest[cut:]
         return (
             torch.tensor(
                 [[token for token, _ in row] for row in rows], dtype=torch.long, device="cpu"
@@ -214,14 +216,14 @@ class ClipTokenizer:
         tokens = self.tokens(prompt)
         room = self.length - 2
         if len(tokens) > room:
-            lost = (
+            cut_off = (
                 self._model.decode([token for token in tokens[room:] if token >= 0])
                 .replace(_WORD_END, " ")
                 .strip()
             )
             warnings.warn(
                 f"the prompt has {len(tokens)} tokens, {len(tokens) - room} more than the {room} "
-                f"that are read; this is cut off: {lost!r}",
+                f"that are read; this is cut off: {cut_off!r}",
                 PromptWarning,
                 stacklevel=4,
             )
@@ -229,7 +231,7 @@ class ClipTokenizer:
         return row + [self.padding] * (self.length - len(row))
 
     def reads_like(self, other: "ClipTokenizer") -> bool:
-        """Whether another tokenizer makes the same tokens of every text, padding aside."""
+        """Whether another tokenizer returns the same tokens for every text, up to padding."""
         ours, theirs = json.loads(self._model.to_str()), json.loads(other._model.to_str())
         return ours["model"] == theirs["model"] and self.length == other.length
 

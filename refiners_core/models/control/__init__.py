@@ -1,4 +1,4 @@
-"""Networks beside a UNet that add what a picture of conditions asks for (arXiv:2302.05543)."""
+"""ControlNet: a side network of a UNet that reads a conditioning image (arXiv:2302.05543)."""
 
 from refiners_core.models.control.control import RELEASED_CHANNELS, Control, build_control
 from refiners_core.models.control.edit import control_edits

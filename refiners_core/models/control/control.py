@@ -1,4 +1,4 @@
-"""What one published ControlNet holds: an encoder of a picture, and the network that reads it."""
+"""A published ControlNet: the encoder of the conditioning image, and the side network."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,21 +17,20 @@ from refiners_core.tree.chain import Chain
 from refiners_core.weights import load, published, read
 
 RELEASED_CHANNELS: Final = (16, 32, 96, 256)
-"""Channels of the condition's encoder in the released ControlNets."""
+"""The channels of the image encoder in the released ControlNets."""
 
 
 class Control(Chain):
-    """The encoder of a picture of conditions and the side network that reads its features.
+    """The encoder of a conditioning image and the side network that reads its features.
 
-    The two never run one after the other: the encoder runs once per generation, the network at
-    every step.
+    They do not run as a chain: the encoder runs once per generation, the network at every step.
 
     Args:
         config: The sizes of the UNet.
-        channels: Channels of each level of the condition's encoder.
-        features: The context key of the encoded conditions.
+        channels: The channels of each level of the encoder.
+        features: The context key of the encoded image.
         scale: The context key of the adapter's scale.
-        text: The context key of the tokens that the network reads where the UNet reads the text's.
+        text: The context key of the tokens to which the network attends instead of `text`.
     """
 
     def __init__(
@@ -50,29 +49,29 @@ class Control(Chain):
     def features(
         self, pixels: Float[Tensor, "count 3 height width"], request: GenerationRequest
     ) -> Float[Tensor, "count features latent_height latent_width"]:
-        """Encodes pictures of conditions that have the size of the pictures to be made."""
+        """Encodes conditioning images in 0...1 of the size of the generated images."""
         return self.encoder(pixels.to(request.device, request.dtype))
 
     def check_size(self, request: GenerationRequest, adapter: str) -> None:
-        """Checks that the features of a picture have the size of the model's latents.
+        """Checks that the features of a conditioning image have the size of the model's latents.
 
         Args:
-            request: What is being generated.
+            request: The generation.
             adapter: The name of the adapter, for messages.
 
         Raises:
-            ConditionError: They have another size.
+            ConditionError: The sizes differ.
         """
         side = self.layer("encoder", ConditionEncoder).reduction
         if request.height != request.latent_height * side:
             raise ConditionError(
-                f"{adapter} makes a pixel of {side} x {side}, this "
-                f"model a latent of {request.height // request.latent_height}.",
+                f"{adapter} encodes {side} x {side} pixels to a position, this model "
+                f"{request.height // request.latent_height} to a latent.",
                 hint="Load one that was trained for latents of this size.",
             )
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns the weights in the layout of diffusers' folders."""
+        """Returns the weights in the layout of diffusers."""
         return published(self, CONTROL_KEYS)
 
 
@@ -85,19 +84,19 @@ def build_control(
     text: str = "text",
     channels: Sequence[int] | None = None,
 ) -> Control:
-    """Builds a side network in the sizes of a model's UNet and loads it.
+    """Builds a ControlNet with the sizes of a model's UNet and loads its weights.
 
     Args:
         model: The model.
-        path: A published ControlNet; None leaves the network untrained.
-        features: The context key of the encoded conditions.
+        path: The file of a published ControlNet; None leaves the network untrained.
+        features: The context key of the encoded image.
         scale: The context key of the adapter's scale.
-        text: The context key of the tokens that it reads where the UNet reads the text's.
-        channels: Channels of each level of an untrained encoder; by default those of the released
-            ones, for as many levels as the model's latents need.
+        text: The context key of the tokens to which the network attends instead of `text`.
+        channels: The channels of each level of an untrained encoder; by default those of the
+            released ones, for as many levels as the model's latents need.
 
     Raises:
-        WeightsError: The file is not that of a ControlNet of these sizes.
+        WeightsError: The file is unreadable, or not a ControlNet of these sizes.
     """
     unet = model.unet
     if path is None:

@@ -1,4 +1,4 @@
-"""Where the outputs of a side network go."""
+"""The edits that add the outputs of a side network to a UNet."""
 
 from collections.abc import Callable, Mapping
 
@@ -24,16 +24,16 @@ def control_edits(
     key: Callable[[str], str],
     then: Callable[[], Mapping[str, nn.Module]] = dict,
 ) -> tuple[Edit, ...]:
-    """Runs a side network before the UNet and adds its outputs to the skips and the middle.
+    """Returns edits that run a side network before the UNet and add its outputs to it.
 
-    The network runs where the context has `features`; what it returns travels as `skip.0`,
-    `skip.1`, ... and `mid`.
+    The network runs if the context has `features`. Its outputs are passed on under the context keys
+    of `skip.0`, `skip.1`, ... and `mid`.
 
     Args:
         model: The model.
-        network: Returns a tuple of maps, the skips' first and the middle's last.
-        key: Makes a context key of a name: the adapter's `context_key`.
-        then: Makes the named layers that each output passes before it is added.
+        network: Returns a tuple of feature maps, the skips' first and the middle's last.
+        key: Returns the context key of a name: the adapter's `context_key`.
+        then: Returns the named layers that each output passes before it is added.
     """
     skips = model.slot("unet.skip.write")
     keys = {seat.path: key(f"skip.{i}") for i, seat in enumerate(skips)}

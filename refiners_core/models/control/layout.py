@@ -1,4 +1,4 @@
-"""How ControlNets are published: the layout of diffusers' folders."""
+"""The layout in which diffusers publishes ControlNets."""
 
 from collections.abc import Mapping
 from itertools import count, takewhile
@@ -23,19 +23,20 @@ CONTROL_KEYS: Final = UNET_ENCODER_KEYS.under("network", "") | KeyMap(
 
 
 def condition_channels(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Returns the channels of each level of the condition's encoder, read off published shapes.
+    """Returns the channels of each level of the image encoder, from published tensors.
 
     Raises:
-        WeightsError: These are not the tensors of a ControlNet.
+        WeightsError: The tensors are not those of a ControlNet.
     """
     prefix = "controlnet_cond_embedding"
     keys = [f"{prefix}.conv_in.weight"]
     halving = (f"{prefix}.blocks.{2 * i + 1}.weight" for i in count())
     keys += takewhile(tensors.__contains__, halving)
     if keys[0] not in tensors:
-        some = ", ".join(sorted(tensors)[:3]) or "nothing"
+        examples = ", ".join(sorted(tensors)[:3]) or "nothing"
         raise WeightsError(
-            f"these are not the weights of a ControlNet: no {keys[0]!r}, but {some}, for example.",
+            f"these are not the weights of a ControlNet: no {keys[0]!r}, but {examples}, "
+            "for example.",
             hint="Give the diffusion_pytorch_model.safetensors of a ControlNet.",
         )
     return tuple([len(tensors[key]) for key in keys])

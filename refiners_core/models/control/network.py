@@ -1,4 +1,4 @@
-"""The side network of ControlNet: a UNet's way down that also sees a picture of conditions."""
+"""The side network of ControlNet: a UNet's way down that also reads a conditioning image."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,14 +20,14 @@ from refiners_core.tree.combinators import Multiply, Parallel, Scope, Sum, UseCo
 
 
 class ConditionEncoder(Chain):
-    """A picture of conditions to features of the latents' size (arXiv:2302.05543, section 3.2).
+    """Encodes a conditioning image to the size of latents (arXiv:2302.05543, section 3.2).
 
-    Takes pixels `(rows, 3, height, width)` in 0...1. The last convolution begins at zero.
+    Takes pixels `(rows, 3, height, width)` in 0...1. The last convolution is initialised to zero.
 
     Args:
-        channels: Channels of each level, from the one of pixels; every step to the next halves
-            height and width.
-        out_channels: Channels of the features.
+        channels: The channels of each level, from the resolution of pixels; each level halves
+            height and width of the one before.
+        out_channels: The channels of the features.
     """
 
     def __init__(self, channels: Sequence[int], out_channels: int) -> None:
@@ -46,17 +46,17 @@ class ConditionEncoder(Chain):
 
 
 class ControlNetwork(Scope):
-    """Latents and encoded conditions to what is to be added to a UNet's skips and middle.
+    """Computes what is added to a UNet's skips and middle from latents and an encoded image.
 
-    The network of arXiv:2302.05543, figure 3: the UNet's own way down and middle with weights of
-    their own, each output through a 1x1 convolution that begins at zero. What it writes to the
-    context stays inside; it returns a tuple of maps, the skips' first and the middle's last.
+    The network of arXiv:2302.05543, figure 3: a copy of the UNet's way down and middle, each output
+    through a 1x1 convolution that is initialised to zero. Its context values stay inside. Returns a
+    tuple of feature maps: those of the skips, then the middle's.
 
     Args:
         config: The sizes of the UNet.
-        features: The context key of the encoded conditions.
+        features: The context key of the encoded image.
         scale: The context key of the adapter's scale.
-        text: The context key of the tokens that it reads where the UNet reads the text's.
+        text: The context key of the tokens to which the network attends instead of `text`.
     """
 
     def __init__(self, config: UNetConfig, features: str, scale: str, text: str = "text") -> None:
@@ -88,11 +88,10 @@ class ControlNetwork(Scope):
 
 
 class LatentsAlone(nn.Module):
-    """Takes the latents of what a UNet sees: one that paints into pictures sees a mask and a
-    picture after them.
+    """Returns the latents of a UNet's input, which for inpainting has more channels.
 
     Args:
-        channels: Channels of the latents.
+        channels: The channels of the latents.
     """
 
     def __init__(self, channels: int) -> None:

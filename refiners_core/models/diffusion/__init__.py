@@ -1,4 +1,4 @@
-"""Text to pictures by denoising latents: the model, and one step of it as a tree."""
+"""Text to images by denoising latents: the model, and one denoising step as a tree."""
 
 from refiners_core.models.diffusion.denoise import (
     COND,
@@ -9,9 +9,10 @@ from refiners_core.models.diffusion.denoise import (
     Predict,
     SamplerStep,
 )
+from refiners_core.models.diffusion.family import Family, Part
 from refiners_core.models.diffusion.finite import NotFiniteError
 from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
-from refiners_core.models.diffusion.loop import Preview
+from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.slot import SLOTS
 
@@ -21,10 +22,12 @@ __all__ = [
     "UNCOND",
     "Branches",
     "Denoise",
+    "Family",
     "GenerationRequest",
     "Guidance",
     "LatentDiffusion",
     "NotFiniteError",
+    "Part",
     "Predict",
     "Preview",
     "SamplerStep",

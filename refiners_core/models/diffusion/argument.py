@@ -1,4 +1,4 @@
-"""What a generation may be asked for: each argument is checked before anything runs."""
+"""Checks of the arguments of `generate`, made before any network runs."""
 
 import math
 import reprlib
@@ -18,16 +18,20 @@ from refiners_core.models.samplers import SAMPLERS, Sampler
 from refiners_core.picture import to_rows
 
 Output = Literal["pil", "tensor", "latents"]
-"""What a generation returns: pictures, pixels in 0...1, or what the autoencoder would decode."""
+"""The results of a generation: PIL images, pixels in 0...1, or latents."""
 
 DEFAULT_STRENGTH: Final = 0.8
 _MUCH_NOISE: Final = 0.98
-"""The share of noise from which on a network takes latents for noise alone."""
+"""The share of noise from which on a network treats latents as pure noise."""
 _MOST_SEED: Final = 2**63
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """Returns one of several words."""
+    """Returns the value if it is one of several words.
+
+    Raises:
+        GenerationError: The value is another one. Every check of this module raises it.
+    """
     if value not in choices:
         raise GenerationError(
             f"{name} is one of {', '.join(choices)}; got {value!r}.",
@@ -37,12 +41,12 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def output(value: Any) -> Output:
-    """Returns what to make."""
+    """Returns the kind of result."""
     return cast(Output, choice("output", value, get_args(Output)))
 
 
 def callback(name: str, value: Any) -> Any:
-    """Returns what is called after each step."""
+    """Returns a function that is called after each step, or None."""
     if value is not None and not callable(value):
         hint = "step, latents: step < 9" if name == "callback" else "seen: print(seen.step)"
         raise GenerationError(
@@ -64,13 +68,13 @@ def whole(name: str, value: Any, default: int) -> int:
 def number(name: str, value: Any, low: float, high: float, default: float) -> float:
     """Returns a finite number within bounds, both included."""
     is_number = not isinstance(value, bool) and isinstance(value, Real)
-    found = float(value) if is_number else math.nan
-    if not math.isfinite(found) or not low <= found <= high:
+    converted = float(value) if is_number else math.nan
+    if not math.isfinite(converted) or not low <= converted <= high:
         bounds = f"of at least {low:g}" if high == math.inf else f"in {low:g}...{high:g}"
         raise GenerationError(
             f"{name} is a number {bounds}, not {_described(value)}.", hint=f"Try {name}={default}."
         )
-    return found
+    return converted
 
 
 def texts(name: str, value: Any) -> list[str]:
@@ -106,14 +110,14 @@ def negatives(value: Any, prompts: Sequence[str], guidance: float) -> list[str]:
         )
     if any(items) and guidance <= 1:
         raise GenerationError(
-            f"a negative prompt says nothing at guidance {guidance:g}, only above 1.",
+            f"a negative prompt has no effect at guidance {guidance:g}, only above 1.",
             hint="Leave negative_prompt out, or raise guidance, e.g. guidance=7.5.",
         )
     return items
 
 
 def sampler(value: Any, default: Sampler, steps: int) -> Sampler:
-    """Returns the model's own sampler, one by name or one given as a value, for so many steps."""
+    """Returns a sampler by name, a sampler given as a value, or the model's, for so many steps."""
     if value is None:
         value = default
     elif isinstance(value, str):
@@ -127,13 +131,13 @@ def sampler(value: Any, default: Sampler, steps: int) -> Sampler:
 
 
 def strength(value: Any, run: Sampler, image: Sequence[Tensor] | None) -> Sampler:
-    """Returns the sampler for the part of its steps that an image is to go through."""
+    """Returns the sampler without the steps that an initial image skips."""
     share = number("strength", value, 0, 1, DEFAULT_STRENGTH)
     if image is not None:
         return run.with_strength(share)
     if share != DEFAULT_STRENGTH:
         raise GenerationError(
-            "strength says how far an image is changed, but there is none.",
+            "strength is how far an image is changed, but image is missing.",
             hint="Pass image= as well, or leave strength out.",
         )
     return run
@@ -142,18 +146,18 @@ def strength(value: Any, run: Sampler, image: Sequence[Tensor] | None) -> Sample
 def image(
     value: Any, count: int, has_no_size: bool
 ) -> list[Float[Tensor, "1 3 height width"]] | None:
-    """Returns the pixels, in 0...1, of a picture to begin with or of one for each to be made."""
+    """Returns the pixels, in 0...1, of one initial image for all images, or of one for each."""
     if value is None:
         return None
     try:
         pixels = to_rows(value)
     except ConditionError as error:
         raise GenerationError(f"image: {error.message}", hint=error.hint) from error
-    if has_no_size and len(found := {(row.shape[-1], row.shape[-2]) for row in pixels}) > 1:
+    if has_no_size and len(sizes := {(row.shape[-1], row.shape[-2]) for row in pixels}) > 1:
         raise GenerationError(
             "the images are of several sizes: "
-            f"{', '.join(f'{width} x {height}' for width, height in sorted(found))}.",
-            hint="Say which one the pictures are to have: size=512.",
+            f"{', '.join(f'{width} x {height}' for width, height in sorted(sizes))}.",
+            hint="Pass the size of the pictures: size=512.",
         )
     if len(pixels) not in (1, count):
         raise GenerationError(
@@ -166,7 +170,7 @@ def image(
 def default_size(
     latents: Any, image: Sequence[Tensor] | None, sides: tuple[int, int], factor: int
 ) -> tuple[int, int]:
-    """Returns width and height in pixels: those of what is there to begin with, or the model's."""
+    """Returns width and height in pixels: those of the initial image or latents, or the model's."""
     if image is not None:
         return image[0].shape[-1], image[0].shape[-2]
     if isinstance(latents, Tensor) and latents.ndim == 4:
@@ -175,17 +179,17 @@ def default_size(
 
 
 def check_beginning(run: Sampler, is_noise: bool) -> None:
-    """Warns of a sampler whose few steps begin far from the noise that a generation begins with.
+    """Warns if a sampler's few steps begin at a noise level well below pure noise.
 
     Warns:
-        Notice: They do.
+        Notice: The generation begins with noise alone, and the first step expects less.
     """
     first = run.path[0]
     if is_noise and run.skipped == 0 and first.noise < _MUCH_NOISE:
         warnings.warn(
-            f"{run.steps} steps begin at training step {first.timestep:g}, where {first.noise:.1%} "
-            "of what the network knows is noise, and not with noise alone. More steps are nearer; "
-            'spacing="trailing" begins at the end: '
+            f"{run.steps} steps begin at training step {first.timestep:g}, where latents were "
+            f"trained with {first.noise:.1%} noise, but a generation begins with noise alone. More "
+            'steps begin nearer to it; spacing="trailing" begins at the last training step: '
             'sampler=DDIM(dataclasses.replace(model.sampler.schedule, spacing="trailing")).',
             Notice,
             stacklevel=5,
@@ -210,8 +214,8 @@ def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]
     return int(sides[0]), int(sides[1])
 
 
-def chance(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[torch.Generator, ...]:
-    """Returns where each picture's chance comes from, on the CPU; none where nothing is drawn."""
+def generators(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[torch.Generator, ...]:
+    """Returns a random generator per image, on the CPU; none where no noise is drawn."""
     if latents is not None and not run.is_stochastic:
         if seed is not None:
             raise GenerationError(
@@ -219,29 +223,29 @@ def chance(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[torch.Gen
                 hint="Pass one of them.",
             )
         return ()
-    return tuple(torch.Generator("cpu").manual_seed(one) for one in _seeds(seed, count))
+    return tuple(torch.Generator("cpu").manual_seed(item) for item in _seeds(seed, count))
 
 
 def noise(
     latents: Any, sources: Sequence[torch.Generator], channels: int, request: GenerationRequest
 ) -> Float[Tensor, "count channels latent_height latent_width"]:
-    """Returns the noise to begin with: the caller's, or drawn for each picture alone."""
+    """Returns the initial noise: the caller's, or noise drawn for each image alone."""
     shape = (request.count, channels, request.latent_height, request.latent_width)
     if latents is None:
-        return drawn(sources, shape[1:])
+        return draw_noise(sources, shape[1:])
     is_noise = isinstance(latents, Tensor) and latents.is_floating_point()
     if not is_noise or tuple(latents.shape) not in (shape, (1, *shape[1:])):
         raise GenerationError(
-            f"latents are a float tensor of the shape {shape} here, not {_described(latents)}.",
+            f"latents must be a float tensor of the shape {shape}, not {_described(latents)}.",
             hint=f"Try latents=torch.randn{shape}, or another size= or count=.",
         )
     return latents.expand(shape)
 
 
-def drawn(
+def draw_noise(
     sources: Sequence[torch.Generator], shape: Sequence[int]
 ) -> Float[Tensor, "count channels latent_height latent_width"]:
-    """Returns noise, a row from each source: a picture is the same alone and in company."""
+    """Returns noise with a row from each generator, so that batching changes no image."""
     return torch.stack(
         [
             torch.randn(tuple(shape), generator=source, dtype=torch.float32, device="cpu")
@@ -255,7 +259,7 @@ def _seeds(value: Any, count: int) -> list[int]:
         value = int(torch.randint(_MOST_SEED - count, (), device="cpu"))
     items = [int(value) + i for i in range(count)] if _is_whole(value) else value
     is_list = isinstance(items, list | tuple)
-    if not is_list or not all(_is_whole(one) and 0 <= one < _MOST_SEED for one in items):
+    if not is_list or not all(_is_whole(item) and 0 <= item < _MOST_SEED for item in items):
         raise GenerationError(
             f"a seed is a whole number from 0 to 2**63 - 1, or a list of these, not {value!r}.",
             hint="Try seed=7.",
@@ -265,7 +269,7 @@ def _seeds(value: Any, count: int) -> list[int]:
             f"there are {len(items)} seeds for {count} pictures.",
             hint="Pass one for each, or a single one.",
         )
-    return [int(one) for one in items]
+    return [int(item) for item in items]
 
 
 def _is_whole(value: Any) -> bool:

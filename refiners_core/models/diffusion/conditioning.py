@@ -1,4 +1,4 @@
-"""Worn adapters and what a generation says to them."""
+"""The conditions of worn adapters in one generation."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,23 +16,23 @@ from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.picture import to_mask
 from refiners_core.surgery.adapter import Adapter
 
-Told = Mapping[str, Mapping[str, Tensor]]
-"""For each context key, a tensor per branch."""
+Conditioning = Mapping[str, Mapping[str, Tensor]]
+"""For each context key, a tensor per branch with one row, or one for each image."""
 
 
 @dataclass(frozen=True)
 class AdapterCondition:
-    """One adapter in one generation: what it is told, and what it makes of it."""
+    """An adapter's condition in one generation, and the tensors that it is encoded to."""
 
     adapter: Adapter
     condition: Condition
-    told: Told = field(default_factory=dict[str, Mapping[str, Tensor]])
+    conditioning: Conditioning = field(default_factory=dict[str, Mapping[str, Tensor]])
 
     def is_ever_active(self, steps: int) -> bool:
-        """Whether there is a step at which it acts.
+        """Whether the adapter acts at any of so many steps.
 
         Warns:
-            Notice: It has a strength, but its span has no step.
+            Notice: The condition has a scale, but no step lies within its span.
         """
         condition = self.condition
         is_active = any(condition.is_active(step, steps) for step in range(steps))
@@ -44,35 +44,35 @@ class AdapterCondition:
                 f"{self.adapter.key} does not act: no step lies within {condition.start:g}..."
                 f"{condition.end:g}; the {steps} steps are {', '.join(spans)}.",
                 Notice,
-                stacklevel=6,
+                stacklevel=7,
             )
         return is_active
 
-    def scale(self, request: GenerationRequest) -> Tensor:
-        """Returns how strongly it acts, 0-d."""
-        return torch.tensor(self.condition.scale, dtype=request.dtype, device=request.device)
+    def scale(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Returns the scale of the condition as a 0-d tensor."""
+        return torch.tensor(self.condition.scale, dtype=dtype, device=device)
 
     def follow(self, request: GenerationRequest) -> None:
-        """Moves the adapter's layers outside the tree to where the network computes now.
+        """Moves the adapter's layers outside the tree to the device and dtype of the UNet.
 
-        They move with a model, but not with one component of it: `model.unet.to(...)` reaches only
-        the layers that the UNet wears.
+        They move with the model, but not with one of its components: `model.unet.to(...)` reaches
+        only the layers that the UNet wears.
         """
         inside = {id(layer) for layer in request.model.modules()}
-        own = self.adapter.__dict__.get("own_layers")
+        container = self.adapter.__dict__.get("own_layers")
         for layer in self.adapter.modules():
-            if id(layer) in inside or layer is own:
+            if id(layer) in inside or layer is container:
                 continue
             weights = [*layer._parameters.values(), *layer._buffers.values()]
             if any(_is_elsewhere(weight, request) for weight in weights):
                 layer._apply(partial(_moved, request=request), recurse=False)
 
     def encoded(self, request: GenerationRequest) -> "AdapterCondition":
-        """Lets the adapter look at its value and keeps what it returns.
+        """Encodes the value of the condition and returns this condition with the tensors.
 
         Raises:
-            ConditionError: The value does not suit the adapter, or what it returns is not for the
-                context.
+            ConditionError: The adapter refuses the value, or its `encode` returns tensors that do
+                not fit the context.
         """
         if not self.adapter.takes_condition:
             return self
@@ -80,53 +80,54 @@ class AdapterCondition:
             mask = to_mask(self.condition.mask, (request.height, request.width))
             if len(mask) != 1:
                 raise ConditionError(
-                    f"{self.adapter.key} acts in one place of all pictures; it is given "
+                    f"{self.adapter.key} acts in the same area of every picture, but it is given "
                     f"{len(mask)} masks.",
                     hint="Pass one mask: Condition(value, mask=mask).",
                 )
             request = replace(request, mask=mask)
-        told = self.adapter.encode(self.condition.value, request)
-        self._check_counts(told, request)
-        return replace(self, told={key: self._branches(key, told[key], request) for key in told})
+        tensors = self.adapter.encode(self.condition.value, request)
+        self._check_counts(tensors, request)
+        conditioning = {key: self._branches(key, tensors[key], request) for key in tensors}
+        return replace(self, conditioning=conditioning)
 
     def _check_counts(
-        self, told: Mapping[str, Mapping[str, Tensor]], request: GenerationRequest
+        self, tensors: Mapping[str, Mapping[str, Tensor]], request: GenerationRequest
     ) -> None:
-        """Refuses values that are as many as the rows which were made of them, but not as many as
-        the pictures."""
+        """Refuses a batch of values, each encoded to a row, whose length is not the image count."""
         value: Any = self.condition.value
         values = value if isinstance(value, Mapping) else {"": value}
-        rows = {len(rows) for each in told.values() for rows in each.values()}
+        rows = {len(tensor) for branches in tensors.values() for tensor in branches.values()}
         for name, item in values.items():
-            many = len(item) if isinstance(item, list | tuple) or _is_batch(item) else 1
-            if many not in (1, request.count) and many in rows:
-                what = f" as {name}" if name else ""
+            count = len(item) if isinstance(item, list | tuple) or _is_batch(item) else 1
+            if count not in (1, request.count) and count in rows:
+                role = f" as {name}" if name else ""
                 raise ConditionError(
-                    f"{self.adapter.key} is given {many} values{what} for {request.count} "
+                    f"{self.adapter.key} is given {count} values{role} for {request.count} "
                     f"picture{'s' * (request.count > 1)}.",
                     hint="Pass one for all pictures or one for each, or make as many: "
-                    f"count={many}.",
+                    f"count={count}.",
                 )
 
     def _branches(
-        self, key: str, told: Mapping[str, Tensor], request: GenerationRequest
+        self, key: str, branches: Mapping[str, Tensor], request: GenerationRequest
     ) -> Mapping[str, Tensor]:
         if not key.startswith(f"{self.adapter.key}."):
             raise ConditionError(
                 f"{self.adapter.key} writes the context key {key!r}, which is not its own.",
                 hint=f"Name it self.context_key({key.rpartition('.')[2]!r}).",
             )
-        if COND not in told or any(len(value) not in (1, request.count) for value in told.values()):
-            sizes = ", ".join(f"{name}: {len(value)}" for name, value in told.items()) or "none"
+        counts = {name: len(tensor) for name, tensor in branches.items()}
+        if COND not in counts or any(count not in (1, request.count) for count in counts.values()):
+            sizes = ", ".join(f"{name}: {count}" for name, count in counts.items()) or "none"
             raise ConditionError(
                 f"{key!r} needs 1 or {request.count} rows for {COND!r}, at least; it has {sizes}.",
                 hint=f'Return {{key: {{"{COND}": tensor}}}} from encode().',
             )
         return {
-            name: value.to(request.device, request.dtype)
-            if value.is_floating_point()
-            else value.to(request.device)
-            for name, value in told.items()
+            name: tensor.to(request.device, request.dtype)
+            if tensor.is_floating_point()
+            else tensor.to(request.device)
+            for name, tensor in branches.items()
         }
 
 
@@ -146,60 +147,61 @@ def _moved(weight: Tensor, request: GenerationRequest) -> Tensor:
     )
 
 
-def guides_of(worn: Sequence[Adapter], conditions: Any) -> tuple[AdapterCondition, ...]:
-    """Matches what the caller says with what the model wears, less what is left out this time.
+def match_conditions(worn: Sequence[Adapter], conditions: Any) -> tuple[AdapterCondition, ...]:
+    """Matches the `conditions` of a call with the worn adapters; those set to None are left out.
 
     Raises:
-        ConditionError: Something is said to nobody, nothing is said to an adapter that needs it,
-            or it takes none.
+        ConditionError: A condition is for an adapter that is not worn or that takes no value, or a
+            worn adapter that needs a condition has none.
     """
-    said = {} if conditions is None else conditions
-    if not isinstance(said, Mapping) or not all(isinstance(key, Adapter) for key in said):
+    values = {} if conditions is None else conditions
+    if not isinstance(values, Mapping) or not all(isinstance(key, Adapter) for key in values):
         raise ConditionError(
-            f"conditions map adapters to values; got {_kinds(said)}.",
+            f"conditions map adapters to values; got {_type_names(values)}.",
             hint="Try conditions={adapter: picture} with what load_adapter returned.",
         )
-    for adapter in said:
-        if not any(adapter is one for one in worn):
+    for adapter in values:
+        if not any(adapter is other for other in worn):
             raise ConditionError(
-                f"{adapter.key} is told something, but this model wears {_keys(worn)}.",
+                f"{adapter.key} has a condition, but this model wears {_keys(worn)}.",
                 hint="Put it on first: adapter.inject(model).",
             )
-    guides: list[AdapterCondition] = []
+    matched: list[AdapterCondition] = []
     for adapter in worn:
-        value = said.get(adapter) if adapter in said or adapter.takes_condition else Condition()
-        if adapter.takes_condition and adapter not in said:
+        is_given = adapter in values
+        value = values.get(adapter) if is_given or adapter.takes_condition else Condition()
+        if adapter.takes_condition and not is_given:
             raise ConditionError(
-                f"{adapter.key} is worn and is told nothing.",
+                f"{adapter.key} is worn but has no condition.",
                 hint="Pass conditions={adapter: ...}, None to leave it out this time, or eject it.",
             )
         condition = value if isinstance(value, Condition) else Condition(value)
         if value is None or (adapter.takes_condition and condition.value is None):
             continue
         _check(adapter, condition)
-        guides.append(AdapterCondition(adapter, condition))
-    return tuple(guides)
+        matched.append(AdapterCondition(adapter, condition))
+    return tuple(matched)
 
 
-def acting(
-    guides: Sequence[AdapterCondition], request: GenerationRequest, steps: int
+def active_conditions(
+    conditions: Sequence[AdapterCondition], request: GenerationRequest, steps: int
 ) -> tuple[AdapterCondition, ...]:
-    """Returns those that act at some step, each of which has agreed to the generation.
+    """Returns the conditions that act at some step, after each adapter's own `check`.
 
     Raises:
-        ConditionError: An adapter cannot act in it.
+        ConditionError: An adapter refuses the generation.
     """
-    kept = tuple(guide for guide in guides if guide.is_ever_active(steps))
-    for guide in kept:
-        guide.adapter.check(guide.condition.value, request)
-    return kept
+    active = tuple(item for item in conditions if item.is_ever_active(steps))
+    for item in active:
+        item.adapter.check(item.condition.value, request)
+    return active
 
 
 def _check(adapter: Adapter, condition: Condition) -> None:
     if not adapter.takes_condition and condition.value is not None:
         raise ConditionError(
-            f"{adapter.key} takes no value, but is told a {type(condition.value).__name__}.",
-            hint="Condition(scale=0.5) says how strongly it acts, None leaves it out this time.",
+            f"{adapter.key} takes no value, but is given a {type(condition.value).__name__}.",
+            hint="Condition(scale=0.5) sets its strength, None leaves it out this time.",
         )
     if adapter.inputs:
         _check_inputs(adapter, condition.value)
@@ -231,7 +233,7 @@ def _keys(worn: Sequence[Adapter]) -> str:
     return ", ".join(adapter.key for adapter in worn) or "nothing"
 
 
-def _kinds(said: Any) -> str:
-    if not isinstance(said, Mapping):
-        return f"a {type(said).__name__}"
-    return "keys of type " + ", ".join(sorted({type(key).__name__ for key in said}))
+def _type_names(values: Any) -> str:
+    if not isinstance(values, Mapping):
+        return f"a {type(values).__name__}"
+    return "keys of type " + ", ".join(sorted({type(key).__name__ for key in values}))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refiners_core.errors import ContextError
-from refiners_core.models.diffusion.inpaint import BESIDE, PutBack
+from refiners_core.models.diffusion.inpaint import MASKED_IMAGE, PutBack
 from refiners_core.models.samplers import Sampler
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Concatenate, Identity, SetContext, UseContext
@@ -16,35 +16,35 @@ from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer
 
 UNCOND = "uncond"
-"""The branch that is told nothing, or the negative prompt."""
+"""The branch without the prompt: it reads the negative prompt."""
 COND = "cond"
-"""The branch that is told everything; a branch without a value of its own takes this one's."""
+"""The branch with the prompt; its tensors serve every branch that has no others."""
 
 
 class Branches(Layer):
-    """Repeats the latents for each branch, branch by branch, and lays out what each is told.
+    """Repeats the latents for each branch and puts the rows of the conditioning into the context.
 
-    `context["branches"]` names them; `context["conditions"]` says for each key a tensor per
-    branch, of one row or as many as there are latents; the rows for all branches are put into the
-    context under that key.
+    `context["branches"]` names the branches. `context["conditions"]` maps each key to a tensor per
+    branch, with one row or one for each image; the rows of all branches, branch by branch, become
+    `context[key]`.
 
     Raises:
-        ContextError: A key has neither a value for a branch nor one for `cond`.
+        ContextError: A key has a tensor neither for a branch nor for `cond`.
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows channels height width"]:
         latents: Tensor = inputs[0]
         names: Sequence[str] = context["branches"]
         conditions: Mapping[str, Mapping[str, Tensor]] = context["conditions"]
-        for key, told in conditions.items():
-            context[key] = rows_of(key, told, names, len(latents))
+        for key, tensors in conditions.items():
+            context[key] = branch_rows(key, tensors, names, len(latents))
         return latents if len(names) == 1 else torch.cat([latents] * len(names))
 
 
 class Predict(Chain):
-    """What the network says of the rows of all branches, at once or branch by branch.
+    """Runs the network on the rows of all branches, at once or branch by branch.
 
-    With `context["sequential"]` each branch runs alone: the same result in less memory.
+    With `context["sequential"]` each branch runs alone: the same prediction in less memory.
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows channels height width"]:
@@ -53,43 +53,44 @@ class Predict(Chain):
             return super().run(context, *inputs)
         predictions: list[Tensor] = []
         for name, rows in zip(names, inputs[0].chunk(len(names)), strict=True):
-            alone = context.scope()
-            alone["branches"] = (name,)
-            for key, told in context["conditions"].items():
-                alone[key] = rows_of(key, told, (name,), len(rows))
-            predictions.append(super().run(alone, rows))
+            scope = context.scope()
+            scope["branches"] = (name,)
+            for key, tensors in context["conditions"].items():
+                scope[key] = branch_rows(key, tensors, (name,), len(rows))
+            predictions.append(super().run(scope, rows))
         return torch.cat(predictions)
 
 
 class Guidance(Layer):
     """Classifier-free guidance (arXiv:2207.12598), as released: `uncond + g (cond - uncond)`.
 
-    Where there is no `uncond` branch, it returns what `cond` says. Branches that adapters add are
-    theirs to use. With `context["guidance_rescale"]`, from 0 to 1, the result gets that share of
-    the contrast that `cond` has (arXiv:2305.08891, equations 15 and 16).
+    Without an `uncond` branch it returns the prediction of `cond`. Branches that adapters add are
+    for these adapters to use. With `context["guidance_rescale"]`, in 0...1, the standard deviation
+    of the result moves that far towards that of `cond` (arXiv:2305.08891, equations 15 and 16).
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "count channels height width"]:
         prediction: Tensor = inputs[0]
         names: Sequence[str] = context["branches"]
-        says = dict(zip(names, prediction.chunk(len(names)), strict=True))
-        if UNCOND not in says:
-            return says[COND]
-        guided = says[UNCOND] + context["guidance"] * (says[COND] - says[UNCOND])
+        predictions = dict(zip(names, prediction.chunk(len(names)), strict=True))
+        cond, uncond = predictions[COND], predictions.get(UNCOND)
+        if uncond is None:
+            return cond
+        guided = uncond + context["guidance"] * (cond - uncond)
         phi = context.get("guidance_rescale", 0.0)
         if phi == 0:
             return guided
-        each = tuple(range(1, guided.ndim))
-        contrast = says[COND].std(each, keepdim=True) / guided.std(each, keepdim=True)
+        dims = tuple(range(1, guided.ndim))
+        contrast = cond.std(dims, keepdim=True) / guided.std(dims, keepdim=True)
         return guided * (phi * contrast + (1 - phi))
 
 
 class SamplerStep(Layer):
-    """Goes a step of `context["sampler"]` from `context["latents"]`, given a prediction.
+    """Runs a step of `context["sampler"]` from `context["latents"]`, given a prediction.
 
-    It reads `context["past"]`, the clean latents of the steps before, where the sampler looks back,
-    and `context["noise"]` where it is stochastic. It writes the clean latents that the prediction
-    implies under `clean`, and what the next step finds before it under `past`.
+    Reads `context["past"]`, the clean latents of earlier steps, and `context["noise"]` if the
+    sampler is stochastic. Writes the clean latents that the prediction implies under `clean`, and
+    the clean latents for the next step under `past`.
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "count channels height width"]:
@@ -108,37 +109,49 @@ class SamplerStep(Layer):
 
 
 class Denoise(Chain):
-    """One step: latents in, less noisy latents out.
+    """One step of denoising: latents at one noise level to latents at the next.
 
     Args:
         unet: The network, which may be a component of a model as well.
-        is_inpainting: Whether the network sees a mask and a masked picture beside the latents.
+        is_inpainting: Whether the network reads a mask and a masked image beside the latents.
     """
 
     def __init__(self, unet: nn.Module, *, is_inpainting: bool = False) -> None:
-        beside: dict[str, nn.Module] = {}
+        channels: dict[str, nn.Module] = {}
         if is_inpainting:
-            beside["beside"] = Concatenate(latents=Identity(), picture=UseContext(BESIDE))
+            channels["channels"] = Concatenate(
+                latents=Identity(), masked_image=UseContext(MASKED_IMAGE)
+            )
         super().__init__(
             latents=SetContext("latents"),
             branches=Branches(),
-            predict=Predict(**beside, unet=unet),
+            predict=Predict(**channels, unet=unet),
             guidance=Guidance(),
             step=SamplerStep(),
             put_back=PutBack(),
         )
 
 
-def rows_of(
-    key: str, told: Mapping[str, Tensor], branches: Sequence[str], count: int
+def branch_rows(
+    key: str, tensors: Mapping[str, Tensor], branches: Sequence[str], count: int
 ) -> Float[Tensor, "rows *shape"]:
-    """Returns the rows of all branches, branch by branch, `count` for each."""
+    """Returns the rows of all branches, branch by branch, `count` for each.
+
+    Args:
+        key: The context key, for messages.
+        tensors: A tensor per branch; a branch without one takes that of `cond`.
+        branches: The names of the branches.
+        count: The number of rows of a branch.
+
+    Raises:
+        ContextError: A branch has no tensor, or one with neither 1 nor `count` rows.
+    """
     rows: list[Tensor] = []
     for name in branches:
-        value = told.get(name, told.get(COND))
+        value = tensors.get(name, tensors.get(COND))
         if value is None:
             raise ContextError(
-                f"{key!r} says nothing to the branch {name!r}, nor to {COND!r}, which would do.",
+                f"{key!r} has a tensor neither for the branch {name!r} nor for {COND!r}.",
                 hint=f'Return {{"{key}": {{"{COND}": tensor}}}} from encode().',
             )
         if len(value) not in (1, count):

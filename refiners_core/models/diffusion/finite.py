@@ -1,4 +1,4 @@
-"""A guard that says where numbers were lost, instead of a black picture."""
+"""A guard that names the component whose numbers overflowed, instead of a black image."""
 
 import torch
 from torch import Tensor, nn
@@ -7,12 +7,12 @@ from refiners_core.errors import GenerationError, ModelError
 
 
 class NotFiniteError(GenerationError):
-    """A component returned infinite numbers, or none; there is no picture.
+    """A component returned infinite numbers or NaN, so no image can be made.
 
     Args:
-        component: Which one, as the model names it.
-        step: The step at which it did so first, counted from 0; None outside the steps.
-        dtype: What it computes in.
+        component: The component's name in the model.
+        step: The first step at which it did so, counted from 0; None outside the steps.
+        dtype: The dtype in which it computes.
     """
 
     code = "not-finite"
@@ -24,8 +24,8 @@ class NotFiniteError(GenerationError):
             f"Compute it in another type: model.{component}.to(dtype=torch.float32), or load the "
             "model with dtype=torch.bfloat16."
             if dtype == torch.float16
-            else "Its weights may be broken, or what it is told too strong: try lower guidance= "
-            "and scales, and no adapter."
+            else "Its weights may be broken, or its inputs too large: try lower guidance= and "
+            "scales, and no adapter."
         )
         super().__init__(
             f"{component} returned numbers that are not finite{place}, in {dtype}.", hint=hint
@@ -35,10 +35,10 @@ class NotFiniteError(GenerationError):
 
 
 def check_arithmetic(model: nn.Module) -> None:
-    """Makes sure that torch can compute with a model's weights.
+    """Checks that torch can compute with a model's weights.
 
     Raises:
-        ModelError: Some are floating-point numbers of less than two bytes.
+        ModelError: A component has floating-point weights of less than two bytes.
     """
     for name, component in model.named_children():
         for weight in component.parameters():
@@ -52,10 +52,10 @@ def check_arithmetic(model: nn.Module) -> None:
 def check_finite(
     values: Tensor, component: str, dtype: torch.dtype, step: int | None = None
 ) -> None:
-    """Raises unless all numbers are finite.
+    """Checks that all numbers are finite.
 
     Raises:
-        NotFiniteError: Some are not.
+        NotFiniteError: A number is infinite or NaN.
     """
     if not bool(torch.isfinite(values).all()):
         raise NotFiniteError(component, step, dtype)

@@ -1,8 +1,8 @@
-"""One generation: everything is checked, then everything runs."""
+"""One generation: all arguments are checked before any network runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
@@ -10,138 +10,161 @@ from torch import Tensor
 
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
-from refiners_core.models.diffusion.conditioning import AdapterCondition, Told, acting, guides_of
+from refiners_core.models.diffusion.components import DiffusionComponents
+from refiners_core.models.diffusion.conditioning import (
+    AdapterCondition,
+    Conditioning,
+    active_conditions,
+    match_conditions,
+)
 from refiners_core.models.diffusion.denoise import COND, UNCOND
 from refiners_core.models.diffusion.finite import check_finite
 from refiners_core.models.diffusion.inpaint import (
-    BESIDE,
-    STAYS,
-    Stays,
-    beside,
+    KEPT,
+    MASKED_IMAGE,
+    Kept,
     greyed,
-    mask_of,
+    inpainting_channels,
+    mask_rows,
 )
-from refiners_core.models.diffusion.loop import Preview, denoising_loop
-from refiners_core.models.diffusion.offload import target
+from refiners_core.models.diffusion.loop import denoising_loop, scalar
+from refiners_core.models.diffusion.offload import offload_device
+from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import shrunk, to_images, to_pixels
 from refiners_core.tree.layer import running
 
-if TYPE_CHECKING:
-    from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
-
-Pictures = Image.Image | list[Image.Image] | Tensor
+Generated = Image.Image | list[Image.Image] | Tensor
+"""The result of a generation: an image, several, or a tensor of pixels or latents."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What `LatentDiffusion.generate` was asked for, checked; it documents the arguments."""
+    """The checked arguments of one call of `LatentDiffusion.generate`, which documents them."""
 
-    model: "LatentDiffusion"
+    model: DiffusionComponents
     request: GenerationRequest
     prompts: Mapping[str, Sequence[str]]
-    """For each branch, a text for all pictures or one for each group of them."""
-    each: int
-    """How many pictures of a prompt follow one another."""
-    guides: Sequence[AdapterCondition]
+    """For each branch, a text for all images, or one for each group of `per_prompt` images."""
+    per_prompt: int
+    """The number of images of each prompt; they follow one another."""
+    conditions: Sequence[AdapterCondition]
     """The adapters that act at some step."""
     sampler: Sampler
     guidance: float
-    rescale: float
-    """How far the contrast that guidance adds is taken back."""
+    guidance_rescale: float
     noise: Tensor
-    sources: Sequence[torch.Generator]
-    """Where the noise of a stochastic sampler's steps comes from, for each picture."""
+    generators: Sequence[torch.Generator]
+    """A random generator per image for the steps of a stochastic sampler; otherwise none."""
     image: Tensor | None
-    """Pixels in 0...1 of a picture to begin with, or of one for each."""
+    """Pixels in 0...1 of the initial image, in one row or one for each image."""
     mask: Tensor | None
-    """Where that may change: 1 where it may, 0 elsewhere."""
+    """The area of the image that may change: 1 where it may, 0 elsewhere."""
     output: argument.Output
     is_single: bool
-    """Whether the caller expects a picture rather than a list."""
+    """Whether the caller expects an image rather than a list."""
     has_bar: bool
     callback: Callable[[int, Tensor], bool | None] | None
     preview: Callable[[Preview], Any] | None
     is_sequential: bool
     offload: torch.device | None
-    """Where components go while they work; None leaves them where they are."""
+    """The device of components while they work; None leaves them in place."""
 
     @classmethod
-    def asked(cls, model: "LatentDiffusion", asked: Mapping[str, Any]) -> "Generation":
-        """Checks the arguments of `generate`; nothing runs.
+    def checked(
+        cls,
+        model: DiffusionComponents,
+        prompt: Any,
+        *,
+        negative_prompt: Any,
+        conditions: Any,
+        count: Any,
+        steps: Any,
+        guidance: Any,
+        sampler: Any,
+        seed: Any,
+        latents: Any,
+        size: Any,
+        image: Any,
+        strength: Any,
+        mask: Any,
+        output: Any,
+        progress: Any,
+        callback: Any,
+        sequential: Any,
+        guidance_rescale: Any,
+        offload: Any,
+        preview: Any,
+    ) -> "Generation":
+        """Checks the arguments of `generate`; no network runs.
 
         Raises:
-            GenerationError: An argument cannot be followed.
-            ConditionError: A worn adapter needs a condition, or cannot have the one it is given.
+            GenerationError: An argument has a wrong type, is out of range, or contradicts another.
+            ConditionError: A worn adapter lacks a condition, or refuses the one it is given.
         """
-        prompts = argument.texts("prompt", asked["prompt"])
-        each = argument.whole("count", asked["count"], 1)
-        guidance = argument.number("guidance", asked["guidance"], 0, float("inf"), 7.5)
-        negatives = argument.negatives(asked["negative_prompt"], prompts, guidance)
-        steps = argument.whole("steps", asked["steps"], 30)
-        image = argument.image(asked["image"], len(prompts) * each, asked["size"] is None)
-        sampler = argument.sampler(asked["sampler"], model.sampler, steps)
-        sampler = argument.strength(asked["strength"], sampler, image)
-        argument.check_beginning(sampler, image is None)
-        mask = mask_of(asked["mask"], image, len(prompts) * each, model.is_inpainting)
+        prompts = argument.texts("prompt", prompt)
+        per_prompt = argument.whole("count", count, 1)
+        total = len(prompts) * per_prompt
+        guidance = argument.number("guidance", guidance, 0, float("inf"), 7.5)
+        negatives = argument.negatives(negative_prompt, prompts, guidance)
+        steps = argument.whole("steps", steps, 30)
+        pixels = argument.image(image, total, size is None)
+        run = argument.sampler(sampler, model.sampler, steps)
+        run = argument.strength(strength, run, pixels)
+        argument.check_beginning(run, pixels is None)
+        masks = mask_rows(mask, pixels, total, model.is_inpainting)
         factor = model.autoencoder.config.reduction
-        width, height = argument.size(
-            asked["size"],
-            argument.default_size(asked["latents"], image, model.sides, factor),
-            factor,
-        )
-        offload = target(asked["offload"])
+        default = argument.default_size(latents, pixels, model.sides, factor)
+        width, height = argument.size(size, default, factor)
+        device = offload_device(offload)
         request = GenerationRequest(
             model=model,
-            count=len(prompts) * each,
+            count=total,
             branches=(UNCOND, COND) if guidance > 1 else (COND,),
             height=height,
             width=width,
             latent_height=height // factor,
             latent_width=width // factor,
             dtype=model.unet.dtype,
-            device=offload or model.unet.device,
+            device=device or model.unet.device,
         )
-        guides = acting(
-            guides_of(model.adapters, asked["conditions"]), request, len(sampler.timesteps)
-        )
-        sources = argument.chance(asked["latents"], asked["seed"], request.count, sampler)
+        matched = match_conditions(model.adapters, conditions)
+        active = active_conditions(matched, request, len(run.timesteps))
+        generators = argument.generators(latents, seed, total, run)
         return cls(
             model=model,
             request=request,
             prompts={UNCOND: negatives, COND: prompts},
-            each=each,
-            guides=guides,
-            sampler=sampler,
+            per_prompt=per_prompt,
+            conditions=active,
+            sampler=run,
             guidance=guidance,
-            rescale=argument.number("guidance_rescale", asked["guidance_rescale"], 0, 1, 0.7),
+            guidance_rescale=argument.number("guidance_rescale", guidance_rescale, 0, 1, 0.7),
             noise=argument.noise(
-                asked["latents"], sources, model.autoencoder.config.latent_channels, request
+                latents, generators, model.autoencoder.config.latent_channels, request
             ),
-            sources=sources if sampler.is_stochastic else (),
-            image=None if image is None else to_pixels(image, (height, width)),
+            generators=generators if run.is_stochastic else (),
+            image=None if pixels is None else to_pixels(pixels, (height, width)),
             mask=None
-            if mask is None
-            else torch.cat([shrunk(row, (height, width)) for row in mask]),
-            output=argument.output(asked["output"]),
+            if masks is None
+            else torch.cat([shrunk(row, (height, width)) for row in masks]),
+            output=argument.output(output),
             is_single=(
-                isinstance(asked["prompt"], str)
-                and each == 1
-                and not isinstance(asked["seed"], list | tuple)
+                isinstance(prompt, str) and per_prompt == 1 and not isinstance(seed, list | tuple)
             ),
-            has_bar=bool(asked["progress"]),
-            callback=argument.callback("callback", asked["callback"]),
-            preview=argument.callback("preview", asked["preview"]),
-            is_sequential=bool(asked["sequential"]),
-            offload=offload,
+            has_bar=bool(progress),
+            callback=argument.callback("callback", callback),
+            preview=argument.callback("preview", preview),
+            is_sequential=bool(sequential),
+            offload=device,
         )
 
     @torch.no_grad()
-    def run(self) -> Pictures:
-        """Makes the pictures; meanwhile nobody injects into the model or ejects from it.
+    def run(self) -> Generated:
+        """Generates the images; meanwhile no adapter can be injected or ejected.
 
-        What computes in which type is the model's affair: automatic casting around it is off.
+        Autocast around the call is turned off: each component computes in the dtype of its weights.
         """
         kind = self.request.device.type
         with (
@@ -149,60 +172,59 @@ class Generation:
             torch.autocast("cpu", enabled=False),
             torch.autocast(kind, enabled=False),
         ):
-            guides = list(self.guides)
-            for i, guide in enumerate(guides):
-                guide.follow(self.request)
-                with moved(guide.adapter, self.offload):
-                    guides[i] = guide.encoded(self.request)
-            latents = self._denoised(self._texts(), guides)
+            conditions = list(self.conditions)
+            for i, condition in enumerate(conditions):
+                condition.follow(self.request)
+                with moved(condition.adapter, self.offload):
+                    conditions[i] = condition.encoded(self.request)
+            latents = self._denoised(self._encoded_prompts(), conditions)
             if self.output == "latents":
                 return latents
-            pixels = self.decoded(latents)
+            pixels = self._decoded(latents)
             check_finite(pixels, "autoencoder", self.model.autoencoder.dtype)
         if self.output == "tensor":
             return pixels
         images = to_images(pixels)
         return images[0] if self.is_single else images
 
-    def _texts(self) -> Told:
-        """Returns what the text encoder makes of the prompts, with the adapters' scales at hand."""
-        scales = {guide.adapter.scale_key: guide.scale(self.request) for guide in self.guides}
+    def _encoded_prompts(self) -> Conditioning:
+        """Returns the features of the prompts, and the image sizes for a UNet that reads them."""
+        dtype, device = self.request.dtype, self.request.device
+        scales = {item.adapter.scale_key: item.scale(dtype, device) for item in self.conditions}
         branches = self.request.branches
         texts = [text for name in branches for text in self.prompts[name]]
         with moved(self.model.text_encoder, self.offload):
             rows = self.model.read(texts, scales)
-        told: dict[str, dict[str, Tensor]] = {
+        conditioning: dict[str, dict[str, Tensor]] = {
             key: {COND: value} for key, value in self.model.describe(self.request).items()
         }
         for key, value in rows.items():
             check_finite(value, "text_encoder", self.model.text_encoder.dtype)
             sizes = [len(self.prompts[name]) for name in branches]
-            parts = zip(
-                branches,
-                value.to(self.request.device, self.request.dtype).split(sizes),
-                strict=True,
-            )
-            told[key] = {name: self._repeated(name, part) for name, part in parts}
-        return told
+            parts = zip(branches, value.to(device, dtype).split(sizes), strict=True)
+            conditioning[key] = {name: self._repeated(name, part) for name, part in parts}
+        return conditioning
 
-    def _repeated(self, branch: str, told: Tensor) -> Tensor:
-        """Returns what a branch is told, for each picture where it is not the same for all."""
+    def _repeated(self, branch: str, features: Tensor) -> Tensor:
+        """Returns a branch's features with a row per image, unless one row is for all images."""
         if branch == UNCOND and self.model.is_silent_when_empty:
-            says = torch.tensor(
-                [text != "" for text in self.prompts[branch]], dtype=torch.bool, device=told.device
+            is_filled = torch.tensor(
+                [text != "" for text in self.prompts[branch]],
+                dtype=torch.bool,
+                device=features.device,
             )
-            told = told * says.view(-1, *[1] * (told.ndim - 1))
-        return told if len(told) == 1 else told.repeat_interleave(self.each, dim=0)
+            features = features * is_filled.view(-1, *[1] * (features.ndim - 1))
+        return features if len(features) == 1 else features.repeat_interleave(self.per_prompt, 0)
 
-    def _begun(self, noise: Tensor, clean: Tensor | None) -> Tensor:
-        """Returns the latents to begin with: noise, or an image that is partly taken back to it."""
-        # Where a part is painted anew from the first step on, nothing of the image shines through.
+    def _initial(self, noise: Tensor, clean: Tensor | None) -> Tensor:
+        """Returns the latents before the first step: noise, or a noised image."""
+        # An area that is inpainted from the first step on must not show the image beneath.
         if clean is None or (self.mask is not None and self.sampler.skipped == 0):
             return self.sampler.begin(noise)
         return self.sampler.path[0].add_noise(clean, noise)
 
-    def _seen(self, noise: Tensor) -> tuple[Tensor | None, Told, dict[str, Any]]:
-        """Returns the latents of the image, what the UNet is told of it and what steps are."""
+    def _encoded_image(self, noise: Tensor) -> tuple[Tensor | None, Conditioning, dict[str, Any]]:
+        """Returns the image's latents, the conditioning and the context values made of it."""
         if self.image is None:
             return None, {}, {}
         with moved(self.model.autoencoder, self.offload):
@@ -211,19 +233,44 @@ class Generation:
                 return clean, {}, {}
             if self.model.is_inpainting:
                 masked = self.model.encode(greyed(self.image, self.mask)).to(noise)
-                return clean, {BESIDE: {COND: beside(self.mask, masked)}}, {}
+                channels = inpainting_channels(self.mask, masked)
+                return clean, {MASKED_IMAGE: {COND: channels}}, {}
         small = shrunk(self.mask, (noise.shape[-2], noise.shape[-1])).to(noise)
-        return clean, {}, {STAYS: Stays(small, clean, noise)}
+        return clean, {}, {KEPT: Kept(small, clean, noise)}
 
-    def _denoised(self, told: Told, guides: Sequence[AdapterCondition]) -> Tensor:
+    def _denoised(
+        self, conditioning: Conditioning, conditions: Sequence[AdapterCondition]
+    ) -> Tensor:
         noise = self.noise.to(self.request.device, self.request.dtype)
-        clean, seen, lasting = self._seen(noise)
-        with moved(self.model.at("denoise"), self.offload):
+        clean, image_conditioning, image_values = self._encoded_image(noise)
+        constants = {
+            **image_values,
+            "branches": self.request.branches,
+            "sequential": self.is_sequential,
+            "guidance": scalar(self.guidance, self.request.device),
+            "guidance_rescale": self.guidance_rescale,
+        }
+        denoise = self.model.at("denoise")
+        with moved(denoise, self.offload):
             return denoising_loop(
-                self, self._begun(noise, clean), {**told, **seen}, lasting, guides
+                denoise,
+                self._initial(noise, clean),
+                self.sampler,
+                {**conditioning, **image_conditioning},
+                conditions,
+                constants=constants,
+                generators=self.generators,
+                has_bar=self.has_bar,
+                after_step=self._after_step,
             )
 
-    def decoded(self, latents: Tensor) -> Tensor:
-        """Returns the pixels, in 0...1, that latents stand for."""
+    def _after_step(self, step: int, latents: Tensor, clean: Tensor) -> bool:
+        """Calls the caller's functions; returns whether the generation goes on."""
+        if self.preview is not None:
+            self.preview(Preview(step, clean.to(latents.dtype), self._decoded))
+        return self.callback is None or self.callback(step, latents) is not False
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Returns the pixels of latents, in 0...1."""
         with moved(self.model.autoencoder, self.offload):
             return self.model.decode(latents)

@@ -1,4 +1,4 @@
-"""Painting into a part of a picture: what is to stay, and how it does."""
+"""Inpainting: the part of an image that is kept, and how it is kept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,65 +13,66 @@ from refiners_core.picture import shrunk, to_mask_rows
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer
 
-BESIDE: Final = "inpaint.beside"
-"""The context key of what an inpainting UNet sees beside the latents: mask and masked picture."""
-STAYS: Final = "inpaint.stays"
-"""The context key of what is put back after a step."""
+MASKED_IMAGE: Final = "inpaint.masked_image"
+"""The context key of the channels that an inpainting UNet reads: mask and masked image."""
+KEPT: Final = "inpaint.kept"
+"""The context key of the image that is put back after each step, a `Kept`."""
 
 
 @dataclass(frozen=True)
-class Stays:
-    """What is to stay of a picture."""
+class Kept:
+    """An image of which a part is kept."""
 
     mask: Float[Tensor, "mask_rows 1 latent_height latent_width"]
-    """1 where it may change, 0 where it stays."""
+    """1 where the image may change, 0 where it is kept."""
     clean: Float[Tensor, "rows channels latent_height latent_width"]
-    """Its latents."""
+    """The latents of the image."""
     noise: Float[Tensor, "rows channels latent_height latent_width"]
-    """The noise that it is taken back to."""
+    """The noise that is added to them."""
 
 
 class PutBack(Layer):
-    """Puts what is to stay back after a step: with the noise of the next one, at last without any.
+    """Puts the kept part back after a step, at the noise level of the next one.
 
-    Algorithm 1 of arXiv:2206.02779 (blended latent diffusion). Where the context has nothing under
-    `inpaint.stays`, latents pass.
+    Algorithm 1 of arXiv:2206.02779 (blended latent diffusion). Without `inpaint.kept` in the
+    context it returns its input.
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "count channels height width"]:
-        stays: Stays | None = context.get(STAYS)
-        if stays is None:
+        kept: Kept | None = context.get(KEPT)
+        if kept is None:
             return inputs[0]
         path, after = context["sampler"].path, context["step"] + 1
         is_last = after + 1 == len(path)  # where samplers as released may leave some noise
-        known = stays.clean if is_last else path[after].add_noise(stays.clean, stays.noise)
-        return known + stays.mask * (inputs[0] - known)
+        known = kept.clean if is_last else path[after].add_noise(kept.clean, kept.noise)
+        return known + kept.mask * (inputs[0] - known)
 
 
-def mask_of(
+def mask_rows(
     value: Any, image: Sequence[Tensor] | None, count: int, is_needed: bool
 ) -> list[Float[Tensor, "1 1 height width"]] | None:
-    """Returns where a picture may change, or each of several, in 0...1: 1 where it may.
+    """Returns one mask for all images, or one for each, in 0...1: 1 where an image may change.
 
     Args:
-        value: What `to_mask` takes; what is at least half white may change.
-        image: The picture, pixels in 0...1.
-        count: How many pictures are made.
-        is_needed: Whether the model does nothing else.
+        value: The mask as `to_mask` takes it: at least half white may change.
+        image: The initial image, pixels in 0...1.
+        count: The number of images to generate.
+        is_needed: Whether the model was trained to inpaint, and does nothing else.
 
     Raises:
-        GenerationError: It is no mask, or there is no picture, or the model needs both.
+        GenerationError: The value is not a mask, the image is missing, or an inpainting model lacks
+            one of them.
     """
     if is_needed and (value is None or image is None):
         raise GenerationError(
-            "this model paints into pictures; it needs one, and where it may change.",
-            hint="Pass image= and mask=, or take a model that begins with noise alone.",
+            "this is an inpainting model; it needs an image, and a mask of where it may change.",
+            hint="Pass image= and mask=, or load a model that begins with noise alone.",
         )
     if value is None:
         return None
     if image is None:
         raise GenerationError(
-            "mask says where an image may change, but there is none.",
+            "mask marks where an image may change, but image is missing.",
             hint="Pass image= as well; Condition(value, mask=...) limits an adapter.",
         )
     try:
@@ -92,15 +93,20 @@ def greyed(
     image: Float[Tensor, "image_rows 3 height width"],
     mask: Float[Tensor, "mask_rows 1 height width"],
 ) -> Float[Tensor, "rows 3 height width"]:
-    """Returns an image, in 0...1, that is grey where it may change, as networks were trained."""
+    """Returns an image, in 0...1, that is grey where it may change, as such UNets were trained."""
     return torch.where(mask > 0.5, 0.5, image)
 
 
-def beside(
+def inpainting_channels(
     mask: Float[Tensor, "mask_rows 1 height width"],
     masked: Float[Tensor, "image_rows channels latent_height latent_width"],
 ) -> Float[Tensor, "rows more latent_height latent_width"]:
-    """Returns what an inpainting UNet sees beside the latents: a mask, and the greyed image's."""
+    """Returns the channels that an inpainting UNet reads beside the latents.
+
+    Args:
+        mask: 1 where the image may change, 0 elsewhere.
+        masked: The latents of the greyed image.
+    """
     rows = max(len(mask), len(masked))
     small = shrunk(mask, (masked.shape[-2], masked.shape[-1])).to(masked)
     return torch.cat([part.expand(rows, *part.shape[1:]) for part in (small, masked)], dim=1)

@@ -1,198 +1,118 @@
-"""A latent diffusion model: text in, pictures out."""
+"""A latent diffusion model: text in, images out."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Literal, Unpack, overload
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
-from refiners_core.argument_names import explaining
+from refiners_core.argument_names import explaining, unknown_arguments
 from refiners_core.errors import ModelError
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.transformer import TransformerBlock
-from refiners_core.model import Model
 from refiners_core.models.clip.layer import ClipLayer
-from refiners_core.models.clip.prompt import apply_weights
-from refiners_core.models.clip.text import POOLED
-from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion.argument import DEFAULT_STRENGTH, Output
-from refiners_core.models.diffusion.denoise import Denoise
+from refiners_core.models.diffusion.components import DiffusionComponents
 from refiners_core.models.diffusion.finite import check_arithmetic
-from refiners_core.models.diffusion.generation import Generation
-from refiners_core.models.diffusion.loop import Preview
-from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.diffusion.generation import Generated, Generation
+from refiners_core.models.diffusion.options import GenerateOptions
+from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.samplers import Sampler
-from refiners_core.models.unet import UNet
-from refiners_core.models.vae import AutoencoderKL
-from refiners_core.surgery.selection import Selection
-from refiners_core.tree.chain import Chain
-from refiners_core.tree.context import Context
+
+Prompts = list[str] | tuple[str, ...]
+Seeds = list[int] | tuple[int, ...]
 
 
-class LatentDiffusion(Model):
-    """Text to pictures by denoising latents (arXiv:2112.10752).
+class LatentDiffusion(DiffusionComponents):
+    """Text to images by denoising latents (arXiv:2112.10752).
 
-    Its components are `text_encoder`, `unet`, `autoencoder` and `denoise`, which is one step as a
+    Its components are `text_encoder`, `unet`, `autoencoder` and `denoise`, one denoising step as a
     tree around the very same UNet.
 
     Args:
-        base: The family that adapters and manifests name.
-        facts: What variants of adapters are compared with.
-        slots: The stable names of its places.
+        family: The family of the model: layouts, slots, defaults.
+        base: The name of the base model for adapters, such as `sd15`; another one for other sizes.
+        facts: The facts by which variants of adapters are chosen.
         tokenizer: Turns texts into rows of tokens; without one, nothing can be generated.
-        sampler: What steps are made with unless `generate` is told otherwise.
-        size: The side of its pictures, or width and height, in pixels, by default.
-        is_silent_when_empty: Whether an empty negative prompt is told as zeros, as SDXL was
-            trained, instead of as the features of no words.
+        sampler: The default sampler of `generate`, with the noise schedule of the UNet.
+        size: The default size of images in pixels: one side, or width and height.
+        is_silent_when_empty: Whether an empty negative prompt is encoded as zeros, as SDXL was
+            trained, instead of as the features of an empty text; by default as the family does.
         text_encoder: Turns rows of tokens into rows of features.
-        unet: Predicts what noise there is.
-        autoencoder: Turns pictures into latents and back.
+        unet: Predicts the noise in latents.
+        autoencoder: Turns images into latents and back.
     """
 
     repeated = (ResidualBlock, TransformerBlock, ClipLayer)
 
-    text_encoder: Chain
-    unet: UNet
-    autoencoder: AutoencoderKL
-    denoise: Denoise
-
-    def __init__(
+    @overload
+    def generate(
         self,
+        prompt: str,
         *,
-        base: str,
-        facts: Mapping[str, Any],
-        slots: Mapping[str, Callable[[Any], Selection]],
-        tokenizer: ClipTokenizer | None,
-        sampler: Sampler,
-        size: int | tuple[int, int],
-        is_silent_when_empty: bool = False,
-        text_encoder: Chain,
-        unet: UNet,
-        autoencoder: AutoencoderKL,
-    ) -> None:
-        super().__init__(
-            base=base,
-            facts=facts,
-            slots=slots,
-            text_encoder=text_encoder,
-            unet=unet,
-            autoencoder=autoencoder,
-            denoise=Denoise(
-                unet,
-                is_inpainting=unet.config.in_channels > autoencoder.config.latent_channels,
-            ),
-        )
-        self.tokenizer: Final = tokenizer
-        self.sampler: Final = sampler
-        self.sides: Final = (size, size) if isinstance(size, int) else size
-        self.size: Final = max(self.sides)
-        self.is_silent_when_empty: Final = is_silent_when_empty
+        count: Literal[1] = 1,
+        seed: int | None = None,
+        output: Literal["pil"] = "pil",
+        **options: Unpack[GenerateOptions],
+    ) -> Image.Image: ...
 
-    @property
-    def is_inpainting(self) -> bool:
-        """Whether its UNet sees a mask and a masked picture beside the latents."""
-        return self.unet.config.in_channels > self.autoencoder.config.latent_channels
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        count: int,
+        seed: int | None = None,
+        output: Literal["pil"] = "pil",
+        **options: Unpack[GenerateOptions],
+    ) -> list[Image.Image]: ...
 
-    def read(self, texts: Sequence[str], context: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Returns what the networks are told of texts: for each context key, a row for each text.
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        count: int = 1,
+        seed: Seeds,
+        output: Literal["pil"] = "pil",
+        **options: Unpack[GenerateOptions],
+    ) -> list[Image.Image]: ...
 
-        A long text is read in windows of as many tokens as the encoder takes, whose features follow
-        one another; as a whole it is what its first window is. `(word:1.2)` stresses a word.
+    @overload
+    def generate(
+        self,
+        prompt: Prompts,
+        *,
+        count: int = 1,
+        seed: int | Seeds | None = None,
+        output: Literal["pil"] = "pil",
+        **options: Unpack[GenerateOptions],
+    ) -> list[Image.Image]: ...
 
-        Args:
-            texts: Prompts.
-            context: What adapters of the text encoder find there: their scales.
+    @overload
+    def generate(
+        self,
+        prompt: str | Prompts,
+        *,
+        count: int = 1,
+        seed: int | Seeds | None = None,
+        output: Literal["tensor", "latents"],
+        **options: Unpack[GenerateOptions],
+    ) -> Tensor: ...
 
-        Raises:
-            ModelError: The model was built without a tokenizer.
-        """
-        if self.tokenizer is None:
-            raise ModelError(
-                f"this {self.base} has no tokenizer, so it cannot read.",
-                hint="Build it with tokenizer=ClipTokenizer.load(folder).",
-            )
-        reading = Context(context)
-        tokenizer = self.tokenizer.with_words(self._words(reading))
-        windows = [tokenizer.windows(text) for text in texts]
-        counts = [len(tokens) for tokens, _ in windows]
-        rows = torch.cat([tokens for tokens, _ in windows])
-        weights = torch.cat([weight for _, weight in windows])
-        is_stressed = bool((weights != 1).any())
-        if is_stressed:
-            rows = torch.cat([rows, tokenizer.windows("")[0]])
-        features = self.at("text_encoder")(rows.to(self.text_encoder.device), context=reading)
-        if is_stressed:
-            features = apply_weights(features[:-1], weights, features[-1:])
-        # Attention sees twice what it sees once if all is said twice: so texts become equally long.
-        most = math.lcm(*counts)
-        told = {
-            "text": torch.stack(
-                [part.flatten(0, 1).repeat(most // len(part), 1) for part in features.split(counts)]
-            )
-        }
-        if POOLED in reading:
-            firsts = torch.tensor(
-                [sum(counts[:i]) for i in range(len(counts))],
-                dtype=torch.long,
-                device=reading[POOLED].device,
-            )
-            told["pooled"] = reading[POOLED][firsts]
-        return told
-
-    def _words(self, reading: Context) -> dict[str, int]:
-        """Returns the words that adapters which act bring, and tells each its first token."""
-        words: dict[str, int] = {}
-        for adapter in self.adapters:
-            if not adapter.words or adapter.scale_key not in reading:
-                continue
-            reading[adapter.context_key("words")] = -1 - sum(words.values())
-            if twice := words.keys() & adapter.words.keys():
-                raise ModelError(
-                    f"{adapter.key} brings {min(twice)!r}, which another adapter brings as well.",
-                    hint="Eject one of them, or leave it out: conditions={adapter: None}.",
-                )
-            words |= adapter.words
-        return words
-
-    def describe(self, request: GenerationRequest) -> dict[str, Float[Tensor, "1 numbers"]]:
-        """Returns what the UNet is told of the sizes of pictures, where it asks: `time_ids`.
-
-        The whole picture counts, as if nothing had been cropped (arXiv:2307.01952, section 2.2).
-        """
-        if self.unet.config.added_cond_width is None:
-            return {}
-        sides = float(request.height), float(request.width)
-        numbers = [[*sides, 0.0, 0.0, *sides]]
-        return {"time_ids": torch.tensor(numbers, dtype=torch.float32, device=request.device)}
-
-    def encode(
-        self, pixels: Float[Tensor, "rows 3 height width"]
-    ) -> Float[Tensor, "rows channels latent_height latent_width"]:
-        """Returns the mean latents of pictures in 0...1."""
-        encoder = self.autoencoder
-        return encoder.encode(2 * pixels.to(encoder.device, encoder.dtype) - 1, sample=False)
-
-    def decode(
-        self, latents: Float[Tensor, "rows channels latent_height latent_width"]
-    ) -> Float[Tensor, "rows 3 height width"]:
-        """Returns pictures in 0...1, float32."""
-        decoder = self.autoencoder
-        pixels = decoder.decode(latents.to(decoder.device, decoder.dtype))
-        return (pixels.float() / 2 + 0.5).clamp(0, 1)
-
-    def to_diffusers(self) -> Any:
-        """Returns a pipeline of diffusers that has the very tensors of this model, bare.
-
-        Raises:
-            ModelError: diffusers is not installed, or the model has no tokenizer or no weights.
-        """
-        # Not at the top: that module knows the families, and they know this class.
-        from refiners_core.models.formats.pipeline import to_pipeline
-
-        return to_pipeline(self)
+    @overload
+    def generate(
+        self,
+        prompt: str | Prompts,
+        *,
+        count: int = 1,
+        seed: int | Seeds | None = None,
+        output: Output = "pil",
+        **options: Unpack[GenerateOptions],
+    ) -> Generated: ...
 
     @explaining
     def generate(
@@ -219,72 +139,99 @@ class LatentDiffusion(Model):
         offload: bool | str | torch.device = False,
         preview: Callable[[Preview], Any] | None = None,
     ) -> Any:
-        """Makes pictures.
+        """Generates images.
 
         Args:
-            prompt: What they show; a list makes pictures of each. `(word:1.2)` stresses a word.
-            negative_prompt: What they do not show; one for all prompts, or one for each.
-            conditions: What worn adapters are told: `{adapter: value}`. A `Condition` as value adds
-                scale, span and mask; None leaves the adapter out this time.
-            count: How many pictures of each prompt.
-            steps: How many steps lead from noise to a picture.
-            guidance: How far to go beyond what the prompt alone says, from 0; up to 1, no pass runs
-                without the prompt.
-            sampler: A name or a value; the model's own by default.
-            seed: Where noise comes from: a number, to which the i-th picture adds i, or one for
-                each.
-                A picture is the same alone and in company. By default torch's generator draws it.
-            latents: Noise of one's own to begin with, one row or one for each picture. A seed
-                beside it is for samplers that draw noise at each step.
-            size: A side, or (width, height), in pixels; by default the image's, or the model's.
-            image: A picture, or one for each, to begin with; it is resized to `size`.
-            strength: How far, in 0...1, the image is taken back to noise.
-            mask: Where the image may change: a picture or tensor, of which what is at least half
-                white changes. The rest is put back after each step, or, if the model was trained to
-                paint into pictures, shown to it.
+            prompt: A text, or a list of texts to generate images of each. `(word:1.2)` weights a
+                word.
+            negative_prompt: What the images must not show: one text for all prompts, or one each.
+            conditions: The conditions of worn adapters, `{adapter: value}`. A `Condition` as value
+                adds scale, span and mask; None leaves the adapter out this time.
+            count: The number of images of each prompt.
+            steps: The number of steps from noise to an image.
+            guidance: The scale of classifier-free guidance, from 0. Up to 1 the UNet runs with the
+                prompt alone.
+            sampler: A name such as `euler`, or a `Sampler`; by default the model's.
+            seed: The seed of the noise: a number, to which the i-th image adds i, or a list with
+                one for each image. Batching does not change an image. By default torch's global
+                generator draws the seed.
+            latents: Initial noise instead of a seed, in one row or one for each image. Beside it a
+                seed is for samplers that draw noise at each step.
+            size: One side, or (width, height), in pixels; by default the image's, or the model's.
+            image: An initial image, or one for each; it is resized to `size`.
+            strength: How far the initial image is changed, in 0...1: the share of the steps that
+                run.
+            mask: Where the initial image may change: an image or a tensor, at least half white
+                where it may. The rest is put back after each step; an inpainting model reads the
+                masked image instead.
             output: `pil`, `tensor` for pixels (count, 3, height, width) in 0...1, or `latents`.
-            progress: Whether a bar shows the steps.
-            callback: Called with each step, from 0, and the latents after it; where it returns
-                False, the generation ends with what there is.
-            sequential: Whether passes run one after the other, to the same result in less memory.
-            guidance_rescale: How far, in 0...1, strong guidance is kept from adding contrast; 0.7
-                suits models that learnt of pure noise (arXiv:2305.08891, section 3.4).
-            offload: Whether each component, and each adapter's, goes to the accelerator only while
-                it works, and is back afterwards; or the device to go to. One generation at a time.
-            preview: Called after each step with a `Preview`, whose `images()` show what the step
-                takes the pictures for; they are decoded when asked for.
+            progress: Whether a progress bar is shown.
+            callback: Called with each step, from 0, and the latents after it; the generation ends
+                early if it returns False.
+            sequential: Whether the passes of guidance run one after the other, which gives the same
+                images in less memory.
+            guidance_rescale: How far, in 0...1, the contrast that guidance adds is taken back; 0.7
+                suits models with zero terminal SNR (arXiv:2305.08891, section 3.4).
+            offload: Whether each component, and each adapter's, is on the accelerator only while it
+                works; or the device to use. One generation at a time.
+            preview: Called after each step with a `Preview`, whose `images()` are those that the
+                step predicts; they are decoded when asked for.
 
         Returns:
-            An image if `prompt` is one text, `count` 1 and `seed` no list, otherwise a list of
-            them; a tensor for other outputs.
+            An image if `prompt` is one text, `count` is 1 and `seed` is not a list; otherwise a
+            list of images. A tensor for the other outputs.
 
         Raises:
-            GenerationError: An argument cannot be followed; nothing has run.
-            NotFiniteError: A component lost its numbers, at the step that is named.
-            ConditionError: A worn adapter is told nothing, or what it cannot use.
-            ModelError: The model has no weights.
+            GenerationError: An argument has a wrong type, is out of range, or contradicts another;
+                no network has run.
+            NotFiniteError: A component returned infinite numbers or NaN.
+            ConditionError: A worn adapter lacks its condition, or cannot use it.
+            ModelError: The model has no weights or no tokenizer.
         """
-        asked = dict(locals())  # the arguments by name: nothing else is defined yet
-        del asked["self"]
-        generation = Generation.asked(self, asked)
+        generation = Generation.checked(
+            self,
+            prompt,
+            negative_prompt=negative_prompt,
+            conditions=conditions,
+            count=count,
+            steps=steps,
+            guidance=guidance,
+            sampler=sampler,
+            seed=seed,
+            latents=latents,
+            size=size,
+            image=image,
+            strength=strength,
+            mask=mask,
+            output=output,
+            progress=progress,
+            callback=callback,
+            sequential=sequential,
+            guidance_rescale=guidance_rescale,
+            offload=offload,
+            preview=preview,
+        )
         self._check_whole()
         return generation.run()
 
     def check(self, prompt: Any, **arguments: Any) -> None:
-        """Checks what `generate` would be given; neither weights nor a tokenizer are needed.
+        """Checks the arguments of `generate`; neither weights nor a tokenizer are needed.
 
         Raises:
-            GenerationError, ConditionError: An argument cannot be followed.
+            ArgumentError: `generate` does not take an argument of this name.
+            GenerationError, ConditionError: As `generate` raises them.
         """
-        parameters = inspect.signature(LatentDiffusion.generate).parameters
-        defaults = {name: one.default for name, one in parameters.items() if name != "self"}
-        Generation.asked(self, {**defaults, "prompt": prompt, **arguments})
+        parameters = inspect.signature(LatentDiffusion.generate).parameters.values()
+        defaults = {item.name: item.default for item in parameters if item.name != "self"}
+        if unknown := [name for name in arguments if name not in defaults]:
+            raise unknown_arguments("generate", unknown, defaults)
+        Generation.checked(self, **{**defaults, "prompt": prompt, **arguments})
 
     def _check_whole(self) -> None:
-        """Raises a `ModelError` if something is missing without which nothing can be generated."""
+        """Raises a `ModelError` if the model lacks its weights or its tokenizer."""
         if self.tokenizer is None or self.unet.device.type == "meta":
-            lacks = "tokenizer" if self.tokenizer is None else "weights: it is on the meta device"
+            lack = "tokenizer" if self.tokenizer is None else "weights: it is on the meta device"
             raise ModelError(
-                f"this {self.base} has no {lacks}.", hint="Load it whole: load_model(...)."
+                f"this {self.base} has no {lack}.", hint="Load it whole: load_model(...)."
             )
         check_arithmetic(self)

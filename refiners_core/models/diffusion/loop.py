@@ -1,103 +1,83 @@
-"""The way from noise to latents of a picture, step by step."""
+"""The loop from noise to the latents of an image, step by step."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from refiners_core.models.diffusion import argument
-from refiners_core.models.diffusion.conditioning import AdapterCondition, Told
+from refiners_core.models.diffusion.argument import draw_noise
+from refiners_core.models.diffusion.conditioning import AdapterCondition, Conditioning
 from refiners_core.models.diffusion.finite import check_finite
-from refiners_core.picture import to_images
+from refiners_core.models.samplers import Sampler
 from refiners_core.tree.context import Context
-
-if TYPE_CHECKING:
-    from refiners_core.models.diffusion.generation import Generation
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a step takes the pictures for; nothing is decoded unless it is looked at."""
-
-    step: int
-    """The step, from 0."""
-    clean: Float[Tensor, "count channels latent_height latent_width"]
-    """Latents from which all the noise is gone that the network sees."""
-    decode: Callable[[Tensor], Tensor]
-    """Turns latents into pixels."""
-
-    @torch.no_grad()
-    def pixels(self) -> Float[Tensor, "count 3 height width"]:
-        """Returns pixels in 0...1."""
-        return self.decode(self.clean)
-
-    def images(self) -> list[Image.Image]:
-        """Returns PIL images."""
-        return to_images(self.pixels())
-
-
-def _number(value: float, device: torch.device) -> Tensor:
-    """Returns a number as a 0-d tensor, of the same type whatever torch's default is."""
-    kind = torch.long if isinstance(value, int) else torch.float32
-    return torch.tensor(value, dtype=kind, device=device)
 
 
 def denoising_loop(
-    asked: "Generation",
-    latents: Tensor,
-    told: Told,
-    lasting: Mapping[str, Any],
-    guides: Sequence[AdapterCondition],
+    denoise: Callable[..., Tensor],
+    latents: Float[Tensor, "count channels latent_height latent_width"],
+    sampler: Sampler,
+    conditioning: Conditioning,
+    adapters: Sequence[AdapterCondition] = (),
+    *,
+    constants: Mapping[str, Any],
+    generators: Sequence[torch.Generator] = (),
+    has_bar: bool = False,
+    after_step: Callable[[int, Tensor, Tensor], bool] | None = None,
 ) -> Float[Tensor, "count channels latent_height latent_width"]:
-    """Goes all steps of a generation.
+    """Runs every step of a sampler and returns the denoised latents.
 
     Args:
-        asked: What it was asked for.
-        latents: What it begins with.
-        told: What the network is told at every step, by context key and branch.
-        lasting: What else the context has at every step.
-        guides: The adapters that act at some step.
+        denoise: One step as a tree, such as `Denoise`; called with latents and a context.
+        latents: The latents before the first step, on the device and in the dtype of the network.
+        sampler: The sampler, with its number of steps.
+        conditioning: The tensors that the network reads at every step.
+        adapters: The adapters that act at some step, encoded.
+        constants: The other values of the context at every step: `branches`, `guidance`, ...
+        generators: A random generator per image, for a sampler that draws noise at each step.
+        has_bar: Whether a progress bar is shown.
+        after_step: Called with the step, counted from 0, the latents after it and the clean latents
+            that it predicts; the loop ends where it returns False.
 
     Raises:
-        NotFiniteError: A step lost its numbers.
+        NotFiniteError: A step returned infinite numbers or NaN.
     """
-    request, run = asked.request, asked.sampler
+    device, dtype = latents.device, latents.dtype
+    scales = {item.adapter.scale_key: item.scale(dtype, device) for item in adapters}
+    steps = len(sampler.timesteps)
     past: tuple[Tensor, ...] = ()
-    with tqdm(total=len(run.timesteps), disable=not asked.has_bar) as bar:
-        for step, timestep in enumerate(run.timesteps):
-            conditions = dict(told)
-            active: dict[str, Any] = dict(lasting)
-            for guide in guides:
-                if guide.condition.is_active(step, len(run.timesteps)):
-                    conditions |= guide.told
-                    active[guide.adapter.scale_key] = guide.scale(request)
-            if asked.sources:
-                active["noise"] = argument.drawn(asked.sources, latents.shape[1:]).to(latents)
+    with tqdm(total=steps, disable=not has_bar) as bar:
+        for step, timestep in enumerate(sampler.timesteps):
+            conditions = dict(conditioning)
+            values = dict(constants)
+            for item in adapters:
+                if item.condition.is_active(step, steps):
+                    conditions |= item.conditioning
+                    values[item.adapter.scale_key] = scales[item.adapter.scale_key]
+            if generators:
+                values["noise"] = draw_noise(generators, latents.shape[1:]).to(latents)
             context = Context(
                 {
-                    "sampler": run,
+                    "sampler": sampler,
                     "step": step,
                     "past": past,
-                    "timestep": _number(timestep, request.device),
-                    "branches": request.branches,
-                    "sequential": asked.is_sequential,
-                    "guidance": _number(asked.guidance, request.device),
-                    "guidance_rescale": asked.rescale,
+                    "timestep": scalar(timestep, device),
                     "conditions": conditions,
-                    **active,
+                    **values,
                 }
             )
-            latents = asked.model.at("denoise")(latents, context=context)
-            check_finite(latents, "unet", request.dtype, step)
+            latents = denoise(latents, context=context)
+            check_finite(latents, "unet", dtype, step)
             past = context["past"]
             bar.update()
-            if asked.preview is not None:
-                asked.preview(Preview(step, context["clean"].to(latents.dtype), asked.decoded))
-            if asked.callback is not None and asked.callback(step, latents) is False:
+            if after_step is not None and not after_step(step, latents, context["clean"]):
                 break
     return latents
+
+
+def scalar(value: float, device: torch.device) -> Tensor:
+    """Returns a number as a 0-d tensor, int64 or float32 whatever torch's default dtype is."""
+    dtype = torch.long if isinstance(value, int) else torch.float32
+    return torch.tensor(value, dtype=dtype, device=device)

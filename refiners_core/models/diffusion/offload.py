@@ -1,4 +1,4 @@
-"""Where components go while they work."""
+"""The device to which components are moved while they work."""
 
 from typing import Any
 
@@ -7,21 +7,21 @@ import torch
 from refiners_core.errors import GenerationError
 
 
-def target(value: Any) -> torch.device | None:
-    """Returns where components go while they work: to this machine's accelerator, or one named.
+def offload_device(value: Any) -> torch.device | None:
+    """Returns the device of `generate(offload=...)`; None where components stay in place.
 
     Args:
-        value: What `generate(offload=...)` was given.
+        value: True for the accelerator of this machine, a device, or False.
 
     Raises:
-        GenerationError: There is no such device.
+        GenerationError: The device does not exist, or the machine has no accelerator.
     """
     if value is False or value is None:
         return None
     if value is True:
         if not torch.accelerator.is_available():
             raise GenerationError(
-                "offload moves components to an accelerator and back, but there is none here.",
+                "offload moves components to an accelerator and back, but this machine has none.",
                 hint="Leave offload out.",
             )
         return torch.accelerator.current_accelerator()
@@ -29,5 +29,5 @@ def target(value: Any) -> torch.device | None:
         return torch.device(value)
     except (RuntimeError, TypeError) as error:
         raise GenerationError(
-            f"{value!r} is no device: {str(error).splitlines()[0]}.", hint="Try offload=True."
+            f"{value!r} is not a device: {str(error).splitlines()[0]}.", hint="Try offload=True."
         ) from error

@@ -1,4 +1,4 @@
-"""What is being generated, as adapters are told."""
+"""The facts of one generation that adapters read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,25 +10,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """The facts of one generation that an adapter's `encode` may need; it may grow."""
+    """The facts of one generation that an adapter's `encode` may need; fields may be added."""
 
     model: Any
     """The model that generates."""
     count: int
-    """How many pictures are made together: the rows of one branch."""
+    """The number of images, which is the number of rows of one branch."""
     branches: tuple[str, ...]
-    """The named passes before adapters add theirs: `uncond` and `cond`, or `cond` alone."""
+    """The passes before adapters add theirs: `uncond` and `cond`, or `cond` alone."""
     height: int
-    """Of the picture, in pixels."""
+    """Height of the images in pixels."""
     width: int
-    """Of the picture, in pixels."""
+    """Width of the images in pixels."""
     latent_height: int
-    """Of the latents."""
+    """Height of the latents."""
     latent_width: int
-    """Of the latents."""
+    """Width of the latents."""
     dtype: torch.dtype
-    """What the network computes in; what `encode` returns is cast to it."""
+    """The dtype of the network, to which the tensors of `encode` are cast."""
     device: torch.device
-    """Where the network computes; what `encode` returns is moved there."""
+    """The device of the network, to which the tensors of `encode` are moved."""
     mask: Float[Tensor, "1 1 height width"] | None = None
-    """Where this adapter acts, in 0...1, or None for everywhere."""
+    """The area in which the adapter acts, in 0...1; None for the whole image."""

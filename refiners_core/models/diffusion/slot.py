@@ -1,4 +1,4 @@
-"""The places of a latent diffusion model that adapters name."""
+"""The stable names of places in latent diffusion models."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -19,62 +19,71 @@ from refiners_core.surgery.slot import Slot
 
 SLOTS: Final[Mapping[str, Slot]] = {
     "unet.input": Slot(
-        "before everything: what the UNet is given", "unet", name="input", chain=UNet
+        "the input of the UNet, before its first layer", "unet", name="input", chain=UNet
     ),
     "unet.conv_in": Slot(
         "the convolution that reads the latents", "unet", name="conv_in", chain=UNet
     ),
     "unet.time_embedding": Slot(
-        "the timestep as features, before they are activated",
+        "the features of the timestep, before their activation",
         "unet",
         name="embed",
         chain=TimeEmbedding,
     ),
-    "unet.skip.write": Slot("what a skip records", "unet", name="record", chain=SkipWrite),
+    "unet.skip.write": Slot(
+        "the feature map that a skip connection records", "unet", name="record", chain=SkipWrite
+    ),
     "unet.skip.read": Slot(
-        "what a skip recorded, as it is read", "unet", name="record", chain=SkipRead
+        "the recorded feature map, as it is read", "unet", name="record", chain=SkipRead
     ),
     "unet.skip.backbone": Slot(
-        "the running value that a skip joins", "unet", name="backbone", chain=SkipRead
+        "the feature map that a skip connection is joined to",
+        "unet",
+        name="backbone",
+        chain=SkipRead,
     ),
     "unet.down.output": Slot(
-        "the running value after a level on the way down, before it is recorded and halved",
+        "the output of a level on the way down, before it is recorded and downsampled",
         "unet",
         name="output",
         chain=DownBlock,
     ),
     "unet.down.downsample": Slot(
-        "where a level on the way down is halved, before that is recorded",
+        "the downsampling of a level on the way down, before its output is recorded",
         "unet",
         name="downsample",
         chain=DownBlock,
     ),
-    "unet.mid.output": Slot(
-        "the running value after the middle", "unet", name="output", chain=MidBlock
-    ),
-    "unet.self_attention": Slot("where positions look at one another", "unet", SelfAttention),
+    "unet.mid.output": Slot("the output of the middle", "unet", name="output", chain=MidBlock),
+    "unet.self_attention": Slot("the attention of positions to one another", "unet", SelfAttention),
     "unet.self_attention.attend": Slot(
-        "queries, keys and values to what is seen there", "unet", Attend, within=SelfAttention
+        "queries, keys and values to the output of the attention",
+        "unet",
+        Attend,
+        within=SelfAttention,
     ),
-    "unet.cross_attention": Slot("where positions look at the text", "unet", CrossAttention),
+    "unet.cross_attention": Slot("the attention of positions to the text", "unet", CrossAttention),
     "unet.cross_attention.attend": Slot(
-        "queries, keys and values to what is seen there", "unet", Attend, within=CrossAttention
+        "queries, keys and values to the output of the attention",
+        "unet",
+        Attend,
+        within=CrossAttention,
     ),
     "unet.linear": Slot("every linear layer", "unet", nn.Linear),
     "unet.conv": Slot("every convolution", "unet", nn.Conv2d),
     "denoise.branches": Slot(
-        "where rows are made for each pass", "denoise", name="branches", chain=Denoise
+        "the repetition of latents for each pass", "denoise", name="branches", chain=Denoise
     ),
     "denoise.predict": Slot(
-        "what the UNet says of all passes", "denoise", name="predict", chain=Denoise
+        "the prediction of the UNet for all passes", "denoise", name="predict", chain=Denoise
     ),
     "denoise.guidance": Slot(
-        "where passes become one prediction", "denoise", name="guidance", chain=Denoise
+        "the combination of the passes to one prediction", "denoise", name="guidance", chain=Denoise
     ),
-    "denoise.step": Slot("where the sampler goes a step", "denoise", name="step", chain=Denoise),
+    "denoise.step": Slot("the step of the sampler", "denoise", name="step", chain=Denoise),
     "text_encoder.linear": Slot("every linear layer", "text_encoder", nn.Linear),
     "text_encoder.embedding": Slot(
-        "the features of each token", "text_encoder", nn.Embedding, name="token"
+        "the embedding of each token", "text_encoder", nn.Embedding, name="token"
     ),
 }
-"""Part of the public API: names stay, whatever trees become."""
+"""The slots of both families; their names are public API and stay when trees change."""

@@ -1,4 +1,4 @@
-"""Our configurations as diffusers and transformers write them: the way back of `from_json`."""
+"""Configurations as diffusers and transformers write them: the inverse of `from_json`."""
 
 from typing import Any, Final
 
@@ -14,14 +14,18 @@ def of_unet(config: UNetConfig) -> dict[str, Any]:
     """Returns the `config.json` of a `UNet2DConditionModel`."""
     plain = [depth == 0 for depth in config.depths]
     depths = [depth or 1 for depth in config.depths]
-    depths[-1] = config.mid_depth  # there, the middle has the depth of the last level
-    said: dict[str, Any] = {
+    depths[-1] = config.mid_depth  # in diffusers the middle has the depth of the last level
+    settings: dict[str, Any] = {
         "in_channels": config.in_channels,
         "out_channels": config.out_channels,
         "block_out_channels": config.channels,
         "layers_per_block": config.layers,
-        "down_block_types": ["DownBlock2D" if it else "CrossAttnDownBlock2D" for it in plain],
-        "up_block_types": ["UpBlock2D" if it else "CrossAttnUpBlock2D" for it in plain[::-1]],
+        "down_block_types": [
+            "DownBlock2D" if is_plain else "CrossAttnDownBlock2D" for is_plain in plain
+        ],
+        "up_block_types": [
+            "UpBlock2D" if is_plain else "CrossAttnUpBlock2D" for is_plain in plain[::-1]
+        ],
         "transformer_layers_per_block": depths,
         "attention_head_dim": config.heads,
         "cross_attention_dim": config.text_width,
@@ -30,10 +34,10 @@ def of_unet(config: UNetConfig) -> dict[str, Any]:
         "use_linear_projection": config.has_linear_projection,
     }
     if config.added_cond_width is not None:
-        said["addition_embed_type"] = "text_time"
-        said["addition_time_embed_dim"] = config.time_id_channels
-        said["projection_class_embeddings_input_dim"] = config.added_cond_width
-    return said
+        settings["addition_embed_type"] = "text_time"
+        settings["addition_time_embed_dim"] = config.time_id_channels
+        settings["projection_class_embeddings_input_dim"] = config.added_cond_width
+    return settings
 
 
 def of_autoencoder(config: AutoencoderConfig) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def of_autoencoder(config: AutoencoderConfig) -> dict[str, Any]:
 
 
 def of_text_encoder(config: ClipTextConfig) -> dict[str, Any]:
-    """Returns the `config.json` of a `CLIPTextModel`, with projection or without."""
+    """Returns the `config.json` of a `CLIPTextModel`, with or without projection."""
     return {
         "vocab_size": config.vocabulary,
         "max_position_embeddings": config.max_tokens,

@@ -1,27 +1,25 @@
-"""Models from where they lie: published folders and single files, told apart by what is in them."""
+"""Models from local paths: published folders and single files, recognised by their content."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from refiners_core.errors import ModelError
-from refiners_core.models import sd15, sdxl
+from refiners_core.models.assembly import assemble, load_folder
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.families import FAMILIES, SUPPORTED, family_of_parts
 from refiners_core.models.folder import PublishedFolder
 from refiners_core.models.formats.markers import check_scale, facts_of
 from refiners_core.models.formats.single_file import Parts, single_file_keys
-from refiners_core.models.unet import UNetConfig
 from refiners_core.weights import PICKLES, Detected, TensorFile, detect, load, rewriting_hint
 
-FAMILIES: Final[dict[str, Any]] = {"sd15": sd15, "sdxl": sdxl}
-"""The modules that build models, by what the models are called as a base of adapters."""
 _INPAINT_CHANNELS: Final = 9
 _LENGTH: Final = 77
-"""How many tokens the released text encoders read, where a tokenizer does not say."""
+"""The number of tokens that the released text encoders read."""
 
 
 def open_model(
@@ -31,16 +29,17 @@ def open_model(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> LatentDiffusion:
-    """Reads a model from a folder or from a single file.
+    """Loads a model from a folder or from a single file.
 
     Args:
         path: A folder as diffusers publishes it, or a safetensors file with all parts.
-        tokenizer: For a file, which has none: a tokenizer, or what returns that of a base.
-        dtype: What weights are cast to; as published by default.
-        device: Where they go.
+        tokenizer: For a single file, which has none: a tokenizer, or a function that returns that
+            of a base.
+        dtype: The dtype to cast the weights to; as published by default.
+        device: The device of the weights.
 
     Raises:
-        ModelError: There is nothing, or something else.
+        ModelError: The path does not exist, or is not a supported model.
         WeightsError: A file is unreadable, or its tensors are not those of the model.
     """
     path = Path(path)
@@ -49,7 +48,7 @@ def open_model(
     if path.is_file():
         return open_file(path, tokenizer=tokenizer, dtype=dtype, device=device)
     raise ModelError(
-        f"there is no file and no folder {path}.",
+        f"{path} is neither a file nor a folder.",
         hint="Give a folder with unet/, vae/ and so on, or a .safetensors file.",
     )
 
@@ -60,34 +59,32 @@ def open_folder(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> LatentDiffusion:
-    """Reads a model as diffusers publishes it, of whichever family it is.
+    """Loads a model of any family as diffusers publishes it.
 
     Args:
-        path: Has a folder for each part.
-        dtype: What weights are cast to; as published by default.
-        device: Where they go.
+        path: A folder with a folder for each part.
+        dtype: The dtype to cast the weights to; as published by default.
+        device: The device of the weights.
 
     Raises:
-        ModelError: A part is missing, or the model is of a family that is not known here.
-        WeightsError: A file is unreadable, or not that of the part.
+        ModelError: A part is missing, or the family is not supported.
+        WeightsError: A file is unreadable, or its tensors are not those of the part.
     """
-    return FAMILIES[family_of(path)].load_folder(path, dtype=dtype, device=device)
+    return load_folder(FAMILIES[family_of(path)], path, dtype=dtype, device=device)
 
 
 def family_of(path: str | Path) -> str:
-    """Returns what a published folder is, by its configurations alone: its weights may be missing.
+    """Returns the family of a published folder from its configurations; weights may be missing.
 
     Raises:
-        ModelError: A part is missing, or the model is of a family that is not known here.
+        ModelError: A part is missing, or the family is not supported.
     """
     folder = PublishedFolder(path)
     named = str(folder.index().get("_class_name", "StableDiffusion"))
-    width = folder.config("unet").get("cross_attention_dim")
+    unet = folder.config("unet")
     if not named.startswith("StableDiffusion") or named.startswith("StableDiffusion3"):
-        raise ModelError(f"{path} is of {named}.", hint=_KNOWN)
-    if width == 1024:
-        raise ModelError(f"{path} is Stable Diffusion 2.", hint=_KNOWN)
-    return "sdxl" if (folder.path / "text_encoder_2").is_dir() else "sd15"
+        raise ModelError(f"{path} is a {named}.", hint=SUPPORTED)
+    return family_of_parts(str(path), folder.parts, unet).name
 
 
 def open_file(
@@ -97,20 +94,21 @@ def open_file(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> LatentDiffusion:
-    """Reads a model from a single file in the layout of latent diffusion's code.
+    """Loads a model from a single file in the layout of the original latent diffusion code.
 
-    Its sizes are those of the release that its header looks like; fine-tuned ones have the same.
+    The header shows the family; the sizes are those of the released model, as in fine-tuned ones.
 
     Args:
         path: A safetensors file.
-        tokenizer: Without one the model can be looked at and edited, but not generate. A function
-            is asked for that of a base, unless there is a folder `tokenizer` beside the file.
-        dtype: What weights are cast to; as published by default.
-        device: Where they go.
+        tokenizer: The tokenizer, or a function that returns that of a base; a folder `tokenizer`
+            beside the file goes before the function. Without a tokenizer the model can be edited,
+            but cannot generate.
+        dtype: The dtype to cast the weights to; as published by default.
+        device: The device of the weights.
 
     Raises:
-        ModelError: It is something else: a LoRA, a part, a model of another family.
-        WeightsError: It is unreadable, or its tensors are not those of the model.
+        ModelError: The file is not a whole model of a supported family but, say, a LoRA.
+        WeightsError: The file is unreadable, or its tensors are not those of the model.
     """
     path = Path(path)
     if path.suffix in PICKLES:
@@ -120,18 +118,21 @@ def open_file(
         )
     with TensorFile(path) as file:
         shapes = {key: file.shape(key) for key in file.names()}
-        found = recognised(path, shapes)
-        facts = facts_of(file, has_one_encoder=found.base == "sd15")
-    assert found.base is not None
+        detected = recognised(path, shapes)
+        family = FAMILIES[detected.base or ""]
+        facts = facts_of(file, has_one_encoder=len(family.texts) == 1)
     if not isinstance(tokenizer, ClipTokenizer):
-        tokenizer = _tokenizer(path.parent / "tokenizer", found.base, tokenizer)
-    family = FAMILIES[found.base]
-    sizes: UNetConfig = sdxl.UNET if found.base == "sdxl" else UNetConfig()
-    if found.variant == "inpaint":
-        sizes = replace(sizes, in_channels=_INPAINT_CHANNELS)
-    asked = {} if facts.size is None else {"size": facts.size}
-    model = family.build(
-        unet=sizes, schedule=facts.schedule, tokenizer=tokenizer, device="meta", **asked
+        tokenizer = _tokenizer(path.parent / "tokenizer", family.name, tokenizer)
+    unet = family.unet
+    if detected.variant == "inpaint":
+        unet = replace(unet, in_channels=_INPAINT_CHANNELS)
+    model = assemble(
+        family,
+        unet=unet,
+        schedule=facts.schedule,
+        tokenizer=tokenizer,
+        size=facts.size,
+        device="meta",
     )
     check_scale(facts, model.autoencoder.config.scaling_factor)
     load(Parts(model), path, single_file_keys(model), dtype=dtype, device=device)
@@ -139,18 +140,17 @@ def open_file(
 
 
 def recognised(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Detected:
-    """Returns which model a single file is, by the shapes in its header.
+    """Returns the model that a single file holds, by the shapes in its header.
 
     Raises:
-        ModelError: It is something else: a LoRA, a part, a model of another family.
+        ModelError: The file is not a whole model of a supported family but, say, a LoRA.
     """
-    found = detect(shapes)
-    if found.family != "model" or found.base not in FAMILIES or found.variant == "edit":
-        raise ModelError(f"{path} is {found}.", hint=_hint(found))
-    return found
+    detected = detect(shapes)
+    if detected.family != "model" or detected.base not in FAMILIES or detected.variant == "edit":
+        raise ModelError(f"{path} is {detected}.", hint=_hint(detected))
+    return detected
 
 
-_KNOWN: Final = "Known here are Stable Diffusion 1.5 and XL."
 _HINTS: Final = {
     "lora": "It goes on a model: load the model first, then the LoRA as an adapter.",
     "unet": "Give the file, or the folder, of a whole model.",
@@ -159,16 +159,16 @@ _HINTS: Final = {
 
 
 def _tokenizer(
-    beside: Path, base: str, find: Callable[[str], ClipTokenizer] | None
+    folder: Path, base: str, find: Callable[[str], ClipTokenizer] | None
 ) -> ClipTokenizer | None:
-    if beside.is_dir():
-        return ClipTokenizer.load(beside, _LENGTH)
+    if folder.is_dir():
+        return ClipTokenizer.load(folder, _LENGTH)
     return None if find is None else find(base)
 
 
-def _hint(found: Detected) -> str:
-    if found.family == "model":
-        return _KNOWN
-    if found.family in ("autoencoder", "text-encoder", "image-encoder"):
+def _hint(detected: Detected) -> str:
+    if detected.family == "model":
+        return SUPPORTED
+    if detected.family in ("autoencoder", "text-encoder", "image-encoder"):
         return _HINTS["unet"]
-    return _HINTS.get(found.family, "It goes on a model as an adapter: load the model first.")
+    return _HINTS.get(detected.family, "It goes on a model as an adapter: load the model first.")

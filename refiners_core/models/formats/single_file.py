@@ -1,15 +1,13 @@
-"""The layout of single files: all parts of a model under the names of latent diffusion's code."""
+"""The layout of single files: all parts of a model under the names of the original code."""
 
 from typing import Final
 
 from refiners_core.layers.layout import SPATIAL_TRANSFORMER_KEYS
-from refiners_core.models.clip.layout import CLIP_TEXT_KEYS
-from refiners_core.models.clip.pair import TextEncoderPair
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
 from refiners_core.tree.chain import Chain
-from refiners_core.weights import LINEAR_AS_CONV, TRANSPOSED, KeyMap, stacked
+from refiners_core.weights import LINEAR_AS_CONV, KeyMap
 
 _UNET_BLOCK: Final = KeyMap(
     {
@@ -48,41 +46,9 @@ _AUTOENCODER_ENDS: Final = KeyMap(
     {"conv_in": "conv_in", "norm_out": "norm_out", "conv_out": "conv_out"}
 ) | _AUTOENCODER_MIDDLE.under("mid", "mid")
 
-OPEN_CLIP_TEXT_KEYS: Final = KeyMap(
-    {
-        "embed.token": "token_embedding",
-        "embed.position.weight": "positional_embedding",
-        "norm": "ln_final",
-        "pooling.projection.weight": "text_projection",
-        "transformer.{i}.self_attention.norm": "transformer.resblocks.{i}.ln_1",
-        **{
-            f"transformer.{{i}}.self_attention.attention.project.to_{letter}.{kind}": (
-                f"transformer.resblocks.{{i}}.attn.in_proj_{kind}"
-            )
-            for letter in "qkv"
-            for kind in ("weight", "bias")
-        },
-        "transformer.{i}.self_attention.attention.to_out": (
-            "transformer.resblocks.{i}.attn.out_proj"
-        ),
-        "transformer.{i}.feed_forward.norm": "transformer.resblocks.{i}.ln_2",
-        "transformer.{i}.feed_forward.network.expand": "transformer.resblocks.{i}.mlp.c_fc",
-        "transformer.{i}.feed_forward.network.contract": "transformer.resblocks.{i}.mlp.c_proj",
-    },
-    transforms={
-        "pooling.projection": TRANSPOSED,
-        **{
-            f"transformer.{{i}}.self_attention.attention.project.to_{letter}": stacked(share, 3)
-            for share, letter in enumerate("qkv")
-        },
-    },
-    ignored=["logit_scale", "attn_mask"],
-)
-"""OpenCLIP's text encoder: queries, keys and values in one matrix, the projection transposed."""
-
 
 def unet_keys(config: UNetConfig) -> KeyMap:
-    """Returns the layout of a UNet in latent diffusion's code, which numbers blocks throughout."""
+    """Returns the layout of a UNet in the original code, which numbers the blocks of all levels."""
     keys = KeyMap(
         {
             "time.embed.linear_1": "time_embed.0",
@@ -109,14 +75,14 @@ def unet_keys(config: UNetConfig) -> KeyMap:
         for j in range(config.layers[level] + 1):
             keys |= _unet_layer(f"up.{i}", j, f"output_blocks.{block}")
             block += 1
-        place = 2 if config.depths[level] else 1
-        up = f"output_blocks.{block - 1}.{place}.conv"
+        position = 2 if config.depths[level] else 1
+        up = f"output_blocks.{block - 1}.{position}.conv"
         keys |= KeyMap({f"up.{i}.upsample.conv": up})
     return keys
 
 
 def autoencoder_keys(config: AutoencoderConfig) -> KeyMap:
-    """Returns the layout of an autoencoder there, which numbers the decoder's levels backwards."""
+    """Returns the layout of an autoencoder in the original code; its decoder counts backwards."""
     encoder = (
         _AUTOENCODER_ENDS
         | _AUTOENCODER_BLOCK.under("down.{i}.resnet_{j}", "down.{i}.block.{j}")
@@ -134,20 +100,11 @@ def autoencoder_keys(config: AutoencoderConfig) -> KeyMap:
 
 
 def single_file_keys(model: LatentDiffusion) -> KeyMap:
-    """Returns the layout of a whole model of the families sd15 and sdxl as a single file."""
-    if isinstance(model.text_encoder, TextEncoderPair):
-        texts = CLIP_TEXT_KEYS.under(
-            "text_encoder.clip_l.encoder", "conditioner.embedders.0.transformer"
-        ) | OPEN_CLIP_TEXT_KEYS.under(
-            "text_encoder.clip_g.encoder", "conditioner.embedders.1.model"
-        )
-    else:
-        texts = CLIP_TEXT_KEYS.under("text_encoder", "cond_stage_model.transformer")
-        texts |= KeyMap({}, ignored=_UNUSED)
+    """Returns the layout of a whole model as a single file."""
     return (
         unet_keys(model.unet.config).under("unet", "model.diffusion_model")
         | autoencoder_keys(model.autoencoder.config).under("autoencoder", "first_stage_model")
-        | texts
+        | model.family.single_file_text_keys.under("text_encoder", "")
         | KeyMap({}, ignored=_NO_WEIGHTS)
     )
 
@@ -156,7 +113,7 @@ class Parts(Chain):
     """The components of a model that a single file holds, shared with the model.
 
     Args:
-        model: One of the families sd15 and sdxl.
+        model: The model.
     """
 
     def __init__(self, model: LatentDiffusion) -> None:
@@ -171,7 +128,7 @@ def _unet_layer(ours: str, i: int, theirs: str) -> KeyMap:
     )
 
 
-# Schedules, marks (followed or refused by `mark`), averages of training, losses.
+# Noise schedules, markers (read or refused in `markers`), training averages, losses.
 _NO_WEIGHTS: Final = tuple(
     f"{prefix}{pattern}"
     for prefix in ("", "*.")
@@ -189,13 +146,4 @@ _NO_WEIGHTS: Final = tuple(
         "v_pred",
         "ztsnr",
     )
-)
-# What CLIP compares texts and pictures by: Stable Diffusion 1.5 has no use for it, and neither for
-# the copy of its text encoder that early trainers of embeddings saved.
-_UNUSED: Final = (
-    "*text_projection",
-    "*text_projection.weight",
-    "*visual_projection.weight",
-    "*vision_model.*",
-    "embedding_manager.*",
 )

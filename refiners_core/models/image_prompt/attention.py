@@ -1,4 +1,4 @@
-"""An attention to an image that shares the queries of an attention to the text."""
+"""An attention to an image that shares the queries of the attention to the text."""
 
 from torch import Tensor, nn
 
@@ -8,17 +8,17 @@ from refiners_core.tree.combinators import Lambda, Multiply, Parallel, UseContex
 
 
 class ImageAttention(When):
-    """Lets the text's queries look at an image's tokens (arXiv:2308.06721, section 3.2.2, eq. 5).
+    """Attends to the tokens of an image (arXiv:2308.06721, section 3.2.2, equation 5).
 
-    Runs only where the context has tokens; its output is to be added to that of the attention to
-    the text, before the output projection.
+    It takes the queries of the attention to the text, and runs only if the context has the tokens.
+    Its output is added to that attention's, before the output projection.
 
     Args:
         tokens: The context key of the image's tokens, (rows, tokens, width).
         scale: The context key of the adapter's scale.
-        width: Features of a token.
-        inner: Features of the attention beside which it stands.
-        heads: The number of heads of that attention.
+        width: The features of a token.
+        inner: The features of the attention to the text.
+        heads: The heads of the attention to the text.
     """
 
     def __init__(self, tokens: str, scale: str, width: int, inner: int, heads: int) -> None:
@@ -35,5 +35,5 @@ class ImageAttention(When):
 
 
 def queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Returns the queries of an attention's inputs: the image is asked what the text is asked."""
+    """Returns the queries of an attention's inputs."""
     return q

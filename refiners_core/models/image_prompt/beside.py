@@ -1,4 +1,4 @@
-"""An attention to an image beside every attention to the text, numbered as files number them."""
+"""An attention to an image beside every attention to the text, numbered as in files."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -22,21 +22,21 @@ IMAGE_ATTENTION_KEYS: Final = KeyMap(
         "{n}.project.v.to_v_ip": "{n}.to_v_ip",
     }
 )
-"""How `image_attentions` are published, below `ip_adapter`."""
+"""The layout in which `image_attentions` are published, below `ip_adapter`."""
 
 
 def numbered(model: Model) -> dict[str, tuple[str, Seat]]:
     """Returns the published number and the seat of every attention to the text, by its path.
 
-    Published files count all attentions, those to the image itself and those to the text in turn,
-    on the way down, then on the way up, and the middle last.
+    Published files count all attentions, self-attention and cross-attention in turn: those on the
+    way down first, then those on the way up, then the middle's.
     """
     seats = sorted(model.slot("unet.cross_attention.attend"), key=_published_order)
     return {seat.path: (str(2 * i + 1), seat) for i, seat in enumerate(seats)}
 
 
 def image_attentions(model: LatentDiffusion, tokens: str, scale: str) -> Chain:
-    """Builds an attention to an image for each of a model's attentions to the text.
+    """Builds an attention to an image for each attention to the text.
 
     Args:
         model: The model.
@@ -47,7 +47,7 @@ def image_attentions(model: LatentDiffusion, tokens: str, scale: str) -> Chain:
         The attentions by their published numbers.
 
     Raises:
-        AdapterError: An attention of the model is built from other parts.
+        AdapterError: An attention to the text is not an `Attend` in a `CrossAttention`.
     """
     width = model.unet.config.text_width
     return Chain(
@@ -64,12 +64,14 @@ def image_edits(
     then: Callable[[], Mapping[str, nn.Module]] | None = None,
     when: str = "",
 ) -> tuple[Edit, ...]:
-    """Adds what is seen in an image to what is seen in the text, before the output projection.
+    """Returns edits that add attention to an image to attention to the text.
+
+    The sum is taken before the output projection.
 
     Args:
         model: The model.
-        attentions: What `image_attentions` built for a model of this kind.
-        then: Makes the named layers that the output of each passes before it is added.
+        attentions: The attentions that `image_attentions` has built for a model of this kind.
+        then: Returns the named layers that each output passes before it is added.
         when: With `then`, the context key without which nothing runs.
     """
     numbers = {path: number for path, (number, _) in numbered(model).items()}
@@ -88,11 +90,11 @@ def _published_order(seat: Seat) -> int:
 
 
 def _sizes(seat: Seat) -> tuple[int, int]:
-    """Returns features and heads of an attention; its projections may be quantised."""
-    attend, around = seat.layer, seat.chain
-    if not isinstance(attend, Attend) or not isinstance(around, CrossAttention):
+    """Returns the features and heads of an attention, whose projections may be quantised."""
+    attend, attention = seat.layer, seat.chain
+    if not isinstance(attend, Attend) or not isinstance(attention, CrossAttention):
         raise AdapterError(
-            f"the attention at {seat.path!r} is not one that an IP-Adapter can be put beside.",
+            f"the attention at {seat.path!r} does not take an IP-Adapter.",
             hint="It needs a base model whose slot has an Attend in a CrossAttention.",
         )
-    return around.width, attend.heads
+    return attention.width, attend.heads

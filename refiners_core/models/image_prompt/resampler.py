@@ -1,4 +1,4 @@
-"""The resampler of IP-Adapter Plus: many features of an image to a few tokens."""
+"""The resampler of IP-Adapter Plus, which turns many features of an image into a few tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,39 +25,39 @@ from refiners_core.tree.combinators import (
 from refiners_core.weights.key_map import KeyMap
 
 HEAD: Final = 64
-"""Features of a head in every released resampler."""
+"""The features of a head in every released resampler."""
 _FEATURES: Final = "resampler.features"
 
 
 @dataclass(frozen=True)
 class ResamplerConfig:
-    """A resampler's sizes; the defaults are those of InstantID."""
+    """The sizes of a resampler; the defaults are those of InstantID."""
 
     features: int = 512
-    """Features of what comes in."""
+    """The features of the input."""
     width: int = 1280
-    """Features of a token inside."""
+    """The features of a token inside."""
     heads: int = 20
-    """Attention heads of 64 features each."""
+    """The attention heads, of 64 features each."""
     depth: int = 4
-    """How often the tokens look at the features."""
+    """The number of layers."""
     inner: int = 5120
-    """Features inside the feed-forward networks."""
+    """The features inside the feed-forward networks."""
     tokens: int = 16
-    """How many tokens come out."""
+    """The number of tokens of the output."""
     out_width: int = 2048
-    """Features of a token that comes out."""
+    """The features of a token of the output."""
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "image_proj") -> Self:
-        """Reads the sizes off published tensors.
+        """Returns the sizes of published tensors.
 
         Args:
             tensors: Tensors by their published names.
-            prefix: What the names of the resampler's begin with.
+            prefix: The prefix of the names of the resampler's tensors.
 
         Raises:
-            WeightsError: They are not those of a resampler.
+            WeightsError: The tensors are not those of a resampler.
         """
         needed = {
             name: tensors.get(f"{prefix}.{name}")
@@ -69,36 +69,36 @@ class ResamplerConfig:
                 "layers.0.1.1.weight",
             )
         }
-        found = {name: tensor.shape for name, tensor in needed.items() if tensor is not None}
-        if len(found) < len(needed) or len(found["latents"]) != 3:
-            some = ", ".join(sorted(tensors)[:3]) or "nothing"
-            missing = next((name for name in needed if name not in found), "latents")
+        shapes = {name: tensor.shape for name, tensor in needed.items() if tensor is not None}
+        if len(shapes) < len(needed) or len(shapes["latents"]) != 3:
+            examples = ", ".join(sorted(tensors)[:3]) or "nothing"
+            missing = next((name for name in needed if name not in shapes), "latents")
             raise WeightsError(
-                f"these are not the weights of a resampler: no '{prefix}.{missing}', but {some}, "
-                "for example.",
+                f"these are not the weights of a resampler: no '{prefix}.{missing}', but "
+                f"{examples}, for example.",
                 hint="Give a file of IP-Adapter Plus or of InstantID.",
             )
         depth = {key.split(".")[2] for key in tensors if key.startswith(f"{prefix}.layers.")}
         return cls(
-            features=found["proj_in.weight"][1],
-            width=found["latents"][2],
-            heads=found["layers.0.0.to_q.weight"][0] // HEAD,
+            features=shapes["proj_in.weight"][1],
+            width=shapes["latents"][2],
+            heads=shapes["layers.0.0.to_q.weight"][0] // HEAD,
             depth=len(depth),
-            inner=found["layers.0.1.1.weight"][0],
-            tokens=found["latents"][1],
-            out_width=found["proj_out.weight"][0],
+            inner=shapes["layers.0.1.1.weight"][0],
+            tokens=shapes["latents"][1],
+            out_width=shapes["proj_out.weight"][0],
         )
 
 
 class Resampler(Scope):
     """Turns any number of features into a few tokens (arXiv:2308.06721, section 4.1.2).
 
-    Learned tokens look at the features and at one another (the Perceiver Resampler of
-    arXiv:2204.14198, section 3.1.1). Takes features `(rows, count, features)`, returns tokens
+    Learned tokens attend to the features and to one another (the Perceiver Resampler of
+    arXiv:2204.14198, section 3.1.1). Takes features `(rows, count, features)` and returns tokens
     `(rows, tokens, out_width)`.
 
     Args:
-        config: Its sizes.
+        config: The sizes of the resampler.
 
     Example:
         >>> config = ResamplerConfig(
@@ -120,10 +120,10 @@ class Resampler(Scope):
 
 
 class ResamplerLayer(Chain):
-    """Lets tokens look at the features and at one another, then transforms each token alone.
+    """A layer of the resampler: attention, then a feed-forward network.
 
     Args:
-        config: The resampler's sizes.
+        config: The sizes of the resampler.
     """
 
     def __init__(self, config: ResamplerConfig) -> None:
@@ -139,11 +139,11 @@ class ResamplerLayer(Chain):
 
 
 class PerceiverAttention(Chain):
-    """Lets tokens look at features and at one another (arXiv:2204.14198, section 3.1.1).
+    """Attention of tokens to features and to one another (arXiv:2204.14198, section 3.1.1).
 
     Args:
-        width: Features of a token, inside and out.
-        heads: Attention heads of 64 features each.
+        width: The features of a token, inside and out.
+        heads: The attention heads, of 64 features each.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -171,8 +171,8 @@ class LearnedTokens(nn.Module):
     """Returns the same trained tokens for every row of its input.
 
     Args:
-        tokens: How many.
-        width: Features of a token.
+        tokens: The number of tokens.
+        width: The features of a token.
     """
 
     def __init__(self, tokens: int, width: int) -> None:
@@ -187,7 +187,7 @@ class LearnedTokens(nn.Module):
 def keys_and_values(
     q: Float[Tensor, "rows queries inner"], kv: Float[Tensor, "rows tokens both"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns queries, and keys and values apart."""
+    """Returns queries, keys and values, from queries and the joint keys and values."""
     k, v = kv.chunk(2, dim=-1)
     return q, k, v
 
@@ -207,4 +207,4 @@ RESAMPLER_KEYS: Final = KeyMap(
         "norm_out": "norm_out",
     }
 )
-"""How resamplers are published, below `image_proj`."""
+"""The layout in which resamplers are published, below `image_proj`."""

@@ -1,4 +1,4 @@
-"""Samplers as values: a noise schedule and an update rule each."""
+"""Samplers as values, each a noise schedule and an update rule."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from refiners_core.models.samplers.diffusers_scheduler import sampler_from_json
 from refiners_core.models.samplers.dpm import DPM2M, DPM2MSDE
 from refiners_core.models.samplers.euler import Euler, EulerAncestral
 from refiners_core.models.samplers.level import Level
-from refiners_core.models.samplers.sampler import Sampler, Stepped
+from refiners_core.models.samplers.sampler import Sampler, Step, Stepped
 from refiners_core.models.samplers.schedule import ScheduleConfig
 
 SAMPLERS: Final[dict[str, type[Sampler]]] = {
@@ -20,7 +20,7 @@ SAMPLERS: Final[dict[str, type[Sampler]]] = {
     "lcm": LCM,
     "tcd": TCD,
 }
-"""The samplers that `generate(sampler=...)` knows by name."""
+"""The samplers by their names in `generate(sampler=...)`."""
 
 __all__ = [
     "DDIM",
@@ -34,6 +34,7 @@ __all__ = [
     "Level",
     "Sampler",
     "ScheduleConfig",
+    "Step",
     "Stepped",
     "sampler_from_json",
 ]

@@ -1,14 +1,13 @@
-"""Samplers of models that were distilled to jump along the way to a picture."""
+"""Samplers of models that were distilled to predict an image in a few steps."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from refiners_core.errors import GenerationError
 from refiners_core.models.samplers.level import Level
-from refiners_core.models.samplers.sampler import Sampler
+from refiners_core.models.samplers.sampler import Sampler, Step
 
 
 @dataclass(frozen=True)
@@ -16,31 +15,32 @@ class Distilled(Sampler):
     """A sampler that visits only training steps at which a model was distilled.
 
     Raises:
-        GenerationError: There are more steps than the model was distilled at.
+        GenerationError: The number of steps exceeds `distilled_steps`.
     """
 
     distilled_steps: int = 50
-    """At how many training steps, evenly spaced from the last one, the model was distilled."""
+    """The number of training steps, evenly spaced, at which the model was distilled."""
 
     def _visited(self) -> tuple[Level, ...]:
-        many, total = self.distilled_steps, self.schedule.train_steps
-        if not 1 <= self.steps <= many:
+        most, total = self.distilled_steps, self.schedule.train_steps
+        if not 1 <= self.steps <= most:
             raise GenerationError(
-                f"{type(self).__name__} takes 1 to {many} steps, not {self.steps}.",
+                f"{type(self).__name__} takes 1 to {most} steps, not {self.steps}.",
                 hint="Try steps=4.",
             )
-        stride = total // many
-        known = [i * stride - 1 for i in range(many, 0, -1)]
-        return tuple(self.schedule.level(known[i * many // self.steps]) for i in range(self.steps))
+        stride = total // most
+        distilled = [i * stride - 1 for i in range(most, 0, -1)]
+        visited = [distilled[i * most // self.steps] for i in range(self.steps)]
+        return tuple(self.schedule.level(timestep) for timestep in visited)
 
 
 @dataclass(frozen=True)
 class LCM(Distilled):
     """Multistep sampling of latent consistency models (arXiv:2310.04378, algorithm 3).
 
-    Each step jumps to a clean picture and takes it back to the noise of the next step. The
-    boundary condition `c_skip x + c_out x0` is that of the paper's section 4.1, with sigma_data of
-    0.5 and, as released, timesteps ten times as long.
+    Each step predicts the clean latents and adds the noise of the next level. The boundary
+    condition `c_skip x + c_out x0` is that of section 4.1, with sigma_data = 0.5 and, as released,
+    timesteps multiplied by 10.
 
     Example:
         >>> LCM().with_steps(4).timesteps
@@ -51,38 +51,29 @@ class LCM(Distilled):
     def is_stochastic(self) -> bool:
         return True
 
-    def _advance(
-        self,
-        index: int,
-        x: Tensor,
-        x0: Tensor,
-        eps: Tensor,
-        past: Sequence[Tensor],
-        noise: Tensor | None,
-    ) -> Tensor:
-        there = self.path[index + 1]
-        t, sigma_data = 10 * self.path[index].timestep, 0.5
+    def _advance(self, step: Step) -> Tensor:
+        after = self.path[step.index + 1]
+        t, sigma_data = 10 * self.path[step.index].timestep, 0.5
         c_skip = sigma_data**2 / (t**2 + sigma_data**2)
         c_out = t / math.hypot(t, sigma_data)
-        denoised = c_skip * x + c_out * x0
-        if there.noise == 0:
+        denoised = c_skip * step.x + c_out * step.x0
+        if after.noise == 0:
             return denoised
-        assert noise is not None
-        return there.add_noise(denoised, noise)
+        return after.add_noise(denoised, step.fresh_noise)
 
 
 @dataclass(frozen=True)
 class TCD(Distilled):
     """Strategic stochastic sampling of trajectory consistency models (arXiv:2402.19159, alg. 4).
 
-    Each step jumps to less noise than is due and takes that back to the noise of the next step.
+    Each step denoises beyond the next level and adds noise up to it.
 
     Raises:
-        GenerationError: `gamma` is out of range.
+        GenerationError: `gamma` is outside 0...1.
     """
 
     gamma: float = 0.3
-    """How much of the noise is drawn anew, in 0...1."""
+    """The share of fresh noise, in 0...1."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
@@ -97,20 +88,11 @@ class TCD(Distilled):
     def _end(self) -> Level:
         return self.schedule.level(0)
 
-    def _advance(
-        self,
-        index: int,
-        x: Tensor,
-        x0: Tensor,
-        eps: Tensor,
-        past: Sequence[Tensor],
-        noise: Tensor | None,
-    ) -> Tensor:
-        there = self.path[index + 1]
-        s = self.schedule.level(math.floor((1 - self.gamma) * there.timestep))
-        jumped = s.signal * x0 + s.noise * eps
-        if self.gamma == 0 or index + 2 == len(self.path):
-            return jumped
-        assert noise is not None
-        share = there.signal / s.signal
-        return share * jumped + math.sqrt(1 - share**2) * noise
+    def _advance(self, step: Step) -> Tensor:
+        after = self.path[step.index + 1]
+        s = self.schedule.level(math.floor((1 - self.gamma) * after.timestep))
+        denoised = s.signal * step.x0 + s.noise * step.eps
+        if self.gamma == 0 or step.index + 2 == len(self.path):
+            return denoised
+        share = after.signal / s.signal
+        return share * denoised + math.sqrt(1 - share**2) * step.fresh_noise

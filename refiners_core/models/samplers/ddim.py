@@ -1,25 +1,25 @@
-"""Denoising diffusion implicit models."""
+"""Denoising diffusion implicit models (DDIM)."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from refiners_core.errors import GenerationError
 from refiners_core.models.samplers.level import Level
-from refiners_core.models.samplers.sampler import Sampler
+from refiners_core.models.samplers.sampler import Sampler, Step
 
 
 @dataclass(frozen=True)
 class DDIM(Sampler):
     """The sampler of arXiv:2010.02502, equations 12 and 16.
 
-    Each step aims at the next visited step. Where released code subtracts a rounded stride
-    instead, the two agree if the stride divides the trained steps, or the spacing is leading.
+    Each step ends at the noise level of the next visited training step. Released code subtracts a
+    rounded stride instead; both agree if the stride divides the number of training steps, or the
+    spacing is `leading`.
 
     Raises:
-        GenerationError: `eta` is out of range.
+        GenerationError: `eta` is outside 0...1.
 
     Example:
         >>> DDIM().with_steps(5).timesteps
@@ -27,7 +27,7 @@ class DDIM(Sampler):
     """
 
     eta: float = 0.0
-    """How much of the noise is drawn anew, in 0...1: from DDIM, none, to DDPM."""
+    """The share of fresh noise, in 0...1: 0 is DDIM, 1 is DDPM."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
@@ -40,18 +40,10 @@ class DDIM(Sampler):
     def _end(self) -> Level:
         return self.schedule.end
 
-    def _advance(
-        self,
-        index: int,
-        x: Tensor,
-        x0: Tensor,
-        eps: Tensor,
-        past: Sequence[Tensor],
-        noise: Tensor | None,
-    ) -> Tensor:
-        t, s = self.path[index], self.path[index + 1]
+    def _advance(self, step: Step) -> Tensor:
+        x0, eps = step.x0, step.eps
+        t, s = self.path[step.index], self.path[step.index + 1]
         if self.eta == 0:
             return s.signal * x0 + s.noise * eps
-        assert noise is not None
         sigma = self.eta * (s.noise / t.noise) * math.sqrt(1 - (t.signal / s.signal) ** 2)
-        return s.signal * x0 + math.sqrt(s.noise**2 - sigma**2) * eps + sigma * noise
+        return s.signal * x0 + math.sqrt(s.noise**2 - sigma**2) * eps + sigma * step.fresh_noise

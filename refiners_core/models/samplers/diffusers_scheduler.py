@@ -1,4 +1,4 @@
-"""Reading the `scheduler_config.json` that lies beside published weights."""
+"""Reading the sampler from the `scheduler_config.json` beside published weights."""
 
 import warnings
 from collections.abc import Mapping
@@ -25,13 +25,16 @@ _DISTILLED: Final[dict[str, type[LCM] | type[TCD]]] = {"LCMScheduler": LCM, "TCD
 
 
 def sampler_from_json(data: Mapping[str, Any]) -> Sampler:
-    """Returns the sampler that a published file names, or DDIM on its noise.
+    """Returns the sampler that a published file names, or DDIM on its noise schedule.
+
+    Args:
+        data: The content of a `scheduler_config.json`.
 
     Raises:
-        ModelError: The noise that it describes is not known here.
+        ModelError: The noise schedule is not supported.
 
     Warns:
-        Notice: The file names a sampler that is not known here; DDIM takes its place.
+        Notice: The sampler is not supported, so DDIM takes its place.
 
     Example:
         >>> type(sampler_from_json({"_class_name": "LCMScheduler"})).__name__
@@ -42,8 +45,8 @@ def sampler_from_json(data: Mapping[str, Any]) -> Sampler:
     if kind in _PLAIN:
         return _PLAIN[kind](schedule)
     if kind in _DISTILLED:
-        many = Published(data, kind, file=FILE).value("original_inference_steps", 50)
-        return _DISTILLED[kind](schedule, distilled_steps=many)
+        distilled_steps = Published(data, kind, file=FILE).value("original_inference_steps", 50)
+        return _DISTILLED[kind](schedule, distilled_steps=distilled_steps)
     is_known = data.get("solver_order", 2) == 2 and data.get("solver_type") in (None, "midpoint")
     solver = _SOLVERS.get(data.get("algorithm_type") or "dpmsolver++")
     if kind == "DPMSolverMultistepScheduler" and is_known and solver is not None:
@@ -52,11 +55,12 @@ def sampler_from_json(data: Mapping[str, Any]) -> Sampler:
     return DDIM(schedule)
 
 
-def _warn(kind: str, lost: list[str]) -> None:
-    settings = f", and its settings {', '.join(lost)} are not followed" if lost else ""
+def _warn(kind: str, ignored: list[str]) -> None:
+    settings = f", and its settings {', '.join(ignored)} are ignored" if ignored else ""
     warnings.warn(
-        f"this model is published with {kind}, which is not known here as it is set; DDIM takes "
-        f'its place on the same noise{settings}. generate(sampler="dpm++-2m") chooses another.',
+        f"this model is published with {kind}, which is not supported with its settings; DDIM "
+        f"takes its place on the same noise schedule{settings}. "
+        'generate(sampler="dpm++-2m") chooses another.',
         Notice,
         stacklevel=3,
     )

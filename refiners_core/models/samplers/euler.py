@@ -1,24 +1,23 @@
-"""Euler's method along the way from noise to a picture, with and without fresh noise."""
+"""Euler's method from noise to an image, with and without fresh noise."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core.models.samplers.level import Level
-from refiners_core.models.samplers.sampler import Sampler
+from refiners_core.models.samplers.sampler import Sampler, Step
 
 
 @dataclass(frozen=True)
 class Euler(Sampler):
     """Euler's method in sigma (arXiv:2206.00364, algorithm 1 without churn).
 
-    With `x / signal = x0 + sigma eps`, a step of `dx/dsigma = eps` to another sigma changes sigma
-    alone; for latents that preserve variance this is DDIM's equation 12. What differs are the
-    levels: with `linspace` the network is told of places between training steps, and the last step
-    always ends without noise.
+    With `x / signal = x0 + sigma eps`, a step of `dx/dsigma = eps` changes sigma alone; for
+    variance preserving latents it equals DDIM's equation 12. The noise levels differ: with
+    `linspace` the network reads timesteps between training steps, and the last step always ends
+    without noise.
 
     Example:
         >>> from refiners_core.models.samplers import ScheduleConfig
@@ -29,31 +28,23 @@ class Euler(Sampler):
     def begin(
         self, noise: Float[Tensor, "rows channels height width"]
     ) -> Float[Tensor, "rows channels height width"]:
-        """Returns noise as there is of it at the first step, as released.
+        """Returns the initial latents: noise at the level of the first step, as released.
 
-        With `leading` the first step is not the last that was trained, and its noise is full.
+        With `leading` the noise is full, although the first step is not the last training step.
         """
         return noise if self.schedule.spacing == "leading" else self.path[0].noise * noise
 
     def _visited(self) -> tuple[Level, ...]:
         return tuple(level.finite for level in self.schedule.visit(self.steps, is_rounded=False))
 
-    def _advance(
-        self,
-        index: int,
-        x: Tensor,
-        x0: Tensor,
-        eps: Tensor,
-        past: Sequence[Tensor],
-        noise: Tensor | None,
-    ) -> Tensor:
-        there = self.path[index + 1]
-        return there.signal * x0 + there.noise * eps
+    def _advance(self, step: Step) -> Tensor:
+        after = self.path[step.index + 1]
+        return after.signal * step.x0 + after.noise * step.eps
 
 
 @dataclass(frozen=True)
 class EulerAncestral(Euler):
-    """Euler's method to less noise than is due, and fresh noise for the rest.
+    """Euler's method to less noise than the next level has, and fresh noise for the rest.
 
     The share is that of ancestral sampling in DDPM (arXiv:2006.11239, equation 7), written in
     sigma: `up = sigma' sqrt(1 - (sigma' / sigma)^2)` for a step from sigma to sigma'.
@@ -63,17 +54,8 @@ class EulerAncestral(Euler):
     def is_stochastic(self) -> bool:
         return True
 
-    def _advance(
-        self,
-        index: int,
-        x: Tensor,
-        x0: Tensor,
-        eps: Tensor,
-        past: Sequence[Tensor],
-        noise: Tensor | None,
-    ) -> Tensor:
-        assert noise is not None
-        here, there = self.path[index], self.path[index + 1]
-        share = there.sigma / here.sigma  # down = share * sigma'
+    def _advance(self, step: Step) -> Tensor:
+        before, after = self.path[step.index], self.path[step.index + 1]
+        share = after.sigma / before.sigma  # down = share * sigma'
         up = math.sqrt(1 - share**2)
-        return there.signal * x0 + there.noise * (share * eps + up * noise)
+        return after.signal * step.x0 + after.noise * (share * step.eps + up * step.fresh_noise)

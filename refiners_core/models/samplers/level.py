@@ -1,4 +1,4 @@
-"""How much noise there is at one point of the way from noise to a picture."""
+"""A noise level: the shares of image and noise in latents."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Level:
-    """What has become of a picture x0 at one point: `signal * x0 + noise * eps`.
+    """A noise level, at which clean latents x0 have become `signal * x0 + noise * eps`.
 
     Variance is preserved: `signal**2 + noise**2 = 1`.
 
@@ -20,7 +20,7 @@ class Level:
     """
 
     timestep: float
-    """What the network is told; a training step, or a place between two."""
+    """The timestep that the network reads: a training step, or a point between two."""
     signal: float
     """`sqrt(alpha bar)`, in 0...1."""
     noise: float
@@ -28,20 +28,20 @@ class Level:
 
     @classmethod
     def of_sigma(cls, sigma: float, timestep: float) -> "Level":
-        """Returns the level at which there is sigma times as much noise as picture."""
+        """Returns the level with `noise / signal = sigma`."""
         signal = 1 / math.hypot(1, sigma)
         return cls(timestep, signal, 1.0 if math.isinf(sigma) else sigma * signal)
 
     @property
     def sigma(self) -> float:
-        """Noise over signal (`sigma` of arXiv:2206.00364); infinite where nothing else is left."""
+        """Noise over signal (`sigma` of arXiv:2206.00364); infinite for pure noise."""
         return self.noise / self.signal if self.signal > 0 else math.inf
 
     @property
     def finite(self) -> "Level":
-        """This level, or, for solvers that divide by the signal, what stands for no signal.
+        """This level; pure noise is replaced by a level with a small signal, to divide by.
 
-        As released: `alpha bar` of 2**-24, the least positive number of half precision.
+        As released, `alpha bar` is then 2**-24, the least positive float16.
         """
         return self if self.signal > 0 else Level.of_sigma(2.0**12, self.timestep)
 
@@ -53,9 +53,9 @@ class Level:
     def add_noise(
         self, clean: Float[Tensor, "*shape"], noise: Float[Tensor, "*shape"]
     ) -> Float[Tensor, "*shape"]:
-        """Returns what clean latents have become here."""
+        """Returns clean latents with the noise of this level added."""
         return self.signal * clean + self.noise * noise
 
 
 CLEAN: Final = Level(0, 1.0, 0.0)
-"""Where there is no noise at all."""
+"""The level without noise."""

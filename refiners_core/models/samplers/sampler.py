@@ -1,4 +1,4 @@
-"""What every sampler says, so that a step of it can stand in a tree."""
+"""The interface of samplers: a noise schedule, the levels that are visited, and a step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,75 +14,99 @@ from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.schedule import ScheduleConfig
 
 _LEAST_NOISE: Final = 0.5
-"""Where less of the latents is noise, what a network says of pure noise is noise again."""
+"""The noise level below which a network's prediction for pure noise is useless."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The inputs of one step of a sampler, from `path[index]` to `path[index + 1]`, in float32."""
+
+    index: int
+    """The position of the step in the path."""
+    x: Float[Tensor, "rows channels height width"]
+    """The latents before the step."""
+    x0: Float[Tensor, "rows channels height width"]
+    """The clean latents that the prediction implies."""
+    eps: Float[Tensor, "rows channels height width"]
+    """The noise that the prediction implies."""
+    past: Sequence[Float[Tensor, "rows channels height width"]] = ()
+    """The clean latents of up to `memory` earlier steps, latest first."""
+    noise: Float[Tensor, "rows channels height width"] | None = None
+    """Standard normal noise drawn for the step, for a stochastic sampler."""
+
+    @property
+    def fresh_noise(self) -> Float[Tensor, "rows channels height width"]:
+        """The noise drawn for the step; only stochastic samplers read it."""
+        assert self.noise is not None
+        return self.noise
 
 
 class Stepped(NamedTuple):
-    """What a step leads to."""
+    """The result of a step."""
 
     latents: Float[Tensor, "rows channels height width"]
-    """The latents after it."""
+    """The latents after the step."""
     clean: Float[Tensor, "rows channels height width"]
     """The clean latents x0 that the prediction implies, float32."""
 
 
 @dataclass(frozen=True)
 class Sampler(ABC):
-    """A schedule and an update rule, as a value: without state, so threads may share it.
+    """A noise schedule and an update rule, as a value: it has no state, so threads may share it.
 
     Latents are variance preserving throughout: `sqrt(a_t) x0 + sqrt(1 - a_t) eps` at every step,
-    whatever a paper's own letters stand for. What a step needs of the steps before it and of
-    chance it is given, so that the same call gives the same result.
+    whatever the letters of a paper mean. Earlier predictions and random noise are arguments of a
+    step, so the same call gives the same result.
     """
 
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """The noise that the network was trained with."""
     steps: int = 30
-    """How many steps lead from pure noise to a picture."""
+    """The number of steps from pure noise to an image."""
     skipped: int = 0
-    """How many of the first of them are left out: what is there before is not pure noise."""
+    """The number of first steps that are left out, because the latents are not pure noise."""
 
     memory: ClassVar[int] = 0
-    """Of how many steps before it a step looks at the clean latents."""
+    """The number of earlier steps whose clean latents a step reads."""
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether a step adds noise that was drawn for it."""
+        """Whether a step adds fresh noise."""
         return False
 
     @cached_property
     def path(self) -> tuple[Level, ...]:
-        """The noise at the beginning of each step, and where the last one ends."""
+        """The noise level at the beginning of each step, and the level at the end of the last."""
         return (*self._visited(), self._end())[self.skipped :]
 
     @cached_property
     def timesteps(self) -> tuple[float, ...]:
-        """What the network is told at each step: training steps, or places between two."""
+        """The timesteps that the network reads: training steps, or points between two."""
         return tuple(level.timestep for level in self.path[:-1])
 
     def with_steps(self, steps: int) -> Self:
-        """Returns this sampler for another number of steps, none left out.
+        """Returns this sampler for another number of steps, with none skipped.
 
         Raises:
-            GenerationError: The schedule has no such number of steps, or so few of them begin far
-                from noise.
+            GenerationError: The schedule does not allow that many steps, or so few steps begin far
+                from pure noise.
         """
         other = replace(self, steps=steps, skipped=0)
         assert len(other.path) == steps + 1
         if other.path[0].noise < _LEAST_NOISE:
             raise GenerationError(
-                f"{steps} step begins at training step {other.path[0].timestep:g}, where "
-                f"{other.path[0].noise:.0%} of what the network knows is noise; a generation "
-                "begins with nothing else.",
+                f"{steps} step begins at training step {other.path[0].timestep:g}, where latents "
+                f"were trained with {other.path[0].noise:.0%} noise, but a generation begins with "
+                "noise alone.",
                 hint='Take more steps, such as steps=4, or sampler="dpm++-2m".',
             )
         return other
 
     def with_strength(self, strength: float) -> Self:
-        """Returns this sampler without its first steps: it goes `strength`, in 0...1, of the way.
+        """Returns this sampler with the last steps only, the share `strength` of them, in 0...1.
 
         Raises:
-            GenerationError: No step is left.
+            GenerationError: The share is less than one step.
         """
         kept = min(int(self.steps * strength), self.steps)
         if kept < 1:
@@ -95,7 +119,7 @@ class Sampler(ABC):
     def begin(
         self, noise: Float[Tensor, "rows channels height width"]
     ) -> Float[Tensor, "rows channels height width"]:
-        """Returns the latents of a picture of which nothing is known yet."""
+        """Returns the latents before the first step, given standard normal noise."""
         return noise
 
     def step(
@@ -107,37 +131,30 @@ class Sampler(ABC):
         past: Sequence[Float[Tensor, "rows channels height width"]] = (),
         noise: Float[Tensor, "rows channels height width"] | None = None,
     ) -> Stepped:
-        """Returns the latents after a step, computed in float32 and given back as they came.
+        """Computes a step in float32; the latents after it have the dtype of those before it.
 
         Args:
-            latents: What the network was asked about, at `path[index]`.
-            prediction: What it says, in the schedule's terms.
-            index: The position of the step.
-            past: The clean latents of up to `memory` steps before, latest first; a step that finds
-                too few makes do with a lower order.
-            noise: What chance adds, from a normal distribution; needed by stochastic samplers.
+            latents: The latents at `path[index]`, which the network has read.
+            prediction: The network's prediction, of the kind that the schedule names.
+            index: The position of the step in the path.
+            past: The clean latents of up to `memory` earlier steps, latest first; with fewer, a
+                multistep solver falls back to a lower order.
+            noise: Standard normal noise; required by stochastic samplers.
         """
         x = latents.float()
         x0, eps = self.schedule.split(x, prediction.float(), self.path[index])
-        after = self._advance(index, x, x0, eps, past, None if noise is None else noise.float())
+        noise = None if noise is None else noise.float()
+        after = self._advance(Step(index, x, x0, eps, past, noise))
         return Stepped(after.to(latents.dtype), x0)
 
     def _visited(self) -> tuple[Level, ...]:
-        """Returns the noise at the beginning of each of `steps` steps, noisiest first."""
+        """Returns the noise level at the beginning of each of `steps` steps, noisiest first."""
         return self.schedule.visit(self.steps)
 
     def _end(self) -> Level:
-        """Returns where the last step ends."""
+        """Returns the noise level at which the last step ends."""
         return CLEAN
 
     @abstractmethod
-    def _advance(
-        self,
-        index: int,
-        x: Tensor,
-        x0: Tensor,
-        eps: Tensor,
-        past: Sequence[Tensor],
-        noise: Tensor | None,
-    ) -> Tensor:
-        """Returns `x` at the end of a step, of the x0 and eps that the network sees in it."""
+    def _advance(self, step: Step) -> Tensor:
+        """Returns the latents at the end of a step."""

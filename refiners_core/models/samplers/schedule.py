@@ -1,4 +1,4 @@
-"""How much noise there is at which training step, and what that makes of a picture."""
+"""The noise schedule that a network was trained with."""
 
 import math
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.table import BACKWARDS, SCHEDULER, WRITERS, heeded
 
 Betas = Literal["linear", "scaled_linear"]
-"""How the variance of one training step grows: evenly, or its root does."""
+"""How the variance of a training step grows: linearly, or linearly in its square root."""
 Prediction = Literal["eps", "v", "x0"]
-"""What a network says: the noise, the velocity (arXiv:2202.00512, appendix D), the picture."""
+"""The prediction of a network: noise, velocity (arXiv:2202.00512, appendix D) or image."""
 Spacing = Literal["leading", "linspace", "trailing", "karras"]
-"""Which noise a sampler visits: training steps (arXiv:2305.08891, table 2), or the levels of
-arXiv:2206.00364, equation 5."""
+"""The levels that a sampler visits: training steps (arXiv:2305.08891, table 2), or the levels of
+arXiv:2206.00364, equation 5 (`karras`)."""
 
 FILE: Final = "scheduler_config.json"
 _PREDICTIONS: Final[dict[str, Prediction]] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
@@ -30,13 +30,13 @@ _PREDICTIONS: Final[dict[str, Prediction]] = {"epsilon": "eps", "v_prediction": 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The noise of denoising diffusion (arXiv:2006.11239, section 2): a value and its arithmetic.
+    """The noise schedule of denoising diffusion (arXiv:2006.11239, section 2), and its arithmetic.
 
-    At training step t a picture x0 has become `sqrt(a_t) x0 + sqrt(1 - a_t) eps`, where `a_t` is
-    the product of `1 - beta` up to t (`alpha bar` in the paper).
+    At training step t clean latents x0 have become `sqrt(a_t) x0 + sqrt(1 - a_t) eps`, where `a_t`
+    is the product of `1 - beta` up to t (`alpha bar` in the paper).
 
     Raises:
-        ModelError: A value is out of range or unknown.
+        ModelError: A value is out of range, or is not one of the known names.
 
     Example:
         >>> ScheduleConfig(spacing="trailing").timesteps(4)
@@ -44,23 +44,23 @@ class ScheduleConfig:
     """
 
     train_steps: int = 1000
-    """How many steps of noise the network was trained with."""
+    """The number of training steps, from little noise to pure noise."""
     beta_start: float = 0.00085
-    """The variance that the first step adds."""
+    """The variance that the first training step adds."""
     beta_end: float = 0.012
-    """The variance that the last step adds."""
+    """The variance that the last training step adds."""
     betas: Betas = "scaled_linear"
     """How the variance grows in between."""
     prediction: Prediction = "eps"
-    """What the network says."""
+    """The kind of prediction that the network makes."""
     spacing: Spacing = "leading"
     """Which training steps are visited."""
     steps_offset: int = 1
-    """What is added to the visited steps where the spacing is leading."""
+    """The offset that `leading` spacing adds to the visited training steps."""
     is_final_clean: bool = False
-    """Whether the last step ends without noise, or, as released, with that of training step 0."""
+    """Whether the last step ends without noise instead of, as released, at training step 0."""
     has_zero_snr: bool = False
-    """Whether nothing of a picture is left at the last training step (arXiv:2305.08891, 3.1)."""
+    """Whether the last training step is pure noise: zero terminal SNR (arXiv:2305.08891, 3.1)."""
 
     def __post_init__(self) -> None:
         for name, kind in (("betas", Betas), ("prediction", Prediction), ("spacing", Spacing)):
@@ -77,9 +77,9 @@ class ScheduleConfig:
             )
         if self.has_zero_snr and (self.prediction == "eps" or self.spacing == "karras"):
             raise ModelError(
-                "where nothing of a picture is left, noise that is predicted says nothing of it, "
-                f"and Karras' levels have no highest; got prediction={self.prediction!r}, "
-                f"spacing={self.spacing!r} with has_zero_snr.",
+                "with zero terminal SNR a network cannot predict noise, and Karras' levels have no "
+                f"highest; got prediction={self.prediction!r}, spacing={self.spacing!r} with "
+                "has_zero_snr.",
                 hint='Try ScheduleConfig(prediction="v", spacing="trailing", has_zero_snr=True).',
             )
 
@@ -88,14 +88,13 @@ class ScheduleConfig:
         """Reads a published `scheduler_config.json`.
 
         Raises:
-            ModelError: It asks for something that is not known here.
+            ModelError: The class or one of its settings is not supported.
         """
         kind = str(data.get("_class_name") or "DDIMScheduler")
         if kind in BACKWARDS or (kind not in WRITERS and data.get("beta_start") is None):
             raise ModelError(
-                f"{kind} is a scheduler for noise that is not known here, or that goes the other "
-                "way.",
-                hint="Models with the noise of DDIM are known: those of DDIMScheduler, "
+                f"{kind} is a scheduler for another noise schedule, or from images to noise.",
+                hint="Models with DDIM's noise schedule are supported: those of DDIMScheduler, "
                 "EulerDiscreteScheduler, DPMSolverMultistepScheduler and so on.",
             )
         if kind in WRITERS:
@@ -106,7 +105,7 @@ class ScheduleConfig:
         writer = WRITERS.get(kind, WRITERS["DDIMScheduler"])
         is_karras = read.value("use_karras_sigmas", False)
         prediction = read.value("prediction_type", "epsilon")
-        found = cls(
+        schedule = cls(
             train_steps=read.value("num_train_timesteps", 1000),
             beta_start=read.value("beta_start", writer.beta_start),
             beta_end=read.value("beta_end", writer.beta_end),
@@ -119,12 +118,12 @@ class ScheduleConfig:
             is_final_clean=read.value("set_alpha_to_one", writer.is_final_clean),
             has_zero_snr=read.value("rescale_betas_zero_snr", False),
         )
-        _check_levels(read, found)
-        return found
+        _check_levels(read, schedule)
+        return schedule
 
     @cached_property
     def alphas(self) -> Float[Tensor, "train_steps"]:
-        """What is left of the picture's variance at each training step, `alpha bar`, in 0...1."""
+        """The image's share of the variance at each training step, `alpha bar`, in 0...1."""
         root = 0.5 if self.betas == "scaled_linear" else 1.0
         ends = self.beta_start**root, self.beta_end**root
         line = torch.linspace(*ends, self.train_steps, dtype=torch.float32, device="cpu")
@@ -135,20 +134,19 @@ class ScheduleConfig:
         """Returns the training steps that a sampler visits, noisiest first.
 
         Raises:
-            GenerationError: There are more steps than were trained, or none.
+            GenerationError: The number of steps is less than 1 or exceeds the training steps.
         """
         return tuple(int(level.timestep) for level in self.visit(steps))
 
     def visit(self, steps: int, is_rounded: bool = True) -> tuple[Level, ...]:
-        """Returns the levels of noise that a sampler visits, noisiest first.
+        """Returns the noise levels that a sampler visits, noisiest first.
 
         Args:
-            steps: How many there are.
-            is_rounded: Whether the network is told of training steps, or of places between them
-                as well.
+            steps: The number of levels.
+            is_rounded: Whether timesteps are rounded to training steps.
 
         Raises:
-            GenerationError: There are more steps than were trained, or none.
+            GenerationError: The number of steps is less than 1 or exceeds the training steps.
         """
         total = self.train_steps
         most = total - self.steps_offset if self.spacing == "leading" else total
@@ -164,12 +162,12 @@ class ScheduleConfig:
             )
         if self.spacing == "trailing":
             return tuple(self.level(round(total - i * total / steps) - 1) for i in range(steps))
-        # Multiplied first: the last place is the last training step in floating point as well.
-        places = [(total - 1) * i / max(steps - 1, 1) for i in reversed(range(steps))]
-        return tuple(self.level(round(t) if is_rounded else t) for t in places)
+        # Multiplying first makes the last point the last training step in floating point as well.
+        timesteps = [(total - 1) * i / max(steps - 1, 1) for i in reversed(range(steps))]
+        return tuple(self.level(round(t) if is_rounded else t) for t in timesteps)
 
     def level(self, timestep: float) -> Level:
-        """Returns the noise at a training step; between two of them, sigma grows evenly."""
+        """Returns the noise level at a timestep; between training steps, sigma is interpolated."""
         alphas, before = self.alphas, math.floor(timestep)
         if before == timestep:
             alpha = float(alphas[before])
@@ -179,7 +177,7 @@ class ScheduleConfig:
 
     @property
     def end(self) -> Level:
-        """Where the last step ends, as the model was released."""
+        """The noise level at which the last step ends, as the model was released."""
         return CLEAN if self.is_final_clean else self.level(0)
 
     def add_noise(
@@ -188,7 +186,7 @@ class ScheduleConfig:
         noise: Float[Tensor, "rows *shape"],
         timestep: int | Int[Tensor, "rows"],
     ) -> Float[Tensor, "rows *shape"]:
-        """Returns what latents have become at a training step, one for all rows or one each."""
+        """Returns latents with the noise of a training step: one step for all rows, or one each."""
         a, s = self._levels_of(latents, timestep)
         return a * latents + s * noise
 
@@ -208,7 +206,7 @@ class ScheduleConfig:
         noise: Float[Tensor, "rows *shape"],
         timestep: int | Int[Tensor, "rows"],
     ) -> Float[Tensor, "rows *shape"]:
-        """Returns what the network is to say of `add_noise(latents, noise, timestep)`."""
+        """Returns the training target for `add_noise(latents, noise, timestep)`."""
         if self.prediction == "v":
             return self.velocity(latents, noise, timestep)
         return noise if self.prediction == "eps" else latents
@@ -219,9 +217,9 @@ class ScheduleConfig:
         """Returns the clean latents x0 and the noise eps that a prediction implies.
 
         Args:
-            x: What the network was asked about.
-            prediction: What it says.
-            at: The noise there is in x, or its training step.
+            x: The latents that the network has read.
+            prediction: Its prediction, of the kind `self.prediction`.
+            at: The noise level of x, or its training step.
         """
         level = at if isinstance(at, Level) else self.level(at)
         a, s = level.signal, level.noise
@@ -238,20 +236,20 @@ class ScheduleConfig:
 
 
 def _check_levels(read: Published, schedule: ScheduleConfig) -> None:
-    """Refuses settings that would move the levels which a published sampler visits.
+    """Refuses settings that would change which levels a published sampler visits.
 
     Raises:
-        ModelError: There is one.
+        ModelError: The file has such a setting.
     """
     if schedule.spacing == "karras":
         read.only("sigma_min", None)
         read.only("sigma_max", None)
-        if read.kind == "EulerDiscreteScheduler":  # which takes Karras' levels between those steps
+        if read.kind == "EulerDiscreteScheduler":  # interpolates Karras' levels from them
             read.only("timestep_spacing", "linspace")
     if schedule.prediction == "v":
         read.only("timestep_type", "discrete")
     clipped = read.data.get("lambda_min_clipped")
-    # Where a file spells minus infinity as a text, or names less than there is, nothing is cut.
+    # Files may spell minus infinity as a text, or name a level below all others: nothing is cut.
     if (
         clipped is not None
         and not float(clipped) <= schedule.level(schedule.train_steps - 1).finite.log_snr
@@ -260,7 +258,7 @@ def _check_levels(read: Published, schedule: ScheduleConfig) -> None:
 
 
 def _with_zero_snr(alphas: Tensor) -> Tensor:
-    """Returns alphas whose roots are shifted to end at 0 and scaled to begin as they did.
+    """Returns alphas whose square roots are shifted to end at 0 and scaled to begin as before.
 
     Algorithm 1 of arXiv:2305.08891.
     """

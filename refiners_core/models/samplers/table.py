@@ -1,4 +1,4 @@
-"""What becomes of each key of a published `scheduler_config.json`, by the class that writes it."""
+"""How each key of a published `scheduler_config.json` is read, by the class that writes it."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
@@ -26,24 +26,24 @@ SCHEDULER: Final = Format.of(
         "interpolation_type": ("linear",),
         "timestep_scaling": (10.0,),
         "predict_epsilon": (True,),  # before `prediction_type`
-        # Learnt variances are channels that a UNet of these families does not have.
+        # UNets of these families do not have the channels of learnt variances.
         "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
     },
-    # What `thresholding`, `clip_sample` and the flow settings would need, and settings of solvers
-    # that DDIM takes the place of. Ending without noise, DPM-Solver++ is of first order at last.
+    # Parameters of `thresholding`, `clip_sample` and the flow settings, which are off, and of
+    # solvers that DDIM replaces. Ending without noise, DPM-Solver++ ends with a first-order step.
     idle=(
         "dynamic_thresholding_ratio sample_max_value clip_sample_range flow_shift time_shift_type "
         "lower_order_final euler_at_final skip_prk_steps disable_corrector predict_x0 solver_p "
         "predictor_order corrector_order tau_func noise_sampler_seed tensor_format"
     ),
 )
-"""The table of the format; a class that does not read a key ignores it."""
+"""The keys of the format; a class that does not read a key ignores it."""
 
 _NOISE: Final = (
     "num_train_timesteps beta_start beta_end beta_schedule trained_betas prediction_type "
     "predict_epsilon variance_type tensor_format steps_offset set_alpha_to_one timestep_spacing"
 )
-"""What is read of every class: the noise, and where a sampler of another class may visit it."""
+"""The keys that are read for every class: the noise schedule and the spacing."""
 _CLIPPED: Final = (
     "clip_sample clip_sample_range thresholding dynamic_thresholding_ratio sample_max_value "
     "rescale_betas_zero_snr"
@@ -57,10 +57,10 @@ _SOLVER: Final = f"{_STEPS} use_dynamic_shifting time_shift_type solver_order so
 
 
 class Writer(NamedTuple):
-    """A class that writes such files: what it reads of them, and what it takes for absent keys."""
+    """A scheduler class that writes such files: the keys that it reads, and its defaults."""
 
     keys: str
-    """The keys that it reads beside those of the noise."""
+    """The keys that the class reads beside those of the noise schedule."""
     spacing: Literal["leading", "linspace"] = "linspace"
     beta_start: float = 0.0001
     beta_end: float = 0.02
@@ -115,15 +115,15 @@ WRITERS: Final[Mapping[str, Writer]] = {
         f"{_STEPS} algorithm_type predictor_order corrector_order tau_func lambda_min_clipped"
     ),
 }
-"""The published classes that share this noise."""
+"""The published classes with this noise schedule."""
 BACKWARDS: Final = ("DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler")
-"""Classes that share it and go the other way, from pictures to noise."""
+"""Classes with this noise schedule that go from images to noise."""
 
 
 def heeded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what the class that a file names reads of it; all of it for a class unknown here.
+    """Returns the keys that the class named in a file reads; all keys for an unknown class.
 
-    Libraries keep settings of the scheduler that another one was made from: those say nothing.
+    Libraries keep settings of the scheduler that another one was made from: those have no effect.
     """
     writer = WRITERS.get(str(data.get("_class_name")))
     if writer is None:

@@ -1,4 +1,4 @@
-"""The network that sees the noise in latents, whole and in the parts that adapters reuse."""
+"""The UNet, and the parts of it that adapters reuse."""
 
 from refiners_core.models.unet.block import DownBlock, DownPath, MidBlock, UpBlock, UpPath
 from refiners_core.models.unet.config import UNetConfig

@@ -13,10 +13,10 @@ from refiners_core.tree.combinators import Identity
 
 
 class DownPath(Chain):
-    """All levels on the way down; each records skips from 1 on.
+    """All levels on the way down; they record the skips from 1 on.
 
     Args:
-        config: The UNet's sizes.
+        config: The sizes of the UNet.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -25,11 +25,11 @@ class DownPath(Chain):
 
 
 class DownBlock(Chain):
-    """One level on the way down: each layer's outcome is recorded for the way up.
+    """One level on the way down; the output of each layer is recorded for the way up.
 
     Args:
-        config: The UNet's sizes.
-        level: Which level, 0 the one of full size.
+        config: The sizes of the UNet.
+        level: The level, from 0 for full resolution.
     """
 
     def __init__(self, config: UNetConfig, level: int) -> None:
@@ -52,10 +52,10 @@ class DownBlock(Chain):
 
 
 class MidBlock(Chain):
-    """The level of the smallest size, between the ways down and up.
+    """The middle, at the lowest resolution.
 
     Args:
-        config: The UNet's sizes.
+        config: The sizes of the UNet.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -69,10 +69,10 @@ class MidBlock(Chain):
 
 
 class UpPath(Chain):
-    """All levels on the way up, from the smallest size.
+    """All levels on the way up, from the lowest resolution.
 
     Args:
-        config: The UNet's sizes.
+        config: The sizes of the UNet.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -81,11 +81,11 @@ class UpPath(Chain):
 
 
 class UpBlock(Chain):
-    """One level on the way up: before each layer a skip is joined, the last written first.
+    """One level on the way up; before each layer a skip is concatenated, the latest first.
 
     Args:
-        config: The UNet's sizes.
-        level: Which level, 0 the one of full size.
+        config: The sizes of the UNet.
+        level: The level, from 0 for full resolution.
     """
 
     def __init__(self, config: UNetConfig, level: int) -> None:

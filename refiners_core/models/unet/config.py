@@ -1,4 +1,4 @@
-"""The numbers that a UNet is built from."""
+"""The sizes of a UNet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from refiners_core.errors import ModelError
 from refiners_core.models.config_reader import Format, Published
 
 TIME_IDS: Final = 6
-"""How many numbers say the sizes of a picture: original, corner of the crop, target."""
+"""The number of time ids: the sides of the original, the crop's corner, the target's sides."""
 
 UNET: Final = Format.of(
     followed=(
@@ -17,7 +17,7 @@ UNET: Final = Format.of(
         "cross_attention_dim norm_num_groups norm_eps use_linear_projection "
         "addition_time_embed_dim projection_class_embeddings_input_dim"
     ),
-    # What the published classes can do and released models of these families do not.
+    # Features of the published classes that the released models of these families do not use.
     fixed={
         "addition_embed_type": (None, "text_time"),
         "mid_block_type": ("UNetMidBlock2DCrossAttn",),
@@ -48,49 +48,52 @@ UNET: Final = Format.of(
         "reverse_transformer_layers_per_block": (None,),
         "conv_in_kernel": (3,),
         "conv_out_kernel": (3,),
-        # Of ControlNets:
+        # of ControlNets
         "conditioning_channels": (3,),
         "controlnet_conditioning_channel_order": ("rgb",),
         "global_pool_conditions": (False,),
     },
-    # `dropout` is for training; torch's attention has no use for `upcast_attention`; heads of an
-    # embedding of another type; sizes that a ControlNet's tensors show; averages while training.
+    # For training; for attention without torch's kernel; for another type of embedding; sizes that
+    # are read off the tensors of a ControlNet; training averages.
     idle=(
         "dropout upcast_attention addition_embed_type_num_heads "
         "conditioning_embedding_out_channels "
         "decay inv_gamma min_decay optimization_step power update_after_step use_ema_warmup"
     ),
 )
-"""The table of published UNets, and of ControlNets for their encoder."""
+"""The keys of published UNets, and of ControlNets for their encoder."""
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """A UNet's sizes; the defaults are those of Stable Diffusion 1.5."""
+    """The sizes of a UNet; the defaults are those of Stable Diffusion 1.5."""
 
     in_channels: int = 4
-    """Channels of what comes in: the latents, and a mask and a picture for inpainting."""
+    """The channels of the input: the latents, and a mask and an image for inpainting."""
     out_channels: int = 4
+    """The channels of the prediction, which are those of the latents."""
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    """Channels of each level; every level but the last halves height and width."""
+    """The channels of each level; every level but the last halves height and width."""
     layers: tuple[int, ...] = (2, 2, 2, 2)
-    """Residual blocks of each level on the way down; on the way up there is one more."""
+    """The residual blocks of each level on the way down; on the way up it has one more."""
     depths: tuple[int, ...] = (1, 1, 1, 0)
-    """Transformer blocks after each residual block of a level; 0 for a plain level."""
+    """The transformer blocks after each residual block of a level; 0 for no attention."""
     mid_depth: int = 1
+    """The transformer blocks of the middle."""
     heads: tuple[int, ...] = (8, 8, 8, 8)
-    """Attention heads of each level; the middle has those of the last."""
+    """The attention heads of each level; the middle has those of the last level."""
     text_width: int = 768
-    """Features of a token of the text."""
+    """The features of a token of the text."""
     groups: int = 32
+    """The groups of group norms."""
     eps: float = 1e-5
-    """What normalisation in residual blocks adds to the variance."""
+    """The number that group norms of residual blocks add to the variance."""
     has_linear_projection: bool = False
-    """Whether transformers project by linear layers instead of 1x1 convolutions."""
+    """Whether transformers project with linear layers instead of 1x1 convolutions."""
     added_cond_width: int | None = None
-    """Features of pooled text and waves of time ids; None for a UNet that is not told of them."""
+    """The features of pooled text and embedded time ids; None if the UNet does not read them."""
     time_id_channels: int = 256
-    """How many waves each time id is read off."""
+    """The features of each embedded time id."""
 
     def __post_init__(self) -> None:
         levels = len(self.channels)
@@ -104,12 +107,12 @@ class UNetConfig:
 
     @property
     def time_width(self) -> int:
-        """Features of a timestep."""
+        """The features of the embedded timestep."""
         return 4 * self.channels[0]
 
     @property
     def pooled_width(self) -> int:
-        """Features of the pooled text that it is told; 0 for a UNet that is not told of it."""
+        """The features of the pooled text; 0 for a UNet that does not read it."""
         return (
             0
             if self.added_cond_width is None
@@ -118,17 +121,17 @@ class UNetConfig:
 
     @property
     def skip_channels(self) -> tuple[int, ...]:
-        """Channels of each skip, in the order in which they are written."""
-        found = [self.channels[0]]
+        """The channels of each skip, in the order in which they are written."""
+        skips = [self.channels[0]]
         for level, channels in enumerate(self.channels):
             is_last = level == len(self.channels) - 1
-            found += [channels] * (self.layers[level] + (not is_last))
-        return tuple(found)
+            skips += [channels] * (self.layers[level] + (not is_last))
+        return tuple(skips)
 
     def first_skip(self, level: int) -> int:
-        """Returns the index of the skip that records what comes into a level.
+        """Returns the index of the skip that records the input of a level.
 
-        The level writes the next ones on the way down, and reads it last on the way up.
+        On the way down the level writes the following skips; on the way up it reads this one last.
         """
         return sum(self.layers[:level]) + level
 
@@ -137,14 +140,14 @@ class UNetConfig:
         """Reads a published `config.json` of a UNet, or of a ControlNet for its encoder.
 
         Raises:
-            ModelError: It asks for something that this UNet does not have.
+            ModelError: The configuration has an unsupported setting.
         """
         read = Published(data, "UNet2DConditionModel", "ControlNetModel", table=UNET)
         channels = read.numbers("block_out_channels", (320, 640, 1280, 1280))
         levels = len(channels)
         plain = _plain_levels(read, levels)
         depths = read.per_level("transformer_layers_per_block", 1, levels)
-        # Published files say `attention_head_dim` and mean the number of heads.
+        # In published files `attention_head_dim` is the number of heads.
         heads_key = (
             "attention_head_dim"
             if data.get("num_attention_heads") is None
@@ -162,7 +165,7 @@ class UNetConfig:
             groups=read.value("norm_num_groups", 32),
             eps=read.value("norm_eps", 1e-5),
             has_linear_projection=read.value("use_linear_projection", False),
-            added_cond_width=_picture_width(read),
+            added_cond_width=_added_cond_width(read),
             time_id_channels=read.value("addition_time_embed_dim", 256),
         )
 
@@ -176,7 +179,7 @@ def _plain_levels(read: Published, levels: int) -> list[bool]:
     return [kind == "DownBlock2D" for kind in kinds]
 
 
-def _picture_width(read: Published) -> int | None:
+def _added_cond_width(read: Published) -> int | None:
     if read.data.get("addition_embed_type") is None:
         return None
     return read.value("projection_class_embeddings_input_dim", 2816)

@@ -1,4 +1,4 @@
-"""How UNets are published."""
+"""The layouts in which UNets are published."""
 
 from typing import Final
 
@@ -21,7 +21,7 @@ UNET_ENCODER_KEYS: Final = (
     | RESIDUAL_BLOCK_KEYS.under("mid.resnet_{j}", "mid_block.resnets.{j}")
     | SPATIAL_TRANSFORMER_KEYS.under("mid.transformer", "mid_block.attentions.0")
 )
-"""The time embedding, the way down and the middle, which side networks share with UNets."""
+"""The layout of the time embedding, the way down and the middle, which ControlNets share."""
 
 UNET_KEYS: Final = (
     UNET_ENCODER_KEYS
@@ -35,4 +35,4 @@ UNET_KEYS: Final = (
     | RESIDUAL_BLOCK_KEYS.under("up.{i}.resnet_{j}", "up_blocks.{i}.resnets.{j}")
     | SPATIAL_TRANSFORMER_KEYS.under("up.{i}.transformer_{j}", "up_blocks.{i}.attentions.{j}")
 )
-"""The layout of diffusers' folders."""
+"""The layout of a `UNet2DConditionModel` of diffusers."""

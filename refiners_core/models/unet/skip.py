@@ -1,4 +1,4 @@
-"""What the way down records and the way up reads again."""
+"""Skip connections: the way down records feature maps, the way up reads them."""
 
 from refiners_core.tree.combinators import (
     Concatenate,
@@ -10,15 +10,15 @@ from refiners_core.tree.combinators import (
 
 
 def skip_key(index: int) -> str:
-    """Returns the context key of a skip; 0 is the first that is written."""
+    """Returns the context key of a skip, counted from 0 in the order of writing."""
     return f"unet.skip.{index}"
 
 
 class SkipWrite(Passthrough):
-    """Records a map for the way up.
+    """Records its input for the way up, and returns it.
 
     Args:
-        index: Which skip, in the order in which they are written.
+        index: The skip, in the order of writing.
     """
 
     def __init__(self, index: int) -> None:
@@ -26,10 +26,10 @@ class SkipWrite(Passthrough):
 
 
 class SkipRead(Concatenate):
-    """Joins the running map with the one that was recorded on the way down.
+    """Concatenates its input and the feature map that was recorded on the way down.
 
     Args:
-        index: Which skip, in the order in which they were written.
+        index: The skip, in the order of writing.
     """
 
     def __init__(self, index: int) -> None:

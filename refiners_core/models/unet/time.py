@@ -1,4 +1,4 @@
-"""The timestep, for every residual block to read."""
+"""The embedding of the timestep, which every residual block reads."""
 
 from typing import Final
 
@@ -19,16 +19,16 @@ from refiners_core.tree.combinators import (
 )
 
 TIME = "unet.time"
-"""The context key of the encoded timestep."""
+"""The context key of the embedded timestep."""
 
 
 class TimeEmbedding(Passthrough):
-    """Encodes the context's timestep and writes it to the context; passes its input on.
+    """Embeds `context["timestep"]`, writes it to the context and returns its input.
 
-    A UNet that knows more of the picture than its noise and its text adds that here.
+    A UNet that also reads pooled text and time ids adds their embedding.
 
     Args:
-        config: The UNet's sizes.
+        config: The sizes of the UNet.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -45,15 +45,15 @@ class TimeEmbedding(Passthrough):
 
 
 class AddedConditionEmbedding(Residual):
-    """Adds to the time what is known of the whole picture: its text, its sizes and its crop.
+    """Adds the embedding of pooled text, sizes and crop to the embedded timestep.
 
-    The micro-conditioning of SDXL (arXiv:2307.01952, section 2.2) beside the pooled text: the
-    context has `pooled`, `(rows, features)`, and `time_ids`, `(rows, 6)`: height and width of the
-    original, top and left of the crop, height and width aimed at, in pixels.
+    The micro-conditioning of SDXL (arXiv:2307.01952, section 2.2) with the pooled text. Reads
+    `context["pooled"]`, `(rows, features)`, and `context["time_ids"]`, `(rows, 6)`: height and
+    width of the original, top and left of the crop, height and width of the target, in pixels.
 
     Args:
-        config: The UNet's sizes.
-        width: Features of pooled text and waves together.
+        config: The sizes of the UNet.
+        width: The features of pooled text and embedded time ids together.
     """
 
     def __init__(self, config: UNetConfig, width: int) -> None:
@@ -62,7 +62,7 @@ class AddedConditionEmbedding(Residual):
                 pooled=UseContext("pooled"),
                 time_ids=Chain(
                     sources=Parallel(ids=UseContext("time_ids"), like=Identity()),
-                    waves=WavesOfEach(config.time_id_channels),
+                    waves=EachEmbedding(config.time_id_channels),
                 ),
             ),
             linear_1=nn.Linear(width, config.time_width),
@@ -71,11 +71,11 @@ class AddedConditionEmbedding(Residual):
         )
 
 
-class WavesOfEach(nn.Module):
-    """Reads several numbers of a row off waves, one after the other.
+class EachEmbedding(nn.Module):
+    """Embeds each number of a row as sines and cosines, and concatenates the embeddings.
 
     Args:
-        width: How many values come out for each number; even.
+        width: The features of each embedding, an even number.
     """
 
     def __init__(self, width: int) -> None:
@@ -85,16 +85,16 @@ class WavesOfEach(nn.Module):
     def forward(
         self, numbers: Num[Tensor, "rows numbers"], like: Float[Tensor, "..."]
     ) -> Float[Tensor, "rows waves"]:
-        """Returns the waves of a row's numbers in the dtype and on the device of another tensor."""
+        """Returns the embeddings in the dtype and on the device of `like`."""
         return self.waves(numbers.flatten(), like).reshape(len(numbers), -1)
 
 
 class TimeShift(Residual):
-    """Adds to each channel of a map what the time says.
+    """Adds the projected embedding of the timestep to each channel of a feature map.
 
     Args:
-        config: The UNet's sizes.
-        channels: Channels of the map.
+        config: The sizes of the UNet.
+        channels: The channels of the feature map.
     """
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
@@ -106,8 +106,8 @@ class TimeShift(Residual):
 
 
 class OverMap(nn.Module):
-    """Lets features stand for every position of a map."""
+    """Shapes features so that they are added at every position of a feature map."""
 
     def forward(self, x: Float[Tensor, "rows channels"]) -> Float[Tensor, "rows channels 1 1"]:
-        """Adds height and width of 1."""
+        """Returns the features with height and width 1."""
         return x[:, :, None, None]

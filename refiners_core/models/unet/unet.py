@@ -1,4 +1,4 @@
-"""The network that sees the noise in latents."""
+"""The UNet, which predicts the noise in latents."""
 
 from typing import Final
 
@@ -13,13 +13,14 @@ from refiners_core.tree.combinators import Identity
 
 
 class UNet(Chain):
-    """Latents, a timestep and a text to a prediction of the noise (arXiv:2112.10752, section 3.2).
+    """Predicts the noise in latents from a timestep and a text (arXiv:2112.10752, section 3.2).
 
-    Takes latents `(rows, in_channels, height, width)`; the context has `timestep`, 0-d or
-    `(rows,)`, and `text` `(rows, tokens, text_width)`.
+    Takes latents `(rows, in_channels, height, width)` and returns `(rows, out_channels, height,
+    width)`. Reads `context["timestep"]`, 0-d or `(rows,)`, and `context["text"]`, `(rows, tokens,
+    text_width)`; with `added_cond_width` also `context["pooled"]` and `context["time_ids"]`.
 
     Args:
-        config: Its sizes.
+        config: The sizes of the UNet.
 
     Example:
         >>> import torch

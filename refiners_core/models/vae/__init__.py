@@ -1,4 +1,4 @@
-"""The autoencoder between pictures and latents."""
+"""The autoencoder between images and latents."""
 
 from refiners_core.models.vae.autoencoder import AutoencoderKL, Decoder, Encoder
 from refiners_core.models.vae.config import AutoencoderConfig

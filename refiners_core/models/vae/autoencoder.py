@@ -1,4 +1,4 @@
-"""The autoencoder between pictures and latents."""
+"""The autoencoder between images and latents."""
 
 from threading import Lock
 from typing import Final
@@ -21,21 +21,21 @@ from refiners_core.tree.combinators import Residual
 Moments = tuple[
     Float[Tensor, "rows channels height width"], Float[Tensor, "rows channels height width"]
 ]
-"""Mean and log-variance of latents."""
+"""The mean and log-variance of latents."""
 
 
 class AutoencoderKL(Chain):
-    """A picture to a small map of latents and back (arXiv:2112.10752, section 3.1).
+    """Encodes images to latents and decodes them again (arXiv:2112.10752, section 3.1).
 
-    Called as a tree it gives the picture back that its mean latents stand for.
+    Called as a tree it returns the image of its mean latents.
 
-    With `tiling` set, `encode` and `decode` cut pictures into tiles, and the memory that they take
-    beside what comes in and goes out is that of one tile: with Stable Diffusion's sizes, `Tiling()`
-    decodes 1024x1024 pixels in 1.1 GB at float32, and larger pictures in no more but their own
-    size, where the whole takes 4.1 GB (measured by `benchmarks/memory.py`).
+    With `tiling` set, `encode` and `decode` work tile by tile, and need the memory of one tile
+    beside their input and output. With Stable Diffusion's sizes, `Tiling()` decodes 1024x1024
+    pixels in 1.1 GB at float32 instead of 4.1 GB, and larger images in no more than that beside
+    the image (measured by `benchmarks/memory.py`).
 
     Args:
-        config: Its sizes.
+        config: The sizes of the autoencoder.
 
     Example:
         >>> model = AutoencoderKL(AutoencoderConfig(channels=(32, 32), blocks=1))
@@ -55,37 +55,37 @@ class AutoencoderKL(Chain):
         generator: Generator | None = None,
         sample: bool = True,
     ) -> Float[Tensor, "rows latent_channels latent_height latent_width"]:
-        """Returns the latents of pictures, scaled to a deviation of about 1.
+        """Returns the latents of images, scaled to a standard deviation of about 1.
 
         Args:
-            pixels: Pictures in -1...1.
-            generator: Where the noise of sampling comes from.
-            sample: Whether latents are drawn from their distribution, by reparametrisation, so that
-                gradients pass; otherwise they are its mean.
+            pixels: Images in -1...1.
+            generator: The random generator for sampling.
+            sample: Whether latents are sampled from their distribution, differentiably; otherwise
+                they are its mean.
 
         Raises:
-            ModelError: It is tiled, and a side is no multiple of the pixels of a latent.
+            ModelError: `tiling` is set and a side is not a multiple of the pixels of a latent.
         """
         side = self.config.reduction
         if self.tiling is not None and (pixels.shape[-1] % side or pixels.shape[-2] % side):
             raise ModelError(
-                f"the sides of pictures that are encoded in tiles are multiples of {side}, not "
+                f"the sides of images that are encoded in tiles are multiples of {side}, not "
                 f"{pixels.shape[-1]} x {pixels.shape[-2]}.",
-                hint="Resize the picture, or set tiling = None.",
+                hint="Resize the image, or set tiling = None.",
             )
         moments = self._mapped("encoder", pixels, side, 1)
         mean, log_variance = moments.chunk(2, dim=1)
         z = mean
         if sample:
-            where = generator.device if generator is not None else mean.device
-            noise = torch.randn(mean.shape, generator=generator, device=where, dtype=mean.dtype)
+            device = generator.device if generator is not None else mean.device
+            noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
             z = mean + torch.exp(0.5 * log_variance) * noise.to(mean.device)
         return (z - self.config.shift_factor) * self.config.scaling_factor
 
     def decode(
         self, latents: Float[Tensor, "rows latent_channels latent_height latent_width"]
     ) -> Float[Tensor, "rows channels height width"]:
-        """Returns the pictures that latents of deviation about 1 stand for, about in -1...1."""
+        """Returns the images of latents that `encode` has scaled, in about -1...1."""
         z = latents / self.config.scaling_factor + self.config.shift_factor
         return self._mapped("decoder", z, 1, self.config.reduction)
 
@@ -93,29 +93,29 @@ class AutoencoderKL(Chain):
         network = self.at(part)
 
         def run(tile: Tensor) -> Tensor:
-            made = network(tile)
-            return torch.cat(made, dim=1) if isinstance(made, tuple) else made
+            output = network(tile)
+            return torch.cat(output, dim=1) if isinstance(output, tuple) else output
 
-        def all_of(x: Tensor) -> Tensor:
+        def tiled(x: Tensor) -> Tensor:
             return run(x) if self.tiling is None else self.tiling.map(run, x, reads, writes)
 
         with _WIDENING:
             is_wide = not self.config.overflows_half or self.dtype != torch.float16
         if is_wide:
-            return all_of(x)
+            return tiled(x)
         with _WIDENING, moved(network, dtype=torch.float32):
-            return all_of(x.float()).to(x.dtype)
+            return tiled(x.float()).to(x.dtype)
 
 
 _WIDENING: Final = Lock()
-"""Held while weights are float32 for a call, lest another call finds half of them so."""
+"""Held while the weights are float32 for a call, so that no other call sees half of them."""
 
 
 class Encoder(Chain):
-    """Pictures to mean and log-variance of their latents, not scaled.
+    """Encodes images to the mean and log-variance of their latents, not scaled.
 
     Args:
-        config: The autoencoder's sizes.
+        config: The sizes of the autoencoder.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -135,10 +135,10 @@ class Encoder(Chain):
 
 
 class Decoder(Chain):
-    """Latents, not scaled, to pictures.
+    """Decodes latents, not scaled, to images.
 
     Args:
-        config: The autoencoder's sizes.
+        config: The sizes of the autoencoder.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -156,11 +156,11 @@ class Decoder(Chain):
 
 
 class EncoderBlock(Chain):
-    """One level on the way to latents.
+    """One level of the encoder.
 
     Args:
-        config: The autoencoder's sizes.
-        level: Which level, 0 the one of pixels.
+        config: The sizes of the autoencoder.
+        level: The level, from 0 for the resolution of pixels.
     """
 
     def __init__(self, config: AutoencoderConfig, level: int) -> None:
@@ -176,11 +176,11 @@ class EncoderBlock(Chain):
 
 
 class DecoderBlock(Chain):
-    """One level on the way to pixels.
+    """One level of the decoder.
 
     Args:
-        config: The autoencoder's sizes.
-        level: Which level, 0 the one of pixels.
+        config: The sizes of the autoencoder.
+        level: The level, from 0 for the resolution of pixels.
     """
 
     def __init__(self, config: AutoencoderConfig, level: int) -> None:
@@ -196,10 +196,10 @@ class DecoderBlock(Chain):
 
 
 class Middle(Chain):
-    """The level where positions look at one another.
+    """The middle, at the resolution of latents, with attention.
 
     Args:
-        config: The autoencoder's sizes.
+        config: The sizes of the autoencoder.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -216,7 +216,7 @@ class Middle(Chain):
 
 
 class SplitMoments(nn.Module):
-    """Parts channels into mean and log-variance; the latter is kept within -30...20."""
+    """Splits channels into mean and log-variance; the latter is clamped to -30...20."""
 
     def forward(self, x: Float[Tensor, "rows twice height width"]) -> Moments:
         """Returns mean and log-variance."""
@@ -225,7 +225,7 @@ class SplitMoments(nn.Module):
 
 
 class MeanLatents(nn.Module):
-    """Takes the mean of a distribution of latents."""
+    """Returns the mean of a distribution of latents."""
 
     def forward(
         self,

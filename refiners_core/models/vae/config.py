@@ -1,4 +1,4 @@
-"""The numbers that an autoencoder is built from."""
+"""The sizes of an autoencoder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,39 +13,41 @@ AUTOENCODER: Final = Format.of(
         "use_post_quant_conv scaling_factor shift_factor force_upcast"
     ),
     fixed={"act_fn": ("silu", "swish"), "latents_mean": (None,), "latents_std": (None,)},
-    idle="sample_size",  # of the pictures that it was trained with, and the tiles of its library
+    idle="sample_size",  # of training images, and of the tiles in diffusers
 )
-"""The table of published autoencoders."""
+"""The keys of published autoencoders."""
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """An autoencoder's sizes; the defaults are those of Stable Diffusion 1.5."""
+    """The sizes of an autoencoder; the defaults are those of Stable Diffusion 1.5."""
 
     pixel_channels: int = 3
     latent_channels: int = 4
     channels: tuple[int, ...] = (128, 256, 512, 512)
-    """Channels of each level; every level but the last halves height and width."""
+    """The channels of each level; every level but the last halves height and width."""
     blocks: int = 2
-    """Residual blocks of a level of the encoder; the decoder has one more."""
+    """The residual blocks of a level of the encoder; the decoder has one more."""
     groups: int = 32
+    """The groups of group norms."""
     eps: float = 1e-6
+    """The number that group norms add to the variance."""
     has_attention: bool = True
-    """Whether positions look at one another in the middle."""
+    """Whether the middle has self-attention."""
     has_quant_conv: bool = True
     """Whether a 1x1 convolution follows the encoder."""
     has_post_quant_conv: bool = True
     """Whether a 1x1 convolution precedes the decoder."""
     scaling_factor: float = 0.18215
-    """What latents are multiplied by, so that their deviation is about 1."""
+    """The factor of latents that makes their standard deviation about 1."""
     shift_factor: float = 0.0
-    """What is subtracted from latents before."""
+    """The number that is subtracted from latents before scaling."""
     overflows_half: bool = False
-    """Whether its numbers grow too large for float16, as in SDXL: it then computes in float32."""
+    """Whether activations overflow float16, as in SDXL: float16 weights then compute in float32."""
 
     @property
     def reduction(self) -> int:
-        """How many pixels a latent stands for, along height and along width."""
+        """The pixels per latent, along height and along width."""
         return 2 ** (len(self.channels) - 1)
 
     @classmethod
@@ -53,7 +55,7 @@ class AutoencoderConfig:
         """Reads a published `config.json` of an `AutoencoderKL`.
 
         Raises:
-            ModelError: It asks for something that this autoencoder does not have.
+            ModelError: The configuration has an unsupported setting.
         """
         read = Published(data, "AutoencoderKL", table=AUTOENCODER)
         channels = read.numbers("block_out_channels", (64,))

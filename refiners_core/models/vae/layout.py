@@ -1,4 +1,4 @@
-"""How autoencoders are published."""
+"""The layout in which autoencoders are published."""
 
 from typing import Final
 
@@ -33,4 +33,4 @@ AUTOENCODER_KEYS: Final = (
     | _ENCODER.under("encoder", "encoder")
     | _DECODER.under("decoder", "decoder")
 )
-"""The layout of diffusers' folders; the names of attention before 2023 are read as well."""
+"""The layout of diffusers; the names of attention layers before 2023 are read as well."""

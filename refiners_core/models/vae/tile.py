@@ -1,4 +1,4 @@
-"""Pictures of any size in little memory: tile by tile, a few at a time."""
+"""Tiling: encoding and decoding large images in little memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from refiners_core.errors import ModelError
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an autoencoder cuts pictures, and batches of them, to save memory.
+    """The size of the tiles in which an autoencoder works, and of its batches.
 
-    Tiles overlap and are blended there, for each is normalised alone: the result is near that of a
-    whole picture, not equal to it. What fits into one tile stays whole.
+    Tiles overlap and are blended, because each is normalised alone: the result is close to that of
+    the whole image, not equal to it. An image that fits into one tile is not tiled.
 
     Raises:
-        ModelError: Tiles are smaller than twice their overlap, or there are no rows.
+        ModelError: Tiles are smaller than twice their overlap, or `rows` is less than 1.
     """
 
     side: int = 64
-    """Height and width of a tile, in latents: 64 are 512 pixels of Stable Diffusion."""
+    """The height and width of a tile in latents; 64 are 512 pixels in Stable Diffusion."""
     overlap: int = 16
-    """How far neighbours overlap, in latents."""
+    """The overlap of neighbours in latents."""
     rows: int = 1
-    """How many pictures are looked at together."""
+    """The number of images in a batch."""
 
     def __post_init__(self) -> None:
         if self.overlap < 0 or self.side < max(1, 2 * self.overlap) or self.rows < 1:
             raise ModelError(
-                f"tiles are at least twice as long as they overlap, and at least one row is looked "
-                f"at; got side={self.side}, overlap={self.overlap}, rows={self.rows}.",
+                "tiles are at least twice as long as their overlap, and batches have at least one "
+                f"row; got side={self.side}, overlap={self.overlap}, rows={self.rows}.",
                 hint="Try Tiling(side=64, overlap=16, rows=1).",
             )
 
@@ -43,17 +43,19 @@ class Tiling:
         reads: int,
         writes: int,
     ) -> Float[Tensor, "rows channels_out height_out width_out"]:
-        """Returns what a function makes of maps, called on tiles of them.
+        """Applies a function to feature maps tile by tile, and blends the results.
 
         Args:
-            function: Makes a map of `writes` positions for each `reads` positions.
-            x: Maps whose sides are multiples of `reads`.
-            reads: How many positions of what comes in a latent stands for, along each side.
-            writes: The same of what goes out.
+            function: A function whose output has `writes` positions for `reads` of its input.
+            x: Feature maps whose sides are multiples of `reads`.
+            reads: The positions of the input per latent, along each side.
+            writes: The positions of the output per latent, along each side.
         """
-        return torch.cat([self._one(function, part, reads, writes) for part in x.split(self.rows)])
+        return torch.cat(
+            [self._blended(function, part, reads, writes) for part in x.split(self.rows)]
+        )
 
-    def _one(
+    def _blended(
         self, function: Callable[[Tensor], Tensor], x: Tensor, reads: int, writes: int
     ) -> Tensor:
         down, across = (self._spans(size // reads) for size in x.shape[-2:])
@@ -72,7 +74,7 @@ class Tiling:
         return whole
 
     def _spans(self, length: int) -> list[range]:
-        """Returns the tiles along one side: as few as may be, spread evenly."""
+        """Returns the fewest tiles along one side, spread evenly."""
         if length <= self.side:
             return [range(length)]
         gaps = -(-(length - self.side) // (self.side - self.overlap))
@@ -80,7 +82,7 @@ class Tiling:
         return [range(start, start + self.side) for start in starts]
 
     def _shares(self, spans: list[range], scale: int) -> list[Tensor]:
-        """Returns for each tile its shares in what it covers; all shares of a position sum to 1."""
+        """Returns the weights of each tile's positions; those of a position sum to 1."""
         ramp = max(1, self.overlap * scale)
         total = torch.zeros(spans[-1].stop * scale, dtype=torch.float32, device="cpu")
         shares: list[Tensor] = []

@@ -19,8 +19,8 @@ from refiners.sources.repository import held_repository
 if TYPE_CHECKING:
     import torch
 
-    from refiners_core import Model
     from refiners_core.models.clip.tokenizer import ClipTokenizer
+    from refiners_core.models.diffusion import LatentDiffusion
 
 _MARKS: Final = ("/", os.sep, ".safetensors")
 """What a path has in it and a name has not."""
@@ -40,7 +40,7 @@ def open_local(
     device: torch.device | None,
     dtype: torch.dtype | None,
     offline: bool | None,
-) -> Model:
+) -> LatentDiffusion:
     """Opens a folder, a single file or a live pipeline.
 
     A single file has no vocabulary: that of the release is taken, from a folder `tokenizer` beside
@@ -79,7 +79,7 @@ def open_repository(
     dtype: torch.dtype | None,
     offline: bool | None,
     lock: str | Path | None,
-) -> Model:
+) -> LatentDiffusion:
     """Fetches and opens a model that is a repository of the Hub.
 
     What says what it is comes first: of something else no weights are fetched.

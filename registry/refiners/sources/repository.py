@@ -29,13 +29,6 @@ from refiners.manifest.schema import FILE_NAME, UNKNOWN, ModelSpec, WeightsFile
 
 _NEEDED: Final = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
 _PARTS: Final = (*_NEEDED, "text_encoder_2", "tokenizer_2")
-_STEMS: Final = ("diffusion_pytorch_model", "model")
-_KINDS: Final[dict[str | None, tuple[str, ...]]] = {
-    None: ("", ".fp16", ".bf16"),
-    "float16": (".fp16", "", ".bf16"),
-    "bfloat16": (".bf16", "", ".fp16"),
-}
-"""How files in each precision are marked, in the order in which they are looked for."""
 _TEXTS: Final = (".json", "merges.txt")
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
@@ -175,12 +168,10 @@ def choose(what: str, path: str, contents: Contents, dtype: str | None) -> tuple
 
 def _weights(what: str, part: str, there: set[str], dtype: str | None) -> tuple[str, ...]:
     """Returns the file of weights of a part, or its index and the files that it stands for."""
-    for kind in _KINDS.get(dtype, _KINDS[None]):
-        for stem in _STEMS:
-            if (single := f"{stem}{kind}.safetensors") in there:
-                return (single,)
-            if (index := f"{stem}.safetensors.index{kind}.json") in there:
-                return (index, *_shards(stem, kind, there))
+    from refiners_core.models.weight_files import choose_weights
+
+    if chosen := choose_weights(there, dtype):
+        return chosen
     pickles = sorted(name for name in there if name.endswith(_PICKLES))
     if pickles:
         raise _pickled(what, f"{part}/{pickles[0]}")
@@ -189,12 +180,6 @@ def _weights(what: str, part: str, there: set[str], dtype: str | None) -> tuple[
         f"it has {', '.join(sorted(there)) or 'nothing'}.",
         hint="Ask for another revision, or load a model by name: refiners list.",
     )
-
-
-def _shards(stem: str, kind: str, there: set[str]) -> Iterator[str]:
-    number = r"-\d{5}-of-\d{5}"
-    either = rf"{stem}({re.escape(kind)}{number}|{number}{re.escape(kind)})\.safetensors"
-    yield from sorted(name for name in there if re.fullmatch(either, name))
 
 
 def _pickled(what: str, path: str) -> PolicyError:

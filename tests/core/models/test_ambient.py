@@ -1,4 +1,4 @@
-"""What torch is set to around a generation changes nothing, nor does moving one component."""
+"""Settings of torch around a generation change nothing, nor does moving one component."""
 
 import ast
 from pathlib import Path
@@ -17,8 +17,8 @@ MAKERS = {"tensor", "zeros", "ones", "full", "arange", "linspace", "randn", "ran
 
 
 def made(model, **more):
-    asked = {"steps": 3, "seed": 1, "output": "latents", "progress": False, **more}
-    return model.generate("a (red:1.2) circle", **asked)
+    arguments = {"steps": 3, "seed": 1, "output": "latents", "progress": False, **more}
+    return model.generate("a (red:1.2) circle", **arguments)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def is_call(node):
     return isinstance(node, ast.Call)
 
 
-def test_every_tensor_that_is_made_of_nothing_says_where_and_of_what():
+def test_every_created_tensor_names_its_device_and_dtype():
     """Or it would be where, and of what, torch is set to."""
     root = Path(refiners_core.__file__).parent
     lacking = []
@@ -85,7 +85,7 @@ def test_every_tensor_that_is_made_of_nothing_says_where_and_of_what():
 
 
 class Seeing(Adapter):
-    """Has an encoder that is no part of the tree, as those of pictures are."""
+    """Has an encoder outside the tree, as image encoders are."""
 
     takes_condition = True
 
@@ -114,8 +114,8 @@ def test_another_component_may_compute_in_another_type(component, model):
     picture = torch.rand(3, 32, 32)
     right = made(model, image=picture, strength=1.0, output="tensor")
     model.layer(component, Chain).to(dtype=torch.float64)
-    found = made(model, image=picture, strength=1.0, output="tensor")
-    torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-4)
+    pixels_made = made(model, image=picture, strength=1.0, output="tensor")
+    torch.testing.assert_close(pixels_made, right, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("component", ["unet", "text_encoder", "autoencoder"])
@@ -129,11 +129,11 @@ def test_weights_in_float8_are_refused_before_anything_runs(component, model):
 
 
 @pytest.mark.parametrize("text", ["a cat \ud83d", "\udce9", "a \udc00 b"])
-def test_half_a_character_is_refused_as_what_it_is(text, model, vocabulary):
+def test_half_a_character_is_refused(text, model, vocabulary):
     place = next(i for i, sign in enumerate(text) if "\ud800" <= sign <= "\udfff")
-    for asked in ({}, {"negative_prompt": text}):
+    for arguments in ({}, {"negative_prompt": text}):
         with pytest.raises(GenerationError, match=f"half a character, .* at position {place}"):
-            model.generate(text if not asked else "a", steps=1, **asked)
+            model.generate(text if not arguments else "a", steps=1, **arguments)
     with pytest.raises(ModelError, match="half a character"):
         ClipTokenizer(vocabulary, [], length=16).windows(text)
     text.encode("utf-8", "replace").decode()  # as the hint says
@@ -155,12 +155,14 @@ def test_one_step_that_begins_far_from_noise_is_refused(kind, spacing, model):
     made(model, steps=1, sampler=kind(ScheduleConfig(spacing="trailing")))
 
 
-def test_few_steps_that_begin_before_the_noise_are_noticed(model, recwarn):
+def test_few_steps_that_begin_below_pure_noise_warn(model, recwarn):
     made(model, steps=8, sampler=DDIM())
     made(model, steps=2, sampler=DDIM(ScheduleConfig(spacing="trailing")))
     made(model, steps=3, sampler=DDIM(), image=torch.rand(3, 32, 32))
     assert not [it for it in recwarn.list if it.category is Notice]
-    with pytest.warns(Notice, match="3 steps begin at training step 667, where 94.6%"):
+    with pytest.warns(
+        Notice, match="3 steps begin at training step 667, where latents were trained with 94.6%"
+    ):
         made(model, steps=3, sampler=DDIM())
 
 

@@ -25,7 +25,7 @@ def test_a_prompt_does_not_see_what_comes_after():
 
 
 def test_skipping_the_last_layer_is_removing_it():
-    """What others call clip skip 2: the tokens before the last layer, normalised."""
+    """Clip skip 2 elsewhere: the features before the last layer, normalised."""
     encoder, context = ClipTextEncoder(TEXT), Context()
     ids = torch.tensor([[1, 2, 3]])
     whole = encoder(ids, context=context)
@@ -35,7 +35,7 @@ def test_skipping_the_last_layer_is_removing_it():
     assert not skipped.equal(whole)
 
 
-def test_the_embedding_of_tokens_is_a_place_of_its_own():
+def test_the_token_embedding_is_a_place():
     seats = select(ClipTextEncoder(TEXT)).of(torch.nn.Embedding).named("token")
     assert [seat.path for seat in seats] == ["embed.token"]
 

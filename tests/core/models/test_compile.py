@@ -40,8 +40,8 @@ class Scaled(Adapter):
     def edits(self, model):
         def beside(inner, seat):
             width = seat.layer.in_features
-            own = self.layer(seat, lambda: Chain(nn.Linear(width, width), Times(self.factor)))
-            return Sum(inner, own)
+            added = self.layer(seat, lambda: Chain(nn.Linear(width, width), Times(self.factor)))
+            return Sum(inner, added)
 
         return model.slot("unet.cross_attention").wrap(
             lambda inner, seat: Sum(inner, Lambda(nothing))
@@ -96,20 +96,20 @@ def test_blocks_that_are_printed_alike_are_compiled_once(model, call):
 
 
 @pytest.mark.parametrize("count", [4, pytest.param(12, marks=pytest.mark.slow)])
-def test_sets_of_adapters_are_compiled_and_each_again_to_nothing(count, model, call):
+def test_a_set_of_adapters_is_compiled_once(count, model, call):
     adapters = [Scaled(factor, key=f"scaled-{factor}") for factor in (2, 3, 4, 5)]
-    sets = [one for n in range(4) for one in itertools.combinations(adapters, n)][:count]
+    sets = [chosen for n in range(4) for chosen in itertools.combinations(adapters, n)][:count]
     counted, expected = Counted(), []
-    for one in sets:
-        for adapter in one:
+    for chosen in sets:
+        for adapter in chosen:
             adapter.inject(model)
         expected.append(call())
         model.eject_all()
     model.compile(backend=counted)
     graphs = []
     for turn in range(2):
-        for one, eager in zip(sets, expected, strict=True):
-            for adapter in one[:: 1 - 2 * turn]:  # the second time in the other order
+        for chosen, eager in zip(sets, expected, strict=True):
+            for adapter in chosen[:: 1 - 2 * turn]:  # the second time in the other order
                 adapter.inject(model)
             assert call().equal(eager)
             graphs.append(counted.graphs)
@@ -123,42 +123,42 @@ def test_any_number_of_sizes_is_compiled_twice_at_most(model):
     model.eval().requires_grad_(False)
     counted = Counted()
     model.compile(backend=counted)
-    asked = {"seed": 1, "steps": 1, "output": "latents", "progress": False}
+    arguments = {"seed": 1, "steps": 1, "output": "latents", "progress": False}
     graphs = []
     for side in range(16, 16 + 10 * 8, 8):
-        model.generate("a", size=side, **asked)
+        model.generate("a", size=side, **arguments)
         graphs.append(counted.graphs)
     assert graphs[0] < graphs[1]
     assert graphs[3:] == [graphs[3]] * 7
 
 
-def test_exchanged_weights_are_compiled_to_nothing_new(model, call):
-    one, other = Scaled(2, key="one"), Scaled(2, key="other")
+def test_a_hot_swap_compiles_nothing(model, call):
+    chosen, other = Scaled(2, key="one"), Scaled(2, key="other")
     other.inject(model)
     expected = call()
     other.eject()
     counted = Counted()
     model.compile(backend=counted)
-    one.inject(model)
+    chosen.inject(model)
     assert not call().equal(expected)
     graphs = counted.graphs
-    one.hotswap(other)
+    chosen.hotswap(other)
     assert call().equal(expected)
     assert counted.graphs == graphs
 
 
-def test_pictures_are_made_by_compiled_blocks_of_every_component(model):
-    asked = {"seed": 1, "steps": 2, "output": "tensor", "progress": False}
-    counted, eager = Counted(), model.eval().generate("a", **asked)
+def test_compiled_blocks_of_every_component_generate(model):
+    arguments = {"seed": 1, "steps": 2, "output": "tensor", "progress": False}
+    counted, eager = Counted(), model.eval().generate("a", **arguments)
     model.compile(backend=counted)
-    assert model.generate("a", **asked).equal(eager)
+    assert model.generate("a", **arguments).equal(eager)
     graphs, decoder = counted.graphs, model.autoencoder["decoder"]
     called = (model.text_encoder, model.unet, decoder)
     blocks = [seat.layer for part in called for seat in select(part).of(*model.repeated)]
     # Blocks of a decoder may be printed alike and see pictures of several sizes.
     assert len({show(block) for block in blocks}) <= graphs < len(blocks)
     assert all(block._compiled_call_impl.epoch >= 0 for block in blocks)
-    assert model.generate("a", **asked).equal(eager)
+    assert model.generate("a", **arguments).equal(eager)
     assert counted.graphs == graphs
 
 
@@ -187,7 +187,7 @@ def test_hooks_on_one_of_several_blocks_that_are_printed_alike_are_called(path, 
     assert counted.graphs == 2
 
 
-def test_what_is_copied_is_not_compiled(model, call):
+def test_a_copy_is_not_compiled(model, call):
     eager = call()
     model.compile(backend=Counted())
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -208,7 +208,7 @@ def test_a_compiled_model_that_nobody_holds_is_freed(build_tiny):
         gc.enable()
 
 
-def test_a_family_that_names_no_blocks_is_told_to():
+def test_compiling_a_family_without_repeated_blocks_is_refused():
     with pytest.raises(ModelError, match=r"Model does not define which .* `repeated`"):
         Model(base="none", facts={}, slots={}, part=Chain()).compile()
 

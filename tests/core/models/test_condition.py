@@ -27,12 +27,12 @@ PICTURE = torch.rand(3, 8, 8)
 
 def made(model, value, **more):
     (tint,) = model.adapters
-    asked = {"steps": 4, "seed": 1, "output": "latents", "progress": False, **more}
-    return model.generate("a", conditions={tint: value}, **asked)
+    arguments = {"steps": 4, "seed": 1, "output": "latents", "progress": False, **more}
+    return model.generate("a", conditions={tint: value}, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ([PICTURE] * 2, "tint is given 2 values for 1 picture."),
         (torch.rand(2, 3, 8, 8), "tint is given 2 values for 1 picture."),
@@ -40,18 +40,18 @@ def made(model, value, **more):
         ({"picture": [PICTURE] * 2}, "tint is given 2 values as picture for 1 picture."),
     ],
 )
-def test_counts_that_do_not_fit_are_told_in_the_users_words(value, told, model):
+def test_wrong_counts_are_reported_in_terms_of_the_arguments(value, message, model):
     Tint(key="tint").inject(model)
-    with pytest.raises(ConditionError, match=told) as error:
+    with pytest.raises(ConditionError, match=message) as error:
         made(model, value)
     assert "encode" not in str(error.value)
     many = int(error.value.hint.rpartition("count=")[2].rstrip("."))
     made(model, value, count=many)  # as the hint says
 
 
-def test_one_place_is_given_by_one_mask(model):
+def test_an_adapter_takes_one_mask(model):
     Tint(key="tint").inject(model)
-    with pytest.raises(ConditionError, match=r"acts in one place .* given 2 masks"):
+    with pytest.raises(ConditionError, match=r"acts in the same area .* given 2 masks"):
         made(model, Condition(PICTURE, mask=torch.rand(2, 1, 8, 8)))
 
 

@@ -8,8 +8,8 @@ from refiners_core.models.diffusion import COND, UNCOND, Denoise, Guidance
 from refiners_core.models.samplers import DDIM, DPM2M, LCM
 
 
-class Told(Layer):
-    """A network that says what it is told, plus what it sees."""
+class ReadText(Layer):
+    """A network that returns its latents plus `context["text"]`."""
 
     def run(self, context, *inputs):
         return inputs[0] + context["text"][:, :, None, None]
@@ -31,17 +31,17 @@ def rows(*values):
     return torch.tensor(values)[:, None, None, None]
 
 
-def test_guidance_goes_beyond_what_the_prompt_says():
+def test_guidance_extrapolates_beyond_the_prompt():
     seen = rows(1.0, 2.0, 5.0, 7.0)
     context = {"branches": (UNCOND, COND), "guidance": 3.0}
     assert Guidance()(seen, context=context).equal(rows(13.0, 17.0))
 
 
-def test_guidance_without_an_uncond_branch_returns_what_cond_says():
+def test_guidance_without_an_uncond_branch_returns_cond():
     assert Guidance()(rows(1.0, 2.0), context={"branches": (COND,)}).equal(rows(1.0, 2.0))
 
 
-def test_guidance_leaves_branches_of_adapters_to_them():
+def test_guidance_ignores_branches_of_adapters():
     context = {"branches": (UNCOND, COND, "perturbed"), "guidance": 3.0}
     assert Guidance()(rows(1.0, 5.0, 100.0), context=context).equal(rows(13.0))
 
@@ -67,36 +67,40 @@ def test_rows_lie_branch_by_branch():
     assert seen[0].equal(torch.cat([latents, latents]))
 
 
-def test_one_row_of_a_condition_stands_for_all_latents():
+def test_one_row_of_a_condition_serves_all_latents():
     latents = torch.randn(2, 4, 1, 1)
-    one, two = torch.randn(1, 4), torch.randn(1, 4)
-    expected = step(Denoise(Told()), latents, {UNCOND: one.expand(2, 4), COND: two.expand(2, 4)})
-    assert step(Denoise(Told()), latents, {UNCOND: one, COND: two}).equal(expected)
+    first, second = torch.randn(1, 4), torch.randn(1, 4)
+    expected = step(
+        Denoise(ReadText()), latents, {UNCOND: first.expand(2, 4), COND: second.expand(2, 4)}
+    )
+    assert step(Denoise(ReadText()), latents, {UNCOND: first, COND: second}).equal(expected)
 
 
-def test_a_branch_that_is_told_nothing_takes_what_cond_is_told():
-    latents, told = torch.randn(2, 4, 1, 1), torch.randn(2, 4)
-    guided = step(Denoise(Told()), latents, {COND: told})
-    torch.testing.assert_close(guided, step(Denoise(Told()), latents, {COND: told}, (COND,)))
+def test_a_branch_without_a_tensor_takes_that_of_cond():
+    latents, conditioning = torch.randn(2, 4, 1, 1), torch.randn(2, 4)
+    guided = step(Denoise(ReadText()), latents, {COND: conditioning})
+    torch.testing.assert_close(
+        guided, step(Denoise(ReadText()), latents, {COND: conditioning}, (COND,))
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ({UNCOND: torch.zeros(1, 4)}, "'text' says nothing to the branch 'cond'"),
+        ({UNCOND: torch.zeros(1, 4)}, "'text' has a tensor neither for the branch 'cond'"),
         ({COND: torch.zeros(3, 4)}, "'text' has 3 rows for the branch 'uncond', but there are 2"),
     ],
 )
 def test_conditions_that_do_not_fit_are_named(text, message):
     with pytest.raises(ContextError, match=message):
-        step(Denoise(Told()), torch.zeros(2, 4, 1, 1), text)
+        step(Denoise(ReadText()), torch.zeros(2, 4, 1, 1), text)
 
 
 def test_branches_one_by_one_give_the_same():
     latents = torch.randn(2, 4, 1, 1)
     text = {UNCOND: torch.randn(2, 4), COND: torch.randn(1, 4)}
     sizes = []
-    network = Told()
+    network = ReadText()
     network.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
     together = step(Denoise(network), latents, text)
     assert step(Denoise(network), latents, text, sequential=True).equal(together)
@@ -104,26 +108,28 @@ def test_branches_one_by_one_give_the_same():
 
 
 def test_a_step_is_the_sampler_applied_to_the_prediction():
-    latents, told = torch.randn(1, 4, 1, 1), torch.randn(1, 4)
-    made = step(Denoise(Told()), latents, {COND: told}, (COND,))
-    assert made.equal(DDIM().step(latents, latents + told[:, :, None, None], 0).latents)
+    latents, conditioning = torch.randn(1, 4, 1, 1), torch.randn(1, 4)
+    made = step(Denoise(ReadText()), latents, {COND: conditioning}, (COND,))
+    assert made.equal(DDIM().step(latents, latents + conditioning[:, :, None, None], 0).latents)
 
 
-def test_a_sampler_that_looks_back_finds_what_the_last_step_left():
-    denoise, sampler = Denoise(Told()), DPM2M().with_steps(3)
-    told = {"text": {COND: torch.randn(1, 4)}}
+def test_a_multistep_sampler_reads_the_clean_latents_of_the_last_step():
+    denoise, sampler = Denoise(ReadText()), DPM2M().with_steps(3)
+    conditioning = {"text": {COND: torch.randn(1, 4)}}
     x = torch.randn(1, 4, 1, 1)
-    context = Context({"sampler": sampler, "step": 0, "branches": (COND,), "conditions": told})
+    context = Context(
+        {"sampler": sampler, "step": 0, "branches": (COND,), "conditions": conditioning}
+    )
     y = denoise(x, context=context)
-    expected = sampler.step(x, x + told["text"][COND][:, :, None, None], 0)
+    expected = sampler.step(x, x + conditioning["text"][COND][:, :, None, None], 0)
     assert y.equal(expected.latents)
     assert context["clean"].equal(expected.clean)
-    assert [one.equal(expected.clean) for one in context["past"]] == [True]
+    assert [first.equal(expected.clean) for first in context["past"]] == [True]
 
 
 def test_a_stochastic_sampler_needs_its_noise():
     with pytest.raises(ContextError, match="no value named 'noise'"):
-        step(Denoise(Told()), torch.zeros(1, 4, 1, 1), {COND: torch.zeros(1, 4)}, sampler=LCM())
+        step(Denoise(ReadText()), torch.zeros(1, 4, 1, 1), {COND: torch.zeros(1, 4)}, sampler=LCM())
 
 
 class ThirdBranch(Layer):

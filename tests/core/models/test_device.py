@@ -22,21 +22,21 @@ def image_encoder(device):
         return ClipImageEncoder(ClipImageConfig())
 
 
-def test_what_says_its_device_gets_it():
+def test_an_explicit_device_is_kept():
     with built_on("meta"):
-        here, there = torch.zeros(1, device="cpu"), torch.randn(2, device=None)
+        on_cpu, on_meta = torch.zeros(1, device="cpu"), torch.randn(2, device=None)
         assert torch.get_default_device().type == "cpu"
-    assert (here.device.type, there.device.type) == ("cpu", "meta")
+    assert (on_cpu.device.type, on_meta.device.type) == ("cpu", "meta")
     assert torch.ones(1).device.type == "cpu"
 
 
-def test_elsewhere_layers_have_their_initial_values():
+def test_on_other_devices_layers_have_initial_values():
     with built_on("cpu"):
         norm, linear = nn.LayerNorm(3), nn.Linear(9, 9)
     assert norm.weight.tolist() == [1, 1, 1]
     assert 0 < linear.weight.abs().max() <= 1 / 3
 
 
-def test_a_device_that_is_none_is_named():
-    with pytest.raises(ModelError, match="'gpu' is no device"), built_on("gpu"):
+def test_an_unknown_device_is_refused_by_name():
+    with pytest.raises(ModelError, match="'gpu' is not a device"), built_on("gpu"):
         pass

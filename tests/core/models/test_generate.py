@@ -12,9 +12,9 @@ from refiners_core.models.samplers import DDIM, SAMPLERS
 from refiners_core.models.unet import UNetConfig
 
 
-def run(model, prompt="a red circle", **asked):
+def run(model, prompt="a red circle", **arguments):
     return model.generate(
-        prompt, **{"steps": 4, "seed": 7, "output": "latents", "progress": False} | asked
+        prompt, **{"steps": 4, "seed": 7, "output": "latents", "progress": False} | arguments
     )
 
 
@@ -25,10 +25,14 @@ def test_one_prompt_makes_an_image_and_several_a_list(model):
     image = run(model, output="pil")
     assert isinstance(image, PIL.Image.Image)
     assert image.size == (32, 32)
-    for asked in ({"count": 2}, {"seed": [7]}, {"prompt": ["a"]}, {"prompt": ["a", "b"]}):
-        images = run(model, output="pil", **asked)
+    for arguments in ({"count": 2}, {"seed": [7]}, {"prompt": ["a"]}, {"prompt": ["a", "b"]}):
+        images = run(model, output="pil", **arguments)
         assert isinstance(images, list)
-        assert len(images) == 2 if "count" in asked or len(asked.get("prompt", "a")) == 2 else 1
+        assert (
+            len(images) == 2
+            if "count" in arguments or len(arguments.get("prompt", "a")) == 2
+            else 1
+        )
 
 
 def test_a_tensor_has_pixels_in_0_1(model):
@@ -40,7 +44,7 @@ def test_a_tensor_has_pixels_in_0_1(model):
     assert image.size == (48, 16)
 
 
-def test_a_seed_says_the_picture(model):
+def test_a_seed_determines_the_image(model):
     assert run(model, seed=3).equal(run(model, seed=3))
     assert not run(model, seed=3).equal(run(model, seed=4))
     torch.manual_seed(0)
@@ -50,7 +54,7 @@ def test_a_seed_says_the_picture(model):
     assert run(model, seed=None).equal(first)
 
 
-def test_pictures_are_the_same_alone_and_in_company(model):
+def test_batching_changes_no_image(model):
     batch = run(model, ["a", "b"], count=2, seed=3, negative_prompt=["x", "y"])
     alone = [
         run(model, prompt, seed=3 + i, negative_prompt=negative)
@@ -61,7 +65,7 @@ def test_pictures_are_the_same_alone_and_in_company(model):
     assert listed.equal(batch)
 
 
-def test_passes_one_after_the_other_make_the_same(model):
+def test_sequential_passes_give_the_same_images(model):
     torch.testing.assert_close(run(model, sequential=True), run(model))
 
 
@@ -78,14 +82,14 @@ def test_a_prompt_matters_and_so_does_a_negative_one(model):
     assert not run(model).equal(run(model, negative_prompt="dull"))
 
 
-def test_noise_of_ones_own_says_the_size(model):
+def test_latents_determine_the_size(model):
     noise = torch.randn(1, 4, 4, 12)
     made = run(model, latents=noise, seed=None, count=2)
     assert made.shape == (2, 4, 4, 12)
     torch.testing.assert_close(made[0], made[1])
 
 
-def test_an_image_to_begin_with_is_kept_the_more_the_less_the_strength(model):
+def test_an_initial_image_changes_more_with_more_strength(model):
     image = torch.rand(1, 3, 16, 24)
     start = model.encode(image).detach()
     far = [
@@ -105,21 +109,21 @@ def test_a_sampler_may_be_named_or_given(model):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_with_every_sampler_pictures_are_the_same_alone_and_in_company(model, sampler):
+def test_batching_changes_no_image_with_any_sampler(model, sampler):
     batch = run(model, sampler=sampler, count=2, seed=3)
     alone = [run(model, sampler=sampler, seed=3 + i) for i in range(2)]
     torch.testing.assert_close(batch, torch.cat(alone))
     assert run(model, sampler=sampler, count=2, seed=3).equal(batch)
 
 
-def test_noise_of_ones_own_may_have_a_seed_beside_it_where_steps_draw_more(model):
+def test_latents_and_a_seed_combine_for_a_stochastic_sampler(model):
     noise = torch.randn(1, 4, 8, 8)
     first = run(model, sampler="euler-ancestral", latents=noise, seed=1)
     assert run(model, sampler="euler-ancestral", latents=noise, seed=1).equal(first)
     assert not run(model, sampler="euler-ancestral", latents=noise, seed=2).equal(first)
 
 
-def test_what_a_mask_leaves_out_stays(model):
+def test_the_image_outside_a_mask_is_kept(model):
     image = torch.rand(1, 3, 32, 32)
     mask = PIL.Image.new("L", (32, 32))
     mask.paste(255, (16, 0, 32, 32))
@@ -132,7 +136,7 @@ def test_what_a_mask_leaves_out_stays(model):
     torch.testing.assert_close(everything, run(model, size=32))
 
 
-def test_a_model_that_paints_into_pictures_wants_one_and_a_mask(build_tiny):
+def test_an_inpainting_model_needs_an_image_and_a_mask(build_tiny):
     wide = UNetConfig(
         in_channels=9, channels=(8, 16), layers=(1, 1), depths=(1, 0), heads=(2, 2), text_width=8,
         groups=4,
@@ -141,9 +145,9 @@ def test_a_model_that_paints_into_pictures_wants_one_and_a_mask(build_tiny):
     image, mask = torch.rand(1, 3, 32, 32), torch.ones(1, 32, 32)
     made = run(model, image=image, mask=mask, sequential=True, count=2)
     torch.testing.assert_close(made, run(model, image=image, mask=mask, count=2))
-    for asked in ({}, {"image": image}, {"mask": mask}):
-        with pytest.raises(GenerationError, match="needs one, and where it may change"):
-            run(model, **asked)
+    for arguments in ({}, {"image": image}, {"mask": mask}):
+        with pytest.raises(GenerationError, match="needs an image, and a mask"):
+            run(model, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,7 @@ def test_a_model_that_paints_into_pictures_wants_one_and_a_mask(build_tiny):
         ("autoencoder.decoder.conv_in", "autoencoder", None),
     ],
 )
-def test_lost_numbers_are_reported_instead_of_a_black_picture(build_tiny, part, component, step):
+def test_infinite_numbers_are_reported_instead_of_a_black_image(build_tiny, part, component, step):
     model = build_tiny()
     model.layer(part).weight.data.fill_(float("nan"))
     with pytest.raises(NotFiniteError, match=f"{component} returned numbers that are not") as error:
@@ -163,7 +167,7 @@ def test_lost_numbers_are_reported_instead_of_a_black_picture(build_tiny, part, 
     assert "lower guidance" in error.value.hint
 
 
-def test_the_step_at_which_numbers_are_lost_is_named(model):
+def test_the_step_with_infinite_numbers_is_named(model):
     def overflow(module, inputs, output):
         return output * float("inf") if len(seen) == 3 else None
 
@@ -175,7 +179,7 @@ def test_the_step_at_which_numbers_are_lost_is_named(model):
     assert error.value.step == 2
 
 
-def test_a_callback_sees_each_step_and_may_end_it(model):
+def test_a_callback_is_called_at_each_step_and_may_stop(model):
     seen = []
     made = run(model, callback=lambda step, latents: seen.append((step, latents)))
     assert [step for step, _ in seen] == [0, 1, 2, 3]
@@ -184,17 +188,17 @@ def test_a_callback_sees_each_step_and_may_end_it(model):
     assert stopped.equal(seen[1][1])
 
 
-def test_a_preview_shows_what_a_step_takes_the_picture_for(model):
+def test_a_preview_shows_the_image_that_a_step_predicts(model):
     seen = []
     made = run(model, preview=seen.append, output="tensor")
-    assert [one.step for one in seen] == [0, 1, 2, 3]
+    assert [item.step for item in seen] == [0, 1, 2, 3]
     assert [image.size for image in seen[0].images()] == [(32, 32)]
     last = run(model, preview=seen.append, output="latents", sampler="euler")
     torch.testing.assert_close(seen[-1].clean, last)  # where nothing is left to remove
     assert seen[3].pixels().shape == made.shape
 
 
-def test_nothing_is_decoded_unless_a_preview_is_looked_at(model):
+def test_a_preview_decodes_only_when_asked(model):
     calls = []
     model.autoencoder.decoder.register_forward_hook(lambda *_: calls.append(None))
     run(model, preview=lambda seen: seen.images() if seen.step == 2 else None)
@@ -219,14 +223,14 @@ IMAGE = PIL.Image.new("RGB", (32, 32))
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("arguments", "message"),
     [
         ({"prompt": 3}, "prompt is a text or a list of texts, not 3"),
         ({"prompt": []}, "prompt is a text"),
         ({"prompt": ["a", 3]}, "prompt is a text"),
         ({"negative_prompt": None}, "negative_prompt is a text"),
         ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
-        ({"negative_prompt": "a", "guidance": 1}, "says nothing at guidance 1"),
+        ({"negative_prompt": "a", "guidance": 1}, "has no effect at guidance 1"),
         ({"count": 0}, "count is a whole number from 1 on, not 0"),
         ({"count": True}, "count is a whole number"),
         ({"steps": 0}, "steps is a whole number"),
@@ -253,23 +257,23 @@ IMAGE = PIL.Image.new("RGB", (32, 32))
         ({"image": 3}, "image: a value of type int is not an image"),
         ({"image": torch.zeros(2, 3, 8, 8)}, "2 images for 1 pictures"),
         ({"image": torch.zeros(1, 3, 9, 8)}, "multiples of 4, not 8 x 9"),
-        ({"strength": 0.5}, "there is none"),
+        ({"strength": 0.5}, "image is missing"),
         ({"image": IMAGE, "strength": 2}, "strength is a number in 0...1"),
         ({"image": IMAGE, "strength": 0.0}, "leaves none"),
         ({"mask": 3, "image": IMAGE}, "mask: a value of type int is not an image"),
         ({"mask": [IMAGE] * 2, "image": IMAGE}, "2 masks for 1 pictures"),
         ({"guidance_rescale": 2}, "guidance_rescale is a number in 0...1, not 2"),
-        ({"mask": IMAGE}, "mask says where an image may change, but there is none"),
+        ({"mask": IMAGE}, "mask marks where an image may change, but image is missing"),
         ({"output": "jpg"}, "output is one of pil, tensor, latents; got 'jpg'"),
         ({"callback": 3}, "callback is a function"),
         ({"preview": 3}, "preview is a function, not 3"),
     ],
 )
-def test_what_cannot_be_followed_is_refused_before_anything_runs(model, asked, message):
+def test_invalid_arguments_are_refused_before_anything_runs(model, arguments, message):
     for part in (model.text_encoder, model.unet, model.autoencoder.encoder):
         part.register_forward_pre_hook(lambda *_: pytest.fail("a network ran"))
     with pytest.raises(GenerationError, match=message) as refusal:
-        run(model, **asked)
+        run(model, **arguments)
     assert refusal.value.hint
 
 
@@ -324,17 +328,17 @@ def ones(tokens):
 
 def keys_by_step(model, adapter):
     """Records which of an adapter's context values there are at each step."""
-    found = []
+    recorded = []
 
     def record(module, inputs, options):
         context = options["context"]
-        found.append({key for key in list(context.keys()) if key.startswith(f"{adapter.key}.")})
+        recorded.append({key for key in list(context.keys()) if key.startswith(f"{adapter.key}.")})
 
     model.unet.register_forward_pre_hook(record, with_kwargs=True)
-    return found
+    return recorded
 
 
-def test_an_adapter_is_told_once_per_generation_and_acts(model):
+def test_an_adapter_encodes_its_condition_once_per_generation_and_acts(model):
     plain = run(model)
     tint = Tint().inject(model)
     tinted = run(model, conditions={tint: 2.0}, count=2, size=(16, 32))
@@ -355,9 +359,9 @@ def test_an_adapter_is_told_once_per_generation_and_acts(model):
 def test_an_adapter_that_is_left_out_changes_no_bit(model, condition):
     plain = run(model)
     tint = Tint().inject(model)
-    found = keys_by_step(model, tint)
+    recorded = keys_by_step(model, tint)
     assert run(model, conditions={tint: condition}).equal(plain)
-    assert found == [set()] * 4
+    assert recorded == [set()] * 4
     assert not hasattr(tint, "requests")
     tint.eject()
     assert run(model).equal(plain)
@@ -365,10 +369,10 @@ def test_an_adapter_that_is_left_out_changes_no_bit(model, condition):
 
 def test_outside_its_span_an_adapter_has_no_values_at_all(model):
     tint = Tint().inject(model)
-    found = keys_by_step(model, tint)
+    recorded = keys_by_step(model, tint)
     run(model, conditions={tint: Condition(2.0, start=0.25, end=0.75)})
     both = {tint.scale_key, tint.context_key("colour")}
-    assert found == [set(), both, both, set()]
+    assert recorded == [set(), both, both, set()]
 
 
 def test_a_scale_is_a_number_of_the_context(model):
@@ -387,41 +391,41 @@ def test_an_adapter_that_takes_nothing_acts_unless_it_is_left_out(model):
     assert not run(model, conditions={dim: Condition(scale=0.5)}).equal(dimmed)
 
 
-def test_two_adapters_of_one_kind_are_told_apart(model):
+def test_two_adapters_of_one_kind_are_distinguished(model):
     a, b = Tint().inject(model), Tint().inject(model)
     torch.testing.assert_close(
         run(model, conditions={a: 1.0, b: 2.0}), run(model, conditions={b: 3.0, a: None})
     )
 
 
-def test_a_mask_is_handed_to_those_that_take_one(model):
+def test_a_mask_is_passed_to_adapters_that_take_one(model):
     tint = MaskedTint().inject(model)
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :4] = 1
     run(model, conditions={tint: Condition(1.0, mask=mask)})
-    found = tint.requests[0].mask
-    assert found.shape == (1, 1, 32, 32)
-    assert (found[0, 0, 0, 0].round(), found[0, 0, 0, -1].round()) == (1, 0)
+    passed = tint.requests[0].mask
+    assert passed.shape == (1, 1, 32, 32)
+    assert (passed[0, 0, 0, 0].round(), passed[0, 0, 0, -1].round()) == (1, 0)
 
 
-def refused(model, **asked):
+def refused(model, **arguments):
     model.text_encoder.register_forward_pre_hook(lambda *_: pytest.fail("a network ran"))
     with pytest.raises(ConditionError) as refusal:
-        run(model, **asked)
+        run(model, **arguments)
     assert refusal.value.hint
     return str(refusal.value)
 
 
-def test_an_adapter_that_is_told_nothing_is_named_before_anything_runs(model):
+def test_an_adapter_without_its_condition_is_named_before_anything_runs(model):
     Tint(key="tint").inject(model)
     message = refused(model)
-    assert "tint is worn and is told nothing" in message
+    assert "tint is worn but has no condition" in message
     assert "conditions={adapter: ...}, None to leave it out this time, or eject it" in message
 
 
-def test_telling_an_adapter_that_is_not_worn_is_refused(model):
+def test_a_condition_for_an_adapter_that_is_not_worn_is_refused(model):
     tint = Tint(key="tint")
-    assert "tint is told something, but this model wears nothing" in refused(
+    assert "tint has a condition, but this model wears nothing" in refused(
         model, conditions={tint: 1.0}
     )
 
@@ -442,7 +446,7 @@ def test_a_mask_for_an_adapter_that_takes_none_is_refused(model):
     assert "tint acts on the whole picture" in refused(model, conditions={tint: condition})
 
 
-def test_what_an_adapter_returns_is_checked(model):
+def test_the_tensors_of_an_adapter_are_checked(model):
     tint = Tint(key="tint").inject(model)
     tint.rows = 3
     with pytest.raises(ConditionError, match=r"'tint\.colour' needs 1 or 2 rows for 'cond'"):
@@ -485,13 +489,13 @@ def test_an_adapter_refuses_a_generation_before_any_network_runs(model):
 
 
 @pytest.mark.parametrize("left_out", [None, Condition(-1.0, scale=0), Condition(-1.0, end=0)])
-def test_an_adapter_that_never_acts_is_not_asked(model, left_out):
+def test_an_adapter_that_never_acts_is_not_checked(model, left_out):
     choosy = Choosy(key="b").inject(model)
     run(model, conditions={choosy: left_out})
     assert not hasattr(choosy, "checked")
 
 
-def test_nobody_injects_or_ejects_while_pictures_are_made(model):
+def test_injecting_and_ejecting_are_refused_during_a_generation(model):
     tint = Tint().inject(model)
     with pytest.raises(PlanError, match="running"):
         run(model, conditions={tint: 1.0}, callback=lambda *_: tint.eject())
@@ -513,7 +517,7 @@ def test_a_call_leaves_nothing_behind(model):
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("arguments", "message"),
     [
         ({"scale": "big"}, "scale of a condition is a finite number, not 'big'"),
         ({"scale": float("inf")}, "scale of a condition"),
@@ -522,9 +526,9 @@ def test_a_call_leaves_nothing_behind(model):
         ({"value": Condition(1)}, "itself a condition"),
     ],
 )
-def test_a_condition_that_says_nothing_sensible_is_refused(asked, message):
+def test_an_invalid_condition_is_refused(arguments, message):
     with pytest.raises(ConditionError, match=message):
-        Condition(**asked)
+        Condition(**arguments)
 
 
 def test_threads_may_share_a_model(model):

@@ -12,9 +12,10 @@ from refiners_core.models.diffusion import generation
 from refiners_core.models.samplers import SAMPLERS
 
 
-def run(model, **asked):
+def run(model, **arguments):
     return model.generate(
-        "a red circle", **{"steps": 4, "seed": 7, "output": "latents", "progress": False} | asked
+        "a red circle",
+        **{"steps": 4, "seed": 7, "output": "latents", "progress": False} | arguments,
     )
 
 
@@ -22,7 +23,7 @@ def places(model):
     return {name: weight.data_ptr() for name, weight in model.named_parameters()}
 
 
-def test_a_part_is_elsewhere_for_a_while_and_then_what_it_was(model):
+def test_a_moved_part_gets_its_tensors_back(model):
     before = places(model)
     with moved(model.unet, torch.device("meta")):
         assert all(weight.is_meta for weight in model.unet.parameters())
@@ -30,7 +31,7 @@ def test_a_part_is_elsewhere_for_a_while_and_then_what_it_was(model):
     assert places(model) == before
 
 
-def test_a_part_comes_back_from_a_failure(model):
+def test_a_part_is_moved_back_after_an_error(model):
     before = places(model)
     with pytest.raises(ZeroDivisionError), moved(model.unet, torch.device("meta")):
         raise ZeroDivisionError
@@ -59,7 +60,7 @@ def test_one_component_at_a_time_is_moved(model, monkeypatch):
     monkeypatch.setattr(generation, "moved", recorded)
     run(model, offload="cpu", image=torch.rand(1, 3, 32, 32), output="tensor")
     parts = ["text_encoder", "autoencoder", "denoise", "autoencoder"]
-    assert seen == [one for name in parts for one in ((f"{name} there", "cpu"), f"{name} back")]
+    assert seen == [event for name in parts for event in ((f"{name} there", "cpu"), f"{name} back")]
 
 
 def test_pictures_are_the_same_with_offload(model):
@@ -68,11 +69,11 @@ def test_pictures_are_the_same_with_offload(model):
     assert places(model) == before
 
 
-def test_a_device_that_is_not_there_is_refused(model, monkeypatch):
+def test_a_missing_device_is_refused(model, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    with pytest.raises(GenerationError, match="there is none here"):
+    with pytest.raises(GenerationError, match="this machine has none"):
         run(model, offload=True)
-    with pytest.raises(GenerationError, match="'abacus' is no device"):
+    with pytest.raises(GenerationError, match="'abacus' is not a device"):
         run(model, offload="abacus")
 
 
@@ -99,19 +100,19 @@ def accelerator():
 @pytest.mark.gpu
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_pictures_are_alike_on_an_accelerator(build_tiny, accelerator, sampler):
-    here, there = build_tiny(), build_tiny(device=accelerator)
-    there.load_state_dict(here.state_dict())
-    found = run(there, sampler=sampler)
-    assert found.device.type == accelerator.type
-    torch.testing.assert_close(found.cpu(), run(here, sampler=sampler), rtol=1e-3, atol=1e-3)
+    on_cpu, on_accelerator = build_tiny(), build_tiny(device=accelerator)
+    on_accelerator.load_state_dict(on_cpu.state_dict())
+    result = run(on_accelerator, sampler=sampler)
+    assert result.device.type == accelerator.type
+    torch.testing.assert_close(result.cpu(), run(on_cpu, sampler=sampler), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.gpu
-def test_offload_works_on_an_accelerator_and_rests_here(model, accelerator):
+def test_offload_computes_on_an_accelerator_and_moves_back(model, accelerator):
     before = places(model)
-    found = run(model, offload=True)
-    assert found.device.type == accelerator.type
-    torch.testing.assert_close(found.cpu(), run(model), rtol=1e-3, atol=1e-3)
+    result = run(model, offload=True)
+    assert result.device.type == accelerator.type
+    torch.testing.assert_close(result.cpu(), run(model), rtol=1e-3, atol=1e-3)
     assert places(model) == before
     image = torch.rand(1, 3, 32, 32)
     run(model, offload=True, image=image, mask=torch.ones(1, 32, 32), output="tensor")

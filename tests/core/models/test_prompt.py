@@ -1,4 +1,4 @@
-"""What a model makes of long and stressed prompts, and of skipped layers."""
+"""Long and weighted prompts, and clip skip."""
 
 import pytest
 import torch
@@ -17,9 +17,9 @@ def read(model, *texts):
         return model.read(texts, {})["text"]
 
 
-def run(model, prompt, **asked):
-    asked = {"steps": 4, "seed": 7, "sampler": DPM2M(model.sampler.schedule)} | asked
-    return model.generate(prompt, **asked, output="latents", progress=False)
+def run(model, prompt, **arguments):
+    arguments = {"steps": 4, "seed": 7, "sampler": DPM2M(model.sampler.schedule)} | arguments
+    return model.generate(prompt, **arguments, output="latents", progress=False)
 
 
 def test_a_long_prompt_is_read_to_its_end(model):
@@ -28,13 +28,13 @@ def test_a_long_prompt_is_read_to_its_end(model):
     assert read(model, LONG)[:, :16].equal(read(model, "a red circle over"))
 
 
-def test_texts_of_different_lengths_become_equally_long_and_say_the_same(model):
+def test_texts_of_different_lengths_are_tiled_to_equal_length(model):
     short, long = read(model, "a", LONG)
     assert short.equal(torch.cat([read(model, "a")[0]] * 2))
     torch.testing.assert_close(long, read(model, LONG)[0])
 
 
-def test_pictures_of_long_prompts_are_the_same_alone_and_in_company(model):
+def test_batching_changes_no_image_of_a_long_prompt(model):
     batch = run(model, ["a", LONG, "b " * 40], negative_prompt="dull")
     alone = [
         run(model, prompt, negative_prompt="dull", seed=7 + i)
@@ -43,7 +43,7 @@ def test_pictures_of_long_prompts_are_the_same_alone_and_in_company(model):
     torch.testing.assert_close(batch, torch.cat(alone))
 
 
-def test_stress_goes_beyond_what_an_empty_prompt_says(model):
+def test_weights_scale_away_from_an_empty_prompt(model):
     plain, empty = read(model, "a red b"), read(model, "")
     parse_weights = read(model, "a (red:1.5) b")
     where = slice(2, 5)
@@ -75,7 +75,7 @@ class Louder(Adapter):
         )
 
 
-def test_skipped_layers_are_not_run_and_the_rest_is_as_it_was(model):
+def test_skipped_layers_do_not_run_and_the_others_are_unchanged(model):
     before = read(model, "a")
     encoder = model.text_encoder
     tokens, _ = model.tokenizer.windows("a")
@@ -89,7 +89,7 @@ def test_skipped_layers_are_not_run_and_the_rest_is_as_it_was(model):
     assert read(model, "a").equal(before)
 
 
-def test_skipping_goes_together_with_what_changes_the_layers(model):
+def test_clip_skip_combines_with_adapters_of_the_layers(model):
     louder, skip = Louder(), ClipSkip()
     with louder.on(model), skip.on(model):
         first = read(model, "a")
@@ -100,7 +100,7 @@ def test_skipping_goes_together_with_what_changes_the_layers(model):
 
 
 def test_at_least_one_layer_is_left(model):
-    with pytest.raises(AdapterError, match=r"leaves out 2 of 2 layers.*ClipSkip\(layers=1\)"):
+    with pytest.raises(AdapterError, match=r"skips 2 of 2 layers.*ClipSkip\(layers=1\)"):
         ClipSkip(layers=2).inject(model)
     with pytest.raises(AdapterError, match="at least one layer, not 0"):
         ClipSkip(layers=0)

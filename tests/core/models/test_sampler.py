@@ -29,13 +29,13 @@ from refiners_core.models.samplers import (
         ("linspace", (999, 666, 333, 0)),
     ],
 )
-def test_spacing_says_which_training_steps_are_visited(spacing, expected):
+def test_spacing_determines_the_visited_training_steps(spacing, expected):
     assert ScheduleConfig(spacing=spacing).timesteps(4) == expected
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 30, 49, 999])
-def test_visited_steps_fall_and_were_trained(spacing, steps):
+def test_visited_steps_descend_within_the_training_steps(spacing, steps):
     visited = ScheduleConfig(spacing=spacing).timesteps(steps)
     assert len(visited) == steps
     assert sorted(set(visited), reverse=True) == list(visited)
@@ -44,19 +44,19 @@ def test_visited_steps_fall_and_were_trained(spacing, steps):
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1000, 5000])
-def test_a_number_of_steps_that_was_not_trained_is_refused(steps):
+def test_a_number_of_steps_out_of_range_is_refused(steps):
     with pytest.raises(GenerationError, match=f"1 to 999 steps, not {steps}") as refusal:
         DDIM().with_steps(steps)
     assert refusal.value.hint == "Try steps=30."
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
-def test_what_a_network_is_taught_says_what_noise_was_added(prediction):
+def test_the_training_target_implies_the_added_noise(prediction):
     schedule = ScheduleConfig(prediction=prediction)
     clean, eps = torch.randn(2, 2, 4, 3, 3)
     noisy = schedule.add_noise(clean, eps, 400)
-    found = schedule.split(noisy, schedule.target(clean, eps, 400), 400)
-    torch.testing.assert_close(found, (clean, eps))
+    result = schedule.split(noisy, schedule.target(clean, eps, 400), 400)
+    torch.testing.assert_close(result, (clean, eps))
 
 
 def test_each_row_may_have_its_own_training_step():
@@ -73,7 +73,7 @@ def test_each_row_may_have_its_own_training_step():
     torch.testing.assert_close(a * together - (1 - a**2).sqrt() * velocity, clean)
 
 
-def test_a_perfect_prediction_leads_to_the_clean_picture():
+def test_a_perfect_prediction_leads_to_the_clean_latents():
     sampler = DDIM(ScheduleConfig(is_final_clean=True)).with_steps(5)
     clean, eps = torch.randn(2, 1, 4, 2, 2)
     x = sampler.schedule.add_noise(clean, eps, sampler.timesteps[0])
@@ -84,8 +84,8 @@ def test_a_perfect_prediction_leads_to_the_clean_picture():
 
 @pytest.mark.parametrize("kind", SAMPLERS.values())
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing", "karras"])
-def test_every_sampler_arrives_at_what_it_is_told_all_the_way(kind, spacing):
-    """Told the same clean picture at each step, it ends there, whatever noise it adds."""
+def test_every_sampler_ends_at_a_constant_prediction(kind, spacing):
+    """It ends at a prediction that is the same at each step, whatever noise it adds."""
     sampler = kind(ScheduleConfig(prediction="x0", spacing=spacing, is_final_clean=True))
     sampler = sampler.with_steps(9)
     clean, x = torch.randn(2, 1, 4, 2, 2)
@@ -98,27 +98,27 @@ def test_every_sampler_arrives_at_what_it_is_told_all_the_way(kind, spacing):
 
 @pytest.mark.parametrize("kind", [EulerAncestral, DPM2MSDE, LCM, TCD])
 def test_noise_that_is_added_keeps_the_variance(kind):
-    """Of a picture that is itself normal noise, every step leaves just such noise."""
+    """Every step keeps the variance of latents that are standard normal noise."""
     sampler = kind(ScheduleConfig(prediction="x0", spacing="trailing")).with_steps(9)
     level = sampler.path[3]
     clean, eps, noise = torch.randn(3, 1, 4, 100, 100)
     x = level.add_noise(clean, eps)
     after = sampler.step(x, clean, 3, noise=noise).latents
-    there = sampler.path[4]
-    kept = after - there.signal * clean
-    assert kept.std().item() == pytest.approx(there.noise, abs=0.02)
+    after_level = sampler.path[4]
+    kept = after - after_level.signal * clean
+    assert kept.std().item() == pytest.approx(after_level.noise, abs=0.02)
 
 
-def test_nothing_is_left_at_the_end_of_a_schedule_with_zero_snr():
+def test_zero_snr_ends_in_pure_noise():
     schedule = ScheduleConfig(prediction="v", has_zero_snr=True)
     assert schedule.level(999).signal == 0
     assert schedule.level(0).signal == pytest.approx(ScheduleConfig().level(0).signal)
     for changes in ({"prediction": "eps"}, {"spacing": "karras"}):
-        with pytest.raises(ModelError, match="nothing of a picture is left"):
+        with pytest.raises(ModelError, match="with zero terminal SNR"):
             replace(schedule, **changes)
 
 
-def test_karras_levels_crowd_where_there_is_little_noise():
+def test_karras_levels_are_denser_at_little_noise():
     path = Euler(ScheduleConfig(spacing="karras")).with_steps(10).path
     sigmas = [level.sigma for level in path]
     gaps = [a - b for a, b in pairwise(sigmas)]
@@ -135,7 +135,7 @@ def test_a_share_of_fresh_noise_is_a_share(kind, name):
     assert kind(**{name: 0.5}).is_stochastic
 
 
-def test_a_distilled_model_takes_no_more_steps_than_it_learnt():
+def test_a_distilled_model_refuses_more_steps_than_it_was_distilled_at():
     with pytest.raises(GenerationError, match="LCM takes 1 to 50 steps, not 51"):
         LCM().with_steps(51)
 
@@ -159,7 +159,7 @@ def test_a_sampler_is_a_value():
         sampler.steps = 8
 
 
-def test_steps_are_computed_in_float32_and_given_back_as_they_came():
+def test_steps_are_computed_in_float32_and_keep_the_dtype():
     x = torch.randn(1, 4, 2, 2)
     exact = DDIM().step(x, x, 3).latents
     half = DDIM().step(x.half(), x.half(), 3).latents
@@ -178,7 +178,7 @@ def test_steps_are_computed_in_float32_and_given_back_as_they_came():
         ({"prediction_type": "flow"}, "prediction is one of eps, v, x0; got 'flow'"),
         ({"timestep_spacing": "odd"}, "spacing is one of"),
         ({"thresholding": True}, "thresholding = True"),
-        ({"rescale_betas_zero_snr": True}, "noise that is predicted says nothing"),
+        ({"rescale_betas_zero_snr": True}, "with zero terminal SNR a network cannot predict noise"),
         ({"use_beta_sigmas": True}, "use_beta_sigmas = True"),
         ({"final_sigmas_type": "sigma_min"}, "final_sigmas_type = 'sigma_min'"),
         ({"trained_betas": [0.1]}, "trained_betas"),
@@ -226,8 +226,8 @@ def test_the_schedule_of_stable_diffusion_is_the_default():
     ],
 )
 def test_a_published_schedule_names_its_sampler(published, sampler):
-    found = sampler_from_json(published)
-    assert type(found) is sampler
-    assert found.schedule == ScheduleConfig.from_json(published)
+    result = sampler_from_json(published)
+    assert type(result) is sampler
+    assert result.schedule == ScheduleConfig.from_json(published)
     if sampler is LCM:
-        assert found.distilled_steps == 25
+        assert result.distilled_steps == 25

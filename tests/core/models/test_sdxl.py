@@ -41,7 +41,7 @@ def full():
 
 
 @pytest.mark.parametrize("name", SLOTS)
-def test_it_has_the_places_that_the_table_names(full, name):
+def test_it_has_the_places_of_its_slots(full, name):
     assert len(full.slot(name)) == COUNTS[name]
 
 
@@ -52,7 +52,7 @@ def test_places_come_in_execution_order(full):
     assert levels == [*down, *[("mid", "transformer")] * 10, *up]
 
 
-def test_it_says_what_adapters_ask_of_it(full):
+def test_it_has_the_facts_that_adapters_read(full):
     assert (full.base, full.size) == ("sdxl", 1024)
     assert full.facts == {"cross_attention_dim": 2048, "latent_channels": 4}
 

@@ -44,7 +44,7 @@ def full():
 
 
 @pytest.mark.parametrize("name", SLOTS)
-def test_stable_diffusion_has_the_places_that_its_table_names(full, name):
+def test_stable_diffusion_has_the_places_of_its_slots(full, name):
     assert len(full.slot(name)) == COUNTS[name]
 
 
@@ -70,7 +70,7 @@ def test_places_run_in_the_order_in_which_they_are_listed(model):
         assert [path for path in ran if path in paths] == paths
 
 
-def test_every_slot_says_what_it_means(full):
+def test_every_slot_has_a_meaning(full):
     assert all(slot.meaning for slot in SLOTS.values())
     assert full.facts == {"cross_attention_dim": 768, "latent_channels": 4}
     assert full.base == "sd15"
@@ -86,7 +86,7 @@ def test_an_unknown_slot_is_refused_with_a_near_one(full):
         full.slot("zzz")
 
 
-def test_paths_begin_at_the_model_and_a_shared_component_is_walked_once(full):
+def test_paths_begin_at_the_model_and_a_shared_component_counts_once(full):
     paths = [seat.path for seat in select(full)]
     assert "denoise.predict.unet" in paths
     assert not any(path.startswith("denoise.predict.unet.") for path in paths)
@@ -108,22 +108,22 @@ def test_parts_that_do_not_suit_each_other_are_refused():
 def test_dtype_and_device_are_those_asked_for(build_tiny):
     assert build_tiny(dtype=torch.bfloat16).unet.dtype == torch.bfloat16
     assert all(weight.is_meta for weight in build_tiny(device="meta").parameters())
-    with pytest.raises(ModelError, match="'abacus' is no device"):
+    with pytest.raises(ModelError, match="'abacus' is not a device"):
         build_tiny(device="abacus")
 
 
-def test_without_a_device_asked_for_torchs_default_holds(build_tiny):
+def test_the_default_device_is_that_of_torch(build_tiny):
     with torch.device("meta"):
         assert build_tiny().device.type == "meta"
 
 
-def test_building_on_the_meta_device_works_out_no_values(build_tiny, monkeypatch):
+def test_building_on_the_meta_device_computes_no_values(build_tiny, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "uniform_", lambda *_: pytest.fail("filled"))
     monkeypatch.setattr(torch.Tensor, "normal_", lambda *_: pytest.fail("filled"))
     build_tiny(device="meta")
 
 
-def test_a_model_of_others_publishes_its_own_slots():
+def test_another_model_publishes_other_slots():
     class Body(Chain):
         """A network of somebody else."""
 
@@ -150,7 +150,7 @@ class Doubles(Adapter):
         )
 
 
-def test_worn_adapters_are_listed_in_one_order_and_taken_off_together(model):
+def test_worn_adapters_are_listed_in_order_and_ejected_together(model):
     a, b = Doubles(key="a"), Doubles(key="b")
     b.inject(model)
     a.inject(model)
@@ -164,7 +164,7 @@ def test_worn_adapters_are_listed_in_one_order_and_taken_off_together(model):
     assert model.eject_all() is model
 
 
-def test_taking_off_all_is_refused_while_one_cannot_be(model):
+def test_ejecting_all_is_refused_if_one_adapter_cannot_be_ejected(model):
     a, b = Doubles(key="a"), Doubles(key="b")
     a.inject(model)
     b.inject(model)
@@ -187,11 +187,11 @@ def test_encoders_of_worn_adapters_move_with_the_model(model):
 
 
 def test_copies_are_bare_and_keep_the_shared_component(model):
-    asked = {"seed": 0, "steps": 2, "output": "latents", "progress": False}
-    expected = model.generate("a", **asked)
+    arguments = {"seed": 0, "steps": 2, "output": "latents", "progress": False}
+    expected = model.generate("a", **arguments)
     Doubles().inject(model)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert twin.adapters == ()
         assert twin.denoise.predict.unet is twin.unet
         assert twin.unet is not model.unet
-        assert twin.generate("a", **asked).equal(expected)
+        assert twin.generate("a", **arguments).equal(expected)

@@ -26,7 +26,7 @@ def mean_of_places(x):
 
 @pytest.mark.parametrize("size", [(8, 8), (20, 9), (40, 8), (33, 47)])
 @pytest.mark.parametrize(("side", "overlap"), [(8, 0), (8, 3), (16, 8)])
-def test_tiles_of_what_is_local_make_the_whole(size, side, overlap):
+def test_tiles_of_a_local_function_equal_the_whole(size, side, overlap):
     x = torch.randn(3, 2, *size)
     made = Tiling(side, overlap).map(mean_of_places, x, 1, 4)
     torch.testing.assert_close(made, mean_of_places(x))
@@ -41,7 +41,7 @@ def test_tiles_are_no_larger_than_asked_for():
     assert [shape[0] for shape in seen] == [2, 2, 2, 2, 2, 2, 1, 1, 1]
 
 
-def test_what_fits_into_one_tile_is_not_touched(model):
+def test_an_image_that_fits_into_one_tile_is_not_tiled(model):
     z, pixels = torch.randn(1, 4, 8, 6), torch.randn(1, 3, 32, 24)
     whole = model.decode(z), model.encode(pixels, sample=False)
     model.tiling = Tiling(side=8, overlap=2)
@@ -49,7 +49,7 @@ def test_what_fits_into_one_tile_is_not_touched(model):
     assert torch.equal(model.encode(pixels, sample=False), whole[1])
 
 
-def test_a_large_picture_in_tiles_is_near_the_whole(model, differ):
+def test_a_tiled_image_is_close_to_the_whole_one(model, differ):
     z, pixels = torch.randn(2, 4, 32, 24), torch.randn(2, 3, 128, 96)
     whole = model.decode(z), model.encode(pixels, sample=False)
     model.tiling = Tiling(side=16, overlap=8)
@@ -62,22 +62,22 @@ def test_a_large_picture_in_tiles_is_near_the_whole(model, differ):
 
 def test_a_model_generates_in_tiles(build_tiny):
     model = build_tiny()
-    asked = {"seed": 0, "steps": 2, "size": (128, 64), "output": "tensor", "progress": False}
-    whole = model.generate("a", **asked)
+    arguments = {"seed": 0, "steps": 2, "size": (128, 64), "output": "tensor", "progress": False}
+    whole = model.generate("a", **arguments)
     model.autoencoder.tiling = Tiling(side=8, overlap=2)
-    assert model.generate("a", **asked).shape == whole.shape
+    assert model.generate("a", **arguments).shape == whole.shape
 
 
-def test_tiles_that_cannot_be_are_refused(model):
+def test_impossible_tiles_are_refused(model):
     for wrong in ({"side": 0}, {"side": 8, "overlap": 5}, {"overlap": -1}, {"rows": 0}):
-        with pytest.raises(ModelError, match="at least twice as long as they overlap"):
+        with pytest.raises(ModelError, match="at least twice as long as their overlap"):
             Tiling(**wrong)
     model.tiling = Tiling(side=8, overlap=2)
     with pytest.raises(ModelError, match="multiples of 4, not 33 x 32"):
         model.encode(torch.zeros(1, 3, 32, 33))
 
 
-def test_numbers_too_large_for_float16_are_worked_out_in_float32(model, differ):
+def test_numbers_too_large_for_float16_are_computed_in_float32(model, differ):
     twin = AutoencoderKL(replace(CONFIG, overflows_half=True))
     with torch.no_grad():
         for tree in (model.encoder, model.decoder):
@@ -113,7 +113,7 @@ def doubled(*outputs):
 
 @pytest.mark.parametrize("is_half", [False, True])
 @pytest.mark.parametrize("path", ["encoder", "encoder.quant_conv", "decoder", "decoder.conv_out"])
-def test_what_is_worn_at_and_in_its_parts_is_run(path, is_half, differ):
+def test_adapters_at_and_in_its_parts_run(path, is_half, differ):
     torch.manual_seed(0)
     model = AutoencoderKL(replace(CONFIG, overflows_half=is_half)).requires_grad_(False)
     model = model.half() if is_half else model
@@ -130,7 +130,7 @@ def test_what_is_worn_at_and_in_its_parts_is_run(path, is_half, differ):
     assert torch.equal(run(), bare)
 
 
-def test_calls_of_several_threads_do_not_see_one_another(model):
+def test_calls_in_several_threads_are_independent(model):
     twin = AutoencoderKL(replace(CONFIG, overflows_half=True)).half().requires_grad_(False)
     rows = torch.randn(16, 1, 4, 8, 8).half()
     alone = [twin.decode(z) for z in rows]
@@ -140,21 +140,21 @@ def test_calls_of_several_threads_do_not_see_one_another(model):
     assert twin.dtype == torch.float16
 
 
-def test_the_published_configuration_says_that_numbers_overflow():
-    said = {
+def test_force_upcast_is_read():
+    published = {
         "block_out_channels": [8],
         "down_block_types": ["DownEncoderBlock2D"],
         "up_block_types": ["UpDecoderBlock2D"],
     }
-    assert AutoencoderConfig.from_json(said | {"force_upcast": True}).overflows_half
-    assert not AutoencoderConfig.from_json(said).overflows_half
+    assert AutoencoderConfig.from_json(published | {"force_upcast": True}).overflows_half
+    assert not AutoencoderConfig.from_json(published).overflows_half
 
 
 def test_tiles_fade_into_each_other_over_their_whole_overlap():
     """The first tile says 0 and the second 1: between them every position counts more of it."""
-    said = iter([0.0, 1.0])
+    draws = iter([0.0, 1.0])
     whole = Tiling(side=8, overlap=4).map(
-        lambda tile: torch.full_like(tile, next(said)), torch.zeros(1, 1, 1, 12), 1, 1
+        lambda tile: torch.full_like(tile, next(draws)), torch.zeros(1, 1, 1, 12), 1, 1
     )
     row = whole.flatten().tolist()
     assert row[:4] == [0] * 4

@@ -37,7 +37,7 @@ def test_merges_join_letters(vocabulary):
     assert ClipTokenizer(words, [("h", "i</w>")], length=9).tokens("hi") == [514]
 
 
-def test_a_too_long_prompt_is_cut_off_aloud(vocabulary):
+def test_a_too_long_prompt_is_cut_off_with_a_warning(vocabulary):
     tokenizer = ClipTokenizer(vocabulary, [], length=6)
     with pytest.warns(PromptWarning, match="7 tokens, 3 more than the 4 that are read.*'fun'"):
         row = tokenizer(["cool fun"])[0]
@@ -54,14 +54,14 @@ def test_the_length_is_that_of_the_folder_or_else_of_the_text_encoder(folder):
     loaded = ClipTokenizer.load(folder, length=9)
     assert (loaded.length, loaded.padding, loaded.start) == (5, 0, 512)
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 10**30}))
-    with pytest.raises(ModelError, match="does not say how long a prompt is"):
+    with pytest.raises(ModelError, match="does not name the length of a prompt"):
         ClipTokenizer.load(folder)
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
 def test_a_folder_without_its_files_is_refused(folder, name):
     (folder / name).unlink()
-    with pytest.raises(ModelError, match=f"no readable tokenizer.*{name}"):
+    with pytest.raises(ModelError, match=f"has no readable tokenizer.*{name}"):
         ClipTokenizer.load(folder, length=9)
 
 
@@ -108,7 +108,7 @@ def test_special_tokens_must_be_known(vocabulary):
         ("(red:-1)", [("(red:-1)", 1)]),
     ],
 )
-def test_a_prompt_says_what_it_stresses(prompt, parts):
+def test_words_of_a_prompt_have_weights(prompt, parts):
     assert parse_weights(prompt) == parts
 
 
@@ -123,7 +123,9 @@ def test_a_long_prompt_is_read_in_windows_that_end_where_words_do(vocabulary):
         ["o", "r", "d", "i", "n"],
         ["a", "r", "y</w>"],
     ]
-    expected = [[vocabulary[START], *(vocabulary[one] for one in word), end] for word in letters]
+    expected = [
+        [vocabulary[START], *(vocabulary[letter] for letter in word), end] for word in letters
+    ]
     assert tokens.tolist() == [row + [end] * (7 - len(row)) for row in expected]
     assert weights[1].tolist() == [1, 2, 2, 2, 1, 1, 1]
     assert weights[[0, 2, 3, 4]].eq(1).all()

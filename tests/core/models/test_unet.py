@@ -47,15 +47,15 @@ def test_sizes_need_not_be_multiples(unet, size):
     assert unet(torch.randn(2, 4, *size), context=CONTEXT).shape == (2, 4, *size)
 
 
-def test_what_is_recorded_has_the_channels_that_the_configuration_says(unet):
+def test_skips_have_the_configured_channels(unet):
     context = Context(CONTEXT)
     unet(torch.randn(2, 4, 8, 8), context=context)
-    found = [context[skip_key(i)].shape[1] for i in range(len(CONFIG.skip_channels))]
-    assert tuple(found) == CONFIG.skip_channels == (8, 8, 8, 16, 16, 16, 24)
-    assert skip_key(len(found)) not in context
+    recorded = [context[skip_key(i)].shape[1] for i in range(len(CONFIG.skip_channels))]
+    assert tuple(recorded) == CONFIG.skip_channels == (8, 8, 8, 16, 16, 16, 24)
+    assert skip_key(len(recorded)) not in context
 
 
-def test_every_skip_is_written_once_and_read_once_the_last_one_first(unet):
+def test_every_skip_is_written_and_read_once_the_latest_first(unet):
     written = [w.keep.key for _, w in unet.walk(SkipWrite)]
     read = [r.record.key for _, r in unet.walk(SkipRead)]
     assert written == [skip_key(i) for i in range(7)]
@@ -81,7 +81,7 @@ def test_each_place_that_adapters_edit_can_be_named(unet):
     }
     # 1 + 2 * 2 blocks down, 1 in the middle, 3 * 2 + 2 up
     attentions = 5 + 1 + 8
-    assert {name: len(found) for name, found in inside.items()} == {
+    assert {name: len(recorded) for name, recorded in inside.items()} == {
         "skip.write": 7,
         "skip.read": 7,
         "skip.backbone": 7,
@@ -119,7 +119,7 @@ def test_a_side_network_is_made_of_the_encoder_s_parts(unet):
     assert both(x, context=CONTEXT).equal(unet(x, context=CONTEXT))
 
 
-def test_rows_may_have_timesteps_of_their_own(unet):
+def test_each_row_may_have_its_own_timestep(unet):
     x = torch.randn(2, 4, 8, 8)
     together = unet(x, context=CONTEXT | {"timestep": torch.tensor([3, 700])})
     for row, timestep in enumerate((3, 700)):

@@ -49,10 +49,10 @@ def call(request):
     """A model around a tiny UNet, and what the UNet is called with."""
     torch.manual_seed(0)
     torch.compiler.reset()
-    model, told = request.param()
+    model, values = request.param()
     model.unet.eval().requires_grad_(False)
     text = torch.randn(2, 3, model.facts["cross_attention_dim"])
-    return model, torch.randn(2, 4, 8, 8), {"timestep": torch.tensor(7), "text": text} | told
+    return model, torch.randn(2, 4, 8, 8), {"timestep": torch.tensor(7), "text": text} | values
 
 
 def take_half(q, k, v):
@@ -70,29 +70,29 @@ class Halves(Adapter):
 
 
 def test_a_unet_compiles_to_one_graph_bare_and_worn(call):
-    model, latents, told = call
+    model, latents, values = call
     compiled = torch.compile(model.unet, backend="eager", fullgraph=True)
-    bare = model.unet(latents, context=told)
-    torch.testing.assert_close(compiled(latents, context=told), bare)
+    bare = model.unet(latents, context=values)
+    torch.testing.assert_close(compiled(latents, context=values), bare)
     with Halves().on(model):
-        worn = model.unet(latents, context=told)
+        worn = model.unet(latents, context=values)
         assert not torch.allclose(worn, bare)
-        torch.testing.assert_close(compiled(latents, context=told), worn)
-    torch.testing.assert_close(compiled(latents, context=told), bare)
+        torch.testing.assert_close(compiled(latents, context=values), worn)
+    torch.testing.assert_close(compiled(latents, context=values), bare)
 
 
 @pytest.mark.slow
 def test_a_unet_compiles_to_machine_code(call):
-    model, latents, told = call
+    model, latents, values = call
     compiled = torch.compile(model.unet, fullgraph=True)
-    expected = model.unet(latents, context=told)
-    torch.testing.assert_close(compiled(latents, context=told), expected, rtol=1e-4, atol=1e-5)
+    expected = model.unet(latents, context=values)
+    torch.testing.assert_close(compiled(latents, context=values), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("is_strict", [True, False])
 def test_a_unet_is_exported_with_its_context(call, is_strict):
-    model, latents, told = call
-    given = {"context": told}
+    model, latents, values = call
+    given = {"context": values}
     program = torch.export.export(model.unet, (latents,), kwargs=given, strict=is_strict)
-    expected = model.unet(latents, context=told)
-    assert torch.equal(program.module()(latents, context=told), expected)
+    expected = model.unet(latents, context=values)
+    assert torch.equal(program.module()(latents, context=values), expected)

@@ -31,7 +31,7 @@ def test_paths_are_told_from_names() -> None:
 
 
 def test_what_lies_nowhere_or_is_no_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no file and no folder"):
+    with pytest.raises(ModelError, match="neither a file nor a folder"):
         refiners.load_model(tmp_path / "elsewhere")
     path = tmp_path / "m.safetensors"
     path.write_bytes(safetensors_of({"lora_unet_x.lora_down.weight": [1.0]}))
@@ -91,7 +91,6 @@ def test_a_released_model_is_built_from_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from refiners_core import Source
-    from refiners_core.models import sd15
     from refiners_core.models.formats import release
 
     (tmp_path / "vocab.json").write_text(
@@ -104,7 +103,7 @@ def test_a_released_model_is_built_from_its_files(
         return model
 
     given: dict[str, Path] = {}
-    monkeypatch.setattr(sd15, "load_weights", fill)
+    monkeypatch.setattr(release, "load_weights", fill)
     names = {"vocab": "vocab.json", "merges": "merges.txt", "unet": "u.safetensors"}
     files = {role: tmp_path / name for role, name in names.items()}
     model = release.build_sd15(Source(files, {}, "sd15"))
