@@ -38,6 +38,21 @@ CORE = (
 LAZY = {("tree.layer", "tree.show"), ("tree.chain", "tree.show")}
 """What a function may import against that order: only a failing or printing call asks for it."""
 
+ROOMS = (
+    ("errors",),
+    ("host",),
+    ("manifest",),
+    ("installed",),
+    ("hub",),
+    ("catalog",),
+    ("choose",),
+    ("sources",),
+    ("authoring", "doctor", "load", "refresh", "sync"),
+    ("cli",),
+    ("testing",),
+)
+"""The rooms and verbs of `refiners`: each imports only from rows above its own, lazily or not."""
+
 NETWORK = {
     *("huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "aiohttp", "socket", "ssl"),
     *("http", "ftplib", "smtplib", "urllib.request", "hf_xet", "fsspec"),
@@ -132,6 +147,8 @@ def wrong_arrow(path: str, one: Import) -> str:
         return f"imports {one.name}, but a plugin knows the core alone"
     if top == "refiners_core" and any(part.startswith("_") for part in one.name.split(".")):
         return f"imports {one.name}, which is not public"
+    if home == "refiners" and top == "refiners":
+        return wrong_between_rooms(path, one)
     if home == "refiners" and not one.is_for_types and not one.is_lazy and brings_torch(one.name):
         return f"imports {one.name} at its top, but import refiners costs no torch"
     return ""
@@ -178,6 +195,20 @@ def wrong_within_core(path: str, one: Import) -> str:
     return ""
 
 
+def wrong_between_rooms(path: str, imported: Import) -> str:
+    """Returns what is wrong with an import from one room of the registry of another."""
+    importer = Path(path).with_suffix("").parts[2]
+    room = imported.name.split(".")[1]
+    if importer in ("__init__", "__main__") or importer == room:
+        return ""
+    rows = {name: number for number, row in enumerate(ROOMS) for name in row}
+    if importer not in rows:
+        return f"is in no row of ROOMS; give refiners.{importer} its place"
+    if room not in rows or rows[room] >= rows[importer]:
+        return f"imports {imported.name}, but the room {importer} is above {room} in ROOMS"
+    return ""
+
+
 def prints_in(path: str, tree: ast.Module) -> list[int]:
     """Returns the lines that write to a terminal where none should."""
     if path.startswith(MAY_PRINT):
@@ -218,6 +249,11 @@ def test_every_module_of_the_core_has_its_row():
     modules = {row_name(own) for own in parts if own[-1] != "__init__" or len(own) > 1}
     modules -= {"tree.__init__", "surgery.__init__"}
     assert modules == {module for row in CORE for module in row}
+
+
+def test_every_room_of_the_registry_has_its_row():
+    modules = {Path(path).with_suffix("").parts[2] for path in sources() if "registry/" in path}
+    assert modules - {"__init__", "__main__"} == {room for row in ROOMS for room in row}
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.parent.name)
@@ -325,6 +361,19 @@ PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
             "hub/client.py alone",
         ),
         ("registry/refiners/load.py", "import click\nclick.echo('x')", "prints"),
+        ("registry/refiners/hub/client.py", "from refiners.choose import lock", "is above choose"),
+        (
+            "registry/refiners/catalog/copy.py",
+            "def f():\n    from refiners.refresh import refresh",
+            "is above refresh",
+        ),
+        (
+            "registry/refiners/errors.py",
+            "if TYPE_CHECKING:\n    from refiners.choose.compatibility import Rejected",
+            "is above choose",
+        ),
+        ("registry/refiners/load.py", "from refiners import adapters", "is above adapters"),
+        ("registry/refiners/novel/thing.py", "import refiners.errors", "no row of ROOMS"),
     ],
 )
 def test_a_wrong_arrow_is_found(path, source, words):
@@ -350,6 +399,9 @@ def test_a_wrong_arrow_is_found(path, source, words):
         ("registry/refiners/load.py", "from refiners_core import API_VERSION\nimport msgspec"),
         ("registry/refiners/hub/client.py", "import huggingface_hub"),
         ("registry/refiners/cli/report.py", "print('hello')"),
+        ("registry/refiners/cli/report.py", "from refiners.load import load_model"),
+        ("registry/refiners/hub/client.py", "from refiners.hub.errors import explained"),
+        ("registry/refiners/__init__.py", "from refiners.load import load_model"),
     ],
 )
 def test_a_right_arrow_is_let_through(path, source):

@@ -5,15 +5,12 @@ Each has a `code` for programs, a `hint` to type, the `dist` at fault and an `ex
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from refiners_core.errors import GLOSSARY, Notice, RefinersError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from refiners.choose.compatibility import Rejected
-    from refiners.manifest.explain import ManifestFault
 
 __all__ = [
     "AccessError",
@@ -21,6 +18,7 @@ __all__ = [
     "CacheError",
     "CatalogError",
     "DeprecationNotice",
+    "FaultyEntry",
     "IncompatibleError",
     "IntegrityError",
     "LockError",
@@ -35,6 +33,7 @@ __all__ = [
     "PluginError",
     "PolicyError",
     "RefinersError",
+    "RejectedCandidate",
     "SettingError",
     "UnknownNameError",
     "UnsupportedError",
@@ -42,6 +41,54 @@ __all__ = [
 
 _MANY: Final = 100
 """How many faults of a manifest its error prints."""
+
+
+class FaultyEntry(Protocol):
+    """An entry of a manifest that breaks the schema; `str()` of it is its line in the error."""
+
+    @property
+    def place(self) -> tuple[str | int, ...]:
+        """The keys and list positions that lead to the value."""
+        ...
+
+    @property
+    def what(self) -> str:
+        """The fault."""
+        ...
+
+    @property
+    def hint(self) -> str:
+        """What to write instead, or nothing."""
+        ...
+
+    @property
+    def line(self) -> int | None:
+        """The line of the nearest key, from 1; None where the text has no such line."""
+        ...
+
+
+class RejectedCandidate(Protocol):
+    """A variant that does not suit a model; `str()` of it is its line in the error."""
+
+    @property
+    def candidate(self) -> str:
+        """The adapter and its variant."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it does not suit."""
+        ...
+
+    @property
+    def hint(self) -> str:
+        """What to do about it, or nothing."""
+        ...
+
+    @property
+    def rule(self) -> str:
+        """The rule or the advisory that refuses it, or nothing."""
+        ...
 
 
 class UnknownNameError(RefinersError):
@@ -102,7 +149,7 @@ class ManifestError(RefinersError):
     page = f"{GLOSSARY}#manifest"
 
     def __init__(
-        self, path: Path, faults: tuple[ManifestFault, ...], *, dist: str | None = None
+        self, path: Path, faults: tuple[FaultyEntry, ...], *, dist: str | None = None
     ) -> None:
         lines = "\n".join(f"  {fault}" for fault in faults[:_MANY])
         lines += f"\n  and {len(faults) - _MANY} more" if len(faults) > _MANY else ""
@@ -134,7 +181,9 @@ class IncompatibleError(RefinersError):
     code = "incompatible"
     page = f"{GLOSSARY}#variant"
 
-    def __init__(self, message: str, trace: tuple[Rejected, ...], *, dist: str | None) -> None:
+    def __init__(
+        self, message: str, trace: tuple[RejectedCandidate, ...], *, dist: str | None
+    ) -> None:
         lines = "\n".join(f"  {rejected}" for rejected in trace)
         super().__init__(f"{message}\n{lines}", dist=dist)
         self.trace = trace

@@ -48,10 +48,10 @@ class Current(msgspec.Struct, frozen=True):
 
 
 def fetched_home() -> Path:
-    """Returns where copies that were fetched are kept."""
-    from refiners.hub.client import Hub
+    """Returns the folder of the fetched copies."""
+    from refiners.hub.local_settings import data_folder
 
-    return Hub.from_environment().receipts.folder.parent / "catalog"
+    return data_folder() / "catalog"
 
 
 def current() -> Current | None:

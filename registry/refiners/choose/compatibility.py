@@ -12,13 +12,11 @@ from typing import Any
 
 from refiners.choose.policy import Guard
 from refiners.errors import IncompatibleError, LockError, PolicyError
+from refiners.hub.tensor_header import Header
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec, Dimension, Target, Variant
 from refiners.manifest.version import is_within
-
-Header = Mapping[str, tuple[int, ...]]
-"""The shapes of the tensors in a safetensors file, by name."""
 
 
 @dataclass(frozen=True)

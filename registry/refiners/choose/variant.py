@@ -17,9 +17,9 @@ from refiners.choose.compatibility import (
 )
 from refiners.choose.policy import Guard
 from refiners.hub.client import Hub
+from refiners.hub.shapes import header_of
 from refiners.installed.inventory import Installed, package_folders
 from refiners.manifest.schema import AdapterSpec, Variant
-from refiners.sources.fetch import header_of
 from refiners_core import API_VERSION
 
 if TYPE_CHECKING:

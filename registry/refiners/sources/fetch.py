@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from refiners.choose.compatibility import Header
 from refiners.choose.policy import Guard
 from refiners.errors import (
     CacheError,
@@ -20,7 +19,6 @@ from refiners.host.machine import machine_fault
 from refiners.host.parallel import together
 from refiners.hub.client import Hub
 from refiners.hub.receipts import Receipts, check_header, sha256_of
-from refiners.hub.tensor_header import read_header
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed, package_file
 from refiners.manifest.schema import LOCAL, UNKNOWN, WeightsFile
@@ -144,29 +142,6 @@ def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
     rewrite_pickle(pickled, target, sha256=file.sha256)
     receipts.rewrite(file.sha256, sha256_of(target))
     return target
-
-
-def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header | None:
-    """Returns the shapes of the tensors in a file before it is fetched; None if nobody can tell.
-
-    A file in a package or in the cache is looked into; of one on the Hub the first bytes are asked
-    for.
-
-    Raises:
-        NetworkError, IntegrityError: The Hub does not answer, or it is no safetensors file.
-    """
-    if file.format != "safetensors":
-        return None
-    if file.scheme == "pkg":
-        package, _, name = file.address.partition("/")
-        path = package_file(package, name)
-        return None if path is None else read_header(path, dist=dist)
-    if file.scheme == LOCAL:
-        return read_header(file.local_path)
-    if file.scheme != "hf":
-        return None
-    path = hub.here(file)
-    return hub.header(file, dist=dist) if path is None else read_header(path, dist=dist)
 
 
 def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:

@@ -12,7 +12,8 @@ from refiners.choose.lookup import find_model
 from refiners.choose.policy import Guard
 from refiners.errors import OptionError
 from refiners.hub.client import Hub
-from refiners.sources.fetch import fetch_all, fetch_source, header_of
+from refiners.hub.shapes import header_of
+from refiners.sources.fetch import fetch_all, fetch_source
 from refiners.sources.links import linked
 from refiners.sources.repository import held_repository
 

@@ -10,12 +10,9 @@ import socket
 import struct
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Final, NamedTuple
+from threading import Event
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
-
-if TYPE_CHECKING:
-    from refiners.testing.loopback import LoopbackHub
-
 
 _END_OF_ENDLESS: Final = 500
 """Pieces of 64 kB after which an endless answer ends nevertheless, so that a failing test does."""
@@ -64,10 +61,33 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
 
 
+class Served(Protocol):
+    """The state of a loopback Hub that its answers read and write."""
+
+    repositories: dict[str, Repository]
+    requests: list[Request]
+    is_closing: Event
+    sent_endlessly: int
+
+    @property
+    def port(self) -> int:
+        """The port of its address."""
+        ...
+
+    @property
+    def elsewhere(self) -> str:
+        """The address of another origin that serves the same bytes."""
+        ...
+
+    def take_fault(self, file: str, method: str) -> Fault | None:
+        """Returns the fault that is planned for a request."""
+        ...
+
+
 class Answer(BaseHTTPRequestHandler):
     """One answer of a loopback Hub, set up by its class attribute."""
 
-    served: LoopbackHub
+    served: Served
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:

@@ -18,10 +18,10 @@ from refiners import catalog
 from refiners.catalog import Release, listed
 from refiners.catalog.build import add, write_list
 from refiners.catalog.entry import entry_files
-from refiners.catalog.refresh import Refreshed, refresh
 from refiners.choose.policy import Guard
 from refiners.cli import main
 from refiners.hub.client import Hub
+from refiners.refresh import Refreshed, refresh
 from refiners.testing import Fault, LoopbackHub
 
 from ..conftest import EDGES_TOML, Site
@@ -258,7 +258,7 @@ def test_a_refresh_in_another_loses_nothing(
     hub: LoopbackHub, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
     publish(release("new"), advisories=HEAD + BAD)
-    module = "refiners.catalog.refresh"
+    module = "refiners.refresh"
     monkeypatch.setattr(f"{module}.write_list", nested(write_list, before=before))
     bring()
     assert ("new", "1.0") in names()
@@ -273,11 +273,11 @@ def test_an_older_refresh_does_not_undo_a_newer_one(
 
     def newer(folder: Path) -> None:
         write_list(folder)
-        monkeypatch.setattr("refiners.catalog.refresh.write_list", write_list)
+        monkeypatch.setattr("refiners.refresh.write_list", write_list)
         publish(release("newer"), advisories=HEAD + BAD)
         bring()
 
-    monkeypatch.setattr("refiners.catalog.refresh.write_list", newer)
+    monkeypatch.setattr("refiners.refresh.write_list", newer)
     bring()
     assert ("newer", "1.0") in names()
     assert [one.id for one in Guard.from_environment().advisories] == ["R-1"]

@@ -25,11 +25,12 @@ from refiners.errors import (
 from refiners.host.machine import machine_fault
 from refiners.hub.client import Hub
 from refiners.hub.receipts import sha256_of
+from refiners.hub.shapes import header_of
 from refiners.installed import hook_modules
 from refiners.installed.factory import import_reference
 from refiners.installed.inventory import Inventory, scan
 from refiners.manifest.toml import load_toml
-from refiners.sources.fetch import fetch_file, header_of
+from refiners.sources.fetch import fetch_file
 from refiners.sync import examine_files
 from refiners.testing import LoopbackHub, Repository
 

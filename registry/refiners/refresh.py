@@ -18,7 +18,7 @@ import msgspec
 
 from refiners.catalog import VARIABLE, current, folders, listed, steadily
 from refiners.catalog.build import write_list
-from refiners.catalog.copy import ADVISORIES, Copy, Kept, alone, forget, install, kept_files
+from refiners.catalog.copy import ADVISORIES, Copy, Kept, alone, install, kept_files
 from refiners.catalog.entry import (
     Release,
     belongs,
@@ -38,8 +38,6 @@ from refiners.hub.receipts import git_hash_of
 from refiners.manifest.address import Address, parse_address
 from refiners.manifest.schema import WeightsFile
 from refiners.manifest.version import is_development
-
-__all__ = ["Refreshed", "forget", "refresh"]
 
 _LARGEST: Final = 5_000_000
 """The bytes of the file of one entry, or of the advisories."""
