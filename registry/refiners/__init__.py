@@ -9,6 +9,7 @@ Importing this loads neither torch nor a plugin; names are loaded when they are 
 """
 
 from importlib import import_module
+from os.path import dirname, isfile, join
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ _HOMES: Final[dict[str, str]] = {
 }
 
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+if isfile(join(dirname(__file__), "fluxion", "__init__.py")):  # of another distribution
+    import_module(f"{__name__}.installed.namesake").warn()
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,14 @@ from refiners.choose.compatibility import check_api
 from refiners.choose.policy import Guard
 from refiners.errors import CatalogError, RefinersError
 from refiners.installed import inventory as installed
-from refiners.installed.distribution import Owner, name_on_disk, owner_of
+from refiners.installed import namesake
+from refiners.installed.distribution import (
+    DISTRIBUTION,
+    Owner,
+    distribution_of,
+    name_on_disk,
+    owner_of,
+)
 from refiners.installed.inventory import (
     ADAPTERS,
     MODELS,
@@ -44,12 +51,33 @@ def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
         is_probing: Whether plugins are imported too, in a process of their own.
     """
     inventory = scan()
-    problems = [*_broken(inventory), *_stale(), *_duplicates(inventory), *_misfits(inventory)]
+    problems = [
+        *_namesake(),
+        *_broken(inventory),
+        *_stale(),
+        *_duplicates(inventory),
+        *_misfits(inventory),
+    ]
     problems += [*_files(inventory), *_rules(inventory), *_catalog(), *_foreign(inventory)]
     problems += _leftovers()
     if is_probing:
         problems += _imports()
     return tuple(dict.fromkeys(problems))
+
+
+def _namesake() -> Iterator[Problem]:
+    """Yields what the other distribution with our import name does to this one."""
+    for dist in installed.distributions():
+        if name_on_disk(dist) == namesake.NAMESAKE:
+            version = (owner_of(dist) or Owner("", "unknown")).version
+            what = (
+                f"version {version} of another project has the import name of {DISTRIBUTION}, and "
+                f"the two overwrite each other's files"
+            )
+            yield Problem("other distribution", namesake.NAMESAKE, what, namesake.REMOVE)
+            return
+    for what, command in namesake.faults():
+        yield Problem("other distribution", namesake.NAMESAKE, what, command)
 
 
 def _broken(inventory: Inventory) -> Iterator[Problem]:
@@ -123,7 +151,7 @@ def _aliased(
 def _misfits(inventory: Inventory) -> Iterator[Problem]:
     for one in (*inventory.adapters, *inventory.models):
         if refusal := check_api(one, API_VERSION):
-            command = f"pip install -U {one.dist} refiners"
+            command = f"pip install -U {one.dist} {DISTRIBUTION}"
             yield Problem("core API", one.dist, f"{one.name} {refusal.reason}", command)
 
 
@@ -136,9 +164,8 @@ def _files(inventory: Inventory) -> Iterator[Problem]:
             package, _, path = file.address.partition("/")
             place = _place(package, path)
             if place is None:
-                owner = package.replace("_", "-")
                 what = f"the file {name} of {one.name} is not there: {file.source}"
-                command = f"pip install --force-reinstall {owner}"
+                command = f"pip install --force-reinstall {distribution_of(package)}"
                 yield Problem("missing file", one.dist, what, command)
             elif not os.access(place, os.R_OK):
                 what = f"this user may not read {place}, which {one.name} needs"

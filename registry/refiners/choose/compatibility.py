@@ -13,7 +13,7 @@ from typing import Any
 from refiners.choose.policy import Guard
 from refiners.errors import IncompatibleError, LockError, PolicyError
 from refiners.hub.tensor_header import Header
-from refiners.installed.distribution import canonical_id
+from refiners.installed.distribution import DISTRIBUTION, canonical_id, distribution_of
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec, Dimension, Target, Variant
 from refiners.manifest.version import is_within
@@ -114,7 +114,7 @@ def check_api(plugin: Installed[Any], api_version: str) -> Rejected | None:
     return Rejected(
         plugin.id,
         f"needs core API {wanted}, this is {api_version}",
-        f"Try pip install -U {plugin.dist} refiners.",
+        f"Try pip install -U {plugin.dist} {DISTRIBUTION}.",
     )
 
 
@@ -223,9 +223,8 @@ def _reasons(
     for weights in (adapter.spec.weights[name] for name in variant.files.values()):
         package = weights.address.partition("/")[0]
         if weights.scheme == "pkg" and not has_package(package):
-            dist = package.replace("_", "-")
             reason = f"its weights lie in the package {package}, which is not installed"
-            yield Rejected(candidate, reason, f"Try pip install {dist}.")
+            yield Rejected(candidate, reason, f"Try pip install {distribution_of(package)}.")
     files = [adapter.spec.weights[name] for name in variant.files.values()]
     refusals = [*guard.package_refusals(adapter)]
     refusals += [one for file in files for one in guard.file_refusals(file)]

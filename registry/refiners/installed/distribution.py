@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+DISTRIBUTION: Final = "refiners-core"
+"""The distribution that provides the packages `refiners` and `refiners_core`."""
 _HEADER: Final = re.compile(r"^(Name|Version):(.*)$", re.MULTILINE | re.IGNORECASE)
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}")
@@ -122,6 +124,11 @@ class _Guarded:
 def canonical(dist: str) -> str:
     """Returns the spelling that indexes compare: `Refiners_X.y` is `refiners-x-y`."""
     return re.sub(r"[-_.]+", "-", dist).lower()
+
+
+def distribution_of(package: str) -> str:
+    """Returns the distribution that provides a package, if both are named as usual."""
+    return DISTRIBUTION if package == "refiners" else canonical(package)
 
 
 def canonical_id(name: str) -> str:

