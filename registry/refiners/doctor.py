@@ -161,7 +161,7 @@ def _files(inventory: Inventory) -> Iterator[Problem]:
         for name, file in weights.items():
             if file.scheme != "pkg":
                 continue
-            package, _, path = file.address.partition("/")
+            package, path = file.package_path
             place = _place(package, path)
             if place is None:
                 what = f"the file {name} of {one.name} is not there: {file.source}"

@@ -245,8 +245,7 @@ def _state(file: WeightsFile, hub: Hub, dist: str, deep: bool) -> tuple[Path | N
 def _place(file: WeightsFile, hub: Hub) -> Path | None:
     """Returns where a file lies, whatever its bytes are; None if it is not on this machine."""
     if file.scheme == "pkg":
-        package, _, name = file.address.partition("/")
-        return package_file(package, name)
+        return package_file(*file.package_path)
     if file.scheme == LOCAL:
         return file.local_path if file.local_path.is_file() else None
     return hub.here(file) or (hub.cached(file) if file.scheme == "hf" else None)

@@ -176,7 +176,7 @@ def _factory(path: Path, name: str, reference: str, source: Path) -> Iterator[Fi
 
 
 def _packaged(path: Path, here: str, file: WeightsFile, source: Path | None) -> Iterator[Finding]:
-    package, _, name = file.address.partition("/")
+    package, name = file.package_path
     if file.scheme != "pkg" or source is None or not (source / package).is_dir():
         return
     there = source / package / name

@@ -19,9 +19,9 @@ from refiners.catalog.entry import (
     read_releases,
     unique,
     write_entries,
-    write_whole,
 )
 from refiners.errors import CatalogError, ManifestError, RefinersError
+from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import reason_of
 from refiners.installed.distribution import entry_points_in, owner_in
 from refiners.installed.inventory import ADAPTERS, MODELS, manifest_place
@@ -129,7 +129,7 @@ def write_list(folder: Path) -> None:
         ) from error
     lines = ",\n".join(msgspec.json.encode(entry).decode() for entry in everything)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "search.json", f"[\n{lines}\n]\n".encode())
+    write_whole(folder / "search.json", f"[\n{lines}\n]\n".encode(), PUBLIC)
 
 
 def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
@@ -177,7 +177,7 @@ def _check_weights(
     wheel: zipfile.ZipFile, package: str, weights: Mapping[str, WeightsFile]
 ) -> None:
     for file in weights.values():
-        owner, _, name = file.address.partition("/")
+        owner, name = file.package_path
         if file.scheme != "pkg" or owner != package:
             continue
         size = wheel.getinfo(f"{package}/{name}").file_size

@@ -21,6 +21,7 @@ import msgspec
 from refiners.catalog import Current, current, fetched_home
 from refiners.catalog.entry import Release, write_entries
 from refiners.errors import CacheError
+from refiners.host.disk import PUBLIC, write_whole
 
 ADVISORIES: Final = "advisories.toml"
 _FILES: Final = "files.json"
@@ -86,12 +87,11 @@ def install(copy: Copy, before: Current | None, write_list: Callable[[Path], Non
             (folder / ADVISORIES).write_bytes(copy.advisories)
             (folder / _FILES).write_bytes(msgspec.json.encode(copy.files))
             write_list(folder)
-            pointer = folder / _POINTER
-            pointer.write_bytes(msgspec.json.encode(Current(folder.name, copy.source, copy.commit)))
+            pointer = msgspec.json.encode(Current(folder.name, copy.source, copy.commit))
             with alone():
                 if current() == before:
                     is_in_place = True
-                    pointer.replace(home / _POINTER)
+                    write_whole(home / _POINTER, pointer, PUBLIC)
         except BaseException:
             is_in_place = False
             raise

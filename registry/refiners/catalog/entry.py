@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -13,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from refiners.errors import CatalogError
+from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import is_all_plain
 from refiners.manifest.schema import Name
 from refiners.manifest.version import version_of
@@ -225,17 +224,4 @@ def write_entries(folder: Path, releases: Iterable[Release]) -> None:
         files.setdefault(name, []).append(msgspec.json.encode(release) + b"\n")
     (folder / "entries").mkdir(parents=True, exist_ok=True)
     for name, lines in files.items():
-        write_whole(folder / name, b"".join(lines))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file in one step: whoever reads it sees all of what was there before or after."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write_whole(folder / name, b"".join(lines), PUBLIC)

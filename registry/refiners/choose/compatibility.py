@@ -221,7 +221,7 @@ def _reasons(
         yield Rejected(candidate, reason, hint, is_unlocked=True)
         return
     for weights in (adapter.spec.weights[name] for name in variant.files.values()):
-        package = weights.address.partition("/")[0]
+        package = weights.package_path[0]
         if weights.scheme == "pkg" and not has_package(package):
             reason = f"its weights lie in the package {package}, which is not installed"
             yield Rejected(candidate, reason, f"Try pip install {distribution_of(package)}.")

@@ -9,15 +9,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from refiners.errors import LockError
-from refiners.host.disk import write_whole
+from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import UNSEEN
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed
@@ -51,7 +51,9 @@ _VERSION: Final = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$(?!\n)"
 S = TypeVar("S", AdapterSpec, ModelSpec)
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Table(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
     """A table of a lock file."""
 
 
@@ -154,13 +156,12 @@ def write_lock(path: Path, lock: Lock) -> None:
     ]
     document = tomlkit.document()
     document.add(tomlkit.comment(_HEAD))
-    table: dict[str, Any] = msgspec.to_builtins(Lock(plugin=tuple(plugins)))
-    document.update(_without_defaults(table))
+    document.update({"schema": lock.schema, **msgspec.to_builtins(Lock(plugin=tuple(plugins)))})
     try:
         target = path.resolve()
         if target.exists() and not target.is_file():
             raise OSError(errno.EINVAL, "it is not a regular file")
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+        mode = target.stat().st_mode & 0o777 if target.exists() else PUBLIC
         write_whole(target, tomlkit.dumps(document).encode(), mode)
     except OSError as error:
         raise LockError(
@@ -275,14 +276,3 @@ def _pin_changes(locked: LockedFile, file: WeightsFile) -> Iterator[tuple[str, s
             yield key, "the lock leaves it unknown"
         elif was != now and not (is_pin and (was is None or now in (None, UNKNOWN))):
             yield key, f"locked {was or 'none'}, installed {now or 'none'}"
-
-
-def _without_defaults(value: Any) -> Any:
-    if isinstance(value, dict):
-        items: dict[str, Any] = value
-        return {
-            key: _without_defaults(item) for key, item in items.items() if item not in (None, ())
-        }
-    if isinstance(value, list | tuple):
-        return [_without_defaults(item) for item in cast("Sequence[Any]", value)]
-    return value

@@ -113,9 +113,8 @@ class Guard:
                               one.instead and f"Use {one.instead}.")  # fmt: skip
 
     def _source_refusals(self, file: WeightsFile) -> Iterator[Refusal]:
-        organisation = file.address.partition("/")[0]
         for path, policy in self.policies:
-            if file.scheme == "hf" and (rule := policy.organisations.refuses(organisation)):
+            if file.scheme == "hf" and (rule := policy.organisations.refuses(file.organisation)):
                 yield Refusal(f"organisations.{rule} of {path}", f"{file.source} is not allowed")
 
     def admit_source(self, file: WeightsFile) -> None:

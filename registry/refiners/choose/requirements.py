@@ -132,5 +132,4 @@ def _is_here(model: Installed[ModelSpec], hub: Hub) -> bool:
 def _has(file: WeightsFile, hub: Hub) -> bool:
     if file.scheme != "pkg":
         return hub.here(file) is not None
-    package, _, name = file.address.partition("/")
-    return package_file(package, name) is not None
+    return package_file(*file.package_path) is not None

@@ -19,8 +19,7 @@ def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header
     if file.format != "safetensors":
         return None
     if file.scheme == "pkg":
-        package, _, name = file.address.partition("/")
-        path = package_file(package, name)
+        path = package_file(*file.package_path)
         return None if path is None else read_header(path, dist=dist)
     if file.scheme == LOCAL:
         return read_header(file.local_path)

@@ -117,6 +117,17 @@ class WeightsFile(_Table, frozen=True, kw_only=True):
         return self.source.partition(":")[2]
 
     @property
+    def organisation(self) -> str:
+        """The organisation that publishes a file whose scheme is `hf`."""
+        return self.address.partition("/")[0]
+
+    @property
+    def package_path(self) -> tuple[str, str]:
+        """The package, and the path in it, of a file whose scheme is `pkg`."""
+        package, _, path = self.address.partition("/")
+        return package, path
+
+    @property
     def local_path(self) -> Path:
         """The path of a file whose scheme is `file`."""
         return Path(self.address).expanduser()

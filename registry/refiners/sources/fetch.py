@@ -146,7 +146,7 @@ def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
 
 
 def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
-    package, _, name = file.address.partition("/")
+    package, name = file.package_path
     again = f"Try pip install --force-reinstall {distribution_of(package)}."
     try:
         path = package_file(package, name)

@@ -14,6 +14,8 @@ from threading import Event
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
+from huggingface_hub.utils.sha import git_hash
+
 _END_OF_ENDLESS: Final = 500
 """Pieces of 64 kB after which an endless answer ends nevertheless, so that a failing test does."""
 
@@ -245,12 +247,8 @@ def _range(asked: str | None) -> tuple[int, int | None]:
 def _etag(file: str, data: bytes) -> str:
     """Names small text as git does, and everything else by its sha256, as the Hub does."""
     if file.endswith((".json", ".txt", ".jsonl", ".toml")):
-        return _git_hash(data)
+        return git_hash(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _git_hash(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _listed(file: str, data: bytes) -> dict[str, object]:
@@ -261,4 +259,4 @@ def _listed(file: str, data: bytes) -> dict[str, object]:
         return entry
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{named}\nsize {len(data)}\n"
     lfs = {"oid": named, "size": len(data), "pointerSize": len(pointer)}
-    return entry | {"oid": _git_hash(pointer.encode()), "lfs": lfs}
+    return entry | {"oid": git_hash(pointer.encode()), "lfs": lfs}

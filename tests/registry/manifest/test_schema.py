@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refiners.errors import ManifestError
 from refiners.manifest.reader import load_manifest, parse
-from refiners.manifest.schema import AdapterManifest, ModelManifest, json_schema
+from refiners.manifest.schema import AdapterManifest, ModelManifest, WeightsFile, json_schema
 
 CANNY = """\
 schema = 1
@@ -187,3 +187,9 @@ def test_whatever_is_written_is_read_or_explained(data: st.DataObject) -> None:
         )
     manifest, faults = parse("\n".join(lines), AdapterManifest)
     assert (manifest is None) == bool(faults)
+
+
+def test_a_file_takes_its_own_address_apart():
+    packaged = WeightsFile(source="pkg:refiners_data/deep/w.bin", sha256="0" * 64)
+    assert packaged.package_path == ("refiners_data", "deep/w.bin")
+    assert WeightsFile(source="hf:org/repo", file="deep/w.bin").organisation == "org"
