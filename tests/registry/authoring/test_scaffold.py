@@ -127,7 +127,7 @@ def test_a_valid_plugin_is_valid(plugin: Path) -> None:
     [
         ("pyproject.toml", "refiners-edges", "edges", 'should begin with "refiners-"'),
         ("pyproject.toml", '["refiners-core"]', "[]", "does not depend on refiners-core"),
-        ("pyproject.toml", '"refiners-core"', '"refiners>=1"', "another project on the package index"),
+        ("pyproject.toml", '"refiners-core"', '"refiners>=1"', "refiners is another project"),
         ("pyproject.toml", "refiners_edges:", "refiners_egdes:", "leads to no file"),
         ("pyproject.toml", "refiners_edges:adapter.toml", "a.b:C", "should be 'package:adapter"),
         ("pyproject.toml", '["*.toml"]', "[]", "left out of the wheel"),

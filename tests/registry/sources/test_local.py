@@ -71,7 +71,8 @@ def test_a_single_file_takes_the_vocabulary_of_the_release(
 def test_the_released_models_are_installed_and_pinned() -> None:
     found = load_manifest(MANIFEST, ModelManifest).model
     assert set(found) == {"sd15", "sdxl"}
-    assert {"sd15", "sdxl"} <= {one.name for one in refiners.models() if one.dist == "refiners-core"}
+    ours = {model.name for model in refiners.models() if model.dist == "refiners-core"}
+    assert {"sd15", "sdxl"} <= ours
     for spec in found.values():
         for role, file in spec.weights.items():
             assert file.revision != "unknown"

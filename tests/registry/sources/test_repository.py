@@ -270,7 +270,8 @@ def test_an_allowed_organisation_passes(
     repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[..., Path]
 ) -> None:
     path = tmp_path / "policy.toml"
-    path.write_text('schema = 1\n[packages]\nallow = ["refiners-core"]\n[organisations]\nallow=["org"]')
+    rules = '[packages]\nallow = ["refiners-core"]\n[organisations]\nallow=["org"]'
+    path.write_text(f"schema = 1\n{rules}")
     monkeypatch.setenv("REFINERS_POLICY", str(path))
     assert there(load("hf:org/sd")) == NEEDED
 
