@@ -1,4 +1,4 @@
-"""What can go wrong between a name and verified weights; branches of the one tree of errors.
+"""The errors of the registry, from a name to verified weights; all derive from `RefinersError`.
 
 Each has a `code` for programs, a `hint` to type, the `dist` at fault and an `exit_code`.
 """
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _MANY: Final = 100
-"""How many faults of a manifest its error prints."""
+"""The number of faults that the error of a manifest prints."""
 
 
 class FaultyEntry(Protocol):
@@ -53,12 +53,12 @@ class FaultyEntry(Protocol):
 
     @property
     def what(self) -> str:
-        """The fault."""
+        """The fault in words."""
         ...
 
     @property
     def hint(self) -> str:
-        """What to write instead, or nothing."""
+        """The correction to write; empty if unknown."""
         ...
 
     @property
@@ -82,12 +82,12 @@ class RejectedCandidate(Protocol):
 
     @property
     def hint(self) -> str:
-        """What to do about it, or nothing."""
+        """The next step for the user; empty if there is none."""
         ...
 
     @property
     def rule(self) -> str:
-        """The rule or the advisory that refuses it, or nothing."""
+        """The rule or the advisory that refuses it; empty if none does."""
         ...
 
 
@@ -116,32 +116,32 @@ class AmbiguousNameError(RefinersError):
 
 
 class OptionError(RefinersError):
-    """An argument has a value that is not understood; nothing was loaded."""
+    """An argument has an invalid value; nothing was loaded."""
 
     code = "option"
     exit_code = 2
 
 
 class SettingError(RefinersError):
-    """A setting of this machine keeps requests from the Hub: an address, a proxy, certificates."""
+    """A setting of this machine blocks requests to the Hub: an address, a proxy, certificates."""
 
     code = "setting"
     exit_code = 2
 
 
 class UnsupportedError(RefinersError):
-    """What was asked for is designed, but not in this version."""
+    """The feature is designed, but this version does not have it."""
 
     code = "unsupported"
     exit_code = 2
 
 
 class ManifestError(RefinersError):
-    """A manifest breaks its schema; `faults` has every fault that was found.
+    """A manifest breaks its schema; `faults` lists every fault.
 
     Args:
         path: The manifest.
-        faults: What is wrong, in the order of the file.
+        faults: The faults, in the order of the file.
         dist: The distribution that ships it.
     """
 
@@ -155,7 +155,7 @@ class ManifestError(RefinersError):
         lines += f"\n  and {len(faults) - _MANY} more" if len(faults) > _MANY else ""
         super().__init__(
             f"{path} is not a valid manifest:\n{lines}\n",
-            hint="Mend the manifest, or install a good version of the package.",
+            hint="Fix the manifest, or install a good version of the package.",
             dist=dist,
         )
         self.path = path
@@ -163,17 +163,17 @@ class ManifestError(RefinersError):
 
 
 class PluginError(RefinersError):
-    """A plugin's own code failed while it was imported or built; the cause is attached."""
+    """The code of a plugin failed during import or construction; the cause is attached."""
 
     code = "plugin"
     page = f"{GLOSSARY}#plugin"
 
 
 class IncompatibleError(RefinersError):
-    """An adapter has no variant that suits a model; `trace` says why, candidate by candidate.
+    """An adapter has no variant that suits a model; `trace` lists the reason for each candidate.
 
     Args:
-        message: Which adapter does not suit which model.
+        message: The adapter and the model.
         trace: Every candidate with the reason and the hint of its refusal.
         dist: The distribution that provides the adapter.
     """
@@ -190,55 +190,55 @@ class IncompatibleError(RefinersError):
 
 
 class NetworkError(RefinersError):
-    """The Hub could not be reached, or broke off."""
+    """The Hub could not be reached, or the connection broke."""
 
     code = "network"
     exit_code = 3
 
 
 class OfflineError(NetworkError):
-    """A file is not here and going online was forbidden."""
+    """A file is not on this machine, and network access is disabled."""
 
     code = "offline"
 
 
 class AccessError(NetworkError):
-    """The Hub wants a token, or the acceptance of a licence, before it hands out a file."""
+    """The Hub requires a token, or the acceptance of a licence, for a file."""
 
     code = "access"
 
 
 class MissingError(NetworkError):
-    """The Hub does not know the repository, the revision or the file."""
+    """The Hub does not have the repository, the revision or the file."""
 
     code = "missing"
 
 
 class RevisionError(MissingError):
-    """The repository has no such commit, branch or tag."""
+    """The repository does not have the commit, branch or tag."""
 
 
 class MachineError(RefinersError):
-    """This machine lacks something, memory for instance; no package is at fault, nor the Hub."""
+    """This machine lacks a resource, such as memory; neither a package nor the Hub is at fault."""
 
     code = "machine"
 
 
 class CacheError(MachineError):
-    """A file on this machine cannot be written or read: disk full, or somebody else's."""
+    """A file on this machine cannot be written or read: a full disk, or missing permissions."""
 
     code = "cache"
 
 
 class CatalogError(RefinersError):
-    """The catalog, or what should be added to it, is no good."""
+    """The catalog, or a release to be added to it, is damaged or inconsistent."""
 
     code = "catalog"
     page = f"{GLOSSARY}#catalog"
 
 
 class IntegrityError(RefinersError):
-    """Bytes, or what a server announces about them, differ from what the manifest pins."""
+    """The bytes of a file, or what a server announces about them, differ from their pins."""
 
     code = "integrity"
     exit_code = 4
@@ -246,7 +246,7 @@ class IntegrityError(RefinersError):
 
 
 class LockError(RefinersError):
-    """What is installed is not what was locked, or the lock file is no good."""
+    """The installed packages differ from the lock, or the lock file is damaged."""
 
     code = "lock"
     exit_code = 4
@@ -254,7 +254,7 @@ class LockError(RefinersError):
 
 
 class PolicyError(RefinersError):
-    """A rule forbids what was asked for, however intact it is."""
+    """A policy or an advisory forbids the request."""
 
     code = "policy"
     exit_code = 4
@@ -262,4 +262,4 @@ class PolicyError(RefinersError):
 
 
 class DeprecationNotice(Notice, DeprecationWarning):
-    """An advisory says that something should be replaced; it still works."""
+    """An advisory recommends a replacement for a package that still works."""

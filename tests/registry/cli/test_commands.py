@@ -223,7 +223,7 @@ def test_generate_passes_on_what_is_said_and_nothing_else(toys: Site, tmp_path: 
         (("--image", "{folder}/nowhere.png"), "does not exist"),
         (("--mask", "{folder}/text.png"), "text.png is no picture"),
         (("--strength", "2"), "not in the range"),
-        (("--device", "nowhere"), "no device is 'nowhere'"),
+        (("--device", "nowhere"), "'nowhere' is not a device of this machine"),
         (("--model", "toi"), "Did you mean 'toy'"),
         (("--adapter", "edgse={folder}/good.png"), "Did you mean 'edges'"),
     ],
