@@ -91,7 +91,9 @@ def test_addresses_are_taken_apart() -> None:
     assert parse_address("hf:org/sd@v1.0") == ("org/sd", "v1.0", "")
     assert parse_address("hf:o/s@main/a/b.safetensors") == ("o/s", "main", "a/b.safetensors")
     for bad in ("hf:", "hf:org", "hf:org/sd@", "hf:org/sd/../x", "hf:org/sd@a/.b", "hf:/a/b"):
-        with pytest.raises(refiners.OptionError, match="names no repository") as caught:
+        with pytest.raises(
+            refiners.OptionError, match="is not the address of a Hub repository"
+        ) as caught:
             refiners.load_model(bad)
         assert "hf:organisation/name@commit" in caught.value.hint
 
