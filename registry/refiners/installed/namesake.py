@@ -1,4 +1,4 @@
-"""Detects the other distribution whose import name is `refiners`, and tells how to remove it.
+"""Detects another distribution with the import name `refiners`, and the command that removes it.
 
 This package is the distribution `refiners-core`. On the package index `refiners` is the name of an
 unrelated library, finegrain's, whose releases 0.0.1 to 0.4.0 install a package `refiners` too. Both

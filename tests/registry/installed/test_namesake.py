@@ -1,4 +1,4 @@
-"""The other distribution with our import name: noticed wherever it lies, and how to remove it."""
+"""The other distribution with our import name is noticed, with the command that removes it."""
 
 import shutil
 import subprocess
@@ -65,15 +65,17 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_importing_warns_in_the_words_that_remove_it_and_loads_no_torch(spoiled) -> None:
     folder = spoiled(add_theirs)
-    done = run(folder, "import refiners; print(refiners.__file__, 'torch' in sys.modules)")
-    assert done.stdout == f"{folder / 'refiners/__init__.py'} False\n"
-    assert f"run {REMOVE}" in done.stderr
-    assert "Notice" in done.stderr
+    process = run(folder, "import refiners; print(refiners.__file__, 'torch' in sys.modules)")
+    assert process.stdout == f"{folder / 'refiners/__init__.py'} False\n"
+    assert f"run {REMOVE}" in process.stderr
+    assert "Notice" in process.stderr
 
 
 def test_importing_never_raises(spoiled) -> None:
-    done = run(spoiled(add_theirs), "-W", "error", "import refiners; print(refiners.NetworkError)")
-    assert (done.returncode, done.stderr) == (0, "")
+    process = run(
+        spoiled(add_theirs), "-W", "error", "import refiners; print(refiners.NetworkError)"
+    )
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 MAIN = "from refiners.cli import main; main(['doctor', '--quick'], prog_name='refiners')"
@@ -85,11 +87,11 @@ MAIN = "from refiners.cli import main; main(['doctor', '--quick'], prog_name='re
     ids=["added", "overwritten", "uninstalled"],
 )
 def test_the_shell_notes_it_and_the_doctor_ends_it(spoiled, change, command: str) -> None:
-    done = run(spoiled(change), MAIN)
-    assert done.returncode == 1, done.stderr
-    assert "other distribution" in done.stdout
-    assert command in " ".join(done.stdout.split())
-    assert f"run {command}" in done.stderr
+    process = run(spoiled(change), MAIN)
+    assert process.returncode == 1, process.stderr
+    assert "other distribution" in process.stdout
+    assert command in " ".join(process.stdout.split())
+    assert f"run {command}" in process.stderr
 
 
 def test_the_doctor_knows_it_by_its_metadata_where_it_lies_elsewhere(site: Site) -> None:

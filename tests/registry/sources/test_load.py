@@ -210,7 +210,7 @@ def test_a_plugin_for_another_core_is_refused(site: Site) -> None:
         ("def (", "SyntaxError"),
         ("", "AttributeError"),
         ("Edges = 3", "is not callable"),
-        ("def Edges(weights, name): return 3", "made int, where Adapter is due"),
+        ("def Edges(weights, name): return 3", "returned int, not Adapter"),
         ("def Edges(weights, name): return 1 / 0", "ZeroDivisionError"),
         ("def Edges(): return 1", "it takes no name and no weights"),
     ],
