@@ -144,7 +144,7 @@ def test_why_not_is_told_with_what_to_do(site: Site) -> None:
     assert run("why", "edges", "--model", "toy").exit_code == 0
     result = run("why", "edges", "--model", "toy", "--with", "edges")
     assert result.exit_code == 1
-    assert "wants the slot toy.linear alone" in result.stdout
+    assert "needs the slot toy.linear exclusively" in result.stdout
     assert "Eject edges first." in result.stdout
     assert run("why", "edgse").exit_code == 2
 

@@ -398,7 +398,7 @@ def test_the_shell_fetches_a_repository(hub: LoopbackHub, repo: Repository) -> N
     assert run("fetch", "hf:org").exit_code == 2
     assert run("fetch", "hf:org/gone").exit_code == 3
     result = run("tree", "hf:org/sd")
-    assert (result.exit_code, "no manifest to look at" in result.stderr) == (2, True)
+    assert (result.exit_code, "does not have a manifest" in result.stderr) == (2, True)
 
 
 def test_files_whose_names_look_alike_are_kept_apart(
