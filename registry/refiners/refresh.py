@@ -189,7 +189,7 @@ def _wanted(source: str, contents: Contents) -> dict[str, Entry]:
         limit = limits[large] if large else _LARGEST_OF_ALL
         raise CatalogError(
             f"{source} has {what}; the limit for a catalog is {limit} bytes.",
-            hint="Nothing was changed; ask its maintainer.",
+            hint="Nothing was changed; report it to the maintainer of the catalog.",
         )
     return wanted
 
@@ -217,7 +217,7 @@ def _sound(source: str, name: str, content: bytes) -> Iterator[Release]:
         if reason:
             raise CatalogError(
                 f"{source} has an invalid entry in {name}, {release!s:.200}: {reason}.",
-                hint="Nothing was changed; ask its maintainer.",
+                hint="Nothing was changed; report it to the maintainer of the catalog.",
             )
         yield release
 

@@ -210,7 +210,7 @@ def unique(releases: Iterable[Release]) -> tuple[Release, ...]:
 def _contradiction(first: Release, second: Release) -> CatalogError:
     return CatalogError(
         f"a catalog has {first} twice, and not the same (the other has version {second.version}).",
-        hint="Nothing was changed; ask its maintainer.",
+        hint="Nothing was changed; report it to the maintainer of the catalog.",
     )
 
 

@@ -136,7 +136,11 @@ def check_shapes(
     """
     for name, dimensions in wanted.items():
         if name not in header:
-            return Rejected(candidate, f"{file} has no tensor {name}", "It is another file.")
+            return Rejected(
+                candidate,
+                f"{file} has no tensor {name}",
+                "It is not the file that the manifest describes.",
+            )
         shape = tuple(model.facts.get(d, d) if isinstance(d, str) else d for d in dimensions)
         actual = header[name]
         if len(shape) != len(actual) or any(
@@ -238,9 +242,9 @@ def _conflicts(
 ) -> Iterator[Rejected]:
     way_out = f"Eject {worn.name} first."
     if {worn.name, worn.id} & {*map(canonical_id, adapter.spec.conflicts)}:
-        yield Rejected(candidate, f"conflicts with {worn.name}, according to its manifest", way_out)
+        yield Rejected(candidate, f"its manifest lists {worn.name} as a conflict", way_out)
     elif {adapter.name, adapter.id} & {*map(canonical_id, worn.conflicts)}:
-        reason = f"conflicts with {worn.name}, according to the manifest of {worn.name}"
+        reason = f"the manifest of {worn.name} lists it as a conflict"
         yield Rejected(candidate, reason, way_out)
     for target in variant.targets:
         for other in worn.targets:

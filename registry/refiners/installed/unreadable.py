@@ -2,7 +2,7 @@
 
 A lookup of importlib over all packages fails at a single garbled file, and torch makes one at the
 end of its import, for device extensions: its import then fails. Where a file is garbled, torch is
-told to skip these extensions before it is imported.
+made to skip these extensions before it is imported.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def releases_in(folder: Path) -> list[Release]:
 
 
 def files_of_entries(folder: Path) -> dict[str, bytes]:
-    """Returns a catalog in which every entry has a file of its own."""
+    """Returns a catalog in which every entry has a separate file."""
     files: dict[str, bytes] = {}
     for item in releases_in(folder):
         path = f"entries/{item.distribution}/{item.kind}-{item.name}.jsonl"
