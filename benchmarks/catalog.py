@@ -17,9 +17,9 @@ from pathlib import Path
 from refiners.catalog import SHIPPED, listed
 from refiners.catalog.build import add
 from refiners.catalog.entry import Release, entry_files, read_releases
-from refiners.catalog.refresh import refresh
 from refiners.choose.policy import Guard
 from refiners.hub.client import Hub
+from refiners.refresh import refresh
 from refiners.testing import LoopbackHub
 
 from registry import Figure
@@ -31,7 +31,7 @@ READS = 10_000
 WRITER = """
 import os, time
 parent = os.getppid()
-from refiners.catalog.refresh import refresh
+from refiners.refresh import refresh
 from refiners.errors import NetworkError
 from refiners.hub.client import Hub
 from refiners.choose.policy import Guard

@@ -40,29 +40,26 @@ LAZY = {("tree.layer", "tree.show"), ("tree.chain", "tree.show")}
 
 LAZY_CIRCLES = {
     "refiners_core.tree.layer refiners_core.tree.show": "only a failing call needs the printer",
-    "refiners_core.models.diffusion refiners_core.models.diffusion.generation "
-    "refiners_core.models.diffusion.latent_diffusion refiners_core.models.diffusion.loop "
-    "refiners_core.models.formats.pipeline refiners_core.models.sd15 "
-    "refiners_core.models.sdxl": "not yet removed",
-    "refiners.catalog refiners.catalog.entry refiners.catalog.owner refiners.choose.compatibility "
-    "refiners.choose.policy refiners.choose.policy_rules refiners.errors refiners.host.machine "
-    "refiners.hub.client refiners.hub.download_lock refiners.hub.errors "
-    "refiners.hub.local_settings refiners.hub.metadata refiners.hub.receipts "
-    "refiners.hub.size_limit refiners.hub.tensor_header refiners.hub.wait_notice "
-    "refiners.installed.inventory refiners.manifest.reader": "not yet removed",
-    "refiners.testing.answer refiners.testing.loopback": "not yet removed",
 }
 """The circles that an import inside a function helps to close, each with a reason."""
 
-EAGER_CIRCLES = {
-    "refiners_core.models.diffusion.generation refiners_core.models.diffusion.latent_diffusion "
-    "refiners_core.models.diffusion.loop": "not yet removed",
-    "refiners.catalog refiners.catalog.entry refiners.catalog.owner refiners.choose.compatibility "
-    "refiners.choose.policy refiners.choose.policy_rules refiners.errors "
-    "refiners.installed.inventory refiners.manifest.reader": "not yet removed",
-    "refiners.testing.answer refiners.testing.loopback": "not yet removed",
-}
+EAGER_CIRCLES: dict[str, str] = {}
 """The circles that imports at the top of modules close, those for types included."""
+
+ROOMS = (
+    ("errors",),
+    ("host",),
+    ("manifest",),
+    ("installed",),
+    ("hub",),
+    ("catalog",),
+    ("choose",),
+    ("sources",),
+    ("authoring", "doctor", "load", "refresh", "sync"),
+    ("cli",),
+    ("testing",),
+)
+"""The rooms and verbs of `refiners`: each imports only from rows above its own, lazily or not."""
 
 NETWORK = {
     *("huggingface_hub", "httpx", "httpx2", "requests", "urllib3", "aiohttp", "socket", "ssl"),
@@ -158,6 +155,8 @@ def wrong_arrow(path: str, arrow: Import) -> str:
         return f"imports {arrow.name}, but a plugin imports the core alone"
     if top == "refiners_core" and any(part.startswith("_") for part in arrow.name.split(".")):
         return f"imports {arrow.name}, which is not public"
+    if home == "refiners" and top == "refiners":
+        return wrong_between_rooms(path, arrow)
     if (
         home == "refiners"
         and not arrow.is_for_types
@@ -264,6 +263,20 @@ def wrong_within_core(path: str, arrow: Import) -> str:
     return ""
 
 
+def wrong_between_rooms(path: str, imported: Import) -> str:
+    """Returns what is wrong with an import from one room of the registry of another."""
+    importer = Path(path).with_suffix("").parts[2]
+    room = imported.name.split(".")[1]
+    if importer in ("__init__", "__main__") or importer == room:
+        return ""
+    rows = {name: number for number, row in enumerate(ROOMS) for name in row}
+    if importer not in rows:
+        return f"is in no row of ROOMS; give refiners.{importer} its place"
+    if room not in rows or rows[room] >= rows[importer]:
+        return f"imports {imported.name}, but the room {importer} is above {room} in ROOMS"
+    return ""
+
+
 def prints_in(path: str, tree: ast.Module) -> list[int]:
     """Returns the lines of a module that write to the terminal without permission."""
     if path.startswith(MAY_PRINT):
@@ -314,10 +327,16 @@ def test_every_module_of_the_core_has_a_row():
     assert modules == {module for row in CORE for module in row}
 
 
+def test_every_room_of_the_registry_has_its_row():
+    modules = {Path(path).with_suffix("").parts[2] for path in sources() if "registry/" in path}
+    assert modules - {"__init__", "__main__"} == {room for row in ROOMS for room in row}
+
+
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.parent.name)
 def test_a_plugin_depends_on_no_other_plugin(project):
     wanted = tomllib.loads(project.read_text())["project"]["dependencies"]
-    assert not [name for name in wanted if name.startswith(("refiners-", "refiners_"))]
+    ours = [name for name in wanted if name.startswith(("refiners-", "refiners_"))]
+    assert ours == ["refiners-core>=1.0.0.dev0,<2"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -428,6 +447,19 @@ PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
             "hub/client.py alone",
         ),
         ("registry/refiners/load.py", "import click\nclick.echo('x')", "prints"),
+        ("registry/refiners/hub/client.py", "from refiners.choose import lock", "is above choose"),
+        (
+            "registry/refiners/catalog/copy.py",
+            "def f():\n    from refiners.refresh import refresh",
+            "is above refresh",
+        ),
+        (
+            "registry/refiners/errors.py",
+            "if TYPE_CHECKING:\n    from refiners.choose.compatibility import Rejected",
+            "is above choose",
+        ),
+        ("registry/refiners/load.py", "from refiners import adapters", "is above adapters"),
+        ("registry/refiners/novel/thing.py", "import refiners.errors", "no row of ROOMS"),
     ],
 )
 def test_a_wrong_import_is_reported(path, source, words):
@@ -476,6 +508,9 @@ def test_a_circle_of_imports_is_recognised(statement, eager):
         ("registry/refiners/load.py", "from refiners_core import API_VERSION\nimport msgspec"),
         ("registry/refiners/hub/client.py", "import huggingface_hub"),
         ("registry/refiners/cli/report.py", "print('hello')"),
+        ("registry/refiners/cli/report.py", "from refiners.load import load_model"),
+        ("registry/refiners/hub/client.py", "from refiners.hub.errors import explained"),
+        ("registry/refiners/__init__.py", "from refiners.load import load_model"),
     ],
 )
 def test_an_allowed_import_is_accepted(path, source):

@@ -1,14 +1,15 @@
-"""Base models and adapters by name: found, checked, fetched, verified.
+"""Loads base models and adapters by name: finds, checks, fetches and verifies them.
 
 Example:
     >>> import refiners
     >>> model = refiners.load_model("playground")
     >>> canny = refiners.load_adapter("controlnet-canny", model)
 
-Importing this loads neither torch nor a plugin; names are loaded when they are first asked for.
+Importing this package loads neither torch nor a plugin; each name is imported on first use.
 """
 
 from importlib import import_module
+from os.path import dirname, isfile, join
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ _HOMES: Final[dict[str, str]] = {
 }
 
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+if isfile(join(dirname(__file__), "fluxion", "__init__.py")):  # a file of another distribution
+    import_module(f"{__name__}.installed.namesake").warn()
 
 
 def __getattr__(name: str) -> Any:

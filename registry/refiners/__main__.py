@@ -1,4 +1,4 @@
-"""`python -m refiners`: the command `refiners` where no script is on the path."""
+"""Runs the command `refiners` as `python -m refiners`, where its script is not on the path."""
 
 from refiners.cli import main
 

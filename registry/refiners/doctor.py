@@ -1,4 +1,4 @@
-"""Looks for what is wrong with an installation, and says who is at fault and what removes it."""
+"""Finds the problems of an installation: the package at fault, and the command that fixes each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from refiners.choose.compatibility import check_api
 from refiners.choose.policy import Guard
 from refiners.errors import CatalogError, RefinersError
 from refiners.installed import inventory as installed
-from refiners.installed.distribution import Owner, name_on_disk, owner_of
+from refiners.installed import namesake
+from refiners.installed.distribution import (
+    DISTRIBUTION,
+    Owner,
+    distribution_of,
+    name_on_disk,
+    owner_of,
+)
 from refiners.installed.inventory import (
     ADAPTERS,
     MODELS,
@@ -29,7 +36,7 @@ from refiners_core import API_VERSION
 
 
 class Problem(NamedTuple):
-    """Something that is wrong, who is at fault, and the command that ends it."""
+    """A problem, the distribution at fault, and the command that fixes it."""
 
     kind: str
     dist: str
@@ -38,13 +45,19 @@ class Problem(NamedTuple):
 
 
 def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
-    """Looks at everything that is installed; never raises on account of a plugin.
+    """Examines everything that is installed; faults of plugins never raise.
 
     Args:
-        is_probing: Whether plugins are imported too, in a process of their own.
+        is_probing: Whether to import plugins as well, in a separate process.
     """
     inventory = scan()
-    problems = [*_broken(inventory), *_stale(), *_duplicates(inventory), *_misfits(inventory)]
+    problems = [
+        *_namesake(),
+        *_broken(inventory),
+        *_stale(),
+        *_duplicates(inventory),
+        *_misfits(inventory),
+    ]
     problems += [*_files(inventory), *_rules(inventory), *_catalog(), *_foreign(inventory)]
     problems += _leftovers()
     if is_probing:
@@ -52,13 +65,29 @@ def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
     return tuple(dict.fromkeys(problems))
 
 
+def _namesake() -> Iterator[Problem]:
+    """Yields the traces of the other distribution whose import name is `refiners`."""
+    for dist in installed.distributions():
+        if name_on_disk(dist) == namesake.NAMESAKE:
+            version = (owner_of(dist) or Owner("", "unknown")).version
+            what = (
+                f"version {version} of another project has the import name of {DISTRIBUTION}, and "
+                f"the two overwrite each other's files"
+            )
+            yield Problem("other distribution", namesake.NAMESAKE, what, namesake.REMOVE)
+            return
+    for what, command in namesake.faults():
+        yield Problem("other distribution", namesake.NAMESAKE, what, command)
+
+
 def _broken(inventory: Inventory) -> Iterator[Problem]:
-    for one in inventory.broken:
-        yield Problem("manifest", one.dist, f"{one.name}: {one.error}", _removal(one.dist))
+    for broken in inventory.broken:
+        what = f"{broken.name}: {broken.error}"
+        yield Problem("manifest", broken.dist, what, _removal(broken.dist))
 
 
 def _stale() -> Iterator[Problem]:
-    """Yields distributions of ours that left several sets of metadata on the import path."""
+    """Yields plugins with several sets of metadata on the import path."""
     copies: dict[str, list[Any]] = {}
     ours: set[str] = set()
     for dist in installed.distributions():
@@ -78,32 +107,33 @@ def _stale() -> Iterator[Problem]:
 
 
 def _duplicates(inventory: Inventory) -> Iterator[Problem]:
-    for found in (inventory.adapters, inventory.models):
-        both: tuple[Installed[Any], ...] = found
+    kinds: tuple[tuple[Installed[Any], ...], ...] = (inventory.adapters, inventory.models)
+    for plugins in kinds:
         owners: dict[str, list[Installed[Any]]] = {}
-        for one in both:
-            owners.setdefault(one.name, []).append(one)
+        for plugin in plugins:
+            owners.setdefault(plugin.name, []).append(plugin)
         published = _published()
         for name, several in owners.items():
             if len(several) > 1:
-                ids = ", ".join(one.id for one in several)
-                # who is not the published owner of a name is the one to look at first
-                extra = [one for one in several if one.dist != published.get(name)] or several
+                ids = ", ".join(plugin.id for plugin in several)
+                # first suspect whoever is not the published owner of the name
+                strangers = [plugin for plugin in several if plugin.dist != published.get(name)]
+                suspect = (strangers or several)[-1].dist
                 what = f"{name!r} is provided by {len(several)} packages: {ids}; use the long name"
-                yield Problem("duplicate", extra[-1].dist, what, _removal(extra[-1].dist))
-        for one in both:
-            for alias in one.spec.aliases:
-                others = [o.id for o in (*owners.get(alias, ()), *_aliased(alias, one, both))]
+                yield Problem("duplicate", suspect, what, _removal(suspect))
+        for plugin in plugins:
+            for alias in plugin.spec.aliases:
+                others = [o.id for o in (*owners.get(alias, ()), *_aliased(alias, plugin, plugins))]
                 if others:
-                    what = f"the alias {alias!r} of {one.id} is also {', '.join(others)}"
-                    yield Problem("duplicate", one.dist, what, _removal(one.dist))
+                    what = f"the alias {alias!r} of {plugin.id} is also {', '.join(others)}"
+                    yield Problem("duplicate", plugin.dist, what, _removal(plugin.dist))
 
 
 def _published() -> dict[str, str]:
-    """Returns who owns a name; a catalog that was fetched has no say in what to remove."""
+    """Returns the owner of each name; only the shipped catalog decides what to remove."""
     try:
-        return {one.name: one.distribution for one in shipped()}
-    except CatalogError:  # which is a problem of its own
+        return {entry.name: entry.distribution for entry in shipped()}
+    except CatalogError:  # reported by `_catalog`
         return {}
 
 
@@ -115,43 +145,42 @@ def _catalog() -> Iterator[Problem]:
 
 
 def _aliased(
-    alias: str, one: Installed[Any], both: tuple[Installed[Any], ...]
+    alias: str, plugin: Installed[Any], plugins: tuple[Installed[Any], ...]
 ) -> list[Installed[Any]]:
-    return [other for other in both if other is not one and alias in other.spec.aliases]
+    return [other for other in plugins if other is not plugin and alias in other.spec.aliases]
 
 
 def _misfits(inventory: Inventory) -> Iterator[Problem]:
-    for one in (*inventory.adapters, *inventory.models):
-        if refusal := check_api(one, API_VERSION):
-            command = f"pip install -U {one.dist} refiners"
-            yield Problem("core API", one.dist, f"{one.name} {refusal.reason}", command)
+    for plugin in (*inventory.adapters, *inventory.models):
+        if refusal := check_api(plugin, API_VERSION):
+            command = f"pip install -U {plugin.dist} {DISTRIBUTION}"
+            yield Problem("core API", plugin.dist, f"{plugin.name} {refusal.reason}", command)
 
 
 def _files(inventory: Inventory) -> Iterator[Problem]:
-    for one in (*inventory.adapters, *inventory.models):
-        weights: Mapping[str, WeightsFile] = one.spec.weights
+    for plugin in (*inventory.adapters, *inventory.models):
+        weights: Mapping[str, WeightsFile] = plugin.spec.weights
         for name, file in weights.items():
             if file.scheme != "pkg":
                 continue
-            package, _, path = file.address.partition("/")
-            place = _place(package, path)
-            if place is None:
-                owner = package.replace("_", "-")
-                what = f"the file {name} of {one.name} is not there: {file.source}"
-                command = f"pip install --force-reinstall {owner}"
-                yield Problem("missing file", one.dist, what, command)
-            elif not os.access(place, os.R_OK):
-                what = f"this user may not read {place}, which {one.name} needs"
-                yield Problem("permissions", "", what, f"sudo chmod a+rX {shlex.quote(str(place))}")
+            package, relative = file.package_path
+            path = _packaged(package, relative)
+            if path is None:
+                what = f"the file {name} of {plugin.name} is missing: {file.source}"
+                command = f"pip install --force-reinstall {distribution_of(package)}"
+                yield Problem("missing file", plugin.dist, what, command)
+            elif not os.access(path, os.R_OK):
+                what = f"this user may not read {path}, which {plugin.name} needs"
+                yield Problem("permissions", "", what, f"sudo chmod a+rX {shlex.quote(str(path))}")
 
 
-def _place(package: str, path: str) -> Path | None:
-    """Returns where a file of a package lies, or the folder that this user may not look into."""
+def _packaged(package: str, relative: str) -> Path | None:
+    """Returns the path of a file in a package, or the folder that this user may not read."""
     try:
         folders = installed.package_folders(package)
         if not folders:
-            return Path()  # weights of a package that is optional and not installed
-        return package_file(package, path)
+            return Path()  # the weights of an optional package that is not installed
+        return package_file(package, relative)
     except PermissionError as error:
         return Path(error.filename or package)
     except KeyboardInterrupt:
@@ -166,27 +195,27 @@ def _rules(inventory: Inventory) -> Iterator[Problem]:
     except RefinersError as error:
         yield Problem("policy", "", error.message, error.hint)
         return
-    for one in (*inventory.adapters, *inventory.models):
-        for refusal in guard.package_refusals(one):
+    for plugin in (*inventory.adapters, *inventory.models):
+        for refusal in guard.package_refusals(plugin):
             what = f"{refusal.reason} ({refusal.rule})"
-            yield Problem("policy", one.dist, what, refusal.hint or _removal(one.dist))
-        for said in guard.warnings(one):
-            yield Problem("deprecated", one.dist, said, f"pip install -U {one.dist}")
+            yield Problem("policy", plugin.dist, what, refusal.hint or _removal(plugin.dist))
+        for message in guard.warnings(plugin):
+            yield Problem("deprecated", plugin.dist, message, f"pip install -U {plugin.dist}")
 
 
 def _foreign(inventory: Inventory) -> Iterator[Problem]:
-    """Yields other packages that disturb every lookup of entry points, torch's among them."""
+    """Yields other packages that break every lookup of entry points, including that of torch."""
     known = {broken.dist for broken in inventory.broken}
-    for one in garbled():
-        if one.dist not in known:
-            what = f"its entry_points.txt cannot be read: {one.reason}"
-            again = f"pip install --force-reinstall {one.dist}"
-            command = again if one.dist != UNKNOWN else "pip check"
-            yield Problem("entry points", one.dist, what, command)
+    for package in garbled():
+        if package.dist not in known:
+            what = f"its entry_points.txt cannot be read: {package.reason}"
+            again = f"pip install --force-reinstall {package.dist}"
+            command = again if package.dist != UNKNOWN else "pip check"
+            yield Problem("entry points", package.dist, what, command)
 
 
 def _leftovers() -> Iterator[Problem]:
-    """Yields what dead processes left in the cache."""
+    """Yields the files that dead processes left in the cache."""
     from filelock import FileLock
 
     from refiners.hub.client import Hub
@@ -194,7 +223,7 @@ def _leftovers() -> Iterator[Problem]:
 
     try:
         cache = Hub.from_environment(offline=True).cache
-    except RefinersError:  # settings that cannot be read are a problem of their own
+    except RefinersError:  # a wrong setting is the error of the command that reads it
         return
     parts, locks = leftovers(cache, FileLock)
     folders: dict[Path, list[int]] = {}
@@ -202,7 +231,7 @@ def _leftovers() -> Iterator[Problem]:
         folders.setdefault(part.parent, []).append(size)
     for folder, sizes in folders.items():
         names = [part for part in parts if part.parent == folder]
-        what = f"{len(names)} incomplete downloads, {sum(sizes)} bytes, that nobody goes on with"
+        what = f"{len(names)} incomplete downloads, {sum(sizes)} bytes, that no process continues"
         command = f"rm {' '.join(shlex.quote(str(name)) for name in names)}"
         yield Problem("incomplete", "", f"{folder.parent.name}: {what}", command)
     for lock in locks:

@@ -1,4 +1,4 @@
-"""Loads by name: resolves, fetches, verifies, and only then imports the code of a plugin."""
+"""Loads models and adapters: resolves, fetches and verifies first, then imports plugin code."""
 
 from __future__ import annotations
 
@@ -42,31 +42,33 @@ def load_model(
     lock: str | Path | None = None,
     **unknown: Never,
 ) -> LatentDiffusion:
-    """Loads a base model by the name that an installed package gives it, or from where it lies.
+    """Loads a base model by name, from a path, from a Hub repository or from a live pipeline.
 
     Args:
-        what: Its name, such as `sd15`, or `distribution:name`; or the path of a folder as diffusers
-            publishes it, or of a single file; or `hf:organisation/name`, a repository of the Hub
-            in that layout, with `@commit` behind it, and `/file.safetensors` for one file of it;
-            or a live pipeline of diffusers, whose tensors the model shares.
-        device: Where its weights go; the model's own default if None.
-        dtype: What they are cast to while loading; as published if None.
-        offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
-        lock: A `refiners.lock` that all that has a name is held to; None asks REFINERS_LOCK.
-        **unknown: Refused, with the name that it has here.
+        what: A name, such as `sd15` or `distribution:name`; the path of a folder in the layout of
+            diffusers, or of a single file; `hf:organisation/name` for a repository of the Hub in
+            that layout, optionally followed by `@commit` and by `/file.safetensors` for one of its
+            files; or a live diffusers pipeline, whose tensors the model shares.
+        device: The device of the weights; None for the default of the model.
+        dtype: The dtype to which the weights are cast while loading; None to keep the published
+            one.
+        offline: Whether to stay offline; None reads REFINERS_OFFLINE and HF_HUB_OFFLINE.
+        lock: The `refiners.lock` that pins named models and repositories; None reads REFINERS_LOCK.
+        **unknown: Refused; the error suggests the argument that was meant.
 
     Returns:
-        The model, which wears nothing.
+        The model, without adapters.
 
     Raises:
-        ArgumentError: It does not take such an argument.
-        UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
-        UnsupportedError: A kind of source that this version cannot read.
-        LockError: It is not what was locked.
-        NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
-        PolicyError: A rule of this project or user, or an advisory, refuses it.
-        PluginError: The code that builds it failed.
-        ModelError, WeightsError: What lies there is unreadable, or no model that is known here.
+        ArgumentError: The function does not take an argument.
+        UnknownNameError, AmbiguousNameError, NotInstalledError: The name does not lead to exactly
+            one installed model.
+        UnsupportedError: This version cannot read the source.
+        LockError: The model is not in the lock, or differs from it.
+        NetworkError, IntegrityError, CacheError: The weights cannot be fetched as pinned.
+        PolicyError: A rule of the project or the user, or an advisory, refuses the model.
+        PluginError: The code that builds the model failed.
+        ModelError, WeightsError: The files are unreadable, or not of a known model family.
     """
     if unknown:
         raise unknown_arguments("load_model", unknown, ("device", "dtype", "offline", "lock"))
@@ -94,61 +96,62 @@ def load_adapter(
     file: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Adapter:
-    """Loads an adapter by name and, given a model, puts it on.
+    """Loads an adapter by name and, given a model, injects it.
 
-    Without a model the adapter is not bound yet: its first `inject` picks the variant that suits
-    that model, and fetches then.
+    Without a model the adapter stays unbound: its first `inject` chooses the variant that suits
+    the model, and fetches its files.
 
     Args:
-        name: Its name, such as `controlnet-canny`, or `distribution:name`.
-        model: What it should go on.
-        offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
-        lock: A `refiners.lock` that everything is held to; None asks REFINERS_LOCK.
-        file: For an adapter that reads a file of yours, such as `lora`: a path, or
+        name: A name, such as `controlnet-canny` or `distribution:name`.
+        model: The model to inject the adapter into.
+        offline: Whether to stay offline; None reads REFINERS_OFFLINE and HF_HUB_OFFLINE.
+        lock: The `refiners.lock` that pins the adapter; None reads REFINERS_LOCK.
+        file: The user's file, for an adapter that reads one, such as `lora`: a path, or
             `hf:organisation/name@commit/file.safetensors`.
-        **options: What the adapter's own constructor takes.
+        **options: Arguments for the constructor of the adapter.
 
     Raises:
-        UnknownNameError, AmbiguousNameError, NotInstalledError: The name leads nowhere, or to two.
+        UnknownNameError, AmbiguousNameError, NotInstalledError: The name does not lead to exactly
+            one installed adapter.
         IncompatibleError: No variant suits the model; nothing was imported or fetched.
-        OptionError: The adapter does not take such an option, its file is missing or of another
-            kind, or `model` is not one.
-        LockError: It is not what was locked.
-        NetworkError, IntegrityError, CacheError: Its weights cannot be had as they are pinned.
-        PolicyError: A rule of this project or user, or an advisory, refuses it.
+        OptionError: The adapter does not take an option, `file` is missing or of another format,
+            or `model` is not a Chain.
+        LockError: The adapter is not in the lock, or differs from it.
+        NetworkError, IntegrityError, CacheError: The weights cannot be fetched as pinned.
+        PolicyError: A rule of the project or the user, or an advisory, refuses the adapter.
         PluginError: The code of the adapter failed.
     """
     from refiners_core import Chain
 
     load_hooks()
-    found = find_adapter(name)
-    check_file(found, file)
-    found = found if file is not None else held(found, lock)
-    guard = _guarded(found, lock)
+    plugin = find_adapter(name)
+    check_file(plugin, file)
+    plugin = plugin if file is not None else held(plugin, lock)
+    guard = _guarded(plugin, lock)
     if model is not None:
         if not isinstance(model, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OptionError(
                 f"{name} goes on a model or a Chain, not on {type(model).__name__}.",
                 hint=f'Try load_adapter("{name}", refiners.load_model("playground")).',
             )
-        variant_for(found, model, guard=guard)
+        variant_for(plugin, model, guard=guard)
     if file is not None:
         hub = Hub.from_environment(offline, largest=guard.largest)
-        found = located(held(with_file(found, file, hub, lock, guard), lock))
-    adapter = build_adapter(found, WeightsOf(found, offline, guard), options)
-    made_from[adapter] = found
+        plugin = located(held(with_file(plugin, file, hub, lock, guard), lock))
+    adapter = build_adapter(plugin, WeightsOf(plugin, offline, guard), options)
+    made_from[adapter] = plugin
     return adapter if model is None else adapter.inject(model)
 
 
 def outline(model: str, adapters: Iterable[str] = ()) -> Model:
-    """Builds a model and what it should wear on the meta device: all structure, no weights.
+    """Builds a model with adapters on the meta device: the structure without the weights.
 
     Args:
-        model: Its name; or the path of a folder or a file, which is opened where it lies.
-        adapters: Their names.
+        model: The name of the model; or the path of a folder or a file, whose weights are read.
+        adapters: The names of the adapters.
 
     Raises:
-        RefinersError: As `load_model` and `load_adapter` do; nothing is fetched.
+        RefinersError: The same as in `load_model` and `load_adapter`; nothing is fetched.
     """
     built = _outlined(model)
     for name in adapters:
@@ -157,22 +160,22 @@ def outline(model: str, adapters: Iterable[str] = ()) -> Model:
 
 
 def dress(model: Model, name: str, **options: Any) -> Adapter:
-    """Puts an adapter without weights on a model and returns it.
+    """Injects an adapter without weights into a model and returns it.
 
     Args:
-        model: As `outline` builds it.
-        name: The adapter's name.
-        **options: What its constructor takes.
+        model: A model from `outline`.
+        name: The name of the adapter.
+        **options: Arguments for the constructor of the adapter.
 
     Raises:
-        RefinersError: As `load_adapter` does; nothing is fetched.
+        RefinersError: The same as in `load_adapter`; nothing is fetched.
     """
-    found = find_adapter(name)
-    check_file(found, None)
-    _guarded(found, None)
-    variant_for(found, model)
-    adapter = build_adapter(found, None, options)
-    made_from[adapter] = found
+    plugin = find_adapter(name)
+    check_file(plugin, None)
+    _guarded(plugin, None)
+    variant_for(plugin, model)
+    adapter = build_adapter(plugin, None, options)
+    made_from[adapter] = plugin
     return adapter.inject(model)
 
 
@@ -181,19 +184,19 @@ def _outlined(model: str) -> Model:
         from refiners_core.models.formats.open import open_model
 
         return open_model(Path(model))
-    found = find_model(model)
-    _guarded(found, None)
-    return build_model(found, None, device="meta")
+    plugin = find_model(model)
+    _guarded(plugin, None)
+    return build_model(plugin, None, device="meta")
 
 
 @dataclass(frozen=True)
 class WeightsOf:
-    """Chooses, fetches and verifies the files of an adapter for the model that it goes on.
+    """Chooses, fetches and verifies the files of an adapter for a model.
 
     Args:
-        adapter: As its manifest describes it.
+        adapter: The installed adapter.
         offline: Whether to stay offline.
-        guard: The rules that hold.
+        guard: The policies and advisories.
     """
 
     adapter: Installed[AdapterSpec]
@@ -201,10 +204,10 @@ class WeightsOf:
     guard: Guard
 
     def __call__(self, model: Chain) -> Source:
-        """Returns verified files and the settings of the variant that suits.
+        """Returns the verified files and the settings of the variant that suits the model.
 
         Raises:
-            IncompatibleError: None does.
+            IncompatibleError: The adapter has no such variant.
         """
         hub = Hub.from_environment(self.offline)
         variant = variant_for(self.adapter, model, hub, guard=self.guard)
@@ -219,34 +222,34 @@ class WeightsOf:
 
 
 def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
-    """Returns the rules that hold, having let the package pass before its code is imported."""
+    """Returns the policies and advisories, after checking a package before its code is imported."""
     guard = Guard.from_environment(is_locked=named(lock) is not None)
     guard.admit(plugin)
-    for said in guard.warnings(plugin):
-        warnings.warn(said, DeprecationNotice, stacklevel=3)
+    for message in guard.warnings(plugin):
+        warnings.warn(message, DeprecationNotice, stacklevel=3)
     return guard
 
 
 def torch_options(device: Any, dtype: Any) -> dict[str, Any]:
-    """Returns a device that is here and a type that weights can have.
+    """Returns an existing device and a floating-point dtype, checked, as keyword arguments.
 
     Raises:
-        OptionError: There is no such device, or no such type.
+        OptionError: This machine does not have the device, or torch does not have the dtype.
     """
     import torch
 
     try:
-        checked = None if device is None else torch.device(device)
-        if checked is not None:
-            torch.empty(0, device=checked)  # a name of a device says nothing of one that is here
+        torch_device = None if device is None else torch.device(device)
+        if torch_device is not None:
+            torch.empty(0, device=torch_device)  # fails if the device is missing
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         reason = re.split(r"\.\s", str(error), maxsplit=1)[0].partition("\n")[0].rstrip(".")
         raise OptionError(
-            f"no device is {device!r} on this machine: {reason}.", hint='Try device="cpu".'
+            f"{device!r} is not a device of this machine: {reason}.", hint='Try device="cpu".'
         ) from error
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+    value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if value is not None and not (isinstance(value, torch.dtype) and value.is_floating_point):
         raise OptionError(f"weights cannot be {dtype!r}.", hint='Try dtype="float32".')
-    if isinstance(dtype, str) and found is None:
-        raise OptionError(f"there is no dtype {dtype!r}.", hint='Try dtype="float32".')
-    return {"device": checked, "dtype": found}
+    if isinstance(dtype, str) and value is None:
+        raise OptionError(f"{dtype!r} is not a dtype of torch.", hint='Try dtype="float32".')
+    return {"device": torch_device, "dtype": value}

@@ -1,4 +1,4 @@
-"""Brings a machine to what a lock says, writes such locks, and checks what is here."""
+"""Writes locks, fetches the files that a lock pins, and verifies the files on this machine."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from refiners.sources.repository import PREFIX, RepositoryModel, of_locked
 from refiners.sources.user_file import WithFile, of_locked_file, split_file
 
 _AT_ONCE: Final = 8
-"""How many files the Hub is asked about at the same time."""
+"""The number of concurrent requests to the Hub."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What became of one file of a plugin."""
+    """The state of one file of a plugin on this machine."""
 
     plugin: str
     name: str
@@ -51,7 +51,7 @@ class State:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is wrong with it."""
+        """Whether the file is verified, or need not be on this machine."""
         return self.state in ("ok", "not fetched")
 
 
@@ -63,19 +63,19 @@ def lock_of(
     *,
     must_suit: bool = False,
 ) -> Lock:
-    """Pins the files of some plugins; the Hub is asked where a manifest leaves a pin open.
+    """Pins the files of some plugins, and asks the Hub for pins that a manifest leaves open.
 
     Args:
         plugins: Adapters, models and repositories.
-        hub: Where the files are.
-        guard: The rules that hold, consulted before the Hub is asked and again with its answers.
-        models: Of adapters only the files that suit one of these are pinned; all if there is none.
-        must_suit: Whether an adapter that does not suit one of them is an error.
+        hub: The Hub that has the files.
+        guard: The policies and advisories, applied before each request and again to its result.
+        models: The models for which files of adapters are pinned; all files if empty.
+        must_suit: Whether an adapter without a variant for one of the models is an error.
 
     Raises:
         NetworkError, IntegrityError: The Hub does not answer, or contradicts a pin.
         PolicyError: A rule refuses a plugin or a file.
-        IncompatibleError: An adapter that must suit does not.
+        IncompatibleError: An adapter does not suit a model, and `must_suit` is set.
     """
     guard = guard or Guard()
     unique = {(kind_of(plugin), plugin.id): plugin for plugin in plugins}
@@ -106,13 +106,13 @@ def lock_of(
 
 
 def renewed(lock: Lock, inventory: Inventory, hub: Hub, guard: Guard, path: Path) -> Lock:
-    """Locks anew, and writes, what is installed in another version than was locked.
+    """Locks again, and writes, the plugins whose installed version differs from the locked one.
 
-    Each adapter is locked for the bases that it was locked for. An empty lock becomes that of this
-    machine.
+    Adapters are locked for the same bases as before. An empty lock is filled with the plugins of
+    this machine.
 
     Raises:
-        RefinersError: As `lock_of`.
+        RefinersError: The same as in `lock_of`.
     """
     locked = {(entry.kind, canonical_id(entry.id)): entry for entry in lock.plugin}
     newer = Lock()
@@ -133,63 +133,64 @@ def renewed(lock: Lock, inventory: Inventory, hub: Hub, guard: Guard, path: Path
 
 
 def updated(lock: Lock, newer: Lock) -> Lock:
-    """Returns a lock with the plugins of another in place of its own."""
+    """Returns a lock in which the plugins of a newer one replace or join the old ones."""
     names = {(entry.kind, canonical_id(entry.id)) for entry in newer.plugin}
     kept = tuple(e for e in lock.plugin if (e.kind, canonical_id(e.id)) not in names)
     return Lock(plugin=(*kept, *newer.plugin))
 
 
 def named_by_users(path: Path) -> Lock:
-    """Returns the repositories and the adapters with a file of a lock; an empty one if unreadable.
+    """Returns the part of a lock that no inventory has: repositories, and adapters with a file.
 
-    An inventory of what is installed does not have them.
+    An unreadable lock gives an empty one.
     """
     try:
         plugins = read_lock(path).plugin
     except LockError:
         return Lock()
-    return Lock(plugin=tuple(one for one in plugins if one.id.startswith(PREFIX) or "=" in one.id))
+    named = (entry for entry in plugins if entry.id.startswith(PREFIX) or "=" in entry.id)
+    return Lock(plugin=tuple(named))
 
 
 def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installed[Any], ...]:
-    """Returns the plugins that a lock names, held to it.
+    """Returns the plugins of a lock, with their files pinned as it has them.
 
     Raises:
-        LockError: One is not installed, or another than was locked; the message has all of them.
+        LockError: A plugin is not installed, or differs from the lock; the message lists them all.
     """
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
-    here = {(kind_of(plugin), canonical_id(plugin.id)): plugin for plugin in both}
-    found: list[Installed[Any]] = []
-    said: list[str] = []
+    installed = {(kind_of(plugin), canonical_id(plugin.id)): plugin for plugin in both}
+    plugins: list[Installed[Any]] = []
+    messages: list[str] = []
     for locked in lock.plugin:
         if locked.id.startswith(PREFIX):
-            found.append(of_locked(locked, path))
+            plugins.append(of_locked(locked, path))
             continue
         id, file = split_file(locked.id)
-        plugin = here.get((locked.kind, canonical_id(id)))
+        plugin = installed.get((locked.kind, canonical_id(id)))
         dist = id.partition(":")[0]
         if plugin is None:
-            said.append(f"{locked.id} is not installed: pip install {dist}=={locked.version}")
+            messages.append(f"{locked.id} is not installed: pip install {dist}=={locked.version}")
             continue
         try:
             if file is not None:
                 plugin = of_locked_file(plugin, locked, path)
-            found.append(hold(plugin, lock, path))
+            plugins.append(hold(plugin, lock, path))
         except LockError as error:
-            said.append(error.message.strip())
-    if said:
+            messages.append(error.message.strip())
+    if messages:
         raise LockError(
-            f"this machine is not what {path} locked:\n" + "\n".join(said) + "\n",
-            hint="Install what was locked, or accept what is here: refiners lock.",
+            f"the packages on this machine differ from {path}:\n" + "\n".join(messages) + "\n",
+            hint="Install the locked versions, or lock the installed ones: refiners lock.",
         )
-    return tuple(found)
+    return tuple(plugins)
 
 
 def fetch_files(plugins: Sequence[Installed[Any]], hub: Hub, guard: Guard) -> tuple[State, ...]:
-    """Fetches and verifies every file of some plugins, once the rules let all of them pass.
+    """Fetches and verifies every file of some plugins, after the rules admit all of them.
 
     Raises:
-        RefinersError: One of them cannot be had as it is pinned.
+        RefinersError: A file cannot be fetched as pinned.
     """
     for plugin in plugins:
         guard.admit(plugin, plugin.spec.weights.values())
@@ -206,13 +207,13 @@ def fetch_files(plugins: Sequence[Installed[Any]], hub: Hub, guard: Guard) -> tu
 def examine_files(
     plugins: Sequence[Installed[Any]], hub: Hub, *, deep: bool, must_be_here: bool
 ) -> tuple[State, ...]:
-    """Checks the files of some plugins without going online.
+    """Checks the files of some plugins without network access.
 
     Args:
-        plugins: What they belong to.
-        hub: Where the files are kept.
-        deep: Whether every byte is hashed again; else a receipt is enough.
-        must_be_here: Whether a file that was never fetched is wrong.
+        plugins: The plugins.
+        hub: The Hub whose cache has the files.
+        deep: Whether to hash every byte again; otherwise a receipt is enough.
+        must_be_here: Whether a file that was never fetched counts as missing.
     """
     states: list[State] = []
     for plugin in plugins:
@@ -243,10 +244,9 @@ def _state(file: WeightsFile, hub: Hub, dist: str, deep: bool) -> tuple[Path | N
 
 
 def _place(file: WeightsFile, hub: Hub) -> Path | None:
-    """Returns where a file lies, whatever its bytes are; None if it is not on this machine."""
+    """Returns the path of a file, verified or not; None if it is not on this machine."""
     if file.scheme == "pkg":
-        package, _, name = file.address.partition("/")
-        return package_file(package, name)
+        return package_file(*file.package_path)
     if file.scheme == LOCAL:
         return file.local_path if file.local_path.is_file() else None
     return hub.here(file) or (hub.cached(file) if file.scheme == "hf" else None)

@@ -71,11 +71,11 @@ targets = [{ slot = "toy.linear", stage = "branch" }]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fault-table", action="store_true", help="print what each fault came to")
+    parser.addoption("--fault-table", action="store_true", help="print the outcome of each fault")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints the table of faults that `test_faults.py` takes down."""
+    """Prints the table of faults that `test_faults.py` records."""
     if not terminalreporter.config.getoption("--fault-table", default=False):
         return
     rows = [
@@ -86,12 +86,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if name == "fault"
     ]
     terminalreporter.section(f"{len(rows)} faults")
-    for fault, came, outcome in rows:
-        terminalreporter.write_line(f"{outcome:<7} {fault:<76} -> {came}")
+    for fault, result, outcome in rows:
+        terminalreporter.write_line(f"{outcome:<7} {fault:<76} -> {result}")
 
 
 @pytest.fixture(autouse=True)
-def _no_rules_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_the_rules_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("REFINERS_POLICY", "REFINERS_LOCK", "REFINERS_OFFLINE", "REFINERS_CATALOG"):
         monkeypatch.delenv(name, raising=False)
@@ -99,7 +99,7 @@ def _no_rules_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @dataclass
 class Site:
-    """A folder on the import path into which distributions are put as an installer would."""
+    """A folder on the import path, into which a test installs distributions."""
 
     folder: Path
 
@@ -135,7 +135,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Only what a test puts there is installed."""
+    """A folder of installed distributions that has only those which the test adds."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))

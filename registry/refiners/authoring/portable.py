@@ -24,7 +24,7 @@ def unusable(file: WeightsFile) -> Iterator[str]:
         yield from _repository(file.address)
         yield from _path(file.file or "")
     elif file.scheme == "pkg":
-        yield from _path(file.address.partition("/")[2])
+        yield from _path(file.package_path[1])
 
 
 def _repository(name: str) -> Iterator[str]:

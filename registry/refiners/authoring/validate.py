@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from refiners.authoring.portable import unusable
 from refiners.authoring.promise import broken_promises, installed_bases
 from refiners.errors import ManifestError, OptionError
 from refiners.hub.receipts import sha256_of
-from refiners.installed.distribution import canonical
+from refiners.installed.distribution import DISTRIBUTION, canonical
 from refiners.installed.inventory import ADAPTERS, MODELS, manifest_place
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import (
@@ -75,8 +76,13 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
     name = canonical(str(project.get("name", "")))
     if not name.startswith("refiners-"):
         yield Finding(path, f'the name {name!r} should begin with "refiners-", to be found')
-    if not any("refiners" in str(one) for one in project.get("dependencies", ())):
-        yield Finding(path, 'it does not depend on refiners: dependencies = ["refiners>=1,<2"]')
+    names = [_required(dependency) for dependency in project.get("dependencies", ())]
+    if DISTRIBUTION not in names:
+        hint = f'dependencies = ["{DISTRIBUTION}>=1.0.0.dev0,<2"]'
+        if "refiners" in names:
+            yield Finding(path, f"refiners is another project on the package index: {hint}")
+        else:
+            yield Finding(path, f"it does not depend on {DISTRIBUTION}: {hint}")
     if not values:
         yield Finding(path, f'no entry point: [project.entry-points."{ADAPTERS}"]')
     for value in values:
@@ -96,6 +102,12 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
             yield Finding(path, f'{file} would be left out of the wheel: {where} = ["{file}"]')
         manifest = folder / package / file
         yield from _manifest(manifest, _kind(manifest), folder, is_strict)
+
+
+def _required(dependency: object) -> str:
+    """Returns the distribution that a requirement is for, as indexes compare names."""
+    match = re.match(r"[\w.-]+", str(dependency).strip())
+    return canonical(match[0]) if match else ""
 
 
 def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
@@ -164,7 +176,7 @@ def _factory(path: Path, name: str, reference: str, source: Path) -> Iterator[Fi
 
 
 def _packaged(path: Path, here: str, file: WeightsFile, source: Path | None) -> Iterator[Finding]:
-    package, _, name = file.address.partition("/")
+    package, name = file.package_path
     if file.scheme != "pkg" or source is None or not (source / package).is_dir():
         return
     there = source / package / name

@@ -1,15 +1,15 @@
-"""What is published: one list to search, and the releases behind it, read offline.
+"""The catalog of published adapters and models: a list to search, and its releases, read offline.
 
-    search.json                       the newest release of everything, for names and search
-    entries/<hex digit>.jsonl         every release, a line each, only ever added to
-    advisories.toml                   what was found out afterwards, only ever added to
+    search.json                       the newest release of each adapter and model
+    entries/<hex digit>.jsonl         every release, one per line; append-only
+    advisories.toml                   advisories on published releases; append-only
 
-The digit is the first of the sha256 of the distribution's name, so that a catalog of any length is
-a few files; an entry may also have a file of its own, `entries/<distribution>/<kind>-<name>.jsonl`.
+The digit is the first of the sha256 of the distribution's name, so that a catalog of any size has
+few files. An entry may also have a separate file, `entries/<distribution>/<kind>-<name>.jsonl`.
 
-It tells "not installed" from "does not exist". The copy in the wheel is read, together with the one
-that `refiners catalog refresh` fetched, which may add to it and never speaks for a name in it; or
-the folder that REFINERS_CATALOG names, alone.
+The catalog distinguishes a name that is not installed from one that does not exist. Two copies are
+read: the one in the wheel, and the one that `refiners catalog refresh` fetched, which may add names
+but never redefines a name of the first. The folder that REFINERS_CATALOG names replaces both.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = ["SHIPPED", "VARIABLE", "Current", "Listed", "Release", "current", "fe
 VARIABLE: Final = "REFINERS_CATALOG"
 SHIPPED: Final = Path(__file__).parent
 _TRIES: Final = 100
-"""How often a copy that a refresh replaces while it is read is looked for anew."""
+"""The number of attempts to read a copy while refreshes replace it."""
 
 T = TypeVar("T")
 
 
 class Current(msgspec.Struct, frozen=True):
-    """Which copy was fetched last, and from where."""
+    """The copy that was fetched last, and its source."""
 
     folder: str
     source: str
@@ -48,25 +48,25 @@ class Current(msgspec.Struct, frozen=True):
 
 
 def fetched_home() -> Path:
-    """Returns where copies that were fetched are kept."""
-    from refiners.hub.client import Hub
+    """Returns the folder of the fetched copies."""
+    from refiners.hub.local_settings import data_folder
 
-    return Hub.from_environment().receipts.folder.parent / "catalog"
+    return data_folder() / "catalog"
 
 
 def current() -> Current | None:
-    """Returns which copy was fetched last; None if none was, or it is not there any more."""
+    """Returns the copy that was fetched last; None if there is none, or it was removed."""
     home = fetched_home()
     try:
-        found = msgspec.json.decode((home / "current.json").read_bytes(), type=Current)
-        is_inside = Path(found.folder).name == found.folder not in ("", "..")
-        return found if is_inside and (home / found.folder / "search.json").is_file() else None
+        pointer = msgspec.json.decode((home / "current.json").read_bytes(), type=Current)
+        is_inside = Path(pointer.folder).name == pointer.folder not in ("", "..")
+        return pointer if is_inside and (home / pointer.folder / "search.json").is_file() else None
     except (OSError, msgspec.DecodeError):
         return None
 
 
 def folders() -> tuple[Path, ...]:
-    """Returns the folders that are read, that of the wheel before the fetched one."""
+    """Returns the folders to read: that of the wheel, then the fetched one."""
     if named := os.environ.get(VARIABLE):
         return (Path(named),)
     fetched = current()
@@ -74,29 +74,29 @@ def folders() -> tuple[Path, ...]:
 
 
 def steadily(read: Callable[[tuple[Path, ...]], T]) -> T:
-    """Returns what is read from the folders, all of it from the same copies.
+    """Returns the result of a reader, computed from one consistent set of folders.
 
-    A refresh removes the copy that it supersedes. What was read of one that went away meanwhile,
-    or the failure to, counts for nothing: it is read again from the copy that took its place.
+    A refresh removes the copy that it supersedes. If the folders change during a read, its result
+    or exception is discarded, and the reader runs again on the new copy.
     """
     for _ in range(_TRIES):
         places = folders()
         try:
-            found = read(places)
+            result = read(places)
         except Exception:
             if folders() == places:
                 raise
         else:
             if folders() == places:
-                return found
+                return result
     return read(folders())
 
 
 def listed() -> tuple[Listed, ...]:
-    """Returns the newest release of everything, sorted by name.
+    """Returns the newest release of each adapter and model, sorted by name.
 
     Raises:
-        CatalogError: A folder has no readable list.
+        CatalogError: A folder does not have a readable list.
     """
     first, *others = steadily(lambda places: [_list_in(folder) for folder in places])
     if not others:
@@ -112,46 +112,46 @@ def listed() -> tuple[Listed, ...]:
 
 
 def shipped() -> tuple[Listed, ...]:
-    """Returns what the catalog in the wheel lists, or the folder that REFINERS_CATALOG names.
+    """Returns the list of the catalog in the wheel, or in the folder that REFINERS_CATALOG names.
 
     Raises:
-        CatalogError: It has no readable list.
+        CatalogError: The folder does not have a readable list.
     """
     return _list_in(folders()[0])
 
 
 def _replaces(version: str, known: str) -> bool:
-    """Whether what was fetched goes before what was shipped in the same version."""
+    """Whether a fetched release replaces the shipped one of the same version."""
     return version == known and is_development(version)
 
 
 def _list_in(folder: Path) -> tuple[Listed, ...]:
-    """Reads a list, unless this process has read it and it has not been touched since."""
+    """Reads a list, or returns the cached one if the file has not changed since the last read."""
     path = folder / "search.json"
     stamp = Stamp.of(path)
     if stamp is not None and (known := _lists.get(path)) is not None and known[0] == stamp:
         return known[1]
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=tuple[Listed, ...])
+        entries = msgspec.json.decode(path.read_bytes(), type=tuple[Listed, ...])
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         way_out = f"unset {VARIABLE}" if os.environ.get(VARIABLE) else "refiners catalog forget"
         raise CatalogError(
             f"{path} cannot be read: {error}.",
-            hint=f"To use the copy that was installed with refiners: {way_out}.",
+            hint=f"To use the copy that is installed with refiners: {way_out}.",
         ) from error
     if stamp is not None:
-        _lists[path] = (stamp, found)
-    return found
+        _lists[path] = (stamp, entries)
+    return entries
 
 
 _lists: Final[dict[Path, tuple[Stamp, tuple[Listed, ...]]]] = {}
 
 
 def releases(entry: Listed) -> tuple[Release, ...]:
-    """Returns every release of an adapter or a model, as they were published.
+    """Returns every release of an adapter or a model, in the order of publication.
 
     Raises:
-        CatalogError: A file of it is damaged.
+        CatalogError: A file with its releases is damaged.
     """
 
     def read(places: tuple[Path, ...]) -> dict[str, Release]:
@@ -166,12 +166,14 @@ def releases(entry: Listed) -> tuple[Release, ...]:
 
 
 def search(terms: tuple[str, ...], among: tuple[Listed, ...]) -> tuple[Listed, ...]:
-    """Returns what has every term somewhere in its names, summary or bases; names count first."""
+    """Returns the entries with every term in names, summary or bases; matches in the name first."""
     wanted = [term.lower() for term in terms]
 
     def text(entry: Listed) -> str:
         words = (entry.id, entry.kind, entry.does, entry.summary, *entry.aliases, *entry.bases)
         return " ".join(words).lower()
 
-    found = [entry for entry in among if all(term in text(entry) for term in wanted)]
-    return tuple(sorted(found, key=lambda e: (not all(t in e.name for t in wanted), e.name, e.id)))
+    matches = [entry for entry in among if all(term in text(entry) for term in wanted)]
+    return tuple(
+        sorted(matches, key=lambda e: (not all(t in e.name for t in wanted), e.name, e.id))
+    )

@@ -1,4 +1,4 @@
-"""Builds the catalog from wheels, which are read as archives: nothing is installed or imported."""
+"""Builds the catalog from wheels, reading them as archives: nothing is installed or imported."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from refiners.catalog.entry import (
     read_releases,
     unique,
     write_entries,
-    write_whole,
 )
 from refiners.errors import CatalogError, ManifestError, RefinersError
+from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import reason_of
 from refiners.installed.distribution import entry_points_in, owner_in
 from refiners.installed.inventory import ADAPTERS, MODELS, manifest_place
@@ -35,16 +35,17 @@ from refiners.manifest.schema import (
 )
 from refiners.manifest.version import is_development, is_newer, version_of
 
-_LARGEST: Final = 1_000_000  # bytes of a manifest or of metadata
+_LARGEST: Final = 1_000_000
+"""The maximum size in bytes of a manifest or of metadata."""
 _METADATA: Final = re.compile(r"[^/]+\.dist-info/METADATA")
 _KINDS: Final[Mapping[str, Literal["adapter", "model"]]] = {ADAPTERS: "adapter", MODELS: "model"}
 
 
 def read_wheel(path: Path) -> tuple[Release, ...]:
-    """Returns what a wheel publishes, having checked its manifests and the weights inside it.
+    """Returns the releases in a wheel, after checking its manifests and the weights inside it.
 
     Raises:
-        CatalogError: It is no wheel, or weights in it are not those that it pins.
+        CatalogError: The file is not a wheel, or weights in it differ from their pins.
         ManifestError: A manifest breaks its schema.
     """
     try:
@@ -52,24 +53,24 @@ def read_wheel(path: Path) -> tuple[Release, ...]:
             return tuple(_releases(path, wheel))
     except RefinersError:
         raise
-    except Exception as error:  # zipfile raises what its many formats and decoders do
+    except Exception as error:  # zipfile passes on the errors of many decoders
         raise CatalogError(
-            f"{path} is no wheel of a plugin: {reason_of(error)}.",
+            f"{path} is not a wheel of a plugin: {reason_of(error)}.",
             hint="Build one: pip wheel --no-deps .",
         ) from error
 
 
 def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
-    """Adds releases to a catalog and writes its search list anew.
+    """Adds releases to a catalog and rewrites its search list.
 
-    A release that is there stays for ever; only a development version may be replaced.
+    A published release never changes; only a development version may be replaced.
 
     Returns:
-        What was not there before.
+        The releases that the catalog did not have.
 
     Raises:
-        CatalogError: A version was published before with another content, or one is not sound;
-            nothing was written.
+        CatalogError: A release has another content than the published one of the same version,
+            or is malformed; nothing was written.
     """
     files: dict[Path, dict[str, Release]] = {}
     added: list[Release] = []
@@ -85,7 +86,7 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
             raise CatalogError(
                 f"{release.distribution} {release.version} is in the catalog with another "
                 f"{release.name}.",
-                hint="Raise the version; what is published stays as it is.",
+                hint="Raise the version; a published release never changes.",
             )
         files[path].pop(str(release), None)
         files[path][str(release)] = release
@@ -103,15 +104,15 @@ def _check_sound(release: Release) -> None:
     except ValueError as error:
         raise CatalogError(
             f"{release!s:.200} cannot be published: {error}.",
-            hint="Mend its manifest or its version, and build the wheel again.",
+            hint="Fix its manifest or its version, and build the wheel again.",
         ) from error
 
 
 def write_list(folder: Path) -> None:
-    """Writes the search list of a catalog anew, from the releases in it.
+    """Rewrites the search list of a catalog from its releases.
 
     Raises:
-        CatalogError: A file of it is damaged, or a release in it is not sound.
+        CatalogError: A file of the catalog is damaged, or a release in it is malformed.
     """
     newest: dict[tuple[str, str, str], Release] = {}
     for release in unique(r for path in entry_files(folder) for r in read_releases(path)):
@@ -124,12 +125,12 @@ def write_list(folder: Path) -> None:
         )
     except ValueError as error:
         raise CatalogError(
-            f"{folder} has a release that is not sound: {error}.",
+            f"{folder} has a malformed release: {error}.",
             hint="Restore it; if it was fetched, run refiners catalog forget.",
         ) from error
     lines = ",\n".join(msgspec.json.encode(entry).decode() for entry in everything)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "search.json", f"[\n{lines}\n]\n".encode())
+    write_whole(folder / "search.json", f"[\n{lines}\n]\n".encode(), PUBLIC)
 
 
 def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
@@ -141,17 +142,17 @@ def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
         raise ValueError("it has no METADATA")
     owner = owner_in(_bytes(wheel, info).decode("utf-8", "replace"))
     if owner is None or version_of(owner.version) is None:
-        raise ValueError("its METADATA name no distribution or no version that pip would accept")
+        raise ValueError("its METADATA lacks a name or a version that pip accepts")
     points = _bytes(wheel, str(PurePosixPath(info).with_name("entry_points.txt"))).decode("utf-8")
     for group, _, value in entry_points_in(points):
         if (kind := _KINDS.get(group)) is None:
             continue
         package, name = manifest_place(value)
         text = _bytes(wheel, f"{package}/{name}").decode("utf-8")
-        for one, spec in _tables(text, kind, path / package / name, owner.name).items():
+        for release_name, spec in _tables(text, kind, path / package / name, owner.name).items():
             _check_weights(wheel, package, spec.weights)
             yield Release(
-                name=one,
+                name=release_name,
                 kind=kind,
                 distribution=owner.name,
                 version=owner.version,
@@ -177,16 +178,18 @@ def _check_weights(
     wheel: zipfile.ZipFile, package: str, weights: Mapping[str, WeightsFile]
 ) -> None:
     for file in weights.values():
-        owner, _, name = file.address.partition("/")
+        owner, name = file.package_path
         if file.scheme != "pkg" or owner != package:
             continue
         size = wheel.getinfo(f"{package}/{name}").file_size
         if file.size not in (None, size):
-            raise ValueError(f"{package}/{name} has {size} bytes, pinned are {file.size}")
+            raise ValueError(f"{package}/{name} has {size} bytes, the pinned size is {file.size}")
         with wheel.open(f"{package}/{name}") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
-        if found != file.sha256:
-            raise ValueError(f"{package}/{name} has the sha256 {found}, pinned is {file.sha256}")
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+        if sha256 != file.sha256:
+            raise ValueError(
+                f"{package}/{name} has the sha256 {sha256}, the pinned one is {file.sha256}"
+            )
 
 
 def _bytes(wheel: zipfile.ZipFile, name: str) -> bytes:

@@ -1,8 +1,8 @@
-"""The copy of a catalog that was fetched: a folder of few files, and a pointer to the newest.
+"""The fetched copy of a catalog: a folder of few files, and a pointer to the newest folder.
 
-Any number of refreshes may run at once. Each writes a folder of its own and then, alone, turns the
-pointer from the copy that it began with to its own; if another turned it before, it begins anew. So
-no refresh undoes another, and the one that superseded a copy is the only one that removes it.
+Any number of refreshes may run at once. Each writes a new folder and then, under a lock, moves the
+pointer from the copy that it started from to the new one; if the pointer has moved meanwhile, it
+starts again. So no refresh undoes another, and only the refresh that superseded a copy removes it.
 """
 
 from __future__ import annotations
@@ -21,60 +21,61 @@ import msgspec
 from refiners.catalog import Current, current, fetched_home
 from refiners.catalog.entry import Release, write_entries
 from refiners.errors import CacheError
+from refiners.host.disk import PUBLIC, write_whole
 
 ADVISORIES: Final = "advisories.toml"
 _FILES: Final = "files.json"
 _POINTER: Final = "current.json"
 _LOCK: Final = "refresh.lock"
 _PATIENCE: Final = 60
-"""Seconds to wait for another refresh."""
+"""The seconds to wait for another refresh."""
 _LEFT: Final = 3600
-"""Seconds after which a copy that no pointer names was left by a refresh that was killed."""
+"""The seconds after which a copy without a pointer counts as left by a killed refresh."""
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A file of the repository that a copy was made from."""
+    """A file of the repository from which a copy was made."""
 
     git: str
-    """Git's name for its content."""
+    """The git hash of the content."""
     releases: tuple[str, ...]
-    """The releases in it, as they print."""
+    """The releases in the file, as `str()` gives them."""
 
 
 class Copy(NamedTuple):
-    """What a repository publishes."""
+    """The catalog that a repository publishes."""
 
     source: str
     commit: str
     releases: tuple[Release, ...]
     advisories: bytes
     files: dict[str, Kept]
-    """The files that the releases were in, by their paths."""
+    """The files of the repository that have the releases, by path."""
 
 
 def kept_files() -> dict[str, Kept]:
-    """Returns from which files the copy that is in use was made; none if there is no copy."""
-    here = current()
+    """Returns the files from which the present copy was made; none without a copy."""
+    pointer = current()
     try:
-        raw = (fetched_home() / here.folder / _FILES).read_bytes() if here else b"{}"
+        raw = (fetched_home() / pointer.folder / _FILES).read_bytes() if pointer else b"{}"
         return msgspec.json.decode(raw, type=dict[str, Kept])
-    except (OSError, msgspec.DecodeError):  # all of it is fetched then
+    except (OSError, msgspec.DecodeError):  # everything is fetched again
         return {}
 
 
 def install(copy: Copy, before: Current | None, write_list: Callable[[Path], None]) -> bool:
-    """Puts a copy in place; until all of it is there, the one before it is read.
+    """Installs a copy in one step; until it is complete, readers see the previous copy.
 
     Args:
-        copy: What it should have.
-        before: The copy that was in use when it was compared with what is known.
-        write_list: Writes the list of a catalog from the releases in its folder.
+        copy: The content of the copy.
+        before: The copy that was in use when the new one was compared with known entries.
+        write_list: Writes the search list of the catalog in a folder.
 
     Returns:
-        Whether it was put in place; not if another copy was meanwhile.
+        Whether the copy was installed; False if another copy was installed meanwhile.
 
     Raises:
-        CacheError: It cannot be written.
+        CacheError: The copy cannot be written.
     """
     home = fetched_home()
     try:
@@ -86,12 +87,11 @@ def install(copy: Copy, before: Current | None, write_list: Callable[[Path], Non
             (folder / ADVISORIES).write_bytes(copy.advisories)
             (folder / _FILES).write_bytes(msgspec.json.encode(copy.files))
             write_list(folder)
-            pointer = folder / _POINTER
-            pointer.write_bytes(msgspec.json.encode(Current(folder.name, copy.source, copy.commit)))
+            pointer = msgspec.json.encode(Current(folder.name, copy.source, copy.commit))
             with alone():
                 if current() == before:
                     is_in_place = True
-                    pointer.replace(home / _POINTER)
+                    write_whole(home / _POINTER, pointer, PUBLIC)
         except BaseException:
             is_in_place = False
             raise
@@ -101,7 +101,7 @@ def install(copy: Copy, before: Current | None, write_list: Callable[[Path], Non
     except OSError as error:
         raise CacheError(
             f"the catalog cannot be written to {home}: {error}.",
-            hint="Make room, mend its permissions, or set HF_HOME to a folder of yours.",
+            hint="Make room, fix its permissions, or set HF_HOME to a folder of yours.",
         ) from error
     if is_in_place:
         _remove_superseded(home, before)
@@ -109,20 +109,20 @@ def install(copy: Copy, before: Current | None, write_list: Callable[[Path], Non
 
 
 def forget() -> bool:
-    """Removes the catalog that was fetched, so that the one in the wheel is read alone."""
+    """Removes the fetched catalog; only the one in the wheel is read afterwards."""
     home = fetched_home()
     was_there = current() is not None or any(home.glob("*/"))
-    (home / _POINTER).unlink(missing_ok=True)  # first, so that nobody reads what is half removed
+    (home / _POINTER).unlink(missing_ok=True)  # first, so that nobody reads a half-removed folder
     shutil.rmtree(home, ignore_errors=True)
     return was_there
 
 
 @contextmanager
 def alone() -> Generator[None]:
-    """Lets nobody else turn the pointer meanwhile.
+    """Keeps other refreshes from moving the pointer during the block.
 
     Raises:
-        CacheError: Somebody else has held it back for long.
+        CacheError: Another refresh holds the lock for too long.
     """
     from filelock import FileLock, Timeout
 
@@ -133,19 +133,19 @@ def alone() -> Generator[None]:
             stack.enter_context(FileLock(home / _LOCK, timeout=_PATIENCE, is_singleton=True))
         except Timeout as error:
             raise CacheError(
-                f"another refresh of the catalog has held {home / _LOCK} for {_PATIENCE} seconds.",
+                f"another refresh has held {home / _LOCK} for more than {_PATIENCE} seconds.",
                 hint="Wait for it, or end it, and run refiners catalog refresh again.",
             ) from error
         except (NotImplementedError, OSError):
-            pass  # a file system without locks: two that meet within a millisecond may both turn it
+            pass  # without file locks, two that meet within a millisecond may both move the pointer
         yield
 
 
 def _remove_superseded(home: Path, before: Current | None) -> None:
-    here = current()
+    pointer = current()
     long_ago = time.time() - _LEFT
     for folder in home.iterdir():
-        if not folder.is_dir() or (here is not None and folder.name == here.folder):
+        if not folder.is_dir() or (pointer is not None and folder.name == pointer.folder):
             continue
         is_mine = before is not None and folder.name == before.folder
         with contextlib.suppress(OSError):

@@ -1,10 +1,8 @@
-"""The lines of a catalog: what a release is, which ones are sound, and where they are kept."""
+"""The entries of a catalog: releases, their lines in the search list, and the files with them."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -13,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from refiners.errors import CatalogError
+from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import is_all_plain
 from refiners.manifest.schema import Name
 from refiners.manifest.version import version_of
@@ -23,11 +22,11 @@ _VERSION: Final = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}$(?!\n)"
 Distribution = Annotated[
     str, Meta(pattern=_DISTRIBUTION, max_length=100, description="a name as indexes compare it")
 ]
-"""The name of a distribution in its canonical spelling (PEP 503), so that it may be typed."""
+"""The name of a distribution in its canonical spelling (PEP 503), safe to type in a shell."""
 
 
 class Listed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An adapter or a model that somebody published."""
+    """A published adapter or model, as the search list has it."""
 
     name: Name
     kind: Literal["adapter", "model"]
@@ -36,11 +35,11 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     version: Annotated[str, Meta(pattern=rf"{_VERSION}|^$")] = ""
     """The newest release."""
     bases: tuple[str, ...] = ()
-    """The bases that an adapter has variants for; of a model its family."""
+    """The bases for which an adapter has variants; for a model, its family."""
     aliases: tuple[Name, ...] = ()
-    """Other names that lead to it."""
+    """Other names of the adapter or model."""
     does: str = ""
-    """The kind of adapter, in a word."""
+    """The kind of adapter in one word, such as `control`."""
 
     @property
     def id(self) -> str:
@@ -49,7 +48,7 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of an adapter or a model, with its table of the manifest."""
+    """One version of an adapter or a model, with its table in the manifest."""
 
     name: Name
     kind: Literal["adapter", "model"]
@@ -62,7 +61,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What all releases of one adapter or model have in common."""
+        """The kind, distribution and name, which all releases of one adapter or model share."""
         return self.kind, self.distribution, self.name
 
 
@@ -71,7 +70,7 @@ class _Variant(msgspec.Struct, frozen=True):
 
 
 class _Sketch(msgspec.Struct, frozen=True):
-    """What a list needs of a table of a manifest, of this schema or of a later one."""
+    """The keys of a manifest table that the search list needs, in this schema or a later one."""
 
     summary: str
     kind: str = ""
@@ -81,17 +80,17 @@ class _Sketch(msgspec.Struct, frozen=True):
 
 
 def listed_as(release: Release) -> Listed:
-    """Returns the line of the list that a release has while it is the newest.
+    """Returns the entry of a release in the search list.
 
     Raises:
-        ValueError: It is not sound: its version cannot be compared, its table lacks what a list
-            shows, or its texts have characters that a terminal would obey.
+        ValueError: The release is malformed: its version cannot be compared, its table lacks a key
+            of the list, or its texts have control characters.
     """
     if version_of(release.version) is None:
         raise ValueError(f"{release.version[:40]!r} is not a version that can be compared")
     sketch = msgspec.convert(release.spec, _Sketch)
     text = msgspec.json.encode(release.spec)
-    is_simple = text.isascii() and b"\\" not in text and b"\x7f" not in text  # as nearly all are
+    is_simple = text.isascii() and b"\\" not in text and b"\x7f" not in text  # the common case
     if not is_simple and not is_all_plain(release.spec):
         raise ValueError("it has control characters")
     if "\n" in f"{sketch.summary}{sketch.kind}":
@@ -112,12 +111,12 @@ def listed_as(release: Release) -> Listed:
 
 
 def entry_path(folder: Path, entry: Listed | Release) -> Path:
-    """Returns where the releases of an adapter or a model are added."""
-    own = folder / _own_name(entry)
-    return own if own.is_file() else folder / _shared_name(entry)
+    """Returns the file to which the releases of an adapter or a model are added."""
+    separate = folder / _separate_name(entry)
+    return separate if separate.is_file() else folder / _shared_name(entry)
 
 
-def _own_name(entry: Listed | Release) -> str:
+def _separate_name(entry: Listed | Release) -> str:
     return f"entries/{entry.distribution}/{entry.kind}-{entry.name}.jsonl"
 
 
@@ -126,12 +125,12 @@ def _shared_name(entry: Listed | Release) -> str:
 
 
 def belongs(release: Release, name: str) -> bool:
-    """Whether a file of a catalog is one that a release may be in."""
-    return name in (_own_name(release), _shared_name(release))
+    """Whether a file of a catalog may contain a release."""
+    return name in (_separate_name(release), _shared_name(release))
 
 
 def entry_files(folder: Path) -> tuple[Path, ...]:
-    """Returns all files with releases, in one order."""
+    """Returns all files with releases, sorted."""
     return tuple(sorted(folder.glob("entries/**/*.jsonl")))
 
 
@@ -139,19 +138,19 @@ def releases_of(folder: Path, entry: Listed | Release) -> tuple[Release, ...]:
     """Returns the releases of one adapter or model in a folder.
 
     Raises:
-        CatalogError: A file of it is damaged, or contradicts itself.
+        CatalogError: A file with its releases is damaged, or contradicts itself.
     """
     key = entry.kind, entry.distribution, entry.name
-    names = _own_name(entry), _shared_name(entry)
+    names = _separate_name(entry), _shared_name(entry)
     releases = (release for name in names for release in read_releases(folder / name))
     return unique(release for release in releases if release.key == key)
 
 
 def read_releases(path: Path) -> tuple[Release, ...]:
-    """Returns the releases in one file; none if it is not there.
+    """Returns the releases in one file; none if the file does not exist.
 
     Raises:
-        CatalogError: It is damaged.
+        CatalogError: The file is damaged.
     """
     try:
         content = path.read_bytes()
@@ -166,7 +165,7 @@ def parse_releases(content: bytes, origin: Path | str) -> tuple[Release, ...]:
     """Returns the releases in the content of a file.
 
     Raises:
-        CatalogError: It is damaged.
+        CatalogError: The content is damaged.
     """
     try:
         return tuple(_decoder.decode(line) for line in content.split(b"\n") if line)
@@ -185,10 +184,10 @@ def _unreadable(origin: Path | str, error: Exception) -> CatalogError:
 
 
 def unique(releases: Iterable[Release]) -> tuple[Release, ...]:
-    """Returns each release once, so that whoever checks them sees what whoever reads them sees.
+    """Returns each release once, so that checks and readers see the same releases.
 
     Raises:
-        CatalogError: Two differ that have one version, in whatever spelling.
+        CatalogError: Two different releases have the same version, in any spelling.
     """
     known: dict[tuple[str, ...], dict[str, Release]] = {}
     kept: list[Release] = []
@@ -210,32 +209,19 @@ def unique(releases: Iterable[Release]) -> tuple[Release, ...]:
 
 def _contradiction(first: Release, second: Release) -> CatalogError:
     return CatalogError(
-        f"a catalog has {first} twice, and not the same (the other is called {second.version}).",
-        hint="Nothing was changed; ask whoever keeps it.",
+        f"a catalog has {first} twice, and not the same (the other has version {second.version}).",
+        hint="Nothing was changed; report it to the maintainer of the catalog.",
     )
 
 
 def write_entries(folder: Path, releases: Iterable[Release]) -> None:
-    """Writes releases into the files in which they belong; what was in these is replaced."""
-    there = {path.relative_to(folder).as_posix() for path in entry_files(folder)}
+    """Writes releases into their files, replacing the content of these."""
+    existing = {path.relative_to(folder).as_posix() for path in entry_files(folder)}
     files: dict[str, list[bytes]] = {}
     for release in releases:
-        own = _own_name(release)
-        name = own if own in there else _shared_name(release)
+        separate = _separate_name(release)
+        name = separate if separate in existing else _shared_name(release)
         files.setdefault(name, []).append(msgspec.json.encode(release) + b"\n")
     (folder / "entries").mkdir(parents=True, exist_ok=True)
     for name, lines in files.items():
-        write_whole(folder / name, b"".join(lines))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file in one step: whoever reads it sees all of what was there before or after."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write_whole(folder / name, b"".join(lines), PUBLIC)

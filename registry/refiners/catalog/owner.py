@@ -1,4 +1,4 @@
-"""Who may speak for a name: whoever had it first, however many claim it afterwards."""
+"""Keeps a name with its first owner, however many distributions claim it afterwards."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from refiners.catalog.entry import Listed
 
 
 def unclaimed(entries: Iterable[Listed], owners: Mapping[str, str]) -> Iterator[Listed]:
-    """Yields entries without those, and without the aliases, that claim a name of somebody else.
+    """Yields the entries whose name is free or theirs, without aliases that belong to others.
 
     Args:
-        entries: Of a source that is trusted less.
-        owners: The distribution that each name, aliases included, belongs to.
+        entries: The entries of a less trusted source.
+        owners: The distribution that owns each name, aliases included.
     """
     for entry in entries:
         names = (entry.name, *entry.aliases)

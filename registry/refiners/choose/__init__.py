@@ -1,1 +1,1 @@
-"""Choices between a name and its files: lookup, compatibility, policy, lock."""
+"""The steps from a name to its files: lookup, compatibility, policy and lock."""

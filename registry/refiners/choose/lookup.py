@@ -1,4 +1,4 @@
-"""From what a caller names to what is installed under that name."""
+"""Finds the installed adapter or model that a name stands for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ S = TypeVar("S", AdapterSpec, ModelSpec)
 
 
 def find_model(name: str) -> Installed[ModelSpec]:
-    """Finds an installed model by name, and makes sure that this core can run it."""
+    """Finds an installed model by name, and checks that this core can run it."""
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UnsupportedError(
             f"a model is loaded by name, from a path or a pipeline, not by {type(name).__name__}.",
@@ -31,7 +31,7 @@ def find_model(name: str) -> Installed[ModelSpec]:
         )
     if name.startswith("hf:"):
         raise UnsupportedError(
-            f"{name!r} is a repository, which has no manifest to look at.",
+            f"{name!r} is a repository, which does not have a manifest.",
             hint=f'Load it: refiners.load_model("{name}"), or refiners fetch {name}.',
         )
     inventory = scan()
@@ -44,7 +44,7 @@ def find_model(name: str) -> Installed[ModelSpec]:
 
 
 def find_adapter(name: str) -> Installed[AdapterSpec]:
-    """Finds an installed adapter by name, and makes sure that this core can run it."""
+    """Finds an installed adapter by name, and checks that this core can run it."""
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(
             f"an adapter is loaded by name, not by a {type(name).__name__}.",
@@ -57,29 +57,30 @@ def find_adapter(name: str) -> Installed[AdapterSpec]:
 def look_up(
     name: str, installed: Sequence[Installed[S]], broken: Sequence[Broken], what: str
 ) -> Installed[S]:
-    """Finds a name among what is installed.
+    """Finds a name among installed plugins.
 
-    The catalog is asked only who provides what is not here: what is here needs none.
+    The catalog is read only for names that are not installed, to suggest a package.
 
     Args:
-        name: Short or canonical.
-        installed: Adapters, models or both.
-        broken: What is installed and cannot be read.
-        what: `adapter`, `model` or `adapter or model`.
+        name: A short or a canonical name.
+        installed: The installed adapters, models or both.
+        broken: The installed packages that cannot be read.
+        what: `adapter`, `model` or `adapter or model`, for messages.
 
     Raises:
-        UnknownNameError, AmbiguousNameError, NotInstalledError: It leads nowhere, or to two.
+        UnknownNameError, AmbiguousNameError, NotInstalledError: The name does not lead to exactly
+            one installed plugin.
     """
     try:
         return find(name, installed, broken=broken, what=what)
     except UnknownNameError:
-        known = [one for one in listed() if one.kind in what]
-        return find(name, installed, broken=broken, catalog=known, what=what)
+        catalog = [entry for entry in listed() if entry.kind in what]
+        return find(name, installed, broken=broken, catalog=catalog, what=what)
 
 
-def _checked_api(found: Installed[S]) -> Installed[S]:
-    if refusal := check_api(found, API_VERSION):
+def _checked_api(plugin: Installed[S]) -> Installed[S]:
+    if refusal := check_api(plugin, API_VERSION):
         raise IncompatibleError(
-            f"{found.name} does not run on this core:", (refusal,), dist=found.dist
+            f"{plugin.name} does not run on this core:", (refusal,), dist=plugin.dist
         )
-    return found
+    return plugin

@@ -1,7 +1,7 @@
-"""What may be fetched and run here: the rules of a project or a user, and published advisories.
+"""Applies policies of projects and users, and published advisories, to packages and files.
 
-Rules are in TOML files: the one that REFINERS_POLICY names, and `policy.toml` in the user's own
-configuration folder. What one of them refuses is refused.
+Policies are TOML files: the one that REFINERS_POLICY names, and `policy.toml` in the configuration
+folder of the user. A refusal by any of them is final.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHIPPED: Final = SHIPPED / "advisories.toml"
 
 
 class Refusal(NamedTuple):
-    """What a rule has against a package or a file."""
+    """A rule that refuses a package or a file, with the reason."""
 
     rule: str
     reason: str
@@ -35,12 +35,12 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True)
 class Guard:
-    """The rules that hold here.
+    """The policies and advisories that apply on this machine.
 
     Args:
-        policies: Policy files by their paths.
-        advisories: All that are known.
-        is_locked: Whether a lock is in use: what was yanked since stays usable then.
+        policies: The policy files with their paths.
+        advisories: All known advisories.
+        is_locked: Whether a lock is in use, which keeps yanked packages and files usable.
     """
 
     policies: tuple[tuple[str, Policy], ...] = ()
@@ -49,10 +49,10 @@ class Guard:
 
     @classmethod
     def from_environment(cls, *, is_locked: bool = False) -> Guard:
-        """Reads the rules of this project and user.
+        """Reads the policies of this project and user, and the known advisories.
 
         Raises:
-            PolicyError: A file of rules is damaged; nothing is allowed then.
+            PolicyError: A policy or a list of advisories is damaged; nothing is allowed then.
         """
         policies = tuple((str(path), read_rules(path, Policy)) for path in _policy_files())
         named = [Path(path).parent / name for path, rules in policies for name in rules.advisories]
@@ -72,91 +72,93 @@ class Guard:
         return min(sizes, default=None)
 
     def package_refusals(self, plugin: Installed[Any]) -> Iterator[Refusal]:
-        """Yields what speaks against a package, whatever it fetches."""
-        if not plugin.dist:  # a repository of the Hub that no package names
+        """Yields the refusals of a package, regardless of its files."""
+        if not plugin.dist:  # a repository of the Hub, which has no package
             return
         for path, policy in self.policies:
             if rule := policy.packages.refuses(plugin.dist, canonical):
                 yield Refusal(
                     f"packages.{rule} of {path}", f"the package {plugin.dist} is not allowed"
                 )
-        for one in self._about(plugin):
-            if one.status == "blocked" or (one.status == "yanked" and not self.is_locked):
-                lowest = f">={one.lowest}" if one.lowest else ""
+        for advisory in self._about(plugin):
+            if advisory.status == "blocked" or (advisory.status == "yanked" and not self.is_locked):
+                lowest = f">={advisory.lowest}" if advisory.lowest else ""
                 way_out = f"Run pip install -U '{plugin.dist}{lowest}'." if lowest else ""
                 yield Refusal(
-                    f"advisory {one.id}",
-                    f"{plugin.dist} {plugin.version} is {one.status}: {one.reason}",
-                    (one.instead and f"Use {one.instead}.") or way_out,
+                    f"advisory {advisory.id}",
+                    f"{plugin.dist} {plugin.version} is {advisory.status}: {advisory.reason}",
+                    (advisory.instead and f"Use {advisory.instead}.") or way_out,
                 )
 
     def file_refusals(self, file: WeightsFile) -> Iterator[Refusal]:
-        """Yields what speaks against a file."""
+        """Yields the refusals of a file."""
         yield from self._source_refusals(file)
         for path, policy in self.policies:
             if rule := policy.licenses.refuses(file.license or "none"):
-                said = f"its licence, {file.license}," if file.license else "that it has no licence"
-                yield Refusal(f"licenses.{rule} of {path}", f"{said} is not allowed: {file}")
+                subject = f"its licence, {file.license}," if file.license else "a missing licence"
+                yield Refusal(f"licenses.{rule} of {path}", f"{subject} is not allowed: {file}")
             largest = policy.files.max_size
             if largest and file.size and file.size > largest:
-                reason = f"{file} has {file.size} bytes, allowed are {largest}"
+                reason = f"{file} has {file.size} bytes, the limit is {largest}"
                 yield Refusal(f"files.max-size of {path}", reason)
             if file.format == "pickle" and not policy.files.pickles:
                 yield Refusal(f"files.pickles of {path}", f"{file} is a pickle")
-        for one in self.advisories:
+        for advisory in self.advisories:
             if (
-                one.status != "deprecated"
-                and not (one.status == "yanked" and self.is_locked)
-                and _names(one, file)
+                advisory.status != "deprecated"
+                and not (advisory.status == "yanked" and self.is_locked)
+                and _names(advisory, file)
             ):
-                yield Refusal(f"advisory {one.id}", f"{file} is {one.status}: {one.reason}",
-                              one.instead and f"Use {one.instead}.")  # fmt: skip
+                reason = f"{file} is {advisory.status}: {advisory.reason}"
+                hint = advisory.instead and f"Use {advisory.instead}."
+                yield Refusal(f"advisory {advisory.id}", reason, hint)
 
     def _source_refusals(self, file: WeightsFile) -> Iterator[Refusal]:
-        organisation = file.address.partition("/")[0]
         for path, policy in self.policies:
-            if file.scheme == "hf" and (rule := policy.organisations.refuses(organisation)):
+            if file.scheme == "hf" and (rule := policy.organisations.refuses(file.organisation)):
                 yield Refusal(f"organisations.{rule} of {path}", f"{file.source} is not allowed")
 
     def admit_source(self, file: WeightsFile) -> None:
-        """Lets what is no weights pass, if the organisation that publishes it may.
+        """Checks only the organisation that publishes a file, for files other than weights.
 
         Raises:
             PolicyError: A rule refuses the organisation.
         """
-        for one in self._source_refusals(file):
-            raise PolicyError(f"{one.reason} ({one.rule}).", hint="Ask whoever keeps these rules.")
+        for refusal in self._source_refusals(file):
+            message = f"{refusal.reason} ({refusal.rule})."
+            raise PolicyError(message, hint="Ask the maintainer of these rules.")
 
     def warnings(self, plugin: Installed[Any]) -> Iterator[str]:
-        """Yields what a user of a package should know though nothing is refused."""
-        for one in self._about(plugin):
-            if one.status == "deprecated":
-                instead = f" Use {one.instead}." if one.instead else ""
-                yield f"{plugin.id} is deprecated ({one.id}): {one.reason}.{instead}"
+        """Yields the notices on a package that is deprecated but allowed."""
+        for advisory in self._about(plugin):
+            if advisory.status == "deprecated":
+                instead = f" Use {advisory.instead}." if advisory.instead else ""
+                yield f"{plugin.id} is deprecated ({advisory.id}): {advisory.reason}.{instead}"
 
     def admit(self, plugin: Installed[Any], files: Iterable[WeightsFile] = ()) -> None:
-        """Lets a package and its files pass.
+        """Checks a package and its files.
 
         Raises:
             PolicyError: A rule refuses them; the message names every such rule.
         """
-        found = [*self.package_refusals(plugin)]
-        found += [one for file in files for one in self.file_refusals(file)]
-        if found:
-            lines = "".join(f"\n  {one.reason} ({one.rule})" for one in found)
-            hints = dict.fromkeys(one.hint for one in found if one.hint)
+        refusals = [*self.package_refusals(plugin)]
+        refusals += [refusal for file in files for refusal in self.file_refusals(file)]
+        if refusals:
+            lines = "".join(f"\n  {refusal.reason} ({refusal.rule})" for refusal in refusals)
+            hints = dict.fromkeys(refusal.hint for refusal in refusals if refusal.hint)
             raise PolicyError(
                 f"{plugin.id} is refused:{lines}\n",
-                hint=" ".join(hints) or "Ask whoever keeps these rules, or take another adapter.",
+                hint=" ".join(hints)
+                or "Ask the maintainer of these rules, or choose another adapter.",
                 dist=plugin.dist,
             )
 
     def _about(self, plugin: Installed[Any]) -> Iterator[Advisory]:
         name = canonical(plugin.dist)
-        for one in self.advisories:
-            is_about = one.package and fnmatchcase(name, canonical(one.package.strip()))
-            if is_about and is_within(plugin.version, one.wanted) is not False:
-                yield one  # which a version is meant by that cannot be compared
+        for advisory in self.advisories:
+            is_about = advisory.package and fnmatchcase(name, canonical(advisory.package.strip()))
+            if is_about and is_within(plugin.version, advisory.wanted) is not False:
+                yield advisory  # also for versions that cannot be compared
 
 
 def _names(advisory: Advisory, file: WeightsFile) -> bool:
@@ -165,7 +167,7 @@ def _names(advisory: Advisory, file: WeightsFile) -> bool:
     if not advisory.repository or file.scheme != "hf":
         return False
     repository = advisory.repository.strip().lower().removeprefix("hf:")
-    return repository.strip("/") == file.address.lower()  # the Hub has one name for all cases
+    return repository.strip("/") == file.address.lower()  # the Hub ignores case
 
 
 def _policy_files() -> Iterator[Path]:
@@ -173,13 +175,13 @@ def _policy_files() -> Iterator[Path]:
         yield Path(named)
     import click
 
-    own = Path(click.get_app_dir("refiners")) / "policy.toml"
-    if _may_exist(own):
-        yield own
+    path = Path(click.get_app_dir("refiners")) / "policy.toml"
+    if _may_exist(path):
+        yield path
 
 
 def _may_exist(path: Path) -> bool:
-    """Whether a file is there, or nobody can tell: rules that are out of sight still hold."""
+    """Whether a file exists or is inaccessible: an unreadable policy still applies."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The tables of a policy and of a list of advisories, and the files that they are read from."""
+"""The tables of policies and lists of advisories, and their readers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
 
 
 class Names(_Table, frozen=True, kw_only=True):
-    """Names that are allowed and denied, with `*` for any letters; an empty `allow` allows all."""
+    """Allowed and denied names, with `*` for any characters; an empty `allow` allows all."""
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
 
     def refuses(self, name: str, spell: Callable[[str], str] = str.lower) -> str:
-        """Returns the rule that refuses a name, or nothing.
+        """Returns the rule that refuses a name, `allow` or `deny`; empty if none does.
 
         Args:
-            name: Of a package, an organisation or a licence.
-            spell: Brings names and rules to the one spelling in which they are compared.
+            name: The name of a package, an organisation or a licence.
+            spell: Normalises names and rules before they are compared.
         """
         name = spell(name)
         if any(fnmatchcase(name, spell(rule.strip())) for rule in self.deny):
@@ -43,10 +43,10 @@ class Names(_Table, frozen=True, kw_only=True):
 
 
 class Files(_Table, frozen=True, kw_only=True):
-    """What files may be."""
+    """Limits on files."""
 
     max_size: Annotated[int, Meta(gt=0)] | None = None
-    """The largest that may be fetched, in bytes."""
+    """The maximum size of a fetched file in bytes."""
     pickles: bool = True
     """Whether pinned pickles may be opened."""
 
@@ -60,28 +60,28 @@ class Policy(_Table, frozen=True, kw_only=True):
     licenses: Names = Names()
     files: Files = Files()
     advisories: tuple[str, ...] = ()
-    """More lists of advisories, as paths beside the policy file."""
+    """Additional lists of advisories, as paths relative to the policy file."""
 
 
 class Advisory(_Table, frozen=True, kw_only=True):
-    """Something that was found out about a package or about weights after they were published."""
+    """A fault of a package or of weights that became known after they were published."""
 
     id: str
     reason: str
     status: Literal["blocked", "yanked", "deprecated"] = "blocked"
     package: str = ""
     versions: str = ""
-    """Which versions of the package, as PEP 440 has it; all by default."""
+    """The affected versions of the package, as PEP 440 specifiers; all by default."""
     lowest: str = ""
-    """The lowest version of the package that is good."""
+    """The lowest version of the package that is not affected."""
     repository: str = ""
     sha256: str = ""
     instead: str = ""
-    """What to use in its place."""
+    """The replacement to use."""
 
     @property
     def wanted(self) -> str:
-        """The versions that are meant, as PEP 440 has it; empty for all."""
+        """The affected versions as PEP 440 specifiers; empty for all."""
         return self.versions or (f"<{self.lowest}" if self.lowest else "")
 
 
@@ -96,7 +96,7 @@ def read_rules(path: Path, kind: type[T]) -> T:
     """Reads a policy or a list of advisories.
 
     Raises:
-        PolicyError: It is damaged.
+        PolicyError: The file is damaged.
     """
     try:
         return _rules_in(load_toml(path)[0], kind)
@@ -105,10 +105,15 @@ def read_rules(path: Path, kind: type[T]) -> T:
 
 
 def parse_rules(content: bytes, kind: type[T], origin: str) -> T:
-    """Does what `read_rules` does, for what was read from elsewhere.
+    """Parses the content of a policy or a list of advisories.
+
+    Args:
+        content: The bytes of the file.
+        kind: `Policy` or `Advisories`.
+        origin: The source of the bytes, for messages.
 
     Raises:
-        PolicyError: It is damaged.
+        PolicyError: The content is damaged.
     """
     try:
         return _rules_in(parse_toml(decoded(content)), kind)
@@ -134,5 +139,5 @@ def _unreadable(origin: Path | str, error: Exception) -> PolicyError:
 
 def _way_out(error: Exception) -> str:
     if isinstance(error, PermissionError):
-        return "Mend the permissions, or set XDG_CONFIG_HOME to a folder of yours"
-    return "Mend the file"
+        return "Fix the permissions, or set XDG_CONFIG_HOME to a folder of yours"
+    return "Fix the file"

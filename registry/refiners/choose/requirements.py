@@ -1,4 +1,4 @@
-"""The files that a lock pins: of an adapter, those that the models beside it can use."""
+"""Determines the files that a lock pins: for an adapter, those that the locked models need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from refiners.manifest.address import PREFIX
 from refiners.manifest.schema import AdapterSpec, ModelSpec, WeightsFile
 
 _SHOWN: Final = 3
-"""The names that a notice has of what was left out."""
+"""The number of omitted plugins that a notice names."""
 
 Plugins = tuple[Installed[Any], ...]
 
@@ -27,7 +27,7 @@ class Need(NamedTuple):
 
     files: frozenset[str]
     bases: tuple[str, ...] = ()
-    """The bases that need them; empty where all files are needed."""
+    """The bases that need them; empty if all files are needed."""
 
 
 def facts_of(model: Installed[ModelSpec]) -> ModelFacts:
@@ -42,16 +42,17 @@ def need_of(
     *,
     must_suit: bool = False,
 ) -> Need:
-    """Returns the files of a plugin that some models can use; all of it if they can use none.
+    """Returns the files of a plugin that some models need; all files if the adapter suits none.
 
     Args:
-        plugin: An adapter or a model; of a model all files are needed.
-        models: The models that an adapter is to go on.
-        guard: The rules that hold.
+        plugin: An adapter or a model; a model needs all its files.
+        models: The models that are to wear the adapter.
+        guard: The policies and advisories.
         must_suit: Whether an adapter without a variant for one of the models is an error.
 
     Raises:
-        IncompatibleError, PolicyError: Such an adapter has none, or a rule refuses it.
+        IncompatibleError, PolicyError: The adapter lacks such a variant, or a rule refuses it, and
+            `must_suit` is set.
     """
     if not isinstance(plugin.spec, AdapterSpec):
         return Need(frozenset(plugin.spec.weights))
@@ -72,7 +73,7 @@ def need_of(
 
 
 def installed_models(inventory: Inventory, hub: Hub) -> tuple[Installed[ModelSpec], ...]:
-    """Returns the models whose files are on this machine; all that have a manifest if none are."""
+    """Returns the models whose files are on this machine; all installed models if none are."""
     present = tuple(model for model in inventory.models if _is_here(model, hub))
     return present or inventory.models
 
@@ -80,17 +81,17 @@ def installed_models(inventory: Inventory, hub: Hub) -> tuple[Installed[ModelSpe
 def models_beside(
     plugins: Plugins, lock: Lock, inventory: Inventory, hub: Hub
 ) -> tuple[Installed[ModelSpec], ...]:
-    """Returns the models that adapters are locked for when nobody names one.
+    """Returns the models for which adapters are locked if the user names none.
 
     Args:
-        plugins: What is to be locked.
-        lock: What is locked already, and stays.
-        inventory: What is installed.
-        hub: Where the files are.
+        plugins: The plugins to lock.
+        lock: The present lock, whose entries stay.
+        inventory: The installed plugins.
+        hub: The Hub whose cache has the files.
 
     Returns:
-        The models that are to be locked or are, else those on this machine; none, so that adapters
-        are locked for every base, where one is a repository, whose base nobody knows yet.
+        The models in the lock or to be locked; otherwise those on this machine. Empty if one of
+        them is a repository: its base is unknown, so adapters are locked for every base.
     """
     ids = {plugin.id for plugin in plugins} | {entry.id for entry in lock.plugin}
     if any(id.startswith(PREFIX) for id in ids):
@@ -102,9 +103,9 @@ def models_beside(
 def suitable_plugins(
     inventory: Inventory, models: Sequence[Installed[ModelSpec]], guard: Guard
 ) -> Plugins:
-    """Returns some models and the adapters that go on one of them; all adapters if there is none.
+    """Returns some models and the adapters that suit one of them; all adapters without models.
 
-    Adapters and models that are left out are named in a notice.
+    A notice names the adapters and models that are left out.
     """
     adapters = tuple(a for a in inventory.adapters if need_of(a, models, guard).bases)
     chosen: Plugins = (*(adapters if models else inventory.adapters), *models)
@@ -112,7 +113,7 @@ def suitable_plugins(
     if left := sorted({*_names(installed)} - {*_names(chosen)}):
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         warnings.warn(
-            f"not locked, since they go on no model that is, or a rule refuses them: "
+            f"not locked, because they suit no locked model or a rule refuses them: "
             f"{', '.join(left[:_SHOWN])}{more}; to lock one as well: refiners lock {left[0]}",
             Notice,
             stacklevel=2,
@@ -132,5 +133,4 @@ def _is_here(model: Installed[ModelSpec], hub: Hub) -> bool:
 def _has(file: WeightsFile, hub: Hub) -> bool:
     if file.scheme != "pkg":
         return hub.here(file) is not None
-    package, _, name = file.address.partition("/")
-    return package_file(package, name) is not None
+    return package_file(*file.package_path) is not None

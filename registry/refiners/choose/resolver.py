@@ -1,4 +1,4 @@
-"""From a name to what is installed under it: a pure function of what was read before."""
+"""Resolves a name among installed and published plugins; a pure function of its arguments."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ def find(
     catalog: Sequence[Listed] = (),
     what: str = "adapter",
 ) -> Installed[S]:
-    """Finds what a name stands for.
+    """Finds the installed plugin that a name stands for.
 
     Args:
-        name: Short, `controlnet-canny`, or canonical, `refiners-controlnet:controlnet-canny`. An
-            alias leads to its adapter where nothing has it as its own name.
-        installed: What is installed.
-        broken: What is installed and cannot be read.
-        catalog: What is published.
-        what: The word for it in messages.
+        name: A short name, `controlnet-canny`, or a canonical one,
+            `refiners-controlnet:controlnet-canny`. An alias counts if no plugin has it as its name.
+        installed: The installed plugins.
+        broken: The installed packages that cannot be read.
+        catalog: The published plugins.
+        what: The kind of plugin, for messages.
 
     Raises:
         AmbiguousNameError: Several distributions provide the short name.
-        NotInstalledError: It is published; the hint installs it.
-        UnknownNameError: Nobody knows it; the hint has the names that come close.
+        NotInstalledError: The plugin is published but not installed; the hint installs it.
+        UnknownNameError: The name is unknown; the hint has similar names.
     """
     name = canonical_id(name)
-    found = [one for one in installed if name in (one.name, one.id)]
-    found = found or [one for one in installed if name in _aliases(one)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = " and ".join(sorted(one.id for one in found))
+    matches = [plugin for plugin in installed if name in (plugin.name, plugin.id)]
+    matches = matches or [plugin for plugin in installed if name in _aliases(plugin)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        ids = " and ".join(sorted(plugin.id for plugin in matches))
         raise AmbiguousNameError(
-            f"{name!r} is provided by {len(found)} distributions: {ids}.",
-            hint=f"Say which: {found[0].id!r}.",
+            f"{name!r} is provided by {len(matches)} distributions: {ids}.",
+            hint=f"Use a canonical name: {matches[0].id!r}.",
         )
-    at_fault = {one.dist: one for one in broken}
-    published = [one.distribution for one in catalog if name in (one.name, one.id)]
-    published = published or [one.distribution for one in catalog if name in one.aliases]
+    at_fault = {package.dist: package for package in broken}
+    published = [entry.distribution for entry in catalog if name in (entry.name, entry.id)]
+    published = published or [entry.distribution for entry in catalog if name in entry.aliases]
     owner, *others = dict.fromkeys(published) or [""]
     if others:
         choices = " or ".join(f"pip install {dist}" for dist in (owner, *others))
         raise NotInstalledError(
             f"the {what} {name!r} is published by {1 + len(others)} distributions.",
-            hint=f"Look at them first, then choose: {choices}.",
+            hint=f"Compare them first, then choose: {choices}.",
         )
     if (culprit := at_fault.get(owner)) is not None:
         raise NotInstalledError(
@@ -74,9 +74,9 @@ def find(
     raise _unknown(name, installed, broken, catalog, what)
 
 
-def _aliases(one: Installed[Any]) -> Iterable[str]:
-    aliases: tuple[str, ...] = one.spec.aliases
-    return (*aliases, *(f"{one.dist}:{alias}" for alias in aliases))
+def _aliases(plugin: Installed[Any]) -> Iterable[str]:
+    aliases: tuple[str, ...] = plugin.spec.aliases
+    return (*aliases, *(f"{plugin.dist}:{alias}" for alias in aliases))
 
 
 def _unknown(
@@ -86,12 +86,12 @@ def _unknown(
     catalog: Iterable[Listed],
     what: str,
 ) -> UnknownNameError:
-    here = sorted({name for one in installed for name in (one.name, *one.spec.aliases)})
-    close = get_close_matches(name, sorted({*here, *(one.name for one in catalog)}), n=3)
+    names = sorted({n for plugin in installed for n in (plugin.name, *plugin.spec.aliases)})
+    close = get_close_matches(name, sorted({*names, *(entry.name for entry in catalog)}), n=3)
     if close:
         hint = f"Did you mean {' or '.join(map(repr, close))}?"
     else:
-        hint = f"Installed: {', '.join(here) or 'none'}. Run refiners list."
+        hint = f"Installed: {', '.join(names) or 'none'}. Run refiners list."
     culprits = "; ".join(map(str, broken))
     unread = f" Some packages could not be read: {culprits}." if culprits else ""
-    return UnknownNameError(f"there is no {what} called {name!r}.{unread}", hint=hint)
+    return UnknownNameError(f"no {what} has the name {name!r}.{unread}", hint=hint)

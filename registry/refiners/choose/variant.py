@@ -1,4 +1,4 @@
-"""Which variant of an adapter suits a model that is here, worn adapters and all."""
+"""Chooses the variant of an adapter that suits a model and the adapters that it wears."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from refiners.choose.compatibility import (
 )
 from refiners.choose.policy import Guard
 from refiners.hub.client import Hub
+from refiners.hub.shapes import header_of
 from refiners.installed.inventory import Installed, package_folders
 from refiners.manifest.schema import AdapterSpec, Variant
-from refiners.sources.fetch import header_of
 from refiners_core import API_VERSION
 
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ def variant_for(
     """Returns the variant of an adapter that suits a model.
 
     Args:
-        adapter: As its manifest describes it.
-        model: What it should go on.
-        hub: Asked for the headers of the files whose shapes the manifest declares; None asks
-            nobody.
-        guard: The rules that hold here.
+        adapter: The installed adapter.
+        model: The model that is to wear it.
+        hub: Used to read the headers of files whose shapes the manifest declares; None skips this
+            check.
+        guard: The policies and advisories.
 
     Raises:
-        IncompatibleError: None does; it has the reasons.
-        PolicyError: One would, and a rule refuses it.
+        IncompatibleError: No variant suits; the error has the reasons.
+        PolicyError: A variant suits, but a rule refuses it.
     """
     facts = facts_of(model)
     return choose(adapter, facts, verdicts(adapter, facts, hub, guard))
@@ -56,7 +56,7 @@ def verdicts(
     hub: Hub | None = None,
     guard: Guard | None = None,
 ) -> tuple[Verdict, ...]:
-    """Judges the variants of an adapter, up to the headers of the files of the one that suits."""
+    """Judges the variants of an adapter, including the headers of the first suitable one."""
     api = API_VERSION
     judged = [*trace(adapter, model, api_version=api, has_package=_has_package, guard=guard)]
     for index, verdict in enumerate(judged):
@@ -81,7 +81,7 @@ def _misfit(
 
 
 def facts_of(model: Chain) -> ModelFacts:
-    """Returns what compatibility looks at; a tree that is no model offers no slots."""
+    """Returns the facts about a model for compatibility; a plain tree has no slots."""
     from refiners_core import Model
 
     dtype = str(model.dtype).removeprefix("torch.")
@@ -93,21 +93,21 @@ def facts_of(model: Chain) -> ModelFacts:
 
 
 def _worn(adapter: Adapter) -> WornAdapter:
-    found = made_from.get(adapter)
-    if found is None:
+    plugin = made_from.get(adapter)
+    if plugin is None:
         return WornAdapter(adapter.name, adapter.name)
-    return worn_by_manifest(found, adapter.source.variant if adapter.source else None)
+    return worn_by_manifest(plugin, adapter.source.variant if adapter.source else None)
 
 
-def worn_by_manifest(found: Installed[AdapterSpec], label: str | None = None) -> WornAdapter:
-    """Returns what is known of an adapter as if it were worn; of one variant if that is named."""
-    bound = [v for v in found.spec.variant if label in (None, v.label)]
+def worn_by_manifest(plugin: Installed[AdapterSpec], label: str | None = None) -> WornAdapter:
+    """Returns the facts about an adapter as if it were worn, with one of its variants or all."""
+    bound = [v for v in plugin.spec.variant if label in (None, v.label)]
     targets = tuple(target for variant in bound for target in variant.targets)
-    return WornAdapter(found.name, found.id, found.spec.conflicts, targets)
+    return WornAdapter(plugin.name, plugin.id, plugin.spec.conflicts, targets)
 
 
 made_from: Final[WeakKeyDictionary[Adapter, Installed[AdapterSpec]]] = WeakKeyDictionary()
-"""Which manifest an adapter was built from; an adapter itself knows no registry."""
+"""The installed adapter from which each adapter was built; the core has no such link."""
 
 
 def _has_package(package: str) -> bool:
@@ -115,5 +115,5 @@ def _has_package(package: str) -> bool:
         return bool(package_folders(package))
     except KeyboardInterrupt:
         raise
-    except BaseException:  # a broken finder on the import path: as good as not there
+    except BaseException:  # a broken finder on the import path counts as a missing package
         return False

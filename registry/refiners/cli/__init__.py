@@ -21,6 +21,8 @@ from refiners.cli.failure import (
 from refiners.cli.report import notices
 from refiners.cli.screen import answering, prepare, settle
 from refiners.errors import RefinersError
+from refiners.installed.distribution import DISTRIBUTION
+from refiners.installed.namesake import is_overwritten, warn
 
 _HOMES: Final = {
     "list": "inventory:list_",
@@ -106,7 +108,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="refiners")
+@click.version_option(package_name=DISTRIBUTION)
 def main() -> None:
     """Adapters for foundation models, by name.
 
@@ -123,3 +125,5 @@ def main() -> None:
     To complete names with the tab key in bash:
     eval "$(_REFINERS_COMPLETE=bash_source refiners)"; zsh_source and fish_source are for others.
     """
+    if is_overwritten():  # so that importing the package could not warn
+        warn()

@@ -119,9 +119,9 @@ def refresh(source: str | None, as_json: bool) -> None:
       refiners catalog refresh hf:organisation/name
       refiners catalog refresh
     """
-    from refiners.catalog.refresh import refresh as bring
     from refiners.choose.policy import Guard
     from refiners.hub.client import Hub
+    from refiners.refresh import refresh as bring
 
     found = bring(source, Hub.from_environment(), Guard.from_environment())
     if as_json:
@@ -149,7 +149,7 @@ def forget(as_json: bool) -> None:
     Examples:
       refiners catalog forget
     """
-    from refiners.catalog.refresh import forget as remove
+    from refiners.catalog.copy import forget as remove
 
     is_removed = remove()
     if as_json:

@@ -217,9 +217,8 @@ def _is_here(file: WeightsFile) -> bool:
     from refiners.hub.receipts import pinned
 
     if file.scheme == "pkg":
-        package, _, path = file.address.partition("/")
         try:
-            return package_file(package, path) is not None
+            return package_file(*file.package_path) is not None
         except OSError:  # this user may not look there
             return False
     receipts = Hub.from_environment().receipts

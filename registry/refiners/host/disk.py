@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
+PUBLIC: Final = 0o644
+"""The permissions of a file that others may read."""
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 

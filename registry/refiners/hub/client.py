@@ -15,17 +15,16 @@ from typing import Final, cast
 
 import msgspec
 
-from refiners.choose.compatibility import Header
 from refiners.errors import IntegrityError, RefinersError
 from refiners.host.parallel import check_called_off
 from refiners.host.secret import hidden
 from refiners.hub.download_lock import SILENCE, forget, lock_of, take_turn
 from refiners.hub.errors import explained, is_of_request, patiently, shown_cause, unavailable
-from refiners.hub.local_settings import client_constants
+from refiners.hub.local_settings import client_constants, data_folder
 from refiners.hub.metadata import Announced, Contents, Entry, agreed, branch_of, check_commit
 from refiners.hub.receipts import Receipts, Resolution, pinned, sha256_of
 from refiners.hub.size_limit import limit_of, metered, too_large
-from refiners.hub.tensor_header import FIRST, LARGEST, CutOffError, header_in
+from refiners.hub.tensor_header import FIRST, LARGEST, CutOffError, Header, header_in
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 _TRUE: Final = {"1", "on", "yes", "true"}
@@ -69,7 +68,7 @@ class Hub:
         return cls(
             endpoint=constants.ENDPOINT,
             cache=Path(constants.HF_HUB_CACHE),
-            receipts=Receipts(Path(constants.HF_ASSETS_CACHE) / "refiners" / "receipts"),
+            receipts=Receipts(data_folder() / "receipts"),
             is_offline=offline,
             largest=largest,
         )

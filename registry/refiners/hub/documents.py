@@ -109,5 +109,6 @@ def _announced(response: Any, size: int) -> Announced:
 def _is_listed(body: bytes, file: WeightsFile, git: str) -> bool:
     if file.sha256 != UNKNOWN:
         return hashlib.sha256(body).hexdigest() == file.sha256
-    named = hashlib.sha1(b"blob %d\0" % len(body) + body, usedforsecurity=False)
-    return named.hexdigest() == git
+    from huggingface_hub.utils.sha import git_hash
+
+    return git_hash(body) == git

@@ -57,6 +57,15 @@ def client_constants() -> Any:
     return constants
 
 
+def data_folder() -> Path:
+    """Returns the folder beside the cache of huggingface_hub in which this package keeps files.
+
+    Raises:
+        SettingError: huggingface_hub cannot read its settings.
+    """
+    return Path(client_constants().HF_ASSETS_CACHE) / "refiners"
+
+
 def proxy_for(endpoint: str) -> tuple[str, str] | None:
     """Returns the variable and the address of the proxy for requests; None without a proxy."""
     address = urlsplit(endpoint)

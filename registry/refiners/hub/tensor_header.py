@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from refiners.choose.compatibility import Header
 from refiners.errors import IntegrityError
 from refiners.host.disk import open_regular
+
+Header = Mapping[str, tuple[int, ...]]
+"""The shapes of the tensors in a safetensors file, by name."""
 
 FIRST: Final = 100_000
 """Bytes in which nearly every header lies."""

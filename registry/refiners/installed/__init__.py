@@ -1,1 +1,1 @@
-"""Installed packages: what they declare, and the code of theirs that runs."""
+"""Installed packages: their manifests, entry points and factories."""

@@ -1,9 +1,9 @@
-"""The distributions on the import path, by the few texts in which each says what it offers.
+"""Reads the metadata of the distributions on the import path.
 
-importlib.metadata knows every way in which one may be installed, and importing it takes as long as
-all else that `refiners list` does. Nearly always it is a folder on the path, which is read here;
-importlib is asked for what lies in archives and for what others' finders know. What a finder or a
-folder of somebody else raises costs its own distributions and no others.
+importlib.metadata knows every kind of installation, but importing it takes as long as the rest of
+`refiners list`. The metadata nearly always lie in a folder on the path, which is read directly;
+importlib reads archives and the results of other finders. The errors of a foreign finder or folder
+cost only its own distributions.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+DISTRIBUTION: Final = "refiners-core"
+"""The distribution that provides the packages `refiners` and `refiners_core`."""
 _HEADER: Final = re.compile(r"^(Name|Version):(.*)$", re.MULTILINE | re.IGNORECASE)
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}")
 _LARGEST: Final = 1_000_000
-"""The characters of a text that are read; what pip needs of METADATA is at its beginning."""
+"""The maximum number of characters that are read; METADATA begins with the fields of pip."""
 
 
 class Folder:
-    """A distribution whose metadata lie in a folder; importlib's own have the same method."""
+    """A distribution with a metadata folder; it has the `read_text` of importlib distributions."""
 
     def __init__(self, path: str) -> None:
         self.path: Final = path
 
     def read_text(self, filename: str) -> str | None:
-        """Returns one of its texts, with marks where it is not UTF-8; None if it is not there."""
+        """Returns a metadata file, with replacement marks for invalid UTF-8; None if missing."""
         path = os.path.join(self.path, filename)
         with (
             suppress(OSError),
@@ -41,25 +43,25 @@ class Folder:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for ever
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a named pipe would block
 
 
 class Owner(NamedTuple):
-    """Who a distribution is."""
+    """The name and version of a distribution."""
 
     name: str
     version: str
 
 
 def distributions(path: Iterable[str] | None = None) -> Iterator[Any]:
-    """Yields what is installed in some folders, each with its `read_text`; sys.path by default.
+    """Yields the distributions in some folders, each with a `read_text`; sys.path by default.
 
-    Of two copies the one that Python would import comes first.
+    Of several copies, the one that Python would import comes first.
     """
     for entry in sys.path if path is None else path:
         if not isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            continue  # which Python does not import from either
-        if entry.endswith(".egg") or os.path.isfile(entry):  # archives, and eggs in either form
+            continue  # Python skips these as well
+        if entry.endswith(".egg") or os.path.isfile(entry):  # archives, and eggs of both kinds
             yield from _all_good(lambda entry=entry: _found_by_importlib(entry))
             continue
         with suppress(OSError, ValueError):
@@ -78,7 +80,7 @@ def _found_by_importlib(entry: str) -> Iterable[Any]:
 
 
 def _found_by_other(finder: Any) -> Iterable[Any]:
-    """Returns what a finder knows that is not Python's own."""
+    """Returns the distributions of a finder, unless it is part of Python."""
     find = getattr(finder, "find_distributions", None)
     if find is None or getattr(finder, "__module__", "") == "_frozen_importlib_external":
         return ()
@@ -88,11 +90,11 @@ def _found_by_other(finder: Any) -> Iterable[Any]:
 
 
 def _all_good(find: Callable[[], Iterable[Any]]) -> list[_Guarded]:
-    """Returns what a finder finds until it fails, if it does."""
+    """Returns the distributions that a finder yields before its first error."""
     good: list[_Guarded] = []
     try:
-        for found in find():
-            good.append(_Guarded(found))
+        for dist in find():
+            good.append(_Guarded(dist))
     except KeyboardInterrupt:
         raise
     except BaseException:
@@ -101,67 +103,72 @@ def _all_good(find: Callable[[], Iterable[Any]]) -> list[_Guarded]:
 
 
 class _Guarded:
-    """A distribution of somebody else's finder, whose failures are texts that are not there."""
+    """A distribution of a foreign finder; a failure to read a file counts as a missing file."""
 
-    def __init__(self, found: Any) -> None:
-        self._found: Final = found
+    def __init__(self, dist: Any) -> None:
+        self._dist: Final = dist
 
     @property
     def path(self) -> str:
-        """Where it lies, as far as it says."""
-        return str(getattr(self._found, "_path", ""))
+        """The metadata folder; empty if unknown."""
+        return str(getattr(self._dist, "_path", ""))
 
     def read_text(self, filename: str) -> str | None:
-        """Returns one of its texts; None if it cannot be read."""
+        """Returns a metadata file; None if it cannot be read."""
         with suppress(Exception):
-            text = self._found.read_text(filename)
+            text = self._dist.read_text(filename)
             return text[:_LARGEST] if isinstance(text, str) else None
         return None
 
 
 def canonical(dist: str) -> str:
-    """Returns the spelling that indexes compare: `Refiners_X.y` is `refiners-x-y`."""
+    """Returns the canonical spelling of a name (PEP 503): `Refiners_X.y` is `refiners-x-y`."""
     return re.sub(r"[-_.]+", "-", dist).lower()
 
 
+def distribution_of(package: str) -> str:
+    """Returns the distribution that provides a package, by the naming convention of plugins."""
+    return DISTRIBUTION if package == "refiners" else canonical(package)
+
+
 def canonical_id(name: str) -> str:
-    """Returns `distribution:name` with the distribution as indexes compare it."""
+    """Returns `distribution:name` with the canonical name of the distribution."""
     if name.startswith("hf:"):
         return name
-    id, equals, file = name.partition("=")  # a file of the user's that a lock has with it
+    id, equals, file = name.partition("=")  # the user's file that a lock stores with the name
     dist, colon, short = id.rpartition(":")
     return f"{canonical(dist)}{colon}{short}{equals}{file}"
 
 
 def is_distribution(name: str) -> bool:
-    """Whether a name may be typed behind `pip install` (PEP 508): no path, no shell letters."""
+    """Whether a name is safe to type after `pip install` (PEP 508): not a path, no shell syntax."""
     return _NAME.fullmatch(name) is not None
 
 
 def owner_of(dist: Any) -> Owner | None:
-    """Returns who a distribution is; None if its metadata is missing or garbled.
+    """Returns the name and version of a distribution; None if its metadata is missing or garbled.
 
-    Two lines are looked for: the parser of mail that importlib asks costs a thousand times that.
+    Two lines are searched: the e-mail parser of importlib takes a thousand times as long.
     """
     return owner_in(dist.read_text("METADATA") or dist.read_text("PKG-INFO") or "")
 
 
 def owner_in(metadata: str) -> Owner | None:
-    """Returns whom metadata are of; None unless it is a name and a version that may be typed."""
+    """Returns the name and version in a metadata text; None unless both are safe to type."""
     headers = metadata.replace("\r\n", "\n").partition("\n\n")[0]
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for match in _HEADER.finditer(headers):
-        found.setdefault(match[1].lower(), match[2].strip())
-    name, version = found.get("name", ""), found.get("version", "")
+        fields.setdefault(match[1].lower(), match[2].strip())
+    name, version = fields.get("name", ""), fields.get("version", "")
     if not is_distribution(name) or _VERSION.fullmatch(version) is None:
         return None
     return Owner(canonical(name), version)
 
 
 def name_on_disk(dist: Any) -> str:
-    """Returns the name of a distribution as the name of its folder has it, which costs no reading.
+    """Returns the name of a distribution from the name of its metadata folder, without reading it.
 
-    Installers write it there in one spelling; empty for one that lies in no such folder.
+    Empty if the distribution does not have such a folder.
     """
     folder = os.path.basename(getattr(dist, "path", ""))
     stem, dot, kind = folder.rpartition(".")
@@ -175,8 +182,8 @@ def entry_points_in(
     """Yields group, name and value of each entry point in an `entry_points.txt`.
 
     Args:
-        text: Its content.
-        groups: The groups that are looked at; all by default. Lines of others may be garbled.
+        text: The content of the file.
+        groups: The groups to read; all by default. Other groups may have garbled lines.
 
     Raises:
         ValueError: A line is neither a group nor an entry point.
@@ -188,5 +195,5 @@ def entry_points_in(
         elif (groups is None or group in groups) and line and not line.startswith(("#", ";")):
             name, equals, value = line.partition("=")
             if not (equals and group):
-                raise ValueError(f"{line!r} is no entry point")
+                raise ValueError(f"{line!r} is not an entry point")
             yield group, name.strip(), value.strip()

@@ -1,4 +1,4 @@
-"""Imports the factory that a manifest names and calls it; a plugin's failure is told from ours."""
+"""Imports and calls the factory of a manifest; failures of plugin code become `PluginError`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def build_model(model: Installed[ModelSpec], source: Source | None, **options: A
     """Builds a base model.
 
     Args:
-        model: As its manifest describes it.
-        source: Verified files; None for the structure alone.
+        model: The installed model.
+        source: The verified files; None for the structure without weights.
         **options: `device` and `dtype`.
 
     Raises:
-        PluginError: Its code failed, or built something else.
+        PluginError: The factory failed, or returned another type.
     """
     let_torch_load()
     from refiners_core import Model
@@ -42,16 +42,17 @@ def build_adapter(
     weights: Callable[[Chain], Source] | None,
     options: dict[str, Any],
 ) -> Adapter:
-    """Builds an adapter that is not worn yet.
+    """Builds an adapter, which is not worn yet.
 
     Args:
-        adapter: As its manifest describes it.
-        weights: Chooses and fetches its files at the first inject; None for the structure alone.
-        options: What the caller wants of the constructor.
+        adapter: The installed adapter.
+        weights: Chooses and fetches its files at the first inject; None for the structure without
+            weights.
+        options: The arguments of the caller for the constructor.
 
     Raises:
-        OptionError: The constructor takes no such option.
-        PluginError: Its code failed, or built something else.
+        OptionError: The constructor does not take an option.
+        PluginError: The factory failed, or returned another type.
     """
     let_torch_load()
     from refiners_core import Adapter
@@ -62,8 +63,8 @@ def build_adapter(
     if refused := sorted(given.keys() - accepted):
         error = TypeError(f"it takes no {' and no '.join(refused)}")
         raise _failed(f"building {adapter.name}", error, adapter.dist)
-    own = accepted - given.keys()
-    unknown = sorted(options.keys() - own)
+    accepted_options = accepted - given.keys()
+    unknown = sorted(options.keys() - accepted_options)
     try:
         if unknown:
             raise TypeError(f"it takes no {' and no '.join(unknown)}")
@@ -71,7 +72,7 @@ def build_adapter(
     except TypeError as error:
         raise OptionError(
             f"{adapter.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
-            hint=_meant(unknown, own),
+            hint=_meant(unknown, accepted_options),
             dist=adapter.dist,
         ) from error
     return _built(adapter, lambda: factory(**given, **options), Adapter)
@@ -81,24 +82,24 @@ def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
     """Imports `package.module:attribute` of a plugin.
 
     Raises:
-        PluginError: The import failed, in whatever way, or there is no such function or class.
+        PluginError: The import failed, or the module lacks the function or class.
     """
     let_torch_load()
     module, _, attribute = reference.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
+        factory = getattr(import_module(module), attribute)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a plugin that exits at import ends only itself
+    except BaseException as error:  # including SystemExit of a plugin
         _pass_local(error, f"importing {reference}")
         raise _failed(f"importing {reference}", error, dist) from error
-    if not callable(found):
+    if not callable(factory):
         raise PluginError(f"{reference} is not callable.", hint="Ask its author.", dist=dist)
-    return found
+    return factory
 
 
 def _keywords(factory: Callable[..., Any]) -> set[str]:
-    """Returns the keywords that a factory names, with those that it passes on to its base class."""
+    """Returns the keywords of a factory, including those that it passes on to its base class."""
     makers: list[Callable[..., Any]] = [factory]
     if isinstance(factory, type):
         makers = [vars(kind)["__init__"] for kind in factory.__mro__ if "__init__" in vars(kind)]
@@ -114,7 +115,7 @@ def _keywords(factory: Callable[..., Any]) -> set[str]:
 def _meant(unknown: Iterable[str], known: Collection[str]) -> str:
     """Returns the hint for options that a constructor does not take."""
     options = f"Its options: {', '.join(sorted(known)) or 'none'}."
-    meant = dict.fromkeys(name for one in unknown if (name := suggestion(one, known)))
+    meant = dict.fromkeys(name for option in unknown if (name := suggestion(option, known)))
     return f"Did you mean {' and '.join(meant)}? {options}" if meant else options
 
 
@@ -128,7 +129,7 @@ def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> 
         raise _failed(f"building {plugin.name}", error, plugin.dist) from error
     if not isinstance(built, kind):
         raise PluginError(
-            f"{plugin.spec.factory} made {type(built).__name__}, where {kind.__name__} is due.",
+            f"{plugin.spec.factory} returned {type(built).__name__}, not {kind.__name__}.",
             hint="Ask its author.",
             dist=plugin.dist,
         )
@@ -136,14 +137,15 @@ def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> 
 
 
 def _pass_local(error: BaseException, doing: str) -> None:
-    """Raises what is the fault of this machine as such; memory that ran out keeps its own type.
+    """Raises errors that are the fault of this machine, not of the plugin.
 
     Raises:
-        MachineError: The machine lacks an accelerator, room or a right.
+        MachineError: The machine lacks an accelerator, disk space or a permission.
+        BaseException: Memory ran out; the error of the plugin is raised unchanged.
     """
     if is_memory(error):
         raise error
-    # a file that is not there is one that the package should have brought
+    # a missing file is the fault of the package, which should contain it
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | UnicodeError):
         return
     place = getattr(error, "filename", None) or "a file"

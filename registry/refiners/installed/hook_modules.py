@@ -1,4 +1,4 @@
-"""Loads the hook modules of other packages, where something runs or a source needs them."""
+"""Loads the hook modules of installed packages before models run or sources need them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from refiners_core.hookspecs import load_installed
 
 @cache
 def load_hooks() -> None:
-    """Loads the hook modules of other packages, once; each that cannot be loaded is left out."""
+    """Loads the hook modules of installed packages once, and skips those that fail to import."""
     let_torch_load()
     for broken in load_installed():
         warnings.warn(
-            f"the hooks {broken.name} of {broken.dist} could not be loaded and are left out: "
+            f"the hooks {broken.name} of {broken.dist} could not be loaded and are skipped: "
             f"{type(broken.error).__name__}: {reason_of(broken.error)}",
             Notice,
             stacklevel=3,

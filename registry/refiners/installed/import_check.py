@@ -1,8 +1,8 @@
-"""Imports what plugins want imported, in a process of its own, and says how each of them fared.
+"""Imports the factories and hook modules of plugins in a separate process, and reports failures.
 
-Run as `python -m refiners.installed.import_check`. A plugin may raise, exit, kill the process or
-print what it likes: the outcome is written to a file that only the two processes know, and its
-reader knows which task was the last to begin.
+The process runs `python -m refiners.installed.import_check`. A plugin may raise, exit, kill the
+process or print anything: results go to a file that only the two processes know, so that the parent
+knows which import was the last to begin.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from refiners.installed.unreadable import let_torch_load
 from refiners_core.hookspecs import announced
 
 _LIMIT: Final = 120
-"""Seconds that all imports together may take."""
+"""The seconds that all imports together may take."""
 
 
 class Task(NamedTuple):
-    """One thing to import."""
+    """One factory or hook module to import."""
 
     kind: str
     dist: str
@@ -37,14 +37,14 @@ class Task(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What could not be imported, and why."""
+    """An import that failed, and its error."""
 
     task: Task
     error: str
 
 
 def probe() -> tuple[Failure, ...]:
-    """Imports every factory and hook module that is installed, each where it can hurt nobody."""
+    """Imports all installed factories and hook modules in separate processes; returns failures."""
     failures: list[Failure] = []
     done: set[Task] = set()
     while True:
@@ -59,12 +59,12 @@ def probe() -> tuple[Failure, ...]:
 
 
 def main() -> None:
-    """Imports what is not named on standard input; writes a line before and after each."""
-    asked = json.load(sys.stdin)
+    """Imports everything but the tasks on standard input; writes a line before and after each."""
+    request = json.load(sys.stdin)
     let_torch_load()
-    skipped = {Task(*task) for task in asked["skipped"]}
-    tasks = [task for task in _tasks() if task[0] not in skipped]  # before any of them runs
-    with open(asked["report"], "a", encoding="utf-8") as report:
+    skipped = {Task(*task) for task in request["skipped"]}
+    tasks = [task for task in _tasks() if task[0] not in skipped]  # before any plugin code runs
+    with open(request["report"], "a", encoding="utf-8") as report:
         for task, load in tasks:
             report.write(f"{json.dumps({'task': task})}\n")
             report.flush()
@@ -82,8 +82,8 @@ def _tasks() -> Iterator[tuple[Task, Any]]:
     for point in announced():
         yield Task("hooks", _owner(point), point.value), point.load
     inventory = scan()
-    both: Iterable[Any] = (*inventory.adapters, *inventory.models)
-    factories = {Task("factory", one.dist, one.spec.factory): None for one in both}
+    plugins: Iterable[Any] = (*inventory.adapters, *inventory.models)
+    factories = {Task("factory", plugin.dist, plugin.spec.factory): None for plugin in plugins}
     for task in factories:
         yield task, lambda task=task: import_reference(task.what, task.dist)
 
@@ -97,7 +97,7 @@ def _run(done: set[Task]) -> tuple[list[dict[str, Any]], str]:
         report = Path(folder) / secrets.token_hex(8)
         report.touch()
         try:
-            ended = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-m", "refiners.installed.import_check"],
                 input=json.dumps({"report": str(report), "skipped": sorted(done)}),
                 stdout=subprocess.DEVNULL,
@@ -106,9 +106,9 @@ def _run(done: set[Task]) -> tuple[list[dict[str, Any]], str]:
                 timeout=_LIMIT,
                 check=False,
             )
-            ending = f"ended the process with {ended.returncode}"
+            ending = f"ended the process with {process.returncode}"
         except subprocess.TimeoutExpired:
-            ending = f"did not come back within {_LIMIT} seconds"
+            ending = f"did not finish within {_LIMIT} seconds"
         lines = report.read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines if line.endswith("}")], ending
 

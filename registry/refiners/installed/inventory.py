@@ -1,8 +1,9 @@
 """Finds the manifests of installed plugins without importing a plugin.
 
-A distribution says where its manifest lies by one entry point, `package:adapter.toml` in the group
-`refiners.adapters` (or `package:model.toml` in `refiners.models`). The package is located, not
-imported. What cannot be read becomes a reason in the inventory; one bad plugin takes nobody along.
+A distribution names its manifest by an entry point: `package:adapter.toml` in the group
+`refiners.adapters`, or `package:model.toml` in `refiners.models`. The package is located, not
+imported. The inventory lists unreadable plugins with the reason; a broken plugin never affects
+others.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from refiners.manifest.schema import AdapterManifest, AdapterSpec, ModelManifest
 ADAPTERS: Final = "refiners.adapters"
 MODELS: Final = "refiners.models"
 UNKNOWN: Final = "unknown"
-"""What a distribution is called whose metadata do not say."""
+"""The name of a distribution whose metadata lack one."""
 
 S = TypeVar("S", AdapterSpec, ModelSpec)
 M = TypeVar("M", AdapterManifest, ModelManifest)
 
 _GROUPS: Final = (ADAPTERS, MODELS)
 _VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>\w+\.toml)", re.ASCII)
-"""An object reference as importlib reads them, which has no hyphens."""
+"""An object reference in the syntax of importlib, without hyphens."""
 
 
 class Installed(msgspec.Struct, Generic[S], frozen=True):
-    """An adapter or a model that is installed, as its manifest describes it."""
+    """An installed adapter or model, as its manifest describes it."""
 
     name: str
     dist: str
@@ -53,17 +54,17 @@ class Installed(msgspec.Struct, Generic[S], frozen=True):
 
     @property
     def id(self) -> str:
-        """Its canonical name, `distribution:name`."""
+        """The canonical name, `distribution:name`."""
         return f"{self.dist}:{self.name}"
 
     @property
     def declared(self) -> S:
-        """The table of the manifest, without what a user adds to it."""
+        """The table of the manifest, without a file that the user adds."""
         return self.spec
 
 
 class Broken(msgspec.Struct, frozen=True):
-    """An entry point that leads to nothing that can be read."""
+    """An entry point whose manifest cannot be read."""
 
     name: str
     dist: str
@@ -74,7 +75,7 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """What is installed, sorted by name, and what of it is broken."""
+    """The installed adapters and models, sorted by name, and the broken entry points."""
 
     adapters: tuple[Installed[AdapterSpec], ...]
     models: tuple[Installed[ModelSpec], ...]
@@ -82,22 +83,22 @@ class Inventory(msgspec.Struct, frozen=True):
 
 
 def adapters() -> tuple[Installed[AdapterSpec], ...]:
-    """Returns the adapters that are installed, as their manifests describe them."""
+    """Returns the installed adapters, as their manifests describe them."""
     return scan().adapters
 
 
 def models() -> tuple[Installed[ModelSpec], ...]:
-    """Returns the base models that are installed, as their manifests describe them."""
+    """Returns the installed base models, as their manifests describe them."""
     return scan().models
 
 
 def broken() -> tuple[Broken, ...]:
-    """Returns what is installed and cannot be read, with the reasons."""
+    """Returns the installed packages that cannot be read, with the reasons."""
     return scan().broken
 
 
 def scan() -> Inventory:
-    """Reads the manifests of all installed plugins; never raises on account of one."""
+    """Reads the manifests of all installed plugins; faults of plugins never raise."""
     found_adapters: list[Installed[AdapterSpec]] = []
     found_models: list[Installed[ModelSpec]] = []
     unread: list[Broken] = []
@@ -115,16 +116,18 @@ def scan() -> Inventory:
             unread.append(Broken(point, name, error.message.rstrip()))
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # whatever a stranger's package does, it is a reason
+        except BaseException as error:  # any fault of a foreign package becomes a reason
             unread.append(Broken(point, name, reason_of(error)))
     adapters, models = _once(found_adapters, unread), _once(found_models, unread)
-    return Inventory(adapters, models, tuple(sorted(unread, key=lambda one: (one.dist, one.name))))
+    return Inventory(
+        adapters, models, tuple(sorted(unread, key=lambda broken: (broken.dist, broken.name)))
+    )
 
 
-def _once(found: list[Installed[S]], unread: list[Broken]) -> tuple[Installed[S], ...]:
-    """Returns each name of a distribution once, sorted; a second manifest for one is broken."""
+def _once(plugins: list[Installed[S]], unread: list[Broken]) -> tuple[Installed[S], ...]:
+    """Returns each name of a distribution once, sorted; a second manifest for a name is broken."""
     kept: dict[str, Installed[S]] = {}
-    for plugin in found:
+    for plugin in plugins:
         first = kept.setdefault(plugin.id, plugin)
         if first.path != plugin.path:
             what = f"{plugin.path.name} has {plugin.name}, which {first.path.name} has as well"
@@ -133,7 +136,7 @@ def _once(found: list[Installed[S]], unread: list[Broken]) -> tuple[Installed[S]
 
 
 def _read(path: Path, kind: type[M], dist: str) -> M:
-    """Reads a manifest, unless this process has read it and it has not been touched since."""
+    """Reads a manifest, or returns the cached one if the file has not changed since."""
     stamp = Stamp.of(path)
     known = _manifests.get((path, kind))
     if known is not None and known[0] == stamp:
@@ -148,10 +151,10 @@ _manifests: Final[dict[tuple[Path, type], tuple[Stamp, Any]]] = {}
 
 
 def package_folders(package: str) -> tuple[Path, ...]:
-    """Returns where a top-level package lies, without importing it; empty if it is not there.
+    """Returns the folders of a top-level package without importing it; empty if not installed.
 
     Raises:
-        BaseException: A finder on the import path failed, with whatever it raised.
+        BaseException: A finder on the import path failed; its error propagates.
     """
     try:
         spec = find_spec(package)
@@ -168,13 +171,13 @@ def package_file(package: str, name: str) -> Path | None:
 
 
 def _entry_points(unread: list[Broken]) -> Iterator[tuple[Owner, str, str, str]]:
-    """Yields the entry points of our groups; importlib's own lookup stops at the first bad file."""
+    """Yields the entry points of our groups; importlib would stop at the first garbled file."""
     seen: set[str] = set()
     for dist in distributions():
         on_disk = name_on_disk(dist)
-        if on_disk in seen:  # shadowed by an earlier folder of sys.path, as for import
+        if on_disk in seen:  # shadowed by an earlier folder of sys.path, as in imports
             continue
-        # most distributions are none of ours: a look at the text saves reading their metadata
+        # most distributions are not plugins: a search in the text saves reading their metadata
         text = dist.read_text("entry_points.txt") or ""
         if ADAPTERS in text or MODELS in text:
             yield from _points(dist, text, seen, unread)
@@ -187,7 +190,7 @@ def _points(
 ) -> Iterator[tuple[Owner, str, str, str]]:
     owner = owner_of(dist)
     if owner is None:
-        what = f"{dist.path} names no distribution or no version that pip would accept"
+        what = f"{dist.path} lacks a name or a version that pip accepts"
         unread.append(Broken("METADATA", UNKNOWN, what))
         return
     if owner.name in seen:
@@ -205,7 +208,7 @@ def manifest_place(value: str) -> tuple[str, str]:
     """Returns the package and the file that the value of an entry point names.
 
     Raises:
-        ValueError: It is written in another way.
+        ValueError: The value is malformed.
     """
     match = _VALUE.fullmatch(value)
     if match is None:
@@ -221,7 +224,7 @@ def _manifest_path(value: str) -> Path:
         what = f"{package} has no {file}" if folders else "its package is gone"
         if any(not folder.is_dir() for folder in folders):
             what = (
-                f"{package} lies in an archive, {folders[0].parent}, and plugins are read from "
+                f"{package} is in an archive, {folders[0].parent}, and plugins are read from "
                 f"folders: unpack it, or pip install it"
             )
         raise FileNotFoundError(f"{what} (entry point {value!r})")

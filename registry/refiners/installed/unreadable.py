@@ -1,8 +1,8 @@
-"""Packages that have nothing to do with us and whose entry points nobody can read.
+"""Finds foreign packages with garbled entry points, which break every lookup of entry points.
 
-importlib's lookup over all packages fails on account of a single garbled file, and torch makes one
-at the very end of its import, for extensions of devices: it cannot be imported then. Where a file
-is garbled, torch is asked to leave these extensions out, before it is imported.
+A lookup of importlib over all packages fails at a single garbled file, and torch makes one at the
+end of its import, for device extensions: its import then fails. Where a file is garbled, torch is
+made to skip these extensions before it is imported.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Garbled(NamedTuple):
     """A package whose entry points cannot be read."""
 
     dist: str
-    """Its name; `unknown` if it has none that may be typed."""
+    """The name of the distribution; `unknown` if it lacks one that is safe to type."""
     reason: str
 
 
 def garbled() -> Iterator[Garbled]:
-    """Yields the packages at whose entry points a lookup over all packages may fail."""
+    """Yields the packages whose entry points may break a lookup over all packages."""
     for dist in inventory.distributions():
         text = dist.read_text("entry_points.txt") or ""
         reason = "it is not UTF-8" if "\ufffd" in text else ""
@@ -46,7 +46,7 @@ def garbled() -> Iterator[Garbled]:
 
 @cache
 def let_torch_load() -> None:
-    """Makes sure that torch can be imported whatever else is installed; says what it costs."""
+    """Ensures that torch can be imported beside garbled packages; warns if it skips extensions."""
     if "torch" in sys.modules or os.environ.get(_SWITCH) == "0":
         return
     from importlib.metadata import entry_points
@@ -55,10 +55,13 @@ def let_torch_load() -> None:
         entry_points(group="torch.backends")
     except Exception:
         os.environ[_SWITCH] = "0"
-        culprits = ", ".join(f"{one.dist} ({one.reason})" for one in garbled()) or "some package"
+        culprits = (
+            ", ".join(f"{package.dist} ({package.reason})" for package in garbled())
+            or "some package"
+        )
         warnings.warn(
-            f"extensions of torch are left out, for entry points cannot be read: {culprits}; "
-            "refiners doctor says what mends that.",
+            f"extensions of torch are skipped, because entry points cannot be read: {culprits}; "
+            "refiners doctor has the command that fixes it.",
             Notice,
             stacklevel=3,
         )

@@ -1,1 +1,1 @@
-"""Manifests: the tables of `adapter.toml` and `model.toml`, read without running anything."""
+"""Manifests: the tables of `adapter.toml` and `model.toml`, read without running any code."""

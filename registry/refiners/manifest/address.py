@@ -1,4 +1,4 @@
-"""The way a user writes a repository of the Hub: `hf:organisation/name@revision/path`."""
+"""Parses the address of a Hub repository: `hf:organisation/name@revision/path`."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 class Address(NamedTuple):
-    """What a user writes to name a repository."""
+    """The address of a repository, a folder or a file on the Hub."""
 
     repository: str
     revision: str
     """A commit, a branch or a tag; `unknown` for the main branch."""
     path: str
-    """A file, or the folder of the model; empty for the repository itself."""
+    """A file, or the folder of a model; empty for the whole repository."""
 
 
 def parse_address(what: str) -> Address:
-    """Takes `hf:organisation/name@revision/path` apart.
+    """Splits `hf:organisation/name@revision/path` into its parts.
 
-    A slash in the revision is written `%2F`, except in `refs/pr/1` and its like.
+    A slash in the revision is written `%2F`, except in references such as `refs/pr/1`.
 
     Raises:
-        OptionError: It is written in another way.
+        OptionError: The address is malformed.
     """
     match = _ADDRESS.fullmatch(what)
     if match is None:
         raise OptionError(
-            f"{what!r} names no repository of the Hub.",
-            hint="Write hf:organisation/name, hf:organisation/name@commit, or either with "
-            "/file.safetensors behind it.",
+            f"{what!r} is not the address of a Hub repository.",
+            hint="Write hf:organisation/name, hf:organisation/name@commit, or either followed by "
+            "/file.safetensors.",
         )
     revision = re.sub("%2f", "/", match["revision"] or UNKNOWN, flags=re.IGNORECASE)
     return Address(match["repository"], revision, match["path"] or "")
 
 
 def readings(address: Address) -> Iterator[Address]:
-    """Yields the ways to read an address whose revision may have slashes, the shortest first."""
+    """Yields the readings of an address whose revision may have slashes, shortest first."""
     yield address
     repository, revision, path = address
     if revision in (UNKNOWN, "main") or is_commit(revision):
@@ -59,5 +59,5 @@ def readings(address: Address) -> Iterator[Address]:
 
 
 def is_commit(revision: str) -> bool:
-    """Whether a revision is a commit, which means the same everywhere and for ever."""
+    """Whether a revision is a commit, which never moves."""
     return _COMMIT.fullmatch(revision) is not None

@@ -1,6 +1,6 @@
-"""Says everything that is wrong with a manifest at once, each fault with its line.
+"""Lists every fault of an invalid manifest, each with its line.
 
-The happy path never comes here: msgspec reads valid files, and stops at the first fault of others.
+Only invalid manifests are examined: msgspec reads valid ones, and stops at the first fault.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 _GUESSES: Final = 20
-"""How many unknown keys of a table are compared with those that it may have."""
+"""The number of unknown keys in a table for which known keys are suggested."""
 
 Place = tuple[str | int, ...]
 """The keys and list positions that lead to a value."""
@@ -25,7 +25,7 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class ManifestFault:
-    """One thing that is wrong in a manifest."""
+    """One fault of a manifest."""
 
     place: Place
     what: str
@@ -40,18 +40,18 @@ class ManifestFault:
 
 
 def examine(value: Any, kind: Any, place: Place = ()) -> tuple[Any, list[ManifestFault]]:
-    """Compares a value with the type that it should have.
+    """Checks a value against its type.
 
     Args:
-        value: What the TOML holds.
-        kind: A msgspec Struct, a dict, tuple or list of something, or any type that msgspec reads.
-        place: Where the value stands.
+        value: The value in the TOML.
+        kind: A msgspec Struct, a dict, tuple or list type, or any type that msgspec reads.
+        place: The keys and list positions that lead to the value.
 
     Returns:
-        The value without the keys that begin with `x-` (everybody's own), and all faults.
+        The value without keys that begin with `x-` (reserved for users), and all faults.
     """
     if type(None) in get_args(kind):
-        kind = get_args(kind)[0]  # TOML has no null, so "X | None" is an X that may be left out
+        kind = get_args(kind)[0]  # TOML has no null: "X | None" is an optional X
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     if isinstance(bare, type) and issubclass(bare, msgspec.Struct) and isinstance(value, dict):
         return _examine_table(value, bare, place)
@@ -62,11 +62,11 @@ def examine(value: Any, kind: Any, place: Place = ()) -> tuple[Any, list[Manifes
             faults.extend(examine(key, key_kind, (*place, key))[1])
         pairs = {k: examine(v, item_kind, (*place, k)) for k, v in value.items()}
         value = {k: item for k, (item, _) in pairs.items()}
-        faults.extend(fault for _, found in pairs.values() for fault in found)
+        faults.extend(fault for _, faulty in pairs.values() for fault in faulty)
     elif get_origin(bare) is tuple and isinstance(value, list):
         items = [examine(v, get_args(bare)[0], (*place, i)) for i, v in enumerate(value)]
         value = [item for item, _ in items]
-        faults = [fault for _, found in items for fault in found]
+        faults = [fault for _, faulty in items for fault in faulty]
     if not faults:
         try:
             msgspec.convert(value, kind)
@@ -81,8 +81,8 @@ def _examine_table(table: dict[str, Any], kind: type[msgspec.Struct], place: Pla
     kept: dict[str, Any] = {}
     for key, value in table.items():
         if key in known:
-            kept[key], found = examine(value, known[key].type, (*place, key))
-            faults.extend(found)
+            kept[key], more = examine(value, known[key].type, (*place, key))
+            faults.extend(more)
         elif not key.startswith("x-"):
             guess = _guess(key, known) if len(faults) < _GUESSES else ""
             faults.append(ManifestFault((*place, key), "no such key", guess))
@@ -106,7 +106,7 @@ def _what(value: Any, kind: Any, error: msgspec.ValidationError) -> str:
     for extra in get_args(kind)[1:] if get_origin(kind) is Annotated else ():
         if isinstance(extra, msgspec.Meta) and extra.description:
             return f"{_short(value)} should be {extra.description}"
-    # msgspec appends the place as it counts it, "- at `$...`"; ours is already in the fault
+    # msgspec appends its own path, " - at `$...`"; the fault has the place already
     return f"{_short(value)}: {str(error).split(' - at ')[0]}"
 
 
@@ -116,7 +116,7 @@ def _short(value: Any) -> str:
 
 
 def with_lines(faults: list[ManifestFault], text: str) -> tuple[ManifestFault, ...]:
-    """Adds to each fault the line of the nearest key that the text has, and sorts by line."""
+    """Adds the line of the nearest key in the text to each fault, and sorts by line."""
     lines = _lines(text)
 
     def line_of(place: Place) -> int | None:
@@ -130,14 +130,14 @@ def with_lines(faults: list[ManifestFault], text: str) -> tuple[ManifestFault, .
 
 
 def _lines(text: str) -> dict[Place, int]:
-    """Maps places to line numbers, from 1; a TOML reader that keeps them would be a dependency."""
+    """Maps places to line numbers from 1, which tomllib does not report."""
     lines: dict[Place, int] = {}
     counts: dict[Place, int] = {}
     table: Place = ()
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line.startswith("["):
             if not (keys := _keys(line.lstrip("["), "]")):
-                continue  # a list that goes over several lines
+                continue  # a list over several lines
             table = _counted(keys, counts)
             if line.startswith("[["):
                 counts[table] = counts.get(table, -1) + 1
@@ -150,7 +150,7 @@ def _lines(text: str) -> dict[Place, int]:
 
 
 def _counted(keys: Place, counts: dict[Place, int]) -> Place:
-    """Inserts the current position of every array of tables on the way to the last key."""
+    """Inserts the current index of each array of tables on the way to the last key."""
     place: Place = ()
     for index, key in enumerate(keys):
         place = (*place, key)
@@ -163,14 +163,14 @@ _KEY = re.compile(r"""[ \t]*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)[ \t]*(.?)
 
 
 def _keys(line: str, end: str) -> Place:
-    """Returns the parts of the dotted key that a line begins with, up to `end`; none without it."""
+    """Returns the parts of the dotted key between the start of a line and `end`, if it has both."""
     keys: list[str] = []
     at = 0
     while match := _KEY.match(line, at):
         key, mark = match[1], match[2]
         try:
             keys.append(tomllib.loads(f"k = {key}")["k"] if key[0] in "\"'" else key)
-        except tomllib.TOMLDecodeError:  # a line of a text that goes over several
+        except tomllib.TOMLDecodeError:  # a line inside a multi-line string
             return ()
         if mark == end:
             rest = line[match.end() :].lstrip("] \t")

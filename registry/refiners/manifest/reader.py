@@ -1,4 +1,4 @@
-"""Reads manifests: text to tables, or to everything that is wrong with it."""
+"""Reads manifests: turns their text into tables, or into the list of their faults."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from refiners.manifest.explain import ManifestFault, Place
 
 _MANY: Final = 100
-"""How many contradictions are told, and how many names are offered in place of a wrong one."""
+"""The number of contradictions that are reported, and of names that are suggested for one."""
 _PART: Final = r"[<>]=?[0-9]{1,9}(\.[0-9]{1,9}){0,9}"
 _SIMPLE: Final = re.compile(rf"{_PART}(,{_PART}){{0,9}}")
-"""Version specifiers that are certainly good."""
+"""Version specifiers that are valid without a call of packaging."""
 
 M = TypeVar("M", AdapterManifest, ModelManifest)
 
@@ -33,10 +33,10 @@ def load_manifest(path: Path, kind: type[M], *, dist: str | None = None) -> M:
     Args:
         path: The file.
         kind: `AdapterManifest` or `ModelManifest`.
-        dist: The distribution that ships it, for messages.
+        dist: The distribution that ships the manifest, for messages.
 
     Raises:
-        ManifestError: With every fault that was found and its line.
+        ManifestError: The manifest has faults; the error lists them with their lines.
     """
     try:
         table, text = load_toml(path)
@@ -65,7 +65,9 @@ def _converted(
     newer = table.get("schema")
     if isinstance(newer, int) and newer > SCHEMA:
         what = f"schema {newer} is newer than this version reads ({SCHEMA})"
-        return None, _with_lines([_fault(("schema",), what, "Try pip install -U refiners.")], text)
+        return None, _with_lines(
+            [_fault(("schema",), what, "Try pip install -U refiners-core.")], text
+        )
     try:
         manifest = msgspec.convert(table, kind)
     except msgspec.ValidationError:
@@ -80,7 +82,7 @@ def _converted(
 
 
 def _fault(place: Place, what: str, hint: str = "") -> ManifestFault:
-    """Makes a fault; what explains them is imported only where there is one."""
+    """Makes a fault; importing `explain` here keeps it off the common path."""
     from refiners.manifest.explain import ManifestFault
 
     return ManifestFault(place, what, hint)
@@ -93,7 +95,7 @@ def _with_lines(faults: list[ManifestFault], text: str) -> tuple[ManifestFault, 
 
 
 def _contradictions(manifest: AdapterManifest | ModelManifest) -> Iterator[ManifestFault]:
-    """Yields what types cannot say: names that lead nowhere, files that miss what they need."""
+    """Yields faults that types cannot express: dangling names, and files with missing keys."""
     if isinstance(manifest, ModelManifest):
         for name, spec in manifest.model.items():
             yield from _core_api(("model", name), spec.core_api)
@@ -119,11 +121,11 @@ def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Itera
                 if close
                 else f"Known: {', '.join(known[:_MANY]) or 'none'}."
             )
-            yield _fault(place, f"no weights are called {name!r}", guess)
+            yield _fault(place, f"no weights have the name {name!r}", guess)
 
 
 def _core_api(place: Place, text: str) -> Iterator[ManifestFault]:
-    if _SIMPLE.fullmatch(text):  # which saves importing packaging for what nearly all have
+    if _SIMPLE.fullmatch(text):  # saves importing packaging in the common case
         return
     try:
         specifiers(text)
@@ -134,10 +136,10 @@ def _core_api(place: Place, text: str) -> Iterator[ManifestFault]:
 
 def _files(place: Place, weights: Mapping[str, WeightsFile]) -> Iterator[ManifestFault]:
     for name, file in weights.items():
-        here = (*place, "weights", name)
+        entry = (*place, "weights", name)
         if file.scheme == "hf" and file.file is None:
-            yield _fault(here, "'file' is missing", "Name the file in the repository.")
+            yield _fault(entry, "'file' is missing", "Name the file in the repository.")
         if file.scheme == "pkg" and file.file is not None:
-            yield _fault((*here, "file"), "is for the Hub", 'Write source = "pkg:package/path".')
+            yield _fault((*entry, "file"), "is for the Hub", 'Write source = "pkg:package/path".')
         if file.scheme != "hf" and file.sha256 == UNKNOWN:
-            yield _fault(here, "'sha256' is missing", "Only the Hub announces one: run sha256sum.")
+            yield _fault(entry, "'sha256' is missing", "Only the Hub announces one: run sha256sum.")

@@ -1,7 +1,8 @@
-"""What a plugin says about itself: `adapter.toml` and `model.toml`, read without running anything.
+"""The schema of the manifests in a plugin: `adapter.toml` and `model.toml`.
 
-A manifest is data in a package. Its keys are kebab-case, `x-` keys are everybody's own, every other
-unknown key is a fault. `json_schema` gives the same rules to editors.
+A manifest is data in a package, read without running any code. Its keys are kebab-case. Keys that
+begin with `x-` are reserved for users; every other unknown key is a fault. `json_schema` exports
+the same rules for editors.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from msgspec import Meta
 from refiners.host.text import UNSEEN
 
 SCHEMA: Final = 1
-"""The schema that this version reads and writes."""
+"""The version of the schema that this release reads and writes."""
 UNKNOWN: Final = "unknown"
-"""A revision or a hash that nobody has published; the first fetch resolves it."""
+"""A revision or a hash that is not pinned; the first fetch resolves it."""
 LOCAL: Final = "file"
-"""The scheme of a file that a user names on this machine; no manifest may."""
+"""The scheme of a local file that a user names; manifests may not use it."""
 
-# the end of the text in Python and in JSON Schema alike; a bare "$" would let a newline through
+# the end of the text in Python and in JSON Schema; a bare "$" would accept a final newline
 _END = r"$(?!\n)"
 _NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 _PART = rf"[^/\\:.{UNSEEN}][^/\\:{UNSEEN}]*"
@@ -88,13 +89,13 @@ class _Table(
     forbid_unknown_fields=True,
     rename="kebab",
     kw_only=True,
-    omit_defaults=True,  # so that a key that a later version adds leaves digests as they are
+    omit_defaults=True,  # so that keys added by later versions leave digests unchanged
 ):
     """A table of a manifest."""
 
 
 class WeightsFile(_Table, frozen=True, kw_only=True):
-    """One file of weights: where it comes from and which bytes it is."""
+    """One file of weights: its source, and the pins of its bytes."""
 
     source: Location
     file: FileName | None = None
@@ -104,17 +105,28 @@ class WeightsFile(_Table, frozen=True, kw_only=True):
     license: str = ""
     format: Literal["safetensors", "json", "text", "pickle"] = "safetensors"
     shapes: dict[str, tuple[Dimension, ...]] = {}
-    """Tensors that the file must have, read off its header before it is downloaded."""
+    """The tensors that the file must have, checked against its header before the download."""
 
     @property
     def scheme(self) -> str:
-        """`hf` for the Hub, `pkg` for a file in a package; hook modules may read others."""
+        """`hf` for the Hub, `pkg` for a file in a package; hook modules may read other schemes."""
         return self.source.partition(":")[0]
 
     @property
     def address(self) -> str:
         """The repository on the Hub, or the package and the path in it."""
         return self.source.partition(":")[2]
+
+    @property
+    def organisation(self) -> str:
+        """The organisation that publishes a file whose scheme is `hf`."""
+        return self.address.partition("/")[0]
+
+    @property
+    def package_path(self) -> tuple[str, str]:
+        """The package, and the path in it, of a file whose scheme is `pkg`."""
+        package, _, path = self.address.partition("/")
+        return package, path
 
     @property
     def local_path(self) -> Path:
@@ -128,48 +140,48 @@ class WeightsFile(_Table, frozen=True, kw_only=True):
 
 
 class Target(_Table, frozen=True, kw_only=True):
-    """A place that an adapter edits, and how."""
+    """A slot that an adapter edits, and the stage of the edit."""
 
     slot: str
     stage: Literal["inputs", "branch", "output", "before", "after", "replace", "remove"]
     exclusive: bool = False
-    """Whether no other adapter may edit this slot while this one is worn."""
+    """Whether the adapter excludes other adapters from the slot while it is worn."""
 
 
 class Input(_Table, frozen=True, kw_only=True):
-    """What an adapter is told in a generation, and how that is to be prepared."""
+    """The condition that an adapter takes in a generation, and how to prepare it."""
 
     summary: str
     preprocessor: str = ""
-    """What makes it from a picture, such as `canny`."""
+    """The preprocessor that makes it from an image, such as `canny`."""
     range: tuple[float, float] | None = None
-    """The values that it takes, from lowest to highest."""
+    """The lowest and the highest value."""
     channels: Annotated[int, Meta(gt=0, description="a number of channels")] | None = None
 
 
 class External(_Table, frozen=True, kw_only=True):
-    """Something that the user must supply, because its licence forbids to fetch it."""
+    """A dependency that the user must supply, because its licence forbids fetching it."""
 
     summary: str
     license: str = ""
     home: str = ""
-    """Where to get it."""
+    """The page that offers it."""
 
 
 class UserFile(_Table, frozen=True, kw_only=True):
-    """The file that an adapter reads and its user names: a path, or a file of a Hub repository."""
+    """The file that an adapter reads and the user names: a path, or a file of a Hub repository."""
 
     summary: str
-    """What the file is, such as `a LoRA in any of the layouts that trainers write`."""
+    """A description of the file, such as `a LoRA in any of the layouts that trainers write`."""
 
 
 class Variant(_Table, frozen=True, kw_only=True):
-    """What an adapter is on one base: facts that must hold, places it edits, files it needs."""
+    """An adapter for one base: the facts it requires, the slots it edits, the files it needs."""
 
     base: Name | None = None
-    """The base whose weights it was trained with; None for any that has the slots."""
+    """The base that it was trained for; None for any model with the slots."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """What its files hold; the variant in the dtype of the model goes first."""
+    """The dtype of its files; the variant in the dtype of the model takes precedence."""
     name: str = ""
     facts: dict[str, Fact] = {}
     settings: dict[str, Any] = {}
@@ -178,12 +190,12 @@ class Variant(_Table, frozen=True, kw_only=True):
 
     @property
     def files(self) -> Mapping[str, str]:
-        """The weights by the role that they have for the adapter; a single one is `weights`."""
+        """The names of the files by role; a single file has the role `weights`."""
         return {"weights": self.weights} if isinstance(self.weights, str) else self.weights
 
     @property
     def label(self) -> str:
-        """How messages call it."""
+        """The name of the variant in messages."""
         single = self.weights if isinstance(self.weights, str) else ""
         return self.name or single or self.base or "any base"
 
@@ -198,24 +210,24 @@ class AdapterSpec(_Table, frozen=True, kw_only=True):
     kind: str = ""
     license: str = ""
     aliases: tuple[Name, ...] = ()
-    """Other short names that lead to it, where no adapter has them as its own."""
+    """Other short names of the adapter; the name of an adapter takes precedence over an alias."""
     conflicts: tuple[str, ...] = ()
-    """Names of adapters that cannot be worn beside it."""
+    """The names of adapters that cannot be worn together with it."""
     input: dict[Name, Input] = {}
     external: dict[Name, External] = {}
     file: UserFile | None = None
-    """The file that its user names; it takes the role `weights`. None where the manifest does."""
+    """The file that the user names, with the role `weights`; None if all files are pinned."""
     variant: Annotated[tuple[Variant, ...], Meta(min_length=1, description="at least one variant")]
     weights: dict[Name, WeightsFile] = {}
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """The bases that it has variants for, in order; `any` stands for every base."""
+        """The bases of its variants, in order; `any` stands for every base."""
         return tuple(dict.fromkeys(variant.base or "any" for variant in self.variant))
 
 
 class ModelSpec(_Table, frozen=True, kw_only=True):
-    """One base model of a package; every file under `weights` belongs to it, by role."""
+    """One base model of a package; `weights` has its files by role."""
 
     factory: Reference
     summary: str
@@ -223,7 +235,7 @@ class ModelSpec(_Table, frozen=True, kw_only=True):
     family: Name
     base: Name | None = None
     slots: tuple[str, ...] = ()
-    """The stable names of places that it publishes; those of its family if there are none."""
+    """The names of its slots; those of its family if empty."""
     paper: str = ""
     license: str = ""
     aliases: tuple[Name, ...] = ()

@@ -1,8 +1,8 @@
-"""Reads TOML that strangers wrote: in time linear in its length, and to values of bounded size.
+"""Reads untrusted TOML in linear time, and to values of bounded size.
 
-tomllib takes quadratic time for keys of many parts and lets numbers of any length through, and each
-caller would have its own list of what it raises. Manifests, policies, advisories, locks and project
-files all come through `load_toml`.
+tomllib takes quadratic time for keys of many parts, accepts integers of any length, and raises
+several kinds of errors. Manifests, policies, advisories, locks and project files are all read by
+`load_toml`.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 LARGEST: Final = 1_000_000
-"""The bytes that a file for people may have."""
+"""The maximum size in bytes of a file that people write."""
 _DEEPEST: Final = 50
-"""How many tables may lie in each other."""
+"""The maximum depth of nested tables and lists."""
 _PARTS: Final = 30
-"""The parts that a dotted key may have before tomllib's time for it matters."""
+"""The maximum number of parts of a dotted key, for which tomllib is still fast."""
 _MARKS: Final = re.compile(r"(?<=[\w\"' \t-])\.(?=[\w\"' \t-])|[,=\[\]{}\n]")
 _OTHER_MARKS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 class TomlError(ValueError):
-    """A file that is not TOML, or not such as anybody writes; the text says why."""
+    """A file that is not TOML, or exceeds a limit; the message has the reason."""
 
 
 def load_toml(path: Path, *, largest: int = LARGEST) -> tuple[dict[str, Any], str]:
     """Reads a file.
 
     Args:
-        path: The file; a byte order mark at its beginning, as Windows' editors write, is skipped.
-        largest: The bytes that it may have.
+        path: The file; a byte order mark, as editors on Windows write it, is skipped.
+        largest: The maximum size in bytes.
 
     Returns:
-        The tables, and the text that they are in.
+        The tables, and the text of the file.
 
     Raises:
-        OSError: It cannot be opened.
-        TomlError: It is too large, not UTF-8, or not TOML.
+        OSError: The file cannot be opened.
+        TomlError: The file is too large, not UTF-8, or not TOML.
     """
     with path.open("rb") as file:
         raw = file.read(largest + 1)
@@ -52,7 +52,7 @@ def decoded(raw: bytes) -> str:
     """Returns the text of a file in UTF-8, without a byte order mark.
 
     Raises:
-        TomlError: It is in another encoding.
+        TomlError: The file has another encoding.
     """
     if (other := _OTHER_MARKS.get(raw[:2])) is not None:
         raise TomlError(f"cannot be read: it is in {other}; save it as UTF-8")
@@ -66,8 +66,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Turns a text into tables.
 
     Raises:
-        TomlError: It is not TOML, nested deeper than anybody writes, or has an integer of more than
-            64 bits, which TOML does not have.
+        TomlError: The text is not TOML, nested too deeply, or has an integer of more than 64 bits,
+            which TOML forbids.
     """
     parts = 0
     for mark in _MARKS.finditer(text):
@@ -79,7 +79,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         table = tomllib.loads(text)
     except RecursionError as error:
         raise TomlError("is not TOML: nested too deeply") from error
-    except ValueError as error:  # int() refuses thousands of digits with one of its own
+    except ValueError as error:  # int() refuses thousands of digits with a plain ValueError
         raise TomlError(f"is not TOML: {error}") from error
     _check_bounds(table)
     return table
@@ -99,4 +99,4 @@ def _check_bounds(table: dict[str, Any]) -> None:
         level = below
         if not level:
             return
-    raise TomlError(f"is not TOML for us: more than {_DEEPEST} tables lie in each other")
+    raise TomlError(f"cannot be read: tables are nested more than {_DEEPEST} deep")

@@ -1,7 +1,7 @@
-"""Versions and what they are compared with (PEP 440), as strangers write them.
+"""Parses and compares untrusted versions and version specifiers (PEP 440).
 
-packaging counts on short texts: it raises errors of Python's own for thousands of digits. Every
-version and every specifier that comes from a manifest, a catalog or a rule is parsed here.
+packaging expects short texts: for thousands of digits it passes on errors of Python itself. Every
+version and specifier in a manifest, a catalog or a rule is parsed here.
 """
 
 from __future__ import annotations
@@ -14,36 +14,37 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
 _LONGEST: Final = 200
-"""The characters of a version or of specifiers."""
+"""The maximum length of a version or a specifier, in characters."""
 
 
 @lru_cache(maxsize=4096)
 def version_of(text: str) -> Version | None:
-    """Returns a version that can be compared; None for what PEP 440 does not know."""
+    """Returns a version that can be compared; None if the text is not a PEP 440 version."""
     from packaging.version import Version
 
     try:
         return Version(text) if len(text) <= _LONGEST and text.isascii() else None
-    except ValueError:  # InvalidVersion is one
+    except ValueError:  # InvalidVersion is a ValueError
         return None
 
 
 def is_same(text: str, other: str) -> bool:
     """Whether two spellings, such as `1.0` and `1.0.0`, are one version."""
-    return text == other or ((found := version_of(text)) is not None and found == version_of(other))
+    version = version_of(text)
+    return text == other or (version is not None and version == version_of(other))
 
 
 def is_newer(text: str, other: str) -> bool:
-    """Whether a version follows another; not if one of them cannot be compared."""
+    """Whether a version is newer than another; False if either cannot be compared."""
     version, before = version_of(text), version_of(other)
     return version is not None and before is not None and version > before
 
 
 def specifiers(text: str) -> SpecifierSet:
-    """Returns what a text such as `>=1.0,<2` asks for.
+    """Parses version specifiers such as `>=1.0,<2`.
 
     Raises:
-        ValueError: It is not a version specifier.
+        ValueError: The text is not a version specifier.
     """
     from packaging.specifiers import SpecifierSet
 
@@ -53,12 +54,12 @@ def specifiers(text: str) -> SpecifierSet:
 
 
 def is_within(version: str, wanted: str) -> bool | None:
-    """Whether a version is one of those asked for; None if it cannot be compared."""
-    return None if (found := version_of(version)) is None else specifiers(wanted).contains(
-        found, prereleases=True
-    )  # fmt: skip
+    """Whether a version satisfies specifiers; None if the version cannot be compared."""
+    parsed = version_of(version)
+    return None if parsed is None else specifiers(wanted).contains(parsed, prereleases=True)
 
 
 def is_development(text: str) -> bool:
-    """Whether a version is one that may be replaced, such as `1.0.dev0`."""
-    return (found := version_of(text)) is not None and found.is_devrelease
+    """Whether a version is a development version, such as `1.0.dev0`, which may be replaced."""
+    version = version_of(text)
+    return version is not None and version.is_devrelease

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from refiners.choose.compatibility import Header
 from refiners.choose.policy import Guard
 from refiners.errors import (
     CacheError,
@@ -20,7 +19,7 @@ from refiners.host.machine import machine_fault
 from refiners.host.parallel import together
 from refiners.hub.client import Hub
 from refiners.hub.receipts import Receipts, check_header, sha256_of
-from refiners.hub.tensor_header import read_header
+from refiners.installed.distribution import distribution_of
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed, package_file
 from refiners.manifest.schema import LOCAL, UNKNOWN, WeightsFile
@@ -146,33 +145,9 @@ def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
     return target
 
 
-def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header | None:
-    """Returns the shapes of the tensors in a file before it is fetched; None if nobody can tell.
-
-    A file in a package or in the cache is looked into; of one on the Hub the first bytes are asked
-    for.
-
-    Raises:
-        NetworkError, IntegrityError: The Hub does not answer, or it is no safetensors file.
-    """
-    if file.format != "safetensors":
-        return None
-    if file.scheme == "pkg":
-        package, _, name = file.address.partition("/")
-        path = package_file(package, name)
-        return None if path is None else read_header(path, dist=dist)
-    if file.scheme == LOCAL:
-        return read_header(file.local_path)
-    if file.scheme != "hf":
-        return None
-    path = hub.here(file)
-    return hub.header(file, dist=dist) if path is None else read_header(path, dist=dist)
-
-
 def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
-    package, _, name = file.address.partition("/")
-    owner = package.replace("_", "-")
-    again = f"Try pip install --force-reinstall {owner}."
+    package, name = file.package_path
+    again = f"Try pip install --force-reinstall {distribution_of(package)}."
     try:
         path = package_file(package, name)
         is_pinned = path is not None and receipts.verify(path, file.sha256)

@@ -12,7 +12,9 @@ from refiners.choose.lookup import find_model
 from refiners.choose.policy import Guard
 from refiners.errors import OptionError
 from refiners.hub.client import Hub
-from refiners.sources.fetch import fetch_all, fetch_source, header_of
+from refiners.hub.shapes import header_of
+from refiners.installed.distribution import DISTRIBUTION
+from refiners.sources.fetch import fetch_all, fetch_source
 from refiners.sources.links import linked
 from refiners.sources.repository import held_repository
 
@@ -119,7 +121,7 @@ def _is_pipeline(what: object) -> bool:
 def _vocabulary(base: str, offline: bool | None) -> ClipTokenizer:
     from refiners_core.models.formats.release import read_tokenizer
 
-    released = find_model(f"refiners:{base}")
+    released = find_model(f"{DISTRIBUTION}:{base}")
     guard = Guard.from_environment(is_locked=False)
     source = fetch_source(
         released, _READS, base, released.spec.settings, offline=offline, guard=guard

@@ -21,11 +21,11 @@ from refiners.errors import (
     UnsupportedError,
 )
 from refiners.hub.client import Hub
-from refiners.hub.listing import contents_of, means
 from refiners.hub.metadata import Contents
 from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX, parse_address
 from refiners.manifest.schema import FILE_NAME, UNKNOWN, ModelSpec, WeightsFile
+from refiners.sources.listing import contents_of, means
 
 _NEEDED: Final = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
 _PARTS: Final = (*_NEEDED, "text_encoder_2", "tokenizer_2")

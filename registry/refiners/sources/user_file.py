@@ -19,11 +19,11 @@ from refiners.choose.lock import LockedPlugin, named, read_lock
 from refiners.choose.policy import Guard
 from refiners.errors import LockError, MissingError, OptionError, PolicyError
 from refiners.hub.client import Hub
-from refiners.hub.listing import contents_of, means
 from refiners.hub.tensor_header import read_header
 from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX, parse_address
 from refiners.manifest.schema import LOCAL, UNKNOWN, AdapterSpec, Variant, WeightsFile
+from refiners.sources.listing import contents_of, means
 
 ROLE: Final = "weights"
 """The role that the file has for the adapter."""

@@ -10,12 +10,11 @@ import socket
 import struct
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Final, NamedTuple
+from threading import Event
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
-if TYPE_CHECKING:
-    from refiners.testing.loopback import LoopbackHub
-
+from huggingface_hub.utils.sha import git_hash
 
 _END_OF_ENDLESS: Final = 500
 """Pieces of 64 kB after which an endless answer ends nevertheless, so that a failing test does."""
@@ -64,10 +63,33 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
 
 
+class Served(Protocol):
+    """The state of a loopback Hub that its answers read and write."""
+
+    repositories: dict[str, Repository]
+    requests: list[Request]
+    is_closing: Event
+    sent_endlessly: int
+
+    @property
+    def port(self) -> int:
+        """The port of its address."""
+        ...
+
+    @property
+    def elsewhere(self) -> str:
+        """The address of another origin that serves the same bytes."""
+        ...
+
+    def take_fault(self, file: str, method: str) -> Fault | None:
+        """Returns the fault that is planned for a request."""
+        ...
+
+
 class Answer(BaseHTTPRequestHandler):
     """One answer of a loopback Hub, set up by its class attribute."""
 
-    served: LoopbackHub
+    served: Served
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:
@@ -225,12 +247,8 @@ def _range(asked: str | None) -> tuple[int, int | None]:
 def _etag(file: str, data: bytes) -> str:
     """Names small text as git does, and everything else by its sha256, as the Hub does."""
     if file.endswith((".json", ".txt", ".jsonl", ".toml")):
-        return _git_hash(data)
+        return git_hash(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _git_hash(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _listed(file: str, data: bytes) -> dict[str, object]:
@@ -241,4 +259,4 @@ def _listed(file: str, data: bytes) -> dict[str, object]:
         return entry
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{named}\nsize {len(data)}\n"
     lfs = {"oid": named, "size": len(data), "pointerSize": len(pointer)}
-    return entry | {"oid": _git_hash(pointer.encode()), "lfs": lfs}
+    return entry | {"oid": git_hash(pointer.encode()), "lfs": lfs}

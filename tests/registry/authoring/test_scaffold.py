@@ -23,7 +23,7 @@ PROJECT = """
 build-backend = "setuptools.build_meta"
 [project]
 name = "refiners-edges"
-dependencies = ["refiners"]
+dependencies = ["refiners-core"]
 [project.entry-points."refiners.adapters"]
 edges = "refiners_edges:adapter.toml"
 [tool.setuptools.package-data]
@@ -126,7 +126,8 @@ def test_a_valid_plugin_is_valid(plugin: Path) -> None:
     ("file", "old", "new", "what"),
     [
         ("pyproject.toml", "refiners-edges", "edges", 'should begin with "refiners-"'),
-        ("pyproject.toml", '["refiners"]', "[]", "does not depend on refiners"),
+        ("pyproject.toml", '["refiners-core"]', "[]", "does not depend on refiners-core"),
+        ("pyproject.toml", '"refiners-core"', '"refiners>=1"', "refiners is another project"),
         ("pyproject.toml", "refiners_edges:", "refiners_egdes:", "leads to no file"),
         ("pyproject.toml", "refiners_edges:adapter.toml", "a.b:C", "should be 'package:adapter"),
         ("pyproject.toml", '["*.toml"]', "[]", "left out of the wheel"),

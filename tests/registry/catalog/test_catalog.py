@@ -1,4 +1,4 @@
-"""The catalog: built from wheels that nobody runs, searched offline, only ever added to."""
+"""The catalog: built from wheels without running them, searched offline, append-only."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ RAISES = "raise RuntimeError('must not be imported')"
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def wheel(
@@ -63,7 +63,7 @@ def test_a_wheel_is_listed_without_being_installed(catalog: Path, tmp_path: Path
     assert "refiners_edges" not in sys.modules
 
 
-def test_what_is_published_stays(catalog: Path, tmp_path: Path) -> None:
+def test_a_published_release_never_changes(catalog: Path, tmp_path: Path) -> None:
     add(catalog, read_wheel(wheel(tmp_path)))
     before = {path: path.read_bytes() for path in catalog.rglob("*.jsonl")}
     assert add(catalog, read_wheel(wheel(tmp_path))) == ()
@@ -76,7 +76,7 @@ def test_what_is_published_stays(catalog: Path, tmp_path: Path) -> None:
         add(catalog, read_wheel(wheel(tmp_path, version=version, files=changed)))
     edges = listed()[0]
     assert (edges.version, edges.summary) == ("1.10", "Trace edges")
-    assert [one.version for one in releases(edges)] == ["1.0", "1.10", "1.9"]
+    assert [release.version for release in releases(edges)] == ["1.0", "1.10", "1.9"]
     for path, content in before.items():
         assert path.read_bytes().startswith(content)
 
@@ -85,7 +85,7 @@ def test_a_development_version_may_be_replaced(catalog: Path, tmp_path: Path) ->
     changed = {"refiners_edges/adapter.toml": EDGES_TOML.replace("Follow", "Trace")}
     add(catalog, read_wheel(wheel(tmp_path, version="1.0.dev0")))
     add(catalog, read_wheel(wheel(tmp_path, version="1.0.dev0", files=changed)))
-    assert [len(releases(one)) for one in listed()] == [1, 1]
+    assert [len(releases(entry)) for entry in listed()] == [1, 1]
     assert listed()[0].summary == "Trace edges"
 
 
@@ -120,13 +120,13 @@ def test_a_bad_wheel_is_refused(
     assert not catalog.exists()
 
 
-def test_what_is_no_wheel_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_wheel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.whl").write_bytes(b"PK")
-    with pytest.raises(CatalogError, match="is no wheel"):
+    with pytest.raises(CatalogError, match="is not a wheel"):
         read_wheel(tmp_path / "a.whl")
 
 
-def test_search_looks_at_what_is_installed_and_published(
+def test_search_covers_installed_and_published_packages(
     catalog: Path, tmp_path: Path, site: Site
 ) -> None:
     add(catalog, read_wheel(wheel(tmp_path)))
@@ -135,12 +135,14 @@ def test_search_looks_at_what_is_installed_and_published(
     assert result.exit_code == 0, result.output
     assert "pip install refiners-edges" in result.stdout
     assert "refiners-toy 1.2" in result.stdout
-    found: Any = json.loads(run("search", "edges", "follow", "--json").stdout)["found"]
-    assert [(one["id"], one["installed"]) for one in found] == [("refiners-edges:edges", False)]
+    matches: Any = json.loads(run("search", "edges", "follow", "--json").stdout)["found"]
+    assert [(match["id"], match["installed"]) for match in matches] == [
+        ("refiners-edges:edges", False)
+    ]
     assert run("search", "nothing-like-it").exit_code == 1
 
 
-def test_info_of_what_is_not_installed_comes_from_the_catalog(
+def test_info_on_a_package_that_is_not_installed_comes_from_the_catalog(
     catalog: Path, tmp_path: Path
 ) -> None:
     add(catalog, read_wheel(wheel(tmp_path)))
@@ -152,14 +154,14 @@ def test_info_of_what_is_not_installed_comes_from_the_catalog(
     assert facts["variants"][0]["facts"] == {"width": 2}
 
 
-def test_names_count_more_than_summaries() -> None:
-    one = Listed(name="b-edges", kind="adapter", distribution="d", summary="")
-    two = Listed(name="a", kind="adapter", distribution="d", summary="edges")
-    assert search(("edges",), (two, one)) == (one, two)
+def test_matches_in_names_come_before_matches_in_summaries() -> None:
+    named = Listed(name="b-edges", kind="adapter", distribution="d", summary="")
+    described = Listed(name="a", kind="adapter", distribution="d", summary="edges")
+    assert search(("edges",), (described, named)) == (named, described)
 
 
 @pytest.mark.parametrize("text", ["", "[", "[{}]", "[1]", "\x00"])
-def test_a_damaged_catalog_is_an_error_of_ours(catalog: Path, text: str) -> None:
+def test_a_damaged_catalog_raises_a_catalog_error(catalog: Path, text: str) -> None:
     catalog.mkdir()
     (catalog / "search.json").write_text(text)
     with pytest.raises(CatalogError, match="unset REFINERS_CATALOG"):
@@ -167,11 +169,11 @@ def test_a_damaged_catalog_is_an_error_of_ours(catalog: Path, text: str) -> None
     assert run("search", "edges").exit_code == 1
 
 
-def test_the_shipped_catalog_has_the_releases_of_all_it_lists() -> None:
-    for one in listed():
-        newest = releases(one)[-1]
+def test_the_shipped_catalog_has_the_releases_that_it_lists() -> None:
+    for entry in listed():
+        newest = releases(entry)[-1]
         assert isinstance(newest, Release)
-        assert (newest.version, newest.spec["summary"]) == (one.version, one.summary)
+        assert (newest.version, newest.spec["summary"]) == (entry.version, entry.summary)
 
 
 NAMES = [
@@ -212,8 +214,8 @@ def test_a_version_that_cannot_be_compared_is_not_added(
     assert listed() == before
 
 
-def spoiled(path: Path, central: int, local: int, value: int) -> None:
-    """Writes a byte of every header of a zip file."""
+def spoil(path: Path, central: int, local: int, value: int) -> None:
+    """Overwrites a byte in every header of a zip file."""
     raw = bytearray(path.read_bytes())
     for mark, offset in ((b"PK\x01\x02", central), (b"PK\x03\x04", local)):
         at = -1
@@ -229,8 +231,8 @@ def test_a_wheel_that_is_encrypted_or_damaged_is_refused(
     tmp_path: Path, central: int, local: int, value: int
 ) -> None:
     path = wheel(tmp_path)
-    spoiled(path, central, local, value)
-    with pytest.raises(CatalogError, match="is no wheel of a plugin: "):
+    spoil(path, central, local, value)
+    with pytest.raises(CatalogError, match="is not a wheel of a plugin: "):
         read_wheel(path)
 
 
@@ -242,7 +244,7 @@ def test_a_wheel_with_two_files_of_one_name_is_refused(tmp_path: Path) -> None:
         read_wheel(path)
 
 
-def test_a_catalog_of_many_is_a_few_files(catalog: Path) -> None:
+def test_a_large_catalog_has_few_files(catalog: Path) -> None:
     spec = {"summary": "x", "variant": [{}]}
     many = [
         Release(name=f"a{i}", kind="adapter", distribution=f"d{i}", version="1", spec=spec)
@@ -251,21 +253,21 @@ def test_a_catalog_of_many_is_a_few_files(catalog: Path) -> None:
     add(catalog, many)
     assert len([*catalog.rglob("*.jsonl")]) == 16
     assert len(listed()) == 200
-    assert [one.version for one in releases(listed()[7])] == ["1"]
+    assert [release.version for release in releases(listed()[7])] == ["1"]
 
 
-def test_an_entry_with_a_file_of_its_own_keeps_it(catalog: Path) -> None:
+def test_an_entry_with_a_separate_file_keeps_it(catalog: Path) -> None:
     spec = {"summary": "x", "variant": [{}]}
     old, new = (
         Release(name="a", kind="adapter", distribution="d", version=version, spec=spec)
         for version in ("1", "2")
     )
-    own = catalog / "entries/d/adapter-a.jsonl"
-    own.parent.mkdir(parents=True)
-    own.write_bytes(msgspec.json.encode(old) + b"\n")
+    separate = catalog / "entries/d/adapter-a.jsonl"
+    separate.parent.mkdir(parents=True)
+    separate.write_bytes(msgspec.json.encode(old) + b"\n")
     add(catalog, [new])
-    assert [one.version for one in releases(listed()[0])] == ["1", "2"]
-    assert [*catalog.rglob("*.jsonl")] == [own]
+    assert [release.version for release in releases(listed()[0])] == ["1", "2"]
+    assert [*catalog.rglob("*.jsonl")] == [separate]
 
 
 @pytest.mark.parametrize("field", ["name", "distribution", "version"])

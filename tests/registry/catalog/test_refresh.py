@@ -1,4 +1,4 @@
-"""A catalog is fetched from the Hub: it only grows, it only informs, and what is here stays."""
+"""Refreshing the catalog from the Hub: it only grows, only informs, and keeps the present copy."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from refiners import catalog
 from refiners.catalog import Release, listed
 from refiners.catalog.build import add, write_list
 from refiners.catalog.entry import entry_files
-from refiners.catalog.refresh import Refreshed, refresh
 from refiners.choose.policy import Guard
 from refiners.cli import main
 from refiners.hub.client import Hub
+from refiners.refresh import Refreshed, refresh
 from refiners.testing import Fault, LoopbackHub
 
 from ..conftest import EDGES_TOML, Site
@@ -61,11 +61,11 @@ def releases_in(folder: Path) -> list[Release]:
 
 
 def files_of_entries(folder: Path) -> dict[str, bytes]:
-    """Returns a catalog in which every entry has a file of its own."""
+    """Returns a catalog in which every entry has a separate file."""
     files: dict[str, bytes] = {}
-    for one in releases_in(folder):
-        path = f"entries/{one.distribution}/{one.kind}-{one.name}.jsonl"
-        files[path] = files.get(path, b"") + line(one)
+    for item in releases_in(folder):
+        path = f"entries/{item.distribution}/{item.kind}-{item.name}.jsonl"
+        files[path] = files.get(path, b"") + line(item)
     return files
 
 
@@ -85,7 +85,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: Site) -> Path
 
 @pytest.fixture
 def publish(hub: LoopbackHub, tmp_path: Path, shipped: Path) -> Callable[..., None]:
-    """Publishes what is shipped and more, with changes to the files."""
+    """Publishes the shipped releases and more, with changes to the files."""
 
     def put(
         *more: Release, advisories: str = HEAD, is_shared: bool = False, **changes: bytes | None
@@ -112,25 +112,27 @@ def bring(source: str | None = SOURCE) -> Refreshed:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def names() -> list[tuple[str, str]]:
-    return [(one.name, one.version) for one in listed()]
+    return [(entry.name, entry.version) for entry in listed()]
 
 
 OLD = [("edges", "1.0.dev0"), ("old", "1.0")]
 
 
-def line(one: Release) -> bytes:
-    return msgspec.json.encode(one) + b"\n"
+def line(item: Release) -> bytes:
+    return msgspec.json.encode(item) + b"\n"
 
 
-def test_what_is_new_is_found_and_hinted(publish: Callable[..., None], site: Site) -> None:
+def test_new_releases_are_known_and_the_hint_installs_them(
+    publish: Callable[..., None], site: Site
+) -> None:
     publish(release("new"), release("old", "1.1"))
     assert names() == OLD
-    found = bring()
-    assert sorted(str(one) for one in found.added) == [
+    refreshed = bring()
+    assert sorted(str(item) for item in refreshed.added) == [
         "adapter refiners-new:new 1.0",
         "adapter refiners-old:old 1.1",
     ]
@@ -142,7 +144,7 @@ def test_what_is_new_is_found_and_hinted(publish: Callable[..., None], site: Sit
     assert json.loads(run("info", "old", "--json").stdout)["version"] == "1.1"
 
 
-def test_only_what_differs_is_fetched(hub: LoopbackHub, publish: Callable[..., None]) -> None:
+def test_only_changed_files_are_fetched(hub: LoopbackHub, publish: Callable[..., None]) -> None:
     publish(release("new"))
     bring()
     bodies = [r.path for r in hub.requests if r.method == "GET" and "/resolve/" in r.path]
@@ -152,7 +154,7 @@ def test_only_what_differs_is_fetched(hub: LoopbackHub, publish: Callable[..., N
     assert not [r for r in hub.requests if "/resolve/" in r.path]
 
 
-def test_it_is_read_offline_and_can_be_forgotten(
+def test_the_fetched_copy_is_read_offline_and_can_be_forgotten(
     hub: LoopbackHub, publish: Callable[..., None]
 ) -> None:
     publish(release("new"))
@@ -165,15 +167,15 @@ def test_it_is_read_offline_and_can_be_forgotten(
     assert run("catalog", "forget").stdout == "No catalog was fetched.\n"
 
 
-def test_a_newer_wheel_goes_before_an_older_fetched_copy(
+def test_a_newer_wheel_takes_precedence_over_an_older_fetched_copy(
     publish: Callable[..., None], shipped: Path
 ) -> None:
     publish(release("new"))
     bring()
     add(shipped, [release("old", "1.10"), release("more")])
     assert names() == [("edges", "1.0.dev0"), ("more", "1.0"), ("new", "1.0"), ("old", "1.10")]
-    (old,) = (one for one in listed() if one.name == "old")
-    assert [one.version for one in catalog.releases(old)] == ["1.0", "1.10"]
+    (old,) = (entry for entry in listed() if entry.name == "old")
+    assert [item.version for item in catalog.releases(old)] == ["1.0", "1.10"]
 
 
 CLAIMED = {"z-tools": ("old", ()), "a-tools": ("old", ()), "b-tools": ("mine", ("old", "good"))}
@@ -184,10 +186,10 @@ def stranger(dist: str, name: str, aliases: tuple[str, ...] = ()) -> Release:
     return Release(name=name, kind="adapter", distribution=dist, version="9.0", spec=spec)
 
 
-def test_a_name_that_the_wheel_has_is_never_somebody_else_s(publish: Callable[..., None]) -> None:
+def test_a_stranger_cannot_claim_a_name_of_the_wheel(publish: Callable[..., None]) -> None:
     publish(*(stranger(dist, name, aliases) for dist, (name, aliases) in CLAIMED.items()))
     bring()
-    claims = [(one.name, one.distribution, one.aliases) for one in listed()]
+    claims = [(entry.name, entry.distribution, entry.aliases) for entry in listed()]
     assert claims == [
         ("edges", "refiners-edges", ()),
         ("mine", "b-tools", ("good",)),
@@ -197,7 +199,7 @@ def test_a_name_that_the_wheel_has_is_never_somebody_else_s(publish: Callable[..
         refiners.load_adapter("old")
 
 
-def test_a_name_that_two_strangers_claim_is_nobody_s(publish: Callable[..., None]) -> None:
+def test_a_name_that_two_strangers_claim_is_ambiguous(publish: Callable[..., None]) -> None:
     publish(stranger("z-tools", "new"), stranger("a-tools", "new"))
     bring()
     with pytest.raises(refiners.NotInstalledError, match="by 2 distributions") as caught:
@@ -205,7 +207,7 @@ def test_a_name_that_two_strangers_claim_is_nobody_s(publish: Callable[..., None
     assert "pip install a-tools or pip install z-tools" in caught.value.hint
 
 
-def test_a_name_that_is_installed_is_not_searched_elsewhere(
+def test_an_installed_name_is_not_looked_up_elsewhere(
     publish: Callable[..., None], site: Site
 ) -> None:
     manifest = EDGES_TOML.replace("adapter.edges", "adapter.mine")
@@ -227,7 +229,7 @@ def test_a_shared_catalog_is_fetched_in_few_requests(
     assert len(hub.requests) == 2
     publish(release("more"), is_shared=True)
     hub.requests.clear()
-    assert [str(one) for one in bring().added] == ["adapter refiners-more:more 1.0"]
+    assert [str(item) for item in bring().added] == ["adapter refiners-more:more 1.0"]
     assert len([r for r in hub.requests if "/resolve/" in r.path]) == 1
     assert ("more", "1.0") in names()
     assert ("new-7", "1.0") in names()
@@ -240,7 +242,7 @@ def test_an_entry_takes_one_request(hub: LoopbackHub, publish: Callable[..., Non
 
 
 def nested(real: Callable[..., Any], *, before: bool = False) -> Callable[..., Any]:
-    """Lets another refresh run whole, once, in the middle of this one."""
+    """Runs another whole refresh, once, in the middle of this one."""
     left = [1]
 
     def wrapper(*arguments: Any) -> Any:
@@ -258,12 +260,12 @@ def test_a_refresh_in_another_loses_nothing(
     hub: LoopbackHub, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
     publish(release("new"), advisories=HEAD + BAD)
-    module = "refiners.catalog.refresh"
+    module = "refiners.refresh"
     monkeypatch.setattr(f"{module}.write_list", nested(write_list, before=before))
     bring()
     assert ("new", "1.0") in names()
-    assert [one.id for one in Guard.from_environment().advisories] == ["R-1"]
-    assert len([one for one in catalog.fetched_home().iterdir() if one.is_dir()]) == 1
+    assert [advisory.id for advisory in Guard.from_environment().advisories] == ["R-1"]
+    assert len([path for path in catalog.fetched_home().iterdir() if path.is_dir()]) == 1
 
 
 def test_an_older_refresh_does_not_undo_a_newer_one(
@@ -273,17 +275,17 @@ def test_an_older_refresh_does_not_undo_a_newer_one(
 
     def newer(folder: Path) -> None:
         write_list(folder)
-        monkeypatch.setattr("refiners.catalog.refresh.write_list", write_list)
+        monkeypatch.setattr("refiners.refresh.write_list", write_list)
         publish(release("newer"), advisories=HEAD + BAD)
         bring()
 
-    monkeypatch.setattr("refiners.catalog.refresh.write_list", newer)
+    monkeypatch.setattr("refiners.refresh.write_list", newer)
     bring()
     assert ("newer", "1.0") in names()
-    assert [one.id for one in Guard.from_environment().advisories] == ["R-1"]
+    assert [advisory.id for advisory in Guard.from_environment().advisories] == ["R-1"]
 
 
-def test_what_is_replaced_while_it_is_read_is_read_again(publish: Callable[..., None]) -> None:
+def test_a_copy_that_is_replaced_during_a_read_is_read_again(publish: Callable[..., None]) -> None:
     publish(release("new"), advisories=HEAD + BAD)
     bring()
     publish(release("newer"), advisories=HEAD + BAD)
@@ -309,14 +311,14 @@ def test_many_refreshes_at_once_lose_nothing(
             publish(release(f"new-{number}"), advisories=HEAD + BAD)
             writers = [pool.submit(bring) for _ in range(3)]
             while not all(writer.done() for writer in writers):
-                assert {"edges", "new", "old"} <= {one.name for one in listed()}
-                assert [one.id for one in Guard.from_environment().advisories] == ["R-1"]
+                assert {"edges", "new", "old"} <= {entry.name for entry in listed()}
+                assert [advisory.id for advisory in Guard.from_environment().advisories] == ["R-1"]
             for writer in writers:
                 writer.result()
-    assert {f"new-{number}" for number in range(4)} <= {one.name for one in listed()}
+    assert {f"new-{number}" for number in range(4)} <= {entry.name for entry in listed()}
 
 
-def test_what_a_refresh_that_was_killed_left_is_removed_in_time(
+def test_leftovers_of_a_killed_refresh_are_removed_after_an_hour(
     publish: Callable[..., None],
 ) -> None:
     publish(release("new"))
@@ -337,13 +339,13 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
         'refiners-old:old 1.0: summary was "Follow edges", is "Steal edges"',
     ),
     "a dropped development version": ({"edges": None}, "refiners-edges:edges 1.0.dev0: gone"),
-    "an entry of another": ({"evil": line(release("old"))}, "no entry of a catalog"),
+    "an entry in the wrong file": ({"evil": line(release("old"))}, "an invalid entry"),
     "a garbled entry": ({"evil": b"{"}, "cannot be read"),
-    "an entry that is no text": ({"evil": b"\xff\n"}, "cannot be read"),
-    "a version that is none": ({"evil": line(release("evil", "one"))}, "no entry of a catalog"),
-    "words that move the cursor": (
+    "an entry that is not text": ({"evil": b"\xff\n"}, "cannot be read"),
+    "an invalid version": ({"evil": line(release("evil", "one"))}, "an invalid entry"),
+    "a terminal escape": (
         {"evil": line(release("evil", summary="\x1b[2J"))},
-        "no entry of a catalog",
+        "an invalid entry",
     ),
     "two lines for one version": (
         {"evil": line(release("evil", summary="a")) + line(release("evil", summary="b"))},
@@ -357,43 +359,55 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
         {"old": line(release("old", summary="Steal edges")) + line(release("old"))},
         "twice, and not the same",
     ),
-    "no summary": ({"evil": line(release("evil")).replace(b'"summary"', b'"x"')}, "no entry of"),
-    "a summary that is a number": ({"evil": line(release("evil", summary=5))}, "no entry of"),
-    "a summary of two lines": ({"evil": line(release("evil", summary="a\n b"))}, "no entry of"),
-    "variants that are text": ({"evil": line(release("evil", variant="abc"))}, "no entry of"),
-    "no variants": ({"evil": line(release("evil", variant=[]))}, "no entry of"),
-    "a base that is a command": (
-        {"evil": line(release("evil", variant=[{"base": "$(ls)"}]))},
-        "no entry of",
+    "no summary": (
+        {"evil": line(release("evil")).replace(b'"summary"', b'"x"')},
+        "an invalid entry",
     ),
-    "aliases that are text": ({"evil": line(release("evil", aliases="abc"))}, "no entry of"),
-    "an alias that is a path": ({"evil": line(release("evil", aliases=["../a"]))}, "no entry of"),
+    "a summary that is a number": ({"evil": line(release("evil", summary=5))}, "an invalid entry"),
+    "a summary of two lines": (
+        {"evil": line(release("evil", summary="a\n b"))},
+        "an invalid entry",
+    ),
+    "variants that are text": ({"evil": line(release("evil", variant="abc"))}, "an invalid entry"),
+    "no variants": ({"evil": line(release("evil", variant=[]))}, "an invalid entry"),
+    "a base that is a shell command": (
+        {"evil": line(release("evil", variant=[{"base": "$(ls)"}]))},
+        "an invalid entry",
+    ),
+    "aliases that are text": ({"evil": line(release("evil", aliases="abc"))}, "an invalid entry"),
+    "an alias that is a path": (
+        {"evil": line(release("evil", aliases=["../a"]))},
+        "an invalid entry",
+    ),
     "a version of 5000 digits": ({"evil": line(release("evil", "9" * 5000))}, "cannot be read"),
-    "a version of the shell": ({"evil": line(release("evil", "1;ls"))}, "cannot be read"),
+    "a version with a shell command": ({"evil": line(release("evil", "1;ls"))}, "cannot be read"),
     "a deep table": (
         {"evil": line(release("evil")).replace(b'"sd15"', b"[" * 9000 + b"]" * 9000)},
         "cannot be read",
     ),
-    "words that hide": ({"evil": line(release("evil", paper="\u202e"))}, "no entry of a catalog"),
-    "words in a key": ({"evil": line(release("evil", **{"\x9b": 1}))}, "no entry of a catalog"),
+    "hidden characters": ({"evil": line(release("evil", paper="\u202e"))}, "an invalid entry"),
+    "control characters in a key": (
+        {"evil": line(release("evil", **{"\x9b": 1}))},
+        "an invalid entry",
+    ),
     "a huge file": ({"evil": b" " * 5_000_001}, "of 5000001 bytes"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_catalog_that_shrank_or_is_none_is_refused(
+def test_a_catalog_that_shrank_or_is_damaged_is_refused(
     publish: Callable[..., None], what: str
 ) -> None:
-    changes, said = REFUSED[what]
+    changes, message = REFUSED[what]
     publish(release("good"), **changes)
     result = run("catalog", "refresh", SOURCE)
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert names() == OLD
     assert catalog.current() is None
 
 
-def test_what_was_fetched_before_may_not_be_lost_either(
+def test_a_catalog_keeps_what_was_fetched_before(
     publish: Callable[..., None], hub: LoopbackHub
 ) -> None:
     publish(release("new"), advisories=HEAD + BAD)
@@ -412,10 +426,10 @@ def test_what_was_fetched_before_may_not_be_lost_either(
 def test_a_development_version_may_be_replaced(publish: Callable[..., None]) -> None:
     publish(edges=line(release("edges", "1.0.dev0", summary="Trace edges")))
     bring()
-    assert [one.summary for one in listed()] == ["Trace edges", "Follow edges"]
+    assert [entry.summary for entry in listed()] == ["Trace edges", "Follow edges"]
 
 
-def test_an_advisory_holds_from_then_on(publish: Callable[..., None], site: Site) -> None:
+def test_a_fetched_advisory_is_applied(publish: Callable[..., None], site: Site) -> None:
     site.add_edges()
     refiners.load_adapter("edges")
     publish(advisories=HEAD + BAD)
@@ -425,7 +439,7 @@ def test_an_advisory_holds_from_then_on(publish: Callable[..., None], site: Site
         refiners.load_adapter("edges")
 
 
-def test_hashes_of_a_catalog_are_never_taken(publish: Callable[..., None], site: Site) -> None:
+def test_hashes_in_a_catalog_are_ignored(publish: Callable[..., None], site: Site) -> None:
     pins = {"w": {"source": "hf:evil/edges", "file": "w.safetensors", "sha256": "0" * 64}}
     publish(release("edges", "9.0", weights=pins))
     bring()
@@ -461,7 +475,7 @@ FAULTS: list[tuple[str, Fault, str, int]] = [
 
 
 @pytest.mark.parametrize(("file", "fault", "code", "exit_code"), FAULTS)
-def test_a_hub_that_fails_leaves_what_is_there(
+def test_a_failing_hub_leaves_the_present_copy(
     hub: LoopbackHub,
     publish: Callable[..., None],
     file: str,
@@ -483,7 +497,7 @@ def test_a_hub_that_fails_leaves_what_is_there(
     assert ("new", "1.0") in names()
 
 
-def test_without_a_hub_the_copy_stays(
+def test_offline_the_present_copy_stays(
     publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(release("new"))
@@ -494,7 +508,7 @@ def test_without_a_hub_the_copy_stays(
     assert ("new", "1.0") in names()
 
 
-def test_a_refresh_says_what_it_misses(
+def test_a_refresh_names_a_missing_or_malformed_source(
     publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     result = run("catalog", "refresh")
@@ -507,7 +521,7 @@ def test_a_refresh_says_what_it_misses(
     assert "Unset REFINERS_CATALOG" in run("catalog", "refresh", SOURCE).stderr
 
 
-def test_an_organisation_that_is_denied_is_not_asked(
+def test_a_denied_organisation_gets_no_request(
     hub: LoopbackHub,
     publish: Callable[..., None],
     tmp_path: Path,
@@ -522,7 +536,7 @@ def test_an_organisation_that_is_denied_is_not_asked(
     assert hub.requests == []
 
 
-def test_a_copy_that_is_damaged_afterwards_says_how_to_go_on(
+def test_the_error_of_a_damaged_copy_names_the_way_out(
     publish: Callable[..., None], site: Site
 ) -> None:
     publish(release("new"))
@@ -534,12 +548,12 @@ def test_a_copy_that_is_damaged_afterwards_says_how_to_go_on(
     result = run("doctor", "--quick")
     assert (result.exit_code, "refiners catalog forget" in result.stdout) == (1, True)
     site.add_edges()
-    assert refiners.load_adapter("edges").name == "edges"  # what is here needs no catalog
+    assert refiners.load_adapter("edges").name == "edges"  # an installed adapter needs no catalog
     assert run("catalog", "forget").exit_code == 0
     assert run("search", "old").exit_code == 0
 
 
-def test_what_stops_half_way_leaves_the_copy_before_it(
+def test_a_failed_write_leaves_the_previous_copy(
     publish: Callable[..., None], hub: LoopbackHub
 ) -> None:
     publish(release("earlier"))
@@ -550,9 +564,9 @@ def test_what_stops_half_way_leaves_the_copy_before_it(
         with patch(place, side_effect=OSError("no room")), pytest.raises(refiners.CacheError):
             bring()
         assert names() == before
-        assert len([one for one in catalog.fetched_home().iterdir() if one.is_dir()]) == 1
+        assert len([path for path in catalog.fetched_home().iterdir() if path.is_dir()]) == 1
     bring()
-    assert len([one for one in catalog.fetched_home().iterdir() if one.is_dir()]) == 1
+    assert len([path for path in catalog.fetched_home().iterdir() if path.is_dir()]) == 1
 
 
 @needs_mount
@@ -565,4 +579,4 @@ def test_a_full_disk(
         with pytest.raises(refiners.CacheError, match="No space left"):
             bring()
         assert names() == OLD
-        assert [one for one in catalog.fetched_home().iterdir() if one.is_dir()] == []
+        assert [path for path in catalog.fetched_home().iterdir() if path.is_dir()] == []

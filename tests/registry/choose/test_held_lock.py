@@ -1,4 +1,4 @@
-"""A lock holds: its pins are the manifest's, it contradicts nothing, and the rules are asked."""
+"""A lock matches its manifests, does not contradict itself, and never bypasses policies."""
 
 import re
 import shutil
@@ -49,10 +49,10 @@ def repo(hub: LoopbackHub) -> Repository:
 
 @pytest.fixture
 def edges(site: Site, repo: Repository) -> Site:
-    """An adapter with pinned files for two bases, of which one is installed."""
+    """An adapter with pinned files for two bases, one of which is installed."""
     site.add_toy()
-    one = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
-    site.add_edges(one + OTHER + file_of(repo, "a") + file_of(repo, "b"))
+    text = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
+    site.add_edges(text + OTHER + file_of(repo, "a") + file_of(repo, "b"))
     return site
 
 
@@ -81,7 +81,7 @@ FORGED: dict[str, tuple[Callable[[str, Repository], str], str]] = {
         "weights.a.sha256: the lock leaves it unknown",
     ),
     "name": (lambda t, r: t.replace('name = "a"', 'name = "z"'), "weights.z: locked, gone"),
-    "manifest": (lambda t, r: t.replace('manifest = "', 'manifest = "0')[:-1], "no lock file"),
+    "manifest": (lambda t, r: t.replace('manifest = "', 'manifest = "0')[:-1], "not a lock file"),
     "version": (lambda t, r: t.replace('"1.2"', '"1.1"'), "locked 1.1, installed 1.2"),
     "digest": (
         lambda t, r: re.sub(r'manifest = "\w+"', f'manifest = "{"0" * 64}"', t),
@@ -91,28 +91,28 @@ FORGED: dict[str, tuple[Callable[[str, Repository], str], str]] = {
 
 
 @pytest.mark.parametrize("what", FORGED)
-def test_a_lock_that_pins_something_else_than_its_manifest_is_refused(
+def test_a_lock_that_differs_from_its_manifest_is_refused(
     path: Path, repo: Repository, hub: LoopbackHub, what: str
 ) -> None:
-    forge, said = FORGED[what]
+    forge, message = FORGED[what]
     text = path.read_text()
     assert held(find_adapter("edges"), path).spec.weights["a"].sha256 == repo.sha256("a")
     path.write_text(forge(text, repo))
     assert path.read_text() != text
     hub.requests.clear()
-    with pytest.raises(LockError, match=said):
+    with pytest.raises(LockError, match=message):
         refiners.load_adapter("edges", refiners.load_model("toy"), lock=path)
     assert run("sync", "--locked", "--lock", path).exit_code == 4
     assert hub.requests == []
 
 
-def test_a_size_that_a_lock_leaves_out_is_the_manifest_s(path: Path) -> None:
+def test_a_size_that_the_lock_omits_comes_from_the_manifest(path: Path) -> None:
     path.write_text(path.read_text().replace(f"size = {len(DATA)}\n", ""))
     assert held(find_adapter("edges"), path).spec.weights["a"].size == len(DATA)
 
 
 @pytest.mark.parametrize(
-    ("again", "said"),
+    ("again", "message"),
     [
         ({}, "the adapter a-b:edges is locked twice"),
         ({"id": "A_B:edges"}, "the adapter .* is locked twice"),
@@ -125,7 +125,7 @@ def test_a_size_that_a_lock_leaves_out_is_the_manifest_s(path: Path) -> None:
     ],
 )
 def test_a_lock_that_contradicts_itself_is_refused(
-    tmp_path: Path, again: dict[str, str], said: str
+    tmp_path: Path, again: dict[str, str], message: str
 ) -> None:
     file = LockedFile(
         name="a", source="hf:o/r", file="a", revision="a" * 40, sha256="b" * 64, size=7
@@ -143,10 +143,10 @@ def test_a_lock_that_contradicts_itself_is_refused(
     changes = again | {"file": files.get(again.get("file", ""), (file,))}
     other = msgspec.structs.replace(plugin, **changes)
     write_lock(tmp_path / "lock", Lock(plugin=(plugin, other)))
-    if not said:
+    if not message:
         assert len(read_lock(tmp_path / "lock").plugin) == 2
         return
-    with pytest.raises(LockError, match=f"contradicts itself: .*{said}") as caught:
+    with pytest.raises(LockError, match=f"contradicts itself: .*{message}") as caught:
         read_lock(tmp_path / "lock")
     assert f"refiners lock --out {tmp_path / 'lock'}" in caught.value.hint
 
@@ -167,7 +167,7 @@ def test_files_of_a_branch_may_differ(tmp_path: Path) -> None:
     assert len(read_lock(tmp_path / "lock").plugin) == 2
 
 
-def test_a_contradictory_lock_can_be_written_anew(path: Path) -> None:
+def test_a_contradictory_lock_can_be_written_again(path: Path) -> None:
     before = path.read_text()
     path.write_text(before + before.partition("\n\n")[2])
     assert run("lock", "edges", "--out", path).exit_code == 4
@@ -178,7 +178,7 @@ def test_a_contradictory_lock_can_be_written_anew(path: Path) -> None:
     ]
 
 
-def test_a_distribution_is_the_same_however_it_is_spelt(path: Path) -> None:
+def test_any_spelling_of_a_distribution_is_accepted(path: Path) -> None:
     path.write_text(path.read_text().replace("refiners-edges:edges", "Refiners_Edges:edges"))
     assert held(find_adapter("edges"), path).spec.weights.keys() == {"a"}
     assert run("sync", "--locked", "--lock", path).exit_code == 0
@@ -193,13 +193,13 @@ def locked(path: Path) -> dict[str, tuple[list[str], tuple[str, ...]]]:
     return {p.id: ([file.name for file in p.file], p.base) for p in read_lock(path).plugin}
 
 
-def test_a_lock_has_the_files_for_the_models_beside(edges: Site, tmp_path: Path) -> None:
+def test_a_lock_has_the_files_for_its_models(edges: Site, tmp_path: Path) -> None:
     path = tmp_path / "refiners.lock"
     edges.add("refiners-other", files={"model.toml": OTHER_TOY})
     assert run("lock", "toy", "edges", "--out", path).exit_code == 0
     assert locked(path)["refiners-edges:edges"] == (["a"], ("toy",))
     path.unlink()
-    assert run("lock", "edges", "--out", path).exit_code == 0  # both models are here
+    assert run("lock", "edges", "--out", path).exit_code == 0  # both models are installed
     assert locked(path) == {"refiners-edges:edges": (["a", "b"], ("other", "toy"))}
     for model, name in (("toy", "a"), ("other", "b")):
         assert run("lock", "edges", "--model", model, "--out", path).exit_code == 0
@@ -209,7 +209,7 @@ def test_a_lock_has_the_files_for_the_models_beside(edges: Site, tmp_path: Path)
     assert locked(path)["refiners-edges:edges"] == (["a"], ("toy",))
 
 
-def test_a_lock_without_names_has_what_goes_on_a_model_that_is_here(
+def test_a_lock_without_names_has_the_plugins_for_models_on_this_machine(
     edges: Site, tmp_path: Path
 ) -> None:
     path = tmp_path / "refiners.lock"
@@ -223,7 +223,7 @@ def test_a_lock_without_names_has_what_goes_on_a_model_that_is_here(
     assert locked(path).keys() == {"refiners-edges:edges", "refiners-toy:toy"}
     assert "refuses them: far, fur; to lock one as well: refiners lock far" in result.stderr
     assert run("lock", "--model", "far", "--out", path, "--offline").exit_code == 3
-    assert run("lock", "fur", "--out", path).exit_code == 0  # whatever it goes on
+    assert run("lock", "fur", "--out", path).exit_code == 0  # for any base
     assert locked(path)["refiners-fur:fur"] == ([], ())
 
 
@@ -236,7 +236,7 @@ def test_a_model_that_does_not_suit_is_refused(edges: Site, tmp_path: Path) -> N
     assert run("lock", "edges", "--model", "fra", "--out", tmp_path / "l").exit_code == 2
 
 
-def test_files_that_are_not_locked_are_not_loaded(path: Path, edges: Site) -> None:
+def test_unlocked_files_are_not_loaded(path: Path, edges: Site) -> None:
     with pytest.raises(LockError, match="the lock does not pin its files b") as caught:
         refiners.load_adapter("edges", other_model(), lock=path)
     assert caught.value.hint == "Run refiners lock refiners-edges:edges --model other."
@@ -250,21 +250,21 @@ def other_model() -> Model:
     return Model(base="other", facts={}, slots={}, body=Chain())
 
 
-def test_sync_locks_anew_for_the_same_base(path: Path, edges: Site, repo: Repository) -> None:
+def test_sync_locks_again_for_the_same_base(path: Path, edges: Site, repo: Repository) -> None:
     for folder in edges.folder.glob("refiners_edges*"):
         shutil.rmtree(folder)
-    one = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
-    text = one + OTHER + file_of(repo, "a", is_pinned=False) + file_of(repo, "b")
+    text = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
+    text = text + OTHER + file_of(repo, "a", is_pinned=False) + file_of(repo, "b")
     edges.add("refiners-edges", files={"adapter.py": EDGES, "adapter.toml": text}, version="1.3")
     run("sync", "--lock", path)
     assert locked(path) == {"refiners-edges:edges": (["a"], ("toy",))}
     assert read_lock(path).plugin[0].version == "1.3"
 
 
-# --- the rules ---
+# --- policies ---
 
 
-def test_without_names_what_a_rule_refuses_is_left_out(
+def test_a_lock_without_names_omits_refused_plugins(
     edges: Site, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "rules").write_text('schema = 1\n[organisations]\ndeny = ["org"]\n')
@@ -286,7 +286,7 @@ def test_without_names_what_a_rule_refuses_is_left_out(
         ('[organisations]\ndeny = ["org"]', ("reader=hf:org/edges/a.safetensors",)),
     ],
 )
-def test_the_rules_are_asked_before_anybody_else(
+def test_policies_apply_before_the_first_request(
     site: Site,
     repo: Repository,
     hub: LoopbackHub,
@@ -296,8 +296,8 @@ def test_the_rules_are_asked_before_anybody_else(
     names: tuple[str, ...],
 ) -> None:
     site.add_toy()
-    one = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
-    site.add_edges(one + file_of(repo, "a", is_pinned="max-size" in rule))
+    text = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
+    site.add_edges(text + file_of(repo, "a", is_pinned="max-size" in rule))
     reading = EDGES_TOML.replace("adapter.edges", "adapter.reader")
     reading += '[adapter.reader.file]\nsummary = "a file"\n'
     site.add("refiners-reader", files={"adapter.py": EDGES, "adapter.toml": reading})
@@ -305,7 +305,7 @@ def test_the_rules_are_asked_before_anybody_else(
     monkeypatch.setenv("REFINERS_POLICY", str(tmp_path / "rules"))
     result = run("lock", *names, "--out", tmp_path / "l")
     assert result.exit_code == 4, result.output
-    assert run("sync", "--lock", tmp_path / "l").exit_code in (0, 4)  # of what else is here
+    assert run("sync", "--lock", tmp_path / "l").exit_code in (0, 4)  # for the other plugins
     if names[0] == "hf:org/edges":
         with pytest.raises(refiners.PolicyError):
             refiners.load_model(names[0])
@@ -313,7 +313,7 @@ def test_the_rules_are_asked_before_anybody_else(
     assert hub.requests == []
 
 
-def test_the_rules_are_asked_again_once_the_size_is_known(
+def test_policies_apply_again_once_the_size_is_known(
     site: Site,
     repo: Repository,
     hub: LoopbackHub,
@@ -321,8 +321,8 @@ def test_the_rules_are_asked_again_once_the_size_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     site.add_toy()
-    one = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
-    site.add_edges(one + file_of(repo, "a", is_pinned=False))
+    text = EDGES_TOML.replace('base = "toy"', 'base = "toy"\nweights = "a"')
+    site.add_edges(text + file_of(repo, "a", is_pinned=False))
     (tmp_path / "rules").write_text("schema = 1\n[files]\nmax-size = 10\n")
     monkeypatch.setenv("REFINERS_POLICY", str(tmp_path / "rules"))
     assert run("lock", "edges", "--out", tmp_path / "l").exit_code == 4
@@ -343,7 +343,7 @@ def test_the_rules_are_asked_again_once_the_size_is_known(
         {"version": "b" * 40},
     ],
 )
-def test_a_locked_repository_has_the_files_that_its_address_means(
+def test_a_locked_repository_has_the_files_of_its_address(
     tmp_path: Path, changes: dict[str, str]
 ) -> None:
     file = LockedFile(
@@ -367,7 +367,7 @@ def test_a_lock_is_written_through_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real.lock", tmp_path / "sub" / "refiners.lock"
     link.parent.mkdir()
     link.symlink_to("../real.lock")
-    for _ in range(2):  # the first time it leads nowhere yet
+    for _ in range(2):  # the first time the target does not exist
         write_lock(link, Lock())
         assert link.is_symlink()
         assert read_lock(real) == Lock()
@@ -379,7 +379,7 @@ def test_a_lock_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["device", "folder", "itself"])
-def test_a_lock_replaces_nothing_but_a_file(tmp_path: Path, kind: str) -> None:
+def test_a_lock_replaces_only_regular_files(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "refiners.lock"
     if kind == "folder":
         path.mkdir()

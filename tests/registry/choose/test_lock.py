@@ -1,4 +1,4 @@
-"""Locks: written by the tool, held to by every load that names one, the same on two machines."""
+"""Locks: written by the tool, applied by every load that names one, equal on two machines."""
 
 import json
 import os
@@ -20,7 +20,7 @@ VOCAB = b'{"a": 1}'
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def manifest(**pins: str) -> str:
@@ -66,7 +66,9 @@ def test_a_lock_pins_what_the_manifest_leaves_open(
     assert (vocab.revision, vocab.sha256) == (repo.commit, repo.sha256("vocab.json"))
     assert (main.size, vocab.size) == (len(DATA), len(VOCAB))
     gets = [r.path for r in hub.requests if r.method == "GET"]
-    assert gets == [f"org/edges/resolve/{repo.commit}/vocab.json"]  # only its git hash is told
+    assert gets == [
+        f"org/edges/resolve/{repo.commit}/vocab.json"
+    ]  # the Hub announces only its git hash
 
 
 def test_a_lock_is_the_same_when_written_twice(path: Path) -> None:
@@ -78,20 +80,20 @@ def test_a_lock_is_the_same_when_written_twice(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_lock_of_one_leaves_the_rest(path: Path) -> None:
+def test_locking_one_plugin_leaves_the_others(path: Path) -> None:
     before = path.read_bytes()
     assert run("lock", "edges", "--out", path).exit_code == 0
     assert path.read_bytes() == before
     assert run("lock", "edgse", "--out", path).exit_code == 2
     path.unlink()
     assert run("lock", "toy", "--out", path).exit_code == 0
-    assert [one.id for one in read_lock(path).plugin] == ["refiners-toy:toy"]
+    assert [plugin.id for plugin in read_lock(path).plugin] == ["refiners-toy:toy"]
 
 
-def test_loading_is_held_to_a_lock(
+def test_a_load_uses_the_pins_of_the_lock(
     path: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub.publish("org/edges", {"m.safetensors": DATA[::-1], "vocab.json": b"{}"})  # main moves on
+    hub.publish("org/edges", {"m.safetensors": DATA[::-1], "vocab.json": b"{}"})  # the branch moves
     with pytest.raises(refiners.MissingError, match="has no revision"):
         refiners.load_adapter("edges", refiners.load_model("toy"), lock=path)
     hub.publish("org/edges", {"m.safetensors": DATA, "vocab.json": VOCAB})
@@ -112,7 +114,7 @@ def test_a_lock_is_not_picked_up_from_the_working_folder(
 
 
 @pytest.mark.parametrize(
-    ("text", "version", "said"),
+    ("text", "version", "message"),
     [
         (manifest(sha256="a" * 64), "1.2", "weights.main.sha256: locked "),
         (manifest(revision="b" * 40), "1.2", f"installed {'b' * 40}"),
@@ -123,21 +125,21 @@ def test_a_lock_is_not_picked_up_from_the_working_folder(
         (manifest().replace("vocab", "words"), "1.2", "weights.words: not locked, new"),
     ],
 )
-def test_a_difference_is_an_error_that_shows_it(
-    site: Site, path: Path, text: str, version: str, said: str
+def test_the_error_shows_each_difference(
+    site: Site, path: Path, text: str, version: str, message: str
 ) -> None:
     reinstall(site, text, version)
     for load in (lambda: refiners.load_adapter("edges", lock=path),):
         with pytest.raises(LockError) as caught:
             load()
-        assert said in str(caught.value)
+        assert message in str(caught.value)
         assert "pip install refiners-edges==1.2" in caught.value.hint
     result = run("sync", "--locked", "--lock", path)
     assert result.exit_code == 4
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_another_place_in_the_file_is_no_difference(site: Site, path: Path) -> None:
+def test_the_formatting_of_a_manifest_does_not_matter(site: Site, path: Path) -> None:
     reinstall(site, f"# a comment\n{manifest()}[adapter.edges.x-notes]\na = 1\n")
     assert run("sync", "--locked", "--lock", path).exit_code == 0
 
@@ -156,7 +158,7 @@ def test_sync_without_a_lock_writes_one(site: Site, hub: LoopbackHub, tmp_path: 
     assert len(read_lock(path).plugin) == 1
 
 
-def test_what_is_locked_and_not_installed_is_named(site: Site, path: Path) -> None:
+def test_a_locked_plugin_that_is_not_installed_is_named(site: Site, path: Path) -> None:
     for folder in site.folder.glob("refiners_edges*"):
         shutil.rmtree(folder)
     result = run("sync", "--locked", "--lock", path)
@@ -168,21 +170,21 @@ def test_a_lock_made_on_one_machine_gives_the_same_bytes_on_another(
     path: Path, hub: LoopbackHub, tmp_path: Path
 ) -> None:
     assert run("sync", "--locked", "--lock", path).exit_code == 0
-    one = json.loads(run("sync", "--locked", "--lock", path, "--json").stdout)["files"]
+    files = json.loads(run("sync", "--locked", "--lock", path, "--json").stdout)["files"]
     with hub.in_use(tmp_path / "another"):
         assert run("sync", "--locked", "--offline", "--lock", path).exit_code == 3
-        two = json.loads(run("sync", "--locked", "--lock", path, "--json").stdout)["files"]
+        copies = json.loads(run("sync", "--locked", "--lock", path, "--json").stdout)["files"]
         hub.requests.clear()
         assert run("sync", "--locked", "--offline", "--lock", path).exit_code == 0
         edges = refiners.load_adapter("edges", refiners.load_model("toy"), lock=path, offline=True)
         assert edges.built_from.files["weights"].read_bytes() == DATA
         assert hub.requests == []
-    for here, there in zip(one, two, strict=True):
-        assert here["path"] != there["path"]
-        assert Path(here["path"]).read_bytes() == Path(there["path"]).read_bytes()
+    for file, copy in zip(files, copies, strict=True):
+        assert file["path"] != copy["path"]
+        assert Path(file["path"]).read_bytes() == Path(copy["path"]).read_bytes()
 
 
-def test_verify_tells_missing_and_different_files(path: Path, hub: LoopbackHub) -> None:
+def test_verify_reports_missing_and_different_files(path: Path, hub: LoopbackHub) -> None:
     assert run("verify").exit_code == 0
     assert run("verify", "--lock", path).exit_code == 1
     run("sync", "--locked", "--lock", path)
@@ -193,7 +195,7 @@ def test_verify_tells_missing_and_different_files(path: Path, hub: LoopbackHub) 
     target.write_bytes(DATA[:-1] + b"!")
     assert run("verify", "--lock", path).exit_code == 4
     target.write_bytes(DATA[:-1] + b"!")
-    os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as an editor of bytes may do
+    os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a byte editor may do
     assert run("verify", "--lock", path).exit_code == 4
     result = run("verify", "--lock", path, "--deep")
     assert result.exit_code == 4
@@ -214,7 +216,7 @@ def test_verify_tells_missing_and_different_files(path: Path, hub: LoopbackHub) 
 )
 def test_a_damaged_lock_is_refused(site: Site, tmp_path: Path, text: str) -> None:
     (tmp_path / "refiners.lock").write_text(text)
-    with pytest.raises(LockError, match="is no lock file") as caught:
+    with pytest.raises(LockError, match="is not a lock file") as caught:
         read_lock(tmp_path / "refiners.lock")
     assert caught.value.exit_code == 4
     with pytest.raises(LockError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""Policies and advisories: consulted before anything is fetched or imported, and named."""
+"""Policies and advisories apply before anything is fetched or imported; errors name the rule."""
 
 import sys
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def edges(site: Site, repo: Repository) -> Site:
 
 @pytest.fixture
 def rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rule:
-    """Writes the project's policy, and the advisories that it names."""
+    """Returns a function that writes the policy of the project and its advisories."""
 
     def write(policy: str, advisories: str = "") -> None:
         path = tmp_path / "policy.toml"
@@ -60,7 +60,7 @@ def load() -> refiners.RefinersError | None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"),
+    ("policy", "message"),
     [
         (
             '[packages]\ndeny = ["refiners-edges"]',
@@ -75,12 +75,12 @@ def load() -> refiners.RefinersError | None:
     ],
 )
 def test_a_rule_refuses_before_anything_is_fetched(
-    edges: Site, hub: LoopbackHub, rule: Rule, policy: str, said: str
+    edges: Site, hub: LoopbackHub, rule: Rule, policy: str, message: str
 ) -> None:
     rule(policy)
     error = load()
     assert isinstance(error, PolicyError)
-    assert said in str(error)
+    assert message in str(error)
     assert error.exit_code == 4
     assert error.hint
     assert "GET" not in [request.method for request in hub.requests]
@@ -91,7 +91,7 @@ def test_a_rule_refuses_before_anything_is_fetched(
 @pytest.mark.parametrize(
     "name", ["refiners_edges", "Refiners.Edges", "refiners__EDGES", "refiners_*"]
 )
-def test_packages_are_compared_as_indexes_compare_them(edges: Site, rule: Rule, name: str) -> None:
+def test_package_names_are_normalised(edges: Site, rule: Rule, name: str) -> None:
     rule(f'[packages]\ndeny = ["{name}"]')
     assert "packages.deny" in str(load())
     rule(f'[packages]\nallow = ["{name}", "refiners_toy"]')
@@ -101,14 +101,12 @@ def test_packages_are_compared_as_indexes_compare_them(edges: Site, rule: Rule, 
 
 
 @pytest.mark.parametrize("name", ["Org/Edges", "hf:org/edges", "ORG/EDGES/"])
-def test_repositories_are_compared_as_the_hub_compares_them(
-    edges: Site, rule: Rule, name: str
-) -> None:
+def test_repository_names_are_normalised(edges: Site, rule: Rule, name: str) -> None:
     rule("", f'repository = "{name}"\nreason = "bad"')
     assert "is blocked: bad" in str(load())
 
 
-def test_hashes_are_compared_in_any_case(edges: Site, rule: Rule, repo: Repository) -> None:
+def test_hashes_are_compared_ignoring_case(edges: Site, rule: Rule, repo: Repository) -> None:
     rule("", f'sha256 = " {repo.sha256("m.safetensors").upper()}"\nreason = "bad"')
     assert "is blocked: bad" in str(load())
 
@@ -120,7 +118,7 @@ def test_versions_are_compared_as_versions(edges: Site, rule: Rule, wanted: str)
 
 
 @pytest.mark.parametrize("wanted", ["<" + "9" * 5000, "<\u0662"])
-def test_versions_of_any_length_are_refused(edges: Site, rule: Rule, wanted: str) -> None:
+def test_malformed_specifiers_are_refused(edges: Site, rule: Rule, wanted: str) -> None:
     rule("", f'package = "refiners-edges"\nversions = "{wanted}"\nreason = "bad"')
     assert "cannot be read" in str(load())
 
@@ -133,7 +131,7 @@ def test_a_refused_package_is_not_imported(edges: Site, rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("advisory", "said"),
+    ("advisory", "message"),
     [
         ('package = "refiners-edges"\nreason = "bad"', "refiners-edges 1.2 is blocked: bad (adv"),
         ('package = "refiners-edges"\nlowest = "1.3"\nreason = "bad"', "refiners-edges>=1.3'"),
@@ -149,23 +147,23 @@ def test_a_refused_package_is_not_imported(edges: Site, rule: Rule) -> None:
         ('repository = "org/edges"\nstatus = "deprecated"\nreason = "bad"', None),
     ],
 )
-def test_an_advisory_refuses_what_it_names(
-    edges: Site, rule: Rule, advisory: str, said: str | None
+def test_an_advisory_refuses_the_package_or_file_that_it_names(
+    edges: Site, rule: Rule, advisory: str, message: str | None
 ) -> None:
     rule("", advisory)
     error = load()
-    assert (error is None) == (said is None)
-    if said:
+    assert (error is None) == (message is None)
+    if message:
         assert isinstance(error, PolicyError)
-        assert said in str(error)
+        assert message in str(error)
 
 
-def test_an_advisory_may_name_bytes(edges: Site, rule: Rule, repo: Repository) -> None:
+def test_an_advisory_may_name_a_hash(edges: Site, rule: Rule, repo: Repository) -> None:
     rule("", f'sha256 = "{repo.sha256("m.safetensors")}"\nreason = "bad"')
     assert "is blocked: bad" in str(load())
 
 
-def test_what_is_deprecated_is_said_and_works(edges: Site, rule: Rule) -> None:
+def test_a_deprecated_package_works_with_a_notice(edges: Site, rule: Rule) -> None:
     rule("", 'package = "refiners-edges"\nstatus = "deprecated"\nreason = "old"\ninstead = "canny"')
     with pytest.warns(DeprecationWarning, match=r"edges is deprecated .*: old\. Use canny\."):
         assert load() is None
@@ -173,7 +171,9 @@ def test_what_is_deprecated_is_said_and_works(edges: Site, rule: Rule) -> None:
     assert "note: refiners-edges:edges is deprecated" in result.stderr
 
 
-def test_what_was_yanked_stays_usable_under_a_lock(edges: Site, rule: Rule, tmp_path: Path) -> None:
+def test_a_yanked_package_stays_usable_under_a_lock(
+    edges: Site, rule: Rule, tmp_path: Path
+) -> None:
     path = tmp_path / "refiners.lock"
     assert CliRunner().invoke(main, ["lock", "--out", str(path)]).exit_code == 0
     rule("", 'package = "refiners-edges"\nstatus = "yanked"\nreason = "bad"')
@@ -181,30 +181,26 @@ def test_what_was_yanked_stays_usable_under_a_lock(edges: Site, rule: Rule, tmp_
     assert refiners.load_adapter("edges", refiners.load_model("toy"), lock=path).is_worn
 
 
-def test_the_user_s_own_rules_hold_too(edges: Site, tmp_path: Path) -> None:
-    own = tmp_path / "config" / "refiners" / "policy.toml"
-    own.parent.mkdir(parents=True)
-    own.write_text('schema = 1\n[packages]\ndeny = ["*"]')
+def test_the_policy_of_the_user_applies_as_well(edges: Site, tmp_path: Path) -> None:
+    path = tmp_path / "config" / "refiners" / "policy.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('schema = 1\n[packages]\ndeny = ["*"]')
     assert isinstance(load(), PolicyError)
 
 
 @pytest.mark.parametrize("text", ["[packages]\nallowed = []", "x", "[files]\nmax-size = 0"])
-def test_rules_that_cannot_be_read_allow_nothing(edges: Site, rule: Rule, text: str) -> None:
+def test_an_unreadable_policy_allows_nothing(edges: Site, rule: Rule, text: str) -> None:
     rule(text)
     assert "cannot be read" in str(load())
 
 
 @pytest.mark.parametrize("advisory", ["", 'reason = "a"\nversions = "about 1"'])
-def test_advisories_that_cannot_be_read_allow_nothing(
-    edges: Site, rule: Rule, advisory: str
-) -> None:
+def test_unreadable_advisories_allow_nothing(edges: Site, rule: Rule, advisory: str) -> None:
     rule("", advisory or "odd = 1")
     assert "cannot be read" in str(load())
 
 
-def test_a_policy_that_is_not_there_allows_nothing(
-    edges: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_policy_allows_nothing(edges: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFINERS_POLICY", "/nowhere/policy.toml")
     assert "cannot be read" in str(load())
 
@@ -227,7 +223,7 @@ def test_the_shipped_advisories_are_read() -> None:
 
 def test_names_are_matched_by_pattern() -> None:
     names = Names(allow=("refiners-*",), deny=("*-evil",))
-    assert [names.refuses(one) for one in ("refiners-x", "refiners-evil", "other")] == [
+    assert [names.refuses(name) for name in ("refiners-x", "refiners-evil", "other")] == [
         "",
         "deny",
         "allow",

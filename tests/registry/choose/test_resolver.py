@@ -1,4 +1,4 @@
-"""Resolution: pure functions from what was read to an answer or to the reasons against it."""
+"""Resolution: pure functions from names and facts to a plugin, or to the reasons against it."""
 
 from pathlib import Path
 
@@ -62,9 +62,9 @@ def edges(dist: str = "refiners-edges") -> Installed[AdapterSpec]:
 
 
 def verdicts(model: ModelFacts, *packages: str, api: str = "1.0"):
-    """Returns what is said of each variant, in the order of the manifest."""
-    said = trace(edges(), model, api_version=api, has_package=lambda name: name in packages)
-    return tuple(sorted(said, key=_place))
+    """Returns the verdict on each variant, in the order of the manifest."""
+    judged = trace(edges(), model, api_version=api, has_package=lambda name: name in packages)
+    return tuple(sorted(judged, key=_place))
 
 
 def _place(verdict: Verdict) -> int:
@@ -73,7 +73,7 @@ def _place(verdict: Verdict) -> int:
     return order.index(label) if label in order else -1
 
 
-def test_short_and_canonical_names_lead_to_it() -> None:
+def test_short_and_canonical_names_are_found() -> None:
     assert find("edges", [edges()]) == edges()
     assert find("refiners-edges:edges", [edges()]) == edges()
     assert find("Refiners_Edges:edges", [edges()]) == edges()
@@ -87,50 +87,50 @@ def test_two_providers_of_a_short_name_are_both_named() -> None:
     assert find("refiners-b:edges", both).dist == "refiners-b"
 
 
-def test_a_published_name_says_what_to_install() -> None:
+def test_the_error_of_a_published_name_names_its_package() -> None:
     with pytest.raises(NotInstalledError, match="pip install refiners-controlnet") as caught:
         find("controlnet-canny", [edges()], catalog=listed())
     assert caught.value.dist == "refiners-controlnet"
 
 
-def test_a_published_name_of_a_broken_package_says_so() -> None:
+def test_the_error_of_a_published_name_names_its_broken_package() -> None:
     broken = Broken("main", "refiners-controlnet", "its package is gone")
     with pytest.raises(NotInstalledError, match="its package is gone") as caught:
         find("controlnet-canny", [], broken=[broken], catalog=listed())
     assert "--force-reinstall refiners-controlnet" in caught.value.hint
 
 
-def test_a_misspelt_name_is_guessed_from_installed_and_published() -> None:
+def test_installed_and_published_names_are_suggested_for_a_misspelt_one() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'edges'"):
         find("edgse", [edges()], catalog=listed())
     with pytest.raises(UnknownNameError, match="Did you mean 'controlnet-canny'"):
         find("controlnet_cany", [edges()], catalog=listed())
 
 
-def test_an_unknown_name_says_what_is_there() -> None:
+def test_the_error_of_an_unknown_name_lists_the_installed_ones() -> None:
     broken = Broken("main", "refiners-odd", "no TOML")
     with pytest.raises(UnknownNameError, match="Installed: edges") as caught:
         find("zzzz", [edges()], broken=[broken])
     assert "refiners-odd" in str(caught.value)
 
 
-def test_the_catalog_knows_what_is_first_party() -> None:
-    assert {one.id for one in listed()} >= {
+def test_the_catalog_lists_the_first_party_plugins() -> None:
+    assert {entry.id for entry in listed()} >= {
         "refiners-controlnet:controlnet-canny",
         "refiners-ipadapter:ip-adapter",
         "refiners-playground:playground",
     }
-    assert all(isinstance(one, Listed) and one.summary for one in listed())
+    assert all(isinstance(entry, Listed) and entry.summary for entry in listed())
 
 
-def test_a_suitable_variant_is_accepted_and_the_others_say_why_not() -> None:
+def test_a_suitable_variant_is_accepted_and_the_others_have_reasons() -> None:
     sdxl, sd15, bare = verdicts(SD15)
     assert sdxl == Rejected(
         "edges (sdxl)", "needs sdxl, this sd15 model is sd15", "Load a model of base sdxl."
     )
     assert isinstance(sd15, Accepted)
     assert isinstance(bare, Rejected)
-    assert "offers no slot unet.linear" in bare.reason
+    assert "does not have the slot unet.linear" in bare.reason
     assert choose(edges(), SD15, (sdxl, sd15, bare)).base == "sd15"
 
 
@@ -141,12 +141,12 @@ def test_facts_are_compared() -> None:
     assert "this sd15 model states none" in str(verdicts(silent)[1])
 
 
-def test_a_variant_for_any_base_goes_where_the_slots_are() -> None:
+def test_a_variant_for_any_base_suits_a_model_with_its_slots() -> None:
     language = ModelFacts("this llama model", "llama", {}, frozenset({"unet.linear"}))
-    assert [type(one) for one in verdicts(language)] == [Rejected, Rejected, Accepted]
+    assert [type(verdict) for verdict in verdicts(language)] == [Rejected, Rejected, Accepted]
 
 
-def test_slots_that_are_not_known_yet_refuse_nothing() -> None:
+def test_unknown_slots_refuse_nothing() -> None:
     unbuilt = ModelFacts("toy", "toy", {}, None)
     assert isinstance(verdicts(unbuilt)[2], Accepted)
 
@@ -157,17 +157,17 @@ def test_weights_in_a_package_need_the_package() -> None:
     assert isinstance(verdicts(sdxl, "refiners_edges_xl")[0], Accepted)
 
 
-def test_a_tree_that_is_no_model_names_no_base() -> None:
+def test_a_plain_tree_does_not_name_a_base() -> None:
     tree = ModelFacts("a Chain", None, {}, frozenset())
-    assert "needs sdxl, a Chain names no base" in str(verdicts(tree)[0])
+    assert "needs sdxl, a Chain does not name a base" in str(verdicts(tree)[0])
 
 
 def test_no_suitable_variant_is_an_error_with_every_reason() -> None:
     toy = ModelFacts("this toy model", "toy", {}, frozenset())
     with pytest.raises(IncompatibleError) as caught:
         choose(edges(), toy, verdicts(toy))
-    said = str(caught.value)
-    assert all(f"edges ({label}): " in said for label in ("sdxl", "sd15", "bare"))
+    text = str(caught.value)
+    assert all(f"edges ({label}): " in text for label in ("sdxl", "sd15", "bare"))
     assert len(caught.value.trace) == 3
 
 
@@ -186,14 +186,16 @@ def changed(manifest: str) -> Installed[AdapterSpec]:
 
 
 def judged(adapter: Installed[AdapterSpec], model: ModelFacts) -> list[str]:
+    """Returns the verdicts as text, the best candidate first."""
     return [str(v) for v in trace(adapter, model, api_version="1.0", has_package=lambda _: True)]
 
 
-def said_of_any(adapter: Installed[AdapterSpec], model: ModelFacts) -> str:
-    return next(said for said in judged(adapter, model) if said.startswith("edges (bare)"))
+def judged_bare(adapter: Installed[AdapterSpec], model: ModelFacts) -> str:
+    """Returns the verdict on the variant for any base."""
+    return next(text for text in judged(adapter, model) if text.startswith("edges (bare)"))
 
 
-def test_an_alias_leads_to_it_unless_somebody_has_the_name() -> None:
+def test_an_alias_is_found_unless_it_is_the_name_of_a_plugin() -> None:
     aliased = changed(MANIFEST.replace('summary = ""', 'summary = ""\naliases = ["canny"]'))
     assert find("canny", [aliased]) == aliased
     assert find("refiners-edges:canny", [aliased]) == aliased
@@ -206,7 +208,7 @@ def test_an_alias_leads_to_it_unless_somebody_has_the_name() -> None:
         find("f", [], catalog=[listing])
 
 
-def test_the_very_base_goes_before_any_and_the_dtype_of_the_model_first() -> None:
+def test_the_base_comes_before_any_base_and_the_dtype_of_the_model_first() -> None:
     any_first = MANIFEST.replace(
         '[[adapter.edges.variant]]\nbase = "sdxl"',
         '[[adapter.edges.variant]]\nname = "anything"\n'
@@ -217,35 +219,33 @@ def test_the_very_base_goes_before_any_and_the_dtype_of_the_model_first() -> Non
     adapter = changed(any_first)
     half = ModelFacts("m", "sd15", {"cross_attention_dim": 768}, None, dtype="float16")
     names = ["half", "sd15", "anything"]
-    assert [one.split()[1].strip("():") for one in judged(adapter, half)[:3]] == names
+    assert [text.split()[1].strip("():") for text in judged(adapter, half)[:3]] == names
     full = ModelFacts("m", "sd15", {"cross_attention_dim": 768}, None, dtype="float32")
     assert judged(adapter, full)[:2] == ["edges (sd15): suits.", "edges (half): suits."]
 
 
-def test_what_is_worn_may_conflict_from_either_side() -> None:
+def test_either_adapter_may_declare_a_conflict() -> None:
     shy = changed(MANIFEST.replace('summary = ""', 'summary = ""\nconflicts = ["other"]'))
     wearing = ModelFacts("m", None, {}, None, worn=(WornAdapter("other", "refiners-o:other"),))
-    assert "cannot be worn beside other, as it says itself. Eject other" in said_of_any(
-        shy, wearing
-    )
+    assert "its manifest lists other as a conflict. Eject other" in judged_bare(shy, wearing)
     rude = ModelFacts("m", None, {}, None, worn=(WornAdapter("rude", "o:rude", ("edges",)),))
-    assert "cannot be worn beside rude, as that says" in said_of_any(edges(), rude)
+    assert "the manifest of rude lists it as a conflict" in judged_bare(edges(), rude)
 
 
-@pytest.mark.parametrize("owner", ["own", "other"])
-def test_an_exclusive_slot_is_for_one(owner: str) -> None:
+@pytest.mark.parametrize("owner", ["candidate", "other"])
+def test_an_exclusive_slot_holds_one_adapter(owner: str) -> None:
     mine = changed(MANIFEST.replace('"inputs" }', '"inputs", exclusive = true }'))
     plain, alone = edges().spec.variant[2].targets, mine.spec.variant[2].targets
     worn = WornAdapter("other", "o:other", (), alone if owner == "other" else plain)
     model = ModelFacts("m", None, {}, None, worn=(worn,))
-    said = said_of_any(mine if owner == "own" else edges(), model)
-    assert "wants the slot unet.linear alone" in said
+    text = judged_bare(mine if owner == "candidate" else edges(), model)
+    assert "needs the slot unet.linear exclusively" in text
     neither = ModelFacts("m", None, {}, None, worn=(WornAdapter("other", "o:other", (), plain),))
-    assert "suits" in said_of_any(edges(), neither)
+    assert "suits" in judged_bare(edges(), neither)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "message"),
     [
         ({"k": (4, "width")}, None),
         ({"k": ("*", 8), "b": ()}, None),
@@ -255,7 +255,9 @@ def test_an_exclusive_slot_is_for_one(owner: str) -> None:
         ({"other": (1,)}, "f has no tensor other"),
     ],
 )
-def test_shapes_in_a_header_are_compared(wanted: dict[str, tuple[object, ...]], said: str) -> None:
+def test_shapes_in_a_header_are_compared(
+    wanted: dict[str, tuple[object, ...]], message: str
+) -> None:
     model = ModelFacts("m", "b", {"width": 8})
     refusal = check_shapes("edges (b)", "f", wanted, {"k": (4, 8), "b": ()}, model)
-    assert refusal is None if said is None else said in str(refusal)
+    assert refusal is None if message is None else message in str(refusal)

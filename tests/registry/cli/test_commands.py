@@ -144,7 +144,7 @@ def test_why_not_is_told_with_what_to_do(site: Site) -> None:
     assert run("why", "edges", "--model", "toy").exit_code == 0
     result = run("why", "edges", "--model", "toy", "--with", "edges")
     assert result.exit_code == 1
-    assert "wants the slot toy.linear alone" in result.stdout
+    assert "needs the slot toy.linear exclusively" in result.stdout
     assert "Eject edges first." in result.stdout
     assert run("why", "edgse").exit_code == 2
 
@@ -223,7 +223,7 @@ def test_generate_passes_on_what_is_said_and_nothing_else(toys: Site, tmp_path: 
         (("--image", "{folder}/nowhere.png"), "does not exist"),
         (("--mask", "{folder}/text.png"), "text.png is no picture"),
         (("--strength", "2"), "not in the range"),
-        (("--device", "nowhere"), "no device is 'nowhere'"),
+        (("--device", "nowhere"), "'nowhere' is not a device of this machine"),
         (("--model", "toi"), "Did you mean 'toy'"),
         (("--adapter", "edgse={folder}/good.png"), "Did you mean 'edges'"),
     ],

@@ -155,7 +155,7 @@ def test_adapters_are_checked_before_anything_is_loaded(
         (("--device", "cuda:9"), "--device cpu"),
         (("--model", "sd51"), "Did you mean 'sd15'"),
         (("--model", "./nowhere"), "there is no file and no folder"),
-        (("--model", "hf:nonsense"), "names no repository"),
+        (("--model", "hf:nonsense"), "is not the address of a Hub repository"),
     ],
 )
 def test_nothing_is_fetched_for_what_cannot_work(

@@ -1,4 +1,4 @@
-"""The doctor: everything else keeps working, and the culprit is named with what removes it."""
+"""The doctor names each culprit and the command that removes it; everything else works."""
 
 import json
 
@@ -17,7 +17,7 @@ MANIFEST = EDGES_TOML.replace("edges", "bad").replace("refiners_edges", "refiner
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def toys(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def of(dist: str, problems: tuple[Problem, ...]) -> list[Problem]:
-    return [one for one in problems if one.dist == dist]
+    return [problem for problem in problems if problem.dist == dist]
 
 
-def test_all_is_well(toys: Site) -> None:
+def test_without_problems_all_is_well(toys: Site) -> None:
     assert examine(is_probing=False) == ()
     result = run("doctor", "--quick")
     assert (result.exit_code, result.stdout) == (0, "All is well.\n")
@@ -61,7 +61,7 @@ PRINTS = {
 
 
 @pytest.mark.filterwarnings("ignore:extensions of torch")
-def test_what_plugins_print_and_raise_disturbs_nobody(toys: Site) -> None:
+def test_output_and_errors_of_plugins_affect_no_other(toys: Site) -> None:
     for name, code in PRINTS.items():
         package = f"refiners_{name}"
         text = EDGES_TOML.replace("adapter.edges", f"adapter.{name}")
@@ -73,7 +73,7 @@ def test_what_plugins_print_and_raise_disturbs_nobody(toys: Site) -> None:
     (info / "METADATA").write_text("Name: unrelated\nVersion: 1\n")
     (info / "entry_points.txt").write_bytes(b"[console_scripts]\nfoo = caf\xe9:main\n")
     problems = examine()
-    assert {one.dist for one in problems} == {
+    assert {problem.dist for problem in problems} == {
         *(f"refiners-{name}" for name in ("base", "interrupt", "untold")),
         "unrelated",
     }
@@ -84,7 +84,7 @@ def test_what_plugins_print_and_raise_disturbs_nobody(toys: Site) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the hooks bad")
-def test_bad_plugins_are_named_and_nothing_else_suffers(toys: Site) -> None:
+def test_bad_plugins_are_named_and_all_others_work(toys: Site) -> None:
     for name, (code, manifest, _, _) in BAD.items():
         package = f"refiners_{name}"
         text = EDGES_TOML.replace("adapter.edges", f"adapter.{name}")
@@ -101,17 +101,17 @@ def test_bad_plugins_are_named_and_nothing_else_suffers(toys: Site) -> None:
             files["adapter.toml"] = text.replace(">=1.0,<2", manifest)
         toys.add(f"refiners-{name}", files=files, entry_points=points)
     problems = examine()
-    for name, (_, _, kind, said) in BAD.items():
-        found = of(f"refiners-{name}", problems)
-        assert [one.kind for one in found] == [kind], name
-        assert said in found[0].what
-        assert f"refiners-{name}" in found[0].command
+    for name, (_, _, kind, message) in BAD.items():
+        culprits = of(f"refiners-{name}", problems)
+        assert [culprit.kind for culprit in culprits] == [kind], name
+        assert message in culprits[0].what
+        assert f"refiners-{name}" in culprits[0].command
     assert of("refiners-edges", problems) == of("refiners-toy", problems) == []
     assert refiners.load_adapter("edges", refiners.load_model("toy")).is_worn
     assert run("list").exit_code == 0
 
 
-def test_one_that_shadows_a_name_is_named(toys: Site) -> None:
+def test_a_package_that_shadows_a_name_is_named(toys: Site) -> None:
     toys.add("refiners-shadow", files={"adapter.toml": EDGES_TOML, "adapter.py": EDGES})
     (problem,) = examine(is_probing=False)
     assert (problem.kind, problem.dist) == ("duplicate", "refiners-shadow")
@@ -122,7 +122,7 @@ def test_one_that_shadows_a_name_is_named(toys: Site) -> None:
     assert refiners.load_adapter("refiners-edges:edges", refiners.load_model("toy")).is_worn
 
 
-def test_a_fetched_catalog_has_no_say_in_what_to_remove(
+def test_a_fetched_catalog_does_not_decide_what_to_remove(
     toys: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toys.add("refiners-shadow", files={"adapter.toml": EDGES_TOML, "adapter.py": EDGES})
@@ -133,7 +133,7 @@ def test_a_fetched_catalog_has_no_say_in_what_to_remove(
     assert problem.command == "pip uninstall refiners-shadow"
 
 
-def test_an_alias_that_is_somebody_s_name_is_named(toys: Site) -> None:
+def test_an_alias_that_is_the_name_of_another_adapter_is_named(toys: Site) -> None:
     alias = MANIFEST.replace('summary = "Follow bad"', 'summary = ""\naliases = ["edges"]')
     toys.add("refiners-bad", files={"adapter.toml": alias})
     (problem,) = examine(is_probing=False)
@@ -153,12 +153,12 @@ def test_stale_metadata_and_missing_files_are_named(toys: Site) -> None:
     assert missing.command == "pip install --force-reinstall refiners-old"
 
 
-def test_rules_are_looked_at(toys: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_policies_are_examined(toys: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     path = toys.folder / "policy.toml"
     monkeypatch.setenv("REFINERS_POLICY", str(path))
-    assert [one.kind for one in examine(is_probing=False)] == ["policy"]
+    assert [problem.kind for problem in examine(is_probing=False)] == ["policy"]
     path.write_text('schema = 1\n[packages]\ndeny = ["refiners-toy"]')
-    assert [one.dist for one in examine(is_probing=False)] == ["refiners-toy"]
+    assert [problem.dist for problem in examine(is_probing=False)] == ["refiners-toy"]
 
 
 def test_the_command_prints_a_table_or_json(toys: Site) -> None:
@@ -170,7 +170,7 @@ def test_the_command_prints_a_table_or_json(toys: Site) -> None:
     assert problem["dist"] == "refiners-bad"
 
 
-def test_fetch_brings_what_a_model_needs(site: Site, hub: LoopbackHub) -> None:
+def test_fetch_gets_the_files_that_a_model_needs(site: Site, hub: LoopbackHub) -> None:
     data = safetensors_of({"weight": [1.0]})
     hub.publish("org/edges", {"a.safetensors": data, "b.safetensors": data[::-1]})
     site.add_toy()
@@ -184,9 +184,9 @@ def test_fetch_brings_what_a_model_needs(site: Site, hub: LoopbackHub) -> None:
     )
     result = run("fetch", "edges", "toy", "--model", "toy", "--json")
     assert result.exit_code == 0, result.output
-    assert [one["name"] for one in json.loads(result.stdout)["files"]] == ["a"]
+    assert [file["name"] for file in json.loads(result.stdout)["files"]] == ["a"]
     hub.requests.clear()
     assert refiners.load_adapter("edges", refiners.load_model("toy"), offline=True).is_worn
     assert hub.requests == []
-    assert run("fetch", "edges").exit_code == 4  # the other file is no safetensors
+    assert run("fetch", "edges").exit_code == 4  # the other file is not in the safetensors format
     assert run("fetch", "edgse").exit_code == 2

@@ -1,4 +1,4 @@
-"""A package is blamed for its own faults, and only for those; so is a published file."""
+"""A package or a published file is blamed for its own faults, and only for those."""
 
 import errno
 import io
@@ -25,11 +25,12 @@ from refiners.errors import (
 from refiners.host.machine import machine_fault
 from refiners.hub.client import Hub
 from refiners.hub.receipts import sha256_of
+from refiners.hub.shapes import header_of
 from refiners.installed import hook_modules
 from refiners.installed.factory import import_reference
 from refiners.installed.inventory import Inventory, scan
 from refiners.manifest.toml import load_toml
-from refiners.sources.fetch import fetch_file, header_of
+from refiners.sources.fetch import fetch_file
 from refiners.sync import examine_files
 from refiners.testing import LoopbackHub, Repository
 
@@ -37,19 +38,19 @@ from refiners_core.hookspecs import hookimpl, manager
 
 from ..conftest import DATA, EDGES_TOML, FILE, Site, fetch, pin
 
-# --- what was published -----------------------------------------------------------------------
+# --- published files --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "text", [b"[1]", b'"x"', b"7", b'{"a":' + b"[" * 100_000, b'{"a": 1}', b"\xff"]
 )
-def test_a_header_that_is_none_is_the_fault_of_the_file(hub: LoopbackHub, text: bytes) -> None:
+def test_a_garbled_header_is_the_fault_of_the_file(hub: LoopbackHub, text: bytes) -> None:
     repo = hub.publish("org/w", {"m.safetensors": struct.pack("<Q", len(text)) + text})
     with pytest.raises(IntegrityError, match="no readable safetensors file"):
         header_of(pin(repo, "m.safetensors"), Hub.from_environment())
 
 
-def test_a_pickle_is_refused_without_the_advice_to_trust_it(hub: LoopbackHub) -> None:
+def test_the_refusal_of_a_pickle_does_not_advise_to_trust_it(hub: LoopbackHub) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.system, ("true",)
@@ -79,7 +80,7 @@ def test_a_pickle_is_refused_without_the_advice_to_trust_it(hub: LoopbackHub) ->
         ("raise RuntimeError('a bug')", PluginError),
     ],
 )
-def test_a_package_is_blamed_for_its_own_faults_alone(
+def test_a_package_is_blamed_only_for_its_own_faults(
     site: Site, text: str, kind: type[BaseException]
 ) -> None:
     site.add("refiners-odd", files={"code.py": text})
@@ -90,16 +91,16 @@ def test_a_package_is_blamed_for_its_own_faults_alone(
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "nowhere", "xpu"])
-def test_a_device_that_is_not_here_is_no_fault_of_a_package(site: Site, device: str) -> None:
+def test_a_missing_device_is_not_the_fault_of_a_package(site: Site, device: str) -> None:
     site.add_toy()
-    with pytest.raises(refiners.OptionError, match="on this machine") as caught:
+    with pytest.raises(refiners.OptionError, match="is not a device of this machine") as caught:
         refiners.load_model("toy", device=device)
     assert len(caught.value.message) < 250
 
 
 @pytest.fixture
 def packaged(site: Site) -> Inventory:
-    """Has an adapter whose weights lie in its package."""
+    """An adapter whose weights are in its package."""
     site.add_edges(
         f'{EDGES_TOML}weights = "w"\n[adapter.edges.weights.w]\n'
         f'source = "pkg:refiners_edges/w.safetensors"\nsha256 = "{"0" * 64}"\n'
@@ -111,7 +112,7 @@ def forbidden(*_: object) -> None:
     raise PermissionError(errno.EACCES, "Permission denied", "/site-packages/refiners_edges")
 
 
-def test_weights_that_this_user_may_not_read_are_no_fault_of_the_package(
+def test_missing_permissions_are_not_the_fault_of_the_package(
     packaged: Inventory, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (adapter,) = packaged.adapters
@@ -125,11 +126,11 @@ def test_weights_that_this_user_may_not_read_are_no_fault_of_the_package(
         (state,) = examine_files([adapter], client, deep=deep, must_be_here=False)
         assert state.state == "unreadable"
     monkeypatch.setattr("refiners.doctor.package_file", forbidden)
-    found = [one for one in examine(is_probing=False) if one.kind == "permissions"]
-    assert [(one.dist, one.command.split()[0]) for one in found] == [("", "sudo")]
+    problems = [problem for problem in examine(is_probing=False) if problem.kind == "permissions"]
+    assert [(problem.dist, problem.command.split()[0]) for problem in problems] == [("", "sudo")]
 
 
-def test_rules_that_cannot_be_looked_at_still_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_policy_still_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed(type(Path())):
         def stat(self, **_: Any) -> Any:
             forbidden()
@@ -151,7 +152,7 @@ def test_a_path_that_is_not_utf_8_works(hub: LoopbackHub, repo: Repository, tmp_
         path = fetch(pin(repo))
         assert path.is_relative_to(odd)
         before = len(hub.requests)
-        assert fetch(pin(repo)) == path  # there is a receipt
+        assert fetch(pin(repo)) == path  # from the receipt
         assert Hub.from_environment().receipts.find(repo.sha256(FILE)) == path
     assert len(hub.requests) == before
 
@@ -159,7 +160,7 @@ def test_a_path_that_is_not_utf_8_works(hub: LoopbackHub, repo: Repository, tmp_
 # --- hooks ------------------------------------------------------------------------------------
 
 
-def test_hook_modules_fetch_for_the_shell_as_well(
+def test_the_shell_fetches_through_hook_modules(
     site: Site, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "w.safetensors").write_bytes(DATA)
@@ -189,6 +190,6 @@ def test_hook_modules_fetch_for_the_shell_as_well(
         hook_modules.load_hooks.cache_clear()
 
 
-def test_what_is_not_of_this_machine_is_left_to_others() -> None:
+def test_errors_that_are_not_of_this_machine_are_left_alone() -> None:
     for error in (RuntimeError("odd"), ValueError("odd"), ConnectionResetError(), KeyError("x")):
         assert machine_fault(error, "trying") is None

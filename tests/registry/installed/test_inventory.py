@@ -1,4 +1,4 @@
-"""Discovery: installed plugins are found without running them, broken ones are reasons."""
+"""Discovery: installed plugins are found without running them; broken ones have a reason."""
 
 import builtins
 import os
@@ -18,7 +18,7 @@ from ..conftest import EDGES_TOML, TOY_MODEL_TOML, Site
 RAISES = "raise RuntimeError('must not be imported')"
 
 
-def test_what_is_installed_is_listed_by_name(site: Site) -> None:
+def test_installed_plugins_are_listed(site: Site) -> None:
     site.add_toy()
     site.add_edges()
     (adapter,), (model,) = refiners.adapters(), refiners.models()
@@ -27,10 +27,10 @@ def test_what_is_installed_is_listed_by_name(site: Site) -> None:
     assert refiners.broken() == ()
 
 
-def test_nothing_is_imported(site: Site) -> None:
+def test_listing_imports_no_plugin(site: Site) -> None:
     files = {"__init__.py": RAISES, "adapter.toml": EDGES_TOML}
     site.add("refiners-edges", files=files)
-    assert [one.name for one in refiners.adapters()] == ["edges"]
+    assert [adapter.name for adapter in refiners.adapters()] == ["edges"]
     assert "refiners_edges" not in sys.modules
 
 
@@ -40,13 +40,13 @@ def test_an_editable_installation_is_found(site: Site, monkeypatch: pytest.Monke
     src.mkdir(parents=True)
     package.rename(src / package.name)
     assert "its package is gone" in str(refiners.broken())
-    monkeypatch.syspath_prepend(str(src))  # what the .pth file of an editable installation does
+    monkeypatch.syspath_prepend(str(src))  # as the .pth file of an editable installation does
     (adapter,) = refiners.adapters()
     assert adapter.path == src / "refiners_edges" / "adapter.toml"
 
 
 @pytest.mark.parametrize(
-    ("files", "entry_points", "said"),
+    ("files", "entry_points", "message"),
     [
         ({"adapter.toml": "schema = 1"}, None, "'adapter' is missing"),
         ({"adapter.toml": "schema ="}, None, "is not TOML"),
@@ -54,23 +54,23 @@ def test_an_editable_installation_is_found(site: Site, monkeypatch: pytest.Monke
         ({}, "[refiners.adapters]\nx = nowhere_at_all:adapter.toml\n", "its package is gone"),
         ({}, "[refiners.adapters]\nx = refiners_bad.module:Class\n", "should be 'package:adapter"),
         ({}, "[refiners.adapters]\nx = ../../etc:adapter.toml\n", "should be 'package:adapter"),
-        ({}, "[refiners.adapters]\nthis is no entry point\n", "entry_points.txt"),
+        ({}, "[refiners.adapters]\nthis is not an entry point\n", "entry_points.txt"),
         ({"model.toml": EDGES_TOML}, "[refiners.models]\nx = refiners_bad:model.toml\n", "no such"),
     ],
 )
-def test_a_broken_package_is_a_reason_and_breaks_nobody(
-    site: Site, files: dict[str, str | bytes], entry_points: str | None, said: str
+def test_a_broken_package_has_a_reason_and_affects_no_other(
+    site: Site, files: dict[str, str | bytes], entry_points: str | None, message: str
 ) -> None:
     site.add("refiners-bad", files=files, entry_points=entry_points)
     site.add_edges()
-    found = scan()
-    assert [one.name for one in found.adapters] == ["edges"]
-    (broken,) = found.broken
+    inventory = scan()
+    assert [adapter.name for adapter in inventory.adapters] == ["edges"]
+    (broken,) = inventory.broken
     assert broken.dist == "refiners-bad"
-    assert said in f"{broken.name} {broken.error}"
+    assert message in f"{broken.name} {broken.error}"
 
 
-def test_metadata_without_a_name_is_a_reason(site: Site) -> None:
+def test_metadata_without_a_name_has_a_reason(site: Site) -> None:
     site.add("refiners-bad", files={"adapter.toml": EDGES_TOML})
     (site.folder / "refiners_bad-1.2.dist-info" / "METADATA").unlink()
     (broken,) = scan().broken
@@ -78,16 +78,16 @@ def test_metadata_without_a_name_is_a_reason(site: Site) -> None:
     assert "refiners_bad-1.2.dist-info" in broken.error
 
 
-def test_an_unreadable_manifest_is_a_reason(site: Site) -> None:
+def test_an_unreadable_manifest_has_a_reason(site: Site) -> None:
     package = site.add("refiners-bad", files={"adapter.toml": EDGES_TOML})
     (package / "adapter.toml").write_bytes(b"\xff\xfe")
     assert "cannot be read" in scan().broken[0].error
 
 
-def test_one_distribution_provides_several(site: Site) -> None:
+def test_one_distribution_provides_several_adapters(site: Site) -> None:
     second = EDGES_TOML.replace("schema = 1", "").replace("edges", "depth")
     site.add("refiners-edges", files={"adapter.toml": EDGES_TOML + second})
-    assert [one.id for one in refiners.adapters()] == [
+    assert [adapter.id for adapter in refiners.adapters()] == [
         "refiners-edges:depth",
         "refiners-edges:edges",
     ]
@@ -107,17 +107,17 @@ def test_an_earlier_folder_shadows_a_later_copy(
     site.add_edges()
     copy = next(iter(inventory.distributions()))
     monkeypatch.setattr(inventory, "distributions", lambda: [copy, copy])
-    assert [one.name for one in refiners.adapters()] == ["edges"]
+    assert [adapter.name for adapter in refiners.adapters()] == ["edges"]
 
 
-def test_distributions_have_one_spelling() -> None:
+def test_distributions_have_a_canonical_spelling() -> None:
     assert canonical("Refiners_Edges.x") == "refiners-edges-x"
 
 
-def test_models_are_listed_apart(site: Site) -> None:
+def test_models_are_listed_separately(site: Site) -> None:
     site.add("refiners-toy", files={"model.toml": TOY_MODEL_TOML})
     assert refiners.adapters() == ()
-    assert [one.spec.family for one in refiners.models()] == ["toy"]
+    assert [model.spec.family for model in refiners.models()] == ["toy"]
 
 
 def test_a_distribution_that_names_its_manifest_twice_has_it_once(site: Site) -> None:
@@ -125,20 +125,20 @@ def test_a_distribution_that_names_its_manifest_twice_has_it_once(site: Site) ->
         "[refiners.adapters]\na = refiners_edges:adapter.toml\nb = refiners_edges:adapter.toml\n"
     )
     site.add("refiners-edges", files={"adapter.toml": EDGES_TOML}, entry_points=points)
-    assert [one.id for one in refiners.adapters()] == ["refiners-edges:edges"]
+    assert [adapter.id for adapter in refiners.adapters()] == ["refiners-edges:edges"]
     assert scan().broken == ()
 
 
-def test_a_second_manifest_for_one_name_is_a_reason(site: Site) -> None:
+def test_a_second_manifest_for_a_name_has_a_reason(site: Site) -> None:
     points = "[refiners.adapters]\na = refiners_edges:adapter.toml\nb = refiners_edges:more.toml\n"
     files: dict[str, str | bytes] = {"adapter.toml": EDGES_TOML, "more.toml": EDGES_TOML}
     site.add("refiners-edges", files=files, entry_points=points)
-    assert [one.path.name for one in refiners.adapters()] == ["adapter.toml"]
+    assert [adapter.path.name for adapter in refiners.adapters()] == ["adapter.toml"]
     assert "more.toml has edges, which adapter.toml has as well" in scan().broken[0].error
 
 
 @pytest.mark.parametrize("points", ["", "[console_scripts]\nx = y:z\n"])
-def test_a_newer_copy_hides_an_older_one_whatever_it_offers(
+def test_a_newer_copy_hides_an_older_one_whatever_it_provides(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: str
 ) -> None:
     site.add("refiners-edges", entry_points=points, version="2.0")
@@ -153,7 +153,7 @@ def test_a_newer_copy_hides_an_older_one_whatever_it_offers(
     assert "2.0, 1.0" in stale.what
 
 
-def test_a_plugin_in_an_archive_is_told_where_it_lies(
+def test_the_reason_names_the_archive_of_a_plugin(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = tmp_path / "plugins.zip"
@@ -166,7 +166,7 @@ def test_a_plugin_in_an_archive_is_told_where_it_lies(
     monkeypatch.syspath_prepend(str(archive))
     monkeypatch.setattr(inventory, "distributions", lambda: distributions([str(archive)]))
     (broken,) = scan().broken
-    assert f"refiners_zipped lies in an archive, {archive}" in broken.error
+    assert f"refiners_zipped is in an archive, {archive}" in broken.error
 
 
 @pytest.mark.parametrize("value", ["refiners_edges:my-adapter.toml", "refiners_é:adapter.toml"])
@@ -178,7 +178,7 @@ def test_an_entry_point_that_importlib_cannot_read_is_refused(site: Site, value:
 
 
 @pytest.mark.parametrize("error", ["RuntimeError", "SystemExit", "GeneratorExit", "BaseException"])
-def test_a_finder_that_raises_costs_nobody_else(
+def test_a_finder_that_raises_affects_no_other_package(
     site: Site, monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:
     class Finder:
@@ -196,9 +196,9 @@ def test_a_finder_that_raises_costs_nobody_else(
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
     monkeypatch.setattr(sys, "path", [*sys.path, site.folder, b"bytes", "no\0where"])
     monkeypatch.setattr(inventory, "distributions", distributions)
-    found = scan()
-    assert "edges" in [one.name for one in found.adapters]
-    assert [(one.dist, one.error) for one in found.broken] == [
+    everything = scan()
+    assert "edges" in [adapter.name for adapter in everything.adapters]
+    assert [(broken.dist, broken.error) for broken in everything.broken] == [
         ("refiners-odd", "broken on purpose")
     ]
 
@@ -217,7 +217,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_pip_would_not_take_is_put_into_no_command(site: Site, name: str) -> None:
+def test_a_name_that_pip_refuses_appears_in_no_command(site: Site, name: str) -> None:
     site.add("refiners-edges", files={"adapter.toml": EDGES_TOML})
     metadata = site.folder / "refiners_edges-1.2.dist-info" / "METADATA"
     metadata.write_text(f"Name: {name}\nVersion: 1.0\n\nName: refiners-edges\n")
@@ -226,17 +226,17 @@ def test_a_name_that_pip_would_not_take_is_put_into_no_command(site: Site, name:
     assert "refiners_edges-1.2.dist-info" in problem.what
 
 
-def test_special_files_and_garbled_texts_stop_nobody(site: Site) -> None:
+def test_special_files_in_place_of_metadata_are_skipped(site: Site) -> None:
     site.add_edges()
     for name in ("pipe", "folder"):
         info = site.folder / f"{name}-1.dist-info"
         info.mkdir()
-        made = info / "entry_points.txt"
-        made.mkdir() if name == "folder" else os.mkfifo(made)
-    assert [one.name for one in refiners.adapters()] == ["edges"]
+        path = info / "entry_points.txt"
+        path.mkdir() if name == "folder" else os.mkfifo(path)
+    assert [adapter.name for adapter in refiners.adapters()] == ["edges"]
 
 
-def test_entry_points_of_others_may_be_garbled(site: Site) -> None:
+def test_garbled_entry_points_of_other_groups_are_ignored(site: Site) -> None:
     points = "[console_scripts]\nfoo\n[refiners.adapters]\nmain = refiners_edges:adapter.toml\n"
     site.add("refiners-edges", files={"adapter.toml": EDGES_TOML}, entry_points=points)
-    assert [one.name for one in refiners.adapters()] == ["edges"]
+    assert [adapter.name for adapter in refiners.adapters()] == ["edges"]

@@ -1,4 +1,4 @@
-"""Reading is not running: what importing and reading may load."""
+"""Importing the package and reading manifests load neither torch nor plugins."""
 
 import subprocess
 import sys
@@ -9,12 +9,12 @@ HEAVY = ("torch", "numpy", "huggingface_hub", "httpx2", "safetensors", "rich", "
 
 
 def loaded_by(code: str) -> set[str]:
-    """Runs code in a new Python and returns which heavy modules and plugins it loaded."""
+    """Runs code in a new process and returns the heavy modules and plugins that it loaded."""
     script = f"{code}\nimport sys\nprint('LOADED', *sys.modules)"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
-    modules = done.stdout.rpartition("LOADED")[2].split()
+    modules = process.stdout.rpartition("LOADED")[2].split()
     plugins = {
         name
         for name in modules
@@ -23,7 +23,7 @@ def loaded_by(code: str) -> set[str]:
     return plugins | {name for name in HEAVY if name in modules}
 
 
-def test_importing_loads_nothing() -> None:
+def test_importing_loads_no_heavy_module() -> None:
     assert loaded_by("import refiners") == set()
 
 
@@ -38,7 +38,7 @@ def test_an_error_can_be_caught_without_torch() -> None:
         "try:\n    refiners.load_adapter\n    refiners.load.find_adapter('no-such-adapter')\n"
         "except refiners.RefinersError as error:\n    print(error)"
     )
-    # its constants say where a fetched catalog is; what fetches stays unloaded
+    # its constants have the folder of a fetched catalog; the client stays unloaded
     assert loaded_by(code) <= {"huggingface_hub"}
 
 

@@ -1,4 +1,4 @@
-"""Repositories by the words of a user, revisions with slashes among them."""
+"""Addresses of Hub repositories, including revisions with slashes."""
 
 import pytest
 import refiners
@@ -20,7 +20,7 @@ def test_a_revision_may_have_a_slash() -> None:
     assert parse_address("hf:o/r@feature%2Fx%2fy/a.json") == ("o/r", "feature/x/y", "a.json")
 
 
-def test_what_may_be_a_revision_or_a_path_is_read_in_every_way() -> None:
+def test_an_ambiguous_address_has_several_readings() -> None:
     assert [(a.revision, a.path) for a in readings(parse_address("hf:o/r@v/x/a"))] == [
         ("v", "x/a"),
         ("v/x", "a"),
@@ -31,7 +31,7 @@ def test_what_may_be_a_revision_or_a_path_is_read_in_every_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("hf:org/m@refs/pr/1", "org/m has no revision refs/pr/1."),
         ("hf:org/m@feature%2Fx", "org/m has no revision feature/x."),
@@ -39,31 +39,29 @@ def test_what_may_be_a_revision_or_a_path_is_read_in_every_way() -> None:
         ("hf:org/m@" + "b" * 40 + "/x", f"org/m has no revision {'b' * 40}."),
     ],
 )
-def test_the_revision_that_there_is_none_of_is_named(
-    hub: LoopbackHub, address: str, said: str
-) -> None:
+def test_the_error_names_the_missing_revision(hub: LoopbackHub, address: str, message: str) -> None:
     hub.publish("org/m", {"m.safetensors": safetensors_of({"w": [1.0]})})
     with pytest.raises(refiners.MissingError) as caught:
         find_repository(address, Hub.from_environment())
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
 
 
 def test_a_branch_with_a_slash_is_found(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = hub.publish("org/m", {"a/m.safetensors": safetensors_of({"w": [1.0]})})
-    asked: list[str] = []
+    revisions: list[str] = []
     contents = Hub.contents
 
     def with_branch(self: Hub, repository: str, revision: str) -> object:
-        asked.append(revision)
-        is_it = revision == "feature/x"
-        return contents(self, repository, repo.commit if is_it else revision)
+        revisions.append(revision)
+        is_branch = revision == "feature/x"
+        return contents(self, repository, repo.commit if is_branch else revision)
 
     monkeypatch.setattr(Hub, "contents", with_branch)
     address = "hf:org/m@feature/x/a/m.safetensors"
-    for _ in range(2):  # the second time from what is remembered
-        found = find_repository(address, Hub.from_environment())
-        assert [file.file for file in found.spec.weights.values()] == ["a/m.safetensors"]
-    assert asked == ["feature", "feature/x"]
+    for _ in range(2):  # the second time from the receipts
+        model = find_repository(address, Hub.from_environment())
+        assert [file.file for file in model.spec.weights.values()] == ["a/m.safetensors"]
+    assert revisions == ["feature", "feature/x"]
     with pytest.raises(refiners.MissingError, match="does not exist"):
         find_repository("hf:org/none@feature/x", Hub.from_environment())
-    assert asked[2:] == ["feature"]
+    assert revisions[2:] == ["feature"]

@@ -1,4 +1,4 @@
-"""Whatever is written in a file that others made, it is read or refused in our own words.
+"""Fuzzes untrusted files: each is read, or refused with an error of the registry.
 
 `HYPOTHESIS_PROFILE=long python -m pytest tests/registry/manifest/test_fuzz.py` tries 10,000 files.
 """
@@ -23,7 +23,7 @@ from refiners.testing import safetensors_of
 from ..conftest import EDGES_TOML, TOY_MODEL_TOML
 
 EACH = 3_400 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 100
-"""How many files of each of the four kinds are tried."""
+"""The number of files of each of the four kinds."""
 MANIFEST = (
     EDGES_TOML.replace('summary = "Follow edges"', 'summary = "é"\naliases = ["a"]\nconflicts = []')
     + 'weights = "w"\n[adapter.edges.input]\na = { summary = "b", range = [0, 1] }\n'
@@ -38,7 +38,7 @@ VALUES = ["0", "-1", '""', "[]", "{}", "[[1]]", "nan", "1979-05-27", "true", "''
 
 @st.composite
 def mutated(draw: st.DrawFn, text: str) -> bytes:
-    """Draws a text with lines lost, doubled, cut, swapped, given other values or odd bytes."""
+    """Draws a text with lines removed, duplicated, cut, swapped, or with other values or bytes."""
     lines = text.splitlines()
     for _ in range(draw(st.integers(0, 5))):
         at = draw(st.integers(0, len(lines) - 1))
@@ -65,7 +65,7 @@ def lock_text(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def refusal(kind: type[RefinersError], action: Callable[[], object]) -> RefinersError | None:
-    """Returns the error of ours that an action ends with; any other goes through."""
+    """Returns the error of the given kind that an action raises; other errors propagate."""
     try:
         action()
     except kind as error:
@@ -88,7 +88,7 @@ def test_manifests(tmp_path: Path, data: st.DataObject) -> None:
     kind = ModelManifest if is_model else AdapterManifest
     error = refusal(ManifestError, lambda: load_manifest(path, kind))
     assert error is None or (error.faults and str(error))
-    assert [one.name for one in tmp_path.iterdir()] == ["manifest.toml"]
+    assert [file.name for file in tmp_path.iterdir()] == ["manifest.toml"]
 
 
 @settings(max_examples=EACH, deadline=None)
@@ -99,10 +99,11 @@ def test_locks(tmp_path: Path, lock_text: str, data: st.DataObject) -> None:
     if error is None:
         lock = read_lock(path)
         write_lock(path, lock)
-        assert {one.id for one in read_lock(path).plugin} == {one.id for one in lock.plugin}
+        ids = {plugin.id for plugin in lock.plugin}
+        assert {plugin.id for plugin in read_lock(path).plugin} == ids
     else:
         assert error.hint
-    assert [one.name for one in tmp_path.iterdir()] == ["refiners.lock"]
+    assert [file.name for file in tmp_path.iterdir()] == ["refiners.lock"]
 
 
 @settings(max_examples=EACH, deadline=None)
@@ -140,7 +141,7 @@ def test_headers(tmp_path: Path, data: st.DataObject) -> None:
         | st.just(struct.pack("<Q", len(odd)) + odd)
         | st.integers(0, 2**64 - 1).map(lambda length: struct.pack("<Q", length) + odd)
         | st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)).map(
-            lambda one: whole[: one[0]] + bytes([one[1]]) + whole[one[0] + 1 :]
+            lambda edit: whole[: edit[0]] + bytes([edit[1]]) + whole[edit[0] + 1 :]
         )
     )
     path = written(tmp_path, "model.safetensors", content)
@@ -149,7 +150,7 @@ def test_headers(tmp_path: Path, data: st.DataObject) -> None:
         assert all(min(shape, default=0) >= 0 for shape in read_header(path).values())
     else:
         assert error.dist == "refiners-x"
-    assert [one.name for one in tmp_path.iterdir()] == ["model.safetensors"]
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
 
 def test_a_deep_header_is_refused(tmp_path: Path) -> None:

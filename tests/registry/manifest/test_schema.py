@@ -1,4 +1,4 @@
-"""Manifests: what is valid is read, everything else is explained."""
+"""Manifests: valid ones are read, and every fault of the others is explained."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refiners.errors import ManifestError
 from refiners.manifest.reader import load_manifest, parse
-from refiners.manifest.schema import AdapterManifest, ModelManifest, json_schema
+from refiners.manifest.schema import AdapterManifest, ModelManifest, WeightsFile, json_schema
 
 CANNY = """\
 schema = 1
@@ -64,7 +64,7 @@ def test_a_valid_manifest_is_read() -> None:
     assert canny.weights["small"].scheme == "pkg"
 
 
-def test_a_variant_without_base_is_for_any() -> None:
+def test_a_variant_without_a_base_suits_any() -> None:
     text = CANNY.replace('base    = "sd15"\n', "").replace('base    = "playground"\n', "")
     manifest, _ = parse(text, AdapterManifest)
     assert manifest is not None
@@ -72,7 +72,7 @@ def test_a_variant_without_base_is_for_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("summary ", "sumary ", "line 4: adapter.controlnet-canny.sumary: no such key. Did you"),
         ('summary  = "Follow the edges of a picture"', "", "line 2: adapter.controlnet-canny: '"),
@@ -101,12 +101,12 @@ def test_a_variant_without_base_is_for_any() -> None:
         ("schema = 1", "schema = ", "is not TOML"),
     ],
 )  # fmt: skip
-def test_a_fault_is_named_with_its_line(old: str, new: str, said: str) -> None:
+def test_a_fault_has_its_line(old: str, new: str, message: str) -> None:
     assert old in CANNY
-    assert any(said in fault for fault in faults_of(CANNY.replace(old, new)))
+    assert any(message in fault for fault in faults_of(CANNY.replace(old, new)))
 
 
-def test_all_faults_are_named_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     text = CANNY.replace("summary ", "sumary ").replace("size = 12", "size = -1")
     text = text.replace('kind     = "control"', "kind = 3").replace('base    = "sd15"', "base = []")
     assert [fault.partition(":")[0] for fault in faults_of(text)] == [
@@ -118,7 +118,7 @@ def test_all_faults_are_named_at_once() -> None:
     ]
 
 
-def test_an_unknown_hash_is_for_the_hub_alone() -> None:
+def test_only_files_on_the_hub_may_have_an_unknown_hash() -> None:
     pin = 'sha256 = "be713fb941fc7c625f0c7d816b6a19115783a665f3049a8974f127e0c075d9a9"'
     hub_unknown = CANNY.replace(pin, 'sha256 = "unknown"', 1).replace(
         '"115a470d547982438f70198e353a921996e2e819"', '"unknown"'
@@ -128,7 +128,7 @@ def test_an_unknown_hash_is_for_the_hub_alone() -> None:
     assert "'sha256' is missing" in fault
 
 
-def test_an_adapter_has_a_variant() -> None:
+def test_an_adapter_needs_a_variant() -> None:
     text = 'schema = 1\n[adapter.a]\nfactory = "m:f"\nsummary = ""\ncore-api = ""\nvariant = []\n'
     (fault,) = faults_of(text)
     assert fault == "line 6: adapter.a.variant: [] should be at least one variant"
@@ -167,7 +167,7 @@ def test_an_error_names_the_file_and_the_package(tmp_path: Path) -> None:
         load_manifest(tmp_path / "nowhere.toml", AdapterManifest)
 
 
-def test_the_schema_is_offered_to_editors() -> None:
+def test_the_json_schema_is_exported() -> None:
     schema = json_schema(AdapterManifest)
     properties = schema["$defs"]["AdapterSpec"]["properties"]
     assert "core-api" in properties
@@ -176,7 +176,7 @@ def test_the_schema_is_offered_to_editors() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_whatever_is_written_is_read_or_explained(data: st.DataObject) -> None:
+def test_any_text_is_read_or_explained(data: st.DataObject) -> None:
     lines = CANNY.splitlines()
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(lines) - 1))
@@ -187,3 +187,9 @@ def test_whatever_is_written_is_read_or_explained(data: st.DataObject) -> None:
         )
     manifest, faults = parse("\n".join(lines), AdapterManifest)
     assert (manifest is None) == bool(faults)
+
+
+def test_a_weights_file_splits_its_address() -> None:
+    packaged = WeightsFile(source="pkg:refiners_data/deep/w.bin", sha256="0" * 64)
+    assert packaged.package_path == ("refiners_data", "deep/w.bin")
+    assert WeightsFile(source="hf:org/repo", file="deep/w.bin").organisation == "org"

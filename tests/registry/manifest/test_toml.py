@@ -1,4 +1,4 @@
-"""TOML of strangers: read in time that grows with its length, or refused in words."""
+"""Untrusted TOML: read in time linear in its length, or refused with a clear message."""
 
 import time
 from pathlib import Path
@@ -34,7 +34,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("what", LONG)
-def test_time_grows_with_length_only(what: str) -> None:
+def test_reading_takes_linear_time(what: str) -> None:
     begin = time.process_time()
     manifest, faults = parse(f"{HEAD}{LONG[what]}[[{TAIL}", AdapterManifest)
     assert time.process_time() - begin < 2  # a quadratic reader takes minutes
@@ -42,7 +42,7 @@ def test_time_grows_with_length_only(what: str) -> None:
     assert faults
 
 
-def test_many_wrong_names_are_told_in_bounded_time() -> None:
+def test_many_wrong_names_are_reported_in_bounded_time() -> None:
     variants = "".join(f"[[adapter.edges.variant]]\nweights = 'w{i}'\n" for i in range(1500))
     files = "".join(
         f"[adapter.edges.weights.v{i}]\nsource = 'hf:a/b'\nfile = 'x'\n" for i in range(1500)
@@ -53,7 +53,7 @@ def test_many_wrong_names_are_told_in_bounded_time() -> None:
     assert len(faults) == 100
 
 
-def test_an_error_of_thousands_of_faults_can_be_read(tmp_path: Path) -> None:
+def test_the_error_of_thousands_of_faults_stays_short(tmp_path: Path) -> None:
     (tmp_path / "adapter.toml").write_text(f"{HEAD}{LONG['unknown keys']}[[{TAIL}")
     with pytest.raises(ManifestError, match="and 4900 more") as caught:
         load_manifest(tmp_path / "adapter.toml", AdapterManifest)
@@ -70,11 +70,11 @@ def test_an_error_of_thousands_of_faults_can_be_read(tmp_path: Path) -> None:
         "a = 9223372036854775807",
     ],
 )
-def test_what_people_write_is_read(text: str) -> None:
+def test_ordinary_toml_is_read(text: str) -> None:
     assert parse_toml(text)
 
 
-def test_the_lines_of_faults_are_found_among_texts_and_lists() -> None:
+def test_faults_have_their_lines_among_multi_line_strings_and_lists() -> None:
     text = (
         HEAD + 'x-note = """\n[adapter.edges]\nodd = "\\\\x\n"""\nx-list = [\n[1],\n]\nnope = 1\n[['
     )
@@ -95,7 +95,7 @@ def test_a_byte_order_mark_is_skipped(
     assert Guard.from_environment().policies[0][1].schema == 1
 
 
-def test_another_encoding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_another_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "any.toml"
     path.write_text("schema = 1\n", "utf-16")
     monkeypatch.setenv("REFINERS_POLICY", str(path))
@@ -107,13 +107,13 @@ def test_another_encoding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load_manifest(path, AdapterManifest)
 
 
-def test_a_file_that_is_too_large_is_not_read_whole(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"#" * 1_000_001)
     with pytest.raises(TomlError, match="is larger than 1000000 bytes"):
         load_toml(tmp_path / "a")
 
 
-def test_versions_of_any_length_are_compared_or_not() -> None:
+def test_versions_that_cannot_be_compared_are_recognised() -> None:
     assert version_of("9" * 5000) is None
     assert version_of("abc") is None
     assert version_of("\u0661.0") is None
@@ -130,7 +130,7 @@ def test_versions_of_any_length_are_compared_or_not() -> None:
 
 
 @pytest.mark.parametrize("wanted", [">=" + "9" * 5000, ">=1,<\u0662", ">=1" + ".0" * 20 + "x"])
-def test_a_core_that_nobody_can_compare_is_a_fault(wanted: str) -> None:
+def test_a_core_api_that_is_not_a_specifier_is_a_fault(wanted: str) -> None:
     manifest, faults = parse(EDGES_TOML.replace(">=1.0,<2", wanted), AdapterManifest)
     assert manifest is None
     assert "should be a version specifier" in str(faults[0])

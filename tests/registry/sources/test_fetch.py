@@ -19,9 +19,10 @@ from refiners.errors import (
     UnsupportedError,
 )
 from refiners.hub.client import Hub
+from refiners.hub.shapes import header_of
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import ModelSpec, WeightsFile
-from refiners.sources.fetch import fetch_all, fetch_file, fetch_source, header_of
+from refiners.sources.fetch import fetch_all, fetch_file, fetch_source
 from refiners.testing import LoopbackHub, safetensors_of
 
 from refiners_core.hookspecs import WeightRequest, hookimpl, manager

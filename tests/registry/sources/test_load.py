@@ -210,7 +210,7 @@ def test_a_plugin_for_another_core_is_refused(site: Site) -> None:
         ("def (", "SyntaxError"),
         ("", "AttributeError"),
         ("Edges = 3", "is not callable"),
-        ("def Edges(weights, name): return 3", "made int, where Adapter is due"),
+        ("def Edges(weights, name): return 3", "returned int, not Adapter"),
         ("def Edges(weights, name): return 1 / 0", "ZeroDivisionError"),
         ("def Edges(): return 1", "it takes no name and no weights"),
     ],
@@ -257,7 +257,7 @@ def test_what_is_no_name_or_model_is_refused(site: Site, tmp_path: Path) -> None
 
 def test_a_tree_that_is_no_model_is_refused_in_words(site: Site) -> None:
     site.add_edges()
-    with pytest.raises(refiners.IncompatibleError, match="a Chain names no base"):
+    with pytest.raises(refiners.IncompatibleError, match="a Chain does not name a base"):
         refiners.load_adapter("edges", Chain(Identity()))
 
 
@@ -338,7 +338,7 @@ def test_what_is_worn_is_looked_at(site: Site) -> None:
     site.add_edges(EDGES_TOML.replace('stage = "branch"', 'stage = "branch", exclusive = true'))
     model = refiners.load_model("toy")
     first = refiners.load_adapter("edges", model)
-    with pytest.raises(refiners.IncompatibleError, match=r"wants the slot toy\.linear alone"):
+    with pytest.raises(refiners.IncompatibleError, match=r"needs the slot toy\.linear exclusively"):
         refiners.load_adapter("edges", model)
     assert model.adapters == (first,)
     first.eject()

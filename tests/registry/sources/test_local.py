@@ -25,7 +25,7 @@ MANIFEST = Path(refiners.__file__).parent / "model.toml"
 def test_paths_are_told_from_names() -> None:
     for what in ("./model", "model.safetensors", "a/b", Path("model")):
         assert is_local(what)
-    for what in ("sd15", "refiners:sd15", "hf:org/repo", 3, None, object()):
+    for what in ("sd15", "refiners-core:sd15", "hf:org/repo", 3, None, object()):
         assert not is_local(what)
     assert is_local(SimpleNamespace(components={}))
 
@@ -59,7 +59,7 @@ def test_a_single_file_takes_the_vocabulary_of_the_release(
     published = hub.publish("org/sd", {"tokenizer/vocab.json": vocab, "tokenizer/merges.txt": b""})
     manifest = manifest.replace("stable-diffusion-v1-5/stable-diffusion-v1-5", "org/sd")
     manifest = manifest.replace("f03de327dd89b501a01da37fc5240cf4fdba85a1", published.commit)
-    site.add("refiners", package="released", files={"model.toml": manifest})
+    site.add("refiners-core", package="released", files={"model.toml": manifest})
     tokenizer = asked["tokenizer"]("sd15")
     assert (tokenizer.length, tokenizer.size) == (77, 4)
     assert not any("unet" in str(request) for request in hub.requests)
@@ -71,7 +71,8 @@ def test_a_single_file_takes_the_vocabulary_of_the_release(
 def test_the_released_models_are_installed_and_pinned() -> None:
     found = load_manifest(MANIFEST, ModelManifest).model
     assert set(found) == {"sd15", "sdxl"}
-    assert {"sd15", "sdxl"} <= {one.name for one in refiners.models() if one.dist == "refiners"}
+    ours = {model.name for model in refiners.models() if model.dist == "refiners-core"}
+    assert {"sd15", "sdxl"} <= ours
     for spec in found.values():
         for role, file in spec.weights.items():
             assert file.revision != "unknown"

@@ -91,7 +91,9 @@ def test_addresses_are_taken_apart() -> None:
     assert parse_address("hf:org/sd@v1.0") == ("org/sd", "v1.0", "")
     assert parse_address("hf:o/s@main/a/b.safetensors") == ("o/s", "main", "a/b.safetensors")
     for bad in ("hf:", "hf:org", "hf:org/sd@", "hf:org/sd/../x", "hf:org/sd@a/.b", "hf:/a/b"):
-        with pytest.raises(refiners.OptionError, match="names no repository") as caught:
+        with pytest.raises(
+            refiners.OptionError, match="is not the address of a Hub repository"
+        ) as caught:
             refiners.load_model(bad)
         assert "hf:organisation/name@commit" in caught.value.hint
 
@@ -270,7 +272,8 @@ def test_an_allowed_organisation_passes(
     repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[..., Path]
 ) -> None:
     path = tmp_path / "policy.toml"
-    path.write_text('schema = 1\n[packages]\nallow = ["refiners"]\n[organisations]\nallow=["org"]')
+    rules = '[packages]\nallow = ["refiners-core"]\n[organisations]\nallow=["org"]'
+    path.write_text(f"schema = 1\n{rules}")
     monkeypatch.setenv("REFINERS_POLICY", str(path))
     assert there(load("hf:org/sd")) == NEEDED
 
@@ -395,7 +398,7 @@ def test_the_shell_fetches_a_repository(hub: LoopbackHub, repo: Repository) -> N
     assert run("fetch", "hf:org").exit_code == 2
     assert run("fetch", "hf:org/gone").exit_code == 3
     result = run("tree", "hf:org/sd")
-    assert (result.exit_code, "no manifest to look at" in result.stderr) == (2, True)
+    assert (result.exit_code, "does not have a manifest" in result.stderr) == (2, True)
 
 
 def test_files_whose_names_look_alike_are_kept_apart(

@@ -1,8 +1,9 @@
-"""Brings the catalog up to date from a repository of the Hub, which has it as a folder has.
+"""Fetches a newer catalog from a repository of the Hub, which has the files of a catalog folder.
 
-Nobody signs a catalog, so one that is fetched only informs: names, hints what to install, and
-advisories. Which bytes are loaded, installed manifests say. It may only ever grow: one that lost or
-changed what is known here is refused, and what is here stays.
+Catalogs are not signed, so a fetched one only informs: it has names, hints of packages to install,
+and advisories. The bytes that are loaded are pinned by installed manifests alone. A catalog may
+only grow: one that lacks or changes a known release or advisory is refused, and the present copy
+stays in use.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 
 from refiners.catalog import VARIABLE, current, folders, listed, steadily
 from refiners.catalog.build import write_list
-from refiners.catalog.copy import ADVISORIES, Copy, Kept, alone, forget, install, kept_files
+from refiners.catalog.copy import ADVISORIES, Copy, Kept, alone, install, kept_files
 from refiners.catalog.entry import (
     Release,
     belongs,
@@ -39,44 +40,44 @@ from refiners.manifest.address import Address, parse_address
 from refiners.manifest.schema import WeightsFile
 from refiners.manifest.version import is_development
 
-__all__ = ["Refreshed", "forget", "refresh"]
-
 _LARGEST: Final = 5_000_000
-"""The bytes of the file of one entry, or of the advisories."""
+"""The maximum size in bytes of the file of one entry, or of the advisories."""
 _LARGEST_SHARED: Final = 50_000_000
-"""The bytes of a file of many entries."""
+"""The maximum size in bytes of a file of many entries."""
 _LARGEST_OF_ALL: Final = 400_000_000
 _TRIES: Final = 5
-"""How often a refresh begins anew because another put its copy in place meanwhile."""
+"""The number of attempts while other refreshes install their copies first."""
 _WORDS: Final = r"[a-z0-9]+(-[a-z0-9]+)*"
 _SHARED: Final = re.compile(r"entries/[0-9a-f]\.jsonl")
 _ENTRY: Final = re.compile(rf"entries/{_WORDS}/(adapter|model)-{_WORDS}\.jsonl")
 
 
 class Refreshed(NamedTuple):
-    """What a refresh came to."""
+    """The outcome of a refresh."""
 
     source: str
     commit: str
     added: tuple[Release, ...]
-    """Releases that were not known here."""
+    """The releases that this machine did not know."""
     advisories: tuple[Advisory, ...]
-    """Advisories that were not known here."""
+    """The advisories that this machine did not know."""
 
 
 def refresh(source: str | None, hub: Hub, guard: Guard) -> Refreshed:
     """Fetches a catalog and uses it from now on, beside the one in the wheel.
 
     Args:
-        source: `hf:organisation/name`, with `@revision` where that is wanted; None for the one
-            that was used last.
-        hub: Where it is fetched from.
-        guard: The rules that hold here.
+        source: `hf:organisation/name`, optionally followed by `@revision`; None for the source of
+            the last refresh.
+        hub: The Hub that has the catalog.
+        guard: The policies and advisories.
 
     Raises:
-        OptionError: It is not said, or misspelt, from where.
-        CatalogError: It is damaged, or it lost or changed what is known here; all of it is named.
-        NetworkError, IntegrityError, CacheError, PolicyError: It cannot be had.
+        OptionError: The source is missing or malformed.
+        CatalogError: The catalog is damaged, or lacks or changes known releases or advisories;
+            the message lists them all.
+        NetworkError, IntegrityError, CacheError, PolicyError: The catalog cannot be fetched,
+            written, or is refused.
     """
     if named := os.environ.get(VARIABLE):
         raise OptionError(
@@ -86,8 +87,8 @@ def refresh(source: str | None, hub: Hub, guard: Guard) -> Refreshed:
     last = current()
     if source is None and last is None:
         raise OptionError(
-            "no catalog was fetched before, so it is not known from where.",
-            hint="Say so once: refiners catalog refresh hf:organisation/name.",
+            "no source is given, and no catalog was fetched before.",
+            hint="Name it once: refiners catalog refresh hf:organisation/name.",
         )
     source = source or (last.source if last else "")
     address = parse_address(source)
@@ -98,19 +99,19 @@ def refresh(source: str | None, hub: Hub, guard: Guard) -> Refreshed:
         )
     guard.admit_source(WeightsFile(source=f"hf:{address.repository}", file=ADVISORIES))
     for number in range(_TRIES):
-        # at first others are not kept waiting for our network; whoever loses twice keeps them
+        # two attempts leave other refreshes free meanwhile; later ones block them
         with alone() if number > 1 else nullcontext():
             done = _attempt(source, address, hub)
         if done is not None:
             return done
     raise CatalogError(
-        f"other refreshes put their copies of {source} in place {_TRIES} times meanwhile.",
-        hint="What they fetched is in use; try again if something is missing.",
+        f"other refreshes installed their copies of {source} first, {_TRIES} times in a row.",
+        hint="Their copy is in use; try again if something is missing.",
     )
 
 
 def _attempt(source: str, address: Address, hub: Hub) -> Refreshed | None:
-    """Refreshes once; None if another refresh came between."""
+    """Refreshes once; None if another refresh installed its copy meanwhile."""
     before = current()
     contents = hub.contents(address.repository, address.revision)
     if before and (before.source, before.commit) == (source, contents.commit) and _is_readable():
@@ -143,10 +144,10 @@ def _fetched(
     hub: Hub,
     known: Mapping[str, Release],
 ) -> Copy:
-    """Returns what a repository publishes; what is here and did not change is not fetched again.
+    """Returns the catalog of a repository, fetching only the files that changed.
 
     Raises:
-        CatalogError: It is damaged, or has what no catalog has.
+        CatalogError: A file is damaged or too large, or has an entry that does not belong in it.
     """
     wanted = _wanted(source, contents)
     kept = {
@@ -154,21 +155,22 @@ def _fetched(
         for name, file in kept_files().items()
         if name in wanted and file.git == wanted[name].git and known.keys() >= {*file.releases}
     }
-    here = {name: [known[release] for release in file.releases] for name, file in kept.items()}
-    here |= {name: [] for name, entry in wanted.items() if not entry.size}
+    by_file = {name: [known[release] for release in file.releases] for name, file in kept.items()}
+    by_file |= {name: [] for name, entry in wanted.items() if not entry.size}
     texts: dict[str, bytes] = {}
-    for name in wanted.keys() - here.keys():
+    for name in wanted.keys() - by_file.keys():
         if (path := _same(name, wanted[name])) is not None:
             texts[name] = path.read_bytes()
-    missing = [name for name in wanted if name not in here and name not in texts]
+    missing = [name for name in wanted if name not in by_file and name not in texts]
     texts |= read_documents(hub, address.repository, contents, missing)
     advisories = texts.pop(ADVISORIES, b"schema = 1\n")
-    here.pop(ADVISORIES, None)
-    here |= {name: [*_sound(source, name, content)] for name, content in texts.items()}
+    by_file.pop(ADVISORIES, None)
+    by_file |= {name: [*_sound(source, name, content)] for name, content in texts.items()}
     files = {
-        name: Kept(wanted[name].git, tuple(map(str, releases))) for name, releases in here.items()
+        name: Kept(wanted[name].git, tuple(map(str, releases)))
+        for name, releases in by_file.items()
     }
-    everything = unique(release for name in sorted(here) for release in here[name])
+    everything = unique(release for name in sorted(by_file) for release in by_file[name])
     return Copy(source, contents.commit, everything, advisories, files)
 
 
@@ -186,8 +188,8 @@ def _wanted(source: str, contents: Contents) -> dict[str, Entry]:
         what = f"{large} of {wanted[large].size} bytes" if large else f"{total} bytes"
         limit = limits[large] if large else _LARGEST_OF_ALL
         raise CatalogError(
-            f"{source} has {what}; a catalog may have {limit} there.",
-            hint="Nothing was changed; ask whoever keeps it.",
+            f"{source} has {what}; the limit for a catalog is {limit} bytes.",
+            hint="Nothing was changed; report it to the maintainer of the catalog.",
         )
     return wanted
 
@@ -201,29 +203,28 @@ def _same(name: str, entry: Entry) -> Path | None:
 
 
 def _sound(source: str, name: str, content: bytes) -> Iterator[Release]:
-    """Yields the releases of a file that may be shown and typed.
+    """Yields the releases of a file, after checking that each is safe to print and to type.
 
     Raises:
-        CatalogError: One is in the file of another, or is not sound.
+        CatalogError: A release is in the wrong file, or is malformed.
     """
     for release in parse_releases(content, f"{source}/{name}"):
-        reason = "" if belongs(release, name) else "it belongs in another file"
+        reason = "" if belongs(release, name) else "its place is another file"
         try:
             listed_as(release)
         except ValueError as error:
             reason = str(error)
         if reason:
             raise CatalogError(
-                f"{source} has {release!s:.200} in {name}, which is no entry of a catalog: "
-                f"{reason}.",
-                hint="Nothing was changed; ask whoever keeps it.",
+                f"{source} has an invalid entry in {name}, {release!s:.200}: {reason}.",
+                hint="Nothing was changed; report it to the maintainer of the catalog.",
             )
         yield release
 
 
 def _warned(places: tuple[Path, ...]) -> tuple[Advisory, ...]:
     paths = [path for folder in places if (path := folder / ADVISORIES).is_file()]
-    return tuple(one for path in paths for one in read_rules(path, Advisories).advisory)
+    return tuple(a for path in paths for a in read_rules(path, Advisories).advisory)
 
 
 def _known() -> list[Release]:
@@ -241,17 +242,18 @@ def _check_grown(
     advisories: tuple[Advisory, ...],
 ) -> None:
     lines = [line for name, release in known.items() for line in _changes(name, release, published)]
-    there = {advisory.id: advisory for advisory in advisories}
+    published_advisories = {advisory.id: advisory for advisory in advisories}
     lines += [
-        f"advisory {advisory.id}: {'changed' if advisory.id in there else 'gone'}"
+        f"advisory {advisory.id}: {'changed' if advisory.id in published_advisories else 'gone'}"
         for advisory in warned
-        if there.get(advisory.id) != advisory
+        if published_advisories.get(advisory.id) != advisory
     ]
     if lines:
         text = "".join(f"\n  {line}" for line in lines)
         raise CatalogError(
-            f"{source} lost or changed what is known here, and a catalog only ever grows:{text}\n",
-            hint="What is here stays in use. Ask whoever keeps that catalog, or take another.",
+            f"{source} lacks or changes entries that this machine knows; a catalog only "
+            f"grows:{text}\n",
+            hint="The present copy stays in use. Ask the maintainer, or choose another catalog.",
         )
 
 
@@ -259,7 +261,7 @@ def _changes(name: str, before: Release, published: Mapping[str, Release]) -> It
     after = published.get(name)
     if after is None:
         yield f"{name}: gone"
-    elif after != before and not is_development(before.version):  # these may be replaced
+    elif after != before and not is_development(before.version):  # development versions may change
         keys: Iterator[str] = (
             key
             for key in sorted({*before.spec, *after.spec})
