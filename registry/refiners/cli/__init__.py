@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import click
 
-from refiners.cli.door import guarded
 from refiners.cli.failure import (
     is_traceback_wanted,
     report,
@@ -18,8 +17,9 @@ from refiners.cli.failure import (
     understood,
     wants_json,
 )
+from refiners.cli.output import accept_every_character, flush, reserve_stdout
 from refiners.cli.report import notices
-from refiners.cli.screen import answering, prepare, settle
+from refiners.cli.safe_stream import safe_streams
 from refiners.errors import RefinersError
 
 _HOMES: Final = {
@@ -27,7 +27,7 @@ _HOMES: Final = {
     "search": "catalog",
     "info": "inventory",
     "why": "why",
-    "fetch": "doctor",
+    "fetch": "fetch",
     "lock": "lock",
     "sync": "lock",
     "verify": "lock",
@@ -35,8 +35,8 @@ _HOMES: Final = {
     "tree": "tree",
     "generate": "generate",
     "demo": "demo",
-    "new": "author",
-    "validate": "author",
+    "new": "authoring",
+    "validate": "authoring",
     "catalog": "catalog",
 }
 """Where each command lives: `module:function`, or the module where the function has its name."""
@@ -63,11 +63,11 @@ class Commands(click.Group):
                 return super().main(arguments, prog_name, complete_var, False, **extra)
             except RefinersError as error:
                 return report(error, None, as_json=wants_json(arguments))
-        prepare()
+        accept_every_character()
         as_json = wants_json(arguments)
-        with guarded(), answering(as_json), notices():
+        with safe_streams(), reserve_stdout(as_json), notices():
             code = self._ended(as_json, arguments, prog_name, complete_var, extra)
-        settle()
+        flush()
         sys.exit(code)
 
     def _ended(self, as_json: bool, arguments: list[str], *more: Any) -> int:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import click
 
-from refiners.cli.door import say
+from refiners.cli.output import say
 from refiners.cli.report import print_json
-from refiners.cli.wording import OPTIONS, shell_words
+from refiners.cli.shell_words import OPTIONS, shell_words
 from refiners.errors import PluginError, RefinersError
 from refiners.host.machine import machine_fault
 from refiners.host.secret import hidden

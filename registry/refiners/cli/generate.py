@@ -7,18 +7,18 @@ from typing import Any, Final
 
 import click
 
+from refiners.cli.adapter_option import METAVAR, AdapterOption, parse_adapter_option
 from refiners.cli.completion import complete_adapter, complete_model
+from refiners.cli.location import name_or_path
 from refiners.cli.picture import check_out, opened, replacing
-from refiners.cli.place import placed
-from refiners.cli.rehearsal import judge, rehearse
+from refiners.cli.preflight import check_manifests, dry_run
 from refiners.cli.report import json_option, print_json
-from refiners.cli.steering import METAVAR, Steering, steering
 
 
-def _steerings(
+def _parsed(
     ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[Steering, ...]:
-    return tuple(steering(value) for value in values)
+) -> tuple[AdapterOption, ...]:
+    return tuple(parse_adapter_option(value) for value in values)
 
 
 def _size(
@@ -41,7 +41,7 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--model", default="playground", show_default=True, shell_complete=complete_model,
               help="Its name (refiners list), the path of a folder or file, or hf:ORG/NAME@COMMIT.",
 )  # fmt: skip
-@click.option("--adapter", "steerings", multiple=True, callback=_steerings, metavar=METAVAR,
+@click.option("--adapter", "adapters", multiple=True, callback=_parsed, metavar=METAVAR,
               shell_complete=complete_adapter,
               help="Steer with it; repeatable. Of several inputs: NAME=INPUT=PICTURE,...",
 )  # fmt: skip
@@ -67,7 +67,7 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 def generate(
     prompt: str,
     model: str,
-    steerings: tuple[Steering, ...],
+    adapters: tuple[AdapterOption, ...],
     out: Path,
     negative: str,
     seed: int,
@@ -101,20 +101,20 @@ def generate(
     outs = _numbered(out, more.get("count") or 1)
     for path in outs:
         check_out(path)
-    model = placed(model)
-    judge(model, steerings)
+    model = name_or_path(model)
+    check_manifests(model, adapters)
     asked = {name: value for name, value in more.items() if value is not None}
     asked |= {name: opened(asked[name]) for name in ("image", "mask") if name in asked}
     asked |= {"negative_prompt": negative, "seed": seed, "steps": steps, "guidance": guidance}
     asked |= {"size": size}
-    values = [one.told(opened) for one in steerings]
-    rehearse(model, prompt, steerings, values, asked, device, dtype, offline or None)
+    values = [one.told(opened) for one in adapters]
+    dry_run(model, prompt, adapters, values, asked, device, dtype, offline or None)
     from refiners.load import load_adapter, load_model
     from refiners_core import Condition
 
     built: Any = load_model(model, device=device, dtype=dtype, offline=offline or None)
     conditions: dict[Any, Condition] = {}
-    for one, value in zip(steerings, values, strict=True):
+    for one, value in zip(adapters, values, strict=True):
         adapter = load_adapter(one.name, built, offline=offline or None, **one.arguments)
         conditions[adapter] = Condition(value, scale=one.scale)
     # what is not said is not passed: a model of somebody else's may not know it
@@ -125,7 +125,7 @@ def generate(
             picture.save(temporary)
     if as_json:
         facts = {"out": str(outs[0]), "outs": [str(path) for path in outs], "model": model}
-        print_json(facts | {"seed": seed, "adapters": [one.facts for one in steerings]})
+        print_json(facts | {"seed": seed, "adapters": [one.facts for one in adapters]})
         return
     for path in outs:
         click.echo(f"wrote {path}")

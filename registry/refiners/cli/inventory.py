@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from refiners.cli.completion import complete_either
-from refiners.cli.door import say
-from refiners.cli.place import placed
+from refiners.cli.location import name_or_path
+from refiners.cli.output import say
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.errors import NotInstalledError
 from refiners.installed.inventory import Installed, Inventory, package_file, scan
@@ -61,7 +61,7 @@ def info(name: str, as_json: bool) -> None:
     from refiners.choose.lookup import look_up
     from refiners.sources.local import is_local
 
-    if is_local(path := placed(name)):
+    if is_local(path := name_or_path(name)):
         _print_path(path, as_json)
         return
     found = scan()

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 
-from refiners.cli.door import beneath, say
-from refiners.cli.screen import answers, is_unicode, width
+from refiners.cli.output import is_unicode, json_stream, say, width
+from refiners.cli.safe_stream import unwrapped
 from refiners.errors import Notice
 from refiners.host.text import is_plain, shown, shown_cell
 
@@ -36,7 +36,7 @@ def print_json(content: Any) -> None:
     """Prints a value as JSON that every parser takes, whatever the encoding of the output is."""
     import json
 
-    stream = answers()
+    stream = json_stream()
     if stream is None:
         return
     text = json.dumps(
@@ -103,7 +103,7 @@ def _print_framed(title: str, columns: Sequence[str], cells: Sequence[Sequence[s
     table.columns[0].no_wrap = True
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))  # Text: square brackets are no markup
-    Console(file=beneath(sys.stdout)).print(table)
+    Console(file=unwrapped(sys.stdout)).print(table)
 
 
 def _blocks(

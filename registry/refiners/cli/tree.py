@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from refiners.cli.completion import complete_adapter, complete_model
-from refiners.cli.place import placed
+from refiners.cli.location import name_or_path
 from refiners.cli.report import json_option, print_json
 
 
@@ -32,7 +32,7 @@ def tree(
     """
     from refiners.load import outline
 
-    built = outline(placed(model), adapters)
+    built = outline(name_or_path(model), adapters)
     from refiners_core.tree.show import (
         show,  # torch comes with it, so not before the names are checked
     )

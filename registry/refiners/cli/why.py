@@ -8,7 +8,7 @@ import click
 
 from refiners.choose.compatibility import Accepted, ModelFacts, Verdict
 from refiners.cli.completion import complete_adapter, complete_model
-from refiners.cli.place import placed
+from refiners.cli.location import name_or_path
 from refiners.cli.report import json_option, print_json, print_table
 
 
@@ -76,7 +76,7 @@ def _models(model: str | None) -> dict[str, ModelFacts]:
     from refiners.installed.inventory import scan
     from refiners.sources.local import is_local
 
-    model = None if model is None else placed(model)
+    model = None if model is None else name_or_path(model)
     if model is not None and is_local(model):
         from refiners.choose.variant import facts_of
         from refiners.load import outline

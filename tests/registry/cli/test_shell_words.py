@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from refiners.cli import main
 from refiners.cli.picture import opened
-from refiners.cli.wording import OPTIONS, shell_words
+from refiners.cli.shell_words import OPTIONS, shell_words
 from refiners.errors import Notice, OptionError
 from refiners.hub import wait_notice
 from refiners.hub.client import Hub

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 from refiners.cli import main
-from refiners.cli.steering import Steering, steering
+from refiners.cli.adapter_option import AdapterOption, parse_adapter_option
 from refiners.testing import LoopbackHub
 
 from ..conftest import EDGES, EDGES_TOML, TOY_MODEL_TOML, Site
@@ -54,7 +54,7 @@ def pictures(toys: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def read(text: str) -> tuple[Any, ...]:
-    found: Steering = steering(text)
+    found: AdapterOption = parse_adapter_option(text)
     values = {name: str(path) for name, path in found.pictures.items()}
     return found.name, found.file or values.get("", values or None), found.scale, found.options
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from refiners.cli import main
-from refiners.cli.door import Door, guarded, say
+from refiners.cli.output import say
 from refiners.cli.report import print_table
+from refiners.cli.safe_stream import SafeStream, safe_streams
 from refiners.host.text import is_all_plain, is_plain, reason_of, shown, shown_cell
 
 from ..conftest import EDGES, EDGES_TOML, Site
@@ -134,13 +135,13 @@ class Terminal(io.StringIO):
 def test_bars_may_move_and_nothing_else() -> None:
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):
-        bars = Door(stream, has_bars=True)
+        bars = SafeStream(stream, has_bars=True)
         bars.write("\r 10%|##\x1b[A")
         bars.write("a\rb\x1b[2J")
     assert terminal.getvalue() == "\r 10%|##\x1b[Aa\\x0db\\x1b[2J"
     assert pipe.getvalue() == "\r 10%|##a\\x0db\\x1b[2J"
     with pytest.raises(TypeError):
-        Door(pipe, has_bars=True).write(b"bytes")  # pyright: ignore[reportArgumentType]
+        SafeStream(pipe, has_bars=True).write(b"bytes")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_terminal_gets_our_colours_and_none_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_a_terminal_gets_our_colours_and_none_of_theirs(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "200")
-    with guarded():
+    with safe_streams():
         say("error: \x1b[5m", color="red")
         print_table("[red]title[/red] \x1b", ("[b]name", "x"), [("[bold]cell[/bold]\x1b[5m", 1)])
     text = terminal.getvalue()
@@ -158,9 +159,9 @@ def test_a_terminal_gets_our_colours_and_none_of_theirs(monkeypatch: pytest.Monk
         assert word in text
 
 
-def test_whoever_prints_in_colour_does_so_behind_the_door() -> None:
+def test_only_one_module_prints_in_colour() -> None:
     folder = Path(main.callback.__code__.co_filename).parent  # type: ignore[union-attr]
     for path in folder.glob("*.py"):
-        if path.name != "door.py":
+        if path.name != "output.py":
             text = path.read_text()
             assert not {"click.secho(", "click.style("} & {*re.findall(r"(?:click\.)?\w+\(", text)}

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refiners.cli.steering import Steering
+from refiners.cli.adapter_option import AdapterOption
 from refiners.errors import OptionError
 
 if TYPE_CHECKING:
     from refiners_core import Adapter
 
 
-def judge(model: str, steerings: Sequence[Steering]) -> None:
+def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
     """Checks names, rules and compatibility by the manifests alone; torch is not imported.
 
     Raises:
@@ -28,7 +28,7 @@ def judge(model: str, steerings: Sequence[Steering]) -> None:
     from refiners.sources.user_file import check_file
 
     guard = Guard.from_environment()
-    for one in steerings:
+    for one in options:
         guard.admit(one.adapter)
         check_file(one.adapter, one.file)
     if model.startswith(PREFIX):
@@ -40,14 +40,14 @@ def judge(model: str, steerings: Sequence[Steering]) -> None:
     found = find_model(model)
     guard.admit(found, found.spec.weights.values())
     facts = ModelFacts(found.name, found.spec.base or found.name, found.spec.facts)
-    for one in steerings:
+    for one in options:
         choose(one.adapter, facts, verdicts(one.adapter, facts, guard=guard))
 
 
-def rehearse(
+def dry_run(
     model: str,
     prompt: str,
-    steerings: Sequence[Steering],
+    options: Sequence[AdapterOption],
     values: Sequence[Any],
     asked: Mapping[str, Any],
     device: str | None,
@@ -59,7 +59,7 @@ def rehearse(
     Args:
         model: A name; of a path or an address nothing is known before it is opened.
         prompt: What the pictures show.
-        steerings: The adapters.
+        options: The adapters.
         values: What each of them is told.
         asked: The other arguments of `generate`.
         device: Where weights will go.
@@ -78,7 +78,7 @@ def rehearse(
     is_named = not (is_local(model) or model.startswith(PREFIX))
     built = outline(model) if is_named else None
     conditions: dict[Any, Condition] = {}
-    for one, value in zip(steerings, values, strict=True):
+    for one, value in zip(options, values, strict=True):
         if built is None or one.file is not None:  # a file is read where it is put on for good
             _check_pictures(one, load_adapter(one.name, offline=offline, **one.arguments))
             continue
@@ -97,27 +97,27 @@ def _check_path(model: str) -> None:
         )
 
 
-def _check_pictures(steering: Steering, adapter: Adapter) -> None:
+def _check_pictures(option: AdapterOption, adapter: Adapter) -> None:
     """Makes sure that an adapter gets the pictures that it looks at, and no others."""
-    name = steering.name
-    if adapter.takes_condition and not steering.pictures and steering.scale:
+    name = option.name
+    if adapter.takes_condition and not option.pictures and option.scale:
         raise OptionError(
             f"{name} looks at a picture, and none is given.",
             hint=f"Write --adapter {name}={_example(adapter)}.",
-            dist=steering.adapter.dist,
+            dist=option.adapter.dist,
         )
-    if not adapter.takes_condition and steering.pictures:
+    if not adapter.takes_condition and option.pictures:
         raise OptionError(
             f"{name} does not look at a picture, and one is given.",
-            hint=f"Write --adapter {name}:{steering.scale:g}.",
-            dist=steering.adapter.dist,
+            hint=f"Write --adapter {name}:{option.scale:g}.",
+            dist=option.adapter.dist,
         )
-    missing = [input for input in adapter.inputs if input not in steering.pictures]
-    if missing and steering.pictures:
+    missing = [input for input in adapter.inputs if input not in option.pictures]
+    if missing and option.pictures:
         raise OptionError(
             f"{name} needs {' and '.join(missing)} as well.",
             hint=f"Write --adapter {name}={_example(adapter)}.",
-            dist=steering.adapter.dist,
+            dist=option.adapter.dist,
         )
 
 

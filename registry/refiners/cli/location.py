@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def placed(what: str) -> str:
+def name_or_path(what: str) -> str:
     """Returns a word as a path where it names a folder or file here, and nothing installed.
 
     Args:

@@ -30,7 +30,7 @@ _OWN: Final = ("name", "model", "offline", "lock", "file")
 _WORDS: Final = {"true": True, "false": False, "none": None}
 
 
-class Steering(NamedTuple):
+class AdapterOption(NamedTuple):
     """One `--adapter`."""
 
     adapter: Installed[AdapterSpec]
@@ -62,7 +62,7 @@ class Steering(NamedTuple):
         )  # fmt: skip
 
 
-def steering(text: str) -> Steering:
+def parse_adapter_option(text: str) -> AdapterOption:
     """Reads what follows `--adapter`; nothing is imported or fetched.
 
     Raises:
@@ -88,10 +88,10 @@ def steering(text: str) -> Steering:
         if not value and given.get("file") is None:
             raise click.BadParameter(f"{name} needs a file; write {name}=style.safetensors:0.8")
         file = value or str(given.pop("file"))
-        return Steering(adapter, name, {}, 1.0 if scale is None else scale, file, given)
+        return AdapterOption(adapter, name, {}, 1.0 if scale is None else scale, file, given)
     pictures = _pictures(value, adapter.spec)
     _check_pictures(name, pictures, adapter.spec)
-    return Steering(adapter, name, pictures, 1.0 if scale is None else scale, None, given)
+    return AdapterOption(adapter, name, pictures, 1.0 if scale is None else scale, None, given)
 
 
 def _is_known(name: str) -> bool:
