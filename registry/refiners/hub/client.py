@@ -19,11 +19,13 @@ from refiners.choose.compatibility import Header
 from refiners.errors import IntegrityError, RefinersError
 from refiners.host.parallel import check_called_off
 from refiners.host.secret import hidden
+from refiners.hub.contents import read_contents
 from refiners.hub.download_lock import SILENCE, forget, lock_of, take_turn
 from refiners.hub.errors import explained, is_of_request, patiently, shown_cause, unavailable
 from refiners.hub.local_settings import client_constants
-from refiners.hub.metadata import Announced, Contents, Entry, agreed, branch_of, check_commit
+from refiners.hub.metadata import Announced, Contents, agreed, branch_of
 from refiners.hub.receipts import Receipts, Resolution, pinned, sha256_of
+from refiners.hub.request import get
 from refiners.hub.size_limit import limit_of, metered, too_large
 from refiners.hub.tensor_header import FIRST, LARGEST, CutOffError, header_in
 from refiners.manifest.schema import UNKNOWN, WeightsFile
@@ -161,31 +163,13 @@ class Hub:
             OfflineError: Going online is forbidden.
             IntegrityError: It answers with another commit than the one asked for.
         """
-        asked = WeightsFile(source=f"hf:{repository}", revision=revision, file="*")
+        listing = WeightsFile(source=f"hf:{repository}", revision=revision, file="*")
         if self.is_offline:
-            raise unavailable(asked, None, self.cache, None)
-        from huggingface_hub import HfApi, RepoFile
-
-        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
-        main = None if revision == UNKNOWN else revision
-
-        def ask() -> Contents:
-            found = api.model_info(repository, revision=main)
-            commit = found.sha or ""
-            check_commit(asked, commit, self.address)
-            said = (tag[8:] for tag in found.tags or () if tag.startswith("license:"))
-            listed = api.list_repo_tree(repository, recursive=True, revision=commit)
-            entries = {
-                one.path: Entry(one.size, one.blob_id, one.lfs.sha256 if one.lfs else UNKNOWN)
-                for one in listed
-                if isinstance(one, RepoFile)
-            }
-            return Contents(commit, next(said, ""), entries)
-
+            raise unavailable(listing, None, self.cache, None)
         try:
-            return patiently(ask)
+            return patiently(lambda: read_contents(listing, self.endpoint, self.token))
         except Exception as error:
-            raise explained(error, asked, self.endpoint, None) from shown_cause(error)
+            raise explained(error, listing, self.endpoint, None) from shown_cause(error)
 
     def header(self, wanted: WeightsFile, *, dist: str | None = None) -> Header | None:
         """Asks for the first bytes of a safetensors file and returns the shapes of its tensors.
@@ -203,16 +187,12 @@ class Hub:
         """
         if self.is_offline:
             return None
-        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
-
         file = self.pinned(wanted)
-        headers = build_hf_headers(token=self.token, library_name="refiners")
 
         def ask(last: int) -> Header:
-            part = headers | {"Range": f"bytes=0-{last}"}
-            with http_stream_backoff("GET", self._url(file), headers=part) as response:
-                hf_raise_for_status(response)
-                return header_in(response.iter_bytes(_PIECE))
+            part = {"Range": f"bytes=0-{last}"}
+            with get(self._url(file), self.token, part) as answer:
+                return header_in(answer.pieces())
 
         try:
             try:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 from refiners.errors import IntegrityError, RefinersError
 from refiners.hub.client import Hub
 from refiners.hub.errors import explained, patiently, unavailable
 from refiners.hub.metadata import Announced, Contents, agreed
+from refiners.hub.request import get
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 _AT_ONCE: Final = 8
@@ -74,36 +75,21 @@ def read_documents(
 
 def _read(hub: Hub, file: WeightsFile, git: str) -> bytes:
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     url = hf_hub_url(file.address, file.file or "", revision=file.revision, endpoint=hub.endpoint)
-    headers = build_hf_headers(token=hub.token, library_name="refiners")
     size = file.size or 0
-    body = bytearray()
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
-        hf_raise_for_status(response)
-        agreed(file, _announced(response, size), hub.endpoint, None)
-        for block in response.iter_bytes():
-            body += block
-            if len(body) > size:
-                break
-    if len(body) != size or not _is_listed(bytes(body), file, git):
-        raise IntegrityError(
-            f"{hub.endpoint} sent other bytes for {file} than it listed.",
-            hint="Nothing was changed. Try again later, and without a mirror.",
-        )
-    return bytes(body)
-
-
-def _announced(response: Any, size: int) -> Announced:
-    """Returns what the first of the answers that names it says; the last is a content network's."""
-    answers = (*response.history, response)
-
-    def first(*names: str) -> str:
-        return next((a.headers[n] for a in answers for n in names if n in a.headers), "")
-
-    etag = first("X-Linked-Etag", "ETag").removeprefix("W/").strip('"')
-    return Announced(first("X-Repo-Commit"), etag, size)
+    other = IntegrityError(
+        f"{hub.address} sent other bytes for {file} than it listed.",
+        hint="Nothing was changed. Try again later, and without a mirror.",
+    )
+    with get(url, hub.token) as answer:
+        etag = answer.header("X-Linked-Etag", "ETag").removeprefix("W/").strip('"')
+        announced = Announced(answer.header("X-Repo-Commit"), etag, size)
+        agreed(file, announced, hub.address, None)
+        body = answer.read(size, other)
+    if len(body) != size or not _is_listed(body, file, git):
+        raise other
+    return body
 
 
 def _is_listed(body: bytes, file: WeightsFile, git: str) -> bool:

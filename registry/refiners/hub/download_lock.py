@@ -9,7 +9,6 @@ costs a second download and nothing else.
 
 from __future__ import annotations
 
-import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from refiners.errors import CacheError, Notice
 from refiners.host.parallel import check_called_off
+from refiners.host.shell import quoted
 
 Take = Callable[..., AbstractContextManager[Any]]
 """Takes the lock at a path, or raises TimeoutError after `timeout` seconds."""
@@ -56,7 +56,7 @@ def take_turn(lock: Path, blob: Path, take: Take, silence: float = SILENCE) -> N
             is_announced = True
             warnings.warn(
                 f"waiting for another download of the same file, which holds {lock}; if "
-                f"there is none: rm {shlex.quote(str(lock))}",
+                f"there is none: {quoted('rm', lock)}",
                 Notice,
                 stacklevel=2,
             )
@@ -118,7 +118,7 @@ def forget(path: Path, dist: str | None) -> None:
     except OSError as error:
         raise CacheError(
             f"{path} is damaged and cannot be removed: {error.strerror}.",
-            hint=f"Remove it: rm -r {shlex.quote(str(path))}",
+            hint=f"Remove it: {quoted('rm', '-r', path)}",
             dist=dist,
         ) from error
 
@@ -157,7 +157,7 @@ def _take_over(lock: Path) -> None:
     except OSError as error:
         raise CacheError(
             f"{lock} was left behind by another process and cannot be removed: {error}.",
-            hint=f"Have its owner remove it: rm {shlex.quote(str(lock))}",
+            hint=f"Have its owner remove it: {quoted('rm', lock)}",
         ) from error
     warnings.warn(
         f"{lock} was left behind by another process; it was removed, and the file is fetched",

@@ -119,6 +119,9 @@ class Answer(BaseHTTPRequestHandler):
             self._refuse(fault.value, "")
         elif (revision or "main") not in ("main", repository.commit):
             self._refuse(404, "RevisionNotFound")
+        elif fault is Fault.ENDLESS:
+            self.send_response(200)
+            self._send_endlessly()
         elif kind == "tree":
             self._send_json([_listed(file, data) for file, data in repository.files.items()])
         else:

@@ -6,15 +6,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+import httpx2
 import pytest
 from huggingface_hub import constants
 from refiners.errors import CacheError, IntegrityError, PolicyError
 from refiners.host import parallel
 from refiners.host.disk import open_regular, read_private, write_whole
 from refiners.host.parallel import CalledOff, check_called_off, together
+from refiners.hub import contents, request
 from refiners.hub.client import Hub
 from refiners.hub.receipts import git_hash_of, sha256_of
 from refiners.hub.size_limit import metered
@@ -300,3 +303,53 @@ def test_what_is_written_is_written_whole(tmp_path: Path) -> None:
         write_whole(path, b"newer")
     assert [*tmp_path.iterdir()] == [path]
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("kind", ["info", "tree"])
+def test_the_list_of_a_repository_has_a_limit(
+    hub: LoopbackHub, repo: Repository, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(contents, "LARGEST", 1_000_000)
+    hub.fail(kind, Fault.ENDLESS)
+    with pytest.raises(IntegrityError, match="more than 1000000 bytes"):
+        Hub.from_environment().contents(repo.name)
+    assert hub.sent_endlessly < 8_000_000
+
+
+def test_the_pages_of_a_list_have_a_limit_and_other_servers_get_no_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokens: list[bool | None] = []
+
+    @contextmanager
+    def get(url: str, token: bool | None) -> Iterator[request.Answer]:
+        tokens.append(token)
+        link = {"Link": '<http://elsewhere/api/models/org/m?cursor=1>; rel="next"'}
+        yield request.Answer(httpx2.Response(200, headers=link, content=b"[]"))
+
+    monkeypatch.setattr(contents, "get", get)
+    monkeypatch.setattr(contents, "_MOST_PAGES", 5)
+    pages = contents._pages("http://hub/api/models/org/m", "http://hub", None)
+    with pytest.raises(IntegrityError, match="without an end"):
+        list(pages)
+    assert tokens == [None, False, False, False, False]
+
+
+def test_no_more_of_an_error_is_read_than_its_beginning() -> None:
+    sent = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield bytes(0x10000)
+
+    asked = httpx2.Request("GET", "http://hub/a")
+    response = httpx2.Response(404, headers={"X-Error-Code": "a"}, content=body(), request=asked)
+    short = request._shortened(response)
+    assert (short.status_code, short.headers["X-Error-Code"], len(short.content)) == (
+        404,
+        "a",
+        0x10000,
+    )
+    assert sent <= 2
