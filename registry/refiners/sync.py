@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,13 @@ from refiners.choose.lock import (
     hold,
     kind_of,
     read_lock,
+    read_lock_or_empty,
     write_lock,
 )
 from refiners.choose.policy import Guard
 from refiners.choose.requirements import installed_models, need_of, suitable_plugins
 from refiners.errors import LockError, MachineError, RefinersError
+from refiners.host.exclusive import exclusive
 from refiners.host.parallel import together
 from refiners.hub.client import Hub
 from refiners.hub.receipts import sha256_of
@@ -127,9 +129,7 @@ def renewed(lock: Lock, inventory: Inventory, hub: Hub, guard: Guard, path: Path
             newer = updated(newer, lock_of([plugin], hub, guard, models))
     if not newer.plugin:
         return lock
-    lock = updated(lock, newer)
-    write_lock(path, lock)
-    return lock
+    return write_into(path, newer)
 
 
 def updated(lock: Lock, newer: Lock) -> Lock:
@@ -137,6 +137,26 @@ def updated(lock: Lock, newer: Lock) -> Lock:
     names = {(entry.kind, canonical_id(entry.id)) for entry in newer.plugin}
     kept = tuple(e for e in lock.plugin if (e.kind, canonical_id(e.id)) not in names)
     return Lock(plugin=(*kept, *newer.plugin))
+
+
+def write_into(path: Path, newer: Lock, read: Callable[[Path], Lock] = read_lock_or_empty) -> Lock:
+    """Replaces the plugins of another lock in a lock file, and returns what was written.
+
+    The file is read again, and meanwhile no other process writes it, so no update is lost.
+
+    Args:
+        path: The lock file; it is created if it does not exist.
+        newer: The plugins that replace their namesakes.
+        read: Reads the entries that stay.
+
+    Raises:
+        LockError: The file is damaged, or cannot be written.
+        CacheError: Another process has held the file for too long.
+    """
+    with exclusive(path):
+        lock = updated(read(path), newer)
+        write_lock(path, lock)
+    return lock
 
 
 def named_by_users(path: Path) -> Lock:

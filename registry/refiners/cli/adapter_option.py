@@ -20,6 +20,7 @@ import click
 
 from refiners.choose.lookup import find_adapter
 from refiners.errors import UnknownNameError
+from refiners.host.shell import quoted
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
 
@@ -79,7 +80,9 @@ def parse_adapter_option(text: str) -> AdapterOption:
     if rest.startswith("="):
         value, value_scale, options = _value(rest[1:], adapter.spec)
         if scale is not None and value_scale is not None:
-            raise click.BadParameter(f"{text!r} has two scales; write {name}={value}:{scale:g}")
+            raise click.BadParameter(
+                f"{text!r} has two scales; write {quoted(f'{name}={value}:{scale:g}')}"
+            )
         scale = value_scale if scale is None else scale
     if scale is not None and not math.isfinite(scale):
         raise click.BadParameter(f"the scale of {name} is {scale}; write a number, {name}:0.8")

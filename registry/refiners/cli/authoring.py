@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 
 import click
 
 from refiners.cli.report import json_option, print_json, print_table
+from refiners.host.shell import quoted
 
 
 @click.command()
@@ -71,4 +71,4 @@ def new(name: str, folder: Path | None, as_json: bool) -> None:
         return
     for path in written:
         click.echo(f"wrote {path}")
-    click.echo(f"Next: cd {quote(str(folder))} && pip install -e . && python -m pytest")
+    click.echo(f"Next: {quoted('cd', folder)} && pip install -e . && python -m pytest")

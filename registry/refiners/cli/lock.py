@@ -55,18 +55,19 @@ def lock(
       refiners lock hf:org/name@commit --dtype float16
       refiners lock sd15 lora=style.safetensors
     """
-    from refiners.choose.lock import read_lock, write_lock
+    from refiners.choose.lock import read_lock_or_empty
     from refiners.choose.lookup import find_model
     from refiners.choose.policy import Guard
     from refiners.choose.requirements import installed_models, models_beside, suitable_plugins
     from refiners.hub.client import Hub
     from refiners.sources.repository import find_repository
-    from refiners.sync import lock_of, named_by_users, updated
+    from refiners.sync import lock_of, named_by_users, write_into
 
     inventory = scan()
     guard = Guard.from_environment()
     hub = Hub.from_environment(offline or None, largest=guard.largest)
-    before = read_lock(out) if names and out.exists() else named_by_users(out)
+    read = read_lock_or_empty if names else named_by_users
+    before = read(out)
     models = tuple(find_model(name) for name in on)
     if names:
         plugins = named(
@@ -76,8 +77,8 @@ def lock(
     else:
         models = models or installed_models(inventory, hub)
         plugins = suitable_plugins(inventory, models, guard)
-    after = updated(before, lock_of(plugins, hub, guard, models, must_suit=bool(on)))
-    write_lock(out, after)
+    newer = lock_of(plugins, hub, guard, models, must_suit=bool(on))
+    after = write_into(out, newer, read)  # reads again: another command may have written
     if as_json:
         print_json({"lock": str(out), "plugins": [one.id for one in after.plugin]})
     else:

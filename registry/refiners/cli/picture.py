@@ -6,10 +6,10 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from refiners.errors import OptionError
+from refiners.host.shell import quoted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +35,7 @@ def opened(path: Path) -> Image:
             return seen if is_deep(seen) or is_clear(seen) else seen.convert("RGB")
     except PermissionError as error:
         raise OptionError(
-            f"this user may not read {path}.", hint="Mend its permissions: chmod u+r."
+            f"this user may not read {path}.", hint=f"Run {quoted('chmod', 'u+r', path)}."
         ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise OptionError(f"{path} is no picture: {error}.", hint="Try a PNG.") from error
@@ -51,10 +51,13 @@ def check_out(out: Path) -> None:
 
     if not out.parent.is_dir():
         raise OptionError(
-            f"there is no folder {out.parent}.", hint=f"Run mkdir -p {quote(str(out.parent))}."
+            f"there is no folder {out.parent}.", hint=f"Run {quoted('mkdir', '-p', out.parent)}."
         )
     if out.suffix.lower() not in registered_extensions():
-        raise OptionError(f"{out} names no kind of picture.", hint=f"Try --out {out.stem}.png.")
+        raise OptionError(
+            f"{out} names no kind of picture.",
+            hint=f"Try {quoted('--out', out.with_suffix('.png'))}.",
+        )
     if not os.access(out.parent, os.W_OK):
         raise OptionError(f"{out.parent} is not writable.", hint="Choose another --out.")
 

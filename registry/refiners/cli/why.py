@@ -38,10 +38,11 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
     from refiners.choose.variant import verdicts as judged
     from refiners.choose.variant import worn_by_manifest
     from refiners.hub.client import Hub
+    from refiners.sources.user_file import split_file
 
     found = find_adapter(name)
     hub = Hub.from_environment(offline=not online)
-    beside = tuple(worn_by_manifest(find_adapter(one)) for one in worn)
+    beside = tuple(worn_by_manifest(find_adapter(split_file(one)[0])) for one in worn)
     said: dict[str, tuple[Verdict, ...]] = {}
     for on, facts in _models(model).items():
         facts = replace(facts, worn=beside)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
 from refiners.errors import CacheError
+from refiners.host.shell import quoted
 
 _SEVERAL: Final = "folders"
 
@@ -46,7 +46,7 @@ def linked(files: Mapping[str, Path], receipts: Path) -> Path:
     if others:
         raise CacheError(
             f"{folder} holds files that nobody verified: {', '.join(sorted(others))}.",
-            hint=f"Remove it: rm -r {shlex.quote(str(folder))}",
+            hint=f"Remove it: {quoted('rm', '-r', folder)}",
         )
     return folder
 

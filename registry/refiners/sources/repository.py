@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
-from refiners.choose.lock import LockedPlugin, named, read_lock
+from refiners.choose.lock import LockedPlugin, lock_command, named, read_lock
 from refiners.choose.policy import Guard
 from refiners.errors import (
     LockError,
@@ -102,7 +102,7 @@ def held_repository(
     parse_address(what)
     found = read_lock(path).get("model", what)
     if found is None:
-        raise LockError(f"{what} is not in {path}.", hint=f"Run refiners lock {what} --out {path}.")
+        raise LockError(f"{what} is not in {path}.", hint=f"Run {lock_command(path, what)}.")
     return of_locked(found, path)
 
 
@@ -119,7 +119,7 @@ def of_locked(locked: LockedPlugin, path: Path) -> RepositoryModel:
     ):
         raise LockError(
             f"{path} does not pin all files of {locked.id}, or files of something else.",
-            hint=f"Take it from version control, or run refiners lock {locked.id} --out {path}.",
+            hint=f"Take it from version control, or run {lock_command(path, locked.id)}.",
         )
     files = {
         one.file or "": WeightsFile(

@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from refiners.choose.lock import LockedPlugin, named, read_lock
+from refiners.choose.lock import LockedPlugin, lock_command, named, read_lock
 from refiners.choose.policy import Guard
 from refiners.errors import LockError, MissingError, OptionError, PolicyError
+from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.hub.listing import contents_of, means
 from refiners.hub.tensor_header import read_header
@@ -106,7 +107,7 @@ def with_file(
         if locked is None:
             raise LockError(
                 f"{adapter.name} with {given} is not in {path}.",
-                hint=f"Run refiners lock '{adapter.name}={given}' --out {path}.",
+                hint=f"Run {lock_command(path, f'{adapter.name}={given}')}.",
                 dist=adapter.dist,
             )
         return of_locked_file(adapter, locked, path)
@@ -133,7 +134,7 @@ def of_locked_file(adapter: Installed[AdapterSpec], locked: LockedPlugin, path: 
     ):
         raise LockError(
             f"{path} does not pin the file of {locked.id}.",
-            hint=f"Run refiners lock '{adapter.name}={given}' --out {path}.",
+            hint=f"Run {lock_command(path, f'{adapter.name}={given}')}.",
             dist=adapter.dist,
         )
     pinned = WeightsFile(
@@ -184,7 +185,7 @@ def _checked(path: Path) -> Path:
         close = get_close_matches(path.name, names, n=1)
         raise OptionError(
             f"there is no file {path}.",
-            hint=f"Did you mean {path.with_name(close[0])}?"
+            hint=f"Did you mean {quoted(path.with_name(close[0]))}?"
             if close
             else f"In {path.parent}: {_some(names)}."
             if path.parent.is_dir()

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 from refiners.cli import main
-from refiners.testing import LoopbackHub
+from refiners.testing import LoopbackHub, safetensors_of
 
 from ..conftest import EDGES, EDGES_TOML, TOY_MODEL, TOY_MODEL_TOML, Site
 
@@ -158,6 +158,20 @@ def test_tree_prints_what_adapters_add(toys: Site) -> None:
     assert "<- edges" in told("tree", "toy", "--with", "edges")["tree"]
     assert run("tree", "toy", "--part", "body", "--depth", "0").stdout.startswith("Chain")
     assert run("tree", "toy", "--part", "bodi").exit_code == 2
+
+
+def test_tree_shows_an_adapter_that_reads_a_file_of_the_users(toys: Site, tmp_path: Path) -> None:
+    style = EDGES_TOML.replace("adapter.edges", "adapter.style").replace("s_edges", "s_style")
+    style = style.replace("refiners_style.adapter.style", "refiners_style.adapter")
+    style += '[adapter.style.file]\nsummary = "a style"\n'
+    toys.add("refiners-style", files={"adapter.py": EDGES, "adapter.toml": style})
+    file = tmp_path / "my style.safetensors"
+    file.write_bytes(safetensors_of({"weight": [1.0]}))
+    assert "<- style" in run("tree", "toy", "--with", f"style={file}").stdout
+    refused = run("tree", "toy", "--with", "style")
+    assert (refused.exit_code, "--with style=style.safetensors" in refused.stderr) == (2, True)
+    refused = run("tree", "toy", "--with", "style=hf:org/style/a.safetensors")
+    assert "Run refiners fetch style=hf:org/style/a.safetensors first." in refused.stderr
 
 
 def test_generate_writes_a_picture_steered_by_pictures(toys: Site, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_a_file_that_is_not_locked_is_refused():
     run("lock", "toy", "edges")
     with pytest.raises(LockError) as error:
         load("style.safetensors", lock="refiners.lock")
-    command = "refiners lock 'edges=style.safetensors' --out refiners.lock"
+    command = "refiners lock edges=style.safetensors --out refiners.lock"
     assert command in str(error.value)
     assert run(*command.replace("'", "").split()[1:]).exit_code == 0
     assert bytes_of(load("style.safetensors", lock="refiners.lock")) == STYLE
