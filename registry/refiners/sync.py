@@ -269,7 +269,7 @@ def _place(file: WeightsFile, hub: Hub) -> Path | None:
         return package_file(package, name)
     if file.scheme == LOCAL:
         return file.local_path if file.local_path.is_file() else None
-    return hub.here(file) or (hub.cached(file) if file.scheme == "hf" else None)
+    return hub.verified_file(file) or (hub.cached(file) if file.scheme == "hf" else None)
 
 
 def _pinned(file: WeightsFile, hub: Hub, dist: str) -> WeightsFile:

@@ -133,6 +133,6 @@ def _is_here(model: Installed[ModelSpec], hub: Hub) -> bool:
 
 def _has(file: WeightsFile, hub: Hub) -> bool:
     if file.scheme != "pkg":
-        return hub.here(file) is not None
+        return hub.verified_file(file) is not None
     package, _, name = file.address.partition("/")
     return package_file(package, name) is not None

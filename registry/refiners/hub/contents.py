@@ -15,9 +15,9 @@ from refiners.hub.request import get
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 LARGEST: Final = 64_000_000
-"""The bytes of all pages of a list; that of a repository of 100,000 files is smaller."""
+"""The most bytes of all pages of a list; the list of 100,000 files is smaller."""
 _MOST_PAGES: Final = 1_000
-"""The pages of a list; the Hub puts 1000 files on each."""
+"""The most pages of a list; the Hub puts 1000 files on each."""
 
 
 class _Info(msgspec.Struct):
@@ -75,9 +75,13 @@ def read_contents(repository: WeightsFile, endpoint: str, token: bool | None) ->
 
 
 def _pages(url: str, endpoint: str, token: bool | None) -> Iterator[bytes]:
-    """Yields the pages of an answer, which together have a limited size."""
+    """Yields the pages of an answer, up to the limits.
+
+    Raises:
+        IntegrityError: The pages are too many or too long.
+    """
     too_long = IntegrityError(
-        f"{hidden(endpoint)} sends a list of files without an end: more than {LARGEST} bytes.",
+        f"{hidden(endpoint)} sends an endless list of files: more than {LARGEST} bytes.",
         hint="Nothing was downloaded. Try again later, and without a mirror.",
     )
     left = LARGEST

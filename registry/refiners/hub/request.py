@@ -1,4 +1,4 @@
-"""Sends a request to the Hub and receives no more of the answer than it may have."""
+"""Sends requests to the Hub, with a limit on the size of the answers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from refiners.errors import RefinersError
 _PIECE: Final = 1 << 16
 """The most bytes that are received before a limit is checked."""
 _ERROR_BODY: Final = 1 << 16
-"""The most bytes that are read of the answer to a refused request."""
+"""The most bytes that are read of an error."""
 
 
 class Answer:
-    """The answer to a request, whose body has not been received yet.
+    """The answer to a request, before its body is received.
 
     Args:
         response: The client's response.
@@ -25,9 +25,12 @@ class Answer:
         self._response = response
 
     def header(self, *names: str) -> str:
-        """Returns the first of these headers in the answers along the redirects; else nothing.
+        """Returns a header from the first answer along the redirects that has one; else "".
 
-        The Hub answers first; the content network to which it redirects answers last.
+        The Hub answers first, and the content network that it redirects to answers last.
+
+        Args:
+            names: The names of the header, in order of preference.
         """
         answers = (*self._response.history, self._response)
         return next((a.headers[name] for a in answers for name in names if name in a.headers), "")
@@ -45,8 +48,8 @@ class Answer:
         """Returns the body.
 
         Args:
-            most: The most bytes that it may have.
-            error: The error to raise when there are more.
+            most: The most bytes of the body.
+            error: The error to raise for a longer body.
         """
         body = bytearray()
         for piece in self.pieces():
@@ -68,7 +71,7 @@ def get(
         headers: More headers.
 
     Raises:
-        Exception: The client's own error for a refusal; at most 64 kB of the body are read for it.
+        Exception: The server refuses the request; the client's own error, whose body is limited.
     """
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -80,7 +83,7 @@ def get(
 
 
 def _shortened(response: Any) -> Any:
-    """Returns a response with the beginning of its body: the client reads all of an error's."""
+    """Returns an error response with a limited body, because the client reads all of it."""
     import httpx2
 
     body = bytearray()

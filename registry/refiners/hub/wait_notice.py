@@ -20,7 +20,7 @@ def announced(what: str) -> Generator[None]:
     """Warns with a `Notice`, once in a process, if the block takes longer than a moment.
 
     Args:
-        what: What is waited for.
+        what: The description of the wait.
     """
     if what in _announced:
         yield
@@ -28,7 +28,9 @@ def announced(what: str) -> Generator[None]:
 
     def announce() -> None:
         _announced.add(what)
-        with contextlib.suppress(Notice):  # where warnings are errors, nobody catches it here
+        with contextlib.suppress(
+            Notice
+        ):  # if warnings are errors, no caller of this thread could catch it
             warnings.warn(f"{what} ...", Notice, stacklevel=1)
 
     timer = threading.Timer(_SOON, announce)

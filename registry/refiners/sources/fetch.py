@@ -165,7 +165,7 @@ def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header
         return read_header(file.local_path)
     if file.scheme != "hf":
         return None
-    path = hub.here(file)
+    path = hub.verified_file(file)
     return hub.header(file, dist=dist) if path is None else read_header(path, dist=dist)
 
 
@@ -206,7 +206,7 @@ def _local(file: WeightsFile, receipts: Receipts) -> Path:
 
 
 def _hooked(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
-    if known := hub.here(file):
+    if known := hub.verified_file(file):
         return known
     load_hooks()
     wanted = WeightRequest(file.source, file.file or "", file.revision, hub.is_offline)

@@ -490,7 +490,7 @@ def test_without_a_hub_the_copy_stays(
     bring()
     monkeypatch.setenv("REFINERS_OFFLINE", "1")
     result = run("catalog", "refresh")
-    assert (result.exit_code, "going online was forbidden" in result.stderr) == (3, True)
+    assert (result.exit_code, "going online is forbidden" in result.stderr) == (3, True)
     assert ("new", "1.0") in names()
 
 

@@ -169,6 +169,6 @@ def test_a_long_wait_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_attempt_is_announced(hub: LoopbackHub) -> None:
     hub.publish("org/w", {"a": b"1"})
     hub.fail("info", Fault.UNAVAILABLE, times=1)
-    with pytest.warns(Notice, match="asking again in 1 s"):
+    with pytest.warns(Notice, match="trying again in 1 s"):
         Hub.from_environment().contents("org/w")
     assert patiently(lambda: 3) == 3

@@ -38,7 +38,7 @@ def digest(data: bytes) -> str:
 
 
 @pytest.fixture
-def here(tmp_path: Path, site: Site, hub: LoopbackHub) -> Hub:
+def verified_file(tmp_path: Path, site: Site, hub: LoopbackHub) -> Hub:
     site.add(
         "refiners-data",
         files={

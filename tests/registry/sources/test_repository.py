@@ -300,7 +300,7 @@ def test_a_hub_that_does_not_list(
     assert there(load("hf:org/sd")) == NEEDED
     with pytest.raises(refiners.MissingError, match="does not exist"):
         load("hf:org/gone")
-    with pytest.raises(refiners.OfflineError, match="going online was forbidden"):
+    with pytest.raises(refiners.OfflineError, match="going online is forbidden"):
         load("hf:org/gone", offline=True)
 
 
@@ -310,7 +310,7 @@ def test_a_lock_brings_the_same_files_to_another_machine(
     path = tmp_path / "refiners.lock"
     result = run("lock", "hf:org/sd", "--out", path)
     assert result.exit_code == 0
-    assert f"note: hf:org/sd is commit {repo.commit} and stays so" in result.stderr
+    assert f"note: hf:org/sd is pinned to commit {repo.commit}" in result.stderr
     (locked,) = read_lock(path).plugin
     assert (locked.id, locked.version) == ("hf:org/sd", repo.commit)
     assert {file.license for file in locked.file} == {"openrail"}
