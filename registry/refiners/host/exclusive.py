@@ -1,4 +1,4 @@
-"""Lets one process at a time update a file."""
+"""Lets only one process at a time update a file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from refiners.errors import CacheError
 from refiners.host.shell import quoted
 
 PATIENCE: Final = 60.0
-"""Seconds to wait for another process; it holds the lock while it writes a small file."""
+"""Seconds to wait for another process, which holds the lock while it writes a small file."""
 
 
 @contextmanager
 def exclusive(path: Path, patience: float = PATIENCE) -> Generator[None]:
     """Holds a lock beside a file, `.NAME.lock`, and removes it afterwards.
 
-    In a folder that does not exist, or on a file system without locks, nothing is held.
+    Without the folder, or on a file system without locks, no lock is held.
 
     Args:
         path: The file that is read, changed and written back in the block.
@@ -39,14 +39,14 @@ def exclusive(path: Path, patience: float = PATIENCE) -> Generator[None]:
         except Timeout as error:
             raise CacheError(
                 f"another command has held {beside} for {patience:g} seconds.",
-                hint=f"Wait for it to end; if there is none: {quoted('rm', beside)}",
+                hint=f"Wait for it to end; if no other command runs: {quoted('rm', beside)}",
             ) from error
-        except (OSError, NotImplementedError, RuntimeError):  # RuntimeError: a link to itself
+        except (OSError, NotImplementedError, RuntimeError):  # a link to itself is a RuntimeError
             pass
         yield
 
 
 def _remove(lock: Path) -> None:
-    """Removes a lock that is still held; filelock asks again where the file has gone."""
+    """Removes the file of a lock that is held; a waiting process then makes a new one."""
     with suppress(OSError):
         lock.unlink()

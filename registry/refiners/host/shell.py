@@ -1,4 +1,4 @@
-"""Writes words into a command that can be copied to a shell."""
+"""Quotes the words of a command, so that it can be copied to a shell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 
 
 def quoted(*words: object) -> str:
-    """Returns words as one shell reads them back, joined by blanks.
+    """Quotes words for a shell and joins them by blanks.
 
     Args:
         words: Paths, names, or parts of a command.

@@ -132,7 +132,7 @@ def test_an_adapter_that_is_written_otherwise_is_refused(
         ("edges,rnak=3", "Did you mean rank?"),
         ("edges=good.png", "edges does not look at a picture"),
         ("paint", "--adapter paint=picture.png"),
-        ("style=t.safetensors", "there is no file t.safetensors"),
+        ("style=t.safetensors", "the file t.safetensors does not exist"),
     ],
 )
 def test_adapters_are_checked_before_anything_is_loaded(
