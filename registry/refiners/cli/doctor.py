@@ -1,4 +1,4 @@
-"""`refiners doctor`: finds what is wrong with an installation."""
+"""`refiners doctor`: finds the problems of an installation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from refiners.cli.report import json_option, print_json, print_table
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Read only; import no plugin, not even elsewhere.")
+@click.option("--quick", is_flag=True, help="Read files only, without importing plugins.")
 @json_option
 def doctor(quick: bool, as_json: bool) -> None:
-    """Look for broken, doubled and stale plugins; name the culprit and what removes it.
+    """Find installation problems and their fixes.
 
-    Plugins are imported in a process of their own, so that one that raises, exits or crashes is
-    only reported. Ends with 1 if something is wrong.
+    Finds plugins that are broken, installed twice or stale, and leftovers of interrupted downloads.
+    Imports the plugins in a separate process, so that one that exits or crashes is reported too.
+    Exits with 1 if there is a problem.
 
     \b
     Examples:
@@ -25,11 +26,11 @@ def doctor(quick: bool, as_json: bool) -> None:
 
     problems = examine(is_probing=not quick)
     if as_json:
-        print_json({"problems": [one._asdict() for one in problems]})
+        print_json({"problems": [problem._asdict() for problem in problems]})
     elif problems:
-        rows = [(one.kind, one.dist, one.what, one.command) for one in problems]
-        print_table("Problems", ("what", "package", "why", "what ends it"), rows)
+        rows = [(problem.kind, problem.dist, problem.what, problem.command) for problem in problems]
+        print_table("Problems", ("kind", "package", "problem", "fix"), rows)
     else:
-        click.echo("All is well.")
+        click.echo("No problems found.")
     if problems:
         click.get_current_context().exit(1)

@@ -1,4 +1,4 @@
-"""`refiners fetch`: fetches files now, to work offline later."""
+"""`refiners fetch`: fetches the files of adapters and models, to use them offline later."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from refiners.cli.report import json_option
 
 @click.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--model", metavar="NAME", help="Only the variant of adapters that suits it.")
+@click.option("--model", metavar="NAME",
+              help="Fetch only the variant of each adapter for this model.")  # fmt: skip
 @click.option("--lock", type=click.Path(dir_okay=False), envvar="REFINERS_LOCK",
-              help="Hold everything to this lock.")  # fmt: skip
+              help="Fetch the files that this lock pins.")  # fmt: skip
 @dtype_option
 @json_option
 def fetch(
     names: tuple[str, ...], model: str | None, lock: str | None, dtype: str | None, as_json: bool
 ) -> None:
-    """Fetch and verify the files of adapters and models, to use them offline later.
+    """Fetch and verify files for offline use.
+
+    Each of NAMES is an adapter, a model, ADAPTER=FILE for an adapter that reads a file of yours, or
+    hf:ORG/NAME@COMMIT.
 
     \b
     Examples:
@@ -35,7 +39,7 @@ def fetch(
     from refiners.choose.lookup import find_model
     from refiners.choose.policy import Guard
     from refiners.choose.variant import verdicts
-    from refiners.cli.lock import named, print_states
+    from refiners.cli.lock import find_plugins, print_states
     from refiners.hub.client import Hub
     from refiners.installed.inventory import Installed, scan
     from refiners.manifest.schema import AdapterSpec
@@ -44,19 +48,20 @@ def fetch(
 
     guard = Guard.from_environment(is_locked=lock is not None)
     hub = Hub.from_environment(largest=guard.largest)
-    plugins: list[Installed[Any]] = []
-    on = find_model(model) if model else None
+    target = find_model(model) if model else None
 
-    def repository(what: str) -> RepositoryModel:
+    def find_repository(what: str) -> RepositoryModel:
         return held_repository(what, hub, lock, dtype, guard)
 
-    for one in named(names, scan(), repository, hub, guard):
-        plugin: Installed[Any] = one if isinstance(one, RepositoryModel) else held(one, lock)
-        if on is not None and isinstance(plugin.spec, AdapterSpec):
-            facts = ModelFacts(on.name, on.spec.base or on.name, on.spec.facts)
+    plugins: list[Installed[Any]] = []
+    for named in find_plugins(names, scan(), find_repository, hub, guard):
+        is_repository = isinstance(named, RepositoryModel)
+        plugin: Installed[Any] = named if is_repository else held(named, lock)
+        if target is not None and isinstance(plugin.spec, AdapterSpec):
+            facts = ModelFacts(target.name, target.spec.base or target.name, target.spec.facts)
             variant = choose(plugin, facts, verdicts(plugin, facts, hub, guard))
-            wanted = {name: plugin.spec.weights[name] for name in variant.files.values()}
-            spec = msgspec.structs.replace(plugin.spec, weights=wanted)
+            needed = {name: plugin.spec.weights[name] for name in variant.files.values()}
+            spec = msgspec.structs.replace(plugin.spec, weights=needed)
             plugin = msgspec.structs.replace(plugin, spec=spec)
         plugins.append(plugin)
     print_states("Files", fetch_files(plugins, hub, guard), as_json)

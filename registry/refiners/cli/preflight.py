@@ -1,4 +1,4 @@
-"""Tries a generation without weights, so that what cannot work is refused before any is fetched."""
+"""Checks a generation without weights, so that an impossible one is refused before a fetch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
-    """Checks names, rules and compatibility by the manifests alone; torch is not imported.
+    """Checks names, policy rules and compatibility by the manifests, without importing torch.
+
+    Args:
+        model: A name, a path, or an address.
+        options: The adapters.
 
     Raises:
-        RefinersError: The model has no such name, or an adapter does not suit it.
+        RefinersError: The model does not exist, or an adapter does not suit it.
     """
     from refiners.choose.compatibility import ModelFacts, choose
     from refiners.choose.lookup import find_model
@@ -28,20 +32,20 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
     from refiners.sources.user_file import check_file
 
     guard = Guard.from_environment()
-    for one in options:
-        guard.admit(one.adapter)
-        check_file(one.adapter, one.file)
+    for option in options:
+        guard.admit(option.adapter)
+        check_file(option.adapter, option.file)
     if model.startswith(PREFIX):
         parse_address(model)
         return
     if is_local(model):
         _check_path(model)
         return
-    found = find_model(model)
-    guard.admit(found, found.spec.weights.values())
-    facts = ModelFacts(found.name, found.spec.base or found.name, found.spec.facts)
-    for one in options:
-        choose(one.adapter, facts, verdicts(one.adapter, facts, guard=guard))
+    installed = find_model(model)
+    guard.admit(installed, installed.spec.weights.values())
+    facts = ModelFacts(installed.name, installed.spec.base or installed.name, installed.spec.facts)
+    for option in options:
+        choose(option.adapter, facts, verdicts(option.adapter, facts, guard=guard))
 
 
 def dry_run(
@@ -49,25 +53,25 @@ def dry_run(
     prompt: str,
     options: Sequence[AdapterOption],
     values: Sequence[Any],
-    asked: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     device: str | None,
     dtype: str | None,
     offline: bool | None,
 ) -> None:
-    """Checks options, conditions and arguments on the bare structure of a named model.
+    """Checks the adapters and the arguments of a generation on a model without weights.
 
     Args:
-        model: A name; of a path or an address nothing is known before it is opened.
-        prompt: What the pictures show.
+        model: A name; the structure of a path or an address is unknown until it is opened.
+        prompt: The prompt.
         options: The adapters.
-        values: What each of them is told.
-        asked: The other arguments of `generate`.
-        device: Where weights will go.
-        dtype: What they will be cast to.
+        values: The condition of each adapter.
+        arguments: The other arguments of `generate`.
+        device: The device of the weights.
+        dtype: The type of the weights.
         offline: Whether to stay offline.
 
     Raises:
-        RefinersError: As the generation would.
+        RefinersError: The generation would fail.
     """
     from refiners.load import dress, load_adapter, outline, torch_options
     from refiners.sources.local import is_local
@@ -76,46 +80,48 @@ def dry_run(
 
     torch_options(device, dtype)
     is_named = not (is_local(model) or model.startswith(PREFIX))
-    built = outline(model) if is_named else None
+    structure = outline(model) if is_named else None
     conditions: dict[Any, Condition] = {}
-    for one, value in zip(options, values, strict=True):
-        if built is None or one.file is not None:  # a file is read where it is put on for good
-            _check_pictures(one, load_adapter(one.name, offline=offline, **one.arguments))
+    for option, value in zip(options, values, strict=True):
+        # an adapter with a file reads it when it is put on the real model
+        if structure is None or option.file is not None:
+            adapter = load_adapter(option.name, offline=offline, **option.arguments)
+            _check_pictures(option, adapter)
             continue
-        adapter = dress(built, one.name, **one.options)
-        _check_pictures(one, adapter)
-        conditions[adapter] = Condition(value, scale=one.scale)
-    if built is not None:
-        built.check(prompt, conditions=conditions, **asked)
+        adapter = dress(structure, option.name, **option.options)
+        _check_pictures(option, adapter)
+        conditions[adapter] = Condition(value, scale=option.scale)
+    if structure is not None:
+        structure.check(prompt, conditions=conditions, **arguments)
 
 
 def _check_path(model: str) -> None:
     if not Path(model).exists():
         raise OptionError(
-            f"there is no file and no folder {model}.",
-            hint="Write --model with a name (refiners list), or a path that is there.",
+            f"the model {model} does not exist.",
+            hint="Write --model with a name (refiners list), or with an existing path.",
         )
 
 
 def _check_pictures(option: AdapterOption, adapter: Adapter) -> None:
-    """Makes sure that an adapter gets the pictures that it looks at, and no others."""
+    """Checks that an adapter gets the pictures that it needs, and no others."""
     name = option.name
     if adapter.takes_condition and not option.pictures and option.scale:
         raise OptionError(
-            f"{name} looks at a picture, and none is given.",
+            f"{name} needs a picture.",
             hint=f"Write --adapter {name}={_example(adapter)}.",
             dist=option.adapter.dist,
         )
     if not adapter.takes_condition and option.pictures:
         raise OptionError(
-            f"{name} does not look at a picture, and one is given.",
+            f"{name} does not take a picture.",
             hint=f"Write --adapter {name}:{option.scale:g}.",
             dist=option.adapter.dist,
         )
     missing = [input for input in adapter.inputs if input not in option.pictures]
     if missing and option.pictures:
         raise OptionError(
-            f"{name} needs {' and '.join(missing)} as well.",
+            f"{name} also needs {' and '.join(missing)}.",
             hint=f"Write --adapter {name}={_example(adapter)}.",
             dist=option.adapter.dist,
         )

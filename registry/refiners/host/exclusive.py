@@ -30,6 +30,7 @@ def exclusive(path: Path, patience: float = PATIENCE) -> Generator[None]:
     from filelock import FileLock, Timeout
 
     with ExitStack() as stack:
+        beside = path
         try:
             target = path.resolve()
             beside = target.with_name(f".{target.name}.lock")
