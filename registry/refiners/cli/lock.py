@@ -199,5 +199,8 @@ def print_states(title: str, states: Any, as_json: bool) -> None:
         ]
         print_json({"files": rows})
         return
+    if not states:
+        click.echo(f"{title}: none")
+        return
     cells = [(state.plugin, state.name, str(state.file), state.state) for state in states]
     print_table(title, ("plugin", "file", "source", "state"), cells)

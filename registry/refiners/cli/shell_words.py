@@ -67,6 +67,7 @@ _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"Put it on first: adapter\.inject\(model\)", "Write {adapter} NAME"),
     (r"(?:refiners\.)?load_model\([\"']([^\"']+)[\"']\)", "{model} {0}"),
     (r"print\(sorted\(model\.slots\)\)", "refiners tree MODEL shows its places"),
+    (r"print\(\) the tree to see its names", "refiners tree MODEL shows the names"),
     (r"refiners_core\.weights\.(rewrite_pickle\(.*, sha256=)\.\.\.\)", _pickle_command),
     (r"\(width, height\)", "WIDTHxHEIGHT"),
 )
@@ -104,7 +105,7 @@ def shell_words(text: str, options: Collection[str]) -> str:
         if option not in options:
             return _variable(name, value) or match[0]
         if value == "False":
-            return f"no {option}"
+            return f"without {option}"
         return option if value in (None, "True") else f"{option} {_shell_value(value)}"
 
     def bare(match: re.Match[str]) -> str:

@@ -23,7 +23,7 @@ from refiners.hub.contents import read_contents
 from refiners.hub.download_lock import SILENCE, forget, lock_of, take_turn
 from refiners.hub.errors import explained, is_of_request, patiently, shown_cause, unavailable
 from refiners.hub.local_settings import client_constants
-from refiners.hub.metadata import Announced, Contents, agreed, branch_of
+from refiners.hub.metadata import ALL_FILES, Announced, Contents, agreed, branch_of
 from refiners.hub.receipts import Receipts, Resolution, pinned, sha256_of
 from refiners.hub.request import get
 from refiners.hub.size_limit import limit_of, metered, too_large
@@ -163,7 +163,7 @@ class Hub:
             OfflineError: Going online is forbidden.
             IntegrityError: The Hub answers with another commit, or with an endless list.
         """
-        listing = WeightsFile(source=f"hf:{repository}", revision=revision, file="*")
+        listing = WeightsFile(source=f"hf:{repository}", revision=revision, file=ALL_FILES)
         if self.is_offline:
             raise unavailable(listing, None, self.cache, None)
         try:

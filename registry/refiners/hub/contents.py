@@ -43,7 +43,7 @@ def read_contents(repository: WeightsFile, endpoint: str, token: bool | None) ->
     """Returns the files of a repository at one commit.
 
     Args:
-        repository: The repository and its revision, as a file `*`.
+        repository: The repository and its revision, as the file `ALL_FILES`.
         endpoint: The address of the Hub.
         token: Whether to send the user's token; None leaves it to the client.
 

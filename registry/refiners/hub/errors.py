@@ -23,6 +23,7 @@ from refiners.errors import (
 from refiners.host.machine import machine_fault
 from refiners.host.secret import hidden
 from refiners.hub.local_settings import setting_fault
+from refiners.hub.metadata import described
 from refiners.hub.wait_notice import announced
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
@@ -121,6 +122,7 @@ def _explained(
     import httpx2
     from huggingface_hub import errors as hub
 
+    name = described(file)
     page = f"{endpoint}/{file.address}"
     newer = f"; a newer {dist} may pin another" if dist else ""
     error = _bare(error)
@@ -155,7 +157,7 @@ def _explained(
         return MissingError(f"{file.address} was disabled on {endpoint}.", hint=page, dist=dist)
     if isinstance(error, hub.OfflineModeIsEnabled):
         return OfflineError(
-            f"{file} cannot be fetched: HF_HUB_OFFLINE was set when Python started.",
+            f"{name} cannot be fetched: HF_HUB_OFFLINE was set when Python started.",
             hint="Unset HF_HUB_OFFLINE and start again.",
             dist=dist,
         )
@@ -170,30 +172,30 @@ def _explained(
     if (status := _status_of(error)) is not None:
         return _refused(status, file, _origin(error, endpoint), endpoint, dist)
     size = f"{file.size} bytes" if file.size else "an unknown number of bytes"
-    if (fault := machine_fault(error, f"fetching {file}", needs=size)) is not None:
+    if (fault := machine_fault(error, f"fetching {name}", needs=size)) is not None:
         return fault
     if _is_of_xet(error):
         return NetworkError(
-            f"the Xet storage of {endpoint} did not send {file}: {error}.",
+            f"the Xet storage of {endpoint} did not send {name}: {error}.",
             hint="Set HF_HUB_DISABLE_XET=1 to fetch without it, or try again later.",
             dist=dist,
         )
     if isinstance(error, httpx2.TransportError):
         return NetworkError(
             f"{endpoint} did not answer or closed the connection ({type(error).__name__}: {error}) "
-            f"while {file} was fetched.",
+            f"while {name} was fetched.",
             hint=f"Check the connection{'' if endpoint == _HUB else ' and HF_ENDPOINT'} and try "
             "again; files in the cache load with offline=True.",
             dist=dist,
         )
     if _is_cut_off(error):
         return IntegrityError(
-            f"{endpoint} sent {file} with another size than it announced.",
+            f"{endpoint} sent {name} with another size than it announced.",
             hint="Nothing was loaded. Try again, and without a mirror.",
             dist=dist,
         )
     return NetworkError(
-        f"{file} could not be fetched from {endpoint}: {type(error).__name__}: {error}.",
+        f"{name} could not be fetched from {endpoint}: {type(error).__name__}: {error}.",
         hint="Check HF_ENDPOINT and the connection, then try again.",
         dist=dist,
     )
@@ -211,7 +213,7 @@ def unavailable(
         )
     open_pin = " No hash is pinned, so the first fetch needs the Hub." if cached else ""
     return OfflineError(
-        f"{file} is not in the cache {cache}, and going online is forbidden.{open_pin}",
+        f"{described(file)} is not in the cache {cache}, and going online is forbidden.{open_pin}",
         hint="Load it once online (offline=False, REFINERS_OFFLINE and HF_HUB_OFFLINE unset).",
         dist=dist,
     )
@@ -222,18 +224,18 @@ def _refused(
 ) -> RefinersError:
     if status in (401, 403) and origin == endpoint:
         return AccessError(
-            f"{endpoint} does not send {file} without a valid token (HTTP {status}).",
+            f"{endpoint} does not send {described(file)} without a valid token (HTTP {status}).",
             hint="Run hf auth login. Tokens are sent to https endpoints only.",
             dist=dist,
         )
     if status == 429:
         return NetworkError(
-            f"{origin} refuses {file}: too many requests from this address (HTTP 429).",
+            f"{origin} refuses {described(file)}: too many requests from this address (HTTP 429).",
             hint="Wait a few minutes, or run hf auth login for a higher limit.",
             dist=dist,
         )
     return NetworkError(
-        f"{origin} answered HTTP {status} for {file}.",
+        f"{origin} answered HTTP {status} for {described(file)}.",
         hint="Try again later; files in the cache load with offline=True.",
         dist=dist,
     )

@@ -8,7 +8,7 @@ from refiners.choose.lock import LockedFile
 from refiners.choose.policy import Guard
 from refiners.errors import Notice, OptionError, RevisionError
 from refiners.hub.client import Hub
-from refiners.hub.metadata import Contents
+from refiners.hub.metadata import ALL_FILES, Contents
 from refiners.manifest.address import PREFIX, Address, is_commit, parse_address, readings
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
@@ -31,7 +31,7 @@ def contents_of(
         NetworkError, IntegrityError: The Hub does not answer, or contradicts itself.
         PolicyError: A rule refuses the organisation.
     """
-    wanted = WeightsFile(source=f"{PREFIX}{address.repository}", file="*")
+    wanted = WeightsFile(source=f"{PREFIX}{address.repository}", file=ALL_FILES)
     (guard or Guard()).admit_source(wanted)
     for reading in readings(address):
         if known := hub.receipts.contents(reading.repository, reading.revision):

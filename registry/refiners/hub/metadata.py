@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,15 @@ class Announced(NamedTuple):
     def has_sha256(self) -> bool:
         """Whether the etag is a sha256, as of large files; that of small files is git's hash."""
         return re.fullmatch(r"[0-9a-f]{64}", self.etag) is not None
+
+
+ALL_FILES: Final = "*"
+"""The file of a `WeightsFile` that represents the list of a repository."""
+
+
+def described(file: WeightsFile) -> str:
+    """Returns the name of a file, or of the list of a repository, for messages."""
+    return f"the list of files of {file.address}" if file.file == ALL_FILES else str(file)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -90,7 +99,7 @@ def check_commit(file: WeightsFile, commit: str, endpoint: str) -> None:
     """
     if not _is_git_hash(commit) or (_is_git_hash(file.revision) and commit != file.revision):
         raise IntegrityError(
-            f"{endpoint} answers with commit {commit or 'nothing'} for {file}. "
+            f"{endpoint} answers with commit {commit or 'nothing'} for {described(file)}. "
             "Nothing was downloaded.",
             hint="The mirror is out of step with the Hub: unset HF_ENDPOINT, or try another.",
         )

@@ -187,7 +187,7 @@ def _checked(path: Path) -> Path:
             f"the file {path} does not exist.",
             hint=f"Did you mean {quoted(path.with_name(close[0]))}?"
             if close
-            else f"In {path.parent}: {_some(names)}."
+            else f"The folder {path.parent} has {_some(names)}."
             if path.parent.is_dir()
             else f"The folder {path.parent} does not exist either.",
         )
