@@ -119,7 +119,7 @@ def of_locked(locked: LockedPlugin, path: Path) -> RepositoryModel:
     ):
         raise LockError(
             f"{path} does not pin all files of {locked.id}, or pins files of another repository.",
-            hint=f"Take it from version control, or run {lock_command(path, locked.id)}.",
+            hint=f"Restore it from version control, or run {lock_command(path, locked.id)}.",
         )
     files = {
         file.file or "": WeightsFile(

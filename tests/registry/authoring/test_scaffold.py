@@ -187,4 +187,4 @@ def test_the_schema_is_printed_for_editors(kind: str) -> None:
     assert kind in json.dumps(schema)
     assert schema["$ref"].endswith(f"{kind.capitalize()}Manifest")
     result = run("validate")
-    assert (result.exit_code, "Say what to check" in result.stderr) == (2, True)
+    assert (result.exit_code, "Name what to check" in result.stderr) == (2, True)

@@ -160,7 +160,7 @@ def test_it_is_read_offline_and_can_be_forgotten(
     hub.requests.clear()
     assert ("new", "1.0") in names()
     assert hub.requests == []
-    assert run("catalog", "forget").stdout == "Forgotten.\n"
+    assert run("catalog", "forget").stdout == "Removed.\n"
     assert names() == OLD
     assert run("catalog", "forget").stdout == "No catalog was fetched.\n"
 
