@@ -38,19 +38,19 @@ _EXPIRED: Final = 403
 """The status of a content network for an expired link; a new request gets a new link."""
 
 
-def patiently(action: Callable[[], T], what: str = "") -> T:
+def patiently(action: Callable[[], T], wait: str = "") -> T:
     """Runs an action, and repeats it after a pause while its failure is likely to be transient.
 
     Announces a wait of more than a moment.
 
     Args:
         action: Sends a request.
-        what: The description of the wait; by default, waiting for the Hub.
+        wait: The description of the wait; by default, waiting for the Hub.
     """
     from huggingface_hub import constants
 
     endpoint = hidden(constants.ENDPOINT)
-    with announced(what or f"waiting for {endpoint}"):
+    with announced(wait or f"waiting for {endpoint}"):
         for pause in _PAUSES:
             try:
                 return action()

@@ -98,7 +98,7 @@ class Receipts:
     def find(self, sha256: str) -> Path | None:
         """Returns a file that had this hash when it was verified and has not changed since."""
         for name, stamp in self._stamps(sha256).items():
-            if Stamp.of(path := _named(name)) == stamp:
+            if Stamp.of(path := _path_of(name)) == stamp:
                 return path
         return None
 
@@ -114,7 +114,7 @@ class Receipts:
         before = Stamp.of(path)
         if before is None or sha256_of(path) != sha256 or Stamp.of(path) != before:
             return False
-        valid = {n: s for n, s in self._stamps(sha256).items() if Stamp.of(_named(n)) == s}
+        valid = {n: s for n, s in self._stamps(sha256).items() if Stamp.of(_path_of(n)) == s}
         self._write(f"{sha256}.json", {**valid, _name(path): before})
         return True
 
@@ -188,7 +188,7 @@ def _name(path: Path) -> str:
     return text if text.isascii() or _is_text(text) else f"{_BYTES}{os.fsencode(text).hex()}"
 
 
-def _named(name: str) -> Path:
+def _path_of(name: str) -> Path:
     """Returns the path of a name in a receipt."""
     is_bytes = name.startswith(_BYTES)
     return Path(os.fsdecode(bytes.fromhex(name.removeprefix(_BYTES))) if is_bytes else name)
