@@ -140,9 +140,7 @@ def updated(lock: Lock, newer: Lock) -> Lock:
 
 
 def write_into(path: Path, newer: Lock, read: Callable[[Path], Lock] = read_lock_or_empty) -> Lock:
-    """Replaces the plugins of another lock in a lock file, and returns what was written.
-
-    The file is read again, and meanwhile no other process writes it, so no update is lost.
+    """Adds a lock to a lock file that no other process may write meanwhile; returns the result.
 
     Args:
         path: The lock file; it is created if it does not exist.
@@ -150,8 +148,7 @@ def write_into(path: Path, newer: Lock, read: Callable[[Path], Lock] = read_lock
         read: Reads the entries that stay.
 
     Raises:
-        LockError: The file is damaged, or cannot be written.
-        CacheError: Another process has held the file for too long.
+        LockError, CacheError: The file is damaged, cannot be written, or is held for too long.
     """
     with exclusive(path):
         lock = updated(read(path), newer)

@@ -120,11 +120,7 @@ def read_lock(path: Path) -> Lock:
 
 
 def read_lock_or_empty(path: Path) -> Lock:
-    """Reads a lock file; an empty lock if the file does not exist.
-
-    Raises:
-        LockError: The file is damaged, or contradicts itself.
-    """
+    """Reads a lock file, as `read_lock` does; an empty lock if the file does not exist."""
     return read_lock(path) if path.exists() else Lock()
 
 
