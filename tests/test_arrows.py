@@ -67,9 +67,10 @@ NETWORK = {
 }
 MAY_USE_NETWORK = (
     "registry/refiners/hub/client.py",
-    "registry/refiners/hub/documents.py",  # downloads small documents for the client
-    "registry/refiners/hub/errors.py",  # translates the errors of the client
-    "registry/refiners/hub/local_settings.py",  # names the setting that keeps the client offline
+    "registry/refiners/hub/documents.py",  # reads small files for the client
+    "registry/refiners/hub/request.py",  # sends one request, with a limit on its answer
+    "registry/refiners/hub/errors.py",  # puts the client's errors into words
+    "registry/refiners/hub/local_settings.py",  # names the setting that kept the client from asking
     "registry/refiners/testing/",  # the loopback Hub, for tests
 )
 MAY_PRINT = ("registry/refiners/cli/",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from refiners.catalog import listed, shipped
 from refiners.choose.compatibility import check_api
 from refiners.choose.policy import Guard
 from refiners.errors import CatalogError, RefinersError
+from refiners.host.shell import quoted
 from refiners.installed import inventory as installed
 from refiners.installed import namesake
 from refiners.installed.distribution import (
@@ -171,7 +171,7 @@ def _files(inventory: Inventory) -> Iterator[Problem]:
                 yield Problem("missing file", plugin.dist, what, command)
             elif not os.access(path, os.R_OK):
                 what = f"this user may not read {path}, which {plugin.name} needs"
-                yield Problem("permissions", "", what, f"sudo chmod a+rX {shlex.quote(str(path))}")
+                yield Problem("permissions", "", what, quoted("sudo", "chmod", "a+rX", path))
 
 
 def _packaged(package: str, relative: str) -> Path | None:
@@ -232,11 +232,11 @@ def _leftovers() -> Iterator[Problem]:
     for folder, sizes in folders.items():
         names = [part for part in parts if part.parent == folder]
         what = f"{len(names)} incomplete downloads, {sum(sizes)} bytes, that no process continues"
-        command = f"rm {' '.join(shlex.quote(str(name)) for name in names)}"
+        command = quoted("rm", *names)
         yield Problem("incomplete", "", f"{folder.parent.name}: {what}", command)
     for lock in locks:
         what = f"{lock.name} was left behind by another process; the next download takes it over"
-        yield Problem("stale lock", "", what, f"rm {shlex.quote(str(lock))}")
+        yield Problem("stale lock", "", what, quoted("rm", lock))
 
 
 def _imports() -> Iterator[Problem]:

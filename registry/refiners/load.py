@@ -14,7 +14,8 @@ from refiners.choose.lock import held, named
 from refiners.choose.lookup import find_adapter, find_model
 from refiners.choose.policy import Guard
 from refiners.choose.variant import made_from, variant_for
-from refiners.errors import DeprecationNotice, OptionError
+from refiners.errors import DeprecationNotice, OfflineError, OptionError
+from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.installed.factory import build_adapter, build_model
 from refiners.installed.hook_modules import load_hooks
@@ -23,7 +24,7 @@ from refiners.manifest.schema import AdapterSpec
 from refiners.sources.fetch import fetch_source
 from refiners.sources.local import is_local, open_local, open_repository
 from refiners.sources.repository import PREFIX
-from refiners.sources.user_file import check_file, located, with_file
+from refiners.sources.user_file import check_file, located, split_file, with_file
 from refiners_core.argument_names import unknown_arguments
 
 if TYPE_CHECKING:
@@ -148,35 +149,45 @@ def outline(model: str, adapters: Iterable[str] = ()) -> Model:
 
     Args:
         model: The name of the model; or the path of a folder or a file, whose weights are read.
-        adapters: The names of the adapters.
+        adapters: The names of the adapters; `NAME=FILE` for one that reads a file of the user.
 
     Raises:
         RefinersError: The same as in `load_model` and `load_adapter`; nothing is fetched.
     """
     built = _outlined(model)
-    for name in adapters:
-        dress(built, name)
+    for adapter in adapters:
+        name, file = split_file(adapter)
+        dress(built, name, file)
     return built
 
 
-def dress(model: Model, name: str, **options: Any) -> Adapter:
+def dress(model: Model, name: str, file: str | None = None, **options: Any) -> Adapter:
     """Injects an adapter without weights into a model and returns it.
 
     Args:
         model: A model from `outline`.
         name: The name of the adapter.
+        file: The file of the user, for an adapter that reads one; it shapes the layers.
         **options: Arguments for the constructor of the adapter.
 
     Raises:
         RefinersError: The same as in `load_adapter`; nothing is fetched.
     """
-    plugin = find_adapter(name)
-    check_file(plugin, None)
-    _guarded(plugin, None)
-    variant_for(plugin, model)
-    adapter = build_adapter(plugin, None, options)
-    made_from[adapter] = plugin
-    return adapter.inject(model)
+    found = find_adapter(name)
+    check_file(found, file)
+    guard = _guarded(found, None)
+    variant_for(found, model)
+    try:
+        weights = None
+        if file is not None:
+            found = located(with_file(found, file, Hub.from_environment(offline=True), guard=guard))
+            weights = WeightsOf(found, True, guard)
+        adapter = build_adapter(found, weights, options)
+        made_from[adapter] = found
+        return adapter.inject(model)
+    except OfflineError as error:
+        error.hint = f"Run {quoted('refiners', 'fetch', f'{name}={file}' if file else name)} first."
+        raise
 
 
 def _outlined(model: str) -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,13 @@ from refiners.choose.lock import (
     hold,
     kind_of,
     read_lock,
+    read_lock_or_empty,
     write_lock,
 )
 from refiners.choose.policy import Guard
 from refiners.choose.requirements import installed_models, need_of, suitable_plugins
 from refiners.errors import LockError, MachineError, RefinersError
+from refiners.host.exclusive import exclusive
 from refiners.host.parallel import together
 from refiners.hub.client import Hub
 from refiners.hub.receipts import sha256_of
@@ -127,9 +129,7 @@ def renewed(lock: Lock, inventory: Inventory, hub: Hub, guard: Guard, path: Path
             newer = updated(newer, lock_of([plugin], hub, guard, models))
     if not newer.plugin:
         return lock
-    lock = updated(lock, newer)
-    write_lock(path, lock)
-    return lock
+    return write_into(path, newer)
 
 
 def updated(lock: Lock, newer: Lock) -> Lock:
@@ -137,6 +137,23 @@ def updated(lock: Lock, newer: Lock) -> Lock:
     names = {(entry.kind, canonical_id(entry.id)) for entry in newer.plugin}
     kept = tuple(e for e in lock.plugin if (e.kind, canonical_id(e.id)) not in names)
     return Lock(plugin=(*kept, *newer.plugin))
+
+
+def write_into(path: Path, newer: Lock, read: Callable[[Path], Lock] = read_lock_or_empty) -> Lock:
+    """Adds a lock to a lock file that no other process may write meanwhile; returns the result.
+
+    Args:
+        path: The lock file; it is created if it does not exist.
+        newer: The plugins that replace their namesakes.
+        read: Reads the entries that stay.
+
+    Raises:
+        LockError, CacheError: The file is damaged, cannot be written, or is held for too long.
+    """
+    with exclusive(path):
+        lock = updated(read(path), newer)
+        write_lock(path, lock)
+    return lock
 
 
 def named_by_users(path: Path) -> Lock:
@@ -249,7 +266,7 @@ def _place(file: WeightsFile, hub: Hub) -> Path | None:
         return package_file(*file.package_path)
     if file.scheme == LOCAL:
         return file.local_path if file.local_path.is_file() else None
-    return hub.here(file) or (hub.cached(file) if file.scheme == "hf" else None)
+    return hub.verified_file(file) or (hub.cached(file) if file.scheme == "hf" else None)
 
 
 def _pinned(file: WeightsFile, hub: Hub, dist: str) -> WeightsFile:

@@ -1,1 +1,1 @@
-"""Tools for authors of adapters: a template, and checks before publishing."""
+"""Helps authors of adapters: a template, and checks before publication."""

@@ -1,4 +1,4 @@
-"""Names that can never be fetched: the Hub refuses them, or Windows cannot hold such files."""
+"""Finds names that cannot be fetched everywhere: the Hub or Windows refuses them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 from refiners.manifest.schema import WeightsFile
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
-"""Either half of a repository's name, as the Hub lets people choose it."""
+"""The organisation or the name of a repository, by the rules of the Hub."""
 _LONGEST: Final = 255
-"""Bytes that file systems take for one name."""
+"""The most bytes of a file name on common file systems."""
 _DEVICES: Final = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
-"""What Windows takes for devices, whatever the suffix is."""
+"""The names of devices on Windows, with any suffix."""
 _FORBIDDEN: Final = re.compile(r'[<>:"|?*\\]')
 
 
 def unusable(file: WeightsFile) -> Iterator[str]:
-    """Yields why a file could not be fetched everywhere."""
+    """Yields the reasons why a file cannot be fetched everywhere."""
     if file.scheme == "hf":
         yield from _repository(file.address)
         yield from _path(file.file or "")
@@ -36,7 +36,7 @@ def _repository(name: str) -> Iterator[str]:
         or repository.endswith((".git", ".ipynb"))
         or len(name) > 96
     ):
-        yield f"the Hub has no repositories with names like {_shown(name)}"
+        yield f"the Hub does not allow the repository name {_shown(name)}"
 
 
 def _path(path: str) -> Iterator[str]:
@@ -44,18 +44,18 @@ def _path(path: str) -> Iterator[str]:
         if not name or name in (".", "..") or name.lower() == ".git":
             yield f"{_shown(path)} is not a path within a repository"
         elif len(name.encode("utf-8", "surrogatepass")) > _LONGEST:
-            yield f"{_shown(name)} is longer than {_LONGEST} bytes, which file systems do not take"
+            yield f"{_shown(name)} is longer than {_LONGEST} bytes, the limit of file systems"
         elif _DEVICES.fullmatch(name.partition(".")[0].rstrip()):
             yield f"{_shown(name)} is the name of a device on Windows"
         elif name.endswith((".", " ")) or name.startswith(" "):
-            yield f"{_shown(name)} begins or ends with a blank or a dot, which Windows drops"
+            yield f"{_shown(name)} begins or ends with a blank or a dot, which Windows removes"
         elif _FORBIDDEN.search(name):
-            yield f"{_shown(name)} has a letter that Windows does not take in names"
-        elif any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-                 for letter in name):  # fmt: skip
-            yield f"{_shown(name)} has a letter that is not visible"
+            yield f"{_shown(name)} has a character that Windows does not allow in names"
+        elif any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+                 for character in name):  # fmt: skip
+            yield f"{_shown(name)} has an invisible character"
         elif unicodedata.normalize("NFC", name) != name:
-            yield f"{_shown(name)} is spelt in parts that some file systems join (not NFC)"
+            yield f"{_shown(name)} is not in Unicode NFC, to which some file systems convert names"
 
 
 def _shown(name: str) -> str:

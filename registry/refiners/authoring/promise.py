@@ -1,4 +1,4 @@
-"""What a manifest promises, compared with this core and with the bases that are installed."""
+"""Compares the requirements of a manifest with this core and with the installed base models."""
 
 from __future__ import annotations
 
@@ -11,67 +11,67 @@ from refiners_core import API_VERSION
 
 
 class Base(NamedTuple):
-    """What an installed base model publishes."""
+    """The facts and the slots of an installed base model."""
 
     name: str
     facts: Mapping[str, Any]
     slots: frozenset[str]
-    """Empty where neither the model nor its family lists them."""
+    """The slots; empty if neither the model nor its family lists them."""
 
 
 def installed_bases() -> tuple[Base, ...]:
-    """Returns what adapters can be made for here; slots are those of the family."""
+    """Returns the installed base models; one without a list of slots has those of its family."""
     from refiners.installed.inventory import scan
 
     models = scan().models
-    of_families = {one.name: one.spec.slots for one in models}
+    slots = {model.name: model.spec.slots for model in models}
     return tuple(
         Base(
-            one.spec.base or one.name,
-            one.spec.facts,
-            frozenset(one.spec.slots or of_families.get(one.spec.family, ())),
+            model.spec.base or model.name,
+            model.spec.facts,
+            frozenset(model.spec.slots or slots.get(model.spec.family, ())),
         )
-        for one in models
+        for model in models
     )
 
 
 def broken_promises(
     name: str, spec: AdapterSpec | ModelSpec, bases: Sequence[Base]
 ) -> Iterator[str]:
-    """Yields what cannot come true of an adapter or a model.
+    """Yields the requirements of an adapter or a model that can never be met.
 
     Args:
-        name: What the manifest calls it.
-        spec: Its table.
-        bases: What is known of base models.
+        name: The name in the manifest.
+        spec: The table of the manifest.
+        bases: The installed base models.
     """
     from packaging.specifiers import SpecifierSet
 
     if not SpecifierSet(spec.core_api).contains(API_VERSION, prereleases=True):
         yield (
-            f"{name}: core-api {spec.core_api!r} excludes the core that is here, {API_VERSION}; "
+            f"{name}: core-api {spec.core_api!r} excludes the installed core, {API_VERSION}; "
             f'write core-api = ">={API_VERSION},<{int(API_VERSION.split(".")[0]) + 1}"'
         )
     if isinstance(spec, AdapterSpec):
         for index, variant in enumerate(spec.variant):
-            for what in _of_variant(variant, bases):
-                yield f"{name}.variant[{index}]: {what}"
+            for problem in _of_variant(variant, bases):
+                yield f"{name}.variant[{index}]: {problem}"
 
 
 def _of_variant(variant: Variant, bases: Sequence[Base]) -> Iterator[str]:
-    known = [one for one in bases if variant.base in (None, one.name)]
-    if not known:  # a base that is not installed here may publish anything
+    known = [base for base in bases if variant.base in (None, base.name)]
+    if not known:  # a base that is not installed may have any slots and facts
         return
-    slots = {slot for one in known for slot in one.slots}
-    if all(one.slots for one in known):
+    slots = {slot for base in known for slot in base.slots}
+    if all(base.slots for base in known):
         for slot in dict.fromkeys(target.slot for target in variant.targets):
             if slot not in slots:
-                yield f"no slot is called {slot!r}{_near(slot, slots)}"
+                yield f"the slot {slot!r} does not exist{_near(slot, slots)}"
     for fact, wanted in variant.facts.items():
-        stated = [one.facts[fact] for one in known if fact in one.facts]
+        stated = [base.facts[fact] for base in known if fact in base.facts]
         where = variant.base or "any base"
         if not stated:
-            facts = {name for one in known for name in one.facts}
+            facts = {name for base in known for name in base.facts}
             yield f"{where} does not state the fact {fact!r}{_near(fact, facts)}"
         elif not any(value == wanted for value in stated):
             values = " or ".join(dict.fromkeys(map(repr, stated)))

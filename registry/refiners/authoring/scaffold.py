@@ -1,4 +1,4 @@
-"""Makes the package of a new adapter from templates: whole, tested, ready to be changed."""
+"""Writes the package of a new adapter from templates: complete, tested, ready to be changed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FILES = {
     "adapter.py": "src/$package/adapter.py",
     "test_adapter.py": "tests/test_adapter.py",
 }
-"""Templates in this package, and where they go."""
+"""The path in the new package for each template."""
 _TAKEN = ("core",)
 _IMPORTED = ("Adapter", "Any", "Chain", "Edit", "Iterable", "Multiply", "Seat", "Sum", "When")
-"""Names that the template imports, so no class of it can have them."""
+"""Names that the template imports, which its class cannot have."""
 
 
 def create(name: str, folder: Path) -> tuple[Path, ...]:
@@ -31,26 +31,26 @@ def create(name: str, folder: Path) -> tuple[Path, ...]:
 
     Args:
         name: The adapter's name, in lower-case words joined by hyphens.
-        folder: Where the folder of the package is made; it must not be there.
+        folder: The folder of the package, which must not exist.
 
     Returns:
-        The files that were written.
+        The paths of the written files.
 
     Raises:
-        OptionError: The name is none, or the folder is there; nothing was written.
+        OptionError: The name is invalid, or the folder exists or cannot be written.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise OptionError(
-            f"{name!r} is no name for an adapter.",
+            f"{name!r} is not a valid name for an adapter.",
             hint="Write lower-case words joined by hyphens, such as edge-guide.",
         )
     if name in _TAKEN:
         raise OptionError(
-            f"refiners-{name} is the name of a package of refiners itself.",
+            f"refiners-{name} is a package of Refiners itself.",
             hint=f"Choose another name, such as my-{name}.",
         )
     if folder.exists():
-        raise OptionError(f"{folder} is there already.", hint="Say where: --folder.")
+        raise OptionError(f"{folder} already exists.", hint="Name another folder: --folder.")
     words = {
         "name": name,
         "dist": f"refiners-{name}",
@@ -70,7 +70,7 @@ def create(name: str, folder: Path) -> tuple[Path, ...]:
 
 
 def _kind(name: str) -> str:
-    """Returns the name of the class; one that Python or the template has gets a second word."""
+    """Returns the name of the class, with a suffix if Python or the template uses the name."""
     kind = "".join(word.capitalize() for word in name.split("-"))
     return f"{kind}Adapter" if keyword.iskeyword(kind) or kind in _IMPORTED else kind
 

@@ -1,4 +1,4 @@
-"""Checks a plugin's source before it is published; reads its code, and runs none of it."""
+"""Checks the source of a plugin before publication, without running its code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Specs = Mapping[str, AdapterSpec | ModelSpec]
 
 
 class Finding(NamedTuple):
-    """One thing that should be mended before a plugin is published."""
+    """One problem to fix before a plugin is published."""
 
     path: Path
     what: str
@@ -40,18 +40,18 @@ def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
 
     Args:
         path: The file or the folder.
-        is_strict: Whether every file must be pinned, sized, licensed and in a safe format, as a
-            new publication must.
+        is_strict: Whether every file must have a pin, a size, a licence and a safe format, as
+            required of a new publication.
 
     Raises:
-        OptionError: There is neither a manifest nor a plugin.
+        OptionError: The path is neither a manifest nor the folder of a plugin.
     """
     if path.is_file():
         return tuple(_manifest(path, _kind(path), None, is_strict))
     project = path / "pyproject.toml"
     if not project.is_file():
         raise OptionError(
-            f"{path} has no pyproject.toml.", hint="Give a manifest, or the folder of a plugin."
+            f"{path} has no pyproject.toml.", hint="Name a manifest, or the folder of a plugin."
         )
     return tuple(_project(project, is_strict))
 
@@ -69,13 +69,13 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
         values = [str(value) for group in groups for value in group.values()]
     except (
         *(OSError, TomlError),
-        *(KeyError, TypeError, AttributeError),  # a table is something else
+        *(KeyError, TypeError, AttributeError),  # a key is not a table
     ) as error:
         yield Finding(path, f"cannot be read: {type(error).__name__}: {error}")
         return
     name = canonical(str(project.get("name", "")))
     if not name.startswith("refiners-"):
-        yield Finding(path, f'the name {name!r} should begin with "refiners-", to be found')
+        yield Finding(path, f'the name {name!r} should begin with "refiners-"')
     names = [_required(dependency) for dependency in project.get("dependencies", ())]
     if DISTRIBUTION not in names:
         hint = f'dependencies = ["{DISTRIBUTION}>=1.0.0.dev0,<2"]'
@@ -95,7 +95,7 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
             (f for f in (path.parent / "src", path.parent) if (f / package).is_dir()), None
         )
         if folder is None or not (folder / package / file).is_file():
-            yield Finding(path, f"the entry point {value!r} leads to no file")
+            yield Finding(path, f"the entry point {value!r} does not name a file")
             continue
         if not _is_shipped(table, package, file):
             where = f"[tool.setuptools.package-data] {package}"
@@ -111,7 +111,7 @@ def _required(dependency: object) -> str:
 
 
 def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
-    """Whether setuptools puts a data file into the wheel; other build backends include all."""
+    """Whether the wheel includes a data file; only setuptools leaves files out."""
     if "setuptools" not in str(table.get("build-system", {}).get("build-backend", "setuptools")):
         return True
     patterns = table.get("tool", {}).get("setuptools", {}).get("package-data", {})
@@ -136,59 +136,59 @@ def _manifest(
         return
     bases = installed_bases()
     for name, spec in specs.items():
-        for what in broken_promises(name, spec, bases):
-            yield Finding(path, what)
+        for problem in broken_promises(name, spec, bases):
+            yield Finding(path, problem)
         if source is not None:
             yield from _factory(path, name, spec.factory, source)
         for role, file in spec.weights.items():
-            here = f"{name}.weights.{role}"
-            yield from _packaged(path, here, file, source)
-            for what in unusable(file):
-                yield Finding(path, f"{here}: {what}")
-            for what in _laxities(file) if is_strict else ():
-                yield Finding(path, f"{here}: {what}")
+            key = f"{name}.weights.{role}"
+            yield from _packaged(path, key, file, source)
+            for problem in unusable(file):
+                yield Finding(path, f"{key}: {problem}")
+            for problem in _missing_pins(file) if is_strict else ():
+                yield Finding(path, f"{key}: {problem}")
         if is_strict and not spec.license:
-            yield Finding(path, f"{name}: the code names no license")
+            yield Finding(path, f"{name}: the license of the code is missing")
 
 
 def _factory(path: Path, name: str, reference: str, source: Path) -> Iterator[Finding]:
     module, _, attribute = reference.partition(":")
     file = source.joinpath(*module.split("."))
-    found = next((f for f in (file.with_suffix(".py"), file / "__init__.py") if f.is_file()), None)
-    if found is None:
+    code = next((f for f in (file.with_suffix(".py"), file / "__init__.py") if f.is_file()), None)
+    if code is None:
         yield Finding(path, f"{name}: the factory {reference!r} is in no module of this package")
         return
     try:
-        body = ast.parse(found.read_text("utf-8")).body
+        body = ast.parse(code.read_text("utf-8")).body
     except (SyntaxError, ValueError, OSError, RecursionError, MemoryError) as error:
-        yield Finding(found, f"cannot be read: {error}")
+        yield Finding(code, f"cannot be read: {error}")
         return
     names: set[str] = set()
-    for one in body:
-        if isinstance(one, ast.ClassDef | ast.FunctionDef):
-            names.add(one.name)
-        elif isinstance(one, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in one.names}
-        elif isinstance(one, ast.Assign):
-            names |= {target.id for target in one.targets if isinstance(target, ast.Name)}
+    for statement in body:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in statement.names}
+        elif isinstance(statement, ast.Assign):
+            names |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
     if attribute not in names:
-        yield Finding(path, f"{name}: {found.name} defines no {attribute}")
+        yield Finding(path, f"{name}: {code.name} does not define {attribute}")
 
 
-def _packaged(path: Path, here: str, file: WeightsFile, source: Path | None) -> Iterator[Finding]:
+def _packaged(path: Path, key: str, file: WeightsFile, source: Path | None) -> Iterator[Finding]:
     package, name = file.package_path
     if file.scheme != "pkg" or source is None or not (source / package).is_dir():
         return
-    there = source / package / name
-    if not there.is_file():
-        yield Finding(path, f"{here}: {file.source} is not there")
-    elif (found := sha256_of(there)) != file.sha256:
-        yield Finding(path, f"{here}: {file.source} has the sha256 {found}")
-    elif file.size not in (None, there.stat().st_size):
-        yield Finding(path, f"{here}: {file.source} has {there.stat().st_size} bytes")
+    weights = source / package / name
+    if not weights.is_file():
+        yield Finding(path, f"{key}: {file.source} does not exist")
+    elif (digest := sha256_of(weights)) != file.sha256:
+        yield Finding(path, f"{key}: {file.source} has the sha256 {digest}")
+    elif file.size not in (None, weights.stat().st_size):
+        yield Finding(path, f"{key}: {file.source} has {weights.stat().st_size} bytes")
 
 
-def _laxities(file: WeightsFile) -> Iterator[str]:
+def _missing_pins(file: WeightsFile) -> Iterator[str]:
     for key in ("revision", "sha256") if file.scheme == "hf" else ("sha256",):
         if getattr(file, key) == UNKNOWN:
             yield f"the {key} is unknown"
@@ -197,4 +197,4 @@ def _laxities(file: WeightsFile) -> Iterator[str]:
     if not file.license:
         yield "the license is missing"
     if file.format == "pickle":
-        yield "it is a pickle; publish safetensors"
+        yield "the file is a pickle; publish safetensors"

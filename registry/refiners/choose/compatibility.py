@@ -12,6 +12,7 @@ from typing import Any
 
 from refiners.choose.policy import Guard
 from refiners.errors import IncompatibleError, LockError, PolicyError
+from refiners.host.shell import quoted
 from refiners.hub.tensor_header import Header
 from refiners.installed.distribution import DISTRIBUTION, canonical_id, distribution_of
 from refiners.installed.inventory import Installed
@@ -220,7 +221,7 @@ def _reasons(
         yield from _conflicts(candidate, adapter, variant, worn)
     if unlocked := sorted({*variant.files.values()} - adapter.spec.weights.keys()):
         base = model.base or variant.base or "NAME"
-        hint = f"Run refiners lock {adapter.id} --model {base}."
+        hint = f"Run {quoted('refiners', 'lock', adapter.id, '--model', base)}."
         reason = f"the lock does not pin its files {', '.join(unlocked)}"
         yield Rejected(candidate, reason, hint, is_unlocked=True)
         return

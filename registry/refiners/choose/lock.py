@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from refiners.errors import LockError
 from refiners.host.disk import PUBLIC, write_whole
+from refiners.host.shell import quoted
 from refiners.host.text import UNSEEN
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed
@@ -104,20 +105,25 @@ def read_lock(path: Path) -> Lock:
         lock = msgspec.convert(load_toml(path, largest=_LARGEST)[0], Lock)
     except OSError as error:
         raise LockError(
-            f"{path} cannot be read: {error}.", hint=f"Run refiners lock --out {path}."
+            f"{path} cannot be read: {error}.", hint=f"Run {lock_command(path)}."
         ) from error
     except (ValueError, RecursionError) as error:  # TomlError and ValidationError are ValueErrors
         what = str(error).replace("\n", " ")
         raise LockError(
             f"{path} is not a lock file of this version: {what}.",
-            hint=f"Take it from version control, or write it again: refiners lock --out {path}.",
+            hint=f"Take it from version control, or write it again: {lock_command(path)}.",
         ) from error
     for contradiction in contradictions(lock):
         raise LockError(
             f"{path} contradicts itself: {contradiction}.",
-            hint=f"Take it from version control, or write it again: refiners lock --out {path}.",
+            hint=f"Take it from version control, or write it again: {lock_command(path)}.",
         )
     return lock
+
+
+def read_lock_or_empty(path: Path) -> Lock:
+    """Reads a lock file, as `read_lock` does; an empty lock if the file does not exist."""
+    return read_lock(path) if path.exists() else Lock()
 
 
 def contradictions(lock: Lock) -> Iterator[str]:
@@ -175,6 +181,11 @@ def write_lock(path: Path, lock: Lock) -> None:
         ) from error
 
 
+def lock_command(path: Path, *names: str) -> str:
+    """Returns the command that writes a lock file, or locks some names in it anew."""
+    return quoted("refiners", "lock", *names, "--out", path)
+
+
 def digest(spec: AdapterSpec | ModelSpec) -> str:
     """Returns the sha256 of one table of a manifest, independent of the formatting of the file."""
     return hashlib.sha256(msgspec.json.encode(spec, order="sorted")).hexdigest()
@@ -207,7 +218,7 @@ def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
     if entry is None:
         raise LockError(
             f"{plugin.id} is not in {path}.",
-            hint=f"Run refiners lock {plugin.id} --out {path}.",
+            hint=f"Run {lock_command(path, plugin.id)}.",
             dist=plugin.dist,
         )
     if changes := tuple(differences(entry, plugin)):
@@ -215,7 +226,7 @@ def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
         raise LockError(
             f"{plugin.id} differs from {path}:{lines}\n",
             hint=f"Run pip install {plugin.dist}=={entry.version}, or lock what is installed: "
-            f"refiners lock {plugin.id} --out {path}.",
+            f"{lock_command(path, plugin.id)}.",
             dist=plugin.dist,
         )
     manifest: Mapping[str, WeightsFile] = plugin.spec.weights

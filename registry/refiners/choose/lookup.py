@@ -15,6 +15,7 @@ from refiners.errors import (
     UnknownNameError,
     UnsupportedError,
 )
+from refiners.host.shell import quoted
 from refiners.installed.inventory import Broken, Installed, scan
 from refiners.manifest.schema import AdapterSpec, ModelSpec
 from refiners_core import API_VERSION
@@ -32,7 +33,7 @@ def find_model(name: str) -> Installed[ModelSpec]:
     if name.startswith("hf:"):
         raise UnsupportedError(
             f"{name!r} is a repository, which does not have a manifest.",
-            hint=f'Load it: refiners.load_model("{name}"), or refiners fetch {name}.',
+            hint=f'Load it: refiners.load_model("{name}"), or {quoted("refiners", "fetch", name)}.',
         )
     inventory = scan()
     try:

@@ -11,6 +11,7 @@ from refiners.choose.lock import Lock
 from refiners.choose.policy import Guard
 from refiners.choose.variant import verdicts
 from refiners.errors import Notice
+from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.installed.inventory import Installed, Inventory, package_file
 from refiners.manifest.address import PREFIX
@@ -114,7 +115,8 @@ def suitable_plugins(
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         warnings.warn(
             f"not locked, because they suit no locked model or a rule refuses them: "
-            f"{', '.join(left[:_SHOWN])}{more}; to lock one as well: refiners lock {left[0]}",
+            f"{', '.join(left[:_SHOWN])}{more}; to lock one as well: "
+            f"{quoted('refiners', 'lock', left[0])}",
             Notice,
             stacklevel=2,
         )
@@ -132,5 +134,5 @@ def _is_here(model: Installed[ModelSpec], hub: Hub) -> bool:
 
 def _has(file: WeightsFile, hub: Hub) -> bool:
     if file.scheme != "pkg":
-        return hub.here(file) is not None
+        return hub.verified_file(file) is not None
     return package_file(*file.package_path) is not None

@@ -1,4 +1,4 @@
-"""The command `refiners`: the registry and a first picture, from a shell."""
+"""The command `refiners`: finds, checks and fetches adapters, and makes pictures, from a shell."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, Final
 
 import click
 
-from refiners.cli.door import guarded
 from refiners.cli.failure import (
     is_traceback_wanted,
     report,
     report_interrupt,
     report_usage,
-    understood,
+    to_refiners_error,
     wants_json,
 )
+from refiners.cli.output import accept_every_character, flush, reserve_stdout
 from refiners.cli.report import notices
-from refiners.cli.screen import answering, prepare, settle
+from refiners.cli.safe_stream import safe_streams
 from refiners.errors import RefinersError
 from refiners.installed.distribution import DISTRIBUTION
 from refiners.installed.namesake import is_overwritten, warn
 
-_HOMES: Final = {
+_FUNCTIONS: Final = {
     "list": "inventory:list_",
     "search": "catalog",
     "info": "inventory",
     "why": "why",
-    "fetch": "doctor",
+    "fetch": "fetch",
     "lock": "lock",
     "sync": "lock",
     "verify": "lock",
@@ -37,18 +37,18 @@ _HOMES: Final = {
     "tree": "tree",
     "generate": "generate",
     "demo": "demo",
-    "new": "author",
-    "validate": "author",
+    "new": "authoring",
+    "validate": "authoring",
     "catalog": "catalog",
 }
-"""Where each command lives: `module:function`, or the module where the function has its name."""
+"""The function of each command: `module:function`, or the module of a function of that name."""
 
 
 class Commands(click.Group):
-    """Commands that are imported when they are asked for; however one ends, it ends in words.
+    """A group that imports a command when it is called, and prints an error however it fails.
 
-    The exit code is the one that the error carries. With `--json` errors are JSON too, those of the
-    command line included.
+    The exit code is that of the error. With `--json`, errors are JSON too, those of the command
+    line included.
     """
 
     def main(
@@ -65,19 +65,19 @@ class Commands(click.Group):
                 return super().main(arguments, prog_name, complete_var, False, **extra)
             except RefinersError as error:
                 return report(error, None, as_json=wants_json(arguments))
-        prepare()
+        accept_every_character()
         as_json = wants_json(arguments)
-        with guarded(), answering(as_json), notices():
-            code = self._ended(as_json, arguments, prog_name, complete_var, extra)
-        settle()
+        with safe_streams(), reserve_stdout(as_json), notices():
+            code = self._exit_code(as_json, arguments, prog_name, complete_var, extra)
+        flush()
         sys.exit(code)
 
-    def _ended(self, as_json: bool, arguments: list[str], *more: Any) -> int:
-        """Runs a command line and returns the exit code; prints what went wrong."""
+    def _exit_code(self, as_json: bool, arguments: list[str], *more: Any) -> int:
+        """Runs a command line, prints its error, and returns the exit code."""
         prog_name, complete_var, extra = more
         command: click.Command | None = None
         try:
-            name = next((word for word in arguments if word in _HOMES), "")
+            name = next((word for word in arguments if word in _FUNCTIONS), "")
             command = self.get_command(click.Context(self), name)
             code = super().main(arguments, prog_name, complete_var, False, **extra)
         except click.Abort:
@@ -87,30 +87,33 @@ class Commands(click.Group):
         except Exception as error:
             if is_traceback_wanted() and not isinstance(error, RefinersError):
                 raise
-            return report(understood(error, command), command, as_json=as_json)
+            return report(to_refiners_error(error, command), command, as_json=as_json)
         return code if isinstance(code, int) else 0
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except SystemExit as error:  # of a plugin: click has an exception of its own
-            raise understood(error, None) from error
+        except SystemExit as error:  # raised by a plugin: click exits with an exception of its own
+            raise to_refiners_error(error, None) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_HOMES]
+        return [*_FUNCTIONS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        home = _HOMES.get(cmd_name)
-        if home is None:
+        path = _FUNCTIONS.get(cmd_name)
+        if path is None:
             return None
-        module, _, function = home.partition(":")
+        module, _, function = path.partition(":")
         return getattr(import_module(f"refiners.cli.{module}"), function or cmd_name)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name=DISTRIBUTION)
 def main() -> None:
-    """Adapters for foundation models, by name.
+    """Find, check and use adapters for foundation models.
 
     \b
     Examples:
@@ -119,11 +122,12 @@ def main() -> None:
       refiners tree playground --with controlnet-canny
       refiners generate "a red circle" --model playground --out circle.png
 
-    Exit codes: 0 done, 1 a check failed, 2 usage, 3 network, 4 integrity or policy. With --json
-    errors are JSON as well: {"error": {"code", "message", "hint", "dist"}}.
+    Exit codes: 0 success, 1 a failed check or another error, 2 usage, 3 network, 4 integrity or
+    policy. With --json, errors are JSON too: {"error": {"code", "message", "hint", "dist"}}.
 
-    To complete names with the tab key in bash:
-    eval "$(_REFINERS_COMPLETE=bash_source refiners)"; zsh_source and fish_source are for others.
+    \b
+    Tab completion in bash; zsh_source or fish_source elsewhere:
+      eval "$(_REFINERS_COMPLETE=bash_source refiners)"
     """
     if is_overwritten():  # so that importing the package could not warn
         warn()

@@ -1,4 +1,4 @@
-"""`refiners search` and `refiners catalog`: what is published, offline."""
+"""`refiners search` and `refiners catalog`: the list of published packages, offline."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from refiners.cli.report import json_option, print_json, print_table
 @click.argument("terms", nargs=-1, required=True)
 @json_option
 def search(terms: tuple[str, ...], as_json: bool) -> None:
-    """Search what is installed and what is published, by name, summary, base or kind.
+    """Search installed and published adapters.
 
-    Every term has to occur. Ends with 1 if nothing does.
+    Also searches models. Looks for TERMS in names, summaries, bases and kinds, offline; every term
+    must match. Exits with 1 if nothing matches.
 
     \b
     Examples:
@@ -24,78 +25,84 @@ def search(terms: tuple[str, ...], as_json: bool) -> None:
       refiners search sd15 picture --json
     """
     from refiners.catalog import listed
-    from refiners.catalog import search as look
+    from refiners.catalog import search as search_entries
     from refiners.catalog.owner import unclaimed
     from refiners.installed.inventory import scan
 
     inventory = scan()
-    here = {
-        one.id: Listed(
-            name=one.name,
+    installed = {
+        adapter.id: Listed(
+            name=adapter.name,
             kind="adapter",
-            distribution=one.dist,
-            summary=one.spec.summary,
-            version=one.version,
-            bases=one.spec.bases,
-            aliases=one.spec.aliases,
-            does=one.spec.kind,
+            distribution=adapter.dist,
+            summary=adapter.spec.summary,
+            version=adapter.version,
+            bases=adapter.spec.bases,
+            aliases=adapter.spec.aliases,
+            does=adapter.spec.kind,
         )
-        for one in inventory.adapters
+        for adapter in inventory.adapters
     }
-    here |= {
-        one.id: Listed(
-            name=one.name,
+    installed |= {
+        model.id: Listed(
+            name=model.name,
             kind="model",
-            distribution=one.dist,
-            summary=one.spec.summary,
-            version=one.version,
-            bases=(one.spec.family,),
-            aliases=one.spec.aliases,
+            distribution=model.dist,
+            summary=model.spec.summary,
+            version=model.version,
+            bases=(model.spec.family,),
+            aliases=model.spec.aliases,
         )
-        for one in inventory.models
+        for model in inventory.models
     }
-    owners = {name: one.distribution for one in here.values() for name in (one.name, *one.aliases)}
-    published = tuple(one for one in unclaimed(listed(), owners) if one.id not in here)
-    found = look(terms, (*here.values(), *published))
+    owners = {
+        name: entry.distribution
+        for entry in installed.values()
+        for name in (entry.name, *entry.aliases)
+    }
+    published = (entry for entry in unclaimed(listed(), owners) if entry.id not in installed)
+    matches = search_entries(terms, (*installed.values(), *published))
     if as_json:
         print_json(
             {
                 "found": [
                     {
-                        "id": one.id,
-                        "name": one.name,
-                        "kind": one.kind,
-                        "version": one.version,
-                        "summary": one.summary,
-                        "bases": list(one.bases),
-                        "installed": one.id in here,
+                        "id": match.id,
+                        "name": match.name,
+                        "kind": match.kind,
+                        "version": match.version,
+                        "summary": match.summary,
+                        "bases": list(match.bases),
+                        "installed": match.id in installed,
                     }
-                    for one in found
+                    for match in matches
                 ]
             }
         )
-    elif found:
+    elif matches:
         rows = [
             (
-                one.name,
-                ", ".join(one.bases),
-                one.summary,
-                f"{one.distribution} {one.version}"
-                if one.id in here
-                else f"pip install {one.distribution}",
+                match.name,
+                ", ".join(match.bases),
+                match.summary,
+                f"{match.distribution} {match.version}"
+                if match.id in installed
+                else f"pip install {match.distribution}",
             )
-            for one in found
+            for match in matches
         ]
-        print_table("Found", ("name", "bases", "what it does", "from"), rows)
+        print_table("Matches", ("name", "bases", "summary", "package"), rows)
     else:
-        click.echo(f"Nothing has {' and '.join(terms)}. Try fewer words, or refiners list.")
-    if not found:
+        click.echo(f"Nothing matches {' and '.join(terms)}. Try fewer words, or refiners list.")
+    if not matches:
         click.get_current_context().exit(1)
 
 
 @click.group()
 def catalog() -> None:
-    """Build the list of what is published, or fetch a newer one.
+    """Build, refresh or forget the catalog.
+
+    The catalog is the list of published adapters and models.
 
     \b
     Examples:
@@ -109,10 +116,12 @@ def catalog() -> None:
 @click.argument("source", required=False, envvar="REFINERS_CATALOG_SOURCE")
 @json_option
 def refresh(source: str | None, as_json: bool) -> None:
-    """Fetch a newer catalog from a repository of the Hub; the one used last by default.
+    """Fetch a newer catalog from the Hub.
 
-    It tells search, info and hints what is published, and which advisories there are; which bytes
-    are loaded, installed packages say. One that lost or changed what is known here is refused.
+    SOURCE is a repository of the Hub; by default, the one that was used last. The catalog informs
+    search, info and hints about published packages and advisories, but never changes which files
+    are loaded: installed packages name these and their hashes. A catalog that lost or changed known
+    entries is refused.
 
     \b
     Examples:
@@ -121,29 +130,32 @@ def refresh(source: str | None, as_json: bool) -> None:
     """
     from refiners.choose.policy import Guard
     from refiners.hub.client import Hub
-    from refiners.refresh import refresh as bring
+    from refiners.refresh import refresh as fetch_catalog
 
-    found = bring(source, Hub.from_environment(), Guard.from_environment())
+    update = fetch_catalog(source, Hub.from_environment(), Guard.from_environment())
     if as_json:
         print_json(
             {
-                "source": found.source,
-                "commit": found.commit,
-                "added": [str(one) for one in found.added],
-                "advisories": [one.id for one in found.advisories],
+                "source": update.source,
+                "commit": update.commit,
+                "added": [str(release) for release in update.added],
+                "advisories": [advisory.id for advisory in update.advisories],
             }
         )
         return
-    rows = [(f"{o.distribution}:{o.name}", o.kind, o.version) for o in found.added]
-    rows += [(one.id, "advisory", one.reason) for one in found.advisories]
-    title = f"{len(rows)} new in {found.source} at {found.commit}"
+    rows = [(f"{entry.distribution}:{entry.name}", entry.kind, entry.version)
+            for entry in update.added]  # fmt: skip
+    rows += [(advisory.id, "advisory", advisory.reason) for advisory in update.advisories]
+    title = f"{len(rows)} new in {update.source} at {update.commit}"
     print_table(title, ("name", "kind", "version or reason"), rows)
 
 
 @catalog.command()
 @json_option
 def forget(as_json: bool) -> None:
-    """Remove the catalog that was fetched; the one that came with refiners is read again.
+    """Remove the fetched catalog.
+
+    Afterwards, the catalog that is installed with refiners is used.
 
     \b
     Examples:
@@ -155,7 +167,7 @@ def forget(as_json: bool) -> None:
     if as_json:
         print_json({"forgotten": is_removed})
     else:
-        click.echo("Forgotten." if is_removed else "No catalog was fetched.")
+        click.echo("Removed." if is_removed else "No catalog was fetched.")
 
 
 @catalog.command()
@@ -165,10 +177,10 @@ def forget(as_json: bool) -> None:
               help="The folder of the catalog.")  # fmt: skip
 @json_option
 def build(wheels: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Add the adapters and models in wheels to a catalog, without installing them.
+    """Add the contents of WHEELS to a catalog.
 
-    What is in the catalog stays; a version with another content is refused, unless it is a
-    development version.
+    Reads the wheels without installing them. Existing entries stay. A known version with another
+    content is refused, unless it is a development version.
 
     \b
     Examples:
@@ -177,10 +189,12 @@ def build(wheels: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """
     from refiners.catalog.build import add, read_wheel
 
-    releases = [one for wheel in wheels for one in read_wheel(wheel)]
+    releases = [release for wheel in wheels for release in read_wheel(wheel)]
     added = add(out, releases)
+    names = [f"{release.distribution}:{release.name}" for release in added]
     if as_json:
-        print_json({"catalog": str(out), "added": [f"{o.distribution}:{o.name}" for o in added]})
+        print_json({"catalog": str(out), "added": names})
     else:
-        rows = [(f"{o.distribution}:{o.name}", o.kind, o.version) for o in added]
+        rows = [(name, release.kind, release.version)
+                for name, release in zip(names, added, strict=True)]  # fmt: skip
         print_table(f"{len(added)} added to {out}", ("name", "kind", "version"), rows)

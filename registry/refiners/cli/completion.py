@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 def complete_adapter(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Returns the installed adapters whose names begin like this."""
+    """Returns the installed adapters whose names start with a text."""
     from refiners.installed.inventory import scan
 
     return _items(scan().adapters, incomplete)
@@ -21,7 +21,7 @@ def complete_adapter(
 def complete_model(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Returns the installed models whose names begin like this; else files, by the shell."""
+    """Returns the installed models whose names start with a text; without a match, files."""
     from refiners.installed.inventory import scan
 
     return _items(scan().models, incomplete) or [CompletionItem(incomplete, type="file")]
@@ -30,7 +30,7 @@ def complete_model(
 def complete_either(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Returns the installed adapters and models whose names begin like this."""
+    """Returns the installed adapters and models whose names start with a text."""
     from refiners.installed.inventory import scan
 
     inventory = scan()
@@ -40,7 +40,7 @@ def complete_either(
 
 def _items(plugins: Iterable[Any], incomplete: str) -> list[CompletionItem]:
     return [
-        CompletionItem(one.name, help=one.spec.summary)
-        for one in plugins
-        if one.name.startswith(incomplete)
+        CompletionItem(plugin.name, help=plugin.spec.summary)
+        for plugin in plugins
+        if plugin.name.startswith(incomplete)
     ]

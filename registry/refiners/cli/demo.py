@@ -1,4 +1,4 @@
-"""`refiners demo`: every installed adapter of a small model at work, on one sheet."""
+"""`refiners demo`: pictures of a small model with each of its adapters, on one contact sheet."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from refiners.cli.report import json_option, print_json, print_table
 
 
 class Row(Protocol):
-    """One measured line of a demo's report."""
+    """One measurement in the report of a demo."""
 
     @property
     def name(self) -> str:
-        """What was measured."""
+        """The measure."""
         ...
 
     @property
     def value(self) -> object:
-        """What came out."""
+        """The measured value."""
         ...
 
     @property
     def note(self) -> str:
-        """How, in few words."""
+        """The method, in a few words."""
         ...
 
 
 @dataclass(frozen=True)
 class Api:
-    """What a demo may use of the registry; a plugin does not import it."""
+    """The functions of the registry that a demo may use, since plugins do not import it."""
 
     load_model: Callable[..., Any]
     load_adapter: Callable[..., Any]
@@ -42,11 +42,14 @@ class Api:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="demo.png",
-              show_default=True, help="Where the contact sheet goes.")  # fmt: skip
-@click.option("--model", default="", help="A model that has a demo; the first one by default.")
+              show_default=True, help="The contact sheet to write.")  # fmt: skip
+@click.option("--model", metavar="NAME", default="",
+              help="A model with a demo; the first one by default.")  # fmt: skip
 @json_option
 def demo(out: Path, model: str, as_json: bool) -> None:
-    """Write a sheet of pictures made with and without adapters, and measure the difference.
+    """Make a sheet of demo pictures and measure it.
+
+    Makes pictures with and without each adapter, and measures what the adapters change.
 
     \b
     Examples:
@@ -57,15 +60,15 @@ def demo(out: Path, model: str, as_json: bool) -> None:
     from refiners.installed.inventory import scan
 
     check_out(out)
-    with_demo = [one for one in scan().models if one.spec.demo]
+    with_demo = [installed for installed in scan().models if installed.spec.demo]
     if not with_demo:
         raise NotInstalledError(
             "no installed model has a demo.", hint="Run pip install refiners-playground."
         )
-    names = ", ".join(one.name for one in with_demo)
-    chosen = next((one for one in with_demo if model in ("", one.name, one.id)), None)
+    chosen = next((m for m in with_demo if model in ("", m.name, m.id)), None)
     if chosen is None:
-        raise OptionError(f"{model!r} has no demo.", hint=f"These have one: {names}.")
+        names = ", ".join(installed.name for installed in with_demo)
+        raise OptionError(f"{model!r} does not have a demo.", hint=f"Models with a demo: {names}.")
 
     from refiners.installed.factory import import_reference
     from refiners.load import load_adapter, load_model
@@ -76,10 +79,10 @@ def demo(out: Path, model: str, as_json: bool) -> None:
         facts = [{"name": row.name, "value": row.value, "note": row.note} for row in rows]
         print_json({"out": str(out), "model": chosen.name, "rows": facts})
         return
-    cells = [(row.name, _said(row.value), row.note) for row in rows]
-    print_table(f"{chosen.name}: what was measured", ("measure", "value", "note"), cells)
+    cells = [(row.name, _formatted(row.value), row.note) for row in rows]
+    print_table(f"Measurements of {chosen.name}", ("measure", "value", "note"), cells)
     click.echo(f"wrote {out}")
 
 
-def _said(value: object) -> str:
+def _formatted(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,23 +1,21 @@
-"""`refiners doctor` and `refiners fetch`: is all well, and is all here."""
+"""`refiners doctor`: finds the problems of an installation."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from refiners.cli.lock import dtype_option
 from refiners.cli.report import json_option, print_json, print_table
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Read only; import no plugin, not even elsewhere.")
+@click.option("--quick", is_flag=True, help="Read files only, without importing plugins.")
 @json_option
 def doctor(quick: bool, as_json: bool) -> None:
-    """Look for broken, doubled and stale plugins; name the culprit and what removes it.
+    """Find installation problems and their fixes.
 
-    Plugins are imported in a process of their own, so that one that raises, exits or crashes is
-    only reported. Ends with 1 if something is wrong.
+    Finds plugins that are broken, installed twice or stale, and leftovers of interrupted downloads.
+    Imports the plugins in a separate process, so that one that exits or crashes is reported too.
+    Exits with 1 if there is a problem.
 
     \b
     Examples:
@@ -28,63 +26,11 @@ def doctor(quick: bool, as_json: bool) -> None:
 
     problems = examine(is_probing=not quick)
     if as_json:
-        print_json({"problems": [one._asdict() for one in problems]})
+        print_json({"problems": [problem._asdict() for problem in problems]})
     elif problems:
-        rows = [(one.kind, one.dist, one.what, one.command) for one in problems]
-        print_table("Problems", ("what", "package", "why", "what ends it"), rows)
+        rows = [(problem.kind, problem.dist, problem.what, problem.command) for problem in problems]
+        print_table("Problems", ("kind", "package", "problem", "fix"), rows)
     else:
-        click.echo("All is well.")
+        click.echo("No problems found.")
     if problems:
         click.get_current_context().exit(1)
-
-
-@click.command()
-@click.argument("names", nargs=-1, required=True)
-@click.option("--model", metavar="NAME", help="Only the variant of adapters that suits it.")
-@click.option("--lock", type=click.Path(dir_okay=False), envvar="REFINERS_LOCK",
-              help="Hold everything to this lock.")  # fmt: skip
-@dtype_option
-@json_option
-def fetch(
-    names: tuple[str, ...], model: str | None, lock: str | None, dtype: str | None, as_json: bool
-) -> None:
-    """Fetch and verify the files of adapters and models, to use them offline later.
-
-    \b
-    Examples:
-      refiners fetch playground controlnet-canny --model playground
-      refiners fetch controlnet-canny ip-adapter
-      refiners fetch hf:org/name@commit
-    """
-    import msgspec
-
-    from refiners.choose.compatibility import ModelFacts, choose
-    from refiners.choose.lock import held
-    from refiners.choose.lookup import find_model
-    from refiners.choose.policy import Guard
-    from refiners.choose.variant import verdicts
-    from refiners.cli.lock import named, print_states
-    from refiners.hub.client import Hub
-    from refiners.installed.inventory import Installed, scan
-    from refiners.manifest.schema import AdapterSpec
-    from refiners.sources.repository import RepositoryModel, held_repository
-    from refiners.sync import fetch_files
-
-    guard = Guard.from_environment(is_locked=lock is not None)
-    hub = Hub.from_environment(largest=guard.largest)
-    plugins: list[Installed[Any]] = []
-    on = find_model(model) if model else None
-
-    def repository(what: str) -> RepositoryModel:
-        return held_repository(what, hub, lock, dtype, guard)
-
-    for one in named(names, scan(), repository, hub, guard):
-        plugin: Installed[Any] = one if isinstance(one, RepositoryModel) else held(one, lock)
-        if on is not None and isinstance(plugin.spec, AdapterSpec):
-            facts = ModelFacts(on.name, on.spec.base or on.name, on.spec.facts)
-            variant = choose(plugin, facts, verdicts(plugin, facts, hub, guard))
-            wanted = {name: plugin.spec.weights[name] for name in variant.files.values()}
-            spec = msgspec.structs.replace(plugin.spec, weights=wanted)
-            plugin = msgspec.structs.replace(plugin, spec=spec)
-        plugins.append(plugin)
-    print_states("Files", fetch_files(plugins, hub, guard), as_json)

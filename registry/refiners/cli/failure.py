@@ -1,4 +1,4 @@
-"""Turns whatever ends a command into a line with what to do, or JSON, and an exit code."""
+"""Prints the error that ends a command, with a hint or as JSON, and chooses the exit code."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any, Final
 
 import click
 
-from refiners.cli.door import say
+from refiners.cli.output import say
 from refiners.cli.report import print_json
-from refiners.cli.wording import OPTIONS, shell_words
+from refiners.cli.shell_words import OPTIONS, shell_words
 from refiners.errors import PluginError, RefinersError
 from refiners.host.machine import machine_fault
 from refiners.host.secret import hidden
 from refiners_core.argument_names import suggestion
 
 TRACEBACK: Final = "REFINERS_TRACEBACK"
-"""The variable by which somebody who looks for a fault asks for Python's own account of it."""
+"""The variable that makes unexpected exceptions print a traceback."""
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for JSON, even one that cannot be understood."""
+    """Whether a command line, valid or not, asks for JSON."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return "--json" in arguments[:end]
 
 
-def understood(error: BaseException, command: click.Command | None) -> RefinersError:
-    """Returns our error for anything that a command raised.
+def to_refiners_error(error: BaseException, command: click.Command | None) -> RefinersError:
+    """Returns an error of ours for any exception of a command.
 
     Args:
-        error: What was raised.
-        command: The command, to name its options.
+        error: The exception.
+        command: The command, for messages.
     """
     if isinstance(error, RefinersError):
         return error
     if isinstance(error, SystemExit):
         return PluginError(
-            f"a plugin ended the process with {error.code!r}.", hint="See refiners doctor."
+            f"a plugin ended the process with {error.code!r}.", hint="Run refiners doctor."
         )
     doing = f"running refiners {command.name}" if command else "running refiners"
     place = getattr(error, "filename", None) or "a file"
@@ -45,13 +45,13 @@ def understood(error: BaseException, command: click.Command | None) -> RefinersE
         return fault
     return RefinersError(
         f"{type(error).__name__}: {str(error).strip() or 'no reason given'}.".replace("..", "."),
-        hint=f"This should not happen. {TRACEBACK}=1 shows where it did, for a report.",
+        hint=f"This is a bug. Set {TRACEBACK}=1 to print a traceback, and report it.",
     )
 
 
 def report(error: RefinersError, command: click.Command | None, *, as_json: bool) -> int:
-    """Prints an error, to stderr for people and to stdout for programs; returns the exit code."""
-    options = _options(command)
+    """Prints an error, to stderr or as JSON to stdout, and returns the exit code."""
+    options = option_names(command)
     message = hidden(shell_words(error.message.strip(), options))
     hint = hidden(shell_words(error.hint, options))
     if as_json:
@@ -67,12 +67,12 @@ def report(error: RefinersError, command: click.Command | None, *, as_json: bool
 
 
 def report_usage(error: click.ClickException, *, as_json: bool) -> int:
-    """Prints what is wrong with a command line, and what it could have meant."""
+    """Prints an error in a command line, with the option that may have been meant."""
     message, hint = error.format_message(), ""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if isinstance(error, click.NoSuchOption) and context is not None:
         hint = _meant(error.option_name, context.command)
-        message = f"There is no option {error.option_name}." if hint else message
+        message = f"No such option: {error.option_name}." if hint else message
     if as_json:
         _print_facts("usage", message, hint, None)
     elif hint:
@@ -83,7 +83,7 @@ def report_usage(error: click.ClickException, *, as_json: bool) -> int:
 
 
 def report_interrupt(*, as_json: bool) -> int:
-    """Prints that somebody ended the command."""
+    """Prints that the user interrupted the command."""
     if as_json:
         _print_facts("aborted", "the command was interrupted.", "", None)
     else:
@@ -92,16 +92,11 @@ def report_interrupt(*, as_json: bool) -> int:
 
 
 def is_traceback_wanted() -> bool:
-    """Whether somebody looks for the place where a fault arose."""
+    """Whether unexpected exceptions should print a traceback."""
     return os.environ.get(TRACEBACK, "") not in ("", "0")
 
 
-def _print_facts(code: str, message: str, hint: str, dist: str | None) -> None:
-    facts: dict[str, Any] = {"code": code, "message": message, "hint": hint, "dist": dist}
-    print_json({"error": facts})
-
-
-def _options(command: click.Command | None) -> Collection[str]:
+def option_names(command: click.Command | None) -> Collection[str]:
     """Returns the options of a command, and the names of its arguments."""
     if command is None:
         return ()
@@ -109,9 +104,14 @@ def _options(command: click.Command | None) -> Collection[str]:
     return [*arguments, *(name for p in command.params for name in p.opts)]
 
 
+def _print_facts(code: str, message: str, hint: str, dist: str | None) -> None:
+    facts: dict[str, Any] = {"code": code, "message": message, "hint": hint, "dist": dist}
+    print_json({"error": facts})
+
+
 def _meant(option: str, command: click.Command) -> str:
-    """Returns the option that somebody means who types a word of another library."""
-    options = _options(command)
+    """Returns a suggestion for an option with a name from another library."""
+    options = option_names(command)
     known = {name: ours for name, ours in OPTIONS.items() if ours in options}
     if (name := suggestion(option.lstrip("-"), known)) is None:
         return ""

@@ -1,4 +1,4 @@
-"""`refiners generate`: a picture from a prompt, steered by adapters."""
+"""`refiners generate`: makes pictures from a prompt, with adapters."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any, Final
 
 import click
 
+from refiners.cli.adapter_option import METAVAR, AdapterOption, parse_adapter_option
 from refiners.cli.completion import complete_adapter, complete_model
-from refiners.cli.picture import check_out, opened, replacing
-from refiners.cli.place import placed
-from refiners.cli.rehearsal import judge, rehearse
+from refiners.cli.location import name_or_path
+from refiners.cli.picture import check_out, open_picture, replacing
+from refiners.cli.preflight import check_manifests, dry_run
 from refiners.cli.report import json_option, print_json
-from refiners.cli.steering import METAVAR, Steering, steering
 
 
-def _steerings(
+def _parse_adapters(
     ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[Steering, ...]:
-    return tuple(steering(value) for value in values)
+) -> tuple[AdapterOption, ...]:
+    return tuple(parse_adapter_option(value) for value in values)
 
 
-def _size(
+def _parse_size(
     ctx: click.Context, parameter: click.Parameter, value: str | None
 ) -> int | tuple[int, int] | None:
     if value is None:
@@ -38,36 +38,44 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @click.command()
 @click.argument("prompt")
-@click.option("--model", default="playground", show_default=True, shell_complete=complete_model,
-              help="Its name (refiners list), the path of a folder or file, or hf:ORG/NAME@COMMIT.",
+@click.option("--model", metavar="NAME|PATH|hf:ORG/NAME@COMMIT", default="playground",
+              show_default=True, shell_complete=complete_model,
+              help="An installed model (refiners list), a folder or file, or a repository.",
 )  # fmt: skip
-@click.option("--adapter", "steerings", multiple=True, callback=_steerings, metavar=METAVAR,
+@click.option("--adapter", "adapters", multiple=True, callback=_parse_adapters, metavar=METAVAR,
               shell_complete=complete_adapter,
-              help="Steer with it; repeatable. Of several inputs: NAME=INPUT=PICTURE,...",
+              help="Use this adapter; repeatable. With several inputs: NAME=INPUT=PICTURE,...",
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="out.png",
-              show_default=True, help="Where the picture goes; several are numbered.")  # fmt: skip
-@click.option("--negative", default="", help="What it should not look like.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same gives the same.")
-@click.option("--steps", type=click.IntRange(min=1), default=30, show_default=True)
-@click.option("--guidance", type=click.FloatRange(min=0), default=7.5, show_default=True)
-@click.option("--size", callback=_size, metavar="SIDE|WIDTHxHEIGHT",
+              show_default=True, help="The file to write; several are numbered.")  # fmt: skip
+@click.option("--negative", default="", help="The negative prompt: what to avoid.")
+@click.option("--seed", type=int, default=0, show_default=True,
+              help="The same seed makes the same picture.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), default=30, show_default=True,
+              help="The number of denoising steps.")  # fmt: skip
+@click.option("--guidance", type=click.FloatRange(min=0), default=7.5, show_default=True,
+              help="How closely to follow the prompt.")  # fmt: skip
+@click.option("--size", callback=_parse_size, metavar="SIDE|WIDTHxHEIGHT",
               help="In pixels; the model's own by default.")  # fmt: skip
-@click.option("--count", type=click.IntRange(min=1), help="How many pictures; 1 by default.")
-@click.option("--sampler", help="Such as euler or dpm++-2m; the model's own by default.")
-@click.option("--image", type=_PICTURE, help="A picture to begin with.")
-@click.option("--mask", type=_PICTURE, help="Where it may change: what is white.")
-@click.option("--strength", type=click.FloatRange(0, 1), help="How far the image is changed.")
-@click.option("--guidance-rescale", type=click.FloatRange(0, 1), help="Keep contrast; try 0.7.")
-@click.option("--offload", is_flag=True, default=None, help="Use the accelerator part by part.")
-@click.option("--device", help="Such as cpu or cuda.")
-@click.option("--dtype", help="Such as float16.")
-@click.option("--offline", is_flag=True, help="Open no socket.")
+@click.option("--count", type=click.IntRange(min=1), help="The number of pictures; 1 by default.")
+@click.option("--sampler", metavar="NAME",
+              help="Such as euler or dpm++-2m; the model's own by default.")  # fmt: skip
+@click.option("--image", type=_PICTURE, help="The picture to start from.")
+@click.option("--mask", type=_PICTURE, help="The part of --image to change, in white.")
+@click.option("--strength", type=click.FloatRange(0, 1), help="How much to change --image.")
+@click.option("--guidance-rescale", type=click.FloatRange(0, 1),
+              help="Keep the contrast of --guidance natural; try 0.7.")  # fmt: skip
+@click.option("--offload", is_flag=True, default=None,
+              help="Move each part to the accelerator only while it runs, to save memory.",
+)  # fmt: skip
+@click.option("--device", metavar="NAME", help="Such as cpu or cuda.")
+@click.option("--dtype", metavar="NAME", help="Such as float16.")
+@click.option("--offline", is_flag=True, help="Do not go online.")
 @json_option
 def generate(
     prompt: str,
     model: str,
-    steerings: tuple[Steering, ...],
+    adapters: tuple[AdapterOption, ...],
     out: Path,
     negative: str,
     seed: int,
@@ -78,14 +86,14 @@ def generate(
     dtype: str | None,
     offline: bool,
     as_json: bool,
-    **more: Any,
+    **optional: Any,
 ) -> None:
-    """Make a picture from a prompt, steered by adapters.
+    """Make pictures from a prompt, with adapters.
 
-    An adapter is written NAME[=PICTURE][:SCALE][,OPTION=VALUE...]. The scale says how strongly it
-    acts: 1, the default, is as it was trained, 0 leaves it out. Options are those of the adapter's
-    constructor; numbers, true, false and none are read as such. Everything is checked before
-    anything is fetched or loaded.
+    An adapter is written NAME[=PICTURE][:SCALE][,OPTION=VALUE...]. The scale is the strength of the
+    adapter: 1, the default, is as trained, and 0 turns it off. Options are the arguments of the
+    adapter's constructor; numbers, true, false and none are parsed. Everything is checked before a
+    file is fetched or loaded.
 
     \b
     Examples:
@@ -98,41 +106,42 @@ def generate(
       refiners generate "a door" --adapter controlnet-inpaint=picture=in.png,mask=where.png
       refiners generate "a (red:1.3) circle" --image in.png --mask where.png --sampler euler
     """
-    outs = _numbered(out, more.get("count") or 1)
+    outs = _numbered(out, optional.get("count") or 1)
     for path in outs:
         check_out(path)
-    model = placed(model)
-    judge(model, steerings)
-    asked = {name: value for name, value in more.items() if value is not None}
-    asked |= {name: opened(asked[name]) for name in ("image", "mask") if name in asked}
-    asked |= {"negative_prompt": negative, "seed": seed, "steps": steps, "guidance": guidance}
-    asked |= {"size": size}
-    values = [one.told(opened) for one in steerings]
-    rehearse(model, prompt, steerings, values, asked, device, dtype, offline or None)
+    model = name_or_path(model)
+    check_manifests(model, adapters)
+    # options that are not given are not passed, because another model may not take them
+    arguments = {name: value for name, value in optional.items() if value is not None}
+    pictures = {name: arguments[name] for name in ("image", "mask") if name in arguments}
+    arguments |= {name: open_picture(path) for name, path in pictures.items()}
+    arguments |= {"negative_prompt": negative, "seed": seed, "steps": steps, "guidance": guidance}
+    arguments |= {"size": size}
+    values = [option.value(open_picture) for option in adapters]
+    dry_run(model, prompt, adapters, values, arguments, device, dtype, offline or None)
     from refiners.load import load_adapter, load_model
     from refiners_core import Condition
 
-    built: Any = load_model(model, device=device, dtype=dtype, offline=offline or None)
+    loaded: Any = load_model(model, device=device, dtype=dtype, offline=offline or None)
     conditions: dict[Any, Condition] = {}
-    for one, value in zip(steerings, values, strict=True):
-        adapter = load_adapter(one.name, built, offline=offline or None, **one.arguments)
-        conditions[adapter] = Condition(value, scale=one.scale)
-    # what is not said is not passed: a model of somebody else's may not know it
-    made = built.generate(prompt, conditions=conditions, progress=not as_json, **asked)
-    pictures = made if isinstance(made, list) else [made]
-    for path, picture in zip(outs, pictures, strict=False):
+    for option, value in zip(adapters, values, strict=True):
+        adapter = load_adapter(option.name, loaded, offline=offline or None, **option.arguments)
+        conditions[adapter] = Condition(value, scale=option.scale)
+    result = loaded.generate(prompt, conditions=conditions, progress=not as_json, **arguments)
+    images = result if isinstance(result, list) else [result]
+    for path, image in zip(outs, images, strict=False):
         with replacing(path) as temporary:
-            picture.save(temporary)
+            image.save(temporary)
     if as_json:
         facts = {"out": str(outs[0]), "outs": [str(path) for path in outs], "model": model}
-        print_json(facts | {"seed": seed, "adapters": [one.facts for one in steerings]})
+        print_json(facts | {"seed": seed, "adapters": [option.facts for option in adapters]})
         return
     for path in outs:
         click.echo(f"wrote {path}")
 
 
 def _numbered(out: Path, count: int) -> list[Path]:
-    """Returns where pictures go: `star.png`, or of several `star-1.png`, `star-2.png`, ..."""
+    """Returns the path of each picture: `star.png`, or `star-1.png`, `star-2.png`, ..."""
     if count == 1:
         return [out]
     return [out.with_name(f"{out.stem}-{number}{out.suffix}") for number in range(1, count + 1)]

@@ -1,4 +1,4 @@
-"""`refiners list` and `refiners info`: what is installed, read without running it."""
+"""`refiners list` and `refiners info`: the installed plugins, read without running their code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from refiners.cli.completion import complete_either
-from refiners.cli.door import say
-from refiners.cli.place import placed
+from refiners.cli.location import name_or_path
+from refiners.cli.output import say
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.errors import NotInstalledError
 from refiners.installed.inventory import Installed, Inventory, package_file, scan
@@ -18,39 +18,39 @@ from refiners.manifest.schema import AdapterSpec, ModelSpec, WeightsFile
 @click.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the adapters and models that are installed.
+    """List the installed adapters and models.
 
     \b
     Examples:
       refiners list
       refiners list --json
     """
-    found = scan()
+    inventory = scan()
     if as_json:
-        print_json(_inventory(found))
+        print_json(_inventory(inventory))
         return
-    if found.adapters:
+    if inventory.adapters:
         rows = [
-            (a.name, ", ".join(a.spec.bases), a.spec.summary, _owner(a)) for a in found.adapters
+            (a.name, ", ".join(a.spec.bases), a.spec.summary, _owner(a)) for a in inventory.adapters
         ]
-        print_table("Adapters", ("name", "bases", "what it does", "from"), rows)
-    if found.models:
-        rows = [(m.name, m.spec.family, m.spec.summary, _owner(m)) for m in found.models]
-        print_table("Models", ("name", "family", "what it is", "from"), rows)
-    if not found.adapters and not found.models:
-        click.echo("No adapter and no model is installed. Try pip install refiners-playground.")
-    for one in found.broken:
-        say(f"broken: {one.dist} ({one.name}): {one.error}", color="yellow", err=True)
+        print_table("Adapters", ("name", "bases", "summary", "package"), rows)
+    if inventory.models:
+        rows = [(m.name, m.spec.family, m.spec.summary, _owner(m)) for m in inventory.models]
+        print_table("Models", ("name", "family", "summary", "package"), rows)
+    if not inventory.adapters and not inventory.models:
+        click.echo("No adapters or models are installed. Try pip install refiners-playground.")
+    for broken in inventory.broken:
+        say(f"broken: {broken.dist} ({broken.name}): {broken.error}", color="yellow", err=True)
 
 
 @click.command()
 @click.argument("name", shell_complete=complete_either)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Show what is known of an adapter or a model, and where its weights are.
+    """Show the facts about an adapter or a model.
 
-    NAME may be the path of a model, a folder or a file. What is published and not installed is
-    shown from the catalog.
+    NAME may also be the path of a model. For an adapter or a model that is published but not
+    installed, shows the facts in the catalog.
 
     \b
     Examples:
@@ -61,56 +61,57 @@ def info(name: str, as_json: bool) -> None:
     from refiners.choose.lookup import look_up
     from refiners.sources.local import is_local
 
-    if is_local(path := placed(name)):
+    if is_local(path := name_or_path(name)):
         _print_path(path, as_json)
         return
-    found = scan()
-    both: tuple[Installed[Any], ...] = (*found.adapters, *found.models)
+    inventory = scan()
+    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
     try:
-        one = look_up(name, both, found.broken, "adapter or model")
+        plugin = look_up(name, both, inventory.broken, "adapter or model")
     except NotInstalledError as error:
-        one = _published(name)
-        if one is None:
+        plugin = _published(name)
+        if plugin is None:
             raise
         if not as_json:
             say(f"{error.message} {error.hint}", color="yellow", err=True)
-    facts = _described(one)
+    facts = _described(plugin)
     if as_json:
         print_json(facts)
         return
     rows = [(key, value) for key, value in facts.items() if isinstance(value, str) and value]
-    print_table(one.id, ("", ""), rows)
+    print_table(plugin.id, ("", ""), rows)
     if variants := facts.get("variants"):
         keys = ("label", "base", "facts", "files")
         print_table("Variants", keys, [[_flat(v[key]) for key in keys] for v in variants])
     if weights := facts["weights"]:
         keys = ("name", "source", "size", "license", "here")
-        print_table("Weights", keys, [[_flat(w[key]) for key in keys] for w in weights])
+        columns = ("name", "source", "size", "license", "on disk")
+        print_table("Weights", columns, [[_flat(w[key]) for key in keys] for w in weights])
 
 
 def _print_path(path: str, as_json: bool) -> None:
-    """Prints what a folder or a file of a model is, as its header and configurations tell."""
+    """Prints the facts about a folder or a file of a model, from its headers and configurations."""
     from pathlib import Path
 
     from refiners.choose.variant import facts_of
     from refiners.load import outline
     from refiners_core import Model
 
-    built = outline(path)
-    assert isinstance(built, Model), "an outline is one"
-    place = Path(path)
-    inside = sorted(one for one in place.rglob("*.safetensors")) if place.is_dir() else [place]
-    known = facts_of(built)
+    model = outline(path)
+    assert isinstance(model, Model), "an outline is a model"
+    root = Path(path)
+    files = sorted(root.rglob("*.safetensors")) if root.is_dir() else [root]
+    known = facts_of(model)
     facts: dict[str, Any] = {
         "path": path,
-        "base": built.base,
+        "base": model.base,
         "dtype": known.dtype,
         "facts": dict(known.facts),
         "parts": {
             name: sum(weight.numel() for weight in part.parameters())
-            for name, part in built.named_children()
+            for name, part in model.named_children()
         },
-        "files": {str(one): one.stat().st_size for one in inside},
+        "files": {str(file): file.stat().st_size for file in files},
     }
     if as_json:
         print_json(facts)
@@ -122,68 +123,68 @@ def _print_path(path: str, as_json: bool) -> None:
 
 
 def _published(name: str) -> Installed[Any] | None:
-    """Returns the newest release in the catalog as if it were installed, at no path."""
+    """Returns the newest release in the catalog, as if it were installed."""
     from pathlib import Path
 
     import msgspec
 
     from refiners.catalog import listed, releases
 
-    one = next((o for o in listed() if name in (o.name, o.id, *o.aliases)), None)
-    known = {one.version: one for one in releases(one)} if one is not None else {}
-    if one is None or one.version not in known:
+    entry = next((e for e in listed() if name in (e.name, e.id, *e.aliases)), None)
+    versions = {release.version: release for release in releases(entry)} if entry else {}
+    if entry is None or entry.version not in versions:
         return None
-    newest = known[one.version]
-    kind = AdapterSpec if one.kind == "adapter" else ModelSpec
+    newest = versions[entry.version]
+    kind = AdapterSpec if entry.kind == "adapter" else ModelSpec
     try:
         spec: Any = msgspec.convert(newest.spec, kind)
-    except msgspec.ValidationError:  # published for a later version of the schema
+    except msgspec.ValidationError:  # published with a later schema
         return None
-    return Installed(one.name, one.distribution, newest.version, Path("not installed"), spec)
+    return Installed(entry.name, entry.distribution, newest.version, Path("not installed"), spec)
 
 
-def _owner(one: Installed[Any]) -> str:
-    return f"{one.dist} {one.version}"
+def _owner(plugin: Installed[Any]) -> str:
+    return f"{plugin.dist} {plugin.version}"
 
 
-def _inventory(found: Inventory) -> dict[str, Any]:
+def _inventory(inventory: Inventory) -> dict[str, Any]:
     return {
-        "adapters": [_summary(a) | {"bases": list(a.spec.bases)} for a in found.adapters],
-        "models": [_summary(m) | {"family": m.spec.family} for m in found.models],
-        "broken": [{"dist": b.dist, "name": b.name, "error": b.error} for b in found.broken],
+        "adapters": [_summary(a) | {"bases": list(a.spec.bases)} for a in inventory.adapters],
+        "models": [_summary(m) | {"family": m.spec.family} for m in inventory.models],
+        "broken": [{"dist": b.dist, "name": b.name, "error": b.error} for b in inventory.broken],
     }
 
 
-def _summary(one: Installed[Any]) -> dict[str, str]:
+def _summary(plugin: Installed[Any]) -> dict[str, str]:
     return {
-        "id": one.id,
-        "name": one.name,
-        "dist": one.dist,
-        "version": one.version,
-        "summary": one.spec.summary,
+        "id": plugin.id,
+        "name": plugin.name,
+        "dist": plugin.dist,
+        "version": plugin.version,
+        "summary": plugin.spec.summary,
     }
 
 
-def _described(one: Installed[Any]) -> dict[str, Any]:
-    spec: AdapterSpec | ModelSpec = one.spec
-    facts: dict[str, Any] = _summary(one) | {
+def _described(plugin: Installed[Any]) -> dict[str, Any]:
+    spec: AdapterSpec | ModelSpec = plugin.spec
+    facts: dict[str, Any] = _summary(plugin) | {
         "paper": spec.paper,
         "license": spec.license,
         "core-api": spec.core_api,
         "aliases": ", ".join(spec.aliases),
         "factory": spec.factory,
-        "manifest": str(one.path),
+        "manifest": str(plugin.path),
     }
     if isinstance(spec, AdapterSpec):
         facts["kind"] = spec.kind
         facts["conflicts"] = ", ".join(spec.conflicts)
         for name, given in spec.input.items():
-            said = f"{given.summary}; {given.preprocessor}" if given.preprocessor else given.summary
+            summary = "; ".join(text for text in (given.summary, given.preprocessor) if text)
             low_high = f", {given.range[0]:g} to {given.range[1]:g}" if given.range else ""
-            facts[f"input {name}"] = f"{said}{low_high}"
-        for name, wanted in spec.external.items():
-            licence = f" ({wanted.license})" if wanted.license else ""
-            facts[f"you supply {name}"] = f"{wanted.summary}{licence} {wanted.home}".strip()
+            facts[f"input {name}"] = f"{summary}{low_high}"
+        for name, external in spec.external.items():
+            licence = f" ({external.license})" if external.license else ""
+            facts[f"you supply {name}"] = f"{external.summary}{licence} {external.home}".strip()
         facts["variants"] = [
             {
                 "label": variant.label,
@@ -195,7 +196,7 @@ def _described(one: Installed[Any]) -> dict[str, Any]:
             for variant in spec.variant
         ]
     else:
-        facts |= {"family": spec.family, "base": spec.base or one.name}
+        facts |= {"family": spec.family, "base": spec.base or plugin.name}
     facts["weights"] = [_weights(name, file) for name, file in spec.weights.items()]
     return facts
 
@@ -219,7 +220,7 @@ def _is_here(file: WeightsFile) -> bool:
     if file.scheme == "pkg":
         try:
             return package_file(*file.package_path) is not None
-        except OSError:  # this user may not look there
+        except OSError:  # this user cannot read the folder
             return False
     receipts = Hub.from_environment().receipts
     return receipts.find(pinned(file, receipts.resolution(file)).sha256) is not None

@@ -1,4 +1,4 @@
-"""`refiners lock`, `sync` and `verify`: the same bytes on another machine, and proof of it."""
+"""`refiners lock`, `sync` and `verify`: the same versions and files on every machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
 dtype_option = click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]),
-                            help="Which files of a repository, where it has several.")  # fmt: skip
+                            help="The precision to fetch, if a repository has several.",
+)  # fmt: skip
 
 
 @click.command()
@@ -27,10 +28,10 @@ dtype_option = click.option("--dtype", type=click.Choice(["float32", "float16", 
 @click.option("--out", type=_PATH, default="refiners.lock", show_default=True,
               envvar="REFINERS_LOCK", help="The lock file.")  # fmt: skip
 @click.option("--model", "on", multiple=True, metavar="NAME",
-              help="Lock the files of adapters that go on this model; repeatable. By default the "
-              "models among NAMES and in the lock, else those on this machine.")  # fmt: skip
+              help="Lock the files of adapters for this model; repeatable. By default, for the "
+              "models among NAMES and in the lock, or else for those on this machine.")  # fmt: skip
 @dtype_option
-@click.option("--offline", is_flag=True, help="Open no socket.")
+@click.option("--offline", is_flag=True, help="Do not go online.")
 @json_option
 def lock(
     names: tuple[str, ...],
@@ -40,12 +41,12 @@ def lock(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Write down which plugins and which bytes this machine has.
+    """Record versions and hashes in a lock file.
 
-    Without NAMES the models on this machine are locked, with the adapters that go on them, and the
-    repositories and files in the lock stay; with NAMES these are locked, and all the rest stays. Of
-    an adapter the files that suit the models are locked. The Hub is asked only where a manifest
-    leaves a revision or a hash open.
+    With NAMES, locks these and keeps the other entries. Without NAMES, locks the models on this
+    machine and the adapters for them, and keeps entries for repositories and for your files. Locks
+    the files of an adapter that suit the models. Asks the Hub only for revisions and hashes that a
+    manifest leaves open.
 
     \b
     Examples:
@@ -55,47 +56,50 @@ def lock(
       refiners lock hf:org/name@commit --dtype float16
       refiners lock sd15 lora=style.safetensors
     """
-    from refiners.choose.lock import read_lock, write_lock
+    from refiners.choose.lock import read_lock_or_empty
     from refiners.choose.lookup import find_model
     from refiners.choose.policy import Guard
     from refiners.choose.requirements import installed_models, models_beside, suitable_plugins
     from refiners.hub.client import Hub
     from refiners.sources.repository import find_repository
-    from refiners.sync import lock_of, named_by_users, updated
+    from refiners.sync import lock_of, named_by_users, write_into
 
     inventory = scan()
     guard = Guard.from_environment()
     hub = Hub.from_environment(offline or None, largest=guard.largest)
-    before = read_lock(out) if names and out.exists() else named_by_users(out)
+    read = read_lock_or_empty if names else named_by_users
+    before = read(out)
     models = tuple(find_model(name) for name in on)
     if names:
-        plugins = named(
+        plugins = find_plugins(
             names, inventory, lambda what: find_repository(what, hub, dtype, guard), hub, guard
         )
         models = models or models_beside(plugins, before, inventory, hub)
     else:
         models = models or installed_models(inventory, hub)
         plugins = suitable_plugins(inventory, models, guard)
-    after = updated(before, lock_of(plugins, hub, guard, models, must_suit=bool(on)))
-    write_lock(out, after)
+    newer = lock_of(plugins, hub, guard, models, must_suit=bool(on))
+    after = write_into(out, newer, read)  # reads the file again, which may have changed
     if as_json:
-        print_json({"lock": str(out), "plugins": [one.id for one in after.plugin]})
+        print_json({"lock": str(out), "plugins": [plugin.id for plugin in after.plugin]})
     else:
-        rows = [(one.id, one.kind, one.version, len(one.file)) for one in after.plugin]
+        rows = [(p.id, p.kind, p.version, len(p.file)) for p in after.plugin]
         print_table(f"wrote {out}", ("name", "kind", "version", "files"), rows)
 
 
 @click.command()
 @click.option("--lock", "path", type=_PATH, default="refiners.lock", show_default=True,
               envvar="REFINERS_LOCK", help="The lock file.")  # fmt: skip
-@click.option("--locked", is_flag=True, help="Change nothing of the lock; refuse what differs.")
-@click.option("--offline", is_flag=True, help="Open no socket.")
+@click.option(
+    "--locked", is_flag=True, help="Do not update the lock; fail if a plugin differs from it."
+)
+@click.option("--offline", is_flag=True, help="Do not go online.")
 @json_option
 def sync(path: Path, locked: bool, offline: bool, as_json: bool) -> None:
-    """Fetch and verify every file that a lock names.
+    """Fetch and verify every file in a lock.
 
-    Without --locked, what is installed in another version is locked anew first; what is locked
-    and not installed is an error either way.
+    Without --locked, first updates the entries of plugins that are installed in another version. A
+    plugin in the lock that is not installed is an error.
 
     \b
     Examples:
@@ -111,22 +115,22 @@ def sync(path: Path, locked: bool, offline: bool, as_json: bool) -> None:
     inventory = scan()
     guard = Guard.from_environment(is_locked=True)
     hub = Hub.from_environment(offline or None, largest=guard.largest)
-    found = Lock() if not locked and not path.exists() else read_lock(path)
+    lock = Lock() if not locked and not path.exists() else read_lock(path)
     if not locked:
-        found = renewed(found, inventory, hub, guard, path)
-    states = fetch_files(installed_of(found, inventory, path), hub, guard)
-    print_states(f"{path}: {len(found.plugin)} plugins", states, as_json)
+        lock = renewed(lock, inventory, hub, guard, path)
+    states = fetch_files(installed_of(lock, inventory, path), hub, guard)
+    print_states(f"{path}: {len(lock.plugin)} plugins", states, as_json)
 
 
 @click.command()
 @click.option("--lock", "path", type=_PATH, envvar="REFINERS_LOCK",
-              help="Check what this lock names; everything installed by default.")  # fmt: skip
-@click.option("--deep", is_flag=True, help="Hash every byte again, receipts notwithstanding.")
+              help="Check the files in this lock; all installed plugins by default.")  # fmt: skip
+@click.option("--deep", is_flag=True, help="Hash every file again, even verified ones.")
 @json_option
 def verify(path: Path | None, deep: bool, as_json: bool) -> None:
-    """Check the files on this machine against their pins, without going online.
+    """Check files against their pins, offline.
 
-    Ends with 1 if a file is missing and with 4 if one has other bytes.
+    Exits with 1 if a file is missing or unreadable, and with 4 if a file has another hash.
 
     \b
     Examples:
@@ -145,12 +149,12 @@ def verify(path: Path | None, deep: bool, as_json: bool) -> None:
     hub = Hub.from_environment(offline=True)
     states = examine_files(plugins, hub, deep=deep, must_be_here=path is not None)
     print_states("Files", states, as_json)
-    wrong = {one.state for one in states if not one.is_good}
+    wrong = {state.state for state in states if not state.is_good}
     if wrong:
         click.get_current_context().exit(LockError.exit_code if "different" in wrong else 1)
 
 
-def named(
+def find_plugins(
     names: tuple[str, ...],
     inventory: Inventory,
     repository: Callable[[str], RepositoryModel],
@@ -159,7 +163,7 @@ def named(
 ) -> tuple[Installed[Any], ...]:
     """Returns the adapters, models and repositories that a command line names.
 
-    `NAME=FILE` names an adapter with a file of the user's.
+    `NAME=FILE` names an adapter and the user's file for it.
     """
     from refiners.choose.lookup import look_up
     from refiners.sources.repository import PREFIX
@@ -167,7 +171,7 @@ def named(
 
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
 
-    def of(name: str) -> Installed[Any]:
+    def find(name: str) -> Installed[Any]:
         if name.startswith(PREFIX):
             return repository(name)
         name, file = split_file(name)
@@ -176,24 +180,27 @@ def named(
             return with_file(adapter, file, hub, guard=guard)
         return look_up(name, both, inventory.broken, "adapter or model")
 
-    return tuple(of(name) for name in names)
+    return tuple(find(name) for name in names)
 
 
 def print_states(title: str, states: Any, as_json: bool) -> None:
-    """Prints what became of files."""
+    """Prints the state of files."""
     if as_json:
         rows = [
             {
-                "plugin": one.plugin,
-                "name": one.name,
-                "source": str(one.file),
-                "sha256": one.file.sha256,
-                "path": one.path and str(one.path),
-                "state": one.state,
+                "plugin": state.plugin,
+                "name": state.name,
+                "source": str(state.file),
+                "sha256": state.file.sha256,
+                "path": state.path and str(state.path),
+                "state": state.state,
             }
-            for one in states
+            for state in states
         ]
         print_json({"files": rows})
         return
-    cells = [(one.plugin, one.name, str(one.file), one.state) for one in states]
+    if not states:
+        click.echo(f"{title}: none")
+        return
+    cells = [(state.plugin, state.name, str(state.file), state.state) for state in states]
     print_table(title, ("plugin", "file", "source", "state"), cells)

@@ -1,4 +1,4 @@
-"""Pictures in and out of commands, checked before anything slow begins."""
+"""Opens the pictures that commands read, and writes those that they make."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from refiners.errors import OptionError
+from refiners.host.shell import quoted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def opened(path: Path) -> Image:
-    """Returns a picture as it is viewed: upright, of an animation the first frame.
+def open_picture(path: Path) -> Image:
+    """Opens a picture as viewers show it: upright, and the first frame of an animation.
 
-    It is in RGB unless it has more than 8 bits a channel or parts that may be seen through, of
-    which a mask makes something else than a picture does.
+    Converts it to RGB, unless it has more than 8 bits a channel or transparency, which masks and
+    pictures treat differently.
 
     Raises:
-        OptionError: It is no picture, or is cut short.
+        OptionError: The file is not a picture, or is truncated.
     """
     from PIL import Image
 
@@ -31,37 +31,41 @@ def opened(path: Path) -> Image:
     try:
         with Image.open(path) as picture:
             picture.load()
-            seen = upright(picture)
-            return seen if is_deep(seen) or is_clear(seen) else seen.convert("RGB")
+            image = upright(picture)
+            return image if is_deep(image) or is_clear(image) else image.convert("RGB")
     except PermissionError as error:
         raise OptionError(
-            f"this user may not read {path}.", hint="Mend its permissions: chmod u+r."
+            f"this user cannot read {path}.", hint=f"Run {quoted('chmod', 'u+r', path)}."
         ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise OptionError(f"{path} is no picture: {error}.", hint="Try a PNG.") from error
+        raise OptionError(f"{path} is not a picture: {error}.", hint="Try a PNG.") from error
 
 
 def check_out(out: Path) -> None:
-    """Makes sure that a picture can be written there.
+    """Checks that a picture can be written to a path.
 
     Raises:
-        OptionError: It cannot.
+        OptionError: The folder does not exist or is not writable, or the suffix is unknown.
     """
     from PIL.Image import registered_extensions
 
     if not out.parent.is_dir():
         raise OptionError(
-            f"there is no folder {out.parent}.", hint=f"Run mkdir -p {quote(str(out.parent))}."
+            f"the folder {out.parent} does not exist.",
+            hint=f"Run {quoted('mkdir', '-p', out.parent)}.",
         )
     if out.suffix.lower() not in registered_extensions():
-        raise OptionError(f"{out} names no kind of picture.", hint=f"Try --out {out.stem}.png.")
+        example = quoted("--out", out.with_suffix(".png"))
+        raise OptionError(
+            f"{out} does not end in the suffix of a picture format.", hint=f"Try {example}."
+        )
     if not os.access(out.parent, os.W_OK):
-        raise OptionError(f"{out.parent} is not writable.", hint="Choose another --out.")
+        raise OptionError(f"the folder {out.parent} is not writable.", hint="Choose another --out.")
 
 
 @contextmanager
 def replacing(out: Path) -> Generator[Path]:
-    """Yields a path to write to; `out` appears when all of it is there, or stays as it was."""
+    """Yields a temporary path, and moves it to `out` if the block succeeds."""
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
         yield temporary

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs, errors with what to do."""
+"""Prints the results of commands: tables, JSON and notices."""
 
 from __future__ import annotations
 
@@ -12,41 +12,39 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 
-from refiners.cli.door import beneath, say
-from refiners.cli.screen import answers, is_unicode, width
+from refiners.cli.output import is_unicode, json_stream, say, width
+from refiners.cli.safe_stream import unwrapped
 from refiners.errors import Notice
 from refiners.host.text import is_plain, shown, shown_cell
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _READABLE: Final = 20
-"""Columns of a terminal for each column of a table, below which its words would be torn."""
+"""The width per column of a table, in characters, below which words would be broken."""
 _LONG: Final = 200
-"""The rows from which a table is printed without frames, which takes a hundredth of the time."""
+"""The number of rows above which a table has no frame, which is a hundred times faster."""
 
 
 def json_option(command: F) -> F:
-    """Adds `--json`; from then on errors are JSON too."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(
-        command
-    )
+    """Adds the option `--json`, with which errors are JSON too."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def print_json(content: Any) -> None:
-    """Prints a value as JSON that every parser takes, whatever the encoding of the output is."""
+    """Prints a value as JSON that every parser reads, in any encoding of the output."""
     import json
 
-    stream = answers()
+    stream = json_stream()
     if stream is None:
         return
     text = json.dumps(
         _portable(content), indent=2, ensure_ascii=not is_unicode(stream), allow_nan=False
     )
-    click.echo(_harmless(text), file=stream)
+    click.echo(_escaped(text), file=stream)
 
 
-def _harmless(text: str) -> str:
-    """Writes in JSON's own escapes what its strings may hold and a terminal obeys."""
+def _escaped(text: str) -> str:
+    """Writes the characters that a terminal interprets as escapes of JSON."""
     import json
 
     return "".join(
@@ -56,7 +54,7 @@ def _harmless(text: str) -> str:
 
 
 def _portable(value: Any) -> Any:
-    """Returns a value in what JSON has: numbers that are not finite, and the rest, become texts."""
+    """Converts a value to types of JSON; infinite numbers and other types become strings."""
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
         return {_portable(str(key)): _portable(item) for key, item in items}
@@ -66,24 +64,24 @@ def _portable(value: Any) -> Any:
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, bool | int):
         return value
-    # a byte of a path that is not UTF-8 is a lone surrogate, which few parsers take
+    # a path that is not UTF-8 has lone surrogates, which few parsers read
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table as wide as the terminal allows; a narrow one gets a block for each row.
+    """Prints a table in the width of the terminal; on a narrow one, a block for each row.
 
-    A pipe, or a long table, gets whole lines.
+    Lines to a pipe, and of a long table, have any width.
     """
     title = shown(title)
     cells = [[shown_cell(str(cell)) for cell in row] for row in rows]
-    columns_there = width()
+    terminal_width = width()
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     whole = sum(widths) + 2 * len(widths)
-    if columns_there is None or len(cells) > _LONG:
+    if terminal_width is None or len(cells) > _LONG:
         click.echo("\n".join(_plain(title, columns, cells)))
-    elif whole > columns_there and columns_there < _READABLE * len(widths):
-        click.echo("\n".join(_blocks(title, columns, cells, columns_there)))
+    elif whole > terminal_width and terminal_width < _READABLE * len(widths):
+        click.echo("\n".join(_blocks(title, columns, cells, terminal_width)))
     elif not sys.stdout.isatty():
         click.echo("\n".join(_plain(title, columns, cells)))
     else:
@@ -102,14 +100,16 @@ def _print_framed(title: str, columns: Sequence[str], cells: Sequence[Sequence[s
         table.add_column(column, overflow="fold")
     table.columns[0].no_wrap = True
     for row in cells:
-        table.add_row(*(Text(cell) for cell in row))  # Text: square brackets are no markup
-    Console(file=beneath(sys.stdout)).print(table)
+        table.add_row(
+            *(Text(cell) for cell in row)
+        )  # Text() because square brackets are not markup
+    Console(file=unwrapped(sys.stdout)).print(table)
 
 
 def _blocks(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], most: int
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> Iterator[str]:
-    """Yields each row as a name with its cells below it, wrapped between words."""
+    """Yields each row as a name with its other cells below it, wrapped between words."""
     yield title
     for first, *others in rows:
         yield f"  {first}"
@@ -118,10 +118,10 @@ def _blocks(
                 label = f"{column}: " if column else ""
                 yield from wrap(
                     f"{label}{cell}",
-                    max(most, 24),
+                    max(width, 24),
                     initial_indent=" " * 4,
                     subsequent_indent=" " * 6,
-                    break_long_words=False,  # a path or a command stays one that can be copied
+                    break_long_words=False,  # so that paths and commands can be copied
                     break_on_hyphens=False,
                 )
     yield ""
@@ -139,15 +139,17 @@ def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 @contextmanager
 def notices() -> Generator[None]:
-    """Prints what should be known, a line each on stderr; other warnings go their own way."""
+    """Prints each `Notice` as a line on stderr; other warnings are shown as usual."""
     with warnings.catch_warnings():
-        others = warnings.showwarning
+        show_other = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        def show(
+            message: Warning | str, category: type[Warning], *where: Any, **options: Any
+        ) -> None:
             if issubclass(category, Notice):
                 say(f"note: {message}", color="yellow", err=True)
             else:
-                others(message, category, *where, **more)
+                show_other(message, category, *where, **options)
 
         warnings.simplefilter("always", Notice)
         warnings.showwarning = show

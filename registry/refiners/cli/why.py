@@ -1,4 +1,4 @@
-"""`refiners why`: every candidate for a name and a model, with the reasons against it."""
+"""`refiners why`: the variants of an adapter, and the reasons why a model does not suit them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import click
 
 from refiners.choose.compatibility import Accepted, ModelFacts, Verdict
 from refiners.cli.completion import complete_adapter, complete_model
-from refiners.cli.place import placed
+from refiners.cli.failure import option_names
+from refiners.cli.location import name_or_path
 from refiners.cli.report import json_option, print_json, print_table
+from refiners.cli.shell_words import shell_words
 
 
 @click.command()
 @click.argument("name", shell_complete=complete_adapter)
 @click.option("--model", metavar="NAME|PATH", shell_complete=complete_model,
-              help="What it should go on, by name or as a folder or file; any model by default.",
-)  # fmt: skip
+              help="Check this model; all installed models by default.")  # fmt: skip
 @click.option("--with", "worn", multiple=True, metavar="ADAPTER",
-              help="What the model wears already; repeatable.")  # fmt: skip
-@click.option("--online", is_flag=True, help="Ask the Hub for the shapes in files not here yet.")
+              shell_complete=complete_adapter,
+              help="Check with this adapter on the model already; repeatable.")  # fmt: skip
+@click.option("--online", is_flag=True,
+              help="Read the shapes of files that are not fetched yet from the Hub.")  # fmt: skip
 @json_option
 def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_json: bool) -> None:
-    """Say which variant of an adapter suits a model, and why the others do not.
+    """Show which variants suit a model, and why.
 
-    Ends with 0 if one does and with 1 if none does.
+    NAME is an adapter. Prints each of its variants, with the reason why the model does not suit
+    the variant. Exits with 1 if no variant suits any model.
 
     \b
     Examples:
@@ -35,39 +39,46 @@ def why(name: str, model: str | None, worn: tuple[str, ...], online: bool, as_js
     """
     from refiners.choose.lookup import find_adapter
     from refiners.choose.policy import Guard
-    from refiners.choose.variant import verdicts as judged
-    from refiners.choose.variant import worn_by_manifest
+    from refiners.choose.variant import verdicts, worn_by_manifest
     from refiners.hub.client import Hub
+    from refiners.sources.user_file import split_file
 
-    found = find_adapter(name)
+    adapter = find_adapter(name)
     hub = Hub.from_environment(offline=not online)
-    beside = tuple(worn_by_manifest(find_adapter(one)) for one in worn)
-    said: dict[str, tuple[Verdict, ...]] = {}
-    for on, facts in _models(model).items():
-        facts = replace(facts, worn=beside)
-        said[on] = judged(found, facts, hub, Guard.from_environment())
-    suits = any(isinstance(one, Accepted) for found in said.values() for one in found)
+    on_model = tuple(worn_by_manifest(find_adapter(split_file(other)[0])) for other in worn)
+    traces: dict[str, tuple[Verdict, ...]] = {}
+    for target, facts in _models(model).items():
+        facts = replace(facts, worn=on_model)
+        traces[target] = verdicts(adapter, facts, hub, Guard.from_environment())
+    is_suitable = any(isinstance(v, Accepted) for trace in traces.values() for v in trace)
     if as_json:
-        traces = {
-            on: [
-                {
-                    "candidate": one.candidate,
-                    "accepted": isinstance(one, Accepted),
-                    "reason": getattr(one, "reason", ""),
-                    "hint": getattr(one, "hint", ""),
-                }
-                for one in trace
-            ]
-            for on, trace in said.items()
-        }
-        print_json({"adapter": found.id, "manifest": str(found.path), "models": traces})
+        models = {target: [_facts(v) for v in trace] for target, trace in traces.items()}
+        print_json({"adapter": adapter.id, "manifest": str(adapter.path), "models": models})
     else:
-        click.echo(f"{name} is {found.id} {found.version} ({found.path})")
-        for on, trace in said.items():
-            rows = [_row(one) for one in trace]
-            print_table(f"on {on}", ("candidate", "", "why", "what to do"), rows)
-    if not suits:
+        click.echo(f"{name} is {adapter.id} {adapter.version} ({adapter.path})")
+        for target, trace in traces.items():
+            rows = [
+                (v.candidate, "yes", "base, facts and packages match", "")
+                if isinstance(v, Accepted)
+                else (v.candidate, "no", v.reason, _hint(v))
+                for v in trace
+            ]
+            print_table(f"on {target}", ("variant", "suits", "reason", "hint"), rows)
+    if not is_suitable:
         click.get_current_context().exit(1)
+
+
+def _facts(verdict: Verdict) -> dict[str, object]:
+    return {
+        "candidate": verdict.candidate,
+        "accepted": isinstance(verdict, Accepted),
+        "reason": getattr(verdict, "reason", ""),
+        "hint": _hint(verdict),
+    }
+
+
+def _hint(verdict: Verdict) -> str:
+    return shell_words(getattr(verdict, "hint", ""), option_names(why))
 
 
 def _models(model: str | None) -> dict[str, ModelFacts]:
@@ -76,7 +87,7 @@ def _models(model: str | None) -> dict[str, ModelFacts]:
     from refiners.installed.inventory import scan
     from refiners.sources.local import is_local
 
-    model = None if model is None else placed(model)
+    model = None if model is None else name_or_path(model)
     if model is not None and is_local(model):
         from refiners.choose.variant import facts_of
         from refiners.load import outline
@@ -84,11 +95,8 @@ def _models(model: str | None) -> dict[str, ModelFacts]:
         return {model: replace(facts_of(outline(model)), name=model)}
     models = scan().models if model is None else [find_model(model)]
     return {
-        one.name: ModelFacts(one.name, one.spec.base or one.name, one.spec.facts) for one in models
+        installed.name: ModelFacts(
+            installed.name, installed.spec.base or installed.name, installed.spec.facts
+        )
+        for installed in models
     }
-
-
-def _row(one: Verdict) -> tuple[str, str, str, str]:
-    if isinstance(one, Accepted):
-        return one.candidate, "yes", "base, facts and packages fit", ""
-    return one.candidate, "no", one.reason, one.hint

@@ -1,1 +1,1 @@
-"""This machine: its disk, its faults, its terminal and its threads."""
+"""Handles this machine: its disk, its errors, its shell and its threads."""

@@ -1,4 +1,4 @@
-"""Reads regular files, and nothing else; writes a file whole or not at all."""
+"""Reads regular files only, and writes a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Opens a file for reading, without waiting for whoever is at the other end of a pipe.
+    """Opens a file for reading, and never waits for the other end of a pipe.
 
     Raises:
-        OSError: The path leads nowhere, or to a folder, a pipe, a socket or a device.
+        OSError: The path does not exist, or is a folder, a pipe, a socket or a device.
     """
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -29,36 +29,37 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_private(path: Path, largest: int) -> bytes:
-    """Reads a file that nobody but this user can have written.
+    """Reads a file that only this user can have written.
 
     Args:
         path: The file.
-        largest: The most that it may hold, in bytes.
+        largest: The most bytes of the file.
 
     Raises:
-        OSError: It cannot be read, is larger, belongs to another user, or others may write it.
+        OSError: The file cannot be read, is larger, belongs to another user, or is writable by
+            others.
     """
     with open_regular(path) as file:
-        found = os.fstat(file.fileno())
+        status = os.fstat(file.fileno())
         if hasattr(os, "geteuid") and (
-            found.st_uid != os.geteuid() or found.st_mode & _OTHERS_MAY_WRITE
+            status.st_uid != os.geteuid() or status.st_mode & _OTHERS_MAY_WRITE
         ):
             raise PermissionError(f"{path} may have been written by another user")
-        if found.st_size > largest:
-            raise OSError(f"{path} has {found.st_size} bytes")
+        if status.st_size > largest:
+            raise OSError(f"{path} has {status.st_size} bytes")
         return file.read(largest)
 
 
 def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
-    """Replaces a file in one step: whoever reads it sees the old content or the new.
+    """Replaces a file atomically: a reader sees the old content or the new.
 
     Args:
-        path: The file; its folder exists.
-        content: What it should hold.
-        mode: Its permissions; only its owner may read it by default.
+        path: The file, in a folder that exists.
+        content: The new content.
+        mode: The permissions; by default only the owner may read the file.
 
     Raises:
-        OSError: It cannot be written; nothing is left behind.
+        OSError: The file cannot be written; no temporary file is left.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     temporary = Path(name)

@@ -1,4 +1,4 @@
-"""Faults of this machine: its disk, its memory, its files. Nobody else is to blame for them."""
+"""Recognises errors of this machine: of its disk, its memory, its files and its accelerator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 _SHAPE: Final = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP)
 _TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
-_OF_NETWORKS: Final = {
+_NETWORK_ERRORS: Final = {
     getattr(errno, name)
     for name in (
         *("ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "EHOSTUNREACH", "EHOSTDOWN", "ENETDOWN"),
@@ -21,34 +21,35 @@ _OF_NETWORKS: Final = {
     )
     if hasattr(errno, name)
 }
-"""What system calls report of connections; all other numbers are about this machine."""
+"""The errors of connections; all other numbers are errors of this machine."""
 _OF_RUST: Final = re.compile(r"\(os error (\d+)\)")
-"""How libraries in Rust, hf_xet and safetensors among them, tell the number of a system error."""
+"""How libraries in Rust, such as hf_xet and safetensors, print the number of a system error."""
 
 _MEMORY: Final = re.compile(r"out of memory|can't allocate memory", re.IGNORECASE)
 _ACCELERATOR: Final = re.compile(
     r"not compiled with \w+ enabled|No (CUDA|HIP|XPU) GPUs|no NVIDIA driver|NVIDIA driver on your|"
     r"invalid device ordinal|CUDA error|CUDA driver|libcu\w+\.so|libnv\w+\.so"
 )
-"""What torch and its libraries write where the accelerator, or its driver, is missing."""
+"""The messages of torch and its libraries for a missing accelerator or driver."""
 
 CACHE: Final = "the cache"
-_WAYS_OUT: Final = {
-    "full": ("Make room (hf cache ls, hf cache rm), or set HF_HOME to a larger disk.",
-             "Make room, or write to another disk."),
-    "forbidden": ("Mend its permissions, or set HF_HOME to a folder of yours.",
-                  "Mend its permissions."),
-    "too long": ("Set HF_HOME to a shorter path; else ask the publisher for a shorter name.",
+_HINTS: Final = {
+    "full": ("Free some space (hf cache ls, hf cache rm), or set HF_HOME to a larger disk.",
+             "Free some space, or write to another disk."),
+    "forbidden": ("Change its permissions, or set HF_HOME to a folder of yours.",
+                  "Change its permissions."),
+    "too long": ("Set HF_HOME to a shorter path, or ask the publisher for a shorter name.",
                  "Choose a shorter name."),
-    "other": ("Mend it, or set HF_HOME to a folder of yours.", "Mend it, or choose another place."),
-    "failed": ("Try again; if it stays so, set HF_HOME to a folder on another disk.",
-               "Try again; if it stays so, choose a place on another disk."),
+    "other": ("Correct the path, or set HF_HOME to a folder of yours.",
+              "Correct the path, or choose another."),
+    "failed": ("Try again; if it fails again, set HF_HOME to a folder on another disk.",
+               "Try again; if it fails again, choose a path on another disk."),
 }  # fmt: skip
-"""What to do about a fault of the cache, and about the same elsewhere."""
+"""The hint for each error, in the cache and elsewhere."""
 
 
 def number_of(error: BaseException) -> int | None:
-    """Returns the number of the system error behind an exception; None if there is none."""
+    """Returns the number of the system error behind an exception; None for another exception."""
     if isinstance(error, OSError):
         return error.errno
     match = _OF_RUST.search(str(error)) if isinstance(error, Exception) else None
@@ -56,7 +57,7 @@ def number_of(error: BaseException) -> int | None:
 
 
 def is_memory(error: BaseException) -> bool:
-    """Whether memory ran out, that of this machine or of its accelerator."""
+    """Whether the memory of this machine or of its accelerator is exhausted."""
     if isinstance(error, RuntimeError):
         return _MEMORY.search(str(error)) is not None
     return isinstance(error, MemoryError)
@@ -69,24 +70,24 @@ def _first_line(error: BaseException) -> str:
 def machine_fault(
     error: BaseException, doing: str, *, place: str = CACHE, needs: str = ""
 ) -> MachineError | None:
-    """Returns our error for a fault of this machine; None if the fault lies elsewhere.
+    """Returns the error of ours for an error of this machine; None for any other error.
 
     Args:
-        error: What was raised.
-        doing: What was to be done, such as `fetching FILE`.
-        place: What was to be read or written.
-        needs: How much room it takes, where the disk is full.
+        error: The exception.
+        doing: The action that failed, such as `fetching FILE`.
+        place: The file or folder that the action reads or writes.
+        needs: The space that the action needs, for a full disk.
     """
     if is_memory(error):
         return MachineError(
             f"memory ran out while {doing}: {_first_line(error)}.",
-            hint='Close other programs, take a smaller size, or dtype="float16".',
+            hint='Close other programs, or try a smaller size or dtype="float16".',
         )
     if isinstance(error, RuntimeError | AssertionError | ImportError | NotImplementedError) and (
         _ACCELERATOR.search(str(error))
     ):
         return MachineError(
-            f"this machine has no accelerator that can be used: {_first_line(error)}.",
+            f"this machine has no usable accelerator: {_first_line(error)}.",
             hint='Try device="cpu".',
         )
     if isinstance(error, UnicodeEncodeError):
@@ -95,28 +96,28 @@ def machine_fault(
             hint="Set HF_HOME to a folder whose name is plain text.",
         )
 
-    def way_out(what: str) -> str:
-        return _WAYS_OUT[what][place != CACHE]
+    def hint_for(kind: str) -> str:
+        return _HINTS[kind][place != CACHE]
 
     number = number_of(error)
-    if number is None or number in _OF_NETWORKS or type(error).__module__ == "ssl":
+    if number is None or number in _NETWORK_ERRORS or type(error).__module__ == "ssl":
         return None
     if isinstance(error, ConnectionError | TimeoutError):
         return None
     if number in _FULL:
         return CacheError(
-            f"the disk is full; {doing} needs {needs or 'more room'}.",
-            hint=way_out("full"),
+            f"the disk is full; {doing} needs {needs or 'more space'}.",
+            hint=hint_for("full"),
         )
     if number in _FORBIDDEN:
         return CacheError(
             f"{place} cannot be written or read: {error}.",
-            hint=way_out("forbidden"),
+            hint=hint_for("forbidden"),
         )
     if number == errno.ENAMETOOLONG:
         return CacheError(
-            f"{doing} needs a file with too long a name for this file system: {error}.",
-            hint=way_out("too long"),
+            f"{doing} needs a file name that is too long for this file system: {error}.",
+            hint=hint_for("too long"),
         )
     if number in _TOO_MANY:
         return MachineError(
@@ -125,8 +126,8 @@ def machine_fault(
     if number == errno.ENOMEM:
         return machine_fault(MemoryError(str(error)), doing)
     if number in _SHAPE:
-        return CacheError(f"{place} cannot be used: {error}.", hint=way_out("other"))
+        return CacheError(f"{place} cannot be used: {error}.", hint=hint_for("other"))
     return CacheError(
         f"the file system of {place} failed while {doing}: {error}.",
-        hint=way_out("failed"),
+        hint=hint_for("failed"),
     )

@@ -1,7 +1,7 @@
-"""Runs several waits at once, and ends all of them when the user presses Ctrl-C.
+"""Runs jobs in threads, and cancels all of them when the user presses Ctrl-C.
 
-The threads of `concurrent.futures` are waited for before Python ends, however long a download
-still takes. These are not, and a job that asks `check_called_off` now and then ends by itself.
+Python waits for the threads of `concurrent.futures` before it exits, however long a download takes.
+It does not wait for these threads, and a job that calls `check_called_off` regularly ends early.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Final, TypeVar
 K = TypeVar("K")
 T = TypeVar("T")
 
-_GLANCE: Final = 0.2
-"""Seconds after which the waiting thread looks up; on Windows Ctrl-C is only noticed then."""
+_INTERVAL: Final = 0.2
+"""Seconds between checks of the waiting thread, which on Windows notices Ctrl-C only then."""
 _GRACE: Final = 1.0
-"""Seconds that jobs which are called off have to tidy up."""
+"""Seconds that cancelled jobs have to clean up."""
 
 _end: Final[ContextVar[threading.Event | None]] = ContextVar("refiners_end", default=None)
 
 
 class CalledOff(BaseException):
-    """Nobody waits for this job any more; no handler of ordinary errors should catch it."""
+    """Ends a cancelled job; handlers of ordinary errors do not catch it."""
 
 
 def check_called_off() -> None:
-    """Ends a job that nobody waits for any more.
+    """Ends the job of this thread if it was cancelled.
 
     Raises:
-        CalledOff: Nobody does.
+        CalledOff: The job was cancelled.
     """
     end = _end.get()
     if end is not None and end.is_set():
@@ -39,34 +39,34 @@ def check_called_off() -> None:
 
 
 def together(jobs: Mapping[K, Callable[[], T]], at_once: int) -> dict[K, T]:
-    """Runs jobs in threads and returns what each came to.
+    """Runs jobs in threads and returns their results.
 
     Args:
-        jobs: What to run, by name; begun in this order.
+        jobs: The jobs by name, started in this order.
         at_once: The number of threads.
 
     Raises:
-        Exception: That of the first job, in their order, that failed. Those that had begun have
-            ended, so that nothing of what they fetched is lost; those that had not are not begun.
-        KeyboardInterrupt: At once; what had begun is called off.
+        Exception: A job failed; of several, the first in their order. Jobs that had started have
+            ended, so that no finished download is lost; the others are not started.
+        KeyboardInterrupt: The user pressed Ctrl-C; the running jobs are cancelled.
     """
     end, is_failed = threading.Event(), threading.Event()
     results: dict[K, T] = {}
     errors: dict[K, BaseException] = {}
-    waiting = iter(jobs.items())
-    turn = threading.Lock()
+    queue = iter(jobs.items())
+    queue_lock = threading.Lock()
 
-    def begun() -> Iterator[tuple[K, Callable[[], T]]]:
+    def started() -> Iterator[tuple[K, Callable[[], T]]]:
         while not is_failed.is_set() and not end.is_set():
-            with turn:
-                entry = next(waiting, None)
+            with queue_lock:
+                entry = next(queue, None)
             if entry is None:
                 return
             yield entry
 
     def work() -> None:
         _end.set(end)
-        for name, job in begun():
+        for name, job in started():
             try:
                 results[name] = job()
             except BaseException as error:
@@ -82,7 +82,7 @@ def together(jobs: Mapping[K, Callable[[], T]], at_once: int) -> dict[K, T]:
             thread.start()
         for thread in threads:
             while thread.is_alive():
-                thread.join(_GLANCE)
+                thread.join(_INTERVAL)
     except BaseException:
         end.set()
         deadline = time.monotonic() + _GRACE

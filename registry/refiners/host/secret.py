@@ -1,4 +1,4 @@
-"""Keeps secrets out of what is printed: tokens, passwords in addresses, signed links."""
+"""Removes secrets from messages: tokens, passwords in addresses, signed links."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _SECRETS: Final = (
     (re.compile(r"\b(Bearer|Basic)\s+[^\s'\"]+", re.IGNORECASE), r"\1 ***"),
     (re.compile(r"\bhf_[A-Za-z0-9]{6,}"), "hf_***"),
 )
-"""Credentials in an address, the query of an address, an authorisation, a token of the Hub."""
+"""Credentials in an address, the query of an address, an authorisation, a token for the Hub."""
 
 
 def hidden(text: str) -> str:
-    """Returns a text with three asterisks in the place of each secret.
+    """Replaces each secret in a text with three asterisks.
 
     Example:
         >>> hidden("https://me:word@proxy.example/a?sig=1")

@@ -1,4 +1,4 @@
-"""Whether a file is still as it was when somebody looked."""
+"""Notices whether a file has changed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """The facts that change when a file is touched.
+    """The facts about a file that change with its contents.
 
-    The time of its last change of state cannot be set back, as that of its contents can.
+    A program can set the modification time back, but not the time of the last status change.
     """
 
     size: int
@@ -22,9 +22,9 @@ class Stamp(NamedTuple):
     def of(cls, path: Path) -> Stamp | None:
         """Returns the stamp of a regular file; None for anything else."""
         try:
-            found = path.stat()
+            status = path.stat()
         except (OSError, ValueError):  # a path with a null character is a ValueError
             return None
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             return None
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns)

@@ -1,8 +1,8 @@
-"""Text that others wrote, made safe to show.
+"""Makes text that others wrote safe to print.
 
 A manifest, a catalog, a wheel, a path or the output of a plugin may hold characters that move the
 cursor, change colours, retitle a terminal, or reorder and hide the words around them. `shown`
-writes each of these as an escape; `is_plain` finds out whether there are any.
+replaces each of these with an escape; `is_plain` tells whether a text has any.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ UNSEEN: Final = (
     r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks of direction
     r"\u115f\u1160\u180e\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb"
 )
-"""What a terminal obeys or does not draw, as the inside of a character class."""
+"""The characters that a terminal interprets or does not draw, for a character class."""
 _LONGEST: Final = 5_000
-"""The characters of a stranger's exception that are told."""
+"""The most characters of a foreign exception that are printed."""
 _HIDDEN: Final = re.compile(rf"[{UNSEEN}\ud800-\udfff\U000e0000-\U000e007f]")
 _CELL: Final = re.compile(rf"[{UNSEEN}\ud800-\udfff\U000e0000-\U000e007f]|\s")
 
 
 def shown(text: str, *, keep: str = "\n\t") -> str:
-    r"""Returns a text with an escape such as `\x1b` for each character that is obeyed or hidden.
+    r"""Replaces each character that a terminal interprets or hides with an escape like `\x1b`.
 
     Args:
-        text: Of any origin; halves of surrogate pairs, as in paths that are not UTF-8, as well.
-        keep: Which of these characters stay.
+        text: Any text, even with lone surrogates, as in paths that are not UTF-8.
+        keep: The characters among these that stay.
     """
     return _HIDDEN.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
 
 def shown_cell(text: str) -> str:
-    """Returns a text for one line of a table: `shown`, with every line break as a blank."""
+    """Returns a text for one line of a table: as `shown`, with a blank for each line break."""
     flat = _CELL.sub(lambda match: " " if match[0] in " \n\t" else _escape(match[0]), text)
     return flat.strip()
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text has no character that `shown` would replace, line breaks included."""
+    """Whether a text has neither line breaks nor characters that `shown` would replace."""
     return _HIDDEN.search(text) is None
 
 
 def is_all_plain(value: Any, *, keep: str = "\n\t") -> bool:
-    """Whether all texts in nested tables and lists are plain but for the characters to keep."""
+    """Whether all texts in nested tables and lists are plain, apart from the characters to keep."""
     waiting: list[Any] = [value]
-    while waiting:  # not by recursion, for strangers decide on the depth
+    while waiting:  # without recursion, because the input decides on the depth
         item = waiting.pop()
         if isinstance(item, str):
             if any(match[0] not in keep for match in _HIDDEN.finditer(item)):
@@ -67,11 +67,11 @@ def _escape(character: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Returns the text of an exception of a stranger's code, or its type if it has none."""
+    """Returns the text of an exception of foreign code, or its type without one."""
     try:
         text = str(error)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # the text is the stranger's code as well
+    except BaseException:  # the conversion to text is foreign code as well
         text = ""
     return text[:_LONGEST] or type(error).__name__

@@ -1,1 +1,1 @@
-"""The Hub: files fetched, bounded, verified and remembered."""
+"""Fetches files from the Hub with limits on their size, verifies them, and remembers the result."""

@@ -1,8 +1,8 @@
-"""Fetches files from the Hub, and hands out none that it has not verified. Alone opens sockets.
+"""Fetches files from the Hub, and returns only files that it has verified.
 
-The client, huggingface_hub, compares sizes only: it takes another commit than the one asked for,
-other bytes of the right size, and a corrupted file of its cache. So this module asks what the
-server announces before a byte is downloaded, hashes what came, and writes a receipt.
+huggingface_hub compares sizes alone: it accepts another commit than the requested one, other bytes
+of the right size, and a damaged file in its cache. This module therefore compares what the server
+announces with the pins before it downloads a byte, hashes the file, and writes a receipt.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ import msgspec
 from refiners.errors import IntegrityError, RefinersError
 from refiners.host.parallel import check_called_off
 from refiners.host.secret import hidden
+from refiners.hub.contents import read_contents
 from refiners.hub.download_lock import SILENCE, forget, lock_of, take_turn
 from refiners.hub.errors import explained, is_of_request, patiently, shown_cause, unavailable
 from refiners.hub.local_settings import client_constants, data_folder
-from refiners.hub.metadata import Announced, Contents, Entry, agreed, branch_of, check_commit
+from refiners.hub.metadata import ALL_FILES, Announced, Contents, agreed, branch_of
 from refiners.hub.receipts import Receipts, Resolution, pinned, sha256_of
+from refiners.hub.request import get
 from refiners.hub.size_limit import limit_of, metered, too_large
 from refiners.hub.tensor_header import FIRST, LARGEST, CutOffError, Header, header_in
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 _TRUE: Final = {"1", "on", "yes", "true"}
 _PIECE: Final = 1 << 16
-"""The most bytes that are received before a limit is looked at."""
+"""The most bytes that are received before a limit is checked."""
 
 
 @dataclass(frozen=True)
 class Hub:
-    """Where files come from and where they are kept.
+    """A Hub, and the cache of its files on this machine.
 
     Args:
         endpoint: The address of the Hub.
         cache: The folder of huggingface_hub's cache.
-        receipts: Which files were verified.
+        receipts: The record of verified files.
         is_offline: Whether opening a socket is forbidden.
-        largest: The largest file that a policy lets in, in bytes; None for any.
+        largest: The largest file that the policies allow, in bytes; None for any size.
     """
 
     endpoint: str
@@ -52,19 +54,19 @@ class Hub:
 
     @classmethod
     def from_environment(cls, offline: bool | None = None, *, largest: int | None = None) -> Hub:
-        """Returns the Hub that huggingface_hub is set up for, with receipts beside its cache.
+        """Returns the Hub that huggingface_hub is configured for, with receipts beside its cache.
 
         Args:
-            offline: Whether to stay offline; None asks REFINERS_OFFLINE and HF_HUB_OFFLINE.
-            largest: The largest file that a policy lets in, in bytes.
+            offline: Whether to stay offline; None reads REFINERS_OFFLINE and HF_HUB_OFFLINE.
+            largest: The largest file that the policies allow, in bytes.
         """
         constants = client_constants()
-        # its telemetry reads a list from the Hub first, of whatever length, and nobody asked for it
+        # telemetry would first read a list of unlimited length from the Hub
         constants.HF_HUB_DISABLE_TELEMETRY = True
         constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, _PIECE)
         if offline is None:
-            wish = os.environ.get("REFINERS_OFFLINE", "").lower()
-            offline = wish in _TRUE or bool(constants.is_offline_mode())
+            variable = os.environ.get("REFINERS_OFFLINE", "").lower()
+            offline = variable in _TRUE or bool(constants.is_offline_mode())
         return cls(
             endpoint=constants.ENDPOINT,
             cache=Path(constants.HF_HUB_CACHE),
@@ -75,25 +77,25 @@ class Hub:
 
     @property
     def address(self) -> str:
-        """The endpoint as messages show it, without a password."""
+        """The endpoint for messages, without a password."""
         return hidden(self.endpoint)
 
     @property
     def token(self) -> bool | None:
-        """None lets the client send the user's token; a manifest cannot name another endpoint."""
+        """Whether to send the user's token; None, for https, leaves it to the client."""
         return None if self.endpoint.startswith("https://") else False
 
     def fetch(self, wanted: WeightsFile, *, dist: str | None = None) -> Path:
-        """Returns a verified file, downloading it if it is not here.
+        """Returns a verified file, and downloads it if it is not on this machine.
 
         Args:
-            wanted: Repository, file, and the pins of revision, hash and size.
+            wanted: The repository, the file, and its pinned revision, hash and size.
             dist: The distribution that pins them, for messages.
 
         Raises:
-            NetworkError: The Hub does not answer, or not with this file.
-            OfflineError: The file is not here and going online is forbidden.
-            IntegrityError: What the Hub announces or sends is not what is pinned.
+            NetworkError: The Hub does not answer, or does not have the file.
+            OfflineError: The file is not on this machine and going online is forbidden.
+            IntegrityError: The Hub announces or sends something other than the pinned file.
             CacheError: The cache cannot be written.
         """
         file = self.pinned(wanted)
@@ -111,22 +113,22 @@ class Hub:
         except Exception as error:
             raise explained(error, file, self.endpoint, dist) from shown_cause(error)
 
-    def here(self, wanted: WeightsFile) -> Path | None:
-        """Returns a file that was verified before and has not been touched since."""
+    def verified_file(self, wanted: WeightsFile) -> Path | None:
+        """Returns a file that was verified before and has not changed since."""
         file = self.pinned(wanted)
         return None if file.sha256 == UNKNOWN else self.receipts.find(file.sha256)
 
     def pinned(self, wanted: WeightsFile) -> WeightsFile:
-        """Fills in what a manifest leaves open with what the first fetch was told, if there was."""
+        """Fills in the pins that a manifest leaves open, as the first fetch resolved them."""
         return pinned(wanted, self.receipts.resolution(wanted))
 
     def pin(self, wanted: WeightsFile, *, dist: str | None = None) -> WeightsFile:
-        """Fills in revision, hash and size of a file, downloading it only if nothing else tells.
+        """Fills in the revision, hash and size of a file; downloads it only to learn its hash.
 
         Raises:
-            NetworkError: The Hub does not answer, or not with this file.
-            OfflineError: Only the Hub could tell, and going online is forbidden.
-            IntegrityError: What the Hub announces is not what is pinned.
+            NetworkError: The Hub does not answer, or does not have the file.
+            OfflineError: Only the Hub knows a pin, and going online is forbidden.
+            IntegrityError: The Hub announces something other than the pinned file.
         """
         file = self.pinned(wanted)
         if UNKNOWN in (file.revision, file.sha256):
@@ -141,77 +143,55 @@ class Hub:
             file = msgspec.structs.replace(
                 file, revision=revision, sha256=sha256, size=announced.size or file.size
             )
-            if sha256 == UNKNOWN:  # the Hub names small text by git's hash, which pins less
+            if sha256 == UNKNOWN:  # the Hub names small text by git's SHA-1, a weaker pin
                 path = self.fetch(file, dist=dist)
                 file = msgspec.structs.replace(file, sha256=sha256_of(path))
-        if file.size is None and (path := self.here(file)):
+        if file.size is None and (path := self.verified_file(file)):
             file = msgspec.structs.replace(file, size=path.stat().st_size)
         return file
 
     def contents(self, repository: str, revision: str = UNKNOWN) -> Contents:
-        """Asks which files a repository has.
+        """Asks the Hub which files a repository has.
 
         Args:
             repository: `organisation/name`.
             revision: A commit, a branch or a tag; the main branch if unknown.
 
         Raises:
-            NetworkError: The Hub does not answer, or knows no such repository or revision.
+            NetworkError: The Hub does not answer, or does not have the repository or revision.
             OfflineError: Going online is forbidden.
-            IntegrityError: It answers with another commit than the one asked for.
+            IntegrityError: The Hub answers with another commit, or with an endless list.
         """
-        asked = WeightsFile(source=f"hf:{repository}", revision=revision, file="*")
+        listing = WeightsFile(source=f"hf:{repository}", revision=revision, file=ALL_FILES)
         if self.is_offline:
-            raise unavailable(asked, None, self.cache, None)
-        from huggingface_hub import HfApi, RepoFile
-
-        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="refiners")
-        main = None if revision == UNKNOWN else revision
-
-        def ask() -> Contents:
-            found = api.model_info(repository, revision=main)
-            commit = found.sha or ""
-            check_commit(asked, commit, self.address)
-            said = (tag[8:] for tag in found.tags or () if tag.startswith("license:"))
-            listed = api.list_repo_tree(repository, recursive=True, revision=commit)
-            entries = {
-                one.path: Entry(one.size, one.blob_id, one.lfs.sha256 if one.lfs else UNKNOWN)
-                for one in listed
-                if isinstance(one, RepoFile)
-            }
-            return Contents(commit, next(said, ""), entries)
-
+            raise unavailable(listing, None, self.cache, None)
         try:
-            return patiently(ask)
+            return patiently(lambda: read_contents(listing, self.endpoint, self.token))
         except Exception as error:
-            raise explained(error, asked, self.endpoint, None) from shown_cause(error)
+            raise explained(error, listing, self.endpoint, None) from shown_cause(error)
 
     def header(self, wanted: WeightsFile, *, dist: str | None = None) -> Header | None:
-        """Asks for the first bytes of a safetensors file and returns the shapes of its tensors.
+        """Reads the shapes of the tensors in a safetensors file from its first bytes.
 
         Args:
             wanted: The file.
             dist: The distribution that names it, for messages.
 
         Returns:
-            The shapes; None where going online is forbidden. They are not verified by a hash.
+            The shapes, which no hash verifies; None if going online is forbidden.
 
         Raises:
-            NetworkError: The Hub does not answer, or not with this file.
-            IntegrityError: It is no safetensors file.
+            NetworkError: The Hub does not answer, or does not have the file.
+            IntegrityError: The file is not in the safetensors format.
         """
         if self.is_offline:
             return None
-        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_stream_backoff
-
         file = self.pinned(wanted)
-        headers = build_hf_headers(token=self.token, library_name="refiners")
 
         def ask(last: int) -> Header:
-            part = headers | {"Range": f"bytes=0-{last}"}
-            with http_stream_backoff("GET", self._url(file), headers=part) as response:
-                hf_raise_for_status(response)
-                return header_in(response.iter_bytes(_PIECE))
+            part = {"Range": f"bytes=0-{last}"}
+            with get(self._url(file), self.token, part) as answer:
+                return header_in(answer.pieces())
 
         try:
             try:
@@ -221,10 +201,10 @@ class Hub:
         except Exception as error:
             if is_of_request(error):
                 raise explained(error, file, self.endpoint, dist) from shown_cause(error)
-            what = str(error).partition("\n")[0] or type(error).__name__
+            reason = str(error).partition("\n")[0] or type(error).__name__
             raise IntegrityError(
-                f"{file} is no readable safetensors file: {what}. Nothing was downloaded.",
-                hint="Ask the publisher for a good file.",
+                f"{file} is not a readable safetensors file: {reason}. Nothing was downloaded.",
+                hint="Ask the publisher for an intact file.",
                 dist=dist,
             ) from error
 
@@ -233,17 +213,17 @@ class Hub:
         revision = agreed(file, announced, self.address, dist)
         if self.largest is not None and announced.size and announced.size > self.largest:
             raise too_large(file, announced.size, self.largest, "Nothing was downloaded.", dist)
-        what = f"fetching {file} from {self.address}"
-        received = partial(self._received, file, revision, announced, dist)
+        action = f"fetching {file} from {self.address}"
+        receive = partial(self._received, file, revision, announced, dist)
         for force in (False, True):  # the cache may hold damaged bytes; forcing replaces them
-            path = patiently(partial(received, force), what)
+            path = patiently(partial(receive, force), action)
             if digest := self.receipts.verified(path, file, announced):
                 break
             forget(path, dist)
         else:
             raise IntegrityError(
-                f"{self.address} sent other bytes for {file} than it should, twice.",
-                hint="Nothing of it was loaded. Try again later, and without a mirror.",
+                f"{self.address} sent {file} with the wrong hash, twice.",
+                hint="Nothing was loaded. Try again later, and without a mirror.",
                 dist=dist,
             )
         if UNKNOWN in (wanted.revision, wanted.sha256):
@@ -251,18 +231,18 @@ class Hub:
         return path
 
     def cached(self, file: WeightsFile) -> Path | None:
-        """Returns what the cache has under the name of a file; its bytes are not verified."""
+        """Returns the path of a file in the cache; its bytes are not verified."""
         from huggingface_hub import try_to_load_from_cache
 
         name = cast("str", file.file)
-        found = try_to_load_from_cache(file.address, name, self.cache, branch_of(file))
-        return Path(found) if isinstance(found, str) else None
+        path = try_to_load_from_cache(file.address, name, self.cache, branch_of(file))
+        return Path(path) if isinstance(path, str) else None
 
     def _announced(self, file: WeightsFile) -> Announced:
         from huggingface_hub import get_hf_file_metadata
 
-        found = get_hf_file_metadata(self._url(file), token=self.token, endpoint=self.endpoint)
-        return Announced(found.commit_hash or "", found.etag or "", found.size)
+        metadata = get_hf_file_metadata(self._url(file), token=self.token, endpoint=self.endpoint)
+        return Announced(metadata.commit_hash or "", metadata.etag or "", metadata.size)
 
     def _received(
         self, file: WeightsFile, revision: str, announced: Announced, dist: str | None, force: bool

@@ -1,8 +1,8 @@
-"""Small files of a repository, read into memory with one request each.
+"""Reads small files of a repository into memory, with one request each.
 
-The cache of huggingface_hub asks twice before it downloads and keeps five files for each one, which
-is right for weights and not for a catalog. What a Hub announces and what it sends is held to the
-list of the repository, as `Hub.fetch` does.
+The cache of huggingface_hub sends two requests before a download and keeps five files for each one,
+which suits weights but not a catalog. What the Hub announces and sends is compared with the list of
+the repository, as in `Hub.fetch`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 from refiners.errors import IntegrityError, RefinersError
 from refiners.hub.client import Hub
 from refiners.hub.errors import explained, patiently, unavailable
 from refiners.hub.metadata import Announced, Contents, agreed
+from refiners.hub.request import get
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 _AT_ONCE: Final = 8
-"""How many files are on their way at the same time."""
+"""How many files are fetched at the same time."""
 
 
 def read_documents(
@@ -28,15 +29,15 @@ def read_documents(
     """Returns the bytes of small files at the commit of a list.
 
     Args:
-        hub: Where they are read from.
+        hub: The Hub.
         repository: `organisation/name`.
-        contents: The list; it has the size and the hash of each.
-        names: Which of them.
+        contents: The list of the repository, with the size and the hash of each file.
+        names: The files to read.
 
     Raises:
-        NetworkError: The Hub does not answer, or not with these files.
+        NetworkError: The Hub does not answer, or does not have the files.
         OfflineError: Going online is forbidden.
-        IntegrityError: What it announces or sends is not what it listed.
+        IntegrityError: The Hub announces or sends something other than it listed.
     """
     wanted = {
         name: WeightsFile(
@@ -64,9 +65,9 @@ def read_documents(
             raise explained(error, file, hub.endpoint, None) from error
 
     with ThreadPoolExecutor(_AT_ONCE, "refiners-read") as pool:
-        begun = {name: pool.submit(read, name) for name in wanted}
+        futures = {name: pool.submit(read, name) for name in wanted}
         try:
-            return {name: waiting.result() for name, waiting in begun.items()}
+            return {name: future.result() for name, future in futures.items()}
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -74,36 +75,21 @@ def read_documents(
 
 def _read(hub: Hub, file: WeightsFile, git: str) -> bytes:
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     url = hf_hub_url(file.address, file.file or "", revision=file.revision, endpoint=hub.endpoint)
-    headers = build_hf_headers(token=hub.token, library_name="refiners")
     size = file.size or 0
-    body = bytearray()
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
-        hf_raise_for_status(response)
-        agreed(file, _announced(response, size), hub.endpoint, None)
-        for block in response.iter_bytes():
-            body += block
-            if len(body) > size:
-                break
-    if len(body) != size or not _is_listed(bytes(body), file, git):
-        raise IntegrityError(
-            f"{hub.endpoint} sent other bytes for {file} than it listed.",
-            hint="Nothing was changed. Try again later, and without a mirror.",
-        )
-    return bytes(body)
-
-
-def _announced(response: Any, size: int) -> Announced:
-    """Returns what the first of the answers that names it says; the last is a content network's."""
-    answers = (*response.history, response)
-
-    def first(*names: str) -> str:
-        return next((a.headers[n] for a in answers for n in names if n in a.headers), "")
-
-    etag = first("X-Linked-Etag", "ETag").removeprefix("W/").strip('"')
-    return Announced(first("X-Repo-Commit"), etag, size)
+    different = IntegrityError(
+        f"{hub.address} sent {file} with other bytes than it listed.",
+        hint="Nothing was changed. Try again later, and without a mirror.",
+    )
+    with get(url, hub.token) as answer:
+        etag = answer.header("X-Linked-Etag", "ETag").removeprefix("W/").strip('"')
+        announced = Announced(answer.header("X-Repo-Commit"), etag, size)
+        agreed(file, announced, hub.address, None)
+        body = answer.read(size, different)
+    if len(body) != size or not _is_listed(body, file, git):
+        raise different
+    return body
 
 
 def _is_listed(body: bytes, file: WeightsFile, git: str) -> bool:

@@ -1,15 +1,14 @@
-"""Waits for whoever else downloads a file, but not for the dead.
+"""Waits while another process downloads the same file, but not for a process that has died.
 
-The client lets one process at a time download a file: the others wait, without a word and without
-an end, for a lock in the cache. Where a file system has no locks, a file that lies there is one,
-and a process that was killed leaves it for ever. What such a process had received stays as well.
-The client renames a download into place when it is complete, so a lock that is taken over wrongly
-costs a second download and nothing else.
+huggingface_hub lets one process at a time download a file: the others wait silently and without
+end for a lock in its cache. On a file system without locks, the existence of a file is the lock,
+and a process that is killed never removes it. The bytes that it received remain as well.
+The client renames a download when it is complete, so taking over a lock by mistake costs a second
+download and nothing else.
 """
 
 from __future__ import annotations
 
-import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,44 +18,44 @@ from typing import Any, Final, NamedTuple
 
 from refiners.errors import CacheError, Notice
 from refiners.host.parallel import check_called_off
+from refiners.host.shell import quoted
 
 Take = Callable[..., AbstractContextManager[Any]]
-"""Takes the lock at a path, or raises TimeoutError after `timeout` seconds."""
+"""Acquires the lock at a path, or raises TimeoutError after `timeout` seconds."""
 
-_GLANCE: Final = 1.0
-"""Seconds between looks at a lock that somebody holds."""
+_INTERVAL: Final = 1.0
+"""Seconds between attempts to acquire a lock."""
 SILENCE: Final = 15.0
-"""Seconds without a new byte after which a download is dead: the client itself gives up earlier."""
+"""Seconds without a new byte after which a download is dead; the client gives up earlier."""
 
 
 def take_turn(lock: Path, blob: Path, take: Take, silence: float = SILENCE) -> None:
-    """Returns when nobody else is downloading a file.
+    """Waits until no other process is downloading a file.
 
     Args:
-        lock: The client's lock for it.
-        blob: The file that it will become, beside the parts that were received so far.
-        take: Takes a lock.
+        lock: The client's lock for the file.
+        blob: The path of the complete download; partial downloads are beside it.
+        take: Acquires a lock.
         silence: Seconds without a new byte after which a lock is taken over.
 
     Raises:
-        CacheError: A lock was left behind, or something else than a file has the name of the file,
-            and cannot be removed.
+        CacheError: An abandoned lock, or a folder with the name of the file, cannot be removed.
     """
-    seen: object = None
+    last_growth: object = None
     since = time.monotonic()
     is_announced = False
-    while lock.exists() and _is_held(lock, take, _GLANCE):
+    while lock.exists() and _is_held(lock, take, _INTERVAL):
         check_called_off()
-        if (growth := [*_growth(blob)]) != seen:
-            seen, since = growth, time.monotonic()
+        if (growth := [*_growth(blob)]) != last_growth:
+            last_growth, since = growth, time.monotonic()
         elif time.monotonic() - since > silence:
             _take_over(lock)
             break
         if not is_announced:
             is_announced = True
             warnings.warn(
-                f"waiting for another download of the same file, which holds {lock}; if "
-                f"there is none: rm {shlex.quote(str(lock))}",
+                f"waiting for another download of the same file, which holds {lock}; if no other "
+                f"process is downloading it: {quoted('rm', lock)}",
                 Notice,
                 stacklevel=2,
             )
@@ -68,7 +67,7 @@ def take_turn(lock: Path, blob: Path, take: Take, silence: float = SILENCE) -> N
 
 
 def idle_parts(blob: Path, silence: float = SILENCE) -> Iterator[Path]:
-    """Yields what dead downloads of a file left behind."""
+    """Yields the partial files that dead downloads of a file left behind."""
     for part in blob.parent.glob(f"{blob.name}*.incomplete"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > silence:
@@ -76,16 +75,16 @@ def idle_parts(blob: Path, silence: float = SILENCE) -> Iterator[Path]:
 
 
 class Leftovers(NamedTuple):
-    """Remains of dead processes in a cache."""
+    """Files of dead processes in a cache."""
 
     parts: Mapping[Path, int]
-    """Parts of files that nobody is downloading, with their sizes in bytes."""
+    """Partial downloads that no process continues, with their sizes in bytes."""
     locks: tuple[Path, ...]
-    """Locks whose holders have long been silent."""
+    """Locks whose holders have received nothing for long."""
 
 
 def leftovers(cache: Path, take: Take, silence: float = SILENCE) -> Leftovers:
-    """Returns the remains of dead processes in the client's cache."""
+    """Returns the files that dead processes left in the client's cache."""
     return Leftovers(dict(_left_parts(cache, take)), tuple(_left_locks(cache, take, silence)))
 
 
@@ -108,28 +107,28 @@ def _left_locks(cache: Path, take: Take, silence: float) -> Iterator[Path]:
 
 
 def forget(path: Path, dist: str | None) -> None:
-    """Removes a name from the cache; a blob behind a link may belong to others and stays.
+    """Removes a file from the cache; the target of a link may have other names, and stays.
 
     Raises:
-        CacheError: It cannot be removed.
+        CacheError: The file cannot be removed.
     """
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise CacheError(
             f"{path} is damaged and cannot be removed: {error.strerror}.",
-            hint=f"Remove it: rm -r {shlex.quote(str(path))}",
+            hint=f"Remove it: {quoted('rm', '-r', path)}",
             dist=dist,
         ) from error
 
 
 def lock_of(cache: Path, folder: str, etag: str) -> Path:
-    """Returns where the client keeps the lock of a file.
+    """Returns the path of the client's lock for a file.
 
     Args:
-        cache: The folder of its cache.
-        folder: That of the repository in it.
-        etag: What the Hub calls the contents of the file.
+        cache: The client's cache.
+        folder: The name of the repository's folder in it.
+        etag: The Hub's name for the contents of the file.
     """
     return cache / ".locks" / folder / f"{etag}.lock"
 
@@ -140,15 +139,15 @@ def _is_held(lock: Path, take: Take, seconds: float) -> bool:
             return False
     except TimeoutError:
         return True
-    except (OSError, NotImplementedError):  # of which the client knows better what to say
+    except (OSError, NotImplementedError):  # the client reports these itself
         return False
 
 
 def _growth(blob: Path) -> Iterator[tuple[str, int, float]]:
     for part in sorted(blob.parent.glob(f"{blob.name}*.incomplete")):
         with suppress(OSError):
-            found = part.stat()
-            yield part.name, found.st_size, found.st_mtime
+            stat = part.stat()
+            yield part.name, stat.st_size, stat.st_mtime
 
 
 def _take_over(lock: Path) -> None:
@@ -157,10 +156,10 @@ def _take_over(lock: Path) -> None:
     except OSError as error:
         raise CacheError(
             f"{lock} was left behind by another process and cannot be removed: {error}.",
-            hint=f"Have its owner remove it: rm {shlex.quote(str(lock))}",
+            hint=f"Have its owner remove it: {quoted('rm', lock)}",
         ) from error
     warnings.warn(
-        f"{lock} was left behind by another process; it was removed, and the file is fetched",
+        f"{lock} was left behind by another process; it was removed",
         Notice,
         stacklevel=3,
     )

@@ -1,4 +1,4 @@
-"""Turns what the Hub's client raises into errors that say what to do."""
+"""Turns the exceptions of the Hub's client into errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -23,42 +23,43 @@ from refiners.errors import (
 from refiners.host.machine import machine_fault
 from refiners.host.secret import hidden
 from refiners.hub.local_settings import setting_fault
+from refiners.hub.metadata import described
 from refiners.hub.wait_notice import announced
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 _PAUSES: tuple[float, ...] = (1.0, 2.0, 4.0)
-"""Seconds to wait before each new attempt; the client itself does not retry a broken transfer."""
+"""Seconds before each new attempt; the client itself does not retry a broken transfer."""
 T = TypeVar("T")
 
 _HUB: Final = "https://huggingface.co"
-_PASSING: Final = (408, 425, 429)
-"""Answers after which the same request may succeed; so it may after all from 500 on."""
+_TRANSIENT: Final = (408, 425, 429)
+"""Statuses after which the same request may succeed, as it may after every status from 500 on."""
 _EXPIRED: Final = 403
-"""What a content network answers to a link that is too old; a new request gets a new link."""
+"""The status of a content network for an expired link; a new request gets a new link."""
 
 
-def patiently(action: Callable[[], T], what: str = "") -> T:
-    """Runs an action again, after a pause, while what goes wrong is likely to pass.
+def patiently(action: Callable[[], T], wait: str = "") -> T:
+    """Runs an action, and repeats it after a pause while its failure is likely to be transient.
 
-    A wait of more than a second is announced.
+    Announces a wait of more than a moment.
 
     Args:
         action: Sends a request.
-        what: The words for it in announcements; by default it waits for an answer of the Hub.
+        wait: The description of the wait; by default, waiting for the Hub.
     """
     from huggingface_hub import constants
 
     endpoint = hidden(constants.ENDPOINT)
-    with announced(what or f"waiting for an answer of {endpoint}"):
+    with announced(wait or f"waiting for {endpoint}"):
         for pause in _PAUSES:
             try:
                 return action()
             except Exception as error:
-                if not is_passing(error):
+                if not is_transient(error):
                     raise
                 reason = hidden(str(error).partition("\n")[0])
                 warnings.warn(
-                    f"{type(error).__name__}: {reason}; asking again in {pause:g} s.",
+                    f"{type(error).__name__}: {reason}; trying again in {pause:g} s.",
                     Notice,
                     stacklevel=2,
                 )
@@ -66,15 +67,15 @@ def patiently(action: Callable[[], T], what: str = "") -> T:
         return action()
 
 
-def is_passing(error: Exception) -> bool:
-    """Whether the same request may well succeed in a moment."""
+def is_transient(error: Exception) -> bool:
+    """Whether the same request may succeed in a moment."""
     import httpx2
     from huggingface_hub import constants
 
     error = _bare(error)
     if (status := _status_of(error)) is not None:
         is_expired = status == _EXPIRED and _is_elsewhere(error, constants.ENDPOINT)
-        return status in _PASSING or status >= 500 or is_expired
+        return status in _TRANSIENT or status >= 500 or is_expired
     if setting_fault(error, constants.ENDPOINT) is not None:
         return False
     if _is_of_xet(error):
@@ -83,7 +84,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def is_of_request(error: Exception) -> bool:
-    """Whether a request failed, rather than the reading of what came."""
+    """Whether a request failed, rather than the reading of its answer."""
     import httpx2
     from huggingface_hub import errors as hub
 
@@ -95,23 +96,23 @@ def is_of_request(error: Exception) -> bool:
 def explained(
     error: Exception, file: WeightsFile, endpoint: str, dist: str | None
 ) -> RefinersError:
-    """Returns our error for anything that happened while a file was fetched, without secrets.
+    """Returns the error of ours for an exception during a fetch, without secrets.
 
     Args:
-        error: What was raised; one of ours is returned as it is.
-        file: What was to be fetched.
-        endpoint: From where.
+        error: The exception; an error of ours is returned unchanged.
+        file: The file to fetch.
+        endpoint: The address of the Hub.
         dist: The distribution that names the file.
     """
-    found = _explained(error, file, endpoint, dist)
-    if found is not error:
-        found.message, found.hint = hidden(found.message), hidden(found.hint)
-        found.args = (found.message,)
-    return found
+    ours = _explained(error, file, endpoint, dist)
+    if ours is not error:
+        ours.message, ours.hint = hidden(ours.message), hidden(ours.hint)
+        ours.args = (ours.message,)
+    return ours
 
 
 def shown_cause(error: Exception) -> Exception | None:
-    """Returns an exception to be attached as a cause; None if it would show a secret."""
+    """Returns an exception to attach as a cause; None if its text holds a secret."""
     return error if hidden(str(error)) == str(error) else None
 
 
@@ -121,14 +122,15 @@ def _explained(
     import httpx2
     from huggingface_hub import errors as hub
 
+    name = described(file)
     page = f"{endpoint}/{file.address}"
-    newer = f"; a newer {dist} may name another" if dist else ""
+    newer = f"; a newer {dist} may pin another" if dist else ""
     error = _bare(error)
     if isinstance(error, RefinersError):
         return error
     if isinstance(error, hub.GatedRepoError):
         return AccessError(
-            f"{file.address} is gated: its licence is to be accepted first.",
+            f"{file.address} is gated: accept its licence first.",
             hint=f"Accept it on {page}, then run hf auth login.",
             dist=dist,
         )
@@ -148,21 +150,21 @@ def _explained(
         return MissingError(
             f"{file.address} does not exist on {endpoint}, or is private.",
             hint="If it is private, run hf auth login. "
-            + (f"If it was deleted, upgrade {dist}." if dist else "Else look for a misspelling."),
+            + (f"If it was deleted, upgrade {dist}." if dist else "Otherwise check the spelling."),
             dist=dist,
         )
     if isinstance(error, hub.DisabledRepoError):
         return MissingError(f"{file.address} was disabled on {endpoint}.", hint=page, dist=dist)
     if isinstance(error, hub.OfflineModeIsEnabled):
         return OfflineError(
-            f"{file} is to be fetched, but HF_HUB_OFFLINE was set when Python started.",
+            f"{name} cannot be fetched: HF_HUB_OFFLINE was set when Python started.",
             hint="Unset HF_HUB_OFFLINE and start again.",
             dist=dist,
         )
     if isinstance(error, hub.HFValidationError):
         return UnsupportedError(
-            f"{file.address!r} is not a name of a repository on the Hub: {error}",
-            hint=f"Ask the author of {dist} for the right one." if dist else "Look for a slip.",
+            f"{file.address!r} is not the name of a repository on the Hub: {error}",
+            hint=f"Ask the author of {dist} for the name." if dist else "Check the spelling.",
             dist=dist,
         )
     if (fault := setting_fault(error, endpoint)) is not None:
@@ -170,30 +172,30 @@ def _explained(
     if (status := _status_of(error)) is not None:
         return _refused(status, file, _origin(error, endpoint), endpoint, dist)
     size = f"{file.size} bytes" if file.size else "an unknown number of bytes"
-    if (fault := machine_fault(error, f"fetching {file}", needs=size)) is not None:
+    if (fault := machine_fault(error, f"fetching {name}", needs=size)) is not None:
         return fault
     if _is_of_xet(error):
         return NetworkError(
-            f"the Xet storage behind {endpoint} did not send {file}: {error}.",
+            f"the Xet storage of {endpoint} did not send {name}: {error}.",
             hint="Set HF_HUB_DISABLE_XET=1 to fetch without it, or try again later.",
             dist=dist,
         )
     if isinstance(error, httpx2.TransportError):
         return NetworkError(
-            f"{endpoint} broke off or does not answer ({type(error).__name__}: {error}) "
-            f"while {file} was fetched.",
+            f"{endpoint} did not answer or closed the connection ({type(error).__name__}: {error}) "
+            f"while {name} was fetched.",
             hint=f"Check the connection{'' if endpoint == _HUB else ' and HF_ENDPOINT'} and try "
-            "again; what is in the cache works with offline=True.",
+            "again; files in the cache load with offline=True.",
             dist=dist,
         )
     if _is_cut_off(error):
         return IntegrityError(
-            f"{endpoint} sent {file} with another size than it announced.",
-            hint="Nothing of it was loaded. Try again, and without a mirror.",
+            f"{endpoint} sent {name} with another size than it announced.",
+            hint="Nothing was loaded. Try again, and without a mirror.",
             dist=dist,
         )
     return NetworkError(
-        f"{file} could not be fetched from {endpoint}: {type(error).__name__}: {error}.",
+        f"{name} could not be fetched from {endpoint}: {type(error).__name__}: {error}.",
         hint="Check HF_ENDPOINT and the connection, then try again.",
         dist=dist,
     )
@@ -202,16 +204,16 @@ def _explained(
 def unavailable(
     file: WeightsFile, cached: Path | None, cache: Path, dist: str | None
 ) -> RefinersError:
-    """Returns the error for a file that only the Hub has, when going online is forbidden."""
+    """Returns the error for a file that is only on the Hub when going online is forbidden."""
     if cached and file.sha256 != UNKNOWN:
         return IntegrityError(
             f"{cached} does not have the pinned sha256 {file.sha256}.",
-            hint="Go online to have it fetched again: offline=False.",
+            hint="Fetch it again online: offline=False.",
             dist=dist,
         )
-    open_pin = " Its hash is not published, so a first fetch needs the Hub." if cached else ""
+    open_pin = " No hash is pinned, so the first fetch needs the Hub." if cached else ""
     return OfflineError(
-        f"{file} is not in the cache {cache}, and going online was forbidden.{open_pin}",
+        f"{described(file)} is not in the cache {cache}, and going online is forbidden.{open_pin}",
         hint="Load it once online (offline=False, REFINERS_OFFLINE and HF_HUB_OFFLINE unset).",
         dist=dist,
     )
@@ -222,25 +224,25 @@ def _refused(
 ) -> RefinersError:
     if status in (401, 403) and origin == endpoint:
         return AccessError(
-            f"{endpoint} refuses {file} without a valid token (HTTP {status}).",
+            f"{endpoint} does not send {described(file)} without a valid token (HTTP {status}).",
             hint="Run hf auth login. Tokens are sent to https endpoints only.",
             dist=dist,
         )
     if status == 429:
         return NetworkError(
-            f"{origin} had too many requests from here (HTTP 429) to send {file}.",
+            f"{origin} refuses {described(file)}: too many requests from this address (HTTP 429).",
             hint="Wait a few minutes, or run hf auth login for a higher limit.",
             dist=dist,
         )
     return NetworkError(
-        f"{origin} answered HTTP {status} for {file}.",
-        hint="Try again later; what is in the cache works with offline=True.",
+        f"{origin} answered HTTP {status} for {described(file)}.",
+        hint="Try again later; files in the cache load with offline=True.",
         dist=dist,
     )
 
 
 def _bare(error: Exception) -> Exception:
-    """Returns what happened, which the client hides behind "check your connection"."""
+    """Returns the original exception, which the client wraps in "check your connection"."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     while isinstance(error.__cause__, Exception) and (
@@ -251,15 +253,15 @@ def _bare(error: Exception) -> Exception:
 
 
 def _status_of(error: BaseException) -> int | None:
-    """Returns the status of the answer that was an error, from the Hub or from where it sent us."""
+    """Returns the HTTP status of an error, from the Hub or from a server that it redirects to."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _origin(error: BaseException, endpoint: str) -> str:
-    """Returns the address of whoever answered: the Hub, or the network that holds its files."""
+    """Returns the address of the server that answered: the Hub, or its content network."""
     try:
         address = urlsplit(str(error.response.url))  # pyright: ignore[reportAttributeAccessIssue]
-    except (AttributeError, RuntimeError, ValueError):  # an answer that knows no request
+    except (AttributeError, RuntimeError, ValueError):  # a response without a request
         return endpoint
     origin = f"{address.scheme}://{address.netloc}"
     return endpoint if not address.netloc or endpoint.startswith(origin) else origin
@@ -270,7 +272,7 @@ def _is_elsewhere(error: BaseException, endpoint: str) -> bool:
 
 
 def _is_of_xet(error: BaseException) -> bool:
-    # hf_xet raises plain RuntimeErrors; only where they come from tells them from others
+    # hf_xet raises plain RuntimeErrors, which only the traceback distinguishes from others
     from huggingface_hub.errors import XetDownloadError
 
     if isinstance(error, XetDownloadError) or type(error).__module__.startswith("hf_xet"):
@@ -284,5 +286,5 @@ def _is_of_xet(error: BaseException) -> bool:
 
 
 def _is_cut_off(error: BaseException) -> bool:
-    # the client's only check, and a plain OSError: nothing but its words tells it from others
+    # the client's size check raises a plain OSError, which only its text distinguishes
     return type(error) is OSError and "Consistency check failed" in str(error)

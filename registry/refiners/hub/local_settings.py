@@ -1,4 +1,4 @@
-"""Recognises a request that failed because of how this machine is set up, not by the Hub."""
+"""Recognises requests that fail because of this machine's settings, not because of the Hub."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from urllib.request import getproxies, proxy_bypass
 from refiners.errors import SettingError
 
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-_MEND_ENDPOINT = (
+_ENDPOINT_HINT = (
     "Unset HF_ENDPOINT, or write the whole address: HF_ENDPOINT=https://huggingface.co."
 )
 
 
 def setting_fault(error: BaseException, endpoint: str) -> SettingError | None:
-    """Returns the setting that made a request fail; None if the settings are not at fault.
+    """Returns an error that names the setting at fault; None if no setting is at fault.
 
     Args:
-        error: What the client raised.
+        error: The exception that the client raised.
         endpoint: The address of the Hub.
     """
     import httpx2
@@ -41,10 +41,10 @@ def setting_fault(error: BaseException, endpoint: str) -> SettingError | None:
 
 
 def client_constants() -> Any:
-    """Returns the module of constants of huggingface_hub, which reads its variables at import.
+    """Returns huggingface_hub's module of constants, which reads its variables at import.
 
     Raises:
-        SettingError: It cannot make sense of one of them.
+        SettingError: A variable has a value that huggingface_hub cannot read.
     """
     try:
         from huggingface_hub import constants
@@ -52,7 +52,7 @@ def client_constants() -> Any:
         names = sorted(name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_")))
         raise SettingError(
             f"huggingface_hub cannot read its settings: {error}.",
-            hint=f"Look at {', '.join(names) or 'its variables'}.",
+            hint=f"Check {', '.join(names) or 'its variables'}.",
         ) from error
     return constants
 
@@ -90,7 +90,7 @@ def _endpoint_fault(error: BaseException, endpoint: str) -> SettingError | None:
         is_whole = False
     if is_whole and not isinstance(error, httpx2.InvalidURL):
         return None
-    return SettingError(f"{endpoint!r} is not the address of a Hub.", hint=_MEND_ENDPOINT)
+    return SettingError(f"{endpoint!r} is not the address of a Hub.", hint=_ENDPOINT_HINT)
 
 
 def _token_fault(error: BaseException) -> SettingError | None:
@@ -103,7 +103,7 @@ def _token_fault(error: BaseException) -> SettingError | None:
     if token.isascii() and token.isprintable():
         return None
     return SettingError(
-        "the token of the Hub holds characters that no token has.",
+        "the token for the Hub holds characters that tokens do not have.",
         hint="Set HF_TOKEN again, or run hf auth login.",
     )
 
@@ -113,19 +113,19 @@ def _certificate_fault(error: BaseException, endpoint: str) -> SettingError | No
 
     if isinstance(error, httpx2.HTTPError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return SettingError(
-            f"the certificate of {endpoint} is not trusted here: {error}.",
-            hint="Set SSL_CERT_FILE to the certificates of your network (PEM); a wrong clock does "
-            "the same.",
+            f"this machine does not trust the certificate of {endpoint}: {error}.",
+            hint="Set SSL_CERT_FILE to the certificates of your network (PEM), or correct this "
+            "machine's clock.",
         )
     if isinstance(error, httpx2.HTTPError) or not isinstance(error, OSError):
         return None
     for name, path in _certificate_paths():
-        is_there = path.is_file() if name == "SSL_CERT_FILE" else path.is_dir()
-        is_readable = is_there and os.access(path, os.R_OK)
+        exists = path.is_file() if name == "SSL_CERT_FILE" else path.is_dir()
+        is_readable = exists and os.access(path, os.R_OK)
         if isinstance(error, ssl.SSLError) or not is_readable:
-            what = "holds no certificates" if is_readable else "cannot be read"
+            problem = "holds no certificates" if is_readable else "cannot be read"
             return SettingError(
-                f"{name} is {str(path)!r}, which {what}.",
+                f"{name} is {str(path)!r}, which {problem}.",
                 hint=f"Unset {name}, or set it to a PEM file.",
             )
     return None
@@ -151,6 +151,6 @@ def _proxy_fault(error: BaseException, endpoint: str) -> SettingError | None:
         return None
     name, address = proxy
     return SettingError(
-        f"the proxy {address}, which {name} names, does not let requests through: {error}.",
-        hint=f"Mend or unset {name}; NO_PROXY lists hosts that are reached without it.",
+        f"the proxy {address}, set by {name}, refuses requests: {error}.",
+        hint=f"Correct or unset {name}; NO_PROXY lists hosts that need no proxy.",
     )

@@ -1,9 +1,9 @@
-"""What a Hub says about a file before a byte of it is downloaded, compared with what is pinned."""
+"""Compares the announcement of a file, which precedes its bytes, with the pins of the file."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,7 +12,7 @@ from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 
 class Announced(NamedTuple):
-    """What a Hub says about a file before it sends it."""
+    """The facts that a Hub announces about a file before it sends the bytes."""
 
     commit: str
     etag: str
@@ -20,8 +20,17 @@ class Announced(NamedTuple):
 
     @property
     def has_sha256(self) -> bool:
-        """Whether it is named by sha256, as large files are; small ones have git's hash."""
+        """Whether the etag is a sha256, as of large files; that of small files is git's hash."""
         return re.fullmatch(r"[0-9a-f]{64}", self.etag) is not None
+
+
+ALL_FILES: Final = "*"
+"""The file of a `WeightsFile` that represents the list of a repository."""
+
+
+def described(file: WeightsFile) -> str:
+    """Returns the name of a file, or of the list of a repository, for messages."""
+    return f"the list of files of {file.address}" if file.file == ALL_FILES else str(file)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -29,13 +38,13 @@ class Entry(msgspec.Struct, frozen=True):
 
     size: int
     git: str
-    """Git's name for it; of a large file, for the pointer that git keeps in its place."""
+    """Git's hash of the file; for a large file, of the pointer that git stores in its place."""
     sha256: str = UNKNOWN
-    """Of a large file; small ones have git's name only."""
+    """The sha256 of a large file; unknown for small files, which have git's hash alone."""
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What a repository holds at one commit, as the Hub lists it."""
+    """The files of a repository at one commit, as the Hub lists them."""
 
     commit: str
     license: str
@@ -43,10 +52,10 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 def agreed(file: WeightsFile, announced: Announced, endpoint: str, dist: str | None) -> str:
-    """Returns the commit to download, after comparing the announcement with every pin.
+    """Compares an announcement with every pin, and returns the commit to download.
 
     Raises:
-        IntegrityError: It contradicts a pin, or cannot be verified.
+        IntegrityError: The announcement contradicts a pin, or names no hash or commit.
     """
     pins: list[tuple[str, object, object]] = []
     if file.revision != UNKNOWN:
@@ -55,43 +64,44 @@ def agreed(file: WeightsFile, announced: Announced, endpoint: str, dist: str | N
         pins.append(("sha256", file.sha256, announced.etag))
     if file.size is not None and announced.size is not None:
         pins.append(("size", file.size, announced.size))
-    for what, wanted, said in pins:
-        if wanted != said:
+    for key, pin, value in pins:
+        if pin != value:
             raise IntegrityError(
-                f"{endpoint} announces {what} {said or 'nothing'} for {file}, pinned is {wanted}. "
-                "Nothing was downloaded.",
-                hint=f"The file was changed, or this is no faithful mirror: upgrade {dist}."
+                f"{endpoint} announces {key} {value or 'nothing'} for {file}, which is pinned to "
+                f"{pin}. Nothing was downloaded.",
+                hint=f"The file has changed, or the mirror is out of step: upgrade {dist}."
                 if dist
-                else "The file was changed, or this is no faithful mirror of the Hub.",
+                else "The file has changed, or the mirror is out of step with the Hub.",
                 dist=dist,
             )
     if not _is_git_hash(announced.commit) or not (
         announced.has_sha256 or _is_git_hash(announced.etag)
     ):
         raise IntegrityError(
-            f"{endpoint} names neither commit nor hash of {file}, so it cannot be verified.",
-            hint="Unset HF_ENDPOINT, or use a mirror that passes the Hub's headers on.",
+            f"{endpoint} does not announce the commit and hash of {file}, so the file cannot be "
+            "verified.",
+            hint="Unset HF_ENDPOINT, or use a mirror that forwards the Hub's headers.",
             dist=dist,
         )
     return announced.commit
 
 
 def branch_of(file: WeightsFile) -> str:
-    """Returns the revision to ask a Hub for: the pinned commit, else the main branch."""
+    """Returns the revision to request: the pinned commit, or the main branch."""
     return "main" if file.revision == UNKNOWN else file.revision
 
 
 def check_commit(file: WeightsFile, commit: str, endpoint: str) -> None:
-    """Makes sure that a Hub spoke of the commit that it was asked for.
+    """Checks that a Hub answered with the requested commit.
 
     Raises:
-        IntegrityError: It spoke of another, or of none.
+        IntegrityError: The Hub answered with another commit, or with none.
     """
     if not _is_git_hash(commit) or (_is_git_hash(file.revision) and commit != file.revision):
         raise IntegrityError(
-            f"{endpoint} answers with commit {commit or 'nothing'} for {file}. "
+            f"{endpoint} answers with commit {commit or 'nothing'} for {described(file)}. "
             "Nothing was downloaded.",
-            hint="This is no faithful mirror of the Hub: unset HF_ENDPOINT, or use another.",
+            hint="The mirror is out of step with the Hub: unset HF_ENDPOINT, or try another.",
         )
 
 

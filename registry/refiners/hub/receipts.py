@@ -1,9 +1,9 @@
-"""Knows bytes by their sha256, and remembers which files were verified.
+"""Hashes files, and remembers which files were verified.
 
-A receipt says: the file at this path, with this size, these times and this inode, had this hash.
-As long as the file looks the same it is not read again. A receipt counts for the user who wrote it
-and for the hash that it names, so in a cache that several people write nobody vouches for another.
-Receipts are a convenience: where they cannot be written, files are hashed each time.
+A receipt records that the file at a path, with a given size, times and inode, had a given hash.
+While these stay the same, the file is not hashed again. A receipt is valid only for the user who
+wrote it, so users who share a cache do not have to trust each other.
+Receipts only save time: where they cannot be written, files are hashed at every load.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from refiners.manifest.schema import UNKNOWN, WeightsFile
 T = TypeVar("T")
 
 _LARGEST: Final = 64_000_000
-"""Bytes; the list of a repository of several 100,000 files is smaller."""
+"""The most bytes of a receipt; the list of a repository of 100,000 files is smaller."""
 
 
 def sha256_of(path: Path) -> str:
     """Returns the sha256 of a file in lower-case hex.
 
     Raises:
-        OSError: It cannot be read, or is not a regular file.
+        OSError: The file cannot be read, or is not a regular file.
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_hash_of(path: Path) -> str:
-    """Returns git's name for the contents of a file; the Hub announces it for small files.
+    """Returns git's hash of the contents of a file, which the Hub announces for small files.
 
     Raises:
-        OSError: It cannot be read, or is not a regular file.
+        OSError: The file cannot be read, or is not a regular file.
     """
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with open_regular(path) as file:
@@ -53,10 +53,10 @@ def git_hash_of(path: Path) -> str:
 
 
 def check_header(path: Path, *, dist: str | None = None) -> None:
-    """Makes sure that a safetensors file can be opened; no tensor is read.
+    """Checks that a safetensors file can be opened, without reading a tensor.
 
     Raises:
-        IntegrityError: It is something else, or cut off.
+        IntegrityError: The file is in another format, or truncated.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -65,61 +65,61 @@ def check_header(path: Path, *, dist: str | None = None) -> None:
             pass
     except (SafetensorError, OSError) as error:
         raise IntegrityError(
-            f"{path} is no readable safetensors file: {error}.",
-            hint="It has the pinned hash, so ask the publisher for a good file.",
+            f"{path} is not a readable safetensors file: {error}.",
+            hint="Its hash is the pinned one, so ask the publisher for an intact file.",
             dist=dist,
         ) from error
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """The answer of the Hub about a file whose manifest leaves revision or hash open."""
+    """The revision and the hash of a file whose manifest leaves either of them open."""
 
     revision: str
     sha256: str
 
 
 class _Receipt(msgspec.Struct, frozen=True):
-    """A file in the folder of receipts; `of` is its name, so that none passes for another."""
+    """A file in the folder of receipts; `of` is its name, so that a renamed one is refused."""
 
     of: str
     content: msgspec.Raw
 
 
 class Receipts:
-    """Verified files on this machine, by hash.
+    """The record of verified files on this machine, by hash.
 
     Args:
-        folder: Where the receipts lie; made when the first one is written.
+        folder: The folder of the receipts, created with the first receipt.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, sha256: str) -> Path | None:
-        """Returns a file that was verified to have this hash and has not been touched since."""
+        """Returns a file that had this hash when it was verified and has not changed since."""
         for name, stamp in self._stamps(sha256).items():
-            if Stamp.of(path := _named(name)) == stamp:
+            if Stamp.of(path := _path_of(name)) == stamp:
                 return path
         return None
 
     def has(self, path: Path, sha256: str) -> bool:
-        """Whether this very file was verified to have this hash and has not been touched since."""
+        """Whether a file had this hash when it was verified and has not changed since."""
         stamp = self._stamps(sha256).get(_name(path))
         return stamp is not None and Stamp.of(path) == stamp
 
     def verify(self, path: Path, sha256: str) -> bool:
-        """Hashes a file, unless it has a receipt, and writes one if the hash fits."""
+        """Whether a file has a hash: checks its receipt, or hashes it and writes a receipt."""
         if self.has(path, sha256):
             return True
         before = Stamp.of(path)
         if before is None or sha256_of(path) != sha256 or Stamp.of(path) != before:
             return False
-        alive = {n: s for n, s in self._stamps(sha256).items() if Stamp.of(_named(n)) == s}
-        self._write(f"{sha256}.json", {**alive, _name(path): before})
+        valid = {n: s for n, s in self._stamps(sha256).items() if Stamp.of(_path_of(n)) == s}
+        self._write(f"{sha256}.json", {**valid, _name(path): before})
         return True
 
     def verified(self, path: Path, file: WeightsFile, announced: Announced) -> str | None:
-        """Returns the sha256 of a file if it is the one that is pinned, or else announced."""
+        """Returns the sha256 of a file if it has the pinned hash, or else the announced one."""
         digest = file.sha256
         if digest == UNKNOWN and announced.has_sha256:
             digest = announced.etag
@@ -128,27 +128,27 @@ class Receipts:
         return digest if self.verify(path, digest) else None
 
     def resolution(self, wanted: WeightsFile) -> Resolution | None:
-        """Returns the answer to the first fetch of a file with an unknown revision or hash."""
+        """Returns how the first fetch resolved a file with an unknown revision or hash."""
         return self._read(_resolution_name(wanted), Resolution)
 
-    def resolve(self, wanted: WeightsFile, found: Resolution) -> None:
-        """Remembers the answer to the first fetch of such a file; later ones are held to it."""
-        self._write(_resolution_name(wanted), found)
+    def resolve(self, wanted: WeightsFile, resolution: Resolution) -> None:
+        """Records how the first fetch resolved a file; later fetches must agree with it."""
+        self._write(_resolution_name(wanted), resolution)
 
     def contents(self, repository: str, revision: str) -> Contents | None:
-        """Returns the contents that a repository had when it was first asked for."""
+        """Returns the contents of a repository at its first load; None before."""
         return self._read(_contents_name(repository, revision), Contents)
 
-    def list(self, repository: str, revision: str, found: Contents) -> None:
-        """Remembers the contents of a repository; it is held to them."""
-        self._write(_contents_name(repository, revision), found)
+    def list(self, repository: str, revision: str, contents: Contents) -> None:
+        """Records the contents of a repository; later loads use them."""
+        self._write(_contents_name(repository, revision), contents)
 
     def rewriting(self, sha256: str) -> str | None:
-        """Returns the hash of the safetensors file that a pickle was rewritten as."""
+        """Returns the hash of the safetensors file that a pickle was converted to."""
         return self._read(f"pickle-{sha256}.json", str)
 
     def rewrite(self, sha256: str, rewritten: str) -> None:
-        """Remembers the hash of the safetensors file that a pickle was rewritten as."""
+        """Records the hash of the safetensors file that a pickle was converted to."""
         self._write(f"pickle-{sha256}.json", rewritten)
 
     def _stamps(self, sha256: str) -> Mapping[str, Stamp]:
@@ -170,26 +170,26 @@ class Receipts:
             write_whole(self.folder / name, msgspec.json.encode(receipt))
 
 
-def pinned(wanted: WeightsFile, found: Resolution | None) -> WeightsFile:
-    """Fills in what a manifest leaves open with what the first fetch was told."""
-    if found is None or UNKNOWN not in (wanted.revision, wanted.sha256):
+def pinned(wanted: WeightsFile, resolution: Resolution | None) -> WeightsFile:
+    """Fills in the pins that a manifest leaves open, as the first fetch resolved them."""
+    if resolution is None or UNKNOWN not in (wanted.revision, wanted.sha256):
         return wanted
-    if UNKNOWN not in (wanted.sha256, found.sha256) and wanted.sha256 != found.sha256:
+    if UNKNOWN not in (wanted.sha256, resolution.sha256) and wanted.sha256 != resolution.sha256:
         return wanted
-    return msgspec.structs.replace(wanted, revision=found.revision, sha256=found.sha256)
+    return msgspec.structs.replace(wanted, revision=resolution.revision, sha256=resolution.sha256)
 
 
 _BYTES: Final = "bytes:"
 
 
 def _name(path: Path) -> str:
-    """Returns a path as text that JSON can hold, whatever bytes the path is made of."""
+    """Returns a path as text that JSON can hold, even if the path is not valid UTF-8."""
     text = str(path)
     return text if text.isascii() or _is_text(text) else f"{_BYTES}{os.fsencode(text).hex()}"
 
 
-def _named(name: str) -> Path:
-    """Returns the path that a name in a receipt is for."""
+def _path_of(name: str) -> Path:
+    """Returns the path of a name in a receipt."""
     is_bytes = name.startswith(_BYTES)
     return Path(os.fsdecode(bytes.fromhex(name.removeprefix(_BYTES))) if is_bytes else name)
 
@@ -197,7 +197,9 @@ def _named(name: str) -> Path:
 def _is_text(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # an undecodable byte of a path, which Python keeps as a surrogate
+    except (
+        UnicodeEncodeError
+    ):  # an undecodable byte of a path, which Python represents as a surrogate
         return False
     return True
 

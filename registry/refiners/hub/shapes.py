@@ -25,5 +25,5 @@ def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header
         return read_header(file.local_path)
     if file.scheme != "hf":
         return None
-    path = hub.here(file)
+    path = hub.verified_file(file)
     return hub.header(file, dist=dist) if path is None else read_header(path, dist=dist)

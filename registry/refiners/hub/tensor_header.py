@@ -1,4 +1,4 @@
-"""The first bytes of a safetensors file: which tensors it holds, before any of them is read."""
+"""Reads the header of a safetensors file: the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Header = Mapping[str, tuple[int, ...]]
 """The shapes of the tensors in a safetensors file, by name."""
 
 FIRST: Final = 100_000
-"""Bytes in which nearly every header lies."""
+"""The bytes that contain nearly every header."""
 LARGEST: Final = 100_000_000
-"""Bytes of a header; the limit of the format itself."""
+"""The most bytes of a header, by the format's own limit."""
 _LENGTH: Final = struct.Struct("<Q")
 _PIECE: Final = 1 << 16
 
@@ -38,28 +38,28 @@ def read_header(path: Path, *, dist: str | None = None) -> Header:
     """Reads the shapes of the tensors in a safetensors file.
 
     Raises:
-        IntegrityError: It is something else, or cut off.
+        IntegrityError: The file is in another format, or truncated.
     """
     try:
         with open_regular(path) as file:
             return header_in(iter(partial(file.read, _PIECE), b""))
     except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(
-            f"{path} is no readable safetensors file: {error}.",
-            hint="Fetch it again, or ask the publisher for a good file.",
+            f"{path} is not a readable safetensors file: {error}.",
+            hint="Fetch it again, or ask the publisher for an intact file.",
             dist=dist,
         ) from error
 
 
 def header_in(pieces: Iterable[bytes]) -> Header:
-    """Reads the shapes of the tensors off the first bytes of a file, and takes no more of them.
+    """Reads the shapes of the tensors from the first bytes of a file, and no more of them.
 
     Args:
-        pieces: The bytes of the file, in order; however many there are.
+        pieces: The bytes of the file, in order, in pieces of any size.
 
     Raises:
-        ValueError: They are not the beginning of a safetensors file; a CutOffError if they end
-            too early.
+        ValueError: The bytes are not the beginning of a safetensors file.
+        CutOffError: The bytes end before the header does.
     """
     text = bytearray()
     length: int | None = None
@@ -75,14 +75,14 @@ def header_in(pieces: Iterable[bytes]) -> Header:
 
 
 def parse_header(text: bytes) -> Header:
-    """Returns the shapes that a header names.
+    """Returns the shapes of the tensors in a header.
 
     Raises:
-        ValueError: It is no header of a safetensors file.
+        ValueError: The text is not the header of a safetensors file.
     """
     raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     raw.pop("__metadata__", None)
-    tensors = {name: msgspec.json.decode(one, type=_Tensor) for name, one in raw.items()}
+    tensors = {name: msgspec.json.decode(entry, type=_Tensor) for name, entry in raw.items()}
     for name, tensor in tensors.items():
         if min(tensor.shape, default=0) < 0:
             raise ValueError(f"{name} has the shape {list(tensor.shape)}")

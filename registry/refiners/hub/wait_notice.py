@@ -16,20 +16,22 @@ _announced: Final[set[str]] = set()
 
 
 @contextlib.contextmanager
-def announced(what: str) -> Generator[None]:
+def announced(wait: str) -> Generator[None]:
     """Warns with a `Notice`, once in a process, if the block takes longer than a moment.
 
     Args:
-        what: What is waited for.
+        wait: The description of the wait.
     """
-    if what in _announced:
+    if wait in _announced:
         yield
         return
 
     def announce() -> None:
-        _announced.add(what)
-        with contextlib.suppress(Notice):  # where warnings are errors, nobody catches it here
-            warnings.warn(f"{what} ...", Notice, stacklevel=1)
+        _announced.add(wait)
+        with contextlib.suppress(
+            Notice
+        ):  # if warnings are errors, no caller of this thread could catch it
+            warnings.warn(f"{wait} ...", Notice, stacklevel=1)
 
     timer = threading.Timer(_SOON, announce)
     timer.daemon = True

@@ -15,6 +15,7 @@ _ADDRESS: Final = re.compile(
     rf"hf:(?P<repository>{REPOSITORY})(@(?P<revision>{_REVISION}))?(/(?P<path>{FILE_NAME}))?"
 )
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_UPPER_COMMIT: Final = re.compile(r"[0-9a-fA-F]{40}")
 
 
 class Address(NamedTuple):
@@ -30,7 +31,8 @@ class Address(NamedTuple):
 def parse_address(what: str) -> Address:
     """Splits `hf:organisation/name@revision/path` into its parts.
 
-    A slash in the revision is written `%2F`, except in references such as `refs/pr/1`.
+    A slash in the revision is written `%2F`, except in references such as `refs/pr/1`. A commit
+    may have upper-case digits.
 
     Raises:
         OptionError: The address is malformed.
@@ -43,6 +45,8 @@ def parse_address(what: str) -> Address:
             "/file.safetensors.",
         )
     revision = re.sub("%2f", "/", match["revision"] or UNKNOWN, flags=re.IGNORECASE)
+    if _UPPER_COMMIT.fullmatch(revision):
+        revision = revision.lower()
     return Address(match["repository"], revision, match["path"] or "")
 
 

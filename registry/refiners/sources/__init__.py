@@ -1,1 +1,1 @@
-"""Sources of files: packages, the Hub, folders, files of a user."""
+"""Opens the sources of files: packages, the Hub, folders, files of a user."""

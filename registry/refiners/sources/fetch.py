@@ -1,4 +1,4 @@
-"""Brings the files that a manifest names: from a package or from the Hub, verified either way."""
+"""Fetches and verifies the files of a manifest, from a package, the Hub or a hook module."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 
 _AT_ONCE: Final = 4
-"""How many files are on their way at the same time."""
+"""How many files are fetched at the same time."""
 
 
 def fetch_source(
@@ -46,15 +46,15 @@ def fetch_source(
     """Fetches the files of one variant.
 
     Args:
-        plugin: The adapter or model whose manifest names them.
-        roles: For each role the name of its file in the manifest.
-        variant: What it is for, for messages.
-        settings: What the plugin gets with the files.
-        offline: Whether to stay offline; None asks the environment.
-        guard: The rules that hold here, consulted before anything is fetched.
+        plugin: The adapter or model whose manifest names the files.
+        roles: The name of the file in the manifest for each role.
+        variant: The label of the variant, for messages.
+        settings: The settings that the plugin gets with the files.
+        offline: Whether to stay offline; None reads the environment.
+        guard: The policy rules, checked before anything is fetched.
 
     Raises:
-        NetworkError, IntegrityError, CacheError, PolicyError: A file cannot be had as it is pinned.
+        NetworkError, IntegrityError, CacheError, PolicyError: A file cannot be fetched as pinned.
     """
     from refiners_core import Source
 
@@ -71,9 +71,9 @@ def fetch_all(
     """Fetches files that belong together, several at once.
 
     Raises:
-        NetworkError, IntegrityError, CacheError, PolicyError: One of them cannot be had as it is
-            pinned; those that have not begun are not begun.
-        KeyboardInterrupt: At once; what was under way is called off.
+        NetworkError, IntegrityError, CacheError, PolicyError: A file cannot be fetched as pinned;
+            no further download is started.
+        KeyboardInterrupt: The user pressed Ctrl-C; running downloads are cancelled.
     """
     jobs = {key: partial(fetch_file, file, hub, dist=dist) for key, file in files.items()}
     if len(files) == 1 or all(file.scheme == "pkg" for file in files.values()):
@@ -85,17 +85,17 @@ def fetch_file(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Path:
     """Returns the path of a verified file.
 
     Args:
-        file: Where it is and which bytes it should be.
-        hub: The Hub to ask where it is not in a package.
-        dist: The distribution whose manifest names it, for messages.
+        file: The source of the file and its pins.
+        hub: The Hub, for a file that is not in a package.
+        dist: The distribution whose manifest names the file, for messages.
 
     Returns:
-        The path; a pickle is opened here, once, and the path is that of its tensors in safetensors.
+        The path of the file; for a pickle, of its tensors, which are converted to safetensors once.
 
     Raises:
-        NetworkError, IntegrityError, CacheError: It cannot be had as it is pinned.
-        PolicyError: It is a pickle without a pinned hash.
-        WeightsError: It is a pickle of something else than tensors, or this torch is too old.
+        NetworkError, IntegrityError, CacheError: The file cannot be fetched as pinned.
+        PolicyError: The file is a pickle without a pinned hash.
+        WeightsError: A pickle holds more than tensors, or torch is too old to read it.
     """
     if file.format == "pickle":
         return _rewritten(file, hub, dist)
@@ -116,11 +116,11 @@ def _bytes_of(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
 
 
 def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
-    """Returns the tensors of a pickle as safetensors; the pickle is opened if that is not here."""
+    """Returns the tensors of a pickle as safetensors; converts the pickle at the first call."""
     if file.sha256 == UNKNOWN:
         raise PolicyError(
-            f"{file} is a pickle whose hash is not pinned; it could run any code.",
-            hint="Look for a variant in safetensors (refiners info NAME), or pin its sha256.",
+            f"{file} is a pickle without a pinned hash, and could run any code.",
+            hint="Use a variant in safetensors (refiners info NAME), or pin its sha256.",
             dist=dist,
         )
     receipts = hub.receipts
@@ -137,7 +137,7 @@ def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
     except OSError as error:
         raise CacheError(
             f"the tensors of {file} cannot be written to {target.parent}: {error}.",
-            hint="Mend its permissions, or set HF_HOME to a folder of yours.",
+            hint="Change its permissions, or set HF_HOME to a folder of yours.",
             dist=dist,
         ) from error
     rewrite_pickle(pickled, target, sha256=file.sha256)
@@ -147,7 +147,7 @@ def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
 
 def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
     package, name = file.package_path
-    again = f"Try pip install --force-reinstall {distribution_of(package)}."
+    reinstall = f"Try pip install --force-reinstall {distribution_of(package)}."
     try:
         path = package_file(package, name)
         is_pinned = path is not None and receipts.verify(path, file.sha256)
@@ -156,11 +156,13 @@ def _packaged(file: WeightsFile, receipts: Receipts, dist: str | None) -> Path:
         fault = machine_fault(error, f"reading {name}", place=str(place))
         raise fault or CacheError(f"{place} cannot be read: {error}.") from error
     if path is None:
-        raise IntegrityError(f"the package {package} has no file {name}.", hint=again, dist=dist)
+        raise IntegrityError(
+            f"the package {package} has no file {name}.", hint=reinstall, dist=dist
+        )
     if not is_pinned:
         raise IntegrityError(
             f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
-            hint=again,
+            hint=reinstall,
             dist=dist,
         )
     return path
@@ -170,18 +172,18 @@ def _local(file: WeightsFile, receipts: Receipts) -> Path:
     path = file.local_path
     if not path.is_file():
         raise MissingError(
-            f"there is no file {path} any more.", hint="Put it back, or load another."
+            f"the file {path} no longer exists.", hint="Restore it, or load another."
         )
     if file.sha256 != UNKNOWN and not receipts.verify(path, file.sha256):
         raise IntegrityError(
-            f"{path} does not have the sha256 that was locked, {file.sha256}.",
-            hint="Take the file that was locked, or accept this one: refiners lock.",
+            f"{path} does not have the locked sha256, {file.sha256}.",
+            hint="Restore the locked file, or accept this one: refiners lock.",
         )
     return path
 
 
 def _hooked(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
-    if known := hub.here(file):
+    if known := hub.verified_file(file):
         return known
     load_hooks()
     wanted = WeightRequest(file.source, file.file or "", file.revision, hub.is_offline)
@@ -189,13 +191,13 @@ def _hooked(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
     if path is None:
         raise UnsupportedError(
             f"no installed hook module fetches {file.scheme}: sources such as {file}.",
-            hint="Install the package that does; the adapter's README should name it.",
+            hint="Install the package that does; see the adapter's README.",
             dist=dist,
         )
     if not hub.receipts.verify(Path(path), file.sha256):
         raise IntegrityError(
             f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
-            hint=f"It was fetched for {file}; nothing of it was loaded.",
+            hint=f"It was fetched for {file}; nothing was loaded.",
             dist=dist,
         )
     return Path(path)

@@ -1,4 +1,4 @@
-"""The list of files of a repository: asked for once, and what a lock may have of it."""
+"""The list of files of a repository, asked for once, and compared with a lock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from refiners.choose.lock import LockedFile
 from refiners.choose.policy import Guard
 from refiners.errors import Notice, OptionError, RevisionError
 from refiners.hub.client import Hub
-from refiners.hub.metadata import Contents
+from refiners.hub.metadata import ALL_FILES, Contents
 from refiners.manifest.address import PREFIX, Address, is_commit, parse_address, readings
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
@@ -16,22 +16,22 @@ from refiners.manifest.schema import UNKNOWN, WeightsFile
 def contents_of(
     what: str, address: Address, hub: Hub, guard: Guard | None = None
 ) -> tuple[Address, Contents]:
-    """Returns the list of files of a repository as the Hub gave it at the first load.
+    """Returns the list of files of a repository as the Hub sent it at the first load.
 
     Args:
         what: The address as the user wrote it, for messages.
-        address: The same, parsed.
-        hub: Asked where this machine has not seen the repository yet.
-        guard: The rules that hold, consulted before the Hub is asked.
+        address: The parsed address.
+        hub: The Hub, which is asked if this machine has no list of the repository yet.
+        guard: The policy rules, checked before the Hub is asked.
 
     Returns:
         The address, read so that its revision exists, and the list.
 
     Raises:
-        NetworkError, IntegrityError: The Hub does not say, or contradicts itself.
+        NetworkError, IntegrityError: The Hub does not answer, or contradicts itself.
         PolicyError: A rule refuses the organisation.
     """
-    wanted = WeightsFile(source=f"{PREFIX}{address.repository}", file="*")
+    wanted = WeightsFile(source=f"{PREFIX}{address.repository}", file=ALL_FILES)
     (guard or Guard()).admit_source(wanted)
     for reading in readings(address):
         if known := hub.receipts.contents(reading.repository, reading.revision):
@@ -40,8 +40,8 @@ def contents_of(
     hub.receipts.list(address.repository, address.revision, contents)
     if address.revision != contents.commit:
         warnings.warn(
-            f"{what} is commit {contents.commit} and stays so on this machine; to say so "
-            f"everywhere, write hf:{address.repository}@{contents.commit}.",
+            f"{what} is pinned to commit {contents.commit} on this machine; to pin it everywhere, "
+            f"write hf:{address.repository}@{contents.commit}.",
             Notice,
             stacklevel=6,
         )
@@ -49,7 +49,7 @@ def contents_of(
 
 
 def _ask(address: Address, hub: Hub) -> tuple[Address, Contents]:
-    """Asks for the first reading of an address of which there is a revision."""
+    """Asks for each reading of an address until one has a revision that exists."""
     refusals: list[tuple[str, RevisionError]] = []
     for reading in readings(address):
         try:
@@ -61,12 +61,12 @@ def _ask(address: Address, hub: Hub) -> tuple[Address, Contents]:
         raise first
     raise RevisionError(
         f"{address.repository} has no revision {', nor '.join(name for name, _ in refusals)}.",
-        hint=f"{first.hint} A slash in a revision may be written %2F.",
+        hint=f"{first.hint} A slash in a revision can be written as %2F.",
     ) from first
 
 
 def means(what: str, file: LockedFile) -> bool:
-    """Whether a locked file is pinned, and is one that an address means."""
+    """Whether a locked file is pinned and belongs to an address."""
     if not file.file or UNKNOWN in (file.revision or UNKNOWN, file.sha256):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Models without a name: a folder, a file, a repository, or a live pipeline of diffusers."""
+"""Opens models without a name: a folder, a file, a repository, or a live diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from refiners_core.models.diffusion import LatentDiffusion
 
 _MARKS: Final = ("/", os.sep, ".safetensors")
-"""What a path has in it and a name has not."""
+"""The parts that a path contains and a name does not."""
 _READS: Final = {"vocab": "vocab", "merges": "merges"}
 
 
 def is_local(what: object) -> bool:
-    """Whether something is to be opened where it is, rather than looked up by name."""
+    """Whether an argument is a path or a pipeline, rather than a name or an address."""
     if isinstance(what, str):
         return not what.startswith("hf:") and any(mark in what for mark in _MARKS)
     return isinstance(what, os.PathLike) or _is_pipeline(what)
@@ -45,21 +45,21 @@ def open_local(
 ) -> LatentDiffusion:
     """Opens a folder, a single file or a live pipeline.
 
-    A single file has no vocabulary: that of the release is taken, from a folder `tokenizer` beside
-    the file or from where the release is published.
+    A single file has no vocabulary. The vocabulary is read from a folder `tokenizer` beside the
+    file, or fetched from the repository of the released model.
 
     Raises:
-        OptionError: A pipeline is asked to change what it shares.
-        ModelError, WeightsError: It cannot be read, or is something else.
-        NetworkError, IntegrityError, CacheError: The vocabulary cannot be had.
+        OptionError: A device or a dtype is given for a pipeline, whose tensors are shared.
+        ModelError, WeightsError: The file is unreadable, or not a known model.
+        NetworkError, IntegrityError, CacheError: The vocabulary cannot be fetched.
     """
     if _is_pipeline(what):
         from refiners_core.models.formats.pipeline import from_pipeline
 
         if device is not None or dtype is not None:
             raise OptionError(
-                "a pipeline's tensors are shared, so they stay what and where they are.",
-                hint="Leave device= and dtype= out; pipe.to(...) first moves it.",
+                "a pipeline's tensors are shared, so they keep their device and dtype.",
+                hint="Leave device= and dtype= out, or call pipe.to(...) first.",
             )
         return from_pipeline(what)
     from refiners_core.models.formats.open import open_model
@@ -68,7 +68,7 @@ def open_local(
         try:
             return _vocabulary(base, offline)
         except Exception as error:
-            error.add_note(f"Or put the tokenizer's folder beside {what}: nothing is fetched then.")
+            error.add_note(f"Or put the tokenizer's folder beside {what}, to fetch nothing.")
             raise
 
     return open_model(Path(what), tokenizer=vocabulary, dtype=dtype, device=device)
@@ -82,23 +82,24 @@ def open_repository(
     offline: bool | None,
     lock: str | Path | None,
 ) -> LatentDiffusion:
-    """Fetches and opens a model that is a repository of the Hub.
+    """Fetches and opens a model in a repository of the Hub.
 
-    What says what it is comes first: of something else no weights are fetched.
+    Configurations are fetched first, so that no weights of an unknown model are fetched.
 
     Raises:
-        OptionError, UnsupportedError, ModelError: It is misspelt, or no model that is known here.
-        LockError: It is not in the lock.
-        NetworkError, IntegrityError, CacheError: Its files cannot be had as they are pinned.
-        PolicyError: A rule refuses it, or its weights are pickles.
+        OptionError: The address is malformed.
+        UnsupportedError, ModelError: The repository does not hold a known model.
+        LockError: The lock does not name the repository.
+        NetworkError, IntegrityError, CacheError: The files cannot be fetched as pinned.
+        PolicyError: A rule refuses the repository, or its weights are pickles.
     """
     from refiners_core.models.formats.open import family_of, open_model, recognised
 
     guard = Guard.from_environment(is_locked=named(lock) is not None)
     hub = Hub.from_environment(offline, largest=guard.largest)
-    found = held_repository(what, hub, lock, str(dtype).removeprefix("torch."), guard)
-    files = {file.file or "": file for file in found.spec.weights.values()}
-    guard.admit(found, files.values())
+    repository = held_repository(what, hub, lock, str(dtype).removeprefix("torch."), guard)
+    files = {file.file or "": file for file in repository.spec.weights.values()}
+    guard.admit(repository, files.values())
     (single, *several) = files
     if not several:
         if header := header_of(files[single], hub):
@@ -114,7 +115,7 @@ def open_repository(
 
 
 def _is_pipeline(what: object) -> bool:
-    # As the core's own question; asking it there would import torch before names are checked.
+    # a copy of the core's check, because importing the core's would import torch
     return isinstance(getattr(what, "components", None), Mapping)
 
 

@@ -1,8 +1,8 @@
-"""A model that is a repository of the Hub and no package's: `hf:organisation/name@revision/path`.
+"""Models in a repository of the Hub, without a package: `hf:organisation/name@revision/path`.
 
-The revision may be left out, and so may the path, of a single file or of the folder that holds the
-model. What a branch is at the first load is written down, and later loads are held to it; a commit
-in the name says the same to everybody.
+The revision and the path are optional; the path is that of a single file, or of the folder of the
+model. The first load of a branch records its commit, and later loads use it; a commit in the
+address means the same on every machine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
-from refiners.choose.lock import LockedPlugin, named, read_lock
+from refiners.choose.lock import LockedPlugin, lock_command, named, read_lock
 from refiners.choose.policy import Guard
 from refiners.errors import (
     LockError,
@@ -34,30 +34,30 @@ _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
 class RepositoryModel(Installed[ModelSpec], frozen=True):
-    """The files of one repository that make a model; its version is the commit."""
+    """A model in a repository; its version is the commit."""
 
     @property
     def id(self) -> str:
-        """How it was asked for."""
+        """The address that the user wrote."""
         return self.name
 
 
 def find_repository(
     what: str, hub: Hub, dtype: str | None = None, guard: Guard | None = None
 ) -> RepositoryModel:
-    """Finds out which files of a repository make the model, at which commit.
+    """Returns the files of a repository that make the model, and their commit.
 
     Args:
-        what: As `parse_address` reads it.
-        hub: Asked once for the list of files; what it said then is what holds from then on.
-        dtype: The precision whose files go first; those of full precision by default.
-        guard: The rules that hold, consulted before anybody is asked.
+        what: The address, as `parse_address` reads it.
+        hub: The Hub, which is asked once for the list of files; later calls use the first list.
+        dtype: The preferred precision of the files; full precision by default.
+        guard: The policy rules, checked before the Hub is asked.
 
     Raises:
-        OptionError: It is written in another way.
-        NetworkError, IntegrityError: The Hub does not say, or contradicts itself.
-        UnsupportedError: It holds no model that is known here.
-        PolicyError: Its weights are pickles, whose hashes nobody has pinned, or a rule refuses it.
+        OptionError: The address is malformed.
+        NetworkError, IntegrityError: The Hub does not answer, or contradicts itself.
+        UnsupportedError: The repository does not hold a known model.
+        PolicyError: The weights are pickles, or a rule refuses the repository.
     """
     address = parse_address(what)
     source = f"{PREFIX}{address.repository}"
@@ -84,26 +84,26 @@ def held_repository(
     dtype: str | None = None,
     guard: Guard | None = None,
 ) -> RepositoryModel:
-    """Does what `find_repository` does, or takes what a lock has where one is named.
+    """Returns a repository as a lock pins it; without a lock, as `find_repository` does.
 
     Raises:
-        LockError: It is not in the lock.
+        LockError: The lock does not name the repository.
     """
     path = named(lock)
     if path is None:
         return find_repository(what, hub, dtype, guard)
     parse_address(what)
-    found = read_lock(path).get("model", what)
-    if found is None:
-        raise LockError(f"{what} is not in {path}.", hint=f"Run refiners lock {what} --out {path}.")
-    return of_locked(found, path)
+    locked = read_lock(path).get("model", what)
+    if locked is None:
+        raise LockError(f"{what} is not in {path}.", hint=f"Run {lock_command(path, what)}.")
+    return of_locked(locked, path)
 
 
 def of_locked(locked: LockedPlugin, path: Path) -> RepositoryModel:
-    """Returns a repository as a lock has it; nobody is asked.
+    """Returns a repository as a lock pins it, without asking the Hub.
 
     Raises:
-        LockError: The lock does not pin all that it should, or pins something else.
+        LockError: The lock pins too few files, or files of another repository.
     """
     names = [PurePosixPath(file.file or "").name for file in locked.file]
     is_whole = len(locked.file) == 1 or "model_index.json" in names
@@ -111,36 +111,36 @@ def of_locked(locked: LockedPlugin, path: Path) -> RepositoryModel:
         file.revision == locked.version and means(locked.id, file) for file in locked.file
     ):
         raise LockError(
-            f"{path} does not pin all files of {locked.id}, or files of something else.",
-            hint=f"Take it from version control, or run refiners lock {locked.id} --out {path}.",
+            f"{path} does not pin all files of {locked.id}, or pins files of another repository.",
+            hint=f"Restore it from version control, or run {lock_command(path, locked.id)}.",
         )
     files = {
-        one.file or "": WeightsFile(
-            source=one.source,
-            file=one.file,
-            revision=one.revision or UNKNOWN,
-            sha256=one.sha256,
-            size=one.size,
-            license=one.license or "",
-            format=_format(one.file or ""),
+        file.file or "": WeightsFile(
+            source=file.source,
+            file=file.file,
+            revision=file.revision or UNKNOWN,
+            sha256=file.sha256,
+            size=file.size,
+            license=file.license or "",
+            format=_format(file.file or ""),
         )
-        for one in locked.file
+        for file in locked.file
     }
     return _repository(locked.id, locked.version, files)
 
 
 def choose(what: str, path: str, contents: Contents, dtype: str | None) -> tuple[str, ...]:
-    """Returns the files that are needed, those that say what it is before those of weights.
+    """Returns the files that a model needs: its configurations, then its weights.
 
     Args:
-        what: How it was asked for, for messages.
+        what: The address that the user wrote, for messages.
         path: A file or a folder in the repository.
-        contents: What the repository holds.
-        dtype: The precision whose files go first; those of full precision by default.
+        contents: The list of the repository.
+        dtype: The preferred precision of the files; full precision by default.
 
     Raises:
-        UnsupportedError: It holds no model that is known here.
-        PolicyError: Its weights are pickles.
+        UnsupportedError: The repository does not hold a known model.
+        PolicyError: The weights are pickles.
     """
     files = {name for name in contents.files if re.fullmatch(FILE_NAME, name)}
     if path in files and path.endswith(_PICKLES):
@@ -154,52 +154,52 @@ def choose(what: str, path: str, contents: Contents, dtype: str | None) -> tuple
         raise _unknown_layout(what, path, files)
     texts = ["model_index.json"]
     weights: list[str] = []
-    for part in (one for one in _PARTS if one in parts):
-        there = {n.removeprefix(f"{part}/") for n in inside if n.startswith(f"{part}/")}
+    for part in (part for part in _PARTS if part in parts):
+        names = {n.removeprefix(f"{part}/") for n in inside if n.startswith(f"{part}/")}
         texts += [
             f"{part}/{name}"
-            for name in sorted(there)
+            for name in sorted(names)
             if name.endswith(_TEXTS) and ".index." not in name and "/" not in name
         ]
         if not part.startswith(("tokenizer", "scheduler")):
-            weights += [f"{part}/{name}" for name in _weights(what, part, there, dtype)]
+            weights += [f"{part}/{name}" for name in _weights(what, part, names, dtype)]
     return tuple(f"{folder}{name}" for name in (*texts, *weights))
 
 
-def _weights(what: str, part: str, there: set[str], dtype: str | None) -> tuple[str, ...]:
-    """Returns the file of weights of a part, or its index and the files that it stands for."""
+def _weights(what: str, part: str, names: set[str], dtype: str | None) -> tuple[str, ...]:
+    """Returns the weights of a part: one file, or an index and the files that it lists."""
     from refiners_core.models.weight_files import choose_weights
 
-    if chosen := choose_weights(there, dtype):
+    if chosen := choose_weights(names, dtype):
         return chosen
-    pickles = sorted(name for name in there if name.endswith(_PICKLES))
+    pickles = sorted(name for name in names if name.endswith(_PICKLES))
     if pickles:
         raise _pickled(what, f"{part}/{pickles[0]}")
     raise UnsupportedError(
-        f"{what} has no weights in {part}/ that can be read; "
-        f"it has {', '.join(sorted(there)) or 'nothing'}.",
-        hint="Ask for another revision, or load a model by name: refiners list.",
+        f"{what} has no readable weights in {part}/; "
+        f"it has {', '.join(sorted(names)) or 'nothing'}.",
+        hint="Try another revision, or load a model by name: refiners list.",
     )
 
 
 def _pickled(what: str, path: str) -> PolicyError:
     return PolicyError(
-        f"{what} has {path} as a pickle only, whose hash nobody has pinned; it could run any code.",
-        hint="Ask for a revision with safetensors, or fetch the folder yourself, if you trust "
-        "it, and load its path.",
+        f"{what} has {path} as a pickle only, without a pinned hash; it could run any code.",
+        hint="Use a revision with safetensors, or, if you trust the publisher, fetch the folder "
+        "yourself and load its path.",
     )
 
 
 def _unknown_layout(what: str, path: str, files: Iterable[str]) -> UnsupportedError:
     repository = what.removesuffix(f"/{path}") if path else what
     single = sorted(n for n in files if "/" not in n and n.endswith(".safetensors"))
-    there = sorted({PurePosixPath(name).parts[0] for name in files})
+    present = sorted({PurePosixPath(name).parts[0] for name in files})
     return UnsupportedError(
-        f"{what} is no model as diffusers publishes Stable Diffusion 1.5 and XL (model_index.json, "
-        f"{', '.join(_NEEDED)}); {repository} has {', '.join(there) or 'nothing'}.",
-        hint=f"For one of its files: {repository}/{single[0]}."
+        f"{what} is not a Stable Diffusion 1.5 or XL model in diffusers' layout (model_index.json, "
+        f"{', '.join(_NEEDED)}); {repository} has {', '.join(present) or 'nothing'}.",
+        hint=f"To load one of its files: {repository}/{single[0]}."
         if single
-        else "An adapter is loaded by name: refiners list.",
+        else "Adapters are loaded by name: refiners list.",
     )
 
 
@@ -220,7 +220,7 @@ def _repository(what: str, commit: str, files: Mapping[str, WeightsFile]) -> Rep
 
 
 def _labelled(files: Mapping[str, WeightsFile]) -> Iterator[tuple[str, WeightsFile]]:
-    """Yields files by names that a manifest could have given them, each another."""
+    """Yields files under distinct names that are valid in a manifest."""
     used: Counter[str] = Counter()
     for path, file in files.items():
         label = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-")

@@ -1,8 +1,8 @@
-"""A file of the user's own, read by an installed adapter: a path, or one file of a Hub repository.
+"""Adapters that read a file of the user's: a path, or one file of a repository of the Hub.
 
-The manifest of such an adapter has a `file` table and pins no weights for it: what the user names
+The manifest of such an adapter has a `file` table and does not pin the weights: the user's file
 takes the role `weights`. A commit in an address fixes the bytes; without one the first load
-resolves the branch, and later loads are held to that commit. A lock pins either kind by its hash.
+resolves the branch, and later loads use the same commit. A lock pins either kind by its hash.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from refiners.choose.lock import LockedPlugin, named, read_lock
+from refiners.choose.lock import LockedPlugin, lock_command, named, read_lock
 from refiners.choose.policy import Guard
 from refiners.errors import LockError, MissingError, OptionError, PolicyError
+from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.hub.tensor_header import read_header
 from refiners.installed.inventory import Installed
@@ -26,36 +27,36 @@ from refiners.manifest.schema import LOCAL, UNKNOWN, AdapterSpec, Variant, Weigh
 from refiners.sources.listing import contents_of, means
 
 ROLE: Final = "weights"
-"""The role that the file has for the adapter."""
+"""The role of the file for the adapter."""
 LABEL: Final = "file"
 """The name of the file among the adapter's weights."""
 _SUFFIX: Final = ".safetensors"
 
 
 class WithFile(Installed[AdapterSpec], frozen=True):
-    """An installed adapter together with the file that it reads."""
+    """An installed adapter and the file that it reads."""
 
     given: str
     """The file as the user wrote it."""
     manifest: AdapterSpec
-    """The adapter as its manifest describes it, without the file."""
+    """The adapter's table in the manifest, without the file."""
 
     @property
     def id(self) -> str:
-        """The canonical name with the file behind it, `refiners-lora:lora=style.safetensors`."""
+        """The canonical name and the file, `refiners-lora:lora=style.safetensors`."""
         return f"{self.dist}:{self.name}={self.given}"
 
     @property
     def declared(self) -> AdapterSpec:
-        """The table of the manifest."""
+        """The adapter's table in the manifest."""
         return self.manifest
 
 
 def check_file(adapter: Installed[AdapterSpec], file: object) -> None:
-    """Checks that a file is given if, and only if, the adapter reads one.
+    """Checks that a file is given if and only if the adapter reads one.
 
     Raises:
-        OptionError: The file is missing, superfluous, or neither a path nor an address.
+        OptionError: The file is missing, unexpected, or neither a path nor an address.
     """
     if adapter.spec.file is None:
         if file is not None:
@@ -82,21 +83,21 @@ def with_file(
     lock: str | Path | None = None,
     guard: Guard | None = None,
 ) -> WithFile:
-    """Returns an adapter with the user's file in place; nothing is downloaded.
+    """Returns an adapter with the user's file among its weights, without a download.
 
     Args:
         adapter: An adapter whose manifest has a `file` table.
         file: A path, or `hf:organisation/name[@revision]/file.safetensors`.
-        hub: Asked for the list of files of the repository, unless a lock has the answer.
-        lock: The lock that everything is held to, where one is named.
-        guard: The rules that hold, consulted before the Hub is asked.
+        hub: The Hub, which is asked for the list of the repository unless a lock pins the file.
+        lock: The lock file; None reads REFINERS_LOCK.
+        guard: The policy rules, checked before the Hub is asked.
 
     Raises:
         OptionError: The file is missing, a folder, or of another kind.
-        IntegrityError: It is not a readable safetensors file.
-        LockError: The lock does not have it.
+        IntegrityError: The file is not a readable safetensors file.
+        LockError: The lock does not name the file.
         NetworkError: The Hub does not list the repository.
-        PolicyError: It is a pickle, or a rule refuses the organisation.
+        PolicyError: The file is a pickle, or a rule refuses the organisation.
     """
     check_file(adapter, file)
     given = os.fspath(file)
@@ -106,7 +107,7 @@ def with_file(
         if locked is None:
             raise LockError(
                 f"{adapter.name} with {given} is not in {path}.",
-                hint=f"Run refiners lock '{adapter.name}={given}' --out {path}.",
+                hint=f"Run {lock_command(path, f'{adapter.name}={given}')}.",
                 dist=adapter.dist,
             )
         return of_locked_file(adapter, locked, path)
@@ -118,7 +119,7 @@ def with_file(
 
 
 def of_locked_file(adapter: Installed[AdapterSpec], locked: LockedPlugin, path: Path) -> WithFile:
-    """Returns an adapter with the file that a lock pins; the Hub is not asked.
+    """Returns an adapter with the file that a lock pins, without asking the Hub.
 
     Raises:
         LockError: The lock does not pin the file that it names.
@@ -133,7 +134,7 @@ def of_locked_file(adapter: Installed[AdapterSpec], locked: LockedPlugin, path: 
     ):
         raise LockError(
             f"{path} does not pin the file of {locked.id}.",
-            hint=f"Run refiners lock '{adapter.name}={given}' --out {path}.",
+            hint=f"Run {lock_command(path, f'{adapter.name}={given}')}.",
             dist=adapter.dist,
         )
     pinned = WeightsFile(
@@ -148,7 +149,7 @@ def of_locked_file(adapter: Installed[AdapterSpec], locked: LockedPlugin, path: 
 
 
 def located(adapter: Installed[AdapterSpec]) -> Installed[AdapterSpec]:
-    """Makes the path of a local file absolute, so that a later change of folder does not matter."""
+    """Makes the path of a local file absolute, so that the working folder may change later."""
     file = adapter.spec.weights.get(LABEL)
     if file is None or file.scheme != LOCAL:
         return adapter
@@ -174,7 +175,7 @@ def _with_role(variant: Variant) -> Variant:
 
 
 def _checked(path: Path) -> Path:
-    """Returns a path that holds a safetensors file."""
+    """Returns the path of a safetensors file."""
     if path.is_dir():
         raise OptionError(
             f"{path} is a folder.", hint=f"Name a file in it: {_some(_beside(path / 'any'))}."
@@ -183,12 +184,12 @@ def _checked(path: Path) -> Path:
         names = _beside(path)
         close = get_close_matches(path.name, names, n=1)
         raise OptionError(
-            f"there is no file {path}.",
-            hint=f"Did you mean {path.with_name(close[0])}?"
+            f"the file {path} does not exist.",
+            hint=f"Did you mean {quoted(path.with_name(close[0]))}?"
             if close
-            else f"In {path.parent}: {_some(names)}."
+            else f"The folder {path.parent} has {_some(names)}."
             if path.parent.is_dir()
-            else f"There is no folder {path.parent} either.",
+            else f"The folder {path.parent} does not exist either.",
         )
     _check_kind(str(path), path.suffix)
     read_header(path)
@@ -205,14 +206,14 @@ def _check_kind(name: str, suffix: str) -> None:
         )
     if suffix != _SUFFIX:
         raise OptionError(
-            f"{name} is not a safetensors file.", hint="Give one that ends in .safetensors."
+            f"{name} is not a safetensors file.", hint="Use a file that ends in .safetensors."
         )
 
 
 def _beside(path: Path) -> list[str]:
     """Returns the names of the safetensors files in the folder of a path."""
     try:
-        return sorted(one.name for one in path.parent.iterdir() if one.suffix == _SUFFIX)
+        return sorted(file.name for file in path.parent.iterdir() if file.suffix == _SUFFIX)
     except OSError:
         return []
 
@@ -231,7 +232,7 @@ def _of_repository(given: str, hub: Hub, guard: Guard | None) -> WeightsFile:
     if not address.path and len(names) != 1:
         example = f"{given}/{names[0]}" if names else "another repository"
         raise OptionError(
-            f"{given} has {_some(names)}, and one file is needed.", hint=f"Try {example}."
+            f"{given} has {_some(names)}, but the adapter needs one file.", hint=f"Try {example}."
         )
     path = address.path or names[0]
     if path not in contents.files:
@@ -250,6 +251,6 @@ def _of_repository(given: str, hub: Hub, guard: Guard | None) -> WeightsFile:
 
 
 def split_file(name: str) -> tuple[str, str | None]:
-    """Splits `lora=style.safetensors`, as the shell and locks write it, into name and file."""
+    """Splits `lora=style.safetensors`, the form on the shell and in locks, into name and file."""
     name, equals, file = name.partition("=")
     return name, file if equals else None

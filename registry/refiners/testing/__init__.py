@@ -1,7 +1,7 @@
-"""A Hub on this machine that serves the real client, and breaks off when told to.
+"""A Hub on this machine, for tests of the registry and of plugins, that can simulate faults.
 
-For the tests of the registry and of plugins: files are served from memory on 127.0.0.1, the
-huggingface_hub client is the real one, and no other address is reached.
+It serves files from memory on 127.0.0.1 to the real huggingface_hub client, which reaches no other
+address.
 
 Example:
     ```python

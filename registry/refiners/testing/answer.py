@@ -1,4 +1,4 @@
-"""What a Hub answers to one request, and the ways in which it can go wrong."""
+"""Answers the requests to a loopback Hub, with the faults that a test plans."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from urllib.parse import unquote
 from huggingface_hub.utils.sha import git_hash
 
 _END_OF_ENDLESS: Final = 500
-"""Pieces of 64 kB after which an endless answer ends nevertheless, so that a failing test does."""
+"""Pieces of 64 kB after which an endless answer ends, so that a failing test ends too."""
 
 
 class Fault(enum.Enum):
-    """What the server does instead of answering as it should."""
+    """The ways in which the server fails to answer correctly."""
 
     RESET = "resets the connection in the middle of the body"
     SHORT = "closes the connection in the middle of the body"
-    STALL = "stops in the middle of the body and says nothing more"
+    STALL = "stops in the middle of the body and keeps the connection open"
     WRONG_BYTES = "sends other bytes of the right size"
     WRONG_SIZE = "sends, and announces while sending, fewer bytes"
     WRONG_COMMIT = "announces another commit"
     WRONG_HASH = "announces another hash"
     NO_COMMIT = "announces no commit"
     NO_HASH = "announces no hash"
-    GATED = "asks for the acceptance of a licence"
-    DISABLED = "says that the repository is disabled"
+    GATED = "requires the acceptance of a licence"
+    DISABLED = "reports that the repository is disabled"
     ENDLESS = "announces no size, and sends without end"
     REDIRECT = "sends the client to another origin for the bytes"
     UNAUTHORISED = 401
@@ -43,7 +43,7 @@ class Fault(enum.Enum):
 
 
 class Repository(NamedTuple):
-    """A published repository, and what its manifest would pin."""
+    """A published repository, with the pins for a manifest."""
 
     name: str
     commit: str
@@ -56,7 +56,7 @@ class Repository(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request that was received."""
+    """A received request."""
 
     method: str
     path: str
@@ -93,14 +93,14 @@ class Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing; tests read `requests`."""
+        """Prints nothing; tests read `requests`."""
 
     def do_HEAD(self) -> None:
         """Announces a file."""
         self._answer()
 
     def do_GET(self) -> None:
-        """Sends a file, or a part of it."""
+        """Sends a file, a part of it, or a list."""
         self._answer()
 
     def _answer(self) -> None:
@@ -129,7 +129,7 @@ class Answer(BaseHTTPRequestHandler):
             self._send(repository, file, fault)
 
     def _list(self, path: str) -> None:
-        """Answers `organisation/name`, with `/revision/REVISION` or `/tree/REVISION` behind it."""
+        """Answers `organisation/name`, optionally with `/revision/NAME` or `/tree/NAME`."""
         organisation, name, kind, revision = [*path.split("/", 3), "", "", ""][:4]
         repository = self.served.repositories.get(f"{organisation}/{name}")
         fault = self.served.take_fault(kind or "info", self.command)
@@ -141,6 +141,9 @@ class Answer(BaseHTTPRequestHandler):
             self._refuse(fault.value, "")
         elif (revision or "main") not in ("main", repository.commit):
             self._refuse(404, "RevisionNotFound")
+        elif fault is Fault.ENDLESS:
+            self.send_response(200)
+            self._send_endlessly()
         elif kind == "tree":
             self._send_json([_listed(file, data) for file, data in repository.files.items()])
         else:
@@ -212,7 +215,7 @@ class Answer(BaseHTTPRequestHandler):
             return
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        with contextlib.suppress(OSError):  # the client has had enough
+        with contextlib.suppress(OSError):  # the client closed the connection
             for _ in range(_END_OF_ENDLESS):
                 self.wfile.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
                 self.served.sent_endlessly += 0x10000
@@ -238,25 +241,25 @@ class Answer(BaseHTTPRequestHandler):
         self.connection.close()
 
 
-def _range(asked: str | None) -> tuple[int, int | None]:
-    """Reads `bytes=first-last`; the last may be left out."""
-    first, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+def _range(header: str | None) -> tuple[int, int | None]:
+    """Parses `bytes=first-last`; the last is optional."""
+    first, _, last = (header or "bytes=0-").removeprefix("bytes=").partition("-")
     return int(first), int(last) if last else None
 
 
 def _etag(file: str, data: bytes) -> str:
-    """Names small text as git does, and everything else by its sha256, as the Hub does."""
+    """Returns the etag of the Hub: git's hash for small text, the sha256 for other files."""
     if file.endswith((".json", ".txt", ".jsonl", ".toml")):
         return git_hash(data)
     return hashlib.sha256(data).hexdigest()
 
 
 def _listed(file: str, data: bytes) -> dict[str, object]:
-    """Says of a file what the list of a repository does."""
-    named = _etag(file, data)
-    entry: dict[str, object] = {"type": "file", "path": file, "size": len(data), "oid": named}
-    if len(named) == 40:
+    """Returns the entry of a file in the list of a repository."""
+    etag = _etag(file, data)
+    entry: dict[str, object] = {"type": "file", "path": file, "size": len(data), "oid": etag}
+    if len(etag) == 40:
         return entry
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{named}\nsize {len(data)}\n"
-    lfs = {"oid": named, "size": len(data), "pointerSize": len(pointer)}
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{etag}\nsize {len(data)}\n"
+    lfs = {"oid": etag, "size": len(data), "pointerSize": len(pointer)}
     return entry | {"oid": git_hash(pointer.encode()), "lfs": lfs}

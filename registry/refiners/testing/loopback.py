@@ -1,4 +1,4 @@
-"""The Hub on this machine: what it serves, what breaks, who uses it."""
+"""Runs the loopback Hub: publishes repositories, plans faults, configures the client."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class _Planned:
 
 @dataclass
 class LoopbackHub:
-    """A Hub on 127.0.0.1, up for the length of a `with` block.
+    """A Hub on 127.0.0.1 that runs during a `with` block.
 
     Attributes:
-        repositories: What it serves, by name.
-        requests: What it was asked, in order.
-        is_closing: Set when it goes down; stalled answers wait for that.
+        repositories: The published repositories by name.
+        requests: The received requests, in order.
+        is_closing: Set when the Hub stops; stalled answers wait for it.
         sent_endlessly: The bytes that endless answers have sent.
     """
 
@@ -62,50 +62,50 @@ class LoopbackHub:
 
     @property
     def port(self) -> int:
-        """The port of its address."""
+        """The port of the Hub."""
         return self._servers[0].server_port
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The address of the Hub."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def elsewhere(self) -> str:
-        """Another origin that serves the same bytes, as a content network does."""
+        """The address of a second server of the same files, as of a content network."""
         return f"http://127.0.0.1:{self._servers[1].server_port}"
 
     def publish(self, name: str, files: Mapping[str, bytes], license: str = "") -> Repository:
-        """Serves files as `organisation/name`; publishing again makes another commit."""
+        """Serves files as `organisation/name`; other files make another commit."""
         parts = [name, *(f"{k}{hashlib.sha256(v).hexdigest()}" for k, v in sorted(files.items()))]
         commit = hashlib.sha1("\n".join(parts).encode(), usedforsecurity=False).hexdigest()
         self.repositories[name] = Repository(name, commit, dict(files), license)
         return self.repositories[name]
 
     def fail(self, file: str, fault: Fault, *, method: str = "", times: int = 1_000_000) -> None:
-        """Breaks the next requests for a file.
+        """Plans a fault for the next requests for a file.
 
         Args:
-            file: Its path in the repository; `info`, `revision` or `tree` for what is asked of a
-                repository as a whole.
-            fault: How.
+            file: The path in the repository; `info`, `revision` or `tree` for requests about the
+                repository.
+            fault: The fault.
             method: `HEAD` or `GET`; both by default.
-            times: How many requests suffer.
+            times: The number of requests with the fault.
         """
         self._planned.setdefault(file, []).append(_Planned(fault, method, times))
 
     def heal(self) -> None:
-        """Breaks nothing any more."""
+        """Removes the planned faults."""
         self._planned.clear()
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Returns the variables by which another process uses this Hub and a cache of its own."""
+        """Returns the variables that make another process use this Hub and its own cache."""
         home = {"HF_HOME": str(folder), "HF_TOKEN_PATH": str(folder / "token")}
         return home | {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_TELEMETRY": "1"}
 
     @contextmanager
     def in_use(self, folder: Path) -> Generator[Self]:
-        """Makes the client of this process use this Hub, a cache of its own, and no pauses."""
+        """Makes the client of this process use this Hub and a separate cache, without pauses."""
         from huggingface_hub import constants
 
         settings = {
@@ -123,7 +123,7 @@ class LoopbackHub:
             yield self
 
     def take_fault(self, file: str, method: str) -> Fault | None:
-        """Returns what to do to a request; each planned fault is used up."""
+        """Returns the fault for a request, and counts it."""
         with self._lock:
             for planned in self._planned.get(file, ()):
                 if planned.left and planned.method in ("", method):
@@ -134,7 +134,7 @@ class LoopbackHub:
 
 @contextmanager
 def no_pauses() -> Generator[None]:
-    """Lets neither the client nor the registry sleep before it tries again."""
+    """Makes the client and the registry retry without a pause."""
     with patch("time.sleep"):
         yield
 

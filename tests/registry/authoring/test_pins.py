@@ -1,4 +1,4 @@
-"""First-party manifests: the pins that public sources state, and none that nobody does."""
+"""First-party manifests have exactly the pins that public sources state."""
 
 import tomllib
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[3]
 DATA = Path(__file__).parent / "data"
 MANIFESTS = sorted(ROOT.glob("plugins/*/src/*/adapter.toml"))
 PINS = {
-    (one["repo"], one["path"]): one
-    for one in tomllib.loads((DATA / "pins.toml").read_text())["file"]
+    (file["repo"], file["path"]): file
+    for file in tomllib.loads((DATA / "pins.toml").read_text())["file"]
 }
 SD15 = "lllyasviel/control_v11"
 CONTROLNETS = {
@@ -57,7 +57,7 @@ PICKLES = {
     ("ip-adapter-light-v11", "sd15"),
     ("t2i-depth", "sd15"),
 }
-"""Files that nobody has published as safetensors."""
+"""Files that are not published as safetensors."""
 
 
 def published() -> Iterator[tuple[str, str, WeightsFile]]:
@@ -75,9 +75,9 @@ def specs() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("name", "role", "file"), [pytest.param(*one, id=f"{one[0]}-{one[1]}") for one in published()]
+    ("name", "role", "file"), [pytest.param(*row, id=f"{row[0]}-{row[1]}") for row in published()]
 )
-def test_a_pin_is_what_public_sources_state(name: str, role: str, file: WeightsFile) -> None:
+def test_a_pin_equals_the_public_one(name: str, role: str, file: WeightsFile) -> None:
     stated = PINS.get((file.address, file.file or ""), {})
     assert file.revision == stated.get("revision", UNKNOWN)
     assert file.sha256 == stated.get("sha256", UNKNOWN)
@@ -86,7 +86,7 @@ def test_a_pin_is_what_public_sources_state(name: str, role: str, file: WeightsF
     assert file.license == stated.get("license", usual)
 
 
-def test_every_controlnet_of_sd15_is_there() -> None:
+def test_every_controlnet_of_sd15_exists() -> None:
     adapters = specs()
     for name, stem in CONTROLNETS.items():
         spec = adapters[f"controlnet-{name}"]
@@ -95,20 +95,20 @@ def test_every_controlnet_of_sd15_is_there() -> None:
         assert spec.input["picture"].summary
 
 
-def test_every_plain_controlnet_of_sdxl_is_there() -> None:
+def test_every_plain_controlnet_of_sdxl_exists() -> None:
     adapters = specs()
-    found = {
+    adapters_of_sdxl = {
         (spec.weights[variant.files["weights"]].address, name)
         for name, spec in adapters.items()
         for variant in spec.variant
         if name.startswith("controlnet-") and variant.base == "sdxl"
     }
-    assert found == {(repository, f"controlnet-{name}") for name, repository in OF_SDXL}
+    assert adapters_of_sdxl == {(repository, f"controlnet-{name}") for name, repository in OF_SDXL}
     for name in ("canny", "depth"):
         assert adapters[f"controlnet-{name}"].aliases == (f"controlnet-{name}-sdxl",)
 
 
-def test_every_plain_ip_adapter_of_sd15_is_there() -> None:
+def test_every_plain_ip_adapter_of_sd15_exists() -> None:
     adapters = specs()
     for name, (stem, encoder) in IP_ADAPTERS.items():
         spec = adapters[name]
@@ -116,7 +116,7 @@ def test_every_plain_ip_adapter_of_sd15_is_there() -> None:
         assert spec.variant[0].files == {"weights": "sd15", "encoder": encoder}
 
 
-def test_every_plain_ip_adapter_of_sdxl_is_there() -> None:
+def test_every_plain_ip_adapter_of_sdxl_exists() -> None:
     adapters = specs()
     for name, stem, encoder in (
         ("ip-adapter", "sdxl", "vit-g"),
@@ -124,23 +124,23 @@ def test_every_plain_ip_adapter_of_sdxl_is_there() -> None:
     ):
         spec = adapters[name]
         assert spec.weights["sdxl"].file == f"sdxl_models/ip-adapter_{stem}.safetensors"
-        (variant,) = (one for one in spec.variant if one.base == "sdxl")
+        (variant,) = (item for item in spec.variant if item.base == "sdxl")
         assert variant.files == {"weights": "sdxl", "encoder": encoder}
     assert adapters["ip-adapter"].aliases == ("ip-adapter-sdxl",)
 
 
-def test_every_gap_is_on_the_list_and_nothing_else() -> None:
-    said = tomllib.loads((DATA / "gaps.toml").read_text())["gap"]
+def test_the_list_of_gaps_is_exact() -> None:
+    listed = tomllib.loads((DATA / "gaps.toml").read_text())["gap"]
     gaps = [
         {"adapter": name, "file": role, "unknown": unknown}
         for name, role, file in published()
         if (unknown := [key for key in ("revision", "sha256") if getattr(file, key) == UNKNOWN])
     ]
-    assert sorted(gaps, key=str) == sorted(said, key=str)
+    assert sorted(gaps, key=str) == sorted(listed, key=str)
 
 
-def test_the_shipped_catalog_says_what_the_manifests_say() -> None:
-    """After a change: `refiners catalog build WHEELS --out registry/refiners/catalog`."""
+def test_the_shipped_catalog_equals_the_manifests() -> None:
+    """To update: `refiners catalog build WHEELS --out registry/refiners/catalog`."""
     for path in (*MANIFESTS, *ROOT.glob("plugins/*/src/*/model.toml")):
         project = tomllib.loads((path.parents[2] / "pyproject.toml").read_text())["project"]
         kind = path.stem
@@ -148,7 +148,7 @@ def test_the_shipped_catalog_says_what_the_manifests_say() -> None:
         for name, spec in getattr(manifest, kind).items():
             entry = Listed(name=name, kind=kind, distribution=project["name"], summary="")
             known = releases_of(SHIPPED, entry)
-            (release,) = [one for one in known if one.version == project["version"]]
+            (release,) = [entry for entry in known if entry.version == project["version"]]
             assert release.spec == msgspec.json.decode(msgspec.json.encode(spec)), name
 
 

@@ -1,4 +1,4 @@
-"""For those who write adapters: a template that is whole, and a check before publishing."""
+"""Authors get a complete template, and a check before publication."""
 
 import ast
 import json
@@ -32,7 +32,7 @@ refiners_edges = ["*.toml"]
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def plugin(tmp_path: Path) -> Path:
     return folder
 
 
-def said(folder: Path, *options: str) -> str:
+def problems(folder: Path, *options: str) -> str:
     result = run("validate", folder, *options, "--json")
     assert result.exit_code in (0, 1), result.output
-    return "\n".join(one["what"] for one in json.loads(result.stdout)["findings"])
+    return "\n".join(finding["what"] for finding in json.loads(result.stdout)["findings"])
 
 
 def test_a_new_adapter_is_valid_and_passes_its_own_tests(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_new_adapter_is_valid_and_passes_its_own_tests(tmp_path: Path) -> None
     assert f"{len(LAWS) + 2} passed" in done.stdout
 
 
-def test_a_law_that_a_new_adapter_breaks_is_found(tmp_path: Path) -> None:
+def test_a_broken_law_of_a_new_adapter_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     create("edge-guide", folder)
     code = folder / "src" / "refiners_edge_guide" / "adapter.py"
@@ -80,26 +80,29 @@ def test_a_law_that_a_new_adapter_breaks_is_found(tmp_path: Path) -> None:
     )
     sys.modules.pop("refiners_edge_guide", None)
     code.write_text(broken)
-    made: dict[str, Any] = {}
-    exec(broken, made)
+    namespace: dict[str, Any] = {}
+    exec(broken, namespace)
     with pytest.raises(AssertionError, match="still changes what the model does"):
-        is_absent_when_left_out(AdapterCase(lambda: made["EdgeGuide"](name="edge-guide")))
+        is_absent_when_left_out(AdapterCase(lambda: namespace["EdgeGuide"](name="edge-guide")))
 
 
 @pytest.mark.parametrize("name", ["sum", "chain", "none", "true", "adapter", "seat", "edge-3d"])
-def test_the_class_of_a_new_adapter_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+def test_the_class_of_a_new_adapter_has_a_unique_name(tmp_path: Path, name: str) -> None:
     create(name, tmp_path / "x")
     (code,) = (tmp_path / "x").rglob("adapter.py")
     tree = ast.parse(code.read_text())
     imported = {
-        alias.name for one in tree.body if isinstance(one, ast.ImportFrom) for alias in one.names
+        alias.name
+        for statement in tree.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
     }
-    (kind,) = (one.name for one in tree.body if isinstance(one, ast.ClassDef))
+    (kind,) = (item.name for item in tree.body if isinstance(item, ast.ClassDef))
     assert kind not in imported
     assert run("validate", "--strict", tmp_path / "x").exit_code == 0
 
 
-def test_a_package_of_refiners_is_not_written_anew(tmp_path: Path) -> None:
+def test_the_name_of_a_package_of_refiners_is_refused(tmp_path: Path) -> None:
     result = run("new", "core", "--folder", tmp_path / "x")
     assert (result.exit_code, "such as my-core" in result.stderr) == (2, True)
 
@@ -110,7 +113,7 @@ def test_a_bad_name_writes_nothing(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     result = run("new", "edge", "--folder", tmp_path)
     assert result.exit_code == 2
     assert list(tmp_path.iterdir()) == []
@@ -123,12 +126,12 @@ def test_a_valid_plugin_is_valid(plugin: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "what"),
+    ("file", "old", "new", "problem"),
     [
         ("pyproject.toml", "refiners-edges", "edges", 'should begin with "refiners-"'),
         ("pyproject.toml", '["refiners-core"]', "[]", "does not depend on refiners-core"),
         ("pyproject.toml", '"refiners-core"', '"refiners>=1"', "refiners is another project"),
-        ("pyproject.toml", "refiners_edges:", "refiners_egdes:", "leads to no file"),
+        ("pyproject.toml", "refiners_edges:", "refiners_egdes:", "does not name a file"),
         ("pyproject.toml", "refiners_edges:adapter.toml", "a.b:C", "should be 'package:adapter"),
         ("pyproject.toml", '["*.toml"]', "[]", "left out of the wheel"),
         ("pyproject.toml", "[project.entry-points", "[x.entry-points", "no entry point"),
@@ -136,49 +139,47 @@ def test_a_valid_plugin_is_valid(plugin: Path) -> None:
         ("pyproject.toml", '"refiners_edges:adapter.toml"', "[1]", "should be 'package:adapter"),
         ("src/refiners_edges/adapter.toml", "summary", "sumary", "Did you mean 'summary'"),
         ("src/refiners_edges/adapter.toml", "edges.adapter:", "edges.other:", "in no module"),
-        ("src/refiners_edges/adapter.py", "Edges", "Egdes", "adapter.py defines no Edges"),
+        ("src/refiners_edges/adapter.py", "Edges", "Egdes", "adapter.py does not define Edges"),
         ("src/refiners_edges/adapter.py", "class", "clas", "cannot be read"),
     ],
 )
-def test_what_is_to_be_mended_is_named(
-    plugin: Path, file: str, old: str, new: str, what: str
-) -> None:
+def test_a_problem_is_named(plugin: Path, file: str, old: str, new: str, problem: str) -> None:
     path = plugin / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    assert what in said(plugin)
+    assert problem in problems(plugin)
     assert run("validate", plugin).exit_code == 1
 
 
-def test_strict_wants_every_file_pinned(plugin: Path) -> None:
+def test_strict_requires_every_file_to_be_pinned(plugin: Path) -> None:
     manifest = plugin / "src" / "refiners_edges" / "adapter.toml"
     file = '[adapter.edges.weights.w]\nsource = "hf:org/edges"\nfile = "w.bin"\n'
     manifest.write_text(f'{EDGES_TOML}{file}format = "pickle"\n')
-    assert said(plugin) == ""
-    strict = said(plugin, "--strict")
-    for what in (
+    assert problems(plugin) == ""
+    strict = problems(plugin, "--strict")
+    for problem in (
         "revision is unknown",
         "sha256 is unknown",
         "size is missing",
         "license",
         "pickle",
     ):
-        assert what in strict
+        assert problem in strict
 
 
 def test_weights_in_the_package_are_hashed(plugin: Path) -> None:
     package = plugin / "src" / "refiners_edges"
     pin = f'[adapter.edges.weights.w]\nsource = "pkg:refiners_edges/w"\nsha256 = "{"0" * 64}"\n'
     (package / "adapter.toml").write_text(EDGES_TOML + pin)
-    assert "is not there" in said(plugin)
+    assert "does not exist" in problems(plugin)
     (package / "w").write_bytes(b"1")
-    assert "has the sha256 6b86b273" in said(plugin)
+    assert "has the sha256 6b86b273" in problems(plugin)
 
 
 def test_first_party_plugins_are_valid() -> None:
     for folder in (Path(__file__).parents[3] / "plugins").iterdir():
         if (folder / "pyproject.toml").exists():
-            assert said(folder) == "", folder
+            assert problems(folder) == "", folder
 
 
 @pytest.mark.parametrize("kind", ["adapter", "model"])
@@ -187,4 +188,4 @@ def test_the_schema_is_printed_for_editors(kind: str) -> None:
     assert kind in json.dumps(schema)
     assert schema["$ref"].endswith(f"{kind.capitalize()}Manifest")
     result = run("validate")
-    assert (result.exit_code, "Say what to check" in result.stderr) == (2, True)
+    assert (result.exit_code, "Name what to check" in result.stderr) == (2, True)

@@ -162,7 +162,7 @@ def test_the_fetched_copy_is_read_offline_and_can_be_forgotten(
     hub.requests.clear()
     assert ("new", "1.0") in names()
     assert hub.requests == []
-    assert run("catalog", "forget").stdout == "Forgotten.\n"
+    assert run("catalog", "forget").stdout == "Removed.\n"
     assert names() == OLD
     assert run("catalog", "forget").stdout == "No catalog was fetched.\n"
 
@@ -504,7 +504,7 @@ def test_offline_the_present_copy_stays(
     bring()
     monkeypatch.setenv("REFINERS_OFFLINE", "1")
     result = run("catalog", "refresh")
-    assert (result.exit_code, "going online was forbidden" in result.stderr) == (3, True)
+    assert (result.exit_code, "going online is forbidden" in result.stderr) == (3, True)
     assert ("new", "1.0") in names()
 
 

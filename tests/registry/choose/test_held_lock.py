@@ -356,7 +356,7 @@ def test_a_locked_repository_has_the_files_of_its_address(
     assert of_locked(good, tmp_path).version == "a" * 40
     for id in ("hf:org/m@feature/x/a.safetensors", f"hf:org/m@{'a' * 40}/a.safetensors"):
         assert of_locked(msgspec.structs.replace(good, id=id), tmp_path)
-    with pytest.raises(LockError, match="files of something else"):
+    with pytest.raises(LockError, match="files of another repository"):
         of_locked(msgspec.structs.replace(good, **changes), tmp_path)
 
 

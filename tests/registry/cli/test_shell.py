@@ -1,4 +1,4 @@
-"""However a command ends, it ends in words or JSON, on any terminal."""
+"""Every command ends with a message or JSON, on any terminal."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ def run(*arguments: str, charset: str = "utf-8", **environment: str) -> Result:
 
 
 def refused(*arguments: str) -> dict[str, Any]:
-    """Returns what a command that fails tells a program."""
+    """Returns the error that a failing command prints as JSON."""
     result = run(*arguments, "--json")
     assert result.exit_code != 0
     return json.loads(result.stdout, parse_constant=pytest.fail)["error"]
@@ -53,18 +53,16 @@ def toys(site: Site) -> Site:
         (("tree", "./nowhere"), "model"),
     ],
 )
-def test_every_refusal_is_json_where_that_is_asked_for(
-    toys: Site, arguments: tuple[str, ...], code: str
-) -> None:
+def test_every_error_is_json_on_request(toys: Site, arguments: tuple[str, ...], code: str) -> None:
     error = refused(*arguments)
     assert error["code"] == code
     assert error["message"]
     assert {*error} == {"code", "message", "hint", "dist"}
 
 
-def test_new_and_forget_answer_in_json(tmp_path: Path, hub: LoopbackHub) -> None:
-    made = json.loads(run("new", "x-y", "--folder", str(tmp_path / "x"), "--json").stdout)
-    assert len(made["files"]) == 7
+def test_new_and_forget_print_json(tmp_path: Path, hub: LoopbackHub) -> None:
+    facts = json.loads(run("new", "x-y", "--folder", str(tmp_path / "x"), "--json").stdout)
+    assert len(facts["files"]) == 7
     assert json.loads(run("catalog", "forget", "--json").stdout) == {"forgotten": False}
 
 
@@ -79,7 +77,7 @@ def test_new_and_forget_answer_in_json(tmp_path: Path, hub: LoopbackHub) -> None
         ("raise KeyboardInterrupt", "interrupted"),
     ],
 )
-def test_nobody_gets_a_traceback(
+def test_no_exception_prints_a_traceback(
     toys: Site, monkeypatch: pytest.MonkeyPatch, code: str, words: str
 ) -> None:
     def fail() -> None:
@@ -93,7 +91,7 @@ def test_nobody_gets_a_traceback(
     assert result.stdout == ""
 
 
-def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_asks_for_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise KeyError("oops")
 
@@ -102,7 +100,7 @@ def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(run("list", REFINERS_TRACEBACK="1").exception, KeyError)
 
 
-def test_what_plugins_print_does_not_spoil_json(toys: Site, tmp_path: Path) -> None:
+def test_output_of_plugins_does_not_mix_with_json(toys: Site, tmp_path: Path) -> None:
     toys.add_edges(code=f"print('hello')\n{EDGES}")
     out = str(tmp_path / "out.png")
     result = run("generate", "x", "--model", "toy", "--adapter", "edges", "--out", out, "--json")
@@ -110,14 +108,14 @@ def test_what_plugins_print_does_not_spoil_json(toys: Site, tmp_path: Path) -> N
     assert "hello" in result.stderr
 
 
-def test_numbers_that_json_has_not_become_texts(site: Site) -> None:
+def test_infinite_numbers_become_strings_in_json(site: Site) -> None:
     site.add_edges(EDGES_TOML.replace("width = 2", "a = nan, b = inf, c = -inf, d = 1.5"))
     facts = json.loads(run("info", "edges", "--json").stdout, parse_constant=pytest.fail)
     assert facts["variants"][0]["facts"] == {"a": "nan", "b": "inf", "c": "-inf", "d": 1.5}
 
 
 @pytest.mark.parametrize("charset", ["cp1252", "ascii", "latin-1", "cp437", "utf-8"])
-def test_every_letter_can_be_written_in_every_encoding(site: Site, charset: str) -> None:
+def test_every_character_is_written_in_every_encoding(site: Site, charset: str) -> None:
     site.add_toy()
     site.add_edges(EDGES_TOML.replace("Follow edges", "Suit les contours \u2192 \u7dda"))
     for arguments in (("list",), ("info", "edges"), ("tree", "toy"), ("list", "--json")):
@@ -128,7 +126,7 @@ def test_every_letter_can_be_written_in_every_encoding(site: Site, charset: str)
     )
 
 
-def test_trees_are_drawn_with_what_an_encoding_has(site: Site) -> None:
+def test_trees_are_drawn_in_the_characters_of_an_encoding(site: Site) -> None:
     site.add_toy()
     assert "\u2514\u2500\u2500 body" in run("tree", "toy").stdout
     assert "`-- body" in run("tree", "toy", charset="cp1252").stdout
@@ -136,18 +134,18 @@ def test_trees_are_drawn_with_what_an_encoding_has(site: Site) -> None:
     assert "edges -> picture" in run("list", charset="cp1252").stdout
 
 
-@pytest.mark.parametrize("columns", [30, 60, 79])
+@pytest.mark.parametrize("columns", [32, 60, 79])
 def test_a_narrow_terminal_gets_a_block_for_each_row(toys: Site, columns: int) -> None:
     toys.add_edges(EDGES_TOML.replace("Follow edges", "Follow the edges of a picture " * 4))
     lines = run("list", COLUMNS=str(columns)).stdout.splitlines()
     assert max(map(len, lines)) <= columns
     assert "  edges" in lines
-    assert "    from: refiners-edges 1.2" in lines
-    assert [line.split()[-1] for line in lines if "what it does" in line]  # words stay whole
+    assert "    package: refiners-edges 1.2" in lines
+    assert [line.split()[-1] for line in lines if "summary" in line]  # words stay whole
     assert max(map(len, run("list").stdout.splitlines())) > columns
 
 
-def test_what_can_be_copied_is_not_broken(
+def test_paths_are_not_wrapped(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -155,7 +153,7 @@ def test_what_can_be_copied_is_not_broken(
     assert "/a/path/that/is/longer/than/the/terminal/is" in capsys.readouterr().out
 
 
-def test_a_pipe_that_closes_and_the_module_are_no_trouble() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     command = [sys.executable, "-m", "refiners", "list", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
         assert started.stdout is not None

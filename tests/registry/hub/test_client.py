@@ -1,4 +1,4 @@
-"""Fetching: pinned, verified, remembered; nothing unverified is handed out."""
+"""Fetched files are pinned, verified and remembered; no unverified file is returned."""
 
 import os
 import subprocess
@@ -21,7 +21,9 @@ def test_a_file_is_downloaded_and_verified(hub: LoopbackHub, repo: Repository) -
     assert [r.method for r in hub.requests if "resolve" in r.path] == ["HEAD", "HEAD", "GET"]
 
 
-def test_a_second_load_asks_nobody_and_hashes_nothing(hub: LoopbackHub, repo: Repository) -> None:
+def test_a_second_load_sends_no_request_and_hashes_nothing(
+    hub: LoopbackHub, repo: Repository
+) -> None:
     first = fetch(pin(repo))
     hub.requests.clear()
     with patch("refiners.hub.receipts.sha256_of", side_effect=AssertionError("hashed again")):
@@ -30,7 +32,7 @@ def test_a_second_load_asks_nobody_and_hashes_nothing(hub: LoopbackHub, repo: Re
     assert hub.requests == []
 
 
-def test_a_cache_without_receipt_is_hashed_and_not_asked(
+def test_a_cached_file_without_a_receipt_is_hashed_and_not_requested(
     hub: LoopbackHub, repo: Repository
 ) -> None:
     first = fetch(pin(repo))
@@ -42,7 +44,7 @@ def test_a_cache_without_receipt_is_hashed_and_not_asked(
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "words"),
     [
         (Fault.WRONG_COMMIT, "announces commit"),
         (Fault.WRONG_HASH, "announces sha256"),
@@ -50,44 +52,40 @@ def test_a_cache_without_receipt_is_hashed_and_not_asked(
         (Fault.NO_HASH, "announces sha256 nothing"),
     ],
 )
-def test_what_is_announced_is_compared_before_anything_is_downloaded(
-    hub: LoopbackHub, repo: Repository, fault: Fault, said: str
+def test_the_announcement_is_compared_before_the_download(
+    hub: LoopbackHub, repo: Repository, fault: Fault, words: str
 ) -> None:
     hub.fail(FILE, fault)
-    with pytest.raises(IntegrityError, match=said) as caught:
+    with pytest.raises(IntegrityError, match=words) as caught:
         fetch(pin(repo))
     assert (caught.value.exit_code, caught.value.dist) == (4, "refiners-x")
     assert "GET" not in [request.method for request in hub.requests]
     assert not list(Path(constants.HF_HUB_CACHE).rglob("*.safetensors"))
 
 
-def test_another_size_is_refused_before_it_is_downloaded(
-    hub: LoopbackHub, repo: Repository
-) -> None:
+def test_another_size_is_refused_before_the_download(hub: LoopbackHub, repo: Repository) -> None:
     with pytest.raises(IntegrityError, match="announces size"):
         fetch(pin(repo, size=1))
     assert "GET" not in [request.method for request in hub.requests]
 
 
-def test_wrong_bytes_are_fetched_once_more_and_then_refused(
-    hub: LoopbackHub, repo: Repository
-) -> None:
+def test_wrong_bytes_are_fetched_again_and_then_refused(hub: LoopbackHub, repo: Repository) -> None:
     hub.fail(FILE, Fault.WRONG_BYTES, method="GET")
-    with pytest.raises(IntegrityError, match="other bytes"):
+    with pytest.raises(IntegrityError, match="wrong hash"):
         fetch(pin(repo))
     assert [request.method for request in hub.requests].count("GET") == 2
-    with pytest.raises(OfflineError):  # nothing of it is left under the name of the file
+    with pytest.raises(OfflineError):  # the cache does not keep the wrong bytes
         fetch(pin(repo), offline=True)
     hub.heal()
     assert fetch(pin(repo)).read_bytes() == DATA
 
 
-def test_wrong_bytes_that_pass_are_healed(hub: LoopbackHub, repo: Repository) -> None:
+def test_wrong_bytes_sent_once_are_fetched_again(hub: LoopbackHub, repo: Repository) -> None:
     hub.fail(FILE, Fault.WRONG_BYTES, method="GET", times=1)
     assert fetch(pin(repo)).read_bytes() == DATA
 
 
-def test_a_damaged_cache_is_healed_online_and_refused_offline(
+def test_a_damaged_cached_file_is_fetched_again_online_and_refused_offline(
     hub: LoopbackHub, repo: Repository
 ) -> None:
     path = fetch(pin(repo))
@@ -97,13 +95,13 @@ def test_a_damaged_cache_is_healed_online_and_refused_offline(
     assert fetch(pin(repo)).read_bytes() == DATA
 
 
-def test_an_unknown_pin_is_resolved_once_and_held_to(hub: LoopbackHub, repo: Repository) -> None:
+def test_an_unknown_pin_is_resolved_once_and_kept(hub: LoopbackHub, repo: Repository) -> None:
     wanted = pin(repo, revision="unknown", sha256="unknown", size=None)
     with pytest.raises(OfflineError):
         fetch(wanted, offline=True)
     path = fetch(wanted)
     assert path.read_bytes() == DATA
-    hub.publish("org/weights", {FILE: DATA[::-1]})  # main moves on; what was resolved stays
+    hub.publish("org/weights", {FILE: DATA[::-1]})  # main moves; the resolution stays
     hub.requests.clear()
     assert fetch(wanted) == path
     assert hub.requests == []
@@ -116,11 +114,11 @@ def test_bytes_that_differ_from_the_announced_hash_are_refused(
     hub: LoopbackHub, repo: Repository
 ) -> None:
     hub.fail(FILE, Fault.WRONG_BYTES, method="GET")
-    with pytest.raises(IntegrityError, match="other bytes"):
+    with pytest.raises(IntegrityError, match="wrong hash"):
         fetch(pin(repo, revision="unknown", sha256="unknown"))
 
 
-def test_a_known_hash_without_revision_is_looked_for_on_main(
+def test_a_pinned_hash_without_a_revision_is_fetched_from_main(
     hub: LoopbackHub, repo: Repository
 ) -> None:
     wanted = pin(repo, revision="unknown")
@@ -130,23 +128,23 @@ def test_a_known_hash_without_revision_is_looked_for_on_main(
 
 
 @pytest.mark.parametrize("sha256", ["unknown", "pinned"])
-def test_small_text_is_verified_by_git_s_hash(
+def test_small_text_is_verified_by_its_git_hash(
     hub: LoopbackHub, repo: Repository, sha256: str
 ) -> None:
     wanted = pin(repo, "vocab.json", **({"sha256": "unknown"} if sha256 == "unknown" else {}))
     assert fetch(wanted).read_bytes() == b'{"a": 1}'
     other = pin(repo, "vocab.json", sha256="0" * 64)
-    with pytest.raises(IntegrityError, match="other bytes"):
+    with pytest.raises(IntegrityError, match="wrong hash"):
         fetch(other)
 
 
 def test_small_text_with_wrong_bytes_is_refused(hub: LoopbackHub, repo: Repository) -> None:
     hub.fail("vocab.json", Fault.WRONG_BYTES, method="GET")
-    with pytest.raises(IntegrityError, match="other bytes"):
+    with pytest.raises(IntegrityError, match="wrong hash"):
         fetch(pin(repo, "vocab.json", sha256="unknown"))
 
 
-def test_tokens_go_to_https_alone(
+def test_tokens_are_sent_over_https_only(
     hub: LoopbackHub, repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -154,9 +152,9 @@ def test_tokens_go_to_https_alone(
     assert fetch(pin(repo)).read_bytes() == DATA
     assert [request.method for request in hub.requests].count("GET") == 1
     assert not [r for r in hub.requests if "authorization" in {key.lower() for key in r.headers}]
-    here = Hub.from_environment()
-    assert here.token is False
-    assert Hub("https://hf.co", here.cache, here.receipts, is_offline=False).token is None
+    local = Hub.from_environment()
+    assert local.token is False
+    assert Hub("https://hf.co", local.cache, local.receipts, is_offline=False).token is None
 
 
 def test_receipts_that_cannot_be_written_cost_only_time(repo: Repository) -> None:
@@ -166,14 +164,14 @@ def test_receipts_that_cannot_be_written_cost_only_time(repo: Repository) -> Non
     assert fetch(pin(repo)) == path
 
 
-def test_a_damaged_receipt_is_no_receipt(repo: Repository) -> None:
+def test_a_damaged_receipt_is_ignored(repo: Repository) -> None:
     path = fetch(pin(repo))
     for receipt in Hub.from_environment().receipts.folder.iterdir():
         receipt.write_text('{"damaged')
     assert fetch(pin(repo)) == path
 
 
-def test_what_one_process_fetched_another_has_offline(
+def test_another_process_loads_a_fetched_file_offline(
     hub: LoopbackHub, repo: Repository, tmp_path: Path
 ) -> None:
     wanted = pin(repo)
@@ -183,7 +181,7 @@ def test_what_one_process_fetched_another_has_offline(
         "file = msgspec.json.decode(sys.argv[1], type=WeightsFile)\n"
         "print(Hub.from_environment().fetch(file))"
     )
-    said: list[str] = []
+    outputs: list[str] = []
     for more in ({}, {"REFINERS_OFFLINE": "1"}):
         done = subprocess.run(
             [sys.executable, "-c", code, msgspec.json.encode(wanted).decode()],
@@ -193,7 +191,7 @@ def test_what_one_process_fetched_another_has_offline(
             check=True,
             timeout=60,
         )
-        said.append(done.stdout)
-    assert said[0] == said[1]
-    assert Path(said[0].strip()).read_bytes() == DATA
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1]
+    assert Path(outputs[0].strip()).read_bytes() == DATA
     assert [request.method for request in hub.requests].count("GET") == 1

@@ -1,4 +1,4 @@
-"""Waiting for others in a cache, and what is left of the dead."""
+"""Downloads of other processes are waited for, and the files of dead processes are removed."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def lock(tmp_path: Path) -> Path:
 
 @contextmanager
 def held(lock: Path, timeout: float = 0) -> Iterator[None]:
-    """A lock of somebody who never lets go."""
+    """A lock whose holder never releases it."""
     raise TimeoutError(f"{lock} after {timeout}")
     yield
 
@@ -65,38 +65,38 @@ def old(path: Path, seconds: float = 100) -> Path:
     return path
 
 
-def test_nobody_waits_without_a_lock_or_for_one_that_is_free(lock: Path, blob: Path) -> None:
+def test_no_wait_without_a_lock_or_for_a_free_one(lock: Path, blob: Path) -> None:
     take_turn(lock, blob, free)
     take_turn(lock, blob, unwritable)
     lock.unlink()
     take_turn(lock, blob, held)
 
 
-def test_a_lock_without_a_sign_of_life_is_named_and_taken_over(lock: Path, blob: Path) -> None:
+def test_a_lock_without_progress_is_named_and_taken_over(lock: Path, blob: Path) -> None:
     with pytest.warns(Notice) as notices:
         take_turn(lock, blob, held, silence=0.05)
-    waiting, taken = (str(notice.message) for notice in notices)
-    assert waiting.endswith(f"if there is none: rm {lock}")
-    assert taken.startswith(f"{lock} was left behind")
+    waiting, removed = (str(notice.message) for notice in notices)
+    assert waiting.endswith(f"if no other process is downloading it: rm {lock}")
+    assert removed.startswith(f"{lock} was left behind")
     assert not lock.exists()
 
 
 @pytest.mark.filterwarnings("ignore::refiners.errors.Notice")
-def test_a_lock_whose_download_grows_is_waited_for(lock: Path, blob: Path) -> None:
+def test_a_lock_with_a_growing_download_is_waited_for(lock: Path, blob: Path) -> None:
     part = blob.with_name(f"{blob.name}.1234.incomplete")
-    looks: list[int] = []
+    attempts: list[int] = []
 
     @contextmanager
     def growing(lock: Path, timeout: float) -> Iterator[None]:
-        looks.append(1)
-        part.write_bytes(bytes(len(looks)))
+        attempts.append(1)
+        part.write_bytes(bytes(len(attempts)))
         threading.Event().wait(0.03)
-        if len(looks) < 5:
+        if len(attempts) < 5:
             raise TimeoutError
         yield
 
     take_turn(lock, blob, growing, silence=0.05)
-    assert len(looks) == 5
+    assert len(attempts) == 5
     assert lock.exists()
 
 
@@ -110,7 +110,7 @@ def test_a_lock_that_cannot_be_removed_is_named(lock: Path, blob: Path) -> None:
     assert caught.value.hint == f"Have its owner remove it: rm {lock}"
 
 
-def test_parts_of_the_dead_go_and_those_of_the_living_stay(lock: Path, blob: Path) -> None:
+def test_dead_partial_downloads_are_removed_and_live_ones_stay(lock: Path, blob: Path) -> None:
     dead = old(blob.with_name(f"{blob.name}.1.incomplete"))
     ancient = old(blob.with_name(f"{blob.name}.incomplete"))
     alive = old(blob.with_name(f"{blob.name}.2.incomplete"), seconds=1)
@@ -121,7 +121,9 @@ def test_parts_of_the_dead_go_and_those_of_the_living_stay(lock: Path, blob: Pat
     assert not ancient.exists()
 
 
-def test_leftovers_are_what_nobody_holds(tmp_path: Path, lock: Path, blob: Path) -> None:
+def test_leftovers_are_parts_and_locks_without_a_holder(
+    tmp_path: Path, lock: Path, blob: Path
+) -> None:
     part = blob.with_name(f"{blob.name}.1.incomplete")
     part.write_bytes(b"123")
     cache = tmp_path / "hub"
@@ -144,7 +146,7 @@ def no_flock(*_: Any) -> None:
 def test_a_file_system_without_locks_and_the_lock_of_a_dead_process(
     hub: LoopbackHub, repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_lock, "_GLANCE", 0.05)
+    monkeypatch.setattr(download_lock, "_INTERVAL", 0.05)
     monkeypatch.setattr("refiners.hub.client.SILENCE", 0.1)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
     monkeypatch.setattr("fcntl.flock", no_flock)
@@ -154,10 +156,10 @@ def test_a_file_system_without_locks_and_the_lock_of_a_dead_process(
     assert fetch(pin(repo)).read_bytes() == DATA
 
 
-def test_a_stopped_process_that_holds_a_lock_is_not_waited_for(
+def test_a_lock_of_a_stopped_process_is_taken_over(
     hub: LoopbackHub, repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_lock, "_GLANCE", 0.05)
+    monkeypatch.setattr(download_lock, "_INTERVAL", 0.05)
     monkeypatch.setattr("refiners.hub.client.SILENCE", 0.1)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
     lock = lock_of(Hub.from_environment().cache, "models--org--weights", repo.sha256(FILE))
@@ -174,7 +176,7 @@ def test_a_stopped_process_that_holds_a_lock_is_not_waited_for(
         holder.kill()
 
 
-def test_the_doctor_names_what_is_left_and_what_removes_it(site: Site, hub: LoopbackHub) -> None:
+def test_the_doctor_names_leftovers_and_their_removal(site: Site, hub: LoopbackHub) -> None:
     cache = Hub.from_environment().cache
     assert examine(is_probing=False) == ()
     blobs = cache / "models--org--weights" / "blobs"

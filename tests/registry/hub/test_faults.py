@@ -1,7 +1,7 @@
-"""Everything that goes wrong between a name and its bytes: nothing lost, nothing half written.
+"""Faults of the Hub, of processes and of disks lose no file and leave none half written.
 
-`python -m pytest tests/registry/hub/test_faults.py --fault-table` prints what was done and what
-came.
+`python -m pytest tests/registry/hub/test_faults.py --fault-table` prints each fault and its
+outcome.
 """
 
 import os
@@ -43,17 +43,17 @@ def repo(hub: LoopbackHub) -> Repository:
     return hub.publish("org/weights", {FILE: BIG, "vocab.json": b"{}"})
 
 
-Told = Callable[[str, str], None]
+Record = Callable[[str, str], None]
 
 
 @pytest.fixture
-def told(request: pytest.FixtureRequest, record_property: Callable[..., None]) -> Told:
-    """Takes down what was done and what came of it, for the table."""
+def record(request: pytest.FixtureRequest, record_property: Callable[..., None]) -> Record:
+    """Records a fault and its outcome for the table."""
 
-    def take(fault: str, outcome: str) -> None:
+    def add(fault: str, outcome: str) -> None:
         record_property("fault", (fault, outcome))
 
-    return take
+    return add
 
 
 def snapshots(folder: Path) -> list[Path]:
@@ -61,7 +61,7 @@ def snapshots(folder: Path) -> list[Path]:
 
 
 def is_clean(folder: Path) -> bool:
-    """Whether whatever has a published name under a cache holds the published bytes."""
+    """Whether each file with a published name in a cache holds the published bytes."""
     names = {"model.safetensors": BIG, "vocab.json": b"{}"}
     return all(path.read_bytes() == names[path.name] for path in snapshots(folder))
 
@@ -73,8 +73,8 @@ def refused(wanted: WeightsFile, *, offline: bool | None = None) -> RefinersErro
     return caught.value
 
 
-# what a Hub does: fault, on which requests, how often; the code of the error, or that it is waited
-# for; whether bytes may be asked for at all
+# the fault, the requests and how many of them it affects; the code of the error, or "fetched" after
+# a retry; whether bytes may be requested
 HUB = [
     (Fault.RESET, "GET", 2, "fetched", True),
     (Fault.RESET, "GET", 99, "network", True),
@@ -104,7 +104,7 @@ def test_a_hub_that_fails(
     hub: LoopbackHub,
     repo: Repository,
     tmp_path: Path,
-    told: Told,
+    record: Record,
     fault: Fault,
     method: str,
     times: int,
@@ -112,9 +112,9 @@ def test_a_hub_that_fails(
     may_get: bool,
 ) -> None:
     hub.fail(FILE, fault, method=method, times=times)
-    said = fault.value if isinstance(fault.value, str) else f"answers HTTP {fault.value}"
-    often = "all the time" if times > 2 else f"{times} times"
-    told(f"the Hub {said}, {often}", outcome)
+    action = fault.value if isinstance(fault.value, str) else f"answers HTTP {fault.value}"
+    often = "every time" if times > 2 else f"{times} times"
+    record(f"the Hub {action}, {often}", outcome)
     if outcome == "fetched":
         assert fetch(pin(repo)).read_bytes() == BIG
     else:
@@ -127,8 +127,8 @@ def test_a_hub_that_fails(
     assert is_clean(tmp_path)
 
 
-def test_a_hub_that_refuses_connections(tmp_path: Path, told: Told) -> None:
-    told("connection refused", "network")
+def test_a_hub_that_refuses_connections(tmp_path: Path, record: Record) -> None:
+    record("connection refused", "network")
     with LoopbackHub() as gone:
         repo = gone.publish("org/weights", {FILE: BIG})
     with gone.in_use(tmp_path):
@@ -136,10 +136,10 @@ def test_a_hub_that_refuses_connections(tmp_path: Path, told: Told) -> None:
     assert snapshots(tmp_path) == []
 
 
-def test_a_hub_that_goes_silent(
-    hub: LoopbackHub, repo: Repository, told: Told, tmp_path: Path
+def test_a_hub_that_stays_silent(
+    hub: LoopbackHub, repo: Repository, record: Record, tmp_path: Path
 ) -> None:
-    told("the Hub stops in the middle of the body and says nothing more, once", "fetched")
+    record("the Hub stops in the middle of the body and stays silent, once", "fetched")
     hub.fail(FILE, Fault.STALL, method="GET", times=1)
     with patch.object(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2):
         assert fetch(pin(repo)).read_bytes() == BIG
@@ -147,24 +147,24 @@ def test_a_hub_that_goes_silent(
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("changes", "fault"),
     [
         ({"source": "hf:org/gone"}, "the repository was deleted"),
         ({"revision": "e" * 40}, "the pinned commit is gone"),
         ({"file": "other.safetensors"}, "the file is gone at the pinned commit"),
     ],
 )
-def test_what_was_deleted(
-    hub: LoopbackHub, repo: Repository, told: Told, changes: dict[str, str], what: str
+def test_a_deleted_file_commit_or_repository(
+    hub: LoopbackHub, repo: Repository, record: Record, changes: dict[str, str], fault: str
 ) -> None:
-    told(what, "missing")
+    record(fault, "missing")
     assert refused(msgspec.structs.replace(pin(repo), **changes)).code == "missing"
 
 
 def test_a_redirect_to_another_origin(
-    hub: LoopbackHub, repo: Repository, told: Told, monkeypatch: pytest.MonkeyPatch
+    hub: LoopbackHub, repo: Repository, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told("redirect to another origin, with a token set", "fetched, token not sent")
+    record("redirect to another origin, with a token set", "fetched, token not sent")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.fail(FILE, Fault.REDIRECT)
     assert fetch(pin(repo)).read_bytes() == BIG
@@ -172,10 +172,10 @@ def test_a_redirect_to_another_origin(
 
 
 def test_a_redirect_does_not_take_the_token_along(
-    hub: LoopbackHub, repo: Repository, told: Told, monkeypatch: pytest.MonkeyPatch
+    hub: LoopbackHub, repo: Repository, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with https, where the token is sent: here the Hub that is asked is believed to be safe."""
-    told("redirect to another origin, with a token that the Hub gets", "fetched, not sent on")
+    """Simulates https, over which the token is sent, by trusting the loopback Hub."""
+    record("redirect to another origin, with a token that the Hub gets", "fetched, not sent on")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setattr(Hub, "token", None)
     hub.fail(FILE, Fault.REDIRECT)
@@ -189,10 +189,10 @@ def test_a_redirect_does_not_take_the_token_along(
                     hub.elsewhere.removeprefix("http://"): False}  # fmt: skip
 
 
-def test_a_download_that_is_cut_off_is_resumed(
-    hub: LoopbackHub, repo: Repository, told: Told
+def test_an_interrupted_download_is_resumed(
+    hub: LoopbackHub, repo: Repository, record: Record
 ) -> None:
-    told("the connection is closed after half of the bytes, once", "resumed from there")
+    record("the connection is closed after half of the bytes, once", "resumed from there")
     hub.fail(FILE, Fault.SHORT, method="GET", times=1)
     with patch.object(constants, "DOWNLOAD_CHUNK_SIZE", 8192):
         assert fetch(pin(repo)).read_bytes() == BIG
@@ -203,10 +203,10 @@ def test_a_download_that_is_cut_off_is_resumed(
 
 @pytest.mark.parametrize("offline", [False, True])
 def test_a_corrupted_cache(
-    hub: LoopbackHub, repo: Repository, told: Told, tmp_path: Path, offline: bool
+    hub: LoopbackHub, repo: Repository, record: Record, tmp_path: Path, offline: bool
 ) -> None:
-    told(
-        f"a file of the cache is corrupted, {'offline' if offline else 'online'}",
+    record(
+        f"a cached file is corrupted, {'offline' if offline else 'online'}",
         "integrity" if offline else "fetched again",
     )
     path = fetch(pin(repo))
@@ -217,8 +217,8 @@ def test_a_corrupted_cache(
     assert is_clean(tmp_path)
 
 
-def test_a_damaged_receipt(repo: Repository, told: Told) -> None:
-    told("a receipt is damaged", "the file is hashed again")
+def test_a_damaged_receipt(repo: Repository, record: Record) -> None:
+    record("a receipt is damaged", "the file is hashed again")
     path = fetch(pin(repo))
     for receipt in Hub.from_environment().receipts.folder.iterdir():
         receipt.write_bytes(b"\x00")
@@ -226,8 +226,8 @@ def test_a_damaged_receipt(repo: Repository, told: Told) -> None:
 
 
 @pytest.mark.parametrize("is_cached", [False, True])
-def test_offline(hub: LoopbackHub, repo: Repository, told: Told, is_cached: bool) -> None:
-    told(
+def test_offline(hub: LoopbackHub, repo: Repository, record: Record, is_cached: bool) -> None:
+    record(
         f"offline {'with' if is_cached else 'without'} the file in the cache",
         "the cached file" if is_cached else "offline",
     )
@@ -242,9 +242,9 @@ def test_offline(hub: LoopbackHub, repo: Repository, told: Told, is_cached: bool
 
 
 def test_one_of_several_files_fails(
-    hub: LoopbackHub, repo: Repository, told: Told, tmp_path: Path
+    hub: LoopbackHub, repo: Repository, record: Record, tmp_path: Path
 ) -> None:
-    told("one of two companion files is refused", "network, none handed out")
+    record("one of two companion files is refused", "network, none returned")
     hub.fail("vocab.json", Fault.UNAVAILABLE)
     files = {"weights": pin(repo), "vocab": pin(repo, "vocab.json", format="json")}
     with pytest.raises(RefinersError) as caught:
@@ -255,16 +255,16 @@ def test_one_of_several_files_fails(
     assert is_clean(tmp_path)
 
 
-def test_a_file_that_is_no_safetensors(hub: LoopbackHub, told: Told) -> None:
-    told("the pinned bytes are no safetensors file", "integrity")
+def test_a_file_in_another_format(hub: LoopbackHub, record: Record) -> None:
+    record("the pinned file is not a safetensors file", "integrity")
     junk = hub.publish("org/junk", {FILE: b"junk" * 100})
     with pytest.raises(RefinersError) as caught:
         fetch_file(pin(junk), Hub.from_environment())
     assert caught.value.code == "integrity"
 
 
-def test_a_pickle_that_runs_code(hub: LoopbackHub, told: Told, tmp_path: Path) -> None:
-    told("a pinned pickle holds code", "pickle, nothing was run")
+def test_a_pickle_that_runs_code(hub: LoopbackHub, record: Record, tmp_path: Path) -> None:
+    record("a pinned pickle holds code", "pickle, no code was run")
     mark = tmp_path / "was-run"
     bomb = b"cposix\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR."
     repo = hub.publish("org/bomb", {"a.bin": bomb})
@@ -277,7 +277,7 @@ def test_a_pickle_that_runs_code(hub: LoopbackHub, told: Told, tmp_path: Path) -
 # --- other processes ---
 
 
-def begin(hub: LoopbackHub, wanted: WeightsFile, home: Path) -> subprocess.Popen[str]:
+def start(hub: LoopbackHub, wanted: WeightsFile, home: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", FETCH, msgspec.json.encode(wanted).decode()],
         env={**os.environ, **hub.environment(home)},
@@ -287,13 +287,13 @@ def begin(hub: LoopbackHub, wanted: WeightsFile, home: Path) -> subprocess.Popen
     )
 
 
-def test_a_process_that_is_killed_in_mid_download(
-    hub: LoopbackHub, repo: Repository, told: Told, tmp_path: Path
+def test_a_process_killed_during_a_download(
+    hub: LoopbackHub, repo: Repository, record: Record, tmp_path: Path
 ) -> None:
-    told("kill -9 in the middle of a download, then a second run", "fetched, nothing half written")
+    record("kill -9 during a download, then a second run", "fetched, nothing half written")
     home = tmp_path / "other"
     hub.fail(FILE, Fault.STALL, method="GET", times=1)
-    with begin(hub, pin(repo), home) as first:
+    with start(hub, pin(repo), home) as first:
         parts: list[Path] = []
         for _ in range(2000):
             parts = [p for p in home.rglob("*.incomplete") if p.stat().st_size]
@@ -303,27 +303,27 @@ def test_a_process_that_is_killed_in_mid_download(
         assert parts
         first.send_signal(signal.SIGKILL)
     assert snapshots(home) == []
-    with begin(hub, pin(repo), home) as second:
-        said, problems = second.communicate(timeout=60)
-    assert second.returncode == 0, problems
-    assert Path(said.splitlines()[-1]).read_bytes() == BIG
+    with start(hub, pin(repo), home) as second:
+        output, errors = second.communicate(timeout=60)
+    assert second.returncode == 0, errors
+    assert Path(output.splitlines()[-1]).read_bytes() == BIG
     assert is_clean(home)
 
 
-def test_processes_at_once_fetch_once(
-    hub: LoopbackHub, repo: Repository, told: Told, tmp_path: Path
+def test_concurrent_processes_fetch_once(
+    hub: LoopbackHub, repo: Repository, record: Record, tmp_path: Path
 ) -> None:
-    told("three processes fetch the same file at once", "fetched once")
-    running = [begin(hub, pin(repo), tmp_path / "other") for _ in range(3)]
-    paths = {one.communicate(timeout=120)[0].splitlines()[-1] for one in running}
-    assert [one.returncode for one in running] == [0, 0, 0]
+    record("three processes fetch the same file at once", "fetched once")
+    running = [start(hub, pin(repo), tmp_path / "other") for _ in range(3)]
+    paths = {process.communicate(timeout=120)[0].splitlines()[-1] for process in running}
+    assert [process.returncode for process in running] == [0, 0, 0]
     (path,) = paths
     assert Path(path).read_bytes() == BIG
     assert [request.method for request in hub.requests].count("GET") == 1
 
 
 def wait(seconds: float) -> None:
-    """Waits although the tests let nobody sleep."""
+    """Waits, although the tests patch `time.sleep`."""
     threading.Event().wait(seconds)
 
 
@@ -332,7 +332,7 @@ def wait(seconds: float) -> None:
 
 @contextmanager
 def disk(folder: Path, options: str) -> Iterator[Path]:
-    """Mounts a small disk; skips the test where that is not allowed."""
+    """Mounts a small disk; skips the test without the right to mount."""
     folder.mkdir()
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
@@ -355,8 +355,8 @@ needs_mount = pytest.mark.skipif(
 
 @needs_mount
 @pytest.mark.filterwarnings("ignore:Not enough free disk space")
-def test_a_full_disk(hub: LoopbackHub, repo: Repository, told: Told, tmp_path: Path) -> None:
-    told("the disk is full in the middle of the body", "cache")
+def test_a_full_disk(hub: LoopbackHub, repo: Repository, record: Record, tmp_path: Path) -> None:
+    record("the disk is full during the download", "cache")
     with disk(tmp_path / "small", "size=128k") as small, hub.in_use(small):
         error = refused(pin(repo))
         assert error.code == "cache"
@@ -369,9 +369,9 @@ def test_a_full_disk(hub: LoopbackHub, repo: Repository, told: Told, tmp_path: P
 @needs_mount
 @pytest.mark.parametrize("is_cached", [False, True])
 def test_a_read_only_cache(
-    hub: LoopbackHub, repo: Repository, told: Told, tmp_path: Path, is_cached: bool
+    hub: LoopbackHub, repo: Repository, record: Record, tmp_path: Path, is_cached: bool
 ) -> None:
-    told(
+    record(
         f"the cache is read-only and {'has' if is_cached else 'lacks'} the file",
         "the cached file" if is_cached else "cache",
     )
@@ -386,10 +386,10 @@ def test_a_read_only_cache(
 
 
 @needs_mount
-def test_a_disk_that_fills_up_while_a_receipt_is_written(
-    hub: LoopbackHub, repo: Repository, told: Told, tmp_path: Path
+def test_a_disk_that_is_full_when_a_receipt_is_written(
+    hub: LoopbackHub, repo: Repository, record: Record, tmp_path: Path
 ) -> None:
-    told("the disk is full when the receipt is written", "fetched, hashed again next time")
+    record("the disk is full when the receipt is written", "fetched, hashed again next time")
     with (
         disk(tmp_path / "small", "size=1m") as small,
         hub.in_use(tmp_path / "hf"),

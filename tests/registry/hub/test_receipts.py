@@ -1,4 +1,4 @@
-"""Receipts count for the user who wrote them, for one hash, and for a file that nobody touched."""
+"""A receipt is valid for the user who wrote it, for one hash, and for an unchanged file."""
 
 import hashlib
 import os
@@ -42,22 +42,22 @@ def file(tmp_path: Path) -> Path:
 
 
 def give_away(path: Path) -> None:
-    """Makes a file one that another user may have written: by its owner as root, else its mode."""
+    """Makes a file look as if another user wrote it: by its owner as root, else by its mode."""
     if os.geteuid() == 0:
         os.chown(path, 65534, 65534)
     else:
         path.chmod(0o666)
 
 
-def test_an_edit_that_keeps_size_and_time_is_seen(hub: LoopbackHub, repo: Repository) -> None:
+def test_an_edit_that_keeps_size_and_time_is_noticed(hub: LoopbackHub, repo: Repository) -> None:
     path = fetch(pin(repo)).resolve()
-    found = path.stat()
+    stat = path.stat()
     path.write_bytes(edited(DATA))
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert fetch(pin(repo)).read_bytes() == DATA
 
 
-def test_a_file_that_was_put_in_place_of_another_is_seen(file: Path, receipts: Receipts) -> None:
+def test_a_replaced_file_is_noticed(file: Path, receipts: Receipts) -> None:
     digest = sha256_of(file)
     assert receipts.verify(file, digest)
     assert receipts.has(file, digest)
@@ -70,16 +70,16 @@ def test_a_file_that_was_put_in_place_of_another_is_seen(file: Path, receipts: R
     assert not receipts.verify(file, digest)
 
 
-def test_a_stamp_is_of_a_regular_file(tmp_path: Path, file: Path) -> None:
-    found = file.stat()
-    assert Stamp.of(file) == (5, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
+def test_only_a_regular_file_has_a_stamp(tmp_path: Path, file: Path) -> None:
+    stat = file.stat()
+    assert Stamp.of(file) == (5, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns)
     assert Stamp.of(tmp_path) is None
     assert Stamp.of(tmp_path / "nowhere") is None
     assert Stamp.of(Path("nul\0")) is None
 
 
 @pytest.mark.parametrize("way", ["owner", "group", "world"])
-def test_a_receipt_that_others_may_have_written_is_not_believed(
+def test_a_receipt_that_others_may_have_written_is_ignored(
     file: Path, receipts: Receipts, way: str
 ) -> None:
     if way == "owner" and os.geteuid() != 0:
@@ -93,18 +93,18 @@ def test_a_receipt_that_others_may_have_written_is_not_believed(
         receipt.chmod(0o620 if way == "group" else 0o602)
     assert receipts.find(digest) is None
     assert not receipts.has(file, digest)
-    assert receipts.verify(file, digest)  # and written anew, by this user
+    assert receipts.verify(file, digest)  # which writes a new receipt
     assert receipts.find(digest) == file
 
 
-def test_a_receipt_does_not_pass_for_another(file: Path, receipts: Receipts) -> None:
+def test_a_renamed_receipt_is_ignored(file: Path, receipts: Receipts) -> None:
     assert receipts.verify(file, sha256_of(file))
     (receipt,) = receipts.folder.iterdir()
     receipt.rename(receipt.with_name(f"{'0' * 64}.json"))
     assert receipts.find("0" * 64) is None
 
 
-def test_whatever_is_remembered_is_remembered_for_oneself(
+def test_records_that_others_may_have_written_are_ignored(
     receipts: Receipts, repo: Repository
 ) -> None:
     wanted = pin(repo, revision="unknown", sha256="unknown")
@@ -118,7 +118,7 @@ def test_whatever_is_remembered_is_remembered_for_oneself(
     assert receipts.rewriting("c" * 64) is None
 
 
-def test_a_receipt_without_end_is_none(
+def test_an_oversized_receipt_is_ignored(
     file: Path, receipts: Receipts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = sha256_of(file)
@@ -127,7 +127,7 @@ def test_a_receipt_without_end_is_none(
     assert receipts.find(digest) is None
 
 
-def test_an_unpinned_file_is_verified_by_what_was_announced(
+def test_an_unpinned_file_is_verified_by_the_announced_hash(
     hub: LoopbackHub, repo: Repository
 ) -> None:
     for name in (FILE, "vocab.json"):
@@ -139,12 +139,10 @@ def test_an_unpinned_file_is_verified_by_what_was_announced(
         assert resolution == Resolution(repo.commit, repo.sha256(name))
 
 
-def test_a_folder_of_links_into_which_somebody_put_a_file_is_refused(
-    tmp_path: Path, file: Path
-) -> None:
+def test_a_folder_of_links_with_a_foreign_file_is_refused(tmp_path: Path, file: Path) -> None:
     folder = linked({"unet/a.safetensors": file}, tmp_path / "receipts")
     assert linked({"unet/a.safetensors": file}, tmp_path / "receipts") == folder
-    (folder / "unet" / ".b.1234").symlink_to(file)  # another process at work
+    (folder / "unet" / ".b.1234").symlink_to(file)  # another process is making a link
     assert linked({"unet/a.safetensors": file}, tmp_path / "receipts") == folder
     (folder / "unet" / "b.safetensors").write_bytes(b"b")
     with pytest.raises(CacheError, match=r"unet/b\.safetensors") as caught:
@@ -153,25 +151,25 @@ def test_a_folder_of_links_into_which_somebody_put_a_file_is_refused(
 
 
 def apart(text: str) -> str:
-    """Returns an equal text that is another object, as texts from files are."""
+    """Returns an equal string that is another object, as strings from files are."""
     return "".join([*text])
 
 
-def test_an_open_pin_is_filled_by_what_was_resolved_for_the_same_bytes(repo: Repository) -> None:
+def test_an_open_pin_is_filled_by_the_resolution_of_the_same_bytes(repo: Repository) -> None:
     full, low, high = pin(repo, sha256="5" * 64), "1" * 64, "9" * 64
     resolved = Resolution("a" * 40, apart("5" * 64))
     assert pinned(full, Resolution("a" * 40, high)) == full
     assert pinned(pin(repo, revision="unknown"), None).revision == "unknown"
     without = msgspec.structs.replace(full, revision=apart("unknown"))
     assert pinned(without, resolved) == msgspec.structs.replace(full, revision="a" * 40)
-    for other in (low, high):  # the manifest was changed since
+    for other in (low, high):  # the manifest has changed since
         assert pinned(without, Resolution("a" * 40, other)) == without
     unhashed = msgspec.structs.replace(full, sha256=apart("unknown"))
     assert pinned(unhashed, resolved) == msgspec.structs.replace(full, revision="a" * 40)
 
 
 @pytest.mark.parametrize("content", [b"", b"byte", b"more bytes"])
-def test_a_file_that_shrank_or_grew_is_forgotten(
+def test_the_receipt_of_a_file_that_shrank_or_grew_is_dropped(
     tmp_path: Path, file: Path, receipts: Receipts, content: bytes
 ) -> None:
     digest = sha256_of(file)
@@ -191,7 +189,7 @@ def test_a_file_that_shrank_or_grew_is_forgotten(
 
 
 @pytest.mark.parametrize("content", [b"byte", b"more bytes"])
-def test_a_file_that_changes_while_it_is_hashed_is_not_verified(
+def test_a_file_that_changes_during_hashing_is_not_verified(
     file: Path, receipts: Receipts, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     digest = sha256_of(file)
@@ -217,7 +215,7 @@ def test_a_file_without_a_header_is_named(file: Path, content: bytes | None) -> 
     assert caught.value.dist == "refiners-x"
 
 
-def test_git_s_name_of_a_file_is_that_of_git(file: Path) -> None:
+def test_the_git_hash_of_a_file_is_that_of_git(file: Path) -> None:
     assert git_hash_of(file) == hashlib.sha1(b"blob 5\0bytes").hexdigest()
     file.write_bytes(bytes((1 << 20) + 7))  # more than is read at once
     whole = b"blob %d\0" % file.stat().st_size + file.read_bytes()
@@ -239,15 +237,15 @@ def test_a_receipt_names_any_path(tmp_path: Path, receipts: Receipts, name: str)
 
 
 @pytest.mark.parametrize("etag", ["0" * 40, "f" * 40])
-def test_a_small_file_that_has_not_the_announced_name_is_refused(
+def test_a_small_file_without_the_announced_git_hash_is_refused(
     file: Path, receipts: Receipts, etag: str
 ) -> None:
     wanted = WeightsFile(source="hf:o/r", file="a.json", sha256=apart("unknown"))
     assert receipts.verified(file, wanted, Announced("a" * 40, etag, 5)) is None
-    good = Announced("a" * 40, git_hash_of(file), 5)
-    assert receipts.verified(file, wanted, good) == sha256_of(file)
+    match = Announced("a" * 40, git_hash_of(file), 5)
+    assert receipts.verified(file, wanted, match) == sha256_of(file)
     large = Announced("a" * 40, sha256_of(file), 5)
     assert receipts.verified(file, wanted, large) == sha256_of(file)
     pinned_otherwise = msgspec.structs.replace(wanted, sha256="0" * 64)
     assert receipts.verified(file, pinned_otherwise, large) is None
-    assert receipts.verified(file.with_name("nowhere"), wanted, good) is None
+    assert receipts.verified(file.with_name("nowhere"), wanted, match) is None

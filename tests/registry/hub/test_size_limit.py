@@ -1,4 +1,4 @@
-"""Sizes and waits have an end: bodies without one, Ctrl-C, and what is not a file in a cache."""
+"""Downloads have a size limit, Ctrl-C cancels them, and special files in a cache are replaced."""
 
 import os
 import signal
@@ -6,15 +6,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+import httpx2
 import pytest
 from huggingface_hub import constants
 from refiners.errors import CacheError, IntegrityError, PolicyError
 from refiners.host import parallel
 from refiners.host.disk import open_regular, read_private, write_whole
 from refiners.host.parallel import CalledOff, check_called_off, together
+from refiners.hub import contents, request
 from refiners.hub.client import Hub
 from refiners.hub.receipts import git_hash_of, sha256_of
 from refiners.hub.size_limit import metered
@@ -38,7 +41,7 @@ def parts(folder: Path) -> list[Path]:
         ("pinned", 10**9, IntegrityError),
     ],
 )
-def test_a_body_without_an_end_stops_at_the_pinned_or_allowed_size(
+def test_an_endless_body_stops_at_the_pinned_or_allowed_size(
     hub: LoopbackHub,
     repo: Repository,
     tmp_path: Path,
@@ -50,14 +53,14 @@ def test_a_body_without_an_end_stops_at_the_pinned_or_allowed_size(
     wanted = pin(repo) if size else pin(repo, size=None)
     with pytest.raises(error, match="more than"):
         Hub.from_environment(largest=largest).fetch(wanted)
-    assert hub.sent_endlessly < 8_000_000  # what fits into the buffers of the two sockets
+    assert hub.sent_endlessly < 8_000_000  # the size of the buffers of both sockets
     assert [request.method for request in hub.requests].count("GET") == 1
     assert not parts(tmp_path)
     hub.heal()
     assert fetch(pin(repo)).read_bytes() == DATA
 
 
-def test_a_size_that_is_announced_while_none_is_pinned_is_a_limit_too(
+def test_an_announced_size_is_a_limit_without_a_pinned_one(
     hub: LoopbackHub, repo: Repository
 ) -> None:
     hub.fail(FILE, Fault.ENDLESS, method="GET")
@@ -65,25 +68,25 @@ def test_a_size_that_is_announced_while_none_is_pinned_is_a_limit_too(
         fetch(pin(repo, size=None))
 
 
-def test_a_header_without_an_end_is_not_read_to_its_end(hub: LoopbackHub, repo: Repository) -> None:
+def test_an_endless_header_is_not_read_to_its_end(hub: LoopbackHub, repo: Repository) -> None:
     hub.fail(FILE, Fault.ENDLESS)
-    with pytest.raises(IntegrityError, match="no readable safetensors"):
+    with pytest.raises(IntegrityError, match="not a readable safetensors"):
         Hub.from_environment().header(pin(repo))
     assert hub.sent_endlessly < 8_000_000
 
 
-def test_a_header_is_read_from_as_few_pieces_as_hold_it() -> None:
+def test_a_header_is_read_from_as_few_pieces_as_possible() -> None:
     data = safetensors_of({"a": [1.0, 2.0]})
     pieces = (data[at : at + 1] for at in range(len(data)))
     assert header_in(pieces) == {"a": (2,)}
-    assert len([*pieces]) == 8  # the numbers of the tensor, which nobody asked for
+    assert len([*pieces]) == 8  # the values of the tensor, which are not needed
     with pytest.raises(ValueError, match="ends within its header"):
         header_in([data[:20]])
     with pytest.raises(ValueError, match="claims 100000001 bytes"):
         header_in([(100_000_001).to_bytes(8, "little")])
 
 
-def test_a_client_that_begins_again_is_not_counted_twice() -> None:
+def test_bytes_of_a_restarted_download_are_not_counted_twice() -> None:
     class Bar:
         def __init__(self, name: str = "") -> None:
             self.name = name
@@ -105,12 +108,14 @@ def test_a_client_that_begins_again_is_not_counted_twice() -> None:
 
 @pytest.fixture
 def press_ctrl_c() -> Iterator[Callable[[threading.Event], None]]:
-    """Presses Ctrl-C, once something has begun."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it behind &
+    """Returns a function that presses Ctrl-C as soon as an event is set."""
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # background jobs of a shell ignore it
 
-    def press(begun: threading.Event) -> None:
+    def press(started: threading.Event) -> None:
         def wait() -> None:
-            begun.wait(10)
+            started.wait(10)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
         threading.Thread(target=wait, daemon=True).start()
@@ -119,11 +124,11 @@ def press_ctrl_c() -> Iterator[Callable[[threading.Event], None]]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_calls_off_what_has_begun(press_ctrl_c: Callable[..., None]) -> None:
-    begun, ended = threading.Event(), threading.Event()
+def test_ctrl_c_cancels_running_jobs(press_ctrl_c: Callable[..., None]) -> None:
+    started, ended = threading.Event(), threading.Event()
 
     def job() -> None:
-        begun.set()
+        started.set()
         try:
             for _ in range(2000):
                 check_called_off()
@@ -132,35 +137,35 @@ def test_ctrl_c_calls_off_what_has_begun(press_ctrl_c: Callable[..., None]) -> N
             ended.set()
             raise
 
-    press_ctrl_c(begun)
+    press_ctrl_c(started)
     with pytest.raises(KeyboardInterrupt):
         together({1: job, 2: job, 3: job}, 2)
     assert ended.is_set()
 
 
-def test_ctrl_c_does_not_wait_for_a_download_that_is_stuck(
+def test_ctrl_c_does_not_wait_for_a_stalled_download(
     hub: LoopbackHub, press_ctrl_c: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "_GRACE", 0.1)
     repo = hub.publish("org/two", {name: safetensors_of({name: [1.0] * 5000}) for name in "ab"})
-    begun = threading.Event()
-    monkeypatch.setattr(hub, "is_closing", Announced(begun))
+    started = threading.Event()
+    monkeypatch.setattr(hub, "is_closing", AwaitedEvent(started))
     for name in "ab":
         hub.fail(name, Fault.STALL, method="GET")
-    press_ctrl_c(begun)
+    press_ctrl_c(started)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fetch_all({name: pin(repo, name) for name in "ab"}, Hub.from_environment())
     assert time.monotonic() - start < 5
     hub.is_closing.set()
-    for thread in threading.enumerate():  # called off, they end with the next bytes
+    for thread in threading.enumerate():  # cancelled jobs end with the next bytes
         if thread.name.startswith("refiners-"):
             thread.join(10)
             assert not thread.is_alive()
 
 
-class Announced(threading.Event):
-    """An event that tells when somebody waits for it."""
+class AwaitedEvent(threading.Event):
+    """An event that reports the first wait for it."""
 
     def __init__(self, awaited: threading.Event) -> None:
         super().__init__()
@@ -171,11 +176,11 @@ class Announced(threading.Event):
         return super().wait(timeout)
 
 
-def test_jobs_come_back_in_their_order_and_fail_as_one() -> None:
-    begun: list[int] = []
+def test_jobs_return_in_order_and_fail_together() -> None:
+    started: list[int] = []
 
     def job(number: int) -> int:
-        begun.append(number)
+        started.append(number)
         if number == 2:
             raise ValueError("two")
         return number * 10
@@ -183,14 +188,14 @@ def test_jobs_come_back_in_their_order_and_fail_as_one() -> None:
     assert together({3: lambda: job(3), 1: lambda: job(1)}, 4) == {3: 30, 1: 10}
     assert [*together({3: lambda: job(3), 1: lambda: job(1)}, 4)] == [3, 1]
     assert together({}, 4) == {}
-    begun.clear()
+    started.clear()
     with pytest.raises(ValueError, match="two"):
         together({number: lambda number=number: job(number) for number in (1, 2, 3, 4)}, 1)
-    assert begun == [1, 2]  # those that had not begun are not begun
-    check_called_off()  # nobody is called off outside
+    assert started == [1, 2]  # the remaining jobs are not started
+    check_called_off()  # outside of a job nothing is cancelled
 
 
-def test_of_two_failures_the_first_in_order_is_told() -> None:
+def test_of_two_failures_the_first_in_order_is_raised() -> None:
     late = threading.Event()
 
     def first() -> None:
@@ -205,7 +210,7 @@ def test_of_two_failures_the_first_in_order_is_told() -> None:
         together({1: first, 2: second}, 2)
 
 
-# --- what is not a file ---
+# --- special files ---
 
 
 def special(path: Path, kind: str) -> None:
@@ -215,13 +220,13 @@ def special(path: Path, kind: str) -> None:
     elif kind == "device":
         path.symlink_to("/dev/zero")
     elif kind == "socket":
-        here = os.getcwd()
-        os.chdir(path.parent)  # the path of a socket has a hundred letters at most
+        before = os.getcwd()
+        os.chdir(path.parent)  # the path of a socket has at most a hundred characters
         try:
             with socket.socket(socket.AF_UNIX) as bound:
                 bound.bind(path.name)
         finally:
-            os.chdir(here)
+            os.chdir(before)
     else:
         path.symlink_to(path.name)
 
@@ -231,7 +236,7 @@ KINDS = ["pipe", "device", "socket", "link to itself"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sha256", ["pinned", "unknown"])
-def test_in_place_of_a_cached_file_it_is_replaced(
+def test_a_special_file_in_place_of_a_cached_file_is_replaced(
     hub: LoopbackHub, repo: Repository, kind: str, sha256: str
 ) -> None:
     changes = {} if sha256 == "pinned" else {"sha256": "unknown"}
@@ -244,7 +249,9 @@ def test_in_place_of_a_cached_file_it_is_replaced(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_place_of_a_receipt_it_is_none(hub: LoopbackHub, repo: Repository, kind: str) -> None:
+def test_a_special_file_in_place_of_a_receipt_is_ignored(
+    hub: LoopbackHub, repo: Repository, kind: str
+) -> None:
     path = fetch(pin(repo))
     for receipt in Hub.from_environment().receipts.folder.iterdir():
         special(receipt, kind)
@@ -252,7 +259,7 @@ def test_in_place_of_a_receipt_it_is_none(hub: LoopbackHub, repo: Repository, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_never_opened_for_reading(tmp_path: Path, kind: str) -> None:
+def test_a_special_file_is_never_read(tmp_path: Path, kind: str) -> None:
     special(tmp_path / "x", kind)
     for read in (open_regular, sha256_of, git_hash_of, lambda path: read_private(path, 9)):
         with pytest.raises(OSError, match="x"):
@@ -267,7 +274,7 @@ def test_a_folder_in_place_of_a_cached_file_is_named(
     path = path if where == "name" else path.resolve()
     path.unlink()
     path.mkdir()
-    (path / "something").write_text("of somebody")
+    (path / "something").write_text("text")
     with pytest.raises(CacheError, match="cannot be removed") as caught:
         fetch(pin(repo))
     assert caught.value.hint == f"Remove it: rm -r {path}"
@@ -287,7 +294,7 @@ def test_a_damaged_copy_in_a_cache_without_links_is_replaced(
     assert [request.method for request in hub.requests].count("GET") == 2
 
 
-def test_what_is_written_is_written_whole(tmp_path: Path) -> None:
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_whole(path, b"old")
     assert path.stat().st_mode & 0o777 == 0o600
@@ -300,3 +307,55 @@ def test_what_is_written_is_written_whole(tmp_path: Path) -> None:
         write_whole(path, b"newer")
     assert [*tmp_path.iterdir()] == [path]
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("kind", ["info", "tree"])
+def test_the_list_of_a_repository_has_a_limit(
+    hub: LoopbackHub, repo: Repository, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(contents, "LARGEST", 1_000_000)
+    hub.fail(kind, Fault.ENDLESS)
+    with pytest.raises(IntegrityError, match="more than 1000000 bytes"):
+        Hub.from_environment().contents(repo.name)
+    assert hub.sent_endlessly < 8_000_000
+
+
+def test_the_pages_of_a_list_have_a_limit_and_other_servers_get_no_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokens: list[bool | None] = []
+
+    @contextmanager
+    def get(url: str, token: bool | None) -> Iterator[request.Answer]:
+        tokens.append(token)
+        link = {"Link": '<http://elsewhere/api/models/org/m?cursor=1>; rel="next"'}
+        yield request.Answer(httpx2.Response(200, headers=link, content=b"[]"))
+
+    monkeypatch.setattr(contents, "get", get)
+    monkeypatch.setattr(contents, "_MOST_PAGES", 5)
+    pages = contents._pages("http://hub/api/models/org/m", "http://hub", None)
+    with pytest.raises(IntegrityError, match="endless list"):
+        list(pages)
+    assert tokens == [None, False, False, False, False]
+
+
+def test_only_the_beginning_of_an_error_is_read() -> None:
+    sent = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield bytes(0x10000)
+
+    sent_request = httpx2.Request("GET", "http://hub/a")
+    response = httpx2.Response(
+        404, headers={"X-Error-Code": "a"}, content=body(), request=sent_request
+    )
+    short = request._shortened(response)
+    assert (short.status_code, short.headers["X-Error-Code"], len(short.content)) == (
+        404,
+        "a",
+        0x10000,
+    )
+    assert sent <= 2

@@ -35,7 +35,7 @@ def of(dist: str, problems: tuple[Problem, ...]) -> list[Problem]:
 def test_without_problems_all_is_well(toys: Site) -> None:
     assert examine(is_probing=False) == ()
     result = run("doctor", "--quick")
-    assert (result.exit_code, result.stdout) == (0, "All is well.\n")
+    assert (result.exit_code, result.stdout) == (0, "No problems found.\n")
 
 
 BAD = {

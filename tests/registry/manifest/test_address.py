@@ -20,6 +20,11 @@ def test_a_revision_may_have_a_slash() -> None:
     assert parse_address("hf:o/r@feature%2Fx%2fy/a.json") == ("o/r", "feature/x/y", "a.json")
 
 
+def test_a_commit_in_upper_case_is_a_commit() -> None:
+    assert parse_address(f"hf:o/r@{'A' * 40}/a.json") == ("o/r", "a" * 40, "a.json")
+    assert parse_address("hf:o/r@MAIN").revision == "MAIN"
+
+
 def test_an_ambiguous_address_has_several_readings() -> None:
     assert [(a.revision, a.path) for a in readings(parse_address("hf:o/r@v/x/a"))] == [
         ("v", "x/a"),

@@ -1,4 +1,4 @@
-"""Loading by name: resolved, checked, fetched, verified, and only then imported."""
+"""A load by name resolves, checks, fetches and verifies, and only then imports the plugin."""
 
 import hashlib
 import pickle
@@ -66,14 +66,14 @@ def test_device_and_dtype_reach_the_factory(site: Site) -> None:
     "options",
     [{"device": "no-such-device"}, {"dtype": "float17"}, {"dtype": "nn"}, {"dtype": torch.int8}],
 )
-def test_a_device_or_dtype_that_is_none_is_refused(site: Site, options: dict[str, object]) -> None:
+def test_an_invalid_device_or_dtype_is_refused(site: Site, options: dict[str, object]) -> None:
     site.add_toy()
     with pytest.raises(refiners.OptionError):
         refiners.load_model("toy", **options)
     assert "refiners_toy.model" not in sys.modules
 
 
-def test_weights_come_from_the_hub_and_stay(site: Site, hub: LoopbackHub) -> None:
+def test_weights_are_fetched_from_the_hub_once(site: Site, hub: LoopbackHub) -> None:
     repo = hub.publish("org/edges", {"model.safetensors": DATA})
     pins = {"source": "hf:org/edges", "file": "model.safetensors", "revision": repo.commit}
     site.add_edges(with_weights(EDGES_TOML, **pins, sha256=SHA))
@@ -108,20 +108,20 @@ def test_weights_come_from_a_package_without_importing_it(site: Site, hub: Loopb
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(DATA[::-1], "does not have the sha256"), (None, "has no file")]
+    ("content", "words"), [(DATA[::-1], "does not have the sha256"), (None, "has no file")]
 )
 def test_a_package_with_other_weights_is_refused(
-    site: Site, hub: LoopbackHub, content: bytes | None, said: str
+    site: Site, hub: LoopbackHub, content: bytes | None, words: str
 ) -> None:
     site.add("data", files={} if content is None else {"a.safetensors": content})
     manifest = with_weights(TOY_MODEL_TOML, source="pkg:data/a.safetensors", sha256=SHA)
     site.add("refiners-toy", files={"model.py": TOY_MODEL, "model.toml": manifest})
-    with pytest.raises(refiners.IntegrityError, match=said) as caught:
+    with pytest.raises(refiners.IntegrityError, match=words) as caught:
         refiners.load_model("toy")
     assert "pip install --force-reinstall data" in caught.value.hint
 
 
-def test_a_file_that_is_no_safetensors_is_refused(site: Site, hub: LoopbackHub) -> None:
+def test_a_file_in_another_format_is_refused(site: Site, hub: LoopbackHub) -> None:
     junk = b"junk" * 9
     digest = hashlib.sha256(junk).hexdigest()
     site.add("data", files={"a.safetensors": junk, "b.json": junk})
@@ -129,11 +129,11 @@ def test_a_file_that_is_no_safetensors_is_refused(site: Site, hub: LoopbackHub) 
         manifest = with_weights(TOY_MODEL_TOML, source=f"pkg:data/{file}", sha256=digest, **pins)
         dist = f"refiners-toy-{pins.get('format', 'bad')}"
         site.add(dist, files={"model.py": TOY_MODEL, "model.toml": manifest})
-    with pytest.raises(refiners.IntegrityError, match="no readable safetensors"):
+    with pytest.raises(refiners.IntegrityError, match="not a readable safetensors"):
         refiners.load_model("refiners-toy-bad:toy")
 
 
-def test_a_pinned_pickle_is_opened_once_and_becomes_safetensors(
+def test_a_pinned_pickle_is_converted_to_safetensors_once(
     site: Site, hub: LoopbackHub, tmp_path: Path
 ) -> None:
     torch.save({"deep": {"weight": torch.ones(2)}}, tmp_path / "a.bin")
@@ -153,11 +153,11 @@ def test_a_pinned_pickle_is_opened_once_and_becomes_safetensors(
     assert list(read_header(path)) == ["deep.weight"]
 
 
-def test_a_pickle_without_a_pinned_hash_is_not_even_fetched(site: Site, hub: LoopbackHub) -> None:
+def test_a_pickle_without_a_pinned_hash_is_not_fetched(site: Site, hub: LoopbackHub) -> None:
     hub.publish("org/old", {"a.bin": pickle.dumps({})})
     manifest = with_weights(TOY_MODEL_TOML, source="hf:org/old", file="a.bin", format="pickle")
     site.add("refiners-toy", files={"model.py": TOY_MODEL, "model.toml": manifest})
-    with pytest.raises(refiners.PolicyError, match="whose hash is not pinned"):
+    with pytest.raises(refiners.PolicyError, match="without a pinned hash"):
         refiners.load_model("toy")
     assert hub.requests == []
 
@@ -203,7 +203,7 @@ def test_a_plugin_for_another_core_is_refused(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "words"),
     [
         ("import sys; sys.exit('bye')", "SystemExit: bye"),
         ("raise ValueError('odd')", "ValueError: odd"),
@@ -215,10 +215,10 @@ def test_a_plugin_for_another_core_is_refused(site: Site) -> None:
         ("def Edges(): return 1", "it takes no name and no weights"),
     ],
 )
-def test_what_a_plugin_breaks_is_its_own(site: Site, code: str, said: str) -> None:
+def test_an_error_of_a_plugin_names_its_distribution(site: Site, code: str, words: str) -> None:
     site.add_toy()
     site.add_edges(code=code)
-    with pytest.raises(refiners.PluginError, match=said) as caught:
+    with pytest.raises(refiners.PluginError, match=words) as caught:
         refiners.load_adapter("edges")
     assert caught.value.dist == "refiners-edges"
     assert refiners.load_model("toy").adapters == ()
@@ -240,7 +240,7 @@ def test_options_that_a_base_class_takes_are_known(site: Site) -> None:
         refiners.load_adapter("edges", sofd=True)
 
 
-def test_what_is_no_name_or_model_is_refused(site: Site, tmp_path: Path) -> None:
+def test_arguments_that_are_not_names_or_models_are_refused(site: Site, tmp_path: Path) -> None:
     site.add_edges()
     for what in (3, None):
         with pytest.raises(refiners.UnsupportedError):
@@ -255,7 +255,7 @@ def test_what_is_no_name_or_model_is_refused(site: Site, tmp_path: Path) -> None
         refiners.load_adapter("edges", "toy")
 
 
-def test_a_tree_that_is_no_model_is_refused_in_words(site: Site) -> None:
+def test_a_chain_that_is_not_a_model_is_refused(site: Site) -> None:
     site.add_edges()
     with pytest.raises(refiners.IncompatibleError, match="a Chain does not name a base"):
         refiners.load_adapter("edges", Chain(Identity()))
@@ -278,10 +278,10 @@ def test_a_broken_hook_module_is_a_warning(site: Site, monkeypatch: pytest.Monke
     site.add_toy()
     with pytest.warns(refiners.Notice, match="refiners-odd could not be loaded"):
         refiners.load_model("toy")
-    refiners.load_model("toy")  # said once
+    refiners.load_model("toy")  # warns once
 
 
-def test_what_the_registry_gives_an_adapter_can_be_pickled(site: Site) -> None:
+def test_the_weights_of_an_adapter_can_be_pickled(site: Site) -> None:
     site.add_edges()
     edges = refiners.load_adapter("edges")
     weights = edges._choose_source
@@ -308,7 +308,7 @@ def test_a_header_of_another_shape_is_refused_before_the_bytes_are_fetched(
         refiners.load_adapter("edges", refiners.load_model("toy"), offline=True)
 
 
-def test_a_header_that_fits_costs_one_request_and_none_when_here(
+def test_a_matching_header_costs_one_request_and_none_when_cached(
     site: Site, hub: LoopbackHub
 ) -> None:
     repo = hub.publish("org/edges", {"model.safetensors": DATA})
@@ -320,7 +320,7 @@ def test_a_header_that_fits_costs_one_request_and_none_when_here(
     assert hub.requests == []
 
 
-def test_a_header_that_is_none_is_refused_before_the_bytes_are_fetched(
+def test_an_invalid_header_is_refused_before_the_bytes_are_fetched(
     site: Site, hub: LoopbackHub
 ) -> None:
     for junk in (b"{}", b"x" * 200_000):
@@ -329,11 +329,11 @@ def test_a_header_that_is_none_is_refused_before_the_bytes_are_fetched(
             shutil.rmtree(folder)
         site.add_edges(declaring("org/edges", repo.commit, 2))
         site.add_toy()
-        with pytest.raises(refiners.IntegrityError, match="no readable safetensors"):
+        with pytest.raises(refiners.IntegrityError, match="not a readable safetensors"):
             refiners.load_adapter("edges", refiners.load_model("toy"))
 
 
-def test_what_is_worn_is_looked_at(site: Site) -> None:
+def test_adapters_on_the_model_are_considered(site: Site) -> None:
     site.add_toy()
     site.add_edges(EDGES_TOML.replace('stage = "branch"', 'stage = "branch", exclusive = true'))
     model = refiners.load_model("toy")

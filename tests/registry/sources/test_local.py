@@ -1,4 +1,4 @@
-"""Models without a name: from paths, and from pipelines that are loaded already."""
+"""Models without a name are opened from paths and from live pipelines."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..conftest import Site
 MANIFEST = Path(refiners.__file__).parent / "model.toml"
 
 
-def test_paths_are_told_from_names() -> None:
+def test_paths_are_distinguished_from_names() -> None:
     for what in ("./model", "model.safetensors", "a/b", Path("model")):
         assert is_local(what)
     for what in ("sd15", "refiners-core:sd15", "hf:org/repo", 3, None, object()):
@@ -30,7 +30,7 @@ def test_paths_are_told_from_names() -> None:
     assert is_local(SimpleNamespace(components={}))
 
 
-def test_what_lies_nowhere_or_is_no_model_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_file_of_another_kind_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="neither a file nor a folder"):
         refiners.load_model(tmp_path / "elsewhere")
     path = tmp_path / "m.safetensors"
@@ -46,12 +46,12 @@ def test_a_pipeline_is_not_moved_or_cast(tmp_path: Path) -> None:
         refiners.load_model(SimpleNamespace(components={}))
 
 
-def test_a_single_file_takes_the_vocabulary_of_the_release(
+def test_a_single_file_uses_the_vocabulary_of_the_release(
     site: Site, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file itself is another test's: here it is only asked for its tokenizer."""
-    asked = {}
-    monkeypatch.setattr(opening, "open_model", lambda _, **options: asked.update(options))
+    """Only asks for the tokenizer; another test opens such a file."""
+    options_of_open: dict[str, Any] = {}
+    monkeypatch.setattr(opening, "open_model", lambda _, **options: options_of_open.update(options))
     refiners.load_model("model.safetensors")
     words = ["a", "a</w>", "<|startoftext|>", "<|endoftext|>"]
     vocab = json.dumps({word: i for i, word in enumerate(words)}).encode()
@@ -60,20 +60,21 @@ def test_a_single_file_takes_the_vocabulary_of_the_release(
     manifest = manifest.replace("stable-diffusion-v1-5/stable-diffusion-v1-5", "org/sd")
     manifest = manifest.replace("f03de327dd89b501a01da37fc5240cf4fdba85a1", published.commit)
     site.add("refiners-core", package="released", files={"model.toml": manifest})
-    tokenizer = asked["tokenizer"]("sd15")
+    tokenizer = options_of_open["tokenizer"]("sd15")
     assert (tokenizer.length, tokenizer.size) == (77, 4)
     assert not any("unet" in str(request) for request in hub.requests)
     with pytest.raises(refiners.RefinersError) as error:
-        asked["tokenizer"]("sdxl")
+        options_of_open["tokenizer"]("sdxl")
     assert "tokenizer's folder beside model.safetensors" in error.value.__notes__[0]
 
 
 def test_the_released_models_are_installed_and_pinned() -> None:
-    found = load_manifest(MANIFEST, ModelManifest).model
-    assert set(found) == {"sd15", "sdxl"}
-    ours = {model.name for model in refiners.models() if model.dist == "refiners-core"}
-    assert {"sd15", "sdxl"} <= ours
-    for spec in found.values():
+    specs = load_manifest(MANIFEST, ModelManifest).model
+    assert set(specs) == {"sd15", "sdxl"}
+    assert {"sd15", "sdxl"} <= {
+        model.name for model in refiners.models() if model.dist == "refiners-core"
+    }
+    for spec in specs.values():
         for role, file in spec.weights.items():
             assert file.revision != "unknown"
             assert (file.sha256 == "unknown") == (role in ("vocab", "merges"))
@@ -81,7 +82,7 @@ def test_the_released_models_are_installed_and_pinned() -> None:
 
 @pytest.mark.parametrize(
     ("base", "count"), [("sd15", 16), ("sdxl", 11)]
-)  # the 70 of SDXL stand in 11 stacks of equal blocks
+)  # the 70 of SDXL are printed as 11 stacks of equal blocks
 def test_the_tree_of_a_released_model_is_printed_without_weights(base: str, count: int) -> None:
     done = CliRunner().invoke(main, ["tree", base, "--part", "unet"], prog_name="refiners")
     assert done.exit_code == 0
@@ -100,14 +101,14 @@ def test_a_released_model_is_built_from_its_files(
     (tmp_path / "merges.txt").write_text("")
 
     def fill(model: Any, files: Any, **_: Any) -> Any:
-        given.update(files)
+        loaded.update(files)
         return model
 
-    given: dict[str, Path] = {}
+    loaded: dict[str, Path] = {}
     monkeypatch.setattr(release, "load_weights", fill)
     names = {"vocab": "vocab.json", "merges": "merges.txt", "unet": "u.safetensors"}
     files = {role: tmp_path / name for role, name in names.items()}
     model = release.build_sd15(Source(files, {}, "sd15"))
-    assert given == {"unet": tmp_path / "u.safetensors"}
+    assert loaded == {"unet": tmp_path / "u.safetensors"}
     assert model.tokenizer is not None
     assert not any(weight.requires_grad for weight in model.parameters())

@@ -1,4 +1,4 @@
-"""Models that are repositories of the Hub: only what is needed, verified, and held to."""
+"""A model in a repository is fetched in part, verified, and pinned to its first commit."""
 
 import json
 import os
@@ -53,12 +53,12 @@ NEEDED = sorted(
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(autouse=True)
 def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The weights here are no networks: what is opened is only told."""
+    """Replaces opening a model, because the weights of these tests are not real."""
     monkeypatch.setattr(opening, "open_model", lambda path, **options: path)
     monkeypatch.setattr("refiners.sources.fetch.check_header", lambda path, dist: None)
 
@@ -78,15 +78,15 @@ def load() -> Callable[..., Path]:
     return quietly
 
 
-def there(folder: Path) -> list[str]:
+def files_in(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def asked_for(hub: LoopbackHub) -> set[str]:
+def fetched(hub: LoopbackHub) -> set[str]:
     return {r.path.split("/", 4)[-1] for r in hub.requests if r.method == "GET"}
 
 
-def test_addresses_are_taken_apart() -> None:
+def test_an_address_is_parsed() -> None:
     assert parse_address("hf:org/sd") == ("org/sd", "unknown", "")
     assert parse_address("hf:org/sd@v1.0") == ("org/sd", "v1.0", "")
     assert parse_address("hf:o/s@main/a/b.safetensors") == ("o/s", "main", "a/b.safetensors")
@@ -98,16 +98,16 @@ def test_addresses_are_taken_apart() -> None:
         assert "hf:organisation/name@commit" in caught.value.hint
 
 
-def test_only_what_is_needed_is_fetched_into_a_folder_of_its_own(
+def test_only_the_needed_files_are_fetched_and_linked_in_one_folder(
     hub: LoopbackHub, repo: Repository, load: Callable[..., Path]
 ) -> None:
     folder = load("hf:org/sd")
-    assert there(folder) == NEEDED
+    assert files_in(folder) == NEEDED
     assert all((folder / name).read_bytes() == FOLDER[name] for name in NEEDED)
-    assert not {name for name in asked_for(hub) if "fp16" in name or "safety" in name}
+    assert not {name for name in fetched(hub) if "fp16" in name or "safety" in name}
 
 
-def test_a_second_load_asks_nobody(
+def test_a_second_load_sends_no_request(
     hub: LoopbackHub, repo: Repository, load: Callable[..., Path]
 ) -> None:
     folder = load("hf:org/sd")
@@ -116,59 +116,59 @@ def test_a_second_load_asks_nobody(
     assert hub.requests == []
 
 
-def test_half_precision_is_fetched_where_it_is_asked_for(
+def test_half_precision_is_fetched_on_request(
     hub: LoopbackHub, repo: Repository, load: Callable[..., Path]
 ) -> None:
-    names = there(load("hf:org/sd", dtype="float16"))
+    names = files_in(load("hf:org/sd", dtype="float16"))
     assert f"{UNET}.fp16.safetensors" in names
     assert f"{UNET}.safetensors" not in names
-    assert "vae/diffusion_pytorch_model.safetensors" in names  # which has no twin
+    assert "vae/diffusion_pytorch_model.safetensors" in names  # which has no fp16 file
 
 
-def test_a_branch_is_said_to_be_a_commit_and_is_held_to_it(
+def test_a_branch_is_pinned_to_its_commit_with_a_notice(
     hub: LoopbackHub, repo: Repository, load: Callable[..., Path]
 ) -> None:
-    with pytest.warns(refiners.Notice, match=f"write hf:org/sd@{repo.commit}") as said:
+    with pytest.warns(refiners.Notice, match=f"write hf:org/sd@{repo.commit}") as notices:
         first = refiners.load_model("hf:org/sd")
-    assert [one.filename for one in said] == [__file__]
+    assert [notice.filename for notice in notices] == [__file__]
     hub.publish("org/sd", {**FOLDER, f"{UNET}.safetensors": HALF})
     assert load("hf:org/sd") == first
     with pytest.raises(refiners.MissingError, match="has no revision"):
         load(f"hf:org/sd@{repo.commit[::-1]}")
 
 
-def test_a_commit_is_asked_for_as_it_is(hub: LoopbackHub, repo: Repository) -> None:
+def test_a_commit_is_requested_without_a_notice(hub: LoopbackHub, repo: Repository) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert there(refiners.load_model(f"hf:org/sd@{repo.commit}")) == NEEDED
+        assert files_in(refiners.load_model(f"hf:org/sd@{repo.commit}")) == NEEDED
     hub.fail("revision", Fault.WRONG_COMMIT)
     other = hub.publish("org/other", FOLDER)
     with pytest.raises(refiners.IntegrityError, match="answers with commit ffff"):
         refiners.load_model(f"hf:org/other@{other.commit}")
 
 
-def test_files_of_the_cache_that_nobody_verified_are_not_taken(
+def test_unverified_files_of_the_cache_are_ignored(
     hub: LoopbackHub, repo: Repository, tmp_path: Path, load: Callable[..., Path]
 ) -> None:
     hub.publish("org/lean", {k: v for k, v in FOLDER.items() if "fp16" not in k})
     load("hf:org/lean")
     (snapshot,) = tmp_path.rglob("models--org--lean/snapshots/*")
     (snapshot / f"{UNET}.fp16.safetensors").write_bytes(b"planted")
-    assert f"{UNET}.fp16.safetensors" not in there(load("hf:org/lean", dtype="float16"))
+    assert f"{UNET}.fp16.safetensors" not in files_in(load("hf:org/lean", dtype="float16"))
 
 
 @pytest.mark.parametrize("name", [f"{UNET}.safetensors", "unet/config.json"])
-def test_wrong_bytes_are_not_handed_out(
+def test_wrong_bytes_are_not_loaded(
     hub: LoopbackHub, repo: Repository, load: Callable[..., Path], name: str
 ) -> None:
     hub.fail(name, Fault.WRONG_BYTES, method="GET")
-    with pytest.raises(refiners.IntegrityError, match="other bytes"):
+    with pytest.raises(refiners.IntegrityError, match="wrong hash"):
         load("hf:org/sd")
     hub.heal()
-    assert there(load("hf:org/sd")) == NEEDED
+    assert files_in(load("hf:org/sd")) == NEEDED
 
 
-def test_a_file_that_is_touched_afterwards_is_fetched_again(
+def test_a_file_that_changes_afterwards_is_fetched_again(
     hub: LoopbackHub, repo: Repository, load: Callable[..., Path]
 ) -> None:
     path = load("hf:org/sd") / f"{UNET}.safetensors"
@@ -177,23 +177,27 @@ def test_a_file_that_is_touched_afterwards_is_fetched_again(
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind", "said"),
+    ("changes", "kind", "words"),
     [
         ({"unet/config.json": b'{"cross_attention_dim": 1024}'}, ModelError, "Diffusion 2"),
         ({"model_index.json": b'{"_class_name": "FluxPipeline"}'}, ModelError, "FluxPipeline"),
         ({"model_index.json": b"["}, ModelError, "cannot be read"),
-        ({"model_index.json": None}, refiners.UnsupportedError, "is no model as diffusers"),
+        (
+            {"model_index.json": None},
+            refiners.UnsupportedError,
+            "is not a Stable Diffusion 1.5 or XL model",
+        ),
         ({"tokenizer/": None}, refiners.UnsupportedError, "has README.md, model_index.json"),
         ({f"{UNET}.s": None, f"{UNET}.fp16": None}, refiners.PolicyError, "as a pickle only"),
-        ({UNET: None}, refiners.UnsupportedError, "no weights in unet/"),
+        ({UNET: None}, refiners.UnsupportedError, "no readable weights in unet/"),
     ],
 )
-def test_what_is_no_model_is_refused_before_any_weights_are_fetched(
+def test_a_repository_without_a_model_is_refused_before_weights_are_fetched(
     hub: LoopbackHub,
     load: Callable[..., Path],
     changes: dict[str, bytes | None],
     kind: type[refiners.RefinersError],
-    said: str,
+    words: str,
 ) -> None:
     files = dict(FOLDER)
     for start, content in changes.items():
@@ -202,23 +206,23 @@ def test_what_is_no_model_is_refused_before_any_weights_are_fetched(
         if content is not None:
             files[start] = content
     hub.publish("org/odd", files)
-    with pytest.raises(kind, match=said) as caught:
+    with pytest.raises(kind, match=words) as caught:
         load("hf:org/odd")
     assert caught.value.hint
-    assert not {name for name in asked_for(hub) if name.endswith((".safetensors", ".bin"))}
+    assert not {name for name in fetched(hub) if name.endswith((".safetensors", ".bin"))}
 
 
-def test_a_model_may_lie_in_a_folder_of_a_repository(
+def test_a_model_may_be_in_a_folder_of_a_repository(
     hub: LoopbackHub, load: Callable[..., Path]
 ) -> None:
     hub.publish("org/many", {f"one/{name}": data for name, data in FOLDER.items()})
     folder = load("hf:org/many@main/one")
-    assert there(folder) == NEEDED
+    assert files_in(folder) == NEEDED
     with pytest.raises(refiners.UnsupportedError, match="hf:org/many@main has one"):
         load("hf:org/many@main/two")
 
 
-def test_a_single_file_is_told_by_its_header_first(
+def test_a_single_file_is_recognised_by_its_header_first(
     hub: LoopbackHub, load: Callable[..., Path]
 ) -> None:
     lora = safetensors_of({"lora_unet_x.lora_down.weight": [float(i) for i in range(50_000)]})
@@ -244,26 +248,26 @@ def test_a_single_file_is_loaded(
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("rules", "words"),
     [
         ('[organisations]\ndeny = ["org"]', "organisations.deny"),
         ('[licenses]\nallow = ["mit"]', "its licence, openrail, is not allowed"),
         ("[files]\nmax-size = 50", "files.max-size"),
     ],
 )
-def test_rules_hold_before_anything_is_fetched(
+def test_rules_are_checked_before_anything_is_fetched(
     hub: LoopbackHub,
     repo: Repository,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     rules: str,
-    said: str,
+    words: str,
     load: Callable[..., Path],
 ) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(f'schema = 1\n[packages]\nallow = ["refiners-*"]\n{rules}')
     monkeypatch.setenv("REFINERS_POLICY", str(path))
-    with pytest.raises(refiners.PolicyError, match=said):
+    with pytest.raises(refiners.PolicyError, match=words):
         load("hf:org/sd")
     assert not [r for r in hub.requests if "resolve" in r.path]
 
@@ -275,7 +279,7 @@ def test_an_allowed_organisation_passes(
     rules = '[packages]\nallow = ["refiners-core"]\n[organisations]\nallow=["org"]'
     path.write_text(f"schema = 1\n{rules}")
     monkeypatch.setenv("REFINERS_POLICY", str(path))
-    assert there(load("hf:org/sd")) == NEEDED
+    assert files_in(load("hf:org/sd")) == NEEDED
 
 
 @pytest.mark.parametrize(
@@ -286,34 +290,34 @@ def test_an_allowed_organisation_passes(
         (Fault.TOO_MANY, refiners.NetworkError),
     ],
 )
-@pytest.mark.parametrize("what", ["info", "tree"])
-def test_a_hub_that_does_not_list(
+@pytest.mark.parametrize("part", ["info", "tree"])
+def test_a_hub_that_does_not_list_the_files(
     hub: LoopbackHub,
     repo: Repository,
     fault: Fault,
     kind: type[refiners.NetworkError],
-    what: str,
+    part: str,
     load: Callable[..., Path],
 ) -> None:
-    hub.fail(what, fault)
+    hub.fail(part, fault)
     with pytest.raises(kind) as caught:
         load("hf:org/sd")
     assert caught.value.hint
     hub.heal()
-    assert there(load("hf:org/sd")) == NEEDED
+    assert files_in(load("hf:org/sd")) == NEEDED
     with pytest.raises(refiners.MissingError, match="does not exist"):
         load("hf:org/gone")
-    with pytest.raises(refiners.OfflineError, match="going online was forbidden"):
+    with pytest.raises(refiners.OfflineError, match="going online is forbidden"):
         load("hf:org/gone", offline=True)
 
 
-def test_a_lock_brings_the_same_files_to_another_machine(
+def test_a_lock_fetches_the_same_files_on_another_machine(
     hub: LoopbackHub, repo: Repository, tmp_path: Path, load: Callable[..., Path]
 ) -> None:
     path = tmp_path / "refiners.lock"
     result = run("lock", "hf:org/sd", "--out", path)
     assert result.exit_code == 0
-    assert f"note: hf:org/sd is commit {repo.commit} and stays so" in result.stderr
+    assert f"note: hf:org/sd is pinned to commit {repo.commit}" in result.stderr
     (locked,) = read_lock(path).plugin
     assert (locked.id, locked.version) == ("hf:org/sd", repo.commit)
     assert {file.license for file in locked.file} == {"openrail"}
@@ -325,13 +329,13 @@ def test_a_lock_brings_the_same_files_to_another_machine(
         assert run("sync", "--locked", "--offline", "--lock", path).exit_code == 0
         assert run("verify", "--deep", "--lock", path).exit_code == 0
         folder = load("hf:org/sd", lock=path, offline=True)
-        assert there(folder) == NEEDED
+        assert files_in(folder) == NEEDED
         with pytest.raises(refiners.LockError, match="hf:org/other is not in") as caught:
             load("hf:org/other", lock=path)
         assert "refiners lock hf:org/other" in caught.value.hint
 
 
-def test_locking_what_is_installed_keeps_repositories(
+def test_locking_the_installed_plugins_keeps_repositories(
     site: Site, repo: Repository, tmp_path: Path
 ) -> None:
     path = tmp_path / "refiners.lock"
@@ -340,27 +344,29 @@ def test_locking_what_is_installed_keeps_repositories(
     assert run("lock", "--out", path).exit_code == 0
     assert run("lock", f"hf:org/sd@{repo.commit}", "--out", path).exit_code == 0
     assert run("lock", "--out", path).exit_code == 0
-    assert [one.id for one in read_lock(path).plugin] == [
+    assert [plugin.id for plugin in read_lock(path).plugin] == [
         "refiners-edges:edges",
         f"hf:org/sd@{repo.commit}",
     ]
 
 
-def test_several_may_load_it_at_once(repo: Repository, load: Callable[..., Path]) -> None:
+def test_concurrent_loads_return_the_same_folder(
+    repo: Repository, load: Callable[..., Path]
+) -> None:
     with ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(refiners.load_model, f"hf:org/sd@{repo.commit}") for _ in range(8)]
-        (folder,) = {one.result() for one in waiting}
-    assert there(folder) == NEEDED
+        futures = [pool.submit(refiners.load_model, f"hf:org/sd@{repo.commit}") for _ in range(8)]
+        (folder,) = {future.result() for future in futures}
+    assert files_in(folder) == NEEDED
 
 
-def test_a_lock_is_held_to(
+def test_the_pins_of_a_lock_are_enforced(
     hub: LoopbackHub, repo: Repository, tmp_path: Path, load: Callable[..., Path]
 ) -> None:
     path = tmp_path / "refiners.lock"
     assert run("lock", f"hf:org/sd@{repo.commit}", "--out", path).exit_code == 0
     text = path.read_text().replace(repo.sha256(f"{UNET}.safetensors"), "0" * 64)
     path.write_text(text)
-    with pytest.raises(refiners.IntegrityError, match="pinned is 0000"):
+    with pytest.raises(refiners.IntegrityError, match="pinned to 0000"):
         load(f"hf:org/sd@{repo.commit}", lock=path)
 
 
@@ -377,7 +383,7 @@ def test_a_lock_is_held_to(
         ("[[plugin.file]]", "[[plugin.x-file]]"),
     ],
 )
-def test_a_lock_that_does_not_pin_all_is_refused(
+def test_a_lock_that_does_not_pin_every_file_is_refused(
     repo: Repository, tmp_path: Path, load: Callable[..., Path], old: str, new: str
 ) -> None:
     path, what = tmp_path / "refiners.lock", f"hf:org/sd@{repo.commit}"
@@ -390,10 +396,10 @@ def test_a_lock_that_does_not_pin_all_is_refused(
     assert run("sync", "--locked", "--lock", path).exit_code == 4
 
 
-def test_the_shell_fetches_a_repository(hub: LoopbackHub, repo: Repository) -> None:
+def test_a_command_fetches_a_repository(hub: LoopbackHub, repo: Repository) -> None:
     result = run("fetch", "hf:org/sd", "--dtype", "float16", "--json")
     files = json.loads(result.stdout)["files"]
-    assert {one["plugin"] for one in files} == {"hf:org/sd"}
+    assert {file["plugin"] for file in files} == {"hf:org/sd"}
     assert len(files) == len(NEEDED)
     assert run("fetch", "hf:org").exit_code == 2
     assert run("fetch", "hf:org/gone").exit_code == 3
@@ -401,7 +407,7 @@ def test_the_shell_fetches_a_repository(hub: LoopbackHub, repo: Repository) -> N
     assert (result.exit_code, "does not have a manifest" in result.stderr) == (2, True)
 
 
-def test_files_whose_names_look_alike_are_kept_apart(
+def test_files_with_similar_names_stay_distinct(
     hub: LoopbackHub, load: Callable[..., Path]
 ) -> None:
     more = {"tokenizer/added-tokens.json": b"1", "tokenizer/added_tokens.json": b"2"}
@@ -410,7 +416,7 @@ def test_files_whose_names_look_alike_are_kept_apart(
     assert {(folder / name).read_bytes() for name in more} == {b"1", b"2"}
 
 
-def test_a_folder_that_cannot_be_linked_is_a_reason(
+def test_a_folder_that_cannot_be_linked_is_explained(
     repo: Repository, tmp_path: Path, load: Callable[..., Path]
 ) -> None:
     folder = load("hf:org/sd")
@@ -420,7 +426,7 @@ def test_a_folder_that_cannot_be_linked_is_a_reason(
         load("hf:org/sd")
 
 
-def test_without_links_a_file_gets_a_second_name(
+def test_without_symbolic_links_hard_links_are_made(
     repo: Repository, monkeypatch: pytest.MonkeyPatch, load: Callable[..., Path]
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -429,11 +435,11 @@ def test_without_links_a_file_gets_a_second_name(
     monkeypatch.setattr(Path, "symlink_to", refuse)
     with pytest.MonkeyPatch.context():
         folder = load("hf:org/sd")
-    assert there(folder) == NEEDED
+    assert files_in(folder) == NEEDED
     assert not os.path.islink(folder / "model_index.json")
 
 
-def test_paths_that_lead_elsewhere_are_not_listed_as_files() -> None:
+def test_paths_outside_the_repository_are_ignored() -> None:
     files = {name: Entry(1, "a" * 40) for name in [*FOLDER, "unet/../../evil.json", "unet/.x.json"]}
     chosen = choose("hf:org/sd", "", Contents("c" * 40, "", files), None)
     assert sorted(chosen) == NEEDED

@@ -1,9 +1,9 @@
-"""Reads `--adapter`: a name, what it looks at, how strongly it acts, and options of its own.
+"""Parses `--adapter`: a name, a picture or a file, a scale, and options of the adapter.
 
     NAME[=VALUE][:SCALE][,OPTION=VALUE...]
 
-The value is a picture, several as `INPUT=PICTURE,INPUT=PICTURE`, or the file of an adapter that
-reads one of the user's. The scale is the number behind the last colon, 1 if there is none.
+The value is a picture, several pictures as `INPUT=PICTURE,INPUT=PICTURE`, or the file of an adapter
+that reads a file of the user's. The scale is the number after the last colon; 1 by default.
 """
 
 from __future__ import annotations
@@ -20,78 +20,85 @@ import click
 
 from refiners.choose.lookup import find_adapter
 from refiners.errors import UnknownNameError
+from refiners.host.shell import quoted
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
 
 METAVAR: Final = "NAME[=PICTURE|FILE][:SCALE][,OPTION=VALUE...]"
 _OPTION: Final = re.compile(r"[A-Za-z][\w-]*=.*", re.DOTALL)
-_OWN: Final = ("name", "model", "offline", "lock", "file")
-"""What `load_adapter` takes itself, so no option of an adapter can be called that here."""
+_RESERVED: Final = ("name", "model", "offline", "lock", "file")
+"""The arguments of `load_adapter`, which cannot be options of an adapter."""
 _WORDS: Final = {"true": True, "false": False, "none": None}
 
 
-class Steering(NamedTuple):
-    """One `--adapter`."""
+class AdapterOption(NamedTuple):
+    """The value of one `--adapter`."""
 
     adapter: Installed[AdapterSpec]
     name: str
     pictures: Mapping[str, Path]
-    """By the names of the adapter's inputs; by no name where there is only one."""
+    """The pictures by the names of the adapter's inputs; a single one by an empty name."""
     scale: float = 1.0
     file: str | None = None
-    """The file of an adapter that reads one of the user's."""
+    """The user's file, for an adapter that reads one."""
     options: Mapping[str, Any] = {}
-    """What its constructor is given."""
+    """The arguments of the adapter's constructor."""
 
-    def told(self, take: Callable[[Path], Any]) -> Any:
-        """Returns something of the picture, or of each of several; None if there is none."""
-        taken = {name: take(path) for name, path in self.pictures.items()}
-        return taken.get("", taken or None)
+    def value(self, convert: Callable[[Path], Any]) -> Any:
+        """Returns the converted picture, or several by name; None without a picture."""
+        converted = {name: convert(path) for name, path in self.pictures.items()}
+        return converted.get("", converted or None)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What `load_adapter` is given beside the name."""
+        """The arguments of `load_adapter` other than the name."""
         return dict(self.options) | ({} if self.file is None else {"file": self.file})
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is printed for programs."""
-        facts = {"name": self.name, "picture": self.told(str), "scale": self.scale}
+        """The facts that `--json` prints."""
+        facts = {"name": self.name, "picture": self.value(str), "scale": self.scale}
         return facts | ({"file": self.file} if self.file else {}) | (
             {"options": dict(self.options)} if self.options else {}
         )  # fmt: skip
 
 
-def steering(text: str) -> Steering:
-    """Reads what follows `--adapter`; nothing is imported or fetched.
+def parse_adapter_option(text: str) -> AdapterOption:
+    """Parses the value of `--adapter`, without importing or fetching anything.
 
     Raises:
-        click.BadParameter: It is written in another way, or a picture is not there.
-        RefinersError: There is no such adapter.
+        click.BadParameter: The value is malformed, or a picture does not exist.
+        RefinersError: The adapter is not installed.
     """
     head = re.split(r"[=,]", text, maxsplit=1)[0]
     name, scale = _scaled(head, is_whole=_is_known)
     if not name:
-        raise click.BadParameter(f"{text!r} names no adapter; write controlnet-canny=edges.png")
+        raise click.BadParameter(
+            f"{text!r} does not name an adapter; write controlnet-canny=edges.png"
+        )
     adapter = find_adapter(name)
     rest = text[len(head) :]
     value, options = "", rest.removeprefix(",").split(",") if rest.startswith(",") else []
     if rest.startswith("="):
         value, value_scale, options = _value(rest[1:], adapter.spec)
         if scale is not None and value_scale is not None:
-            raise click.BadParameter(f"{text!r} has two scales; write {name}={value}:{scale:g}")
+            raise click.BadParameter(
+                f"{text!r} has two scales; write {quoted(f'{name}={value}:{scale:g}')}"
+            )
         scale = value_scale if scale is None else scale
     if scale is not None and not math.isfinite(scale):
-        raise click.BadParameter(f"the scale of {name} is {scale}; write a number, {name}:0.8")
-    given = _options(name, options)
+        raise click.BadParameter(
+            f"the scale of {name} is {scale}; write a finite number, {name}:0.8"
+        )
+    parsed = _options(name, options)
     if adapter.spec.file is not None:
-        if not value and given.get("file") is None:
+        if not value and parsed.get("file") is None:
             raise click.BadParameter(f"{name} needs a file; write {name}=style.safetensors:0.8")
-        file = value or str(given.pop("file"))
-        return Steering(adapter, name, {}, 1.0 if scale is None else scale, file, given)
+        file = value or str(parsed.pop("file"))
+        return AdapterOption(adapter, name, {}, 1.0 if scale is None else scale, file, parsed)
     pictures = _pictures(value, adapter.spec)
     _check_pictures(name, pictures, adapter.spec)
-    return Steering(adapter, name, pictures, 1.0 if scale is None else scale, None, given)
+    return AdapterOption(adapter, name, pictures, 1.0 if scale is None else scale, None, parsed)
 
 
 def _is_known(name: str) -> bool:
@@ -105,7 +112,7 @@ def _is_known(name: str) -> bool:
 def _scaled(
     text: str, is_whole: Callable[[str], bool] = lambda text: Path(text).is_file()
 ) -> tuple[str, float | None]:
-    """Splits `something:0.8`, unless the whole is a name already."""
+    """Splits `VALUE:0.8`, unless the whole text is a name."""
     value, colon, number = text.rpartition(":")
     try:
         scale = float(number)
@@ -115,7 +122,7 @@ def _scaled(
 
 
 def _value(text: str, spec: AdapterSpec) -> tuple[str, float | None, Sequence[str]]:
-    """Splits what follows the equals sign into value, scale and options."""
+    """Splits the text after the equals sign into value, scale and options."""
     value, scale = _scaled(text)
     if not text or Path(value).is_file():
         return value, scale, ()
@@ -135,12 +142,12 @@ def _value(text: str, spec: AdapterSpec) -> tuple[str, float | None, Sequence[st
 
 def _is_part_of_value(part: str, is_named: bool, spec: AdapterSpec) -> bool:
     if not _OPTION.fullmatch(part):
-        return True  # a comma in the name of a file
+        return True  # a comma in a file name
     return is_named and (not spec.input or part.partition("=")[0] in spec.input)
 
 
 def _pictures(text: str, spec: AdapterSpec) -> dict[str, Path]:
-    """Reads `PICTURE`, or `INPUT=PICTURE,INPUT=PICTURE` unless that is the name of a file."""
+    """Parses `PICTURE`, or `INPUT=PICTURE,INPUT=PICTURE` unless a file has that name."""
     if not text:
         return {}
     named = [part.partition("=") for part in text.split(",")]
@@ -153,14 +160,14 @@ def _check_pictures(name: str, pictures: Mapping[str, Path], spec: AdapterSpec) 
     for input, picture in pictures.items():
         if input and spec.input and input not in spec.input:
             close = get_close_matches(input, spec.input, n=1)
-            known = f"did you mean {close[0]}" if close else f"it has {', '.join(spec.input)}"
+            known = f"did you mean {close[0]}?" if close else f"it has {', '.join(spec.input)}"
             raise click.BadParameter(f"{name} has no input {input}; {known}")
         if not picture.is_file():
-            raise click.BadParameter(f"there is no picture {picture}")
+            raise click.BadParameter(f"the picture {picture} does not exist")
 
 
 def _options(name: str, parts: Sequence[str]) -> dict[str, Any]:
-    """Reads `OPTION=VALUE` parts; numbers, true, false and none are not texts."""
+    """Parses `OPTION=VALUE` parts; numbers, true, false and none are not strings."""
     options: dict[str, Any] = {}
     for part in parts:
         key, equals, value = part.partition("=")
@@ -169,9 +176,9 @@ def _options(name: str, parts: Sequence[str]) -> dict[str, Any]:
             raise click.BadParameter(
                 f"{part!r} is not an option of {name}; write {name},OPTION=VALUE"
             )
-        if key in options or key in _OWN[:-1]:
-            what = "is given twice" if key in options else "is not an option of adapters"
-            raise click.BadParameter(f"{key} {what}; see refiners info {name}")
+        if key in options or key in _RESERVED[:-1]:
+            problem = "is given twice" if key in options else "is not an option of adapters"
+            raise click.BadParameter(f"{key} {problem}; see refiners info {name}")
         options[key] = _literal(value)
     return options
 

@@ -1,4 +1,4 @@
-"""Text from strangers is shown with escapes, whatever command prints it and wherever it is from."""
+"""Control characters in foreign text are printed as escapes, by every command."""
 
 import io
 import json
@@ -9,28 +9,29 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from refiners.cli import main
-from refiners.cli.door import Door, guarded, say
+from refiners.cli.output import say
 from refiners.cli.report import print_table
+from refiners.cli.safe_stream import SafeStream, safe_streams
 from refiners.host.text import is_all_plain, is_plain, reason_of, shown, shown_cell
 
 from ..conftest import EDGES, EDGES_TOML, Site
 
-OBEYED = ["\x1b[31m", "\x1b]0;own\x07", "\r", "\b", "\x7f", "\x9b31m", "\u202e", "\u2066", "\u200b",
-          "\u2028", "\ufeff", "\U000e0041", "\x00", "\xad"]  # fmt: skip
-EVIL = "zzz" + "".join(one for one in OBEYED if one != "\x00") + "\n  row"
+CONTROLS = ["\x1b[31m", "\x1b]0;own\x07", "\r", "\b", "\x7f", "\x9b31m", "\u202e", "\u2066",
+            "\u200b", "\u2028", "\ufeff", "\U000e0041", "\x00", "\xad"]  # fmt: skip
+EVIL = "zzz" + "".join(text for text in CONTROLS if text != "\x00") + "\n  row"
 TOML_EVIL = json.dumps(EVIL, ensure_ascii=True).replace("\\udb40\\udc41", "\\U000e0041")
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def harmful(text: str) -> list[str]:
-    return [ascii(one) for one in OBEYED if one in text]
+    return [ascii(control) for control in CONTROLS if control in text]
 
 
-@pytest.mark.parametrize("text", OBEYED)
-def test_what_a_terminal_obeys_is_escaped(text: str) -> None:
+@pytest.mark.parametrize("text", CONTROLS)
+def test_a_control_character_is_escaped(text: str) -> None:
     assert is_plain(shown(text))
     assert not is_plain(text)
     assert is_plain(shown_cell(f"a{text}b"))
@@ -38,7 +39,7 @@ def test_what_a_terminal_obeys_is_escaped(text: str) -> None:
     assert not is_all_plain({text: 1})
 
 
-def test_what_people_write_stays() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     words = "Größe — 深度 عمق 👩\u200d🎨 \\x1b [bold]\n\ttab"
     assert shown(words) == words
     assert is_all_plain({"a": [words, 3, None]})
@@ -53,7 +54,7 @@ def test_depth_does_not_matter() -> None:
     assert not is_all_plain(deep)
 
 
-def test_an_exception_that_cannot_be_told_has_a_reason() -> None:
+def test_an_exception_whose_text_fails_has_a_reason() -> None:
     class Odd(Exception):
         def __str__(self) -> str:
             raise ValueError("no")
@@ -67,7 +68,7 @@ def test_an_exception_that_cannot_be_told_has_a_reason() -> None:
 
 @pytest.fixture
 def evil(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """An adapter whose every free text is harmful, a broken one, and a model."""
+    """An adapter with control characters in every text, a broken adapter, and a model."""
     site.add_toy()
     manifest = EDGES_TOML.replace('"Follow edges"', f"{TOML_EVIL}\npaper = {TOML_EVIL}")
     manifest = manifest.replace('base = "toy"', f'base = "toy"\nname = {TOML_EVIL}')
@@ -95,8 +96,8 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda one: ascii(one[0]))
-def test_no_command_prints_it_raw(evil: Site, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: ascii(arguments[0]))
+def test_no_command_prints_control_characters(evil: Site, arguments: tuple[str, ...]) -> None:
     words = [word.replace("SITE", str(evil.folder)) for word in arguments]
     assert harmful(run(*words).output) == []
     result = run(*words, "--json")
@@ -105,16 +106,16 @@ def test_no_command_prints_it_raw(evil: Site, arguments: tuple[str, ...]) -> Non
         json.loads(result.stdout)
 
 
-def test_json_says_what_was_written(evil: Site) -> None:
+def test_json_preserves_the_text(evil: Site) -> None:
     (edges,) = json.loads(run("list", "--json").stdout)["adapters"]
     assert edges["summary"] == EVIL
 
 
-def test_a_cell_forges_no_row(evil: Site) -> None:
+def test_a_cell_cannot_forge_a_row(evil: Site) -> None:
     assert [line for line in run("list").stdout.splitlines() if line.startswith("  row")] == []
 
 
-def test_what_a_plugin_prints_is_escaped(site: Site) -> None:
+def test_output_of_a_plugin_is_escaped(site: Site) -> None:
     site.add_toy()
     prints = 'import sys\nprint("\\x1b[2J out")\nsys.stderr.write("\\x1b]0;own\\x07 err")\n'
     prints += 'sys.stdout.buffer.write(b"\\x9b \\x1b[1m bytes")\n'
@@ -131,24 +132,24 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_bars_may_move_and_nothing_else() -> None:
+def test_progress_bars_may_only_move_the_cursor() -> None:
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):
-        bars = Door(stream, has_bars=True)
+        bars = SafeStream(stream, has_bars=True)
         bars.write("\r 10%|##\x1b[A")
         bars.write("a\rb\x1b[2J")
     assert terminal.getvalue() == "\r 10%|##\x1b[Aa\\x0db\\x1b[2J"
     assert pipe.getvalue() == "\r 10%|##a\\x0db\\x1b[2J"
     with pytest.raises(TypeError):
-        Door(pipe, has_bars=True).write(b"bytes")  # pyright: ignore[reportArgumentType]
+        SafeStream(pipe, has_bars=True).write(b"bytes")  # pyright: ignore[reportArgumentType]
 
 
-def test_a_terminal_gets_our_colours_and_none_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_our_colours_and_no_foreign_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "200")
-    with guarded():
+    with safe_streams():
         say("error: \x1b[5m", color="red")
         print_table("[red]title[/red] \x1b", ("[b]name", "x"), [("[bold]cell[/bold]\x1b[5m", 1)])
     text = terminal.getvalue()
@@ -158,9 +159,9 @@ def test_a_terminal_gets_our_colours_and_none_of_theirs(monkeypatch: pytest.Monk
         assert word in text
 
 
-def test_whoever_prints_in_colour_does_so_behind_the_door() -> None:
+def test_only_one_module_prints_in_colour() -> None:
     folder = Path(main.callback.__code__.co_filename).parent  # type: ignore[union-attr]
     for path in folder.glob("*.py"):
-        if path.name != "door.py":
+        if path.name != "output.py":
             text = path.read_text()
             assert not {"click.secho(", "click.style("} & {*re.findall(r"(?:click\.)?\w+\(", text)}

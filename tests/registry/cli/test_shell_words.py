@@ -1,4 +1,4 @@
-"""The shell speaks its own language, takes paths, and announces a wait."""
+"""Messages on the shell use its words; commands take paths and announce a wait."""
 
 import json
 import time
@@ -11,8 +11,8 @@ import refiners
 from click.testing import CliRunner
 from PIL import Image
 from refiners.cli import main
-from refiners.cli.picture import opened
-from refiners.cli.wording import OPTIONS, shell_words
+from refiners.cli.picture import open_picture
+from refiners.cli.shell_words import OPTIONS, shell_words
 from refiners.errors import Notice, OptionError
 from refiners.hub import wait_notice
 from refiners.hub.client import Hub
@@ -48,14 +48,14 @@ def toys(site: Site) -> Site:
         ("--torch-dtype", "--dtype"),
     ],
 )
-def test_words_of_diffusers_are_known_on_the_shell(option: str, meant: str) -> None:
+def test_names_from_diffusers_are_suggested_on_the_shell(option: str, meant: str) -> None:
     result = run("generate", "x", option, "3")
     assert result.exit_code == 2
     assert f"Did you mean {meant}?" in result.stderr
     assert refused("generate", "x", option, "3")["hint"] == f"Did you mean {meant}?"
 
 
-def test_a_word_without_an_option_is_left_to_click() -> None:
+def test_an_unknown_option_without_a_suggestion_is_left_to_click() -> None:
     assert "Did you mean" not in run("list", "--num-inference-steps", "3").stderr
 
 
@@ -69,12 +69,17 @@ def test_a_word_without_an_option_is_left_to_click() -> None:
         ("Pass image= as well.", "Pass --image as well."),
         ('Try refiners.load_model("sd15").', "Try --model sd15."),
         ('load_adapter("lora", model, file="a.safetensors")', "--adapter lora=a.safetensors"),
+        ('load_adapter("lora", model, file="a b.safetensors")', "--adapter lora='a b.safetensors'"),
+        ('Try device="a b".', "Try --device 'a b'."),
+        ("refiners_core.weights.rewrite_pickle('a b', 'c', sha256=...).",
+         "python -c \"from refiners_core.weights import rewrite_pickle; "
+         "rewrite_pickle('a b', 'c', sha256='SHA256')\"."),
         ("conditions={adapter: picture}", "--adapter NAME=PICTURE"),
         ("needs cross_attention_dim = 768", "needs cross_attention_dim = 768"),
         ("Its options: rank.", "Its options: rank."),
     ],
 )  # fmt: skip
-def test_hints_for_python_are_put_into_words_of_the_shell(python: str, shell: str) -> None:
+def test_hints_for_python_are_translated_for_the_shell(python: str, shell: str) -> None:
     assert shell_words(python, [*OPTIONS.values(), "--model"]) == shell
 
 
@@ -82,23 +87,23 @@ def test_a_command_without_the_option_gets_the_variable() -> None:
     assert shell_words("works with offline=True.", []) == "works with REFINERS_OFFLINE=1."
 
 
-def test_options_that_hints_name_are_those_of_generate() -> None:
+def test_hints_name_options_of_generate() -> None:
     command = main.get_command(click.Context(main), "generate")
     assert command is not None
-    there = {name for one in command.params for name in one.opts} | {"PROMPT", "--lock"}
-    assert {*OPTIONS.values()} <= there
+    names = {name for parameter in command.params for name in parameter.opts} | {"PROMPT", "--lock"}
+    assert {*OPTIONS.values()} <= names
     assert {*WORDS.values()} <= {*OPTIONS, "callback"}
 
 
-def test_the_public_names_are_those_that_completion_shows() -> None:
+def test_dir_lists_the_public_names() -> None:
     assert [name for name in dir(refiners) if not name.startswith("_")] == sorted(refiners.__all__)
 
 
 def test_names_are_completed_with_the_tab_key(toys: Site) -> None:
     toys.add_edges()
-    asked = {"_REFINERS_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+    variables = {"_REFINERS_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
     info = CliRunner().invoke(
-        main, prog_name="refiners", env={**asked, "COMP_WORDS": "refiners info ed"}
+        main, prog_name="refiners", env={**variables, "COMP_WORDS": "refiners info ed"}
     )
     assert info.stdout.split() == ["plain,edges"]
 
@@ -111,20 +116,20 @@ def test_tree_why_and_info_take_paths(
     (tmp_path / "folder").mkdir()
     (tmp_path / "model.safetensors").write_bytes(b"12345678")
     monkeypatch.chdir(tmp_path)
-    seen: list[Path] = []
+    opened: list[Path] = []
     monkeypatch.setattr(
         "refiners_core.models.formats.open.open_model",
-        lambda path: seen.append(path) or tiny_model(),
+        lambda path: opened.append(path) or tiny_model(),
     )
     assert "unet" in run("tree", path, "--depth", "1").stdout
     assert json.loads(run("info", path, "--json").stdout)["base"] == "sd15"
     assert "M weights" in run("info", path).stdout
-    judged = run("why", "edges", "--model", path)
-    assert (judged.exit_code, "needs height = 2" in judged.stdout) == (1, True)
-    assert seen == [Path(path)] * 4
+    verdict = run("why", "edges", "--model", path)
+    assert (verdict.exit_code, "needs height = 2" in verdict.stdout) == (1, True)
+    assert opened == [Path(path)] * 4
 
 
-def test_a_folder_without_a_slash_is_pointed_at_in_python(
+def test_python_suggests_the_path_of_a_folder_without_a_slash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine").mkdir()
@@ -134,17 +139,17 @@ def test_a_folder_without_a_slash_is_pointed_at_in_python(
     assert str(tmp_path / "mine") in caught.value.hint
 
 
-def test_pictures_are_turned_as_viewers_turn_them(tmp_path: Path) -> None:
+def test_pictures_are_rotated_as_viewers_do(tmp_path: Path) -> None:
     picture = Image.new("RGB", (4, 2), "blue")
     exif = picture.getexif()
     exif[0x0112] = 6
     picture.save(tmp_path / "turned.png", exif=exif)
-    assert opened(tmp_path / "turned.png").size == (2, 4)
-    for mode, seen in (("L", "RGB"), ("P", "RGB"), ("RGBA", "RGBA"), ("I;16", "I;16")):
+    assert open_picture(tmp_path / "turned.png").size == (2, 4)
+    for mode, expected in (("L", "RGB"), ("P", "RGB"), ("RGBA", "RGBA"), ("I;16", "I;16")):
         Image.new(mode, (4, 2)).save(tmp_path / "plain.png")
-        assert opened(tmp_path / "plain.png").mode == seen
-    with pytest.raises(OptionError, match="is no picture"):
-        opened(Path(__file__))
+        assert open_picture(tmp_path / "plain.png").mode == expected
+    with pytest.raises(OptionError, match="is not a picture"):
+        open_picture(Path(__file__))
 
 
 def test_a_long_wait_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,9 +162,9 @@ def test_a_long_wait_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
             with wait_notice.announced("waiting for the Hub"):
                 pause(0.1)
 
-    with pytest.warns(Notice, match=r"waiting for the Hub \.\.\.") as seen:
+    with pytest.warns(Notice, match=r"waiting for the Hub \.\.\.") as notices:
         wait_for_the_hub()
-    assert len(seen) == 1
+    assert len(notices) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with wait_notice.announced("something short"):
@@ -169,6 +174,6 @@ def test_a_long_wait_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_attempt_is_announced(hub: LoopbackHub) -> None:
     hub.publish("org/w", {"a": b"1"})
     hub.fail("info", Fault.UNAVAILABLE, times=1)
-    with pytest.warns(Notice, match="asking again in 1 s"):
+    with pytest.warns(Notice, match="trying again in 1 s"):
         Hub.from_environment().contents("org/w")
     assert patiently(lambda: 3) == 3

@@ -1,10 +1,12 @@
-"""Puts hints that were written for Python into the words of the shell."""
+"""Translates messages and hints from Python into the words of the shell."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
+
+from refiners.host.shell import quoted
 
 OPTIONS: Final[Mapping[str, str]] = {
     "prompt": "PROMPT",
@@ -30,47 +32,54 @@ OPTIONS: Final[Mapping[str, str]] = {
 }
 """The option of the shell for each argument of `generate` and `load_model`."""
 _VARIABLES: Final = {"offline": "REFINERS_OFFLINE", "lock": "REFINERS_LOCK"}
-"""What sets the same in commands that have no such option."""
+"""The variable for an argument, in commands without the option."""
 _VALUE: Final = r"\"[^\"]*\"|'[^']*'|\([^()]*\)|-?\d[\w.]*|True|False|None"
 _ARGUMENT: Final = re.compile(rf"(?<![\w.\"'-])({'|'.join(OPTIONS)})=({_VALUE})?(?![\w{{=])")
 _BARE: Final = re.compile(rf"\b([Ll]eave )({'|'.join(OPTIONS)})( out)|\b()(\w+_\w+)()\b")
-_PHRASES: Final = (
+
+
+def _pickle_command(match: re.Match[str]) -> str:
+    """Returns the command that converts a pickle, in double quotes where these are safe."""
+    code = f"from refiners_core.weights import rewrite_pickle; {match[1]}'SHA256')"
+    is_safe = re.search(r"[\"$`\\!]", code) is None
+    return f'python -c "{code}"' if is_safe else quoted("python", "-c", code)
+
+
+_PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
     (r"conditions=\{adapter: None\}", "{adapter} NAME:0"),
     (
         r"conditions=\{adapter: Condition\([^()]*scale=([\d.]+)[^()]*\)\}",
-        r"{adapter} NAME=PICTURE:\1",
+        "{adapter} NAME=PICTURE:{0}",
     ),
     (r"conditions=\{adapter: \{[^{}]*\}\}", "{adapter} NAME=INPUT=PICTURE,INPUT=PICTURE"),
-    (r"conditions=\{[^{}]*\}( with what load_adapter returned)?", "{adapter} NAME=PICTURE"),
-    (r"Condition\((?:value, )?scale=([\d.]+)\)", r"{adapter} NAME=PICTURE:\1"),
+    (r"conditions=\{[^{}]*\}(?: with what load_adapter returned)?", "{adapter} NAME=PICTURE"),
+    (r"Condition\((?:value, )?scale=([\d.]+)\)", "{adapter} NAME=PICTURE:{0}"),
     (r"; Condition\(value, mask=\.\.\.\) limits an adapter", ""),
     (
         r"(?:refiners\.)?load_adapter\([\"']([^\"']+)[\"'][^()]*file=[\"']([^\"']+)[\"']\)",
-        r"{adapter} \1=\2",
+        "{adapter} {0}={1}",
     ),
     (
         r"(?:refiners\.)?load_adapter\([\"']([^\"']+)[\"'][^()]*(?:\([^()]*\))?\)",
-        r"{adapter} \1",
+        "{adapter} {0}",
     ),
-    (r"Eject ([\w-]+) first", r"Leave {adapter} \1 out"),
+    (r"Eject ([\w-]+) first", "Leave {adapter} {0} out"),
     (r"Put it on first: adapter\.inject\(model\)", "Write {adapter} NAME"),
-    (r"(?:refiners\.)?load_model\([\"']([^\"']+)[\"']\)", r"{model} \1"),
+    (r"(?:refiners\.)?load_model\([\"']([^\"']+)[\"']\)", "{model} {0}"),
     (r"print\(sorted\(model\.slots\)\)", "refiners tree MODEL shows its places"),
-    (
-        r"refiners_core\.weights\.(rewrite_pickle\(.*, sha256=)\.\.\.\)",
-        "python -c \"from refiners_core.weights import rewrite_pickle; \\1'SHA256')\"",
-    ),
+    (r"print\(\) the tree to see its names", "refiners tree MODEL shows the names"),
+    (r"refiners_core\.weights\.(rewrite_pickle\(.*, sha256=)\.\.\.\)", _pickle_command),
     (r"\(width, height\)", "WIDTHxHEIGHT"),
-)  # fmt: skip
-"""What Python says in more than an argument, and the shell in other words."""
+)
+"""Expressions of Python, and the words of the shell for them; groups are quoted."""
 
 
 def shell_words(text: str, options: Collection[str]) -> str:
-    """Returns a hint or a message as somebody at a shell would type it.
+    """Translates a hint or a message into the words of the shell.
 
     Args:
-        text: Written for Python.
-        options: The options that the command has, such as `--steps`.
+        text: A text for readers of Python.
+        options: The options of the command, such as `--steps`.
 
     Example:
         >>> shell_words("Try size=(512, 512).", ["--size"])
@@ -78,11 +87,17 @@ def shell_words(text: str, options: Collection[str]) -> str:
     """
     adapter = next((name for name in ("--adapter", "--with") if name in options), None)
     model = "--model" if "--model" in options else "refiners generate PROMPT --model"
+
+    def translated(match: re.Match[str], words: str | Callable[[re.Match[str]], str]) -> str:
+        if callable(words):
+            return words(match)
+        groups = [quoted(group) for group in match.groups() if group is not None]
+        return words.format(*groups, adapter=adapter, model=model)
+
     for pattern, words in _PHRASES:
-        if adapter is None and "{adapter}" in words:
+        if adapter is None and isinstance(words, str) and "{adapter}" in words:
             continue
-        spoken = words.replace("{adapter}", adapter or "").replace("{model}", model)
-        text = re.sub(pattern, spoken, text)
+        text = re.sub(pattern, lambda match, words=words: translated(match, words), text)
 
     def option_of(match: re.Match[str]) -> str:
         name, value = match[1], match[2]
@@ -90,8 +105,8 @@ def shell_words(text: str, options: Collection[str]) -> str:
         if option not in options:
             return _variable(name, value) or match[0]
         if value == "False":
-            return f"no {option}"
-        return option if value in (None, "True") else f"{option} {_typed(value)}"
+            return f"without {option}"
+        return option if value in (None, "True") else f"{option} {_shell_value(value)}"
 
     def bare(match: re.Match[str]) -> str:
         before, name, after = (part for part in match.groups() if part is not None)
@@ -102,17 +117,16 @@ def shell_words(text: str, options: Collection[str]) -> str:
 
 
 def _variable(name: str, value: str | None) -> str:
-    """Returns the variable that sets an argument in commands that have no option for it."""
+    """Returns the setting of the variable for an argument, in commands without the option."""
     variable = _VARIABLES.get(name)
     if variable is None:
         return ""
     if value == "False":
         return f"{variable} unset"
-    return f"{variable}={'1' if value == 'True' else value or '...'}"
+    return f"{variable}={'1' if value == 'True' else _shell_value(value) if value else '...'}"
 
 
-def _typed(value: str) -> str:
+def _shell_value(value: str) -> str:
     if value.startswith("("):
         return "x".join(part.strip() for part in value.strip("()").split(",") if part.strip())
-    text = value.strip("\"'")
-    return f'"{text}"' if " " in text else text
+    return quoted(value.strip("\"'"))

@@ -1,26 +1,27 @@
-"""`refiners new` and `refiners validate`: for those who write adapters."""
+"""`refiners new` and `refiners validate`, for authors of adapters."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 
 import click
 
 from refiners.cli.report import json_option, print_json, print_table
+from refiners.host.shell import quoted
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True), required=False)
 @click.option("--schema", type=click.Choice(["adapter", "model"]),
-              help="Print the JSON Schema of such manifests, for editors, and check nothing.",
+              help="Print the JSON Schema of a manifest, for editors, and check nothing.",
 )  # fmt: skip
-@click.option("--strict", is_flag=True, help="As new publications must be: every file pinned.")
+@click.option("--strict", is_flag=True,
+              help="Apply the rules for new publications: every file must be pinned.")  # fmt: skip
 @json_option
 def validate(path: Path | None, schema: str | None, strict: bool, as_json: bool) -> None:
-    """Check a manifest, or the folder of a plugin, without running anything of it.
+    """Check a manifest or the folder of a plugin.
 
-    Ends with 1 if something should be mended.
+    Does not run the code of the plugin. Exits with 1 if there is a problem to fix.
 
     \b
     Examples:
@@ -36,26 +37,29 @@ def validate(path: Path | None, schema: str | None, strict: bool, as_json: bool)
         print_json(json_schema(AdapterManifest if schema == "adapter" else ModelManifest))
         return
     if path is None:
-        raise click.UsageError("Say what to check: a manifest, or the folder of a plugin.")
-    found = check(path, is_strict=strict)
+        raise click.UsageError("Name what to check: a manifest, or the folder of a plugin.")
+    findings = check(path, is_strict=strict)
     if as_json:
-        findings = [{"path": str(one.path), "what": one.what} for one in found]
-        print_json({"path": str(path), "strict": strict, "findings": findings})
-    elif found:
-        rows = [(one.path.name, one.what) for one in found]
-        print_table(f"{path}: {len(found)} to mend", ("file", "what"), rows)
+        facts = [{"path": str(finding.path), "what": finding.what} for finding in findings]
+        print_json({"path": str(path), "strict": strict, "findings": facts})
+    elif findings:
+        rows = [(finding.path.name, finding.what) for finding in findings]
+        print_table(f"{path}: {len(findings)} to fix", ("file", "problem"), rows)
     else:
         click.echo(f"{path} is valid.")
-    if found:
+    if findings:
         click.get_current_context().exit(1)
 
 
 @click.command()
 @click.argument("name")
-@click.option("--folder", type=click.Path(path_type=Path), help="refiners-NAME by default.")
+@click.option("--folder", type=click.Path(path_type=Path),
+              help="The folder of the package; refiners-NAME by default.")  # fmt: skip
 @json_option
 def new(name: str, folder: Path | None, as_json: bool) -> None:
-    """Write the package of a new adapter: manifest, code, tests, ready to be changed.
+    """Write the package of a new adapter.
+
+    The package has a manifest, code and tests, ready to be changed.
 
     \b
     Examples:
@@ -71,4 +75,4 @@ def new(name: str, folder: Path | None, as_json: bool) -> None:
         return
     for path in written:
         click.echo(f"wrote {path}")
-    click.echo(f"Next: cd {quote(str(folder))} && pip install -e . && python -m pytest")
+    click.echo(f"Next: {quoted('cd', folder)} && pip install -e . && python -m pytest")

@@ -1,4 +1,4 @@
-"""Tells the path of a model from its name."""
+"""Distinguishes the path of a model from a name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 
-def placed(what: str) -> str:
-    """Returns a word as a path where it names a folder or file here, and nothing installed.
+def name_or_path(what: str) -> str:
+    """Returns an argument as a path if it names an existing file and no installed plugin.
 
     Args:
         what: A name, a path, or the address of a repository.
@@ -21,7 +21,7 @@ def placed(what: str) -> str:
     inventory = scan()
     names = {
         name
-        for one in (*inventory.adapters, *inventory.models)
-        for name in (one.name, one.id, *one.spec.aliases)
+        for plugin in (*inventory.adapters, *inventory.models)
+        for name in (plugin.name, plugin.id, *plugin.spec.aliases)
     }
     return what if what in names else os.path.join(os.curdir, what)

@@ -1,4 +1,4 @@
-"""Adapters on the command line: how they are written, and what is checked before it is loaded."""
+"""Adapters on the command line are parsed, and checked before anything is loaded."""
 
 import json
 import subprocess
@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 from refiners.cli import main
-from refiners.cli.steering import Steering, steering
+from refiners.cli.adapter_option import AdapterOption, parse_adapter_option
 from refiners.testing import LoopbackHub
 
 from ..conftest import EDGES, EDGES_TOML, TOY_MODEL_TOML, Site
-from .test_commands import LOOKING, PAINTER
+from .test_commands import NEEDS_PICTURE, PAINTER
 
 OPTED = EDGES.replace("strength=1.0", "strength=1.0, rank=4, mode=None").replace(
     "self.strength = strength", "self.strength, self.rank, self.mode = strength, rank, mode"
@@ -35,14 +35,14 @@ def toys(site: Site) -> Site:
 
 @pytest.fixture
 def pictures(toys: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with pictures that is the working folder, and adapters of several kinds."""
+    """A working folder with pictures, and adapters of several kinds."""
     toys.add_edges(code=OPTED)
     inputs = "".join(
         f'[adapter.paint.input.{name}]\nsummary = "a {name}"\n' for name in ("picture", "mask")
     )
     paint = EDGES_TOML.replace("adapter.edges", "adapter.paint").replace("s_edges", "s_paint")
     paint = paint.replace("refiners_paint.adapter.paint", "refiners_paint.adapter")
-    toys.add("refiners-paint", files={"adapter.py": LOOKING, "adapter.toml": paint + inputs})
+    toys.add("refiners-paint", files={"adapter.py": NEEDS_PICTURE, "adapter.toml": paint + inputs})
     style = paint.replace("paint", "style") + '[adapter.style.file]\nsummary = "a style"\n'
     toys.add("refiners-style", files={"adapter.py": EDGES, "adapter.toml": style})
     folder = tmp_path / "pictures"
@@ -54,9 +54,9 @@ def pictures(toys: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def read(text: str) -> tuple[Any, ...]:
-    found: Steering = steering(text)
-    values = {name: str(path) for name, path in found.pictures.items()}
-    return found.name, found.file or values.get("", values or None), found.scale, found.options
+    option: AdapterOption = parse_adapter_option(text)
+    values = {name: str(path) for name, path in option.pictures.items()}
+    return option.name, option.file or values.get("", values or None), option.scale, option.options
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def read(text: str) -> tuple[Any, ...]:
         ("style:0.8,file=s.safetensors", ("style", "s.safetensors", 0.8, {})),
     ],
 )  # fmt: skip
-def test_an_adapter_is_written_with_value_scale_and_options(
+def test_an_adapter_is_parsed_into_value_scale_and_options(
     pictures: Path, text: str, meaning: tuple[Any, ...]
 ) -> None:
     assert read(text) == meaning
@@ -104,10 +104,10 @@ def test_an_adapter_is_written_with_value_scale_and_options(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("=a.png", "names no adapter"),
-        (":0.5", "names no adapter"),
+        ("=a.png", "does not name an adapter"),
+        (":0.5", "does not name an adapter"),
         ("edgse:0.5", "Did you mean 'edges'"),
-        ("edges=c.png", "there is no picture c.png"),
+        ("edges=c.png", "the picture c.png does not exist"),
         ("edges=a.png:nan", "the scale of edges is nan"),
         ("edges:inf", "the scale of edges is inf"),
         ("edges:0.5=a.png:0.5", "has two scales"),
@@ -118,9 +118,7 @@ def test_an_adapter_is_written_with_value_scale_and_options(
         ("style", "style needs a file"),
     ],
 )
-def test_an_adapter_that_is_written_otherwise_is_refused(
-    pictures: Path, text: str, words: str
-) -> None:
+def test_a_malformed_adapter_is_refused(pictures: Path, text: str, words: str) -> None:
     result = run("generate", "x", "--model", "toy", "--adapter", text)
     assert result.exit_code == 2, result.output
     assert words in " ".join(result.stderr.split())
@@ -130,9 +128,9 @@ def test_an_adapter_that_is_written_otherwise_is_refused(
     ("text", "words"),
     [
         ("edges,rnak=3", "Did you mean rank?"),
-        ("edges=good.png", "edges does not look at a picture"),
+        ("edges=good.png", "edges does not take a picture"),
         ("paint", "--adapter paint=picture.png"),
-        ("style=t.safetensors", "there is no file t.safetensors"),
+        ("style=t.safetensors", "the file t.safetensors does not exist"),
     ],
 )
 def test_adapters_are_checked_before_anything_is_loaded(
@@ -154,11 +152,11 @@ def test_adapters_are_checked_before_anything_is_loaded(
         (("--negative", "blue", "--guidance", "1"), "--guidance 7.5"),
         (("--device", "cuda:9"), "--device cpu"),
         (("--model", "sd51"), "Did you mean 'sd15'"),
-        (("--model", "./nowhere"), "there is no file and no folder"),
+        (("--model", "./nowhere"), "the model ./nowhere does not exist"),
         (("--model", "hf:nonsense"), "is not the address of a Hub repository"),
     ],
 )
-def test_nothing_is_fetched_for_what_cannot_work(
+def test_nothing_is_fetched_for_an_impossible_generation(
     hub: LoopbackHub, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     result = run("generate", "x", "--model", "sd15", "--out", str(tmp_path / "o.png"), *arguments)
@@ -179,9 +177,11 @@ def test_names_are_checked_before_torch_is_imported(tmp_path: Path) -> None:
 
 
 def test_size_may_be_one_side_and_several_pictures_are_numbered(toys: Site, tmp_path: Path):
-    code = PAINTER.replace('asked["size"] in (None, (32, 8))', 'asked["size"] == 32').replace(
+    code = PAINTER.replace(
+        'arguments["size"] in (None, (32, 8))', 'arguments["size"] == 32'
+    ).replace(
         'return [Image.new("RGB", (8, 8), (int(255 * sum(scales)), 0, 0))]',
-        'return [Image.new("RGB", (8, 8))] * asked["count"]',
+        'return [Image.new("RGB", (8, 8))] * arguments["count"]',
     )
     module = import_module("refiners_toy.model")
     exec(code, module.__dict__)
