@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from refiners_instantid import detector as detecting
+from refiners_instantid import face_detector
 from refiners_instantid.adapter import InstantId
-from refiners_instantid.detector import SIDES, largest_face
-from refiners_instantid.face import embeddings
+from refiners_instantid.face_detector import SIDES, largest_face
+from refiners_instantid.face_embedding import embeddings
 from refiners_instantid.keypoint import draw
 from torch import Tensor
 
@@ -246,7 +246,7 @@ def test_a_wrong_use_is_one_short_error_before_any_network_runs(
 def test_without_insightface_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "insightface.app", None)
     with pytest.raises(ConditionError) as error:
-        detecting.default_detector("id")
+        face_detector.default_detector("id")
     assert 'pip install "refiners-instantid[insightface]"' in error.value.hint
     assert "512 numbers" in error.value.hint
 
@@ -268,13 +268,13 @@ def test_insightface_is_prepared_once_from_models_that_are_there(
     package.FaceAnalysis = FaceAnalysis
     monkeypatch.setitem(sys.modules, "insightface", ModuleType("insightface"))
     monkeypatch.setitem(sys.modules, "insightface.app", package)
-    monkeypatch.setattr(detecting, "MODELS", tmp_path / "models/antelopev2")
+    monkeypatch.setattr(face_detector, "MODELS", tmp_path / "models/antelopev2")
     adapter = make().inject(tiny_model())
     with pytest.raises(ConditionError, match=r"antelopev2 are not in .*scrfd_10g_bnkps\.onnx"):
         seen(adapter, {"face": PICTURE})
     assert made == []
     (tmp_path / "models/antelopev2").mkdir(parents=True)
-    for name in detecting.PACK:
+    for name in face_detector.PACK:
         (tmp_path / "models/antelopev2" / name).touch()
     for _ in range(2):
         assert "id.tokens" in seen(adapter, {"face": PICTURE})

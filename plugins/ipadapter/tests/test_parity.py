@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 from refiners_ipadapter.adapter import IpAdapter
-from refiners_ipadapter.encode import clip_pixels
+from refiners_ipadapter.preprocessing import clip_pixels
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 

@@ -11,7 +11,7 @@ import pytest
 import refiners
 import torch
 from refiners_lora.adapter import Lora
-from refiners_lora.name import SLOTS, places_by_name
+from refiners_lora.layer_name import SLOTS, places_by_name
 
 from refiners_core import Condition, Source
 from refiners_core.errors import AdapterError

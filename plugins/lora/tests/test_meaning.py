@@ -8,7 +8,7 @@ import pytest
 import torch
 from refiners_lora.adapter import Lora
 from refiners_lora.alpha import Alphas
-from refiners_lora.name import SLOTS, places_by_name
+from refiners_lora.layer_name import SLOTS, places_by_name
 
 from refiners_core import Source
 from refiners_core.errors import WeightsError

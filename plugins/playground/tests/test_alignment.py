@@ -6,7 +6,7 @@ import torch
 from refiners_playground import alignment
 from refiners_playground.alignment import aligned_effect, aligned_pictures
 from refiners_playground.effect import Settings
-from refiners_playground.scenes import SHAPES, Item, Scene, draw
+from refiners_playground.scene import SHAPES, Item, Scene, draw
 
 from refiners_core.testing import tiny_model
 

@@ -2,8 +2,8 @@ from random import Random
 
 import torch
 from refiners_playground.edge import edge_agreement, edges
-from refiners_playground.sampling import placed_scene
-from refiners_playground.scenes import SHAPES, Item, Scene, draw
+from refiners_playground.random_scene import placed_scene
+from refiners_playground.scene import SHAPES, Item, Scene, draw
 
 
 def test_a_flat_picture_has_no_edges():

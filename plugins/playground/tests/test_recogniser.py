@@ -1,5 +1,6 @@
 from random import Random
 
+from refiners_playground.random_scene import placed_scene
 from refiners_playground.recogniser import (
     ATTRIBUTES,
     agreement,
@@ -7,8 +8,7 @@ from refiners_playground.recogniser import (
     labels,
     load_recogniser,
 )
-from refiners_playground.sampling import placed_scene
-from refiners_playground.scenes import Item, Scene, draw, held_out_scenes
+from refiners_playground.scene import Item, Scene, draw, held_out_scenes
 
 
 def test_the_reader_reads_drawn_scenes_as_well_as_stated():

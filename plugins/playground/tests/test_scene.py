@@ -3,8 +3,8 @@ from random import Random
 import pytest
 import torch
 from refiners_playground.caption import WORDS, caption, plain_caption
-from refiners_playground.sampling import canonical_scene, placed_scene, varied_scene
-from refiners_playground.scenes import (
+from refiners_playground.random_scene import canonical_scene, placed_scene, varied_scene
+from refiners_playground.scene import (
     COLOURS,
     SHAPES,
     Item,

@@ -102,7 +102,7 @@ def test_a_lora_learns_beside_a_base_that_stays(tmp_path, monkeypatch):
     from loop import Recipe
     from model import build_model
     from refiners_lora.adapter import Lora
-    from refiners_playground.sampling import canonical_scene, inked
+    from refiners_playground.random_scene import canonical_scene, inked
 
     monkeypatch.setattr(run, "RUNS", tmp_path)
     torch.manual_seed(0)

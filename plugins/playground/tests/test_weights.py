@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 
 from refiners_playground.caption import WORDS, caption
-from refiners_playground.sampling import varied_scene
+from refiners_playground.random_scene import varied_scene
 
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 

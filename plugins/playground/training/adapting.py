@@ -9,7 +9,7 @@ import torch
 from data import Pictures
 from loop import Recipe, train
 from refiners_playground.caption import caption
-from refiners_playground.scenes import Scene
+from refiners_playground.scene import Scene
 from timestep import choose_timesteps
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss

@@ -7,8 +7,8 @@ from random import Random
 
 import torch
 from model import FILES, build_model
-from refiners_playground.sampling import canonical_scene, inked, placed_scene, varied_scene
-from refiners_playground.scenes import Scene, draw
+from refiners_playground.random_scene import canonical_scene, inked, placed_scene, varied_scene
+from refiners_playground.scene import Scene, draw
 from run import RUNS, WEIGHTS
 from torch import Tensor
 

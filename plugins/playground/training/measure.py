@@ -30,10 +30,10 @@ from refiners_playground.effect import (
     prompt_effect,
     style_effect,
 )
-from refiners_playground.ink import read_ink
+from refiners_playground.ink_reader import read_ink
+from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import agreement, load_recogniser
-from refiners_playground.sampling import inked, placed_scene, varied_scene
-from refiners_playground.scenes import FILLS, Scene, draw, held_out_scenes
+from refiners_playground.scene import FILLS, Scene, draw, held_out_scenes
 from torch import Tensor
 
 from refiners_core.models.diffusion import LatentDiffusion

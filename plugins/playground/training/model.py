@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from refiners_playground.config import AUTOENCODER, SCHEDULE, TEXT_ENCODER, UNET
-from refiners_playground.scenes import SIZE
+from refiners_playground.scene import SIZE
 from run import WEIGHTS
 from write import save_half
 

@@ -10,8 +10,8 @@ from random import Random
 import torch
 from loop import Recipe, train
 from model import build_model, save_part
-from refiners_playground.sampling import canonical_scene, varied_scene
-from refiners_playground.scenes import Scene, draw
+from refiners_playground.random_scene import canonical_scene, varied_scene
+from refiners_playground.scene import Scene, draw
 from run import arguments
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss

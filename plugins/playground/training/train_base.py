@@ -1,6 +1,6 @@
 """Trains text encoder and UNet together on cached latents: about half an hour on one core.
 
-The share of canonical scenes decides success: see `refiners_playground.sampling`. Watch `swap`,
+The share of canonical scenes decides success: see `refiners_playground.random_scene`. Watch `swap`,
 the loss with a wrong shape word less the loss with the right one: it rises before pictures change.
 """
 
@@ -12,7 +12,7 @@ from loop import Recipe, train
 from model import build_model, save_part
 from refiners_playground.caption import caption, plain_caption
 from refiners_playground.effect import Settings, prompt_effect
-from refiners_playground.scenes import SHAPES
+from refiners_playground.scene import SHAPES
 from run import arguments
 from timestep import choose_timesteps
 from torch import Tensor, nn

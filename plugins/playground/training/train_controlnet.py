@@ -8,7 +8,7 @@ from model import FILES, build_model
 from refiners_controlnet.adapter import ControlNet
 from refiners_playground.edge import edges
 from refiners_playground.effect import Settings, control_effect
-from refiners_playground.scenes import Scene, draw
+from refiners_playground.scene import Scene, draw
 from run import RUNS, WEIGHTS, arguments
 from torch import Tensor
 

@@ -9,9 +9,9 @@ from random import Random
 import torch
 from loop import Recipe, train
 from refiners_playground.config import IMAGE_ENCODER
+from refiners_playground.random_scene import canonical_scene, placed_scene
 from refiners_playground.recogniser import ATTRIBUTES, labels
-from refiners_playground.sampling import canonical_scene, placed_scene
-from refiners_playground.scenes import Scene, draw, held_out_scenes
+from refiners_playground.scene import Scene, draw, held_out_scenes
 from run import arguments
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy

@@ -8,7 +8,7 @@ from model import build_model
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_playground.config import IMAGE_ENCODER
 from refiners_playground.effect import Settings, image_effect
-from refiners_playground.scenes import draw
+from refiners_playground.scene import draw
 from run import WEIGHTS, arguments
 from torch import nn
 

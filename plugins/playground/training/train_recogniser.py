@@ -4,9 +4,9 @@ from random import Random
 
 import torch
 from loop import Recipe, train
+from refiners_playground.random_scene import canonical_scene, placed_scene
 from refiners_playground.recogniser import Recogniser, agreement, labels
-from refiners_playground.sampling import canonical_scene, placed_scene
-from refiners_playground.scenes import Scene, draw, held_out_scenes
+from refiners_playground.scene import Scene, draw, held_out_scenes
 from run import WEIGHTS, arguments
 from safetensors.torch import save_file
 from torch import Tensor

@@ -25,10 +25,10 @@ from refiners_core.models.image_prompt import (
     image_edits,
 )
 from refiners_core.weights import load, published, read, write
-from refiners_instantid.detector import Detector, Face, default_detector, largest_face
-from refiners_instantid.face import embeddings, pictures
+from refiners_instantid.checkpoint import LAYOUT, resampler_config
+from refiners_instantid.face_detector import Detector, Face, default_detector, largest_face
+from refiners_instantid.face_embedding import embeddings, pictures
 from refiners_instantid.keypoint import draw, keypoint_pixels
-from refiners_instantid.layout import LAYOUT, resampler_config
 
 
 class InstantId(Adapter):

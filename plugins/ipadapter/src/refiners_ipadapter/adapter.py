@@ -13,8 +13,8 @@ from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.image_prompt import image_attentions, image_edits
 from refiners_core.weights import load, published, read
-from refiners_ipadapter.encode import clip_pixels
-from refiners_ipadapter.layout import LAYOUT, projection_sizes
+from refiners_ipadapter.checkpoint import LAYOUT, projection_sizes
+from refiners_ipadapter.preprocessing import clip_pixels
 from refiners_ipadapter.projection import ImageProjection
 
 

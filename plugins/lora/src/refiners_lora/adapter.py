@@ -14,10 +14,10 @@ from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
 from refiners_core.weights import write
 from refiners_lora.alpha import Alphas, Strength, configured
-from refiners_lora.file import METADATA, LoraFile, read_lora
-from refiners_lora.fit import Match, matched
-from refiners_lora.layer import LowRank, WithLowRank, low_rank
-from refiners_lora.name import places_by_name
+from refiners_lora.layer_match import Match, matched
+from refiners_lora.layer_name import places_by_name
+from refiners_lora.lora_file import METADATA, LoraFile, read_lora
+from refiners_lora.low_rank import LowRank, WithLowRank, low_rank
 
 Where = Callable[[Any], Iterable[Seat]]
 """Chooses the layers of a model beside which an untrained LoRA is made."""

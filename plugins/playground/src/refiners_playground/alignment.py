@@ -11,7 +11,7 @@ from refiners_core import Adapter, Condition
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_playground.effect import Settings
 from refiners_playground.recogniser import load_recogniser
-from refiners_playground.scenes import SHAPES
+from refiners_playground.scene import SHAPES
 
 BATCH = 4
 COMPARED = BATCH - 1

@@ -6,7 +6,7 @@ whatever is not named.
 
 from random import Random
 
-from refiners_playground.scenes import COLOURS, FILLS, SHAPES, Item, Scene
+from refiners_playground.scene import COLOURS, FILLS, SHAPES, Item, Scene
 
 SIZE_WORDS = {"small": ("small",), "medium": ("medium",), "large": ("large", "big")}
 FILL_WORDS = {fill: (fill,) for fill in FILLS} | {"plain": ("plain", "solid")}

@@ -14,6 +14,7 @@ from refiners_core import Adapter, Condition
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.picture import to_images
 from refiners_playground.alignment import SHIFT, aligned_effect, aligned_pictures
+from refiners_playground.contact_sheet import Column, contact_sheet
 from refiners_playground.edge import edges
 from refiners_playground.effect import (
     Settings,
@@ -22,8 +23,7 @@ from refiners_playground.effect import (
     prompt_effect,
     style_effect,
 )
-from refiners_playground.scenes import Item, Scene, draw
-from refiners_playground.sheet import Column, contact_sheet
+from refiners_playground.scene import Item, Scene, draw
 
 PROMPT = "a heart"
 LINES = Scene((Item("heart", "red", radius=0.5, x=0.3, y=-0.25, angle=0.2),), "white")

@@ -13,10 +13,10 @@ from refiners_core import Adapter, Condition
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_playground.caption import plain_caption
 from refiners_playground.edge import edge_agreement, edges
-from refiners_playground.ink import read_ink
+from refiners_playground.ink_reader import read_ink
+from refiners_playground.random_scene import placed_scene
 from refiners_playground.recogniser import agreement, load_recogniser
-from refiners_playground.sampling import placed_scene
-from refiners_playground.scenes import Scene, draw, held_out_scenes
+from refiners_playground.scene import Scene, draw, held_out_scenes
 
 BATCH = 8
 

@@ -10,7 +10,7 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.sd15 import build as build_family
 from refiners_core.models.sd15 import load_weights
 from refiners_playground.config import AUTOENCODER, SCHEDULE, TEXT_ENCODER, UNET
-from refiners_playground.scenes import SIZE
+from refiners_playground.scene import SIZE
 
 BASE: Final = "playground"
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from refiners_playground.scenes import COLOURS, COLUMNS, FILLS, ROWS, SHAPES, SIZES, Scene
+from refiners_playground.scene import COLOURS, COLUMNS, FILLS, ROWS, SHAPES, SIZES, Scene
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "shape": SHAPES,

@@ -13,8 +13,8 @@ from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.picture import to_pixels
 from refiners_core.weights import AS_IS, load, published, read
-from refiners_t2iadapter.layout import as_diffusers, config_of, halving, is_xl, map_widths
-from refiners_t2iadapter.network import FeatureConfig, FeatureNetwork
+from refiners_t2iadapter.checkpoint import as_diffusers, config_of, halving, is_xl, map_widths
+from refiners_t2iadapter.feature_network import FeatureConfig, FeatureNetwork
 
 GREY: Final = 1 / 255
 """How far channels of a picture may differ that is to count as grey."""

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_playground.shape import OUTLINES
+from refiners_playground.outline import OUTLINES
 
 SIZE = 64
 SHAPES: tuple[str, ...] = tuple(OUTLINES)

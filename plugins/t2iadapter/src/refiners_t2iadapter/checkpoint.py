@@ -9,7 +9,7 @@ from torch import Tensor
 from refiners_core.errors import WeightsError
 from refiners_core.models.unet import UNetConfig
 from refiners_core.weights import detect
-from refiners_t2iadapter.network import FeatureConfig
+from refiners_t2iadapter.feature_network import FeatureConfig
 
 WRAPPERS: Final = ("state_dict.", "module.", "adapter.")
 """What the names in a file may begin with, all of them, from the outside in."""

@@ -6,10 +6,10 @@ import pytest
 import refiners
 import torch
 from refiners_playground.effect import Settings, generated, style_effect
-from refiners_playground.ink import read_ink
+from refiners_playground.ink_reader import read_ink
+from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import WEIGHTS
-from refiners_playground.sampling import inked, placed_scene, varied_scene
-from refiners_playground.scenes import (
+from refiners_playground.scene import (
     COLOURS,
     FILLS,
     INKS,

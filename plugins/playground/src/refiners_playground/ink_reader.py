@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from refiners_playground.scenes import COLOURS, INKS
+from refiners_playground.scene import COLOURS, INKS
 
 APART = 0.25
 """How far (Euclidean, in 0...1 RGB) colours lie apart that count as different."""

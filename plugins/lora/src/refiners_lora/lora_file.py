@@ -12,7 +12,7 @@ from torch import Tensor
 
 from refiners_core.errors import WeightsError
 from refiners_core.weights import PICKLES, TensorFile, rewriting_hint
-from refiners_lora.kind import check_kind
+from refiners_lora.peft_method import check_kind
 
 METADATA: Final = "lora_adapter_metadata"
 """The key of a safetensors header under which diffusers keeps PEFT's configurations, as JSON."""

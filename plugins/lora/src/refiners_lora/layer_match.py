@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from refiners_core import Model
 from refiners_core.errors import Notice, WeightsError
-from refiners_lora.file import LoraFile, Module
-from refiners_lora.name import Place, places_by_name
+from refiners_lora.layer_name import Place, places_by_name
+from refiners_lora.lora_file import LoraFile, Module
 
 BASES: Final = {768: "sd15", 1024: "sd2", 1280: "sdxl-refiner", 2048: "sdxl"}
 """Bases by the width of the texts that their UNets read."""

@@ -7,7 +7,7 @@ model learns colours but never what the word for a shape means.
 from dataclasses import replace
 from random import Random
 
-from refiners_playground.scenes import (
+from refiners_playground.scene import (
     COLOURS,
     FILLS,
     SHAPES,

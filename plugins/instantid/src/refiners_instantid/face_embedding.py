@@ -12,7 +12,7 @@ from torch import Tensor
 
 from refiners_core.errors import ConditionError
 from refiners_core.picture import to_rows
-from refiners_instantid.layout import FACE
+from refiners_instantid.checkpoint import FACE
 
 _HINT: Final = (
     "Pass the raw `embedding` of insightface's antelopev2: 512 numbers, or a row for each picture."
