@@ -144,11 +144,11 @@ WRONG = {
         f"{DOTTED}.to_q.lora_A.{name}.weight": torch.ones(2, 16) for name in ("one", "two")
     },
     "one layer under two names": DOUBLE,
-    "holds a LoRA for 2 layers; this sd15 has none that is called 'a', 'b'": {
+    "holds a LoRA for 2 layers; this sd15 has no layer 'a', 'b'": {
         **pair("a"),
         **pair("b"),
     },
-    "has none that is called 'lora_unet_x'": {**pair("lora_unet_x"), **pair(TEXT, 16, 8)},
+    "has no layer 'lora_unet_x'": {**pair("lora_unet_x"), **pair(TEXT, 16, 8)},
 }
 
 
@@ -193,8 +193,8 @@ def test_odd_parts_are_left_out_with_one_notice(tmp_path):
     assert len(adapter.published()) == 2
     assert [str(notice.message) for notice in notices] == [
         "style.safetensors: 5 of 6 layers are not in this sd15 and were left out: "
-        "'lora_unet_odd_0', 'lora_unet_odd_1', 'lora_unet_odd_2' and 2 more; 2 tensors are not of "
-        f"a LoRA and were left out: 'bundle_emb.cat', '{TEXT}.alpha'."
+        "'lora_unet_odd_0', 'lora_unet_odd_1', 'lora_unet_odd_2' and 2 more; 2 tensors do not "
+        f"belong to a LoRA and were left out: 'bundle_emb.cat', '{TEXT}.alpha'."
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

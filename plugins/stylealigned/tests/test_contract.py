@@ -125,7 +125,7 @@ def test_a_batch_of_one_is_refused_before_any_network_runs(asked: dict[str, obje
     model = tiny_model()
     adapter = make().inject(model)
     model.text_encoder.register_forward_pre_hook(lambda *_: pytest.fail("a network runs"))
-    with pytest.raises(ConditionError, match="but only one is to be made"):
+    with pytest.raises(ConditionError, match="but this generation makes only one"):
         latents(model, **asked)
     with pytest.raises(ConditionError, match="it takes no mask"):
         latents(model, conditions={adapter: Condition(mask=torch.ones(1, 1, 32, 32))})

@@ -106,7 +106,7 @@ def test_a_grey_picture_of_three_channels_is_one_of_one():
         (make, "edges.png", None, "no picture"),
         (make, torch.rand(4, 32, 32), None, "pictures of 3 channels; this one has 4"),
         (make_light, [torch.rand(2, 32, 32)], None, "pictures of 1 channel; this one has 2"),
-        (make, torch.rand(3, 3, 32, 32), None, "is given 3 pictures for 1 to be made"),
+        (make, torch.rand(3, 3, 32, 32), None, "is given 3 pictures to generate 1"),
         (make_light, torch.rand(3, 32, 32), None, "reads pictures of one channel"),
         (make_light, Image.new("RGB", (8, 8), "red"), None, "reads pictures of one channel"),
         (make, Condition(torch.rand(3, 8, 8), mask=torch.ones(1, 1, 8, 8)), None, "takes no mask"),
