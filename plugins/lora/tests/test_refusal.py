@@ -1,4 +1,4 @@
-"""A file that is not a LoRA for the model is refused in a line, before the model is touched."""
+"""A file that is not a LoRA for the model is refused in one line; the model stays untouched."""
 
 import json
 import warnings
@@ -92,7 +92,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_kinds_are_refused_by_name(kind, tmp_path):
+def test_other_peft_methods_are_refused_by_name(kind, tmp_path):
     with pytest.raises(WeightsError) as refusal:
         inject(KINDS[kind], tmp_path)
     assert str(refusal.value).startswith("style.safetensors is ")
@@ -153,7 +153,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_what_is_not_for_this_model_is_refused_in_a_line(words, tmp_path):
+def test_a_file_for_another_model_is_refused_in_one_line(words, tmp_path):
     with pytest.raises(WeightsError) as refusal:
         inject(WRONG[words], tmp_path)
     text = str(refusal.value)
@@ -183,7 +183,7 @@ def test_a_part_of_a_model_is_refused():
         Lora().inject(tiny_model().unet)
 
 
-def test_odd_parts_are_left_out_with_one_notice(tmp_path):
+def test_unknown_layers_and_keys_are_left_out_with_one_notice(tmp_path):
     odd = {f"lora_unet_odd_{i}": None for i in range(5)}
     tensors = {**GOOD, "bundle_emb.cat": ONE, f"{TEXT}.alpha": ONE}
     for name in odd:
@@ -211,12 +211,12 @@ def test_odd_parts_are_left_out_with_one_notice(tmp_path):
         ('{"unet.use_dora": true}', "it is a DoRA"),
     ],
 )
-def test_a_configuration_that_makes_no_sense_is_refused(config, words, tmp_path):
+def test_an_invalid_configuration_is_refused(config, words, tmp_path):
     with pytest.raises(WeightsError, match=words.replace("(", r"\(")):
         inject(peft(f"{DOTTED}.to_q"), tmp_path, metadata={"lora_adapter_metadata": config})
 
 
-def test_the_configuration_beside_what_peft_saves_is_read(tmp_path):
+def test_the_configuration_beside_a_file_of_peft_is_read(tmp_path):
     tensors = peft(f"base_model.model.{DOTTED.removeprefix('unet.')}.to_q")
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "alpha_pattern": {}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
