@@ -161,7 +161,7 @@ def test_a_file_for_another_model_is_refused_and_the_model_is_left_bare(
         (("controlnet_cond_embedding.conv_in.weight",), r"this file is a ControlNet \(diffusers\)"),
         (("style_embedding", "ln_pre.weight"), "a T2I-Adapter for style"),
         (("adapter.body.0.resnets.0.block1.weight",), "lacks its first convolution"),
-        (("adapter.body.0.block1.weight", "adapter.conv_in.weight"), "reads 2 numbers for each"),
+        (("adapter.body.0.block1.weight", "adapter.conv_in.weight"), "reads 2 numbers per square"),
     ],
 )
 def test_another_file_is_refused_and_the_model_is_left_bare(

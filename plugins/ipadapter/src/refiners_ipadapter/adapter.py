@@ -61,9 +61,10 @@ class IpAdapter(Adapter):
                 self.parts = self._parts(model, embedding, self.tokens).to(unet.dtype)
             return
         tensors = read(source.files["weights"])
+        sizes = projection_sizes(tensors, unet.config.text_width)
         with built_on("meta"):
             self.encoder = ClipImageEncoder(_encoder_config(source))
-            self.parts = self._parts(model, **projection_sizes(tensors, unet.config.text_width))
+            self.parts = self._parts(model, **sizes)
         placement: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
         load(self.parts, tensors, IP_ADAPTER_KEYS, **placement)
         load(self.encoder, source.files["encoder"], CLIP_IMAGE_KEYS, **placement)
