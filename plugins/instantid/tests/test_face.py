@@ -17,7 +17,7 @@ from refiners_instantid.keypoint import draw
 from torch import Tensor
 
 from refiners_core.errors import ConditionError
-from refiners_core.models.diffusion import GenerationRequest
+from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.image_prompt import ResamplerConfig
 from refiners_core.testing import tiny_model
 
@@ -226,16 +226,23 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_use_is_one_short_error_before_any_network_runs(
-    wrong: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setitem(sys.modules, "insightface.app", None)
-    value, message = WRONG[wrong]
+@pytest.fixture(scope="module")
+def idle() -> tuple[LatentDiffusion, InstantId]:
+    """A model and the adapter that it wears; none of their networks may run."""
     model = tiny_model()
     adapter = make().inject(model)
     for network in (model.unet, model.text_encoder, adapter.parts.projection, adapter.control[0]):
         network.register_forward_pre_hook(lambda *_: pytest.fail("a network ran"))
+    return model, adapter
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_use_is_one_short_error_before_any_network_runs(
+    wrong: str, idle: tuple[LatentDiffusion, InstantId], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "insightface.app", None)
+    value, message = WRONG[wrong]
+    model, adapter = idle
     with pytest.raises(ConditionError) as error:
         model.generate("", conditions={adapter: value}, count=2, steps=1, progress=False)
     assert error.value.message.startswith(message)

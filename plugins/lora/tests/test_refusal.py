@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import cache
 
 import pytest
 import torch
@@ -60,14 +61,17 @@ def sdxl_model():
     return sdxl.build(unet=unet, text_encoder=text, text_encoder_2=pooling, autoencoder=autoencoder)
 
 
+shared_model = cache(tiny_model)
+"""One model for all files: a refused file must leave it bare, and others are ejected."""
+
+
 def inject(tensors, tmp_path, model=None, metadata=None, name="style.safetensors"):
-    model = tiny_model() if model is None else model
+    model = shared_model() if model is None else model
     write(tensors, tmp_path / name, metadata)
     try:
-        return Lora(weights=lambda _: Source({"weights": tmp_path / name})).inject(model)
-    except WeightsError:
+        return Lora(weights=lambda _: Source({"weights": tmp_path / name})).inject(model).eject()
+    finally:
         assert model.adapters == ()
-        raise
 
 
 KINDS = {
