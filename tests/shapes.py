@@ -1,10 +1,10 @@
-"""Executes the shapes and types that signatures state, while tests run.
+"""Checks the shapes and types in signatures at run time, while tests run.
 
-`make test` names `shapes.checked` as jaxtyping's checker for the tests of numbers.
+`make test` passes `shapes.checked` to jaxtyping as its type checker for the tests of numbers.
 
-Jaxtyping wraps every function of a package in a memory of axes and has it checked twice, which
-takes most of the time of a test. Functions without shapes need types alone, and one check
-suffices, so this module puts a leaner decorator in the place of jaxtyping's.
+jaxtyping's decorator opens a scope of axis names around every call and checks the arguments twice,
+which dominated the time of these tests. This module replaces the decorator: functions without
+shapes need no scope, and one check suffices.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintPep673Exception
 
 _beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))
-_remembered = jaxtyping.jaxtyped
+_with_axes = jaxtyping.jaxtyped
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Checks the types of a function at every call; a return of `typing.Self` goes unchecked."""
+    """Checks the types of a function at every call, except a return value of `typing.Self`."""
     try:
         return _beartype(function)
     except BeartypeDecorHintPep673Exception:
@@ -31,23 +31,23 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def jaxtyped(target: Any = None, **_: Any) -> Any:
-    """Checks the types of a function or of a dataclass, and its shapes if it states any."""
+    """Checks the types of a function or dataclass, and its shapes if its signature has any."""
     if target is None:
         return jaxtyped
     if isclass(target):
         if is_dataclass(target):
             target.__init__ = jaxtyped(target.__init__)
         return target
-    stated = target.__annotations__
-    hints = {name: _hint(hint, target.__globals__) for name, hint in stated.items()}
+    annotations = target.__annotations__
+    hints = {name: _hint(hint, target.__globals__) for name, hint in annotations.items()}
     target.__annotations__ = dict(hints)
     checker = checked(target)
-    target.__annotations__ = checker.__annotations__ = stated
-    return _remembered(checker, typechecker=None) if _has_shape(hints.values()) else checker
+    target.__annotations__ = checker.__annotations__ = annotations
+    return _with_axes(checker, typechecker=None) if _has_shape(hints.values()) else checker
 
 
 def _hint(hint: Any, scope: dict[str, Any]) -> Any:
-    """Returns an annotation without forward references; anything if one cannot be followed."""
+    """Resolves the forward references of an annotation; `Any` if one cannot be resolved."""
     try:
         return get_type_hints(
             SimpleNamespace(__annotations__={"hint": hint}), scope, include_extras=True
@@ -65,4 +65,5 @@ def _has_shape(hints: Any) -> bool:
     )
 
 
+# The import hook of jaxtyping looks its decorator up by this name.
 jaxtyping.jaxtyped = jaxtyped
