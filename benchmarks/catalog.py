@@ -1,7 +1,7 @@
-"""What a refresh of the catalog takes, and whether many at once lose anything.
+"""Measures refreshes of the catalog, and checks that concurrent refreshes lose nothing.
 
-Run `python benchmarks/catalog.py`. It prints each figure beside its bar and ends with 1 if one is
-missed. The Hub is on this machine.
+Run `python benchmarks/catalog.py`. It prints each figure beside its bar and exits with 1 if a bar
+is missed. The Hub is a local stand-in.
 """
 
 import argparse
@@ -39,7 +39,7 @@ print("ready", flush=True)
 while os.getppid() == parent and not os.path.exists(os.environ["OVER"]):
     try:
         refresh("hf:org/catalog", Hub.from_environment(), Guard())
-    except NetworkError:  # this Hub keeps one commit, and a newer one came
+    except NetworkError:  # this Hub keeps one commit, which a newer one has replaced
         pass
     time.sleep(0.05)
 """
@@ -48,8 +48,8 @@ ADVISORY = '[[advisory]]\nid = "R-{number}"\nreason = "bad"\npackage = "refiners
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure refreshes of the catalog.")
-    parser.add_argument("--entries", type=int, default=ENTRIES, help="how many are published")
-    parser.add_argument("--reads", type=int, default=READS, help="how many while others write")
+    parser.add_argument("--entries", type=int, default=ENTRIES, help="published entries")
+    parser.add_argument("--reads", type=int, default=READS, help="reads during writes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = [
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def published(folder: Path, count: int, first: int = 0) -> dict[str, bytes]:
-    """Returns the files of a catalog with what is shipped and as many entries again."""
+    """Returns the files of a catalog: the shipped entries and `count` more."""
     shipped = [release for path in entry_files(SHIPPED) for release in read_releases(path)]
     add(folder, (*shipped, *(entry(number) for number in range(first, first + count))))
     files = {str(path.relative_to(folder)): path.read_bytes() for path in entry_files(folder)}
@@ -71,7 +71,7 @@ def published(folder: Path, count: int, first: int = 0) -> dict[str, bytes]:
 
 
 def entry(number: int) -> Release:
-    """Returns one published adapter."""
+    """Returns a published adapter."""
     spec = {
         "factory": "m.adapter:Made",
         "summary": f"Do what number {number} does",
@@ -88,7 +88,7 @@ def entry(number: int) -> Release:
 
 
 def fetched(folder: Path, entries: int) -> Iterator[Figure]:
-    """Yields what the first refresh takes, and one after which nothing has changed."""
+    """Yields the cost of the first refresh, and of one without changes."""
     with LoopbackHub() as hub, hub.in_use(folder / "hf"):
         hub.publish("org/catalog", published(folder / "catalog", entries))
         seconds = timed()
@@ -96,7 +96,7 @@ def fetched(folder: Path, entries: int) -> Iterator[Figure]:
         yield Figure("its requests", len(hub.requests), 20, "")
         files = sum(not path.is_dir() for path in (folder / "hf").rglob("*"))
         yield Figure("the files that it leaves", files, 40, "")
-        yield Figure("refresh where nothing has changed", timed(), 1, "s")
+        yield Figure("refresh without changes", timed(), 1, "s")
 
 
 def timed() -> float:
@@ -107,7 +107,7 @@ def timed() -> float:
 
 
 def contested(folder: Path, reads: int) -> Iterator[Figure]:
-    """Yields how much was missing in how many reads while several processes refresh at once."""
+    """Yields the entries lost in reads while several processes refresh at once."""
     files = published(folder / "catalog", 100)
     with LoopbackHub() as hub, hub.in_use(folder / "hf"):
         hub.publish("org/catalog", files)
@@ -136,7 +136,7 @@ def contested(folder: Path, reads: int) -> Iterator[Figure]:
 
 
 def publish(hub: LoopbackHub, folder: Path, over: Path) -> None:
-    """Publishes a catalog with one more entry and one more advisory, again and again."""
+    """Repeatedly publishes a catalog with one more entry and one more advisory."""
     advisories = (SHIPPED / "advisories.toml").read_text()
     number = 100
     while not over.exists():
@@ -148,7 +148,7 @@ def publish(hub: LoopbackHub, folder: Path, over: Path) -> None:
 
 
 def read(reads: int) -> tuple[int, int]:
-    """Returns how often something was gone that was there before, and how many copies were seen."""
+    """Returns the number of entries and advisories that vanished, and of distinct copies read."""
     names: set[str] = set()
     advisories: set[str] = set()
     lost = 0

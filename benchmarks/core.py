@@ -1,7 +1,7 @@
-"""What a tree costs beside plain torch, and what putting an adapter on and off costs beside PEFT.
+"""Compares the overhead of a tree with plain torch, and of inject and eject with PEFT.
 
-Run `python benchmarks/core.py`. Peers take turns in one process, on one thread; it prints medians
-and their ratios, and ends with 1 if a bar is missed. `--small` leaves out PEFT, whose UNet of the
+Run `python benchmarks/core.py`. Peers take turns in one process, on one thread. It prints medians
+and their ratios, and exits with 1 if a bar is missed. `--small` skips PEFT, whose UNet of the
 official size takes 3.5 GB.
 
 The bars leave room for plain code: a chain calls each child through one function, which costs
@@ -30,7 +30,7 @@ ROUNDS = 15
 
 
 class Lora(Adapter):
-    """A thin pair of layers beside each seat of a selection (arXiv:2106.09685)."""
+    """A low-rank branch beside each seat of a selection (arXiv:2106.09685)."""
 
     def __init__(self, where: Callable[[Chain], Selection]) -> None:
         super().__init__(name="lora")
@@ -38,31 +38,31 @@ class Lora(Adapter):
 
     def edits(self, model: Chain) -> Iterable[Edit]:
         def beside(inner: nn.Module, seat: Seat) -> Sum:
-            return Sum(inner, self.layer(seat, lambda: thin(seat.layer)))
+            return Sum(inner, self.layer(seat, lambda: low_rank(seat.layer)))
 
         return self.where(model).wrap(beside, name="lora")
 
 
-def thin(layer: Any) -> Chain:
+def low_rank(layer: Any) -> Chain:
     down = nn.Linear(layer.in_features, RANK, bias=False)
     return Chain(down, nn.Linear(RANK, layer.out_features, bias=False))
 
 
 def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Returns the median of each call, taken in turns, and in turns at being first.
+    """Returns the median time of each call. Calls alternate, and so does which one is first.
 
-    The first turn is not counted.
+    The first round is not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(rounds + 1):
         for name in list(calls)[:: -1 if i % 2 else 1]:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             calls[name]()
-            times[name].append(1e3 * (time.perf_counter() - begun))
-    return {name: statistics.median(found[1:]) for name, found in times.items()}
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(samples[1:]) for name, samples in times.items()}
 
 
-def told(name: str, value: float, unit: str, bar: float) -> bool:
+def reported(name: str, value: float, unit: str, bar: float) -> bool:
     """Prints a figure and returns whether it keeps its bar."""
     verdict = "kept" if value <= bar else "MISSED"
     print(f"{name:<58} {value:8.3f} {unit:<3} at most {bar:g}  {verdict}")
@@ -74,7 +74,7 @@ def nested(kind: type[Any], depth: int) -> nn.Module:
 
 
 def overhead() -> list[bool]:
-    """Identity leaves in a Chain beside `nn.Sequential`."""
+    """Measures identity leaves in a Chain and in an `nn.Sequential`."""
     x, kept = torch.zeros(1), list[bool]()
     for name, bar, build in (
         ("flat, 100 leaves", 0.60, lambda kind: kind(*[nn.Identity() for _ in range(100)])),
@@ -84,12 +84,11 @@ def overhead() -> list[bool]:
         calls = {
             kind: lambda tree=tree: [tree(x) for _ in range(50)] for kind, tree in trees.items()
         }
-        found = milliseconds(calls, 4 * ROUNDS)
+        medians = milliseconds(calls, 4 * ROUNDS)
         if name.startswith("flat"):
-            print(f"nn.Sequential: {found['Sequential'] / 5:.2f} us a leaf")  # 50 calls of 100
-        kept.append(
-            told(f"Chain / Sequential, {name}", found["Chain"] / found["Sequential"], "", bar)
-        )
+            print(f"nn.Sequential: {medians['Sequential'] / 5:.2f} us a leaf")  # 50 calls of 100
+        ratio = medians["Chain"] / medians["Sequential"]
+        kept.append(reported(f"Chain / Sequential, {name}", ratio, "", bar))
     return kept
 
 
@@ -111,35 +110,35 @@ def on_and_off(tree: Chain, adapter: Adapter) -> Callable[[], Any]:
 
 
 def surgery() -> list[bool]:
-    """Inject plus eject of a LoRA that has its layers already."""
+    """Measures inject plus eject of a LoRA that has already built its layers."""
     with built_on("meta"):
         unet = UNet(UNetConfig())
     adapters = {128: Lora(attention_linears), 1700: Lora(linears), 240: Lora(linears)}
     trees = {128: unet, 1700: flat(1700), 240: flat(240), 10_000: flat(10_000)}
     adapters[10_000] = Lora(linears)
     assert len(attention_linears(unet)) == 128
-    found: dict[str, float] = {}
-    for n, tree in trees.items():  # apart, for a tree of 10,000 empties the caches of the others
-        found |= milliseconds({str(n): on_and_off(tree, adapters[n])}, ROUNDS)
+    medians: dict[str, float] = {}
+    for n, tree in trees.items():  # one by one, as a tree of 10,000 evicts the caches of the others
+        medians |= milliseconds({str(n): on_and_off(tree, adapters[n])}, ROUNDS)
     (edit,) = adapters[1700].edits(trees[1700])
     making = {"callbacks": lambda: [edit.make(seat.layer, seat) for seat in edit.seats]}
     least = milliseconds(making, ROUNDS)["callbacks"]
     print(f"of which 1,700 callbacks, a sum and a checked layer each: {least:.2f} ms")
-    per_seat = {n: found[str(n)] / n for n in (240, 10_000)}
-    one, other = adapters[128].inject(unet), Lora(attention_linears)
+    per_seat = {n: medians[str(n)] / n for n in (240, 10_000)}
+    first, second = adapters[128].inject(unet), Lora(attention_linears)
     with built_on("meta"):
-        other.inject(UNet(UNetConfig()))
-    rebound = milliseconds({"exchange": lambda: one.hotswap(other)}, ROUNDS)["exchange"]
+        second.inject(UNet(UNetConfig()))
+    swap = milliseconds({"hotswap": lambda: first.hotswap(second)}, ROUNDS)["hotswap"]
     return [
-        told("exchange of two resident LoRAs, 128 seats", rebound, "ms", 1),
-        told("inject + eject, 128 attention linears of SD 1.5", found["128"], "ms", 5),
-        told("inject + eject, 1,700 seats", found["1700"], "ms", 20),
-        told("per seat, 10,000 / 240 seats", per_seat[10_000] / per_seat[240], "", 2),
+        reported("hotswap of two resident LoRAs, 128 seats", swap, "ms", 1),
+        reported("inject + eject, 128 attention linears of SD 1.5", medians["128"], "ms", 5),
+        reported("inject + eject, 1,700 seats", medians["1700"], "ms", 20),
+        reported("per seat, 10,000 / 240 seats", per_seat[10_000] / per_seat[240], "", 2),
     ]
 
 
 def beside_peft() -> list[bool]:
-    """The same LoRA by PEFT in diffusers' UNet, weights in memory."""
+    """Measures the same LoRA by PEFT in diffusers' UNet, with the weights in memory."""
     from diffusers import UNet2DConditionModel
     from peft import LoraConfig
 
@@ -156,17 +155,18 @@ def beside_peft() -> list[bool]:
         theirs.unload_lora()
 
     calls = {"PEFT": load_and_unload, "ours": on_and_off(ours, Lora(attention_linears))}
-    found = milliseconds(calls, 7)
-    print(f"PEFT {found['PEFT']:.1f} ms, ours {found['ours']:.2f} ms")
-    return [told("inject + eject / PEFT's load + unload", found["ours"] / found["PEFT"], "", 0.06)]
+    medians = milliseconds(calls, 7)
+    print(f"PEFT {medians['PEFT']:.1f} ms, ours {medians['ours']:.2f} ms")
+    ratio = medians["ours"] / medians["PEFT"]
+    return [reported("inject + eject / PEFT's load + unload", ratio, "", 0.06)]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="leave out PEFT")
+    parser.add_argument("--small", action="store_true", help="skip PEFT")
     small = parser.parse_args().small
     torch.set_num_threads(1)
     gc.collect()
-    gc.freeze()  # imported modules stay; no measured call should pay for walking them
+    gc.freeze()  # so that no measured call pays for traversing imported modules
     kept = [*overhead(), *surgery(), *([] if small else beside_peft())]
     raise SystemExit(0 if all(kept) else 1)

@@ -1,9 +1,9 @@
-"""How long one call of a UNet takes, beside diffusers' with the very same weights.
+"""Compares one call of a UNet with diffusers' UNet of the same weights.
 
 Run `python benchmarks/forward.py`. Both take turns in one process, on one thread, and take turns at
-being first. It prints medians and their ratios, and ends with 1 if a bar is missed. Last comes what
-the product of matrices takes by which convolutions of small maps are computed, beside torch's own
-convolution. `--small` leaves out the official size, which takes 3.5 GB and minutes.
+being first. It prints medians and their ratios, and exits with 1 if a bar is missed. At the end it
+compares our convolution of small maps, a matrix product, with torch's. `--small` skips the official
+size, which takes 3.5 GB and minutes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SMALL = UNetConfig(channels=(32,) * 4, heads=(4,) * 4, text_width=32, groups=16)
 
 
 class Case(NamedTuple):
-    """What is called, how often, and how much of diffusers' time it may take."""
+    """The UNet and inputs of a comparison, and its bar: the largest share of diffusers' time."""
 
     name: str
     config: UNetConfig
@@ -42,7 +42,7 @@ CASES = (
 
 
 def pair(config: UNetConfig) -> tuple[nn.Module, nn.Module]:
-    """Returns diffusers' UNet with random weights, and ours that shares them."""
+    """Returns diffusers' UNet with random weights, and ours, which shares them."""
     with torch.device("meta"):
         theirs: Any = UNet2DConditionModel(**of_unet(config))
         ours = UNet(config)
@@ -60,13 +60,13 @@ def compare(case: Case) -> bool:
     theirs, ours = pair(case.config)
     latents = torch.randn(case.rows, 4, case.side, case.side)
     text, timestep = torch.randn(case.rows, 77, case.config.text_width), torch.tensor(500)
-    told = {"timestep": timestep, "text": text}
+    context = {"timestep": timestep, "text": text}
     calls = {
         "diffusers": lambda: theirs(latents, timestep, text, return_dict=False)[0],
-        "ours": lambda: ours(latents, context=told),
+        "ours": lambda: ours(latents, context=context),
     }
-    expected, made = (call() for call in calls.values())
-    assert (made - expected).norm() / expected.norm() <= 1e-5
+    expected, output = (call() for call in calls.values())
+    assert (output - expected).norm() / expected.norm() <= 1e-5
     median = milliseconds(calls, case.rounds)
     ratio = median["ours"] / median["diffusers"]
     print(
@@ -79,10 +79,10 @@ def compare(case: Case) -> bool:
 
 
 def compare_convolutions(channels: int) -> None:
-    """Prints what small maps take beside torch's convolution, weights not in a cache."""
+    """Prints the time of convolutions of small maps relative to torch's, with cold weights."""
     layers = [Convolution(channels, channels) for _ in range(2 + 2**25 // channels**2)]
     rows, turns = 2, {"torch": cycle(layers), "ours": cycle(layers[1:] + layers[:1])}
-    found: list[str] = []
+    ratios: list[str] = []
     for side in (2, 4, 8, 16):
         x = torch.randn(rows, channels, side, side)
         calls = {
@@ -90,18 +90,18 @@ def compare_convolutions(channels: int) -> None:
             "ours": lambda x=x: next(turns["ours"])(x),
         }
         median = milliseconds(calls, 24)
-        found.append(f"{side}x{side} {median['ours'] / median['torch']:.2f}")
+        ratios.append(f"{side}x{side} {median['ours'] / median['torch']:.2f}")
     print(
-        f"convolution / torch's, {rows} maps, {channels} channels: {', '.join(found)}", flush=True
+        f"convolution / torch's, {rows} maps, {channels} channels: {', '.join(ratios)}", flush=True
     )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="leave out the official size")
-    asked = parser.parse_args()
+    parser.add_argument("--small", action="store_true", help="skip the official size")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    cases = CASES[:1] if asked.small else CASES
+    cases = CASES[:1] if options.small else CASES
     with torch.no_grad():
         met = [compare(case) for case in cases]
         for channels in (640, 1280):

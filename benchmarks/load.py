@@ -1,11 +1,11 @@
-"""How long a UNet takes from its file to being ready, and how much memory beside the file.
+"""Compares the time and memory of loading a UNet from its file with diffusers.
 
-Run `python benchmarks/load.py`. Files of official sizes are made in a temporary folder, with zeros
-for weights. Ours, diffusers and the floor (construction without weights, memory map, assignment)
-take turns in one process, after a load of each; memory is measured in a process for each. It prints
-medians and ratios, and ends with 1 if a bar is missed.
+Run `python benchmarks/load.py`. Files of official sizes, with zeros as weights, are written to a
+temporary folder. Ours, diffusers and the floor (construction without weights, memory map,
+assignment) take turns in one process, after a warm-up of each. Memory is measured in a process for
+each. It prints medians and ratios, and exits with 1 if a bar is missed.
 
-finegrain's refiners, which has our import name, loads once in a process of its own if asked to:
+finegrain's refiners, which has our import name, can be measured once in a separate process:
 `pip install --no-deps --target FOLDER refiners==0.4.0`, then `--finegrain FOLDER`.
 """
 
@@ -31,17 +31,17 @@ WEIGHTS, THEIRS = "diffusion_pytorch_model.safetensors", "finegrain.safetensors"
 
 
 def settings(name: str) -> dict[str, Any]:
-    """The official configuration, as it is published."""
+    """Returns the official configuration as it is published."""
     from refiners_core.models import sdxl
     from refiners_core.models.formats.diffusers_config import of_unet
     from refiners_core.models.unet import UNetConfig
 
-    said = of_unet(sdxl.UNET if name == "sdxl" else UNetConfig())
-    return said | {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.42.1"}
+    config = of_unet(sdxl.UNET if name == "sdxl" else UNetConfig())
+    return config | {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.42.1"}
 
 
 def publish(name: str, folder: Path) -> None:
-    """Writes `config.json` and a file of zeros with the official names and shapes."""
+    """Writes `config.json` and a file of zeros with the official keys and shapes."""
     import torch
 
     from refiners_core import weights
@@ -55,7 +55,7 @@ def publish(name: str, folder: Path) -> None:
 
 
 def write_zeros(path: Path, tensors: Iterable[tuple[str, Any]], is_half: bool) -> None:
-    """Writes a safetensors file of zeros, which takes no place on the disk."""
+    """Writes a sparse safetensors file of zeros, which takes no space on the disk."""
     kind, size = ("F16", 2) if is_half else ("F32", 4)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -70,7 +70,7 @@ def write_zeros(path: Path, tensors: Iterable[tuple[str, Any]], is_half: bool) -
 
 
 def loader(kind: str, folder: Path) -> Callable[[], Any]:
-    """Returns what loads the UNet of a folder, all imports done."""
+    """Returns a function that loads the UNet of a folder, with all imports done."""
     import torch
 
     from refiners_core import weights
@@ -109,7 +109,7 @@ def loader(kind: str, folder: Path) -> Callable[[], Any]:
 
 
 def finegrain(package: str, folder: Path) -> Callable[[], Any]:
-    """Returns what loads the UNet of a folder as finegrain's refiners does."""
+    """Returns a function that loads the UNet of a folder with finegrain's refiners."""
     sys.path.insert(0, package)
     import torch
     from refiners.foundationals.latent_diffusion import SD1UNet, SDXLUNet  # pyright: ignore
@@ -125,7 +125,7 @@ def finegrain(package: str, folder: Path) -> Callable[[], Any]:
 
 
 def anonymous() -> float:
-    """Memory of this process that no file backs, in MB."""
+    """Returns the memory of this process that no file backs, in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
@@ -133,31 +133,31 @@ def anonymous() -> float:
 
 
 def race(loads: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Returns the median seconds of loads that take turns, after one of each."""
+    """Returns the median seconds of loads that take turns, after a warm-up of each."""
     seconds: dict[str, list[float]] = {kind: [] for kind in loads}
     for _ in range(rounds + 1):
         for kind, load in loads.items():
-            gc.collect()  # nobody clears another's rubbish on its time
-            begun = time.perf_counter()
+            gc.collect()  # so that no load pays for collecting another's garbage
+            start = time.perf_counter()
             tree = load()
-            seconds[kind].append(time.perf_counter() - begun)
+            seconds[kind].append(time.perf_counter() - start)
             assert not next(tree.parameters()).is_meta
             del tree
-    return {kind: statistics.median(spent[1:]) for kind, spent in seconds.items()}
+    return {kind: statistics.median(samples[1:]) for kind, samples in seconds.items()}
 
 
 def grown(load: Callable[[], Any]) -> float:
-    """Returns the megabytes that a second load takes, beside what the first one keeps."""
+    """Returns the megabytes that a second load adds while the first tree is alive."""
     trees, before = [load()], anonymous()
     trees.append(load())
     return anonymous() - before
 
 
-def child(*asked: str) -> Any:
-    """Runs the script that was started in a process of its own; returns what it measured."""
-    command = [sys.executable, sys.argv[0], "--child", *asked]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def child(*arguments: str) -> Any:
+    """Runs the current script in a new process and returns its measurement."""
+    command = [sys.executable, sys.argv[0], "--child", *arguments]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def compare(name: str, rounds: int, package: str | None) -> bool:
@@ -178,22 +178,22 @@ def compare(name: str, rounds: int, package: str | None) -> bool:
     if package:
         over = seconds["ours"] / seconds["finegrain"]
         bars.append(("over finegrain", over, MOST_OVER_FINEGRAIN))
-    for what, value, bar in bars:
+    for title, value, bar in bars:
         verdict = "ok" if value <= bar else "MISSED"
-        print(f"{name:<5} {what:<18} {value:8.3f} bar {bar:6.2f} {verdict}")
+        print(f"{name:<5} {title:<18} {value:8.3f} bar {bar:6.2f} {verdict}")
     return all(value <= bar for _, value, bar in bars)
 
 
 def answer(kind: str, folder: str, *more: str) -> Any:
-    """Returns what a process of its own was asked to measure."""
+    """Takes a measurement in a child process."""
     place = Path(folder)
     if kind == "race":
-        return race({one: loader(one, place) for one in KINDS}, int(more[0]))
+        return race({name: loader(name, place) for name in KINDS}, int(more[0]))
     if kind == "finegrain":
         load = finegrain(more[0], place)
-        before, begun = anonymous(), time.perf_counter()
+        before, start = anonymous(), time.perf_counter()
         tree = load()
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         assert not next(tree.parameters()).is_meta
         return seconds, anonymous() - before
     return grown(loader(kind, place))
@@ -203,13 +203,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--models", nargs="+", default=["sd15", "sdxl"])
-    parser.add_argument("--finegrain", metavar="FOLDER", help="where finegrain's refiners is")
+    parser.add_argument("--finegrain", metavar="FOLDER", help="the folder of finegrain's refiners")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        print(json.dumps(answer(*asked.child)))
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(answer(*options.child)))
         return 0
-    met = [compare(name, asked.rounds, asked.finegrain) for name in asked.models]
+    met = [compare(name, options.rounds, options.finegrain) for name in options.models]
     return 0 if all(met) else 1
 
 

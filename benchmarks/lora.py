@@ -1,7 +1,7 @@
-"""What wearing a LoRA file costs beside diffusers with PEFT, on UNets of the official size.
+"""Compares injecting a LoRA file with diffusers and PEFT, on UNets of the official size.
 
-Run `python benchmarks/lora.py`. Peers take turns in one process, on one thread; it prints medians
-and their ratio, and ends with 1 if the bar is missed. The UNets are never called, so their 7 GB of
+Run `python benchmarks/lora.py`. Peers take turns in one process, on one thread. It prints medians
+and their ratio, and exits with 1 if the bar is missed. The UNets are never called, so their 7 GB of
 weights are not touched.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from core import milliseconds, told
+from core import milliseconds, reported
 from diffusers import UNet2DConditionModel
 from refiners_lora.adapter import Lora
 
@@ -42,9 +42,9 @@ def main(folder: Path) -> bool:
         theirs.load_lora_adapter(folder, weight_name=path.name, prefix="unet")
         theirs.unload_lora()
 
-    firsts = {"diffusers": load_file, "ours": lambda: opened().eject()}
-    first = milliseconds(firsts, 3)
-    print(f"from the file: diffusers {first['diffusers']:.1f} ms, ours {first['ours']:.1f} ms")
+    from_file = {"diffusers": load_file, "ours": lambda: opened().eject()}
+    medians = milliseconds(from_file, 3)
+    print(f"from the file: diffusers {medians['diffusers']:.1f} ms, ours {medians['ours']:.1f} ms")
 
     adapter, tensors = opened(), read(path)
     assert len(adapter.published()) == 2 * LAYERS
@@ -55,16 +55,16 @@ def main(folder: Path) -> bool:
         theirs.unload_lora()
 
     calls = {"diffusers": load_and_unload, "ours": lambda: adapter.inject(model).eject()}
-    found = milliseconds(calls, 7)
-    print(f"in memory: diffusers {found['diffusers']:.1f} ms, ours {found['ours']:.2f} ms")
-    ratio = found["ours"] / found["diffusers"]
-    return told(f"inject + eject / diffusers' load + unload, {LAYERS} layers", ratio, "", 0.05)
+    medians = milliseconds(calls, 7)
+    print(f"in memory: diffusers {medians['diffusers']:.1f} ms, ours {medians['ours']:.2f} ms")
+    ratio = medians["ours"] / medians["diffusers"]
+    return reported(f"inject + eject / diffusers' load + unload, {LAYERS} layers", ratio, "", 0.05)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     gc.collect()
-    gc.freeze()  # imported modules stay; no measured call should pay for walking them
+    gc.freeze()  # so that no measured call pays for traversing imported modules
     with tempfile.TemporaryDirectory() as place:
         kept = main(Path(place))
     raise SystemExit(0 if kept else 1)

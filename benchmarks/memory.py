@@ -1,8 +1,8 @@
-"""How much memory it takes to decode a picture of 1024x1024, and to cast weights while loading.
+"""Measures the memory to decode a picture of 1024x1024, and to cast weights while loading.
 
-Run `python benchmarks/memory.py`. Sizes are those of SDXL's autoencoder and of Stable Diffusion
-1.5's UNet, weights are zeros. Each figure is the peak of memory that no file backs, beside what
-there was before, in a process of its own. It ends with 1 if a bar is missed.
+Run `python benchmarks/memory.py`. The networks are SDXL's autoencoder and Stable Diffusion 1.5's
+UNet, with zeros as weights. Each figure is the peak of memory that no file backs, minus the memory
+before, in a separate process. It exits with 1 if a bar is missed.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from typing import Any
 from load import WEIGHTS, anonymous, child, publish
 
 MOST_TILED = 1300.0
-"""What the documentation of `AutoencoderKL` states, in MB."""
+"""The figure in the documentation of `AutoencoderKL`, in MB."""
 MOST_OVER_ONE_COPY = 20.0
 
 
 class Peak(threading.Thread):
-    """Looks at this process's memory, a thousand times a second, for the length of a `with` block.
+    """Samples the memory of this process a thousand times a second within a `with` block.
 
-    The first look is before, `megabytes` is how far the highest one is above it.
+    `megabytes` is the difference between the highest sample and the first, before the block.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Peak(threading.Thread):
 
 
 def decoding(is_tiled: bool) -> float:
-    """Returns what decoding takes; the picture itself, 12 MB, is in it."""
+    """Returns the megabytes that decoding takes, including the picture itself, 12 MB."""
     import torch
 
     from refiners_core.models import sdxl
@@ -68,7 +68,7 @@ def decoding(is_tiled: bool) -> float:
 
 
 def casting(folder: str) -> tuple[float, float]:
-    """Returns what loading a file of float32 as float16 takes, and what one copy in float16 is."""
+    """Returns the megabytes to load a file of float32 as float16, and of one copy in float16."""
     import torch
 
     from refiners_core import weights
@@ -82,20 +82,20 @@ def casting(folder: str) -> tuple[float, float]:
     tree = build()
     with Peak() as peak:
         weights.load(tree, Path(folder) / WEIGHTS, UNET_KEYS, dtype=torch.float16)
-    return peak.megabytes, sum(it.nbytes for it in tree.parameters()) / 2**20
+    return peak.megabytes, sum(weight.nbytes for weight in tree.parameters()) / 2**20
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     measured: dict[str, Callable[..., Any]] = {
         "whole": lambda: decoding(False),
         "tiled": lambda: decoding(True),
         "casting": casting,
     }
-    if asked.child:
-        kind, *more = asked.child
+    if options.child:
+        kind, *more = options.child
         print(json.dumps(measured[kind](*more)))
         return 0
     whole, tiled = child("whole"), child("tiled")
@@ -104,12 +104,12 @@ def main() -> int:
         taken, copy = child("casting", folder)
     print(f"decode 1024x1024, whole    {whole:8.0f} MB")
     met = True
-    for what, value, bar in (
+    for title, value, bar in (
         ("decode 1024x1024, Tiling()", tiled, MOST_TILED),
         (f"cast while loading, beyond {copy:.0f} MB", taken - copy, MOST_OVER_ONE_COPY),
     ):
         met &= value <= bar
-        print(f"{what:<36} {value:8.0f} MB bar {bar:5.0f} {'ok' if value <= bar else 'MISSED'}")
+        print(f"{title:<36} {value:8.0f} MB bar {bar:5.0f} {'ok' if value <= bar else 'MISSED'}")
     return 0 if met else 1
 
 

@@ -1,7 +1,7 @@
-"""How long names take: cold commands, imports, a thousand plugins, ten thousand published adapters.
+"""Measures the registry: cold commands, imports, 1,000 plugins, 10,000 published adapters.
 
-Run `python benchmarks/registry.py`. It prints each figure beside its bar and ends with 1 if one is
-missed. Nothing is fetched from elsewhere: the Hub is on this machine.
+Run `python benchmarks/registry.py`. It prints each figure beside its bar and exits with 1 if a bar
+is missed. The Hub is a local stand-in; nothing is downloaded.
 """
 
 import argparse
@@ -48,27 +48,27 @@ COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 class Figure(NamedTuple):
-    """One measurement and the bar that it must stay under."""
+    """A measurement and its upper bound."""
 
-    what: str
+    title: str
     value: float
     bar: float
     unit: str
 
     def __str__(self) -> str:
         verdict = "ok" if self.value <= self.bar else "MISSED"
-        return f"{self.what:<84} {self.value:>8.2f} {self.unit:<3} bar {self.bar:>7.2f}  {verdict}"
+        return f"{self.title:<84} {self.value:>8.2f} {self.unit:<3} bar {self.bar:>7.2f}  {verdict}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the registry against its bars.")
-    parser.add_argument("--runs", type=int, default=9, help="how often a command is started")
+    parser.add_argument("--runs", type=int, default=9, help="runs of each command")
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
         COMPILED["PYTHONPYCACHEPREFIX"] = f"{folder}/compiled"
         figures = [*measured(Path(folder), runs)]
     print(f"python {sys.version.split()[0]}, {os.cpu_count()} CPUs, best of {runs} runs")
-    print("cold commands in seconds of the processor, the rest by the clock")
+    print("cold commands in CPU seconds, the rest in wall-clock time")
     for figure in figures:
         print(figure)
     if any(figure.value > figure.bar for figure in figures):
@@ -79,7 +79,7 @@ def measured(folder: Path, runs: int) -> Iterator[Figure]:
     from refiners import adapters, models
 
     few, many, catalog = folder / "few", folder / "many", folder / "catalog"
-    install(few, max(1, FIVE - len({one.dist for one in (*adapters(), *models())})))
+    install(few, max(1, FIVE - len({plugin.dist for plugin in (*adapters(), *models())})))
     install(many, MANY)
     publish(catalog)
     environment = {"REFINERS_CATALOG": str(catalog), "PYTHONPATH": str(many)}
@@ -90,10 +90,10 @@ def measured(folder: Path, runs: int) -> Iterator[Figure]:
     yield Figure("refiners list, cold, over importing its libraries", listing / reference, 1.5, "x")
     bare, imported = cold(runs, (("pass",), {}), (("import refiners",), {}))
     yield Figure("import refiners, over bare Python", 1e3 * (imported - bare), 60, "ms")
-    said = python("import refiners, sys; print('torch' in sys.modules)", {}).stdout.strip()
-    yield Figure("torch is loaded by import refiners", float(said == "True"), 0, "")
+    output = python("import refiners, sys; print('torch' in sys.modules)", {}).stdout.strip()
+    yield Figure("torch is loaded by import refiners", float(output == "True"), 0, "")
     name = f"made-{MANY // 2}"
-    for what, arguments in {
+    for title, arguments in {
         "list": ("list",),
         "search": ("search", f"published-{PUBLISHED // 2}"),
         "resolve an installed name (info)": ("info", name),
@@ -101,12 +101,12 @@ def measured(folder: Path, runs: int) -> Iterator[Figure]:
     }.items():
         (seconds,) = cold(max(3, runs // 3), ((command, *arguments), environment))
         size = f"{MANY} installed, {PUBLISHED} x {VERSIONS} published"
-        yield Figure(f"refiners {what}, cold, {size}", seconds, 1, "s")
+        yield Figure(f"refiners {title}, cold, {size}", seconds, 1, "s")
     yield Figure("load_adapter of a verified adapter, registry alone", registry_time(few), 10, "ms")
 
 
 def install(site: Path, count: int) -> None:
-    """Puts distributions into a folder as an installer would, each with one adapter."""
+    """Installs distributions into a folder, each with one adapter."""
     for number in range(count):
         name, package = f"made-{number}", f"refiners_made_{number}"
         info = site / f"{package}-1.0.dist-info"
@@ -125,7 +125,7 @@ def install(site: Path, count: int) -> None:
 
 
 def publish(catalog: Path) -> None:
-    """Writes a catalog of many adapters in several versions."""
+    """Writes a catalog with many adapters in several versions."""
     from refiners.catalog import Release
     from refiners.catalog.build import add
 
@@ -151,7 +151,7 @@ def publish(catalog: Path) -> None:
 
 
 def python(*arguments: str | dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Runs code in a new Python, which keeps what it compiled, as it does for whoever installs."""
+    """Runs code in a new Python, which caches bytecode as in a normal installation."""
     *texts, extra = arguments
     return subprocess.run(
         [sys.executable, "-c", *(str(text) for text in texts)],
@@ -163,24 +163,24 @@ def python(*arguments: str | dict[str, str]) -> "subprocess.CompletedProcess[str
 
 
 def cold(runs: int, *commands: tuple[tuple[str, ...], dict[str, str]]) -> list[float]:
-    """Returns the seconds of the processor that each command takes from start to end.
+    """Returns the CPU seconds of each command from start to end.
 
-    They take turns, and the run that others disturbed least counts. Seconds of the processor, for
-    on a busy machine the clock on the wall tells how busy it is; on an idle one they are the same.
+    Commands take turns, and the fastest run counts. CPU seconds are independent of other load on
+    the machine; on an idle one they equal wall-clock time.
     """
     seconds: list[list[float]] = [[] for _ in commands]
     for run in range(runs + 1):
-        for taken, (arguments, environment) in zip(seconds, commands, strict=True):
-            begin = _spent_by_children()
+        for samples, (arguments, environment) in zip(seconds, commands, strict=True):
+            start = _cpu_of_children()
             python(*arguments, environment)
-            if run:  # the first fills the disk's cache
-                taken.append(_spent_by_children() - begin)
-    return [min(taken) for taken in seconds]
+            if run:  # the first run fills the disk cache
+                samples.append(_cpu_of_children() - start)
+    return [min(samples) for samples in seconds]
 
 
-def _spent_by_children() -> float:
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def registry_time(site: Path) -> float:
@@ -227,7 +227,7 @@ def _building() -> float:
 
 
 def toy() -> object:
-    """Returns the smallest model that the adapters go on."""
+    """Returns the smallest model for the adapters."""
     from torch import nn
 
     from refiners_core import Chain, Model, select
@@ -241,14 +241,14 @@ def toy() -> object:
 
 
 def best(action: Callable[[], None], repeats: int = 50) -> float:
-    """Returns the seconds of an action, once warm, the run that others disturbed least."""
+    """Returns the seconds of the fastest run of an action, after a warm-up."""
     action()
-    taken: list[float] = []
+    samples: list[float] = []
     for _ in range(repeats):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         action()
-        taken.append(time.perf_counter() - begin)
-    return min(taken)
+        samples.append(time.perf_counter() - start)
+    return min(samples)
 
 
 @contextmanager

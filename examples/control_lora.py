@@ -26,12 +26,12 @@ from refiners_core.models.unet import SkipWrite
 class WithTensors(nn.Module):
     """Runs another module's layer with some of its tensors replaced."""
 
-    def __init__(self, layer: nn.Module, own: nn.ParameterDict) -> None:
+    def __init__(self, layer: nn.Module, tensors: nn.ParameterDict) -> None:
         super().__init__()
-        self.layer, self.own = layer, own
+        self.layer, self.tensors = layer, tensors
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return functional_call(self.layer, dict(self.own.items()), inputs)
+        return functional_call(self.layer, dict(self.tensors.items()), inputs)
 
 
 class ControlLora(SideNetwork):

@@ -115,7 +115,7 @@ class ControlNet(SideNetwork):
         picture = Chain(
             UseContext(self.context_key("features")), nn.Conv2d(4, config.channels[0], 1)
         )
-        self.own = Scope(
+        self.side = Scope(
             time=TimeEmbedding(config),
             stem=Sum(conv_in=conv_in, picture=picture),
             write=SkipWrite(0),
@@ -126,7 +126,7 @@ class ControlNet(SideNetwork):
         ).to(model.unet.dtype)
 
     def network(self, seat: Seat) -> nn.Module:
-        return self.own
+        return self.side
 
 
 # %%

@@ -83,7 +83,7 @@ class PerturbedAttention(Adapter):
 # %%
 # On the playground
 # -----------------
-# At scale 0 there is no third branch, and the result is that of the base, bit for bit.
+# At scale 0 the third branch is absent, and the result equals the base's, bit for bit.
 
 if __name__ == "__main__":
     import refiners

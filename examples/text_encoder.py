@@ -43,9 +43,9 @@ class Longer(Adapter):
         width = model.unet.config.text_width
 
         def more(inner: nn.Module, seat: Seat) -> nn.Module:
-            own = self.layer(seat, lambda: nn.Embedding(2, width))
+            tokens = self.layer(seat, lambda: nn.Embedding(2, width))
             return Chain(
-                inner, Concatenate(Identity(), When(self.scale_key, Lambda(first_two), own))
+                inner, Concatenate(Identity(), When(self.scale_key, Lambda(first_two), tokens))
             )
 
         return select(model).named("text_encoder").wrap(more, stage="output")

@@ -19,8 +19,8 @@ class NewWords(Chain):
     Several adapters may wrap one table: each knows its tokens by the number in the context.
     """
 
-    def __init__(self, inner: nn.Module, own: nn.Embedding, key: str) -> None:
-        super().__init__(inner=inner, own=own)
+    def __init__(self, inner: nn.Module, new: nn.Embedding, key: str) -> None:
+        super().__init__(inner=inner, new=new)
         self.key = key
 
     def run(self, context: Context, *inputs: Tensor) -> Tensor:
@@ -28,10 +28,10 @@ class NewWords(Chain):
         if first is None:
             return self.call(self.inner, context, ids)
         place = first - ids  # the first token is `first`, the next one less
-        is_own = (ids < 0) & (place >= 0) & (place < self.own.num_embeddings)
-        features = self.call(self.inner, context, torch.where(is_own, 0, ids))
-        own = self.call(self.own, context, place.clamp(0, self.own.num_embeddings - 1))
-        return torch.where(is_own[..., None], own, features)
+        is_new = (ids < 0) & (place >= 0) & (place < self.new.num_embeddings)
+        features = self.call(self.inner, context, torch.where(is_new, 0, ids))
+        new = self.call(self.new, context, place.clamp(0, self.new.num_embeddings - 1))
+        return torch.where(is_new[..., None], new, features)
 
 
 class TextualInversion(Adapter):
@@ -45,8 +45,8 @@ class TextualInversion(Adapter):
         count = sum(self.words.values())
 
         def with_words(inner: nn.Module, seat: Seat) -> nn.Module:
-            own = self.layer(seat, lambda: nn.Embedding(count, seat.layer.embedding_dim))
-            return NewWords(inner, own, self.context_key("words"))
+            new = self.layer(seat, lambda: nn.Embedding(count, seat.layer.embedding_dim))
+            return NewWords(inner, new, self.context_key("words"))
 
         return model.slot("text_encoder.embedding").wrap(with_words, name="words")
 

@@ -1,14 +1,14 @@
-"""Breaks five modules in hundreds of small ways, and counts how often the tests notice.
+"""Mutates five modules in hundreds of small ways and counts how many mutants the tests kill.
 
     python tests/mutation.py                 # all five modules
-    python tests/mutation.py lock verify     # some
+    python tests/mutation.py lock receipts   # some
     python tests/mutation.py --count 400     # a larger sample
 
-The mutants are cosmic-ray's. Its own runner starts a new Python for each, and importing torch takes
-longer than most of these tests, so here one process imports the libraries, then forks for each
-mutant; the child serves the mutated source to the import system and runs the tests. Mutants that
-differ only in annotations, which nothing evaluates, are left out. Survivors are printed with the
-reasons in `mutation.toml`. Ends with 1 below a score of 0.85.
+The mutants are cosmic-ray's. Its runner starts a new Python for each, but importing torch takes
+longer than most of these tests. Here one process imports the libraries, then forks for each mutant;
+the child serves the mutated source to the import system and runs the tests. Mutants that differ
+only in annotations, which are never evaluated, are left out. Survivors are printed with the reasons
+in `mutation.toml`. Exits with 1 below a score of 0.85.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CORE = [
 
 
 class Module(NamedTuple):
-    """A module to mutate, and the tests that exercise it, the quickest first."""
+    """A module to mutate, and its tests, the fastest first."""
 
     path: str
     name: str
@@ -54,14 +54,14 @@ class Module(NamedTuple):
 
 
 MODULES = {
-    "graft": Module("refiners_core/surgery/plan.py", "refiners_core.surgery.plan", CORE),
-    "worn": Module("refiners_core/surgery/overlay.py", "refiners_core.surgery.overlay", CORE),
+    "plan": Module("refiners_core/surgery/plan.py", "refiners_core.surgery.plan", CORE),
+    "overlay": Module("refiners_core/surgery/overlay.py", "refiners_core.surgery.overlay", CORE),
     "lock": Module(
         "registry/refiners/choose/lock.py",
         "refiners.choose.lock",
         ["tests/registry/choose/test_held_lock.py", "tests/registry/choose/test_lock.py"],
     ),
-    "verify": Module(
+    "receipts": Module(
         "registry/refiners/hub/receipts.py",
         "refiners.hub.receipts",
         ["tests/registry/hub/test_receipts.py", "tests/registry/hub/test_client.py"],
@@ -78,7 +78,7 @@ MODULES = {
 
 
 class Mutant(NamedTuple):
-    """One small change of a module."""
+    """A small change of a module."""
 
     module: str
     line: int
@@ -92,13 +92,13 @@ class Mutant(NamedTuple):
 
 
 def places_in(source: str) -> list[tuple[str, int]]:
-    """Returns every operator and occurrence that can change a source."""
+    """Returns the operators and occurrences that can change a source."""
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.operators.provider import OperatorProvider
 
     provider = OperatorProvider()
     nodes = [*ast_nodes(get_ast(source))]
-    names = [name for name in sorted(provider) if not name.startswith("Variable")]  # ask which
+    names = [name for name in sorted(provider) if not name.startswith("Variable")]  # need arguments
     return [
         (name, occurrence)
         for name in names
@@ -109,27 +109,27 @@ def places_in(source: str) -> list[tuple[str, int]]:
 
 
 def mutants_of(key: str, size: int, seed: int) -> list[Mutant]:
-    """Draws mutants of a module, each different from the others in what runs."""
+    """Returns random mutants of a module that differ in executed code."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.operators.provider import OperatorProvider
 
     source = (ROOT / MODULES[key].path).read_text()
     known = {_meaning(source)}
-    found: list[Mutant] = []
+    mutants: list[Mutant] = []
     places = places_in(source)
     random.Random(seed).shuffle(places)
     for name, occurrence in places:
-        if len(found) == size:
+        if len(mutants) == size:
             break
         try:
             mutated = mutate_code(source, OperatorProvider()[name](), occurrence)
             meaning = _meaning(mutated)
-        except (AttributeError, SyntaxError):  # it cannot replace `module.Error`, for one
+        except (AttributeError, SyntaxError):  # cosmic-ray cannot replace `module.Error`, say
             continue
         if meaning not in known:
             known.add(meaning)
-            found.append(_mutant(key, name, source, mutated))
-    return found
+            mutants.append(_mutant(key, name, source, mutated))
+    return mutants
 
 
 def _mutant(key: str, operator: str, source: str, mutated: str) -> Mutant:
@@ -139,7 +139,7 @@ def _mutant(key: str, operator: str, source: str, mutated: str) -> Mutant:
 
 
 def _meaning(source: str) -> str:
-    """Returns a text that is the same for sources that differ in annotations alone."""
+    """Returns a dump of a source that ignores annotations."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -152,7 +152,7 @@ def _meaning(source: str) -> str:
 
 
 class Serving(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports one module from a text instead of its file."""
+    """Imports one module from a string instead of its file."""
 
     def __init__(self, module: Module, source: str) -> None:
         self.module = module
@@ -174,7 +174,7 @@ class Serving(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 
 
 class FewExamples:
-    """A plugin of pytest that lets property tests try few examples, and shrink none."""
+    """A pytest plugin that limits property tests to a few examples, without shrinking."""
 
     def pytest_collection_modifyitems(self, items: Sequence[Any]) -> None:
         from hypothesis import Phase, settings
@@ -182,15 +182,15 @@ class FewExamples:
         for item in items:
             test = getattr(item, "obj", None)
             test = getattr(test, "__func__", test)
-            if found := getattr(test, "_hypothesis_internal_use_settings", None):
+            if known := getattr(test, "_hypothesis_internal_use_settings", None):
                 quick = settings(
-                    found, max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate]
+                    known, max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate]
                 )
                 test._hypothesis_internal_use_settings = quick
 
 
 def passes(module: Module, source: str, limit: float, report: Path) -> bool:
-    """Runs the tests of a module in a child, with another source in its place."""
+    """Runs the tests of a module in a child process, with another source in its place."""
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -227,7 +227,7 @@ def passes(module: Module, source: str, limit: float, report: Path) -> bool:
 
 
 def _libraries() -> Iterator[str]:
-    """Yields the modules that were imported and are not of this repository."""
+    """Yields the imported modules from outside this repository."""
     ours = tuple(f"{ROOT / name}/" for name in ("tests", "refiners_core", "registry", "plugins"))
     for name, module in [*sys.modules.items()]:
         file = getattr(module, "__file__", None) or ""
@@ -236,32 +236,32 @@ def _libraries() -> Iterator[str]:
 
 
 def preload(report: Path) -> None:
-    """Imports the libraries that a run needed; what is ours is imported anew for each mutant."""
+    """Imports the libraries that a run needed; our modules are imported anew for each mutant."""
     for name in json.loads(report.read_text()):
         try:
             importlib.import_module(name)
-        except BaseException as error:  # what only its own package may import
+        except BaseException as error:  # a module that only its own package may import
             del error
 
 
 def sample(modules: Sequence[str], size: int, seed: int) -> dict[str, list[Mutant]]:
-    """Draws as many mutants of each module as its share of the places where there may be one."""
+    """Returns mutants of each module, in proportion to the places where it can be mutated."""
     places = {key: len(places_in((ROOT / MODULES[key].path).read_text())) for key in modules}
     total = sum(places.values())
     return {key: mutants_of(key, -(-size * n // total), seed) for key, n in places.items()}
 
 
 def reason_of(mutant: Mutant, reasons: Sequence[dict[str, str]]) -> str:
-    """Returns why a mutant survives, as `mutation.toml` has it."""
+    """Returns the reason in `mutation.toml` why a mutant survives."""
     for entry in reasons:
-        is_it = (entry["module"], entry["before"]) == (mutant.module, mutant.before)
-        if is_it and entry.get("after", mutant.after) == mutant.after:
+        is_same_line = (entry["module"], entry["before"]) == (mutant.module, mutant.before)
+        if is_same_line and entry.get("after", mutant.after) == mutant.after:
             return entry["reason"]
-    return "nobody has looked at it yet"
+    return "not examined yet"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Counts the small faults that tests notice.")
+    parser = argparse.ArgumentParser(description="Counts the mutants that the tests kill.")
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(MODULES))
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
@@ -270,18 +270,18 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.path.insert(0, str(ROOT))
     reasons = tomllib.loads((ROOT / "tests/mutation.toml").read_text())["survivor"]
-    drawn = sample(arguments.modules or [*MODULES], arguments.count, arguments.seed)
+    sampled = sample(arguments.modules or [*MODULES], arguments.count, arguments.seed)
     killed = survived = 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
         report = Path(folder, "report.json")
-        for key, mutants in drawn.items():
+        for key, mutants in sampled.items():
             module = MODULES[key]
             source = (ROOT / module.path).read_text()
             start = time.monotonic()
             if not passes(module, source, 900, report):
                 log = report.with_suffix(".log").read_text()[-3000:]
-                raise SystemExit(f"{log}\nthe tests of {key} fail on the module as it is")
+                raise SystemExit(f"{log}\nthe tests of {key} fail on the unchanged module")
             limit = 20 + 3 * (time.monotonic() - start)
             preload(report)
             alive: list[Mutant] = []
@@ -293,9 +293,9 @@ def main() -> int:
             print("\r", end="", file=sys.stderr)
             killed, survived = killed + len(mutants) - len(alive), survived + len(alive)
             score = 1 - len(alive) / max(1, len(mutants))
-            print(f"{key:8} {len(mutants):4} mutants, {score:.3f} noticed", flush=True)
+            print(f"{key:8} {len(mutants):4} mutants, {score:.3f} killed", flush=True)
     total = killed + survived
-    print(f"{total} mutants, {killed} noticed: score {killed / total:.3f}, the bar is {BAR}")
+    print(f"{total} mutants, {killed} killed: score {killed / total:.3f}, the bar is {BAR}")
     return 0 if killed >= BAR * total else 1
 
 

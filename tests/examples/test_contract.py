@@ -1,5 +1,4 @@
-"""Every row of the table "What the core must carry": a short adapter on public names that keeps
-the contract."""
+"""A short adapter of each known family, written with public names, keeps the contract."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +33,7 @@ PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 LATENTS = torch.cat([PICTURE, PICTURE.mean(1, keepdim=True)], dim=1)
 
 
-def spoken(model: Chain, conditions: object) -> torch.Tensor:
+def logits(model: Chain, conditions: object) -> torch.Tensor:
     return model(torch.arange(10).view(2, 5))
 
 
@@ -43,7 +42,7 @@ def case(make: Callable[[], Adapter], condition: Any = None) -> AdapterCase:
 
 
 def of_language(make: Callable[[], Adapter]) -> AdapterCase:
-    return AdapterCase(make, model=language_model.decoder, run=spoken, is_switched=False)
+    return AdapterCase(make, model=language_model.decoder, run=logits, is_switched=False)
 
 
 CASES = {

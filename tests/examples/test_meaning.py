@@ -1,4 +1,4 @@
-"""What each family does to a model is what its paper says, beside keeping the contract."""
+"""Each family changes a model as its paper describes."""
 
 import copy
 from typing import Any
@@ -46,22 +46,22 @@ def rows(model: Any, count: int = 2, side: int = 8) -> Tensor:
     return torch.randn(count, 4, side, side, generator=torch.Generator().manual_seed(5))
 
 
-def told(adapter: Any = None, scale: float = 1.0, **values: Tensor) -> dict[str, Any]:
-    """A context for a call of the UNet alone, in which an adapter acts."""
-    given = {"timestep": torch.tensor(500), "text": torch.ones(2, 5, 8), "branches": ("cond",)}
+def unet_context(adapter: Any = None, scale: float = 1.0, **values: Tensor) -> dict[str, Any]:
+    """Returns the context of a call of the UNet, in which an adapter is active."""
+    context = {"timestep": torch.tensor(500), "text": torch.ones(2, 5, 8), "branches": ("cond",)}
     if adapter is not None:
-        given[adapter.scale_key] = torch.tensor(scale)
-        given |= {adapter.context_key(name): value for name, value in values.items()}
-    return given
+        context[adapter.scale_key] = torch.tensor(scale)
+        context |= {adapter.context_key(name): value for name, value in values.items()}
+    return context
 
 
 def generate(model: Any, **options: Any) -> Tensor:
-    given = {"steps": 3, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
-    return model.generate(**{"prompt": "a red circle", **given, **options})
+    defaults = {"steps": 3, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
+    return model.generate(**{"prompt": "a red circle", **defaults, **options})
 
 
 class Count:
-    """How often a layer is called, and with how many rows."""
+    """Records the number of rows in each call of a layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.rows: list[int] = []
@@ -94,23 +94,23 @@ def with_changed_weights(model: Any, adapter: lora.LowRank, scale: float) -> Any
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_a_change_beside_a_layer_is_a_change_of_its_weight(model, kind):
+def test_a_change_beside_a_layer_equals_a_change_of_its_weight(model, kind):
     adapter = lora.LowRank(kind).inject(model)
     for scale in (1.0, 0.4):
         twin = with_changed_weights(model, adapter, scale)
-        worn = model.unet(rows(model), context=told(adapter, scale))
-        assert close(worn, twin.unet(rows(model), context=told()))
+        worn = model.unet(rows(model), context=unet_context(adapter, scale))
+        assert close(worn, twin.unet(rows(model), context=unet_context()))
 
 
 @torch.no_grad()
 def test_changes_are_merged_and_unmerged_bit_for_bit(model):
     before, changes = bits(list(model.parameters())), lora.LowRank(key="lora").inject(model)
-    beside = model.unet(rows(model), context=told(changes))
+    beside = model.unet(rows(model), context=unet_context(changes))
     changes.eject()
     merged = lora.Merged(changes, key="merged").inject(model)
-    assert close(model.unet(rows(model), context=told()), beside)
+    assert close(model.unet(rows(model), context=unet_context()), beside)
     on_top = lora.LowRank(key="another").inject(model)
-    assert not close(model.unet(rows(model), context=told(on_top)), beside)
+    assert not close(model.unet(rows(model), context=unet_context(on_top)), beside)
     merged.eject()
     on_top.eject()
     assert bits(list(model.parameters())) == before
@@ -120,8 +120,10 @@ def test_changes_are_merged_and_unmerged_bit_for_bit(model):
 def test_several_low_rank_changes_add_up(model):
     a, b = (lora.LowRank(key=key).inject(model) for key in "ab")
     twin = with_changed_weights(with_changed_weights(model, a, 1.0), b, 0.5)
-    context = told(a) | {b.scale_key: torch.tensor(0.5)}
-    assert close(model.unet(rows(model), context=context), twin.unet(rows(model), context=told()))
+    context = unet_context(a) | {b.scale_key: torch.tensor(0.5)}
+    assert close(
+        model.unet(rows(model), context=context), twin.unet(rows(model), context=unet_context())
+    )
 
 
 def test_a_low_rank_change_reaches_the_text_encoder(model):
@@ -134,7 +136,7 @@ def test_a_low_rank_change_reaches_the_text_encoder(model):
 
 
 @pytest.mark.parametrize("kind", [controlnet.ControlNet, control_lora.ControlLora])
-def test_a_side_network_runs_once_a_step_and_not_at_all_while_it_is_left_out(model, kind):
+def test_a_side_network_runs_once_a_step_and_not_while_it_is_skipped(model, kind):
     adapter = kind().inject(model)
     side = model.unet.layer(f"input+control@{adapter.key}", Chain).layer("When_0.network", Chain)
     count = Count(side.mid if hasattr(side, "mid") else side)
@@ -148,23 +150,23 @@ def test_a_side_network_runs_once_a_step_and_not_at_all_while_it_is_left_out(mod
 def test_outputs_of_a_side_network_are_added_where_skips_are_written(model):
     adapter = controlnet.ControlNet().inject(model)
     features = controlnet.squeezed(PICTURE, 8)
-    seen = Context(told(adapter, features=features.expand(2, -1, -1, -1)))
-    model.unet(rows(model), context=seen)
-    bare = Context(told())
+    worn = Context(unet_context(adapter, features=features.expand(2, -1, -1, -1)))
+    model.unet(rows(model), context=worn)
+    bare = Context(unet_context())
     adapter.eject()
     model.unet(rows(model), context=bare)
-    given = seen[adapter.context_key("skip.0")]
-    assert close(seen["unet.skip.0"], bare["unet.skip.0"] + given)
+    added = worn[adapter.context_key("skip.0")]
+    assert close(worn["unet.skip.0"], bare["unet.skip.0"] + added)
 
 
 @torch.no_grad()
-def test_the_controlnet_of_instantid_reads_the_face_where_others_read_the_text(model):
+def test_the_controlnet_of_instantid_reads_the_face_instead_of_the_text(model):
     adapter = instant_id.InstantId().inject(model)
-    network = adapter.control.own
+    network = adapter.control.side
     values = {"features": controlnet.squeezed(PICTURE, 8).expand(2, -1, -1, -1)}
 
     def outputs(tokens: Tensor, words: Tensor) -> Any:
-        context = told(adapter, tokens=tokens, **values) | {"text": words}
+        context = unet_context(adapter, tokens=tokens, **values) | {"text": words}
         return bits(network(rows(model), context=context))
 
     face, other, words = torch.ones(2, 3, 8), torch.zeros(2, 3, 8), torch.ones(2, 5, 8)
@@ -173,21 +175,21 @@ def test_the_controlnet_of_instantid_reads_the_face_where_others_read_the_text(m
 
 
 @torch.no_grad()
-def test_a_control_lora_shares_the_weights_of_the_base_and_no_edit_of_it(model):
+def test_a_control_lora_shares_the_weights_of_the_base_but_not_its_edits(model):
     adapter = control_lora.ControlLora().inject(model)
     path = f"input+control@{adapter.key}.When_0.network"
     shared = {id(w) for w in model.unet.down.parameters()} & {
         id(w) for w in model.unet.layer(path, Chain).down.parameters()
     }
     assert len(shared) == len(list(model.unet.down.parameters()))
-    context = told(adapter, features=controlnet.squeezed(PICTURE, 8).expand(2, -1, -1, -1))
+    context = unet_context(adapter, features=controlnet.squeezed(PICTURE, 8).expand(2, -1, -1, -1))
     alone = bits(model.unet.layer(path, Chain)(rows(model), context=context))
     other = lora.LowRank().inject(model)
-    again = model.unet.layer(path, Chain)(rows(model), context=context | told(other))
+    again = model.unet.layer(path, Chain)(rows(model), context=context | unet_context(other))
     assert bits(again) == alone
 
 
-def test_features_of_a_t2i_adapter_are_made_once_a_generation(model):
+def test_features_of_a_t2i_adapter_are_computed_once_per_generation(model):
     adapter = t2i_adapter.T2iAdapter().inject(model)
     generate(model, conditions={adapter: PICTURE}, steps=4)
     assert adapter.encoded == 1
@@ -207,8 +209,8 @@ def test_a_mask_limits_an_image_prompt_to_a_part_of_the_picture(model):
     values = {k: v["cond"] for k, v in adapter.encode(PICTURE, request).items()}
     q, k, v = (torch.randn(1, n, 8) for n in (64, 5, 5))
     worn = seat.chain.at("attend")
-    seen = worn(q, k, v, context={**values, adapter.scale_key: torch.tensor(1.0)})
-    change = (seen - worn(q, k, v)).view(8, 8, 8)
+    prompted = worn(q, k, v, context={**values, adapter.scale_key: torch.tensor(1.0)})
+    change = (prompted - worn(q, k, v)).view(8, 8, 8)
     assert change[:, :4].abs().amin() > 0
     assert change[:, 4:].abs().amax() == 0
 
@@ -223,7 +225,7 @@ def test_image_prompts_add_up_and_each_has_a_scale(model):
     assert len(results) == 6
 
 
-def test_a_missing_input_is_told_before_any_network_runs(model):
+def test_a_missing_input_is_refused_before_any_network_runs(model):
     adapter = instant_id.InstantId().inject(model)
     counts = [Count(layer) for layer in (model.text_encoder, model.unet, adapter.project)]
     for value in ({"face": PICTURE}, PICTURE, {}):
@@ -246,7 +248,7 @@ def test_a_missing_input_is_told_before_any_network_runs(model):
         (controlnet.ControlNet, PICTURE),
     ],
 )
-def test_branches_give_the_same_together_and_one_after_the_other(model, make, condition):
+def test_sequential_branches_equal_batched_branches(model, make, condition):
     adapter = make().inject(model)
     conditions = {adapter: Condition(condition)}
     together = generate(model, count=2, conditions=conditions)
@@ -254,16 +256,16 @@ def test_branches_give_the_same_together_and_one_after_the_other(model, make, co
     assert close(alone, together, by=1e-4)
 
 
-def test_style_aligned_lets_others_look_at_the_first(model):
+def test_style_aligned_lets_other_pictures_attend_to_the_first(model):
     bare = generate(model, count=3)
     adapter = style_aligned.StyleAligned().inject(model)
     shared = generate(model, count=3)
-    assert close(shared[0], bare[0], by=1e-3)  # it sees itself twice, which changes nothing
+    assert close(shared[0], bare[0], by=1e-3)  # repeated keys leave attention unchanged
     assert not close(shared[1], bare[1], by=1e-3)
     adapter.eject()
 
 
-def test_a_reference_is_looked_at_in_a_pass_of_its_own(model):
+def test_a_reference_has_a_separate_pass(model):
     adapter = reference_only.Reference().inject(model)
     count = Count(model.unet)
     generate(model, conditions={adapter: LATENTS})
@@ -273,7 +275,7 @@ def test_a_reference_is_looked_at_in_a_pass_of_its_own(model):
 # --- skips -----------------------------------------------------------------------------------
 
 
-def test_freeu_changes_what_is_joined_and_nothing_else(model):
+def test_freeu_changes_skips_and_backbone_alone(model):
     adapter = freeu.FreeU(backbone=1.0, skip=1.0).inject(model)
     bare = generate(model, conditions={adapter: None})
     assert close(generate(model), bare, by=1e-4)
@@ -289,7 +291,7 @@ def test_freeu_changes_what_is_joined_and_nothing_else(model):
 # --- sampling --------------------------------------------------------------------------------
 
 
-def test_perturbed_attention_is_a_third_pass(model):
+def test_perturbed_attention_is_a_third_branch(model):
     adapter = perturbed_attention.PerturbedAttention().inject(model)
     count = Count(model.unet)
     generate(model)
@@ -298,14 +300,14 @@ def test_perturbed_attention_is_a_third_pass(model):
     assert count.rows == [3] * 3 + [2] * 3 + [2] * 3
 
 
-def test_self_attention_guidance_runs_the_unguided_pass_again(model):
+def test_self_attention_guidance_runs_the_unguided_branch_again(model):
     self_attention_guidance.SelfAttentionGuidance().inject(model)
     count = Count(model.unet)
     generate(model)
     assert count.rows == [2, 1] * 3
 
 
-def test_tiles_cover_a_picture_and_one_tile_is_the_picture(model):
+def test_tiles_cover_a_picture_and_one_tile_changes_nothing(model):
     bare = generate(model)
     whole = multi_diffusion.MultiDiffusion(side=8).inject(model)
     assert close(generate(model), bare)
@@ -318,7 +320,7 @@ def test_tiles_cover_a_picture_and_one_tile_is_the_picture(model):
 
 
 @torch.no_grad()
-def test_restart_goes_back_to_more_noise_and_down_again(model):
+def test_restart_returns_to_more_noise_once(model):
     sampler = restart.Restart(model.sampler.schedule, at=2).with_steps(4)
     plain = DDIM(model.sampler.schedule).with_steps(4)
     noises = [level.noise for level in sampler.path]
@@ -326,14 +328,14 @@ def test_restart_goes_back_to_more_noise_and_down_again(model):
     assert generate(model, sampler=sampler, steps=4).shape == (1, 4, 8, 8)
     clean, eps, again = (torch.randn(1, 4, 8, 8) for _ in range(3))
     x = sampler.path[1].add_noise(clean, eps)
-    said = model.sampler.schedule.target(clean, eps, int(sampler.path[1].timestep))
-    there = sampler.step(x, said, 1, noise=again).latents
-    above = sampler.path[2]
-    left = (there - above.signal * clean).std() / above.noise
-    assert 0.8 < float(left) < 1.2  # as much noise as there is above
+    prediction = model.sampler.schedule.target(clean, eps, int(sampler.path[1].timestep))
+    latents = sampler.step(x, prediction, 1, noise=again).latents
+    high = sampler.path[2]
+    ratio = (latents - high.signal * clean).std() / high.noise
+    assert 0.8 < float(ratio) < 1.2  # the noise of the higher level
 
 
-def test_a_distilled_model_is_told_its_guidance_and_runs_one_pass(model):
+def test_a_distilled_model_reads_its_guidance_and_runs_one_branch(model):
     adapter = distilled.Distilled().inject(model)
     count = Count(model.unet)
     options = {"sampler": LCM(model.sampler.schedule), "steps": 2}
@@ -347,23 +349,24 @@ def test_a_distilled_model_is_told_its_guidance_and_runs_one_pass(model):
 
 
 @torch.no_grad()
-def test_new_words_have_features_of_their_own(model):
+def test_new_words_have_their_own_embeddings(model):
     a = textual_inversion.TextualInversion("<cat>", count=2, key="a").inject(model)
     b = textual_inversion.TextualInversion("<hat>", count=1, key="b").inject(model)
-    acting = {one.scale_key: torch.tensor(1.0) for one in (a, b)}
-    seen: list[Tensor] = []
-    model.text_encoder.embed.register_forward_hook(lambda *all: seen.append(all[2][0]))
+    acting = {adapter.scale_key: torch.tensor(1.0) for adapter in (a, b)}
+    embedded: list[Tensor] = []
+    model.text_encoder.embed.register_forward_hook(lambda *args: embedded.append(args[2][0]))
     model.read(["<cat>,<hat>"], acting)
-    own = [next(adapter.own_layers.parameters()) for adapter in (a, b)]
-    table, places = model.text_encoder.embed.token.weight, model.text_encoder.embed.position.weight
+    new = [next(adapter.own_layers.parameters()) for adapter in (a, b)]
+    embed = model.text_encoder.embed
+    table, positions = embed.token.weight, embed.position.weight
     comma = table[model.tokenizer.tokens(",")[0]]
-    words = torch.stack([own[0][0], own[0][1], comma, own[1][0]])
-    assert torch.equal(seen[0][1:5], words + places[1:5])
-    model.read(["<cat>,<hat>"], {b.scale_key: torch.tensor(1.0)})  # without <cat> it is spelt
-    assert not torch.equal(seen[1][1:5], words + places[1:5])
+    words = torch.stack([new[0][0], new[0][1], comma, new[1][0]])
+    assert torch.equal(embedded[0][1:5], words + positions[1:5])
+    model.read(["<cat>,<hat>"], {b.scale_key: torch.tensor(1.0)})  # <cat> is inactive: spelt out
+    assert not torch.equal(embedded[1][1:5], words + positions[1:5])
 
 
-def test_a_word_is_known_while_its_adapter_acts(model):
+def test_a_word_is_one_token_while_its_adapter_acts(model):
     spelt = generate(model, prompt="a <cat>")
     adapter = textual_inversion.TextualInversion().inject(model)
     assert not torch.equal(generate(model, prompt="a <cat>"), spelt)
@@ -376,7 +379,7 @@ def test_a_word_is_known_while_its_adapter_acts(model):
     assert torch.equal(generate(model, prompt="a <cat>"), spelt)
 
 
-def test_another_text_encoder_takes_the_place_of_the_base(model):
+def test_another_text_encoder_replaces_the_bases(model):
     bare = generate(model)
     adapter = text_encoder.TextEncoder().inject(model)
     other = generate(model)
@@ -387,12 +390,14 @@ def test_another_text_encoder_takes_the_place_of_the_base(model):
 
 
 @torch.no_grad()
-def test_ella_tells_other_tokens_at_other_noise(model):
+def test_ellas_tokens_depend_on_the_timestep(model):
     adapter = ella.Ella().inject(model)
     features = torch.ones(1, 16, 8)
     tokens = []
     for timestep in (900, 100):
-        context = Context(told(adapter, features=features) | {"timestep": torch.tensor(timestep)})
+        context = Context(
+            unet_context(adapter, features=features) | {"timestep": torch.tensor(timestep)}
+        )
         model.unet(rows(model, 1), context=context)
         tokens.append(context["text"])
     assert not torch.equal(*tokens)
@@ -402,22 +407,22 @@ def test_ella_tells_other_tokens_at_other_noise(model):
 
 
 @torch.no_grad()
-def test_a_wider_first_convolution_takes_the_place_of_the_base(model):
+def test_a_wider_first_convolution_replaces_the_bases(model):
     head = inpainting_head.InpaintingHead(key="head").inject(model)
     a, b = (generate(model, conditions={head: picture}) for picture in (PICTURE, 1 - PICTURE))
     assert not torch.equal(a, b)
     conv: Any = head.own_layers.get_submodule("unet/conv_in")
     assert conv.in_channels == 9
-    light = relight.Relight(key="light").inject(model)  # which stands beside the replaced one
+    light = relight.Relight(key="light").inject(model)  # beside the replaced convolution
     assert generate(model, conditions={head: PICTURE, light: PICTURE}).isfinite().all()
 
 
-def test_new_layers_between_blocks_let_frames_see_one_another(model):
+def test_new_layers_between_blocks_let_frames_attend_to_each_other(model):
     bare = generate(model, count=3)
     motion.Motion().inject(model)
     moving = generate(model, count=3)
     still = generate(model, count=1)
-    assert not close(moving[0], still[0], by=1e-3)  # alone, a frame sees nobody
+    assert not close(moving[0], still[0], by=1e-3)  # a single frame attends to itself alone
     assert not close(moving[1], bare[1], by=1e-3)
 
 
@@ -445,7 +450,7 @@ def test_adapters_of_a_language_model_do_not_look_ahead(make):
 
 
 @torch.no_grad()
-def test_stretching_keys_and_values_is_stretching_weights():
+def test_rescaling_keys_and_values_equals_rescaling_weights():
     tree, words = language_model.decoder(), torch.arange(8)[None]
     adapter = language_model.Ia3().inject(tree)
     worn = tree(words)
@@ -459,5 +464,5 @@ def test_stretching_keys_and_values_is_stretching_weights():
     assert close(tree(words), worn)
 
 
-def test_what_generates_in_these_tests_is_what_the_contract_runs(model):
+def test_the_contracts_run_generates_small_latents(model):
     assert generated(model, {}).shape == (2, 4, 8, 8)

@@ -1,4 +1,4 @@
-"""Ten adapters of different kinds on one model, in every order that there is time for."""
+"""Ten adapters of different kinds on one model, in many random orders."""
 
 import random
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ from .test_contract import LATENTS, PICTURE
 
 
 def ten() -> dict[Adapter, Any]:
-    """Adapters that may all be worn at once, with what each is told."""
+    """Returns adapters that can all be worn at once, with their conditions."""
     return {
         ip_adapter.ImagePrompt(key="image-a"): PICTURE,
         ip_adapter.ImagePrompt(key="image-b"): 1 - PICTURE,
@@ -41,57 +41,57 @@ def ten() -> dict[Adapter, Any]:
     }
 
 
-def generate(model: Any, told: dict[Adapter, Any]) -> Tensor:
-    conditions = {one: told[one] for one in worn(model) if one.takes_condition}
+def generate(model: Any, values: dict[Adapter, Any]) -> Tensor:
+    conditions = {adapter: values[adapter] for adapter in worn(model) if adapter.takes_condition}
     options = {"steps": 1, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
     return model.generate("a red circle", count=2, conditions=conditions, **options)
 
 
 @pytest.fixture(scope="module")
-def dressed() -> tuple[Any, dict[Adapter, Any], Any, Any]:
-    """A model, ten adapters that were built for it, and what it does bare and wearing all."""
+def prepared() -> tuple[Any, dict[Adapter, Any], Any, Any]:
+    """Returns a model, ten adapters built for it, and its latents bare and with all of them."""
     torch.manual_seed(0)
-    model, told = tiny_model(), ten()
-    bare = bits(generate(model, told))
-    for adapter in told:
+    model, adapters = tiny_model(), ten()
+    bare = bits(generate(model, adapters))
+    for adapter in adapters:
         adapter.inject(model)
     with torch.no_grad():
-        for adapter in told:
+        for adapter in adapters:
             for weight in adapter.parameters():
                 if not weight.any():
                     weight.normal_(std=0.1)
-    everything = bits(generate(model, told))
-    for adapter in told:
+    everything = bits(generate(model, adapters))
+    for adapter in adapters:
         adapter.eject()
-    assert bits(generate(model, told)) == bare
-    return model, told, bare, everything
+    assert bits(generate(model, adapters)) == bare
+    return model, adapters, bare, everything
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_any_order_with_any_detour_leads_to_the_same_bits(dressed, seed):
-    model, told, bare, everything = dressed
-    chance = random.Random(seed)
-    for adapter in chance.sample(list(told), len(told)):
+def test_any_order_with_detours_gives_the_same_bits(prepared, seed):
+    model, adapters, bare, everything = prepared
+    order = random.Random(seed)
+    for adapter in order.sample(list(adapters), len(adapters)):
         adapter.inject(model)
-        if chance.random() < 0.4:  # a detour
-            other = chance.choice(worn(model))
+        if order.random() < 0.4:  # a detour
+            other = order.choice(worn(model))
             other.eject()
-            if chance.random() < 0.5:
+            if order.random() < 0.5:
                 other.inject(model)
-    for adapter in told:
+    for adapter in adapters:
         if not adapter.is_worn:
             adapter.inject(model)
-    assert bits(generate(model, told)) == everything
-    for adapter in chance.sample(list(told), len(told)):
+    assert bits(generate(model, adapters)) == everything
+    for adapter in order.sample(list(adapters), len(adapters)):
         adapter.eject()
-    assert bits(generate(model, told)) == bare
+    assert bits(generate(model, adapters)) == bare
 
 
-def step(told: Iterable[Adapter]) -> dict[str, Any]:
-    """What one call of the UNet is told while they all act."""
+def step(adapters: Iterable[Adapter]) -> dict[str, Any]:
+    """Returns the context of one call of the UNet in which all adapters are active."""
     rows = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))
     context: dict[str, Any] = {"timestep": torch.tensor(500), "text": rows, "branches": ("cond",)}
-    for adapter in told:
+    for adapter in adapters:
         context[adapter.scale_key] = torch.tensor(0.7)
         context[adapter.context_key("tokens")] = rows
         context[adapter.context_key("features")] = torch.ones(2, 4, 8, 8)
@@ -100,7 +100,7 @@ def step(told: Iterable[Adapter]) -> dict[str, Any]:
 
 
 class Counted:
-    """A backend that counts the graphs it is given."""
+    """A backend that counts the compiled graphs."""
 
     def __init__(self) -> None:
         torch.compiler.reset()
@@ -113,7 +113,7 @@ class Counted:
 
 @pytest.fixture
 def smallest() -> Any:
-    """A model whose UNet has one level: tracing takes as long as there are layers."""
+    """Returns a model whose UNet has one level, because the time of tracing grows with layers."""
     config = UNetConfig(channels=(8,), layers=(1,), depths=(1,), heads=(2,), text_width=8, groups=4)
     return tiny_model(unet=config)
 
@@ -133,32 +133,33 @@ def one_of_each_kind() -> list[Adapter]:
 @pytest.mark.parametrize(
     "make", [one_of_each_kind, pytest.param(ten, marks=pytest.mark.slow)], ids=["kinds", "ten"]
 )
-def test_a_unet_that_wears_many_compiles_to_one_graph_and_again_to_none(smallest, make):
-    model, told = smallest, list(make())
+def test_a_unet_that_wears_many_compiles_to_one_graph_once(smallest, make):
+    model, adapters = smallest, list(make())
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    for adapter in told:
+    for adapter in adapters:
         adapter.inject(model)
     counted = Counted()
     compiled = torch.compile(model.unet, backend=counted, fullgraph=True)
-    eager = bits(model.unet(x, context=step(told)))
-    assert bits(compiled(x, context=step(told))) == eager
+    eager = bits(model.unet(x, context=step(adapters)))
+    assert bits(compiled(x, context=step(adapters))) == eager
     assert counted.graphs == 1
-    for adapter in told[::3]:
+    for adapter in adapters[::3]:
         adapter.eject()
-    for adapter in told[::3]:
+    for adapter in adapters[::3]:
         adapter.inject(model)
-    assert bits(compiled(x, context=step(told))) == eager
+    assert bits(compiled(x, context=step(adapters))) == eager
     assert counted.graphs == 1
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("is_strict", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_unet_that_wears_a_lora_and_a_controlnet_is_exported(smallest, is_strict):
-    model, told = smallest, [one for one in one_of_each_kind() if one.key in ("control", "lora")]
+    model = smallest
+    adapters = [adapter for adapter in one_of_each_kind() if adapter.key in ("control", "lora")]
     torch.compiler.reset()
-    for adapter in told:
+    for adapter in adapters:
         adapter.inject(model)
-    context = {k: v for k, v in step(told).items() if isinstance(v, Tensor)}
+    context = {k: v for k, v in step(adapters).items() if isinstance(v, Tensor)}
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     unet = model.unet
     program = torch.export.export(unet, (x,), kwargs={"context": context}, strict=is_strict)
@@ -166,16 +167,16 @@ def test_a_unet_that_wears_a_lora_and_a_controlnet_is_exported(smallest, is_stri
 
 
 @torch.no_grad()
-def test_weights_are_saved_and_loaded_as_if_nothing_were_worn(smallest, tmp_path):
-    model, told = smallest, one_of_each_kind()
+def test_worn_adapters_do_not_change_how_weights_are_saved_and_loaded(smallest, tmp_path):
+    model, adapters = smallest, one_of_each_kind()
     save(model.unet, tmp_path / "bare.safetensors", UNET_KEYS)
-    for adapter in (*told, lora.Merged(merges(model), slots=("unet.conv",), key="merged")):
+    for adapter in (*adapters, lora.Merged(merges(model), slots=("unet.conv",), key="merged")):
         adapter.inject(model)
     save(model.unet, tmp_path / "worn.safetensors", UNET_KEYS)
     files = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("bare", "worn")]
     assert files[0] == files[1]
     other = {key: value + 1 for key, value in read(tmp_path / "bare.safetensors").items()}
-    load(model.unet, other, UNET_KEYS)  # what is replaced is loaded as well
+    load(model.unet, other, UNET_KEYS)  # loads replaced layers as well
     model.eject_all()
     loaded = published(model.unet, UNET_KEYS)
     assert {key: bits(value) for key, value in loaded.items()} == {

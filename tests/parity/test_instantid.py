@@ -16,7 +16,7 @@ from diffusers import ControlNetModel
 from refiners.installed import inventory
 from refiners.installed.distribution import distributions
 from refiners.testing import LoopbackHub
-from refiners_instantid.face import embeddings
+from refiners_instantid.face_embedding import embeddings
 from refiners_instantid.keypoint import draw, keypoint_pixels
 from safetensors.torch import save
 

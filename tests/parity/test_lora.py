@@ -156,7 +156,7 @@ def test_every_dialect_means_the_same(pair, tmp_path):
     images = {key: value for key, value in attention.items() if key[0] == "unet"}
     same(read_as(old(images, prefix="")), read_as(unet_only))
     prefixed = {f"base_model.model.{key}": value for key, value in bare.items()}
-    with pytest.warns(UserWarning, match="each alpha is taken for the rank"):
+    with pytest.warns(UserWarning, match="each alpha is assumed to be the rank"):
         same(read_as(prefixed), read_as(unet_only))
 
 

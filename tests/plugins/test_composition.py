@@ -1,4 +1,4 @@
-"""The adapters of six packages on one model: any two or three of them, in any order."""
+"""The adapters of six packages on one model: pairs and triples of them, in any order."""
 
 import itertools
 import random
@@ -47,7 +47,7 @@ TRIPLES = [
 
 
 def adapters(base: str) -> list[Adapter]:
-    found: list[Adapter] = [
+    made: list[Adapter] = [
         ControlNet(channels=(4, 8, 8), key="control"),
         IpAdapter(encoder=ENCODER, tokens=2, key="image"),
         T2iAdapter(key="maps"),
@@ -56,13 +56,13 @@ def adapters(base: str) -> list[Adapter]:
     ]
     if base == "sdxl":
         sizes = ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
-        found.append(InstantId(resampler=sizes, channels=(4, 8, 8), key="identity"))
-    return found
+        made.append(InstantId(resampler=sizes, channels=(4, 8, 8), key="identity"))
+    return made
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A model and the adapters that were made for it, none of them worn."""
+    """A model and the adapters built for it, none of them worn."""
 
     model: LatentDiffusion
     adapters: list[Adapter]
@@ -70,13 +70,15 @@ class Stage:
     layers: dict[str, int]
     outcomes: dict[frozenset[str], Any]
 
-    def made(self) -> Any:
-        """Returns the bits of what the model makes of what it wears now."""
+    def generated(self) -> Any:
+        """Returns the bits of the latents that the model generates with its adapters."""
         worn = self.model.adapters
         with torch.random.fork_rng():
             latents = self.model.generate(
                 ["a cat", "a dog"],
-                conditions={one: CONDITIONS[one.key] for one in worn if one.takes_condition},
+                conditions={
+                    adapter: CONDITIONS[adapter.key] for adapter in worn if adapter.takes_condition
+                },
                 steps=1,
                 guidance=3.0,
                 seed=7,
@@ -86,53 +88,54 @@ class Stage:
         return bits(latents)
 
     def without(self, adapter: Adapter, worn: list[Adapter]) -> Any:
-        """Returns what is made of all that is worn but one."""
+        """Returns the result with all worn adapters but one."""
         names = frozenset(other.key for other in worn if other is not adapter)
         if names not in self.outcomes:
             adapter.eject()
-            self.outcomes[names] = self.made()
+            self.outcomes[names] = self.generated()
             adapter.inject(self.model)
         return self.outcomes[names]
 
 
 def layers_of(model: LatentDiffusion) -> dict[str, int]:
-    """Returns which layer is where, by path, and which mapping each chain has."""
-    found = {name: id(layer) for name, layer in model.named_modules()}
-    return found | {f"{name} mapping": id(m._modules) for name, m in model.named_modules()}
+    """Returns the identities of layers and of their mappings of children, by path."""
+    layers = {name: id(layer) for name, layer in model.named_modules()}
+    return layers | {f"{name} mapping": id(m._modules) for name, m in model.named_modules()}
 
 
 @pytest.fixture(scope="module")
 def stages() -> dict[str, Stage]:
     made: dict[str, Stage] = {}
     for base, build in BASES.items():
-        model, chance = build(), torch.Generator().manual_seed(3)
+        model, generator = build(), torch.Generator().manual_seed(3)
         stage = Stage(model, adapters(base), None, {}, {})
         for adapter in stage.adapters:
             adapter.inject(model).eject()
             with torch.no_grad():
                 for weight in adapter.parameters():
-                    weight.copy_(torch.randn(weight.shape, generator=chance) * 0.2)
-        made[base] = Stage(model, stage.adapters, stage.made(), layers_of(model), {})
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
+        made[base] = Stage(model, stage.adapters, stage.generated(), layers_of(model), {})
     return made
 
 
-def check_together(stage: Stage, worn: list[Adapter], chance: random.Random) -> None:
-    """Wears some adapters in this order, compares with any other order, and takes them off."""
+def check_together(stage: Stage, worn: list[Adapter], order: random.Random) -> None:
+    """Injects adapters in this order, compares with other orders, and ejects them in a random
+    order."""
     for adapter in worn:
         adapter.inject(stage.model)
-    outcome = stage.made()
+    outcome = stage.generated()
     names = frozenset(adapter.key for adapter in worn)
     assert stage.outcomes.setdefault(names, outcome) == outcome, "the order made a difference"
     for adapter in worn:
         assert stage.without(adapter, worn) != outcome, f"{adapter.key} had no effect"
-    for adapter in chance.sample(worn, len(worn)):
+    for adapter in order.sample(worn, len(worn)):
         adapter.eject()
     assert layers_of(stage.model) == stage.layers
-    assert stage.made() == stage.bare
+    assert stage.generated() == stage.bare
 
 
 @pytest.mark.parametrize(("base", "pair"), PAIRS)
-def test_two_are_worn_in_any_order_and_leave_nothing(
+def test_the_order_of_two_does_not_matter_and_leaves_no_trace(
     base: str, pair: tuple[int, ...], stages: dict[str, Stage]
 ):
     stage = stages[base]
@@ -140,7 +143,7 @@ def test_two_are_worn_in_any_order_and_leave_nothing(
 
 
 @pytest.mark.parametrize(("base", "triple"), TRIPLES)
-def test_three_are_worn_in_any_order_and_leave_nothing(
+def test_the_order_of_three_does_not_matter_and_leaves_no_trace(
     base: str, triple: tuple[int, ...], stages: dict[str, Stage]
 ):
     stage = stages[base]
@@ -148,7 +151,7 @@ def test_three_are_worn_in_any_order_and_leave_nothing(
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_none_edits_the_layers_of_another(base: str, stages: dict[str, Stage]):
+def test_no_adapter_edits_the_layers_of_another(base: str, stages: dict[str, Stage]):
     stage = stages[base]
     alone = {a.key: edited(a, stage.model) for a in stage.adapters}
     assert all(alone.values())
@@ -158,11 +161,11 @@ def test_none_edits_the_layers_of_another(base: str, stages: dict[str, Stage]):
     weights = [id(w) for a in stage.adapters for w in a.parameters()]
     assert len(weights) == len(set(weights))
     stage.model.eject_all()
-    assert stage.made() == stage.bare
+    assert stage.generated() == stage.bare
 
 
 def edited(adapter: Adapter, model: LatentDiffusion) -> list[tuple[str, str, str, int]]:
-    """Returns the places that an adapter edits, how, and the base layer that is there."""
+    """Returns the places, kinds, stages and base layers of an adapter's edits."""
     edits: Any = adapter.edits(model)
     return [
         (seat.path, edit.kind, edit.stage, id(seat.layer)) for edit in edits for seat in edit.seats

@@ -14,7 +14,7 @@ SUITABLE = [
     for adapter in refiners.adapters()
     for variant in adapter.spec.variant
     if variant.base in ("playground", None)
-    # One that reads a file of the user's has none here; its own package has the tests.
+    # Adapters that read a file of the user are tested in their own packages.
     and adapter.spec.file is None
 ]
 
@@ -23,12 +23,12 @@ def playground() -> Model:
     return refiners.load_model("playground")
 
 
-def test_there_are_adapters_to_ask():
+def test_the_adapters_of_the_playground_are_installed():
     assert {name for name, _ in SUITABLE} >= {"controlnet-canny", "ip-adapter"}
 
 
 def test_no_installed_plugin_is_broken():
-    assert [str(one) for one in refiners.broken()] == []
+    assert [str(plugin) for plugin in refiners.broken()] == []
 
 
 @pytest.mark.parametrize("law", LAWS)

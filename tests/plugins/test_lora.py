@@ -1,4 +1,4 @@
-"""A compiled model wears a LoRA. Shapes are not checked while it runs: that cannot be compiled."""
+"""A compiled model wears a LoRA. Shapes are not checked in this test: torch cannot compile that."""
 
 import torch
 from refiners_lora.adapter import Lora

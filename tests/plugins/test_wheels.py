@@ -1,7 +1,7 @@
-"""Each package installs alone, from wheels, and works there.
+"""Each package can be installed alone, from wheels, and works.
 
-An environment here is a folder with the core's wheel and one plugin's, and beside it the packages
-of others that are installed; nothing else of this repository is on the path.
+An environment is a folder with the wheels of the core and one plugin, and the installed
+third-party packages; nothing else of this repository is on the path.
 """
 
 import json
@@ -50,8 +50,8 @@ made = None
 if "playground" in {model.name for model in refiners.models()}:
     made = refiners.load_model("playground").generate("a heart", steps=1, progress=False).size
 print(json.dumps({
-    "dists": sorted({one.dist for one in (*refiners.adapters(), *refiners.models())}),
-    "broken": [str(one) for one in refiners.broken()],
+    "dists": sorted({plugin.dist for plugin in (*refiners.adapters(), *refiners.models())}),
+    "broken": [str(plugin) for plugin in refiners.broken()],
     "worn": worn,
     "made": made,
 }))
@@ -60,14 +60,14 @@ print(json.dumps({
 
 def run(script: str, *arguments: object) -> str:
     command = [sys.executable, "-I", "-S", "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
 
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheel of each plugin, and the core's under `core`."""
+    """Builds the wheel of each plugin, and of the core under `core`."""
     folder = tmp_path_factory.mktemp("wheels")
     origins = {"core": ROOT, **{name: ROOT / "plugins" / name for name in PLUGINS}}
     for name, origin in origins.items():
@@ -78,7 +78,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is installed here and is not of this repository."""
+    """Returns a folder with links to the installed third-party packages."""
     folder = tmp_path_factory.mktemp("others")
     for path in Path(sysconfig.get_path("purelib")).iterdir():
         if not path.name.startswith(("refiners", "__editable__")):
@@ -87,7 +87,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
-def test_a_package_works_where_nothing_else_of_ours_is_installed(
+def test_a_package_works_without_our_other_packages(
     plugin: str, wheels: dict[str, Path], others: Path, tmp_path: Path
 ):
     for name in ("core", plugin):

@@ -1,7 +1,7 @@
-"""Wrong uses of the adapters, and the message that each of them gets, word for word.
+"""Wrong uses of the adapters and their error messages, word for word.
 
-The messages are in `data/wrong_use.toml`. To see how a change reads, empty an entry there and run
-the test: it prints the message that it found.
+The messages are in `data/wrong_use.toml`. To see a changed message, empty its entry and run the
+test: the failure shows it.
 """
 
 import tomllib
@@ -69,7 +69,7 @@ def pair(name: str, rows: int = 16, columns: int = 16) -> dict[str, torch.Tensor
 
 
 class Bench:
-    """A model, a folder for files, and the wrong things that can be done with them."""
+    """A model, a folder for files, and ways to misuse them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,8 +81,8 @@ class Bench:
         self.model = tiny_sdxl() if sdxl else tiny_model()
         adapter = make().inject(self.model)
         conditions = {} if value is ... else {adapter: value}
-        asked = {"steps": 2, "progress": False, "conditions": conditions, **options}
-        self.model.generate(asked.pop("prompt", ["a cat", "a dog"]), **asked)
+        arguments = {"steps": 2, "progress": False, "conditions": conditions, **options}
+        self.model.generate(arguments.pop("prompt", ["a cat", "a dog"]), **arguments)
 
     def face(self, face: Any, keypoints: Any = POINTS) -> None:
         self.generate(identity, {"face": face, "keypoints": keypoints}, sdxl=True, prompt="a cat")
@@ -152,7 +152,7 @@ USES: Mapping[str, Callable[[Bench], None]] = {
 
 @pytest.fixture(autouse=True)
 def _no_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The UNet must not run: whatever is wrong is said before."""
+    """Makes the UNet fail: errors must be raised before it runs."""
 
     def forbidden(self: nn.Module, *_: Any, **__: Any) -> Any:
         raise AssertionError("the UNet ran")
@@ -177,5 +177,5 @@ def test_a_wrong_use_is_one_short_message(
     assert bench.model.adapters == ()
 
 
-def test_every_message_belongs_to_a_use():
+def test_every_message_has_a_use():
     assert sorted(MESSAGES) == sorted(USES)

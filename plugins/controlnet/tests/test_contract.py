@@ -1,4 +1,4 @@
-"""ControlNet keeps the contract of adapters, and refuses what makes no sense."""
+"""ControlNet keeps the contract of adapters, and refuses invalid conditions and files."""
 
 import tomllib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ CHANNELS = (4, 8, 8)
 
 @cache
 def trained() -> Path:
-    """Random weights, the zero convolutions included, so that the network has an effect."""
+    """Returns random weights, also of the zero convolutions, so that the network has an effect."""
     adapter = ControlNet(channels=CHANNELS).inject(tiny_model())
     generator = torch.Generator().manual_seed(0)
     tensors = adapter.published().items()
@@ -53,14 +53,14 @@ def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_the_one_that_fills_in_keeps_the_contract(law: Callable[[AdapterCase], None]):
+def test_the_inpainting_network_keeps_the_contract(law: Callable[[AdapterCase], None]):
     picture = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
-    told = {"picture": picture, "mask": torch.eye(32)[None]}
-    law(AdapterCase(make_inpaint, condition=told, targets=targets()))
+    condition = {"picture": picture, "mask": torch.eye(32)[None]}
+    law(AdapterCase(make_inpaint, condition=condition, targets=targets()))
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("value", "message"),
     [
         (torch.rand(3, 32, 32), "needs picture and mask; it is given Tensor"),
         ({"picture": torch.rand(3, 32, 32)}, "needs mask; it is given picture"),
@@ -68,19 +68,19 @@ def test_the_one_that_fills_in_keeps_the_contract(law: Callable[[AdapterCase], N
         ({"picture": torch.rand(3, 3, 32, 32), "mask": torch.rand(2, 1, 32, 32)}, "and 2 masks"),
     ],
 )
-def test_filling_in_needs_a_picture_and_a_mask(told: object, said: str):
+def test_inpainting_needs_a_picture_and_a_mask(value: object, message: str):
     model = tiny_model()
     adapter = make_inpaint().inject(model)
-    with pytest.raises(ConditionError, match=said):
-        model.generate("", conditions={adapter: told}, steps=1, progress=False)
+    with pytest.raises(ConditionError, match=message):
+        model.generate("", conditions={adapter: value}, steps=1, progress=False)
 
 
-def test_two_of_them_add_up():
+def test_two_add_up():
     model, picture = tiny_model(), torch.rand(3, 32, 32)
     first, second = make().inject(model), make().inject(model)
 
-    def latents(**said):
-        conditions = {first: said.get("first"), second: said.get("second")}
+    def latents(**values):
+        conditions = {first: values.get("first"), second: values.get("second")}
         return model.generate(
             "", conditions=conditions, steps=2, seed=1, output="latents", progress=False
         )
@@ -108,7 +108,7 @@ def test_another_file_is_refused_and_the_model_is_left_bare(tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", ["edges.png", torch.rand(5, 32, 32), torch.rand(3, 8, 8) + 2])
-def test_what_is_no_picture_is_refused(value: object):
+def test_a_value_that_is_not_a_picture_is_refused(value: object):
     model = tiny_model()
     adapter = make().inject(model)
     with pytest.raises(ConditionError, match="no picture"):

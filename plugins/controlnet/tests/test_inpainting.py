@@ -1,4 +1,4 @@
-"""On a UNet that paints into pictures, the network beside it sees the latents alone."""
+"""On an inpainting UNet, the side network reads the latents alone."""
 
 import torch
 from refiners_controlnet.adapter import ControlNet
@@ -9,7 +9,7 @@ from refiners_core.testing import tiny_model
 SIZES = {"channels": (8, 16), "layers": (1, 1), "depths": (1, 1), "heads": (2, 2)}
 
 
-def sees(in_channels: int, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def outputs(in_channels: int, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     unet = UNetConfig(**SIZES, in_channels=in_channels, text_width=8, groups=4)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(3)
     adapter = ControlNet(channels=(4, 8, 8)).inject(tiny_model(unet=unet))
@@ -24,13 +24,13 @@ def sees(in_channels: int, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return network(x, context=context)
 
 
-def test_a_mask_and_a_picture_beside_the_latents_are_not_seen() -> None:
+def test_the_mask_and_picture_beside_the_latents_are_not_read() -> None:
     x = torch.randn(1, 9, 8, 8, generator=torch.Generator().manual_seed(1))
-    plain, painting = sees(4, x[:, :4]), sees(9, x)
-    assert all(torch.equal(a, b) for a, b in zip(plain, painting, strict=True))
+    plain, inpainting = outputs(4, x[:, :4]), outputs(9, x)
+    assert all(torch.equal(a, b) for a, b in zip(plain, inpainting, strict=True))
 
 
-def test_a_model_that_paints_generates_with_it() -> None:
+def test_an_inpainting_model_generates_with_it() -> None:
     unet = UNetConfig(**SIZES, in_channels=9, text_width=8, groups=4)  # pyright: ignore[reportArgumentType]
     model = tiny_model(unet=unet)
     adapter = ControlNet(channels=(4, 8, 8)).inject(model)

@@ -1,4 +1,4 @@
-"""The side network computes what diffusers' ControlNetModel computes."""
+"""The side network computes the same as diffusers' ControlNetModel."""
 
 import json
 from pathlib import Path
@@ -95,16 +95,16 @@ def test_a_controlled_unet_equals_the_peers(
     ).sample
 
     adapter = ControlNet(weights=lambda _: Source({"weights": path}), name="control").inject(model)
-    told = adapter.encode(picture, request(model, 2))
-    context = {key: branches["cond"] for key, branches in told.items()}
+    encoded = adapter.encode(picture, request(model, 2))
+    context = {key: branches["cond"] for key, branches in encoded.items()}
     context |= {"timestep": t, "text": text, adapter.scale_key: torch.tensor(scale)}
     ours = model.unet(x, context=context)
     assert relative(ours, theirs) <= 1e-5
-    assert relative(ours, unet(x, t, text).sample) > 1e-3  # the control has an effect at all
+    assert relative(ours, unet(x, t, text).sample) > 1e-3  # the side network has an effect
 
 
 def inpaint_condition(image: Tensor, mask: Tensor) -> Tensor:
-    """What the documentation of diffusers' inpainting pipeline says to give the network."""
+    """Returns the condition that the documentation of diffusers' inpainting pipeline prescribes."""
     image = image.clone()
     image[mask.expand_as(image) > 0.5] = -1.0
     return image
@@ -112,7 +112,7 @@ def inpaint_condition(image: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize("masks", [1, 2])
-def test_the_network_that_fills_in_sees_minus_one_under_the_mask(
+def test_the_inpainting_network_reads_minus_one_under_the_mask(
     peer: tuple[UNet2DConditionModel, ControlNetModel, Path], model: LatentDiffusion, masks: int
 ):
     unet, control, path = peer
@@ -128,16 +128,16 @@ def test_the_network_that_fills_in_sees_minus_one_under_the_mask(
 
     adapter = InpaintControlNet(weights=lambda _: Source({"weights": path}), name="inpaint")
     adapter.inject(model)
-    told = adapter.encode({"picture": picture, "mask": mask}, request(model, 2))
-    context = {key: branches["cond"] for key, branches in told.items()}
+    encoded = adapter.encode({"picture": picture, "mask": mask}, request(model, 2))
+    context = {key: branches["cond"] for key, branches in encoded.items()}
     context |= {"timestep": t, "text": text, adapter.scale_key: torch.tensor(1.0)}
     ours = model.unet(x, context=context)
     assert relative(ours, theirs) <= 1e-5
     grey = adapter.encode({"picture": picture, "mask": torch.zeros_like(mask)}, request(model, 2))
-    assert not torch.equal(*(next(iter(one.values()))["cond"] for one in (told, grey)))
+    assert not torch.equal(*(next(iter(values.values()))["cond"] for values in (encoded, grey)))
 
 
-def test_what_is_saved_is_what_the_peer_published(
+def test_a_saved_file_equals_the_peers(
     peer: tuple[UNet2DConditionModel, ControlNetModel, Path],
     model: LatentDiffusion,
     tmp_path: Path,

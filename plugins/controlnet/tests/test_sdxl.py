@@ -1,4 +1,4 @@
-"""On Stable Diffusion XL the side network computes what diffusers' ControlNetModel computes."""
+"""On Stable Diffusion XL the side network computes the same as diffusers' ControlNetModel."""
 
 import json
 from dataclasses import replace
@@ -85,8 +85,8 @@ def test_a_controlled_unet_equals_the_peers(tmp_path: Path):
         dtype=torch.float32,
         device=torch.device("cpu"),
     )
-    told = adapter.encode(picture, request)
-    context = {key: branches["cond"] for key, branches in told.items()}
+    encoded = adapter.encode(picture, request)
+    context = {key: branches["cond"] for key, branches in encoded.items()}
     context |= {"timestep": t, "text": text, "pooled": pooled, "time_ids": ids}
     ours = model.unet(x, context=context | {adapter.scale_key: torch.tensor(1.0)})
     assert float((ours - theirs).norm() / theirs.norm()) <= 1e-5

@@ -1,4 +1,4 @@
-"""Faces as numbers and as pictures; whatever else is given is refused before a network runs."""
+"""Faces are embeddings or pictures; other values are refused before a network runs."""
 
 import sys
 from pathlib import Path
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from refiners_instantid import detector as detecting
+from refiners_instantid import face_detector
 from refiners_instantid.adapter import InstantId
-from refiners_instantid.detector import SIDES, largest_face
-from refiners_instantid.face import embeddings
+from refiners_instantid.face_detector import SIDES, largest_face
+from refiners_instantid.face_embedding import embeddings
 from refiners_instantid.keypoint import draw
 from torch import Tensor
 
 from refiners_core.errors import ConditionError
-from refiners_core.models.diffusion import GenerationRequest
+from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.image_prompt import ResamplerConfig
 from refiners_core.testing import tiny_model
 
@@ -27,7 +27,7 @@ FACE = torch.randn(512, generator=torch.Generator().manual_seed(1))
 PICTURE = torch.rand(3, 40, 64, generator=torch.Generator().manual_seed(2))
 
 
-def found(box: list[float], seed: int) -> SimpleNamespace:
+def detected(box: list[float], seed: int) -> SimpleNamespace:
     source = np.random.default_rng(seed)
     return SimpleNamespace(
         bbox=np.array(box, np.float32),
@@ -37,7 +37,7 @@ def found(box: list[float], seed: int) -> SimpleNamespace:
 
 
 class FakeAnalysis:
-    """Behaves as insightface's `FaceAnalysis` once it is prepared."""
+    """Behaves like a prepared `FaceAnalysis` of insightface."""
 
     def __init__(self, *faces: SimpleNamespace, seen_from: int = 640) -> None:
         self.det_model = SimpleNamespace(input_size=(123, 123))
@@ -89,20 +89,20 @@ def test_a_normalised_face_is_warned_about():
         embeddings(FACE / FACE.norm(), "id")
 
 
-def test_the_largest_face_counts_wherever_it_lies():
-    big, low = found([10, 0, 60, 30], 1), found([0, 80, 20, 100], 2)
+def test_the_largest_face_is_chosen_in_any_order():
+    big, low = detected([10, 0, 60, 30], 1), detected([0, 80, 20, 100], 2)
     for order in ((big, low), (low, big)):
         face = largest_face(PICTURE, FakeAnalysis(*order), "id")
         assert torch.equal(face.embedding, torch.from_numpy(big.embedding))
         assert torch.equal(face.keypoints, torch.from_numpy(big.kps))
-    twins = found([0, 0, 5, 10], 3), found([5, 5, 15, 10], 4)
+    twins = detected([0, 0, 5, 10], 3), detected([5, 5, 15, 10], 4)
     face = largest_face(PICTURE, FakeAnalysis(*twins), "id")
     assert torch.equal(face.embedding, torch.from_numpy(twins[0].embedding))
 
 
 @pytest.mark.parametrize(("seen_from", "sides"), [(640, [640]), (400, [640, 576, 512, 448, 384])])
 def test_smaller_sizes_are_tried_until_a_face_is_found(seen_from: int, sides: list[int]):
-    analysis = FakeAnalysis(found([0, 0, 9, 9], 1), seen_from=seen_from)
+    analysis = FakeAnalysis(detected([0, 0, 9, 9], 1), seen_from=seen_from)
     largest_face(PICTURE, analysis, "id")
     assert [size for size, _ in analysis.searched] == [(side, side) for side in sides]
     assert analysis.det_model.input_size == (123, 123)
@@ -118,8 +118,8 @@ def test_no_face_is_one_error_after_all_sizes():
     assert [size[0] for size, _ in analysis.searched] == [*SIDES] == [640, 576, 512, 448, 384, 320]
 
 
-def seen(adapter: InstantId, value: Any, count: int = 1) -> dict[str, Tensor]:
-    """Returns what a generation of 32 x 32 pixels is told for `cond`."""
+def encoded(adapter: InstantId, value: Any, count: int = 1) -> dict[str, Tensor]:
+    """Returns the context values of `cond` in a generation of 32 x 32 pixels."""
     request = GenerationRequest(
         model=None,
         count=count,
@@ -132,32 +132,32 @@ def seen(adapter: InstantId, value: Any, count: int = 1) -> dict[str, Tensor]:
         device=torch.device("cpu"),
     )
     with torch.no_grad():
-        told = adapter.encode(value, request)
-    return {key: value["cond"] for key, value in told.items()}
+        values = adapter.encode(value, request)
+    return {key: value["cond"] for key, value in values.items()}
 
 
 @pytest.mark.parametrize("picture", [PICTURE, [PICTURE], PICTURE[None]])
 def test_a_picture_of_a_face_is_its_embedding_and_its_fitted_keypoints(picture: Any):
-    face = found([0, 0, 9, 9], 1)
+    face = detected([0, 0, 9, 9], 1)
     adapter = make(detector=FakeAnalysis(face)).inject(tiny_model())
     torch.nn.init.ones_(adapter.control.encoder.conv_out.weight)  # it begins at zero
-    told = seen(adapter, {"face": picture})
+    values = encoded(adapter, {"face": picture})
     # 64 x 40 pixels become 32 x 20 in the middle of 32 x 32
     points = torch.from_numpy(face.kps) * 0.5 + torch.tensor([0, 6])
-    same = seen(adapter, {"face": face.embedding, "keypoints": draw(points, (32, 32))})
-    assert told.keys() == same.keys()
-    assert all(torch.equal(told[key], same[key]) for key in told)
-    elsewhere = seen(adapter, {"face": picture, "keypoints": POINTS})
-    assert torch.equal(elsewhere["id.tokens"], told["id.tokens"])
+    same = encoded(adapter, {"face": face.embedding, "keypoints": draw(points, (32, 32))})
+    assert values.keys() == same.keys()
+    assert all(torch.equal(values[key], same[key]) for key in values)
+    elsewhere = encoded(adapter, {"face": picture, "keypoints": POINTS})
+    assert torch.equal(elsewhere["id.tokens"], values["id.tokens"])
     pixels = draw(torch.tensor(POINTS).float(), (32, 32))[None]
     with torch.no_grad():
         assert torch.equal(elsewhere["id.features"], adapter.control.encoder(pixels))
 
 
 def test_pictures_of_several_sizes_are_faces_for_several_pictures():
-    adapter = make(detector=FakeAnalysis(found([0, 0, 9, 9], 1))).inject(tiny_model())
-    told = seen(adapter, {"face": [Image.new("RGB", (20, 30)), PICTURE]}, count=2)
-    assert len(told["id.tokens"]) == len(told["id.features"]) == 2
+    adapter = make(detector=FakeAnalysis(detected([0, 0, 9, 9], 1))).inject(tiny_model())
+    values = encoded(adapter, {"face": [Image.new("RGB", (20, 30)), PICTURE]}, count=2)
+    assert len(values["id.tokens"]) == len(values["id.features"]) == 2
 
 
 def without(name: str) -> dict[str, Any]:
@@ -221,44 +221,51 @@ WRONG = {
     "pictures too many": ({"face": [PICTURE] * 3}, "id is given 3 faces for 2 pictures."),
     "a picture without insightface": (
         {"face": PICTURE},
-        "id cannot look for a face in a picture: insightface is not installed.",
+        "id cannot detect a face in a picture: insightface is not installed.",
     ),
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_use_is_one_short_error_before_any_network_runs(
-    wrong: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setitem(sys.modules, "insightface.app", None)
-    value, said = WRONG[wrong]
+@pytest.fixture(scope="module")
+def idle() -> tuple[LatentDiffusion, InstantId]:
+    """A model and the adapter that it wears; none of their networks may run."""
     model = tiny_model()
     adapter = make().inject(model)
     for network in (model.unet, model.text_encoder, adapter.parts.projection, adapter.control[0]):
         network.register_forward_pre_hook(lambda *_: pytest.fail("a network ran"))
+    return model, adapter
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_use_is_one_short_error_before_any_network_runs(
+    wrong: str, idle: tuple[LatentDiffusion, InstantId], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "insightface.app", None)
+    value, message = WRONG[wrong]
+    model, adapter = idle
     with pytest.raises(ConditionError) as error:
         model.generate("", conditions={adapter: value}, count=2, steps=1, progress=False)
-    assert error.value.message.startswith(said)
+    assert error.value.message.startswith(message)
     assert len(error.value.message) < 100
     assert error.value.hint
 
 
-def test_without_insightface_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch):
+def test_without_insightface_the_error_has_a_hint(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "insightface.app", None)
     with pytest.raises(ConditionError) as error:
-        detecting.default_detector("id")
+        face_detector.default_detector("id")
     assert 'pip install "refiners-instantid[insightface]"' in error.value.hint
     assert "512 numbers" in error.value.hint
 
 
-def test_insightface_is_prepared_once_from_models_that_are_there(
+def test_insightface_is_prepared_once_from_installed_models(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     made: list[dict[str, Any]] = []
 
     class FaceAnalysis(FakeAnalysis):
         def __init__(self, **options: Any) -> None:
-            super().__init__(found([0, 0, 9, 9], 1))
+            super().__init__(detected([0, 0, 9, 9], 1))
             made.append(options)
 
         def prepare(self, ctx_id: int, det_size: tuple[int, int]) -> None:
@@ -268,23 +275,23 @@ def test_insightface_is_prepared_once_from_models_that_are_there(
     package.FaceAnalysis = FaceAnalysis
     monkeypatch.setitem(sys.modules, "insightface", ModuleType("insightface"))
     monkeypatch.setitem(sys.modules, "insightface.app", package)
-    monkeypatch.setattr(detecting, "MODELS", tmp_path / "models/antelopev2")
+    monkeypatch.setattr(face_detector, "MODELS", tmp_path / "models/antelopev2")
     adapter = make().inject(tiny_model())
     with pytest.raises(ConditionError, match=r"antelopev2 are not in .*scrfd_10g_bnkps\.onnx"):
-        seen(adapter, {"face": PICTURE})
+        encoded(adapter, {"face": PICTURE})
     assert made == []
     (tmp_path / "models/antelopev2").mkdir(parents=True)
-    for name in detecting.PACK:
+    for name in face_detector.PACK:
         (tmp_path / "models/antelopev2" / name).touch()
     for _ in range(2):
-        assert "id.tokens" in seen(adapter, {"face": PICTURE})
+        assert "id.tokens" in encoded(adapter, {"face": PICTURE})
     (options,) = made
     assert (options["name"], options["root"]) == ("antelopev2", str(tmp_path))
     assert options["prepared"] == (-1, (640, 640))
 
 
-def test_a_detector_without_embeddings_is_named():
-    blind = found([0, 0, 9, 9], 1)
+def test_a_detector_without_embeddings_is_refused():
+    blind = detected([0, 0, 9, 9], 1)
     blind.embedding = None
     with pytest.raises(ConditionError, match="without embedding or keypoints"):
         largest_face(PICTURE, FakeAnalysis(blind), "id")

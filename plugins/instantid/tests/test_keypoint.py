@@ -1,4 +1,4 @@
-"""Keypoints are drawn as the released code draws them."""
+"""Keypoints are drawn as in the released code."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from refiners_core.errors import ConditionError
 POINTS = torch.tensor([[60.4, 70], [130, 62], [101, 108.7], [77, 150], [136, 141]])
 
 
-def test_they_look_like_those_of_opencv():
+def test_the_drawing_matches_opencvs():
     """The picture was drawn by OpenCV: ellipses and discs with the numbers of the released code."""
     with Image.open(Path(__file__).with_name("keypoints.png")) as image:
         theirs = np.asarray(image)
@@ -45,18 +45,18 @@ def test_points_that_coincide_or_lie_outside_can_be_drawn():
 @pytest.mark.parametrize(
     "points", [POINTS, POINTS[None], POINTS.numpy(), POINTS.tolist(), POINTS.long(), [POINTS]]
 )
-def test_points_come_in_any_form(points: object):
+def test_points_may_be_tensors_arrays_and_lists(points: object):
     pixels = keypoint_pixels(points, (192, 208), "id")
     assert pixels.shape == (1, 3, 192, 208)
     assert (pixels != draw(POINTS, (192, 208))).float().mean() < 0.01  # whole numbers round
 
 
-def test_there_may_be_five_for_each_picture():
+def test_there_may_be_five_points_per_picture():
     pixels = keypoint_pixels(torch.stack([POINTS, POINTS + 5]), (192, 208), "id")
     assert torch.equal(pixels[1], draw(POINTS + 5, (192, 208)))
 
 
-def test_a_picture_of_them_is_resized():
+def test_a_picture_of_keypoints_is_resized():
     drawn = draw(POINTS, (192, 208))
     image = Image.fromarray((drawn * 255).byte().permute(1, 2, 0).numpy())
     assert torch.equal(keypoint_pixels(drawn, (192, 208), "id")[0], drawn)
@@ -64,7 +64,7 @@ def test_a_picture_of_them_is_resized():
     assert keypoint_pixels([image, image], (96, 104), "id").shape == (2, 3, 96, 104)
 
 
-def test_the_edge_belongs_to_the_picture():
+def test_points_on_the_border_are_inside_the_picture():
     corner = torch.tensor([[0.0, 0], *POINTS[1:].tolist()])
     assert keypoint_pixels(corner, (192, 208), "id").shape == (1, 3, 192, 208)
     corner[0] = torch.tensor([0.0, 192])

@@ -1,4 +1,4 @@
-"""IP-Adapter keeps the contract of adapters, and refuses what makes no sense."""
+"""IP-Adapter keeps the contract of adapters, and refuses invalid conditions and files."""
 
 import tomllib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ENCODER = ClipImageConfig(
 
 
 def make() -> IpAdapter:
-    torch.manual_seed(3)  # each one is the same
+    torch.manual_seed(3)  # the same weights each time
     return IpAdapter(encoder=ENCODER, name="photo")
 
 
@@ -39,10 +39,10 @@ def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
     law(AdapterCase(make, condition=picture, targets=targets()))
 
 
-def test_two_of_them_look_at_two_pictures():
+def test_two_adapters_have_two_pictures():
     model = tiny_model()
     first, second = make().inject(model), make().inject(model)
-    one, other = torch.rand(3, 16, 16), torch.rand(3, 16, 16)
+    picture, other = torch.rand(3, 16, 16), torch.rand(3, 16, 16)
 
     def latents(a, b):
         conditions = {first: a, second: b}
@@ -50,8 +50,8 @@ def test_two_of_them_look_at_two_pictures():
             "", conditions=conditions, steps=2, seed=1, output="latents", progress=False
         )
 
-    assert not torch.equal(latents(one, other), latents(one, None))
-    assert not torch.equal(latents(one, None), latents(None, None))
+    assert not torch.equal(latents(picture, other), latents(picture, None))
+    assert not torch.equal(latents(picture, None), latents(None, None))
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_another_file_is_refused_and_the_model_is_left_bare(tmp_path: Path, key:
     assert model.adapters == ()
 
 
-def test_settings_that_describe_no_encoder_are_refused(tmp_path: Path):
+def test_unknown_settings_of_the_encoder_are_refused(tmp_path: Path):
     write({"image_proj.proj.weight": torch.zeros(32, 8)}, tmp_path / "ip.safetensors")
     source = Source({"weights": tmp_path / "ip.safetensors"}, {"encoder": {"depth": 3}}, "tiny")
     with pytest.raises(AdapterError, match="depth"):
         IpAdapter(weights=lambda _: source).inject(tiny_model())
 
 
-def test_what_is_no_picture_is_refused():
+def test_a_value_that_is_not_a_picture_is_refused():
     model = tiny_model()
     adapter = make().inject(model)
     with pytest.raises(ConditionError, match="no picture"):

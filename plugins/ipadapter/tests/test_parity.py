@@ -1,4 +1,4 @@
-"""The second attention computes what diffusers' IP-Adapter computes."""
+"""The image attention computes the same as diffusers' IP-Adapter."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 from refiners_ipadapter.adapter import IpAdapter
-from refiners_ipadapter.encode import clip_pixels
+from refiners_ipadapter.preprocessing import clip_pixels
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -128,8 +128,8 @@ def test_a_prompted_unet_equals_the_peers(
     x, text = torch.randn(2, 4, 16, 16), torch.randn(2, 7, WIDTH)
     picture, t = torch.rand(2, 3, 32, 32), torch.tensor(321)
     adapter = IpAdapter(weights=lambda _: source, name="photo").inject(model)
-    told = adapter.encode(picture, request(model, 2))
-    rows = told[adapter.tokens_key]
+    encoded = adapter.encode(picture, request(model, 2))
+    rows = encoded[adapter.tokens_key]
     context = {"timestep": t, "text": text, adapter.scale_key: torch.tensor(scale)}
     ours = model.unet(x, context=context | {adapter.tokens_key: rows["cond"]})
 
@@ -145,15 +145,15 @@ def test_a_prompted_unet_equals_the_peers(
     for processor in peer.attn_processors.values():
         if hasattr(processor, "scale"):
             processor.scale = [scale]
-    told_to_peer = {"image_embeds": [embedding.unsqueeze(1)]}
-    theirs = peer(x, t, text, added_cond_kwargs=told_to_peer).sample
+    added = {"image_embeds": [embedding.unsqueeze(1)]}
+    theirs = peer(x, t, text, added_cond_kwargs=added).sample
 
     assert relative(ours, theirs) <= 1e-5
-    assert relative(ours, before) > 1e-3  # the picture has an effect at all
+    assert relative(ours, before) > 1e-3  # the picture has an effect
 
 
 @torch.no_grad()
-def test_pixels_are_those_of_the_peers_processor():
+def test_pixels_equal_those_of_the_peers_processor():
     picture = Image.effect_noise((48, 40), 80).convert("RGB")
     processor = CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
@@ -164,16 +164,16 @@ def test_pixels_are_those_of_the_peers_processor():
     assert float((ours - theirs).abs().mean()) < 0.02  # theirs rounds to bytes in between
 
 
-def test_the_branch_without_a_prompt_sees_an_embedding_of_zeros(
+def test_the_unconditional_branch_receives_an_embedding_of_zeros(
     source: Source, model: LatentDiffusion
 ):
     adapter = IpAdapter(weights=lambda _: source).inject(model)
-    told = adapter.encode(torch.rand(3, 40, 50), request(model, 1))[adapter.tokens_key]
+    encoded = adapter.encode(torch.rand(3, 40, 50), request(model, 1))[adapter.tokens_key]
     bias = read(source.files["weights"])["image_proj.proj.bias"].view(1, TOKENS, WIDTH)
-    torch.testing.assert_close(told["uncond"], adapter.parts.projection.norm(bias))
+    torch.testing.assert_close(encoded["uncond"], adapter.parts.projection.norm(bias))
 
 
-def test_what_is_saved_is_what_was_published(
+def test_a_saved_file_equals_the_published_one(
     source: Source, model: LatentDiffusion, tmp_path: Path
 ):
     adapter = IpAdapter(weights=lambda _: source).inject(model)

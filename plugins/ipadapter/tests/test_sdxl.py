@@ -1,4 +1,4 @@
-"""On Stable Diffusion XL the second attention computes what diffusers' IP-Adapter computes."""
+"""On Stable Diffusion XL the image attention computes the same as diffusers' IP-Adapter."""
 
 import json
 import tomllib
@@ -48,7 +48,7 @@ MANIFEST = tomllib.loads((files("refiners_ipadapter") / "adapter.toml").read_tex
 
 
 def random(unet: UNet2DConditionModel) -> dict[str, dict[str, Tensor]]:
-    """Weights as they are published, numbered as the peer numbers its attentions."""
+    """Returns random weights under published keys, numbered like the peer's attentions."""
     parts: dict[str, dict[str, Tensor]] = {
         "image_proj": {
             "proj.weight": torch.randn(TOKENS * WIDTH, EMBEDDING),
@@ -72,7 +72,9 @@ def test_a_prompted_unet_equals_the_peers(tmp_path: Path):
     torch.manual_seed(0)
     unet = UNet2DConditionModel(sample_size=16, **TINY).eval()
     nested = random(unet)
-    flat = {f"{part}.{key}": value for part, some in nested.items() for key, value in some.items()}
+    flat = {
+        f"{part}.{key}": value for part, tensors in nested.items() for key, value in tensors.items()
+    }
     write(flat, tmp_path / "ip-adapter.safetensors")
     model = build(
         unet=UNetConfig.from_json(json.loads(unet.to_json_string())),
@@ -102,15 +104,15 @@ def test_a_prompted_unet_equals_the_peers(tmp_path: Path):
     for processor in unet.attn_processors.values():
         if hasattr(processor, "scale"):
             processor.scale = [0.7]
-    told = added | {"image_embeds": [embedding.unsqueeze(1)]}
-    theirs = unet(x, t, text, added_cond_kwargs=told).sample
+    added |= {"image_embeds": [embedding.unsqueeze(1)]}
+    theirs = unet(x, t, text, added_cond_kwargs=added).sample
     assert float((ours - theirs).norm() / theirs.norm()) <= 1e-5
     assert float((ours - bare).norm() / bare.norm()) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["ip-adapter", "ip-adapter-sdxl-vit-h"])
-def test_the_released_sizes_weigh_what_the_released_files_do(name: str):
-    (variant,) = (one for one in MANIFEST[name]["variant"] if one["base"] == "sdxl")
+def test_a_network_of_released_sizes_is_as_large_as_the_released_file(name: str):
+    (variant,) = (v for v in MANIFEST[name]["variant"] if v["base"] == "sdxl")
     sizes = variant.get("settings", {}).get("encoder", {})
     config = ClipImageConfig(**{key.replace("-", "_"): value for key, value in sizes.items()})
     adapter = IpAdapter(encoder=config).inject(build(device="meta"))

@@ -11,7 +11,7 @@ import pytest
 import refiners
 import torch
 from refiners_lora.adapter import Lora
-from refiners_lora.name import SLOTS, places_by_name
+from refiners_lora.layer_name import SLOTS, places_by_name
 
 from refiners_core import Condition, Source
 from refiners_core.errors import AdapterError
@@ -26,7 +26,7 @@ def everywhere(model):
 
 @cache
 def style(seed: int = 0) -> Path:
-    """A file that changes linear layers and convolutions of all parts."""
+    """Writes a LoRA that updates linear layers and convolutions of all components."""
     generator = torch.Generator().manual_seed(seed)
     adapter = Lora(rank=2, alpha=3, where=lambda model: everywhere(model)[::9])
     adapter.inject(tiny_model())
@@ -59,7 +59,7 @@ def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
     law(AdapterCase(make, targets=targets()))
 
 
-def test_an_untrained_one_begins_at_nothing_and_learns():
+def test_an_untrained_lora_changes_nothing_and_can_be_trained():
     model = tiny_model().requires_grad_(False)
     adapter = Lora(rank=2).inject(model)
     context = {"timestep": torch.tensor(1), "text": torch.randn(1, 3, 8)}
@@ -72,7 +72,7 @@ def test_an_untrained_one_begins_at_nothing_and_learns():
     assert all(weight.grad is not None for weight in adapter.parameters())
 
 
-def test_a_scale_is_absolute_and_acts_on_the_text_as_well():
+def test_a_scale_is_absolute_and_also_acts_on_the_text_encoder():
     model = tiny_model()
     adapter = make().inject(model)
     half = latents(model, {adapter: Condition(scale=0.5)})
@@ -100,13 +100,13 @@ def test_several_add_up_in_any_order():
     assert not torch.equal(latents(model, {**scales, second: None}), both)
 
 
-def test_two_of_one_shape_exchange_their_weights():
+def test_two_of_one_shape_swap_their_weights():
     model = tiny_model()
     first, second = make(0).inject(model), make(1)
     second.inject(tiny_model())
-    wanted = second.published()
+    expected = second.published()
     first.hotswap(second)
-    assert all(torch.equal(first.published()[key], wanted[key]) for key in wanted)
+    assert all(torch.equal(first.published()[key], expected[key]) for key in expected)
     assert not torch.equal(latents(model, {}), latents(model, {first: None}))
 
 
@@ -120,8 +120,8 @@ def test_saving_keeps_every_bit(tmp_path: Path):
         assert file.metadata() == again.metadata()
 
 
-def test_it_is_made_for_an_outline_as_well():
-    """`refiners tree sd15 --with lora` shows an untrained one, without weights."""
+def test_it_can_be_built_on_the_meta_device():
+    """`refiners tree sd15 --with lora` shows an untrained LoRA without weights."""
     model = sd15.build(device="meta")
     adapter = Lora(name="style").inject(model)
     assert {weight.device.type for weight in adapter.parameters()} == {"meta"}
@@ -129,7 +129,7 @@ def test_it_is_made_for_an_outline_as_well():
 
 
 @pytest.mark.parametrize(("family", "count"), [(sd15, 354), (sdxl, 1059)])
-def test_no_name_of_the_released_models_means_two_layers(family, count):
+def test_names_in_the_released_models_are_unambiguous(family, count):
     model = family.build(device="meta")
     places = places_by_name(model)
     assert len({place.seat.path for place in places.values()}) == count
@@ -144,12 +144,12 @@ def test_no_name_of_the_released_models_means_two_layers(family, count):
 
 
 @pytest.mark.parametrize("rank", [0, -1])
-def test_a_rank_is_a_positive_number(rank: int):
+def test_a_rank_must_be_positive(rank: int):
     with pytest.raises(AdapterError, match=r"cannot have rank .* Try Lora\(rank=8\)"):
         Lora(rank=rank)
 
 
-def test_what_a_lora_cannot_change_is_named():
+def test_a_layer_that_a_lora_cannot_change_is_refused():
     model = tiny_model()
     adapter = Lora(where=lambda model: model.slot("unet.mid.output"))
     with pytest.raises(AdapterError, match=r"cannot change 'unet.mid.output'"):
@@ -157,7 +157,7 @@ def test_what_a_lora_cannot_change_is_named():
     assert model.adapters == ()
 
 
-def test_on_the_playground_a_file_goes_on_by_its_name(tmp_path: Path):
+def test_a_file_is_loaded_onto_the_playground(tmp_path: Path):
     model = refiners.load_model("playground")
     untrained = Lora(rank=4).inject(model)
     untrained.save(tmp_path / "style.safetensors")

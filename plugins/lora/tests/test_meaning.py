@@ -1,4 +1,4 @@
-"""What a file means: each weight grows by `scale * alpha / rank * up @ down`."""
+"""A LoRA equals adding `scale * alpha / rank * up @ down` to each weight."""
 
 import copy
 import json
@@ -8,7 +8,7 @@ import pytest
 import torch
 from refiners_lora.adapter import Lora
 from refiners_lora.alpha import Alphas
-from refiners_lora.name import SLOTS, places_by_name
+from refiners_lora.layer_name import SLOTS, places_by_name
 
 from refiners_core import Source
 from refiners_core.errors import WeightsError
@@ -32,7 +32,7 @@ NAMES = {
 
 
 def random(name, weight, rank, alpha=None, has_map=None):
-    """Factors for a layer; a kernel of 1x1 is written where `has_map` says so."""
+    """Returns random factors for a layer; a kernel of 1x1 is written if `has_map`."""
     kernel = weight.shape[2:]
     has_map = len(kernel) == 2 if has_map is None else has_map
     if kernel in ((), (1, 1)):
@@ -46,7 +46,7 @@ def random(name, weight, rank, alpha=None, has_map=None):
 
 
 def grown(model, tensors, names, alphas):
-    """A model whose weights have grown by the formula."""
+    """Returns a copy of the model with the updates added to its weights."""
     twin = copy.deepcopy(model)
     for name, path in names.items():
         up = tensors[f"{name}.lora_up.weight"].flatten(1)
@@ -63,8 +63,9 @@ def outputs(model, scales):
     generator = torch.Generator().manual_seed(4)
     x = torch.randn(1, model.unet.config.in_channels, 8, 8, generator=generator)
     text = torch.randn(1, 3, model.unet.config.text_width, generator=generator)
-    told = {"timestep": torch.tensor(99), "text": text, **scales}
-    return model.unet(x, context=told), model.text_encoder(torch.tensor([[5, 6]]), context=scales)
+    context = {"timestep": torch.tensor(99), "text": text, **scales}
+    hidden = model.text_encoder(torch.tensor([[5, 6]]), context=scales)
+    return model.unet(x, context=context), hidden
 
 
 def differ(ours, theirs):
@@ -87,7 +88,7 @@ def check(model, tensors, names, alphas, tmp_path):
 
 
 @pytest.mark.parametrize("has_map", [None, True, False])
-def test_each_kind_of_layer_follows_the_formula_with_an_alpha_of_its_own(has_map, tmp_path):
+def test_each_kind_of_layer_is_updated_with_its_own_alpha(has_map, tmp_path):
     torch.manual_seed(0)
     model, tensors, alphas = tiny_model(), {}, {}
     for i, (name, path) in enumerate(NAMES.items()):
@@ -100,7 +101,7 @@ def test_each_kind_of_layer_follows_the_formula_with_an_alpha_of_its_own(has_map
 
 
 @pytest.mark.parametrize("channels", [4, 9])
-def test_an_inpainting_unet_takes_what_is_for_the_latents(channels, tmp_path):
+def test_an_inpainting_unet_takes_a_lora_for_the_plain_unet(channels, tmp_path):
     torch.manual_seed(0)
     model = tiny_model(unet=replace(tiny_model().unet.config, in_channels=9))
     names = {name: NAMES[name] for name in (next(iter(NAMES)), "lora_unet_conv_in", [*NAMES][-1])}
@@ -153,8 +154,8 @@ def test_a_lora_for_an_inpainting_unet_is_refused_on_a_plain_one(tmp_path):
         ),
     ],
 )
-def test_positions_come_from_the_numbers_themselves(family, positions, tmp_path):
-    """A sparse file, with layers of the released sizes: 10 is neither 1 nor the second."""
+def test_layers_are_found_by_their_numbers(family, positions, tmp_path):
+    """A sparse file of released sizes: block 10 is neither block 1 nor the second in the file."""
     model = family.build(device="meta")
     places, tensors = places_by_name(model), {}
     for name in positions:
@@ -168,8 +169,8 @@ def test_positions_come_from_the_numbers_themselves(family, positions, tmp_path)
     assert published == {}
 
 
-def test_a_pattern_that_names_a_layer_means_no_other(tmp_path):
-    """`conv_in` is a layer of its own; what names no layer is how several end."""
+def test_a_pattern_that_names_a_layer_matches_no_other(tmp_path):
+    """`conv_in` is a layer; `to_q` is not, and matches every name that ends with it."""
     names = ["conv_in", "mid_block.resnets.0.conv1", "mid_block.resnets.1.conv1"]
     names.append("mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
     model, tensors = tiny_model(), {}
@@ -194,14 +195,14 @@ def test_a_pattern_that_names_a_layer_means_no_other(tmp_path):
     }
 
 
-def test_the_name_of_a_layer_is_not_the_ending_of_anothers():
+def test_a_name_that_ends_alike_is_another_layer():
     alphas = Alphas({"lora_alpha": 2, "alpha_pattern": {"proj": 4}}, ["proj", "a.proj"])
     assert [alphas.of(name, 2) for name in ("proj", "a.proj")] == [4, 2]
     alphas = Alphas({"lora_alpha": 2, "alpha_pattern": {"proj": 4}}, ["a.proj", "b.other"])
     assert [alphas.of(name, 2) for name in ("a.proj", "b.other")] == [4, 2]
 
 
-def test_every_slot_that_is_declared_has_its_layers():
+def test_every_layer_in_the_slots_has_a_name():
     model = tiny_model()
     seats = {seat.path for slot in SLOTS for seat in model.slot(slot)}
     assert {place.seat.path for place in places_by_name(model).values()} == seats

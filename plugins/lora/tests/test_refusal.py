@@ -1,7 +1,8 @@
-"""A file that is not a LoRA for the model is refused in a line, before the model is touched."""
+"""A file that is not a LoRA for the model is refused in one line; the model stays untouched."""
 
 import json
 import warnings
+from functools import cache
 
 import pytest
 import torch
@@ -60,14 +61,17 @@ def sdxl_model():
     return sdxl.build(unet=unet, text_encoder=text, text_encoder_2=pooling, autoencoder=autoencoder)
 
 
+shared_model = cache(tiny_model)
+"""One model for all files: a refused file must leave it bare, and others are ejected."""
+
+
 def inject(tensors, tmp_path, model=None, metadata=None, name="style.safetensors"):
-    model = tiny_model() if model is None else model
+    model = shared_model() if model is None else model
     write(tensors, tmp_path / name, metadata)
     try:
-        return Lora(weights=lambda _: Source({"weights": tmp_path / name})).inject(model)
-    except WeightsError:
+        return Lora(weights=lambda _: Source({"weights": tmp_path / name})).inject(model).eject()
+    finally:
         assert model.adapters == ()
-        raise
 
 
 KINDS = {
@@ -92,7 +96,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_kinds_are_refused_by_name(kind, tmp_path):
+def test_other_peft_methods_are_refused_by_name(kind, tmp_path):
     with pytest.raises(WeightsError) as refusal:
         inject(KINDS[kind], tmp_path)
     assert str(refusal.value).startswith("style.safetensors is ")
@@ -144,16 +148,16 @@ WRONG = {
         f"{DOTTED}.to_q.lora_A.{name}.weight": torch.ones(2, 16) for name in ("one", "two")
     },
     "one layer under two names": DOUBLE,
-    "holds a LoRA for 2 layers; this sd15 has none that is called 'a', 'b'": {
+    "holds a LoRA for 2 layers; this sd15 has no layer 'a', 'b'": {
         **pair("a"),
         **pair("b"),
     },
-    "has none that is called 'lora_unet_x'": {**pair("lora_unet_x"), **pair(TEXT, 16, 8)},
+    "has no layer 'lora_unet_x'": {**pair("lora_unet_x"), **pair(TEXT, 16, 8)},
 }
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_what_is_not_for_this_model_is_refused_in_a_line(words, tmp_path):
+def test_a_file_for_another_model_is_refused_in_one_line(words, tmp_path):
     with pytest.raises(WeightsError) as refusal:
         inject(WRONG[words], tmp_path)
     text = str(refusal.value)
@@ -183,7 +187,7 @@ def test_a_part_of_a_model_is_refused():
         Lora().inject(tiny_model().unet)
 
 
-def test_odd_parts_are_left_out_with_one_notice(tmp_path):
+def test_unknown_layers_and_keys_are_left_out_with_one_notice(tmp_path):
     odd = {f"lora_unet_odd_{i}": None for i in range(5)}
     tensors = {**GOOD, "bundle_emb.cat": ONE, f"{TEXT}.alpha": ONE}
     for name in odd:
@@ -193,8 +197,8 @@ def test_odd_parts_are_left_out_with_one_notice(tmp_path):
     assert len(adapter.published()) == 2
     assert [str(notice.message) for notice in notices] == [
         "style.safetensors: 5 of 6 layers are not in this sd15 and were left out: "
-        "'lora_unet_odd_0', 'lora_unet_odd_1', 'lora_unet_odd_2' and 2 more; 2 tensors are not of "
-        f"a LoRA and were left out: 'bundle_emb.cat', '{TEXT}.alpha'."
+        "'lora_unet_odd_0', 'lora_unet_odd_1', 'lora_unet_odd_2' and 2 more; 2 tensors do not "
+        f"belong to a LoRA and were left out: 'bundle_emb.cat', '{TEXT}.alpha'."
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -211,12 +215,12 @@ def test_odd_parts_are_left_out_with_one_notice(tmp_path):
         ('{"unet.use_dora": true}', "it is a DoRA"),
     ],
 )
-def test_a_configuration_that_makes_no_sense_is_refused(config, words, tmp_path):
+def test_an_invalid_configuration_is_refused(config, words, tmp_path):
     with pytest.raises(WeightsError, match=words.replace("(", r"\(")):
         inject(peft(f"{DOTTED}.to_q"), tmp_path, metadata={"lora_adapter_metadata": config})
 
 
-def test_the_configuration_beside_what_peft_saves_is_read(tmp_path):
+def test_the_configuration_beside_a_file_of_peft_is_read(tmp_path):
     tensors = peft(f"base_model.model.{DOTTED.removeprefix('unet.')}.to_q")
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "alpha_pattern": {}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))

@@ -2,8 +2,8 @@ from random import Random
 
 import torch
 from refiners_playground.edge import edge_agreement, edges
-from refiners_playground.sampling import placed_scene
-from refiners_playground.scenes import SHAPES, Item, Scene, draw
+from refiners_playground.random_scene import placed_scene
+from refiners_playground.scene import SHAPES, Item, Scene, draw
 
 
 def test_a_flat_picture_has_no_edges():
@@ -14,15 +14,15 @@ def test_a_step_between_two_pixels_is_one_line_of_one_pixel():
     pixels = torch.zeros(1, 3, 16, 16)
     pixels[:, 0, :, 8:] = 1
     for picture in (pixels, pixels.transpose(2, 3)):
-        found = edges(picture)
-        assert found.shape == (1, 1, 16, 16)
-        assert found.sum() == 16
+        lines = edges(picture)
+        assert lines.shape == (1, 1, 16, 16)
+        assert lines.sum() == 16
     assert edges(pixels)[0, 0, :, 7:9].sum() == 16
 
 
 def test_edges_follow_the_outline_of_a_square():
-    found = edges(draw([Scene((Item("square", "black", radius=0.5),), "white")]))[0, 0]
-    line = torch.nonzero(found).float() + 0.5
+    outline = edges(draw([Scene((Item("square", "black", radius=0.5),), "white")]))[0, 0]
+    line = torch.nonzero(outline).float() + 0.5
     far = ((line - 32).abs().amax(1) - 0.8 * 0.5 * 32).abs()
     assert far.max() <= 1.5
     assert 80 <= len(line) <= 108
@@ -30,18 +30,18 @@ def test_edges_follow_the_outline_of_a_square():
 
 def test_lines_are_thin():
     random = Random(0)
-    found = edges(draw([placed_scene(random) for _ in range(64)]))
-    blocks = torch.nn.functional.avg_pool2d(found, 2, stride=1) == 1
-    assert blocks.float().sum() / found.sum() < 0.01
+    lines = edges(draw([placed_scene(random) for _ in range(64)]))
+    blocks = torch.nn.functional.avg_pool2d(lines, 2, stride=1) == 1
+    assert blocks.float().sum() / lines.sum() < 0.01
 
 
-def test_every_shape_on_every_kind_of_ground_is_seen():
-    for ground in ("black", "white", "orange"):
-        found = edges(draw([Scene((Item(shape, "red"),), ground) for shape in SHAPES]))
-        assert found.sum((1, 2, 3)).min() > 60
+def test_every_shape_has_edges_on_every_background():
+    for background in ("black", "white", "orange"):
+        lines = edges(draw([Scene((Item(shape, "red"),), background) for shape in SHAPES]))
+        assert lines.sum((1, 2, 3)).min() > 60
 
 
-def test_agreement_is_one_with_itself_and_forgives_one_pixel():
+def test_agreement_is_one_with_itself_and_tolerates_one_pixel():
     lines = edges(draw([Scene((Item("star", "red"),), "white")]))
     assert edge_agreement(lines, lines) == 1
     assert edge_agreement(lines.roll(1, 3), lines) == 1

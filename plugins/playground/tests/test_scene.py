@@ -3,8 +3,8 @@ from random import Random
 import pytest
 import torch
 from refiners_playground.caption import WORDS, caption, plain_caption
-from refiners_playground.sampling import canonical_scene, placed_scene, varied_scene
-from refiners_playground.scenes import (
+from refiners_playground.random_scene import canonical_scene, placed_scene, varied_scene
+from refiners_playground.scene import (
     COLOURS,
     SHAPES,
     Item,
@@ -61,9 +61,9 @@ def test_a_scene_can_be_drawn_at_another_size():
     assert (halved - small).abs().mean() < 0.01
 
 
-def test_one_seventh_of_the_combinations_is_kept_from_training():
-    kept = {(s.items[0].shape, s.items[0].colour, s.background) for s in held_out_scenes()}
-    assert len(kept) == 102
+def test_one_seventh_of_the_combinations_is_held_out_from_training():
+    held_out = {(s.items[0].shape, s.items[0].colour, s.background) for s in held_out_scenes()}
+    assert len(held_out) == 102
     for make in (canonical_scene, varied_scene, placed_scene):
         for scene in scenes_of(make, 500):
             for item in scene.items:
@@ -83,7 +83,7 @@ def test_a_plain_caption_names_shape_colour_and_background():
 
 
 @pytest.mark.parametrize("make", [canonical_scene, placed_scene, varied_scene])
-def test_captions_name_nothing_that_is_not_drawn(make):
+def test_captions_only_name_what_is_drawn(make):
     random = Random(3)
     for scene in scenes_of(make, 400):
         words = set(caption(scene, random).replace(",", " ").split())
@@ -99,20 +99,20 @@ def test_captions_use_known_words_only():
         assert set(caption(scene, random).replace(",", " ,").split()) <= WORDS
 
 
-def test_captions_say_where_things_are():
+def test_captions_name_positions():
     left = Item("star", "red", radius=0.36, x=-0.5)
     right = Item("ring", "blue", radius=0.36, x=0.5)
     random = Random(0)
-    told = {caption(Scene((left, right), "white"), random) for _ in range(200)}
-    assert any("star left of" in text for text in told)
-    assert any("ring right of" in text for text in told)
-    assert not any("star right of" in text or "ring left of" in text for text in told)
+    captions = {caption(Scene((left, right), "white"), random) for _ in range(200)}
+    assert any("star left of" in text for text in captions)
+    assert any("ring right of" in text for text in captions)
+    assert not any("star right of" in text or "ring left of" in text for text in captions)
     corner = Scene((Item("star", "red", radius=0.36, x=-0.5, y=0.5),), "white")
-    told = {caption(corner, random) for _ in range(200)}
-    assert any("in the bottom left corner" in text for text in told)
+    captions = {caption(corner, random) for _ in range(200)}
+    assert any("in the bottom left corner" in text for text in captions)
 
 
-def test_shapes_are_always_named_when_asked():
+def test_shapes_are_always_named_with_keep_shape():
     random = Random(5)
     for scene in scenes_of(canonical_scene, 200):
         assert scene.items[0].shape in caption(scene, random, keep_shape=True)

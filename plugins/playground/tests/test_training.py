@@ -12,7 +12,7 @@ TRAINING = Path(__file__).parents[1] / "training"
 
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch):
-    """Lets a test import the scripts, which are no package, and forgets them afterwards."""
+    """Makes the scripts importable for a test, and unloads them afterwards."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(TRAINING)
     yield
@@ -34,7 +34,7 @@ def test_orthogonalised_matrices_stretch_every_direction_about_equally(shape):
     assert stretches.max() < 1.3
 
 
-def test_muon_takes_maps_and_leaves_tables_norms_and_the_first_convolution():
+def test_muon_takes_matrices_but_not_embeddings_norms_and_the_first_convolution():
     from optimiser import split_weights
 
     model = nn.ModuleDict(
@@ -60,7 +60,7 @@ def test_the_learning_rate_rises_holds_and_falls():
     assert factor(99) == pytest.approx(0.118)
 
 
-def test_muon_and_adamw_together_fit_a_map():
+def test_muon_and_adamw_together_fit_a_linear_map():
     from optimiser import Optimisers, warm_hold_decay
 
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def test_muon_and_adamw_together_fit_a_map():
     assert losses[-1] < 0.05 * losses[0]
 
 
-def test_a_learner_of_matrices_alone_learns_and_goes_on():
+def test_a_learner_of_matrices_alone_learns_and_resumes():
     from optimiser import Optimisers, split_weights
 
     torch.manual_seed(0)
@@ -93,16 +93,16 @@ def test_a_learner_of_matrices_alone_learns_and_goes_on():
     assert not torch.equal(model.weight, before)
 
 
-def test_a_lora_learns_beside_a_base_that_stays(tmp_path, monkeypatch):
+def test_a_lora_learns_on_a_frozen_base(tmp_path, monkeypatch):
     from argparse import Namespace
 
     import run
-    from adapting import Lesson, adapt
+    from adapter_training import Lesson, adapt
     from data import Pictures
     from loop import Recipe
     from model import build_model
     from refiners_lora.adapter import Lora
-    from refiners_playground.sampling import canonical_scene, inked
+    from refiners_playground.random_scene import canonical_scene, inked
 
     monkeypatch.setattr(run, "RUNS", tmp_path)
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def test_a_lora_learns_beside_a_base_that_stays(tmp_path, monkeypatch):
     assert all(torch.equal(value, before[name]) for name, value in model.unet.state_dict().items())
 
 
-def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_from_its_checkpoint(tmp_path, monkeypatch):
     from argparse import Namespace
 
     import run
@@ -153,7 +153,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path, monkeypatch):
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_the_manifest_writer_gives_present_sizes_and_sums(tmp_path, monkeypatch):
+def test_the_manifest_writer_updates_sizes_and_checksums(tmp_path, monkeypatch):
     import write_manifest
 
     (tmp_path / "a.safetensors").write_bytes(b"weights")

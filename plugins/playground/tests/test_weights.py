@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 
 from refiners_playground.caption import WORDS, caption
-from refiners_playground.sampling import varied_scene
+from refiners_playground.random_scene import varied_scene
 
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 
@@ -23,7 +23,7 @@ def test_every_word_of_a_caption_is_one_token():
     assert len({ids[0] for ids in tokens.values()}) == len(WORDS)
 
 
-def test_words_that_no_caption_holds_fall_apart_and_are_kept():
+def test_words_of_no_caption_are_split_into_tokens():
     tokenizer = ClipTokenizer.load(WEIGHTS / "tokenizer")
     assert len(tokenizer.tokens("zebra é 你")) > 3
     assert tokenizer.end not in tokenizer.tokens("zebra é 你")
@@ -36,7 +36,7 @@ def test_captions_fit_into_a_prompt():
     assert longest <= tokenizer.length - 2
 
 
-def test_the_vocabulary_is_laid_out_as_published():
+def test_the_vocabulary_has_the_published_layout():
     vocabulary = json.loads((WEIGHTS / "tokenizer" / "vocab.json").read_text("utf-8"))
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
     assert vocabulary["<|endoftext|>"] == len(vocabulary) - 1

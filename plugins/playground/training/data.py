@@ -1,4 +1,4 @@
-"""Scenes with their latents, encoded once and kept in the runs folder."""
+"""Scenes with their latents, which are encoded once and cached in the runs folder."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -7,8 +7,8 @@ from random import Random
 
 import torch
 from model import FILES, build_model
-from refiners_playground.sampling import canonical_scene, inked, placed_scene, varied_scene
-from refiners_playground.scenes import Scene, draw
+from refiners_playground.random_scene import canonical_scene, inked, placed_scene, varied_scene
+from refiners_playground.scene import Scene, draw
 from run import RUNS, WEIGHTS
 from torch import Tensor
 
@@ -19,7 +19,7 @@ KINDS: Mapping[str, tuple[Callable[[Random], Scene], int]] = {
     "inked canonical": (lambda random: inked(canonical_scene(random)), 4),
     "inked varied": (lambda random: inked(varied_scene(random)), 5),
 }
-"""How the scenes of each kind are drawn by lot, and from which seed."""
+"""The function that makes random scenes of each kind, and its seed."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class Pictures:
     scenes: list[Scene]
     latents: Tensor
 
-    def draw_lots(self, random: Random, count: int) -> tuple[list[Scene], Tensor]:
-        """Chooses scenes, with their latents in float32."""
+    def sample(self, random: Random, count: int) -> tuple[list[Scene], Tensor]:
+        """Returns random scenes and their latents in float32."""
         rows = [random.randrange(len(self.scenes)) for _ in range(count)]
         return [self.scenes[row] for row in rows], self.latents[rows].float()
 
 
 def load_pictures(kind: str, count: int) -> Pictures:
-    """Gives `count` scenes of a kind; encodes them if that was not done with this autoencoder."""
+    """Returns `count` scenes of a kind; encodes them unless this autoencoder's are cached."""
     make, seed = KINDS[kind]
     random = Random(seed)
     scenes = [make(random) for _ in range(count)]
-    mark = hashlib.sha256((WEIGHTS / FILES["autoencoder"][0]).read_bytes()).hexdigest()[:12]
-    path = RUNS / "latents" / f"{kind.replace(' ', '-')}-{count}-{mark}.pt"
+    digest = hashlib.sha256((WEIGHTS / FILES["autoencoder"][0]).read_bytes()).hexdigest()[:12]
+    path = RUNS / "latents" / f"{kind.replace(' ', '-')}-{count}-{digest}.pt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(_encode(scenes), path)

@@ -1,4 +1,4 @@
-"""The loop that every network here is trained by: step, average, measure, keep a checkpoint."""
+"""The training loop of every network: step, average, measure, save a checkpoint."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Recipe:
-    """Rates and lengths of a training run."""
+    """Learning rates and schedule of a training run."""
 
     muon: float
     """The learning rate of matrices and kernels."""
@@ -22,13 +22,13 @@ class Recipe:
     """The learning rate of everything else."""
     betas: tuple[float, float] = (0.9, 0.99)
     warm: int = 50
-    """Steps over which the rates rise."""
+    """Steps of warm-up."""
     hold: float = 0.4
-    """The share of the steps after which the rates begin to fall."""
+    """The share of the steps after which the rates fall."""
     floor: float = 0.02
-    """The share of the rates that is left at the end."""
+    """The share of the rates at the end."""
     decay: float = 0.998
-    """How much of the mean weights each step keeps."""
+    """The decay of the averaged weights at each step."""
 
 
 def train(
@@ -39,14 +39,14 @@ def train(
     measure: Callable[[], dict[str, float]],
     options: argparse.Namespace,
 ) -> None:
-    """Trains a network and leaves its mean weights in it.
+    """Trains a network and leaves its averaged weights in it.
 
     Args:
-        name: The run's folder; a run of this name that was cut off goes on.
-        learner: Whose weights learn: those that require gradients.
-        recipe: How fast.
-        loss_of: Makes a batch with this source of chance, and gives its loss.
-        measure: Gives figures of the network as it is; asked with the mean weights in place.
+        name: The folder of the run; an interrupted run of this name is resumed.
+        learner: The network; its weights that require gradients are trained.
+        recipe: Learning rates and schedule.
+        loss_of: Makes the batch of a step from a source of randomness and returns its loss.
+        measure: Returns figures of the network; called with the averaged weights in place.
         options: `steps`, `measure_every`, `fresh`.
     """
     run = Run(name)
@@ -90,7 +90,7 @@ def train(
 
 @contextmanager
 def averaged(learner: nn.Module, average: Average) -> Iterator[None]:
-    """Puts the mean weights in place for a while."""
+    """Puts the averaged weights in place within a `with` block."""
     learning = {name: value.clone() for name, value in learner.state_dict().items()}
     learner.load_state_dict(average.tensors)
     learner.eval()

@@ -1,4 +1,4 @@
-"""Prints every figure that the playground promises, and fails when a bar is missed.
+"""Prints the measured effects of the playground's adapters; fails if one misses its bound.
 
 Run it from the repository, with the plugins installed:
 
@@ -30,25 +30,25 @@ from refiners_playground.effect import (
     prompt_effect,
     style_effect,
 )
-from refiners_playground.ink import read_ink
+from refiners_playground.ink_reader import read_ink
+from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import agreement, load_recogniser
-from refiners_playground.sampling import inked, placed_scene, varied_scene
-from refiners_playground.scenes import FILLS, Scene, draw, held_out_scenes
+from refiners_playground.scene import FILLS, Scene, draw, held_out_scenes
 from torch import Tensor
 
 from refiners_core.models.diffusion import LatentDiffusion
 
 LEAST = 96
-"""Pictures that a figure must rest on."""
-UNHARMED = 0.05
-"""How much of a share a LoRA for a style may cost."""
-KEPT = 0.12
-"""How much of the share of prompted shapes StyleAligned may cost."""
+"""The smallest number of pictures behind a figure."""
+LORA_COST = 0.05
+"""The largest loss in prompted colours and backgrounds that a style LoRA may cause."""
+ALIGNED_COST = 0.12
+"""The largest loss in prompted shapes that StyleAligned may cause."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number, and the bound it must keep, if any."""
+    """A measured number and its bound, if any."""
 
     name: str
     value: float
@@ -58,7 +58,7 @@ class Figure:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the value keeps its bounds."""
+        """Whether the value is within its bounds."""
         above = self.least is None or self.value >= self.least
         return above and (self.most is None or self.value <= self.most)
 
@@ -70,44 +70,44 @@ class Figure:
 
 
 def reader_figures() -> Iterator[Figure]:
-    """How well the recogniser reads scenes that were drawn, not generated."""
+    """Yields the accuracy of the recogniser on drawn scenes."""
     random = Random(2_000_003)
     scenes = [placed_scene(random, patterned=0.25) for _ in range(512)]
-    found = agreement(load_recogniser(), draw(scenes), scenes)
+    shares = agreement(load_recogniser(), draw(scenes), scenes)
     bars = {"shape": 0.97, "colour": 0.99, "background": 0.99}
-    for name, share in found.items():
+    for name, share in shares.items():
         yield Figure(f"recogniser on drawn scenes: {name}", share, len(scenes), bars.get(name))
 
 
 @torch.no_grad()
 def round_trip(model: LatentDiffusion, pixels: Tensor) -> Tensor:
-    """What is left of pictures in 0...1 after encoding and decoding."""
+    """Encodes and decodes pictures in 0...1."""
     return model.decode(model.encode(pixels))
 
 
 def autoencoder_figures(model: LatentDiffusion, count: int) -> Iterator[Figure]:
-    """How near pictures are to themselves after a round trip through the latents."""
+    """Yields how well pictures survive a round trip through the latents."""
     random = Random(2_000_003)
     pixels = draw([varied_scene(random) for _ in range(count)])
     error = (round_trip(model, pixels) - pixels).square().mean((1, 2, 3))
     yield Figure("autoencoder: PSNR in dB", (-10 * error.log10()).mean().item(), count, 29)
     scenes = list(held_out_scenes())
-    found = agreement(load_recogniser(), round_trip(model, draw(scenes)), scenes)
-    yield Figure("autoencoder: shape after a round trip", found["shape"], len(scenes))
+    shares = agreement(load_recogniser(), round_trip(model, draw(scenes)), scenes)
+    yield Figure("autoencoder: shape after a round trip", shares["shape"], len(scenes))
 
 
 def base_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
-    """What appears of what held-out prompts name."""
-    found = prompt_effect(model, count, settings)
+    """Yields how often held-out prompts are followed."""
+    shares = prompt_effect(model, count, settings)
     for name, bar in (("shape", 0.90), ("colour", 0.97), ("background", 0.97)):
-        yield Figure(f"prompt: {name}", found[name], count, bar)
+        yield Figure(f"prompt: {name}", shares[name], count, bar)
 
 
 def control_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
-    """How well generated edges agree with those asked for."""
+    """Yields how well generated edges agree with the requested ones."""
     scenes = placed_scenes(count)
-    wanted = edges(draw(scenes))
-    ceiling = edge_agreement(edges(round_trip(model, draw(scenes))), wanted).mean().item()
+    requested = edges(draw(scenes))
+    ceiling = edge_agreement(edges(round_trip(model, draw(scenes))), requested).mean().item()
     with refiners.load_adapter("controlnet-canny").on(model) as control:
         off = control_effect(model, control, count, settings, scale=0.0)
         on = control_effect(model, control, count, settings, scale=1.0)
@@ -119,7 +119,7 @@ def control_figures(model: LatentDiffusion, count: int, settings: Settings) -> I
 
 
 def image_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
-    """What of a picture appears when the text prompt is empty."""
+    """Yields how often an image prompt is followed when the text prompt is empty."""
     with refiners.load_adapter("ip-adapter").on(model) as prompter:
         off = image_effect(model, prompter, count, settings, scale=0.0)
         on = image_effect(model, prompter, count, settings, scale=1.0)
@@ -130,17 +130,17 @@ def image_figures(model: LatentDiffusion, count: int, settings: Settings) -> Ite
 
 
 def ink_reader_figures(model: LatentDiffusion) -> Iterator[Figure]:
-    """How well the program that reads ink tells it from every way in which the base draws."""
+    """Yields how well the program that reads ink tells it from every style of the base model."""
     scenes = list(held_out_scenes())
     drawn = draw([inked(scene) for scene in scenes])
     readings = read_ink(drawn)
     pairs = list(zip(readings, scenes, strict=True))
-    named = {
+    counts = {
         "inked": sum(reading.is_inked for reading in readings),
-        "colour": sum(found.colour == scene.items[0].colour for found, scene in pairs),
-        "background": sum(found.background == scene.background for found, scene in pairs),
+        "colour": sum(reading.colour == scene.items[0].colour for reading, scene in pairs),
+        "background": sum(reading.background == scene.background for reading, scene in pairs),
     }
-    for name, hits in named.items():
+    for name, hits in counts.items():
         yield Figure(f"ink reader on ink drawings: {name}", hits / len(scenes), len(scenes), 0.97)
     kept = sum(reading.is_inked for reading in read_ink(round_trip(model, drawn))) / len(scenes)
     yield Figure("ink reader after a round trip: inked", kept, len(scenes), 0.97)
@@ -155,12 +155,12 @@ def ink_reader_figures(model: LatentDiffusion) -> Iterator[Figure]:
 
 
 def filled(scene: Scene, fill: str) -> Scene:
-    """Gives a scene whose object has a fill."""
+    """Returns the scene with another fill of its object."""
     return replace(scene, items=(replace(scene.items[0], fill=fill),))
 
 
 def lora_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
-    """How often a LoRA brings its style, and what it costs of what prompts name."""
+    """Yields how often a LoRA applies its style, and how well prompts are still followed."""
     prompts = [plain_caption(scene) for scene in named_scenes(BATCH)]
     bare = generated(model, prompts, settings)
     with refiners.load_adapter("lora-ink").on(model) as style:
@@ -171,14 +171,14 @@ def lora_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iter
     yield Figure("LoRA: drawn in ink at scale 1", on["inked"], count, 0.85)
     for name in ("colour", "background"):
         yield Figure(f"LoRA: {name} at scale 0", off[name], count)
-        yield Figure(f"LoRA: {name} at scale 1", on[name], count, off[name] - UNHARMED)
+        yield Figure(f"LoRA: {name} at scale 1", on[name], count, off[name] - LORA_COST)
     yield Figure("LoRA: shape at scale 1", on["shape"], count)
     changed = (bare != idle).flatten(1).any(1).float().mean().item()
     yield Figure("LoRA: pictures that scale 0 changes", changed, BATCH, most=0)
 
 
 def aligned_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
-    """How far pictures take after the first of their batch, and what that costs of the shape."""
+    """Yields how often pictures look like the first of their batch, and keep their own shape."""
     off = aligned_effect(model, None, count, settings)
     with refiners.load_adapter("style-aligned", shift=SHIFT).on(model) as aligned:
         on = aligned_effect(model, aligned, count, settings)
@@ -187,7 +187,9 @@ def aligned_figures(model: LatentDiffusion, count: int, settings: Settings) -> I
     yield Figure("StyleAligned: colour as the first's, off", off["colour"], count)
     yield Figure("StyleAligned: colour as the first's, on", on["colour"], count)
     yield Figure("StyleAligned: prompted shape, off", off["shape"], count)
-    yield Figure("StyleAligned: prompted shape, on", on["shape"], count, off["shape"] - KEPT)
+    yield Figure(
+        "StyleAligned: prompted shape, on", on["shape"], count, off["shape"] - ALIGNED_COST
+    )
 
 
 PARTS: Mapping[str, Callable[[LatentDiffusion, int, Settings], Iterator[Figure]]] = {
@@ -200,18 +202,18 @@ PARTS: Mapping[str, Callable[[LatentDiffusion, int, Settings], Iterator[Figure]]
     "style-aligned": aligned_figures,
     "lora": lora_figures,
 }
-"""What can be measured, by name and in order."""
+"""The measurements by name, in order."""
 
 
 def main() -> int:
-    """Measures, prints, and says by the exit code whether every bar is kept."""
+    """Measures and prints; returns 0 if every figure is within its bounds, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; or all")
     parser.add_argument("--count", type=int, default=LEAST, help="pictures for each figure")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"nothing is called {', '.join(sorted(unknown))}; PART is {', '.join(PARTS)}")
+        parser.error(f"unknown PART {', '.join(sorted(unknown))}; try {', '.join(PARTS)}")
     if not LEAST <= options.count <= len(list(held_out_scenes())):
         parser.error(f"--count is {LEAST} to {len(list(held_out_scenes()))}")
     settings = Settings()

@@ -1,11 +1,11 @@
-"""The playground's model in training: its parts are read and written one by one."""
+"""The playground's model for training; its parts are read and written separately."""
 
 from collections.abc import Mapping
 
 from refiners_playground.config import AUTOENCODER, SCHEDULE, TEXT_ENCODER, UNET
-from refiners_playground.scenes import SIZE
+from refiners_playground.scene import SIZE
 from run import WEIGHTS
-from write import save_half
+from weight_file import save_half
 
 from refiners_core.models import sd15
 from refiners_core.models.clip import CLIP_TEXT_KEYS
@@ -20,11 +20,11 @@ FILES: Mapping[str, tuple[str, KeyMap]] = {
     "unet": ("unet.safetensors", UNET_KEYS),
     "autoencoder": ("vae.safetensors", AUTOENCODER_KEYS),
 }
-"""The file of each part, and how its weights are named there: as Stable Diffusion's."""
+"""The file of each part, and the keys of its weights: those of Stable Diffusion."""
 
 
 def build_model(*trained: str) -> LatentDiffusion:
-    """Builds the model in float32; the named parts have their weights of the last training."""
+    """Builds the model in float32 and loads the trained weights of the named parts."""
     model = sd15.build(
         unet=UNET,
         text_encoder=TEXT_ENCODER,
@@ -41,6 +41,6 @@ def build_model(*trained: str) -> LatentDiffusion:
 
 
 def save_part(model: LatentDiffusion, part: str) -> None:
-    """Writes a part's weights in fp16, where the package ships them."""
+    """Writes a part's weights in fp16 to the folder that the package ships."""
     file, layout = FILES[part]
     save_half(model.layer(part), file, layout)

@@ -23,7 +23,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of equal size in every direction of a matrix; kernels count as (out, in * k * k).
+    """Updates matrices by orthogonalised momentum; kernels are matrices (out, in * k * k).
 
     Updates are scaled by 0.2 * sqrt(longer side), which gives them AdamW's usual root mean square
     (Liu et al. 2025, arXiv 2502.16982, section 2.2).
@@ -56,11 +56,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def split_weights(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Gives the weights that suit Muon, then all others.
+    """Returns the weights for Muon, then all others.
 
-    Muon suits matrices and kernels with more than 8 inputs and outputs: that leaves out biases,
-    norms, and the first and last convolution of every network here. A table of embeddings is no
-    map, whatever its shape.
+    Muon takes matrices and kernels with more than 8 inputs and outputs. That excludes biases,
+    norms, the first and last convolution of every network here, and embedding tables.
     """
     tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
     matrices: list[nn.Parameter] = []
@@ -94,7 +93,7 @@ class Optimisers:
         self.schedule = schedule
 
     def step(self, loss: Tensor, step: int, clip: float = 1.0) -> None:
-        """Follows a loss once, with gradients clipped to a norm of `clip`."""
+        """Takes one step down a loss, with gradients clipped to a norm of `clip`."""
         for optimiser, rate in self.parts:
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
@@ -105,11 +104,11 @@ class Optimisers:
             optimiser.step()
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Gives both optimisers' state, to continue from."""
+        """Returns the state of both optimisers."""
         return [optimiser.state_dict() for optimiser, _ in self.parts]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Continues from what `state_dict` gave."""
+        """Restores the state of both optimisers."""
         for (optimiser, _), state in zip(self.parts, states, strict=True):
             optimiser.load_state_dict(state)
 
@@ -117,7 +116,8 @@ class Optimisers:
 def warm_hold_decay(
     total: int, warm: int, hold: float, floor: float = 0.02
 ) -> Callable[[int], float]:
-    """A factor that rises over `warm` steps, stays 1 to the share `hold`, then falls to `floor`."""
+    """Returns a factor of the rates that rises over `warm` steps, is 1 until the share `hold`, then
+    falls to `floor`."""
 
     def factor(step: int) -> float:
         if step < warm:
@@ -129,7 +129,7 @@ def warm_hold_decay(
 
 
 class Average:
-    """A running mean of a model's weights, which samples better than the last weights do."""
+    """A running mean of a model's weights, which generates better than the last weights do."""
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = decay

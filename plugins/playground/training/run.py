@@ -1,4 +1,4 @@
-"""What every training run shares: its folder, its clock, its checkpoints and its log."""
+"""The folder, checkpoints, log and command line of a training run."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ WEIGHTS = Path(__file__).parents[1] / "src" / "refiners_playground" / "weights"
 
 
 class Run:
-    """One named training run, which goes on where it was when it is started again."""
+    """A named training run, which resumes from its last checkpoint."""
 
     def __init__(self, name: str, every: float = 120.0) -> None:
         self.folder = RUNS / name
@@ -24,17 +24,17 @@ class Run:
         self.saved = time.monotonic()
 
     def resume(self) -> dict[str, Any] | None:
-        """Gives the last checkpoint, if there is one."""
+        """Returns the last checkpoint, if any."""
         if not self.checkpoint.exists():
             return None
         return torch.load(self.checkpoint, weights_only=True)
 
     def is_due(self) -> bool:
-        """Says whether the last checkpoint is old enough for another."""
+        """Whether it is time for the next checkpoint."""
         return time.monotonic() - self.saved > self.every
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes a checkpoint; a run that is cut off while writing keeps the one before."""
+        """Writes a checkpoint; an interrupted write keeps the previous one."""
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
         part.replace(self.checkpoint)
@@ -53,14 +53,14 @@ def arguments(description: str, **defaults: int) -> argparse.Namespace:
     """Reads the command line of a training script: its numbers, `--threads` and `--fresh`.
 
     Args:
-        description: What `--help` says first.
-        defaults: The script's own numbers; `steps` and `measure_every` among them.
+        description: The description in `--help`.
+        defaults: The numeric options of the script; `steps` and `measure_every` among them.
     """
     parser = argparse.ArgumentParser(description=description)
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
-    parser.add_argument("--fresh", action="store_true", help="forget the last checkpoint")
+    parser.add_argument("--fresh", action="store_true", help="ignore the last checkpoint")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)

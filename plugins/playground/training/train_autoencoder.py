@@ -10,8 +10,8 @@ from random import Random
 import torch
 from loop import Recipe, train
 from model import build_model, save_part
-from refiners_playground.sampling import canonical_scene, varied_scene
-from refiners_playground.scenes import Scene, draw
+from refiners_playground.random_scene import canonical_scene, varied_scene
+from refiners_playground.scene import Scene, draw
 from run import arguments
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
@@ -21,17 +21,17 @@ from refiners_core.models.vae import AutoencoderKL
 
 HELD_OUT_SEED = 1_000_003
 LOG_VARIANCE = -5.6
-"""Where the latents' log-variance starts: noise of 0.06 on latents of deviation about 1."""
+"""The initial log-variance of latents: noise of 0.06 on latents of deviation about 1."""
 
 
 def sample(random: Random) -> Scene:
-    """One scene; a quarter are canonical."""
+    """Returns a random scene; a quarter are canonical."""
     return canonical_scene(random) if random.random() < 0.25 else varied_scene(random)
 
 
 @torch.no_grad()
 def start_quiet(autoencoder: AutoencoderKL) -> None:
-    """Lets residual blocks start as the identity and the noise on latents start small."""
+    """Initialises residual blocks as the identity and the noise on latents as small."""
     for name, weight in autoencoder.named_parameters():
         if "conv_2" in name:
             weight.zero_()
@@ -41,22 +41,22 @@ def start_quiet(autoencoder: AutoencoderKL) -> None:
     last.bias[rows:] = LOG_VARIANCE
 
 
-def sharpness_loss(found: Tensor, wanted: Tensor) -> Tensor:
-    """How far differences between neighbouring pixels are from those wanted."""
-    error = found - wanted
+def sharpness_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
+    """Returns the mean absolute error of differences between neighbouring pixels."""
+    error = decoded - pixels
     return error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
 
 
 def loss_of(autoencoder: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """The loss of a batch of pictures in -1...1."""
+    """Returns the loss of a batch of pictures in -1...1."""
     mean, log_variance = autoencoder.encoder(pixels)
     deviation = (0.5 * log_variance.clamp(-30, 20)).exp()
-    found = autoencoder.decoder(mean + deviation * torch.randn_like(mean))
+    decoded = autoencoder.decoder(mean + deviation * torch.randn_like(mean))
     divergence = 0.5 * (mean.square() + deviation.square() - 1 - log_variance).sum((1, 2, 3)).mean()
     return (
-        l1_loss(found, pixels)
-        + mse_loss(found, pixels)
-        + 0.5 * sharpness_loss(found, pixels)
+        l1_loss(decoded, pixels)
+        + mse_loss(decoded, pixels)
+        + 0.5 * sharpness_loss(decoded, pixels)
         + 1e-6 * divergence
         + 1e-4 * mean.square().mean()
         + 1e-3 * (mean.abs() - 3).relu().square().mean()
@@ -65,7 +65,7 @@ def loss_of(autoencoder: AutoencoderKL, pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def signal_to_noise(model: LatentDiffusion, scenes: list[Scene]) -> float:
-    """The mean PSNR (dB) of pictures after a round trip through the mean latents."""
+    """Returns the mean PSNR (dB) of pictures after a round trip through the mean latents."""
     ratios: list[Tensor] = []
     for start in range(0, len(scenes), 32):
         pixels = draw(scenes[start : start + 32])
@@ -76,9 +76,9 @@ def signal_to_noise(model: LatentDiffusion, scenes: list[Scene]) -> float:
 
 @torch.no_grad()
 def normalise(model: LatentDiffusion, scenes: list[Scene]) -> None:
-    """Folds the latents' mean and deviation into the 1x1 convolutions around them.
+    """Folds the mean and deviation of latents into the 1x1 convolutions around them.
 
-    Latents then have mean 0 and deviation 1 in every channel, so the scaling factor is 1.
+    Latents then have mean 0 and deviation 1 in each channel, so the scaling factor is 1.
     """
     batches = [scenes[start : start + 32] for start in range(0, len(scenes), 32)]
     latents = torch.cat([model.encode(draw(batch)) for batch in batches])

@@ -1,6 +1,6 @@
 """Trains text encoder and UNet together on cached latents: about half an hour on one core.
 
-The share of canonical scenes decides success: see `refiners_playground.sampling`. Watch `swap`,
+The share of canonical scenes decides success: see `refiners_playground.random_scene`. Watch `swap`,
 the loss with a wrong shape word less the loss with the right one: it rises before pictures change.
 """
 
@@ -12,7 +12,7 @@ from loop import Recipe, train
 from model import build_model, save_part
 from refiners_playground.caption import caption, plain_caption
 from refiners_playground.effect import Settings, prompt_effect
-from refiners_playground.scenes import SHAPES
+from refiners_playground.scene import SHAPES
 from run import arguments
 from timestep import choose_timesteps
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from refiners_core.models.diffusion import LatentDiffusion
 
 CANONICAL_SHARE, LATER_SHARE = 0.6, 0.3
 LEARNT = 0.95
-"""Once this share of shapes is read as asked, the canonical share falls."""
+"""The canonical share falls once this share of prompted shapes is recognised."""
 TEXT_DROPPED = 0.1
 MEASURED = 48
 
@@ -30,7 +30,7 @@ MEASURED = 48
 def velocity_loss(
     model: LatentDiffusion, latents: Tensor, noise: Tensor, timesteps: Tensor, prompts: list[str]
 ) -> Tensor:
-    """The mean squared error of what the UNet says, with words, at the given training steps."""
+    """Returns the mean squared error of the UNet's prediction with prompts, at given timesteps."""
     schedule = model.sampler.schedule
     noisy = schedule.add_noise(latents, noise, timesteps)
     noisy = noisy.contiguous(memory_format=torch.channels_last)
@@ -41,11 +41,11 @@ def velocity_loss(
 def batch_of(
     random: Random, canonical: Pictures, varied: Pictures, count: int, share: float
 ) -> tuple[Tensor, list[str]]:
-    """Latents and captions; `share` of them canonical, whose shape is always named."""
+    """Returns latents and captions; `share` of them canonical, whose shape is always named."""
     easy = sum(random.random() < share for _ in range(count))
-    scenes, latents = canonical.draw_lots(random, easy)
+    scenes, latents = canonical.sample(random, easy)
     prompts = [caption(scene, random, keep_shape=True) for scene in scenes]
-    others, other_latents = varied.draw_lots(random, count - easy)
+    others, other_latents = varied.sample(random, count - easy)
     prompts += [caption(scene, random) for scene in others]
     prompts = ["" if random.random() < TEXT_DROPPED else prompt for prompt in prompts]
     return torch.cat([latents, other_latents]), prompts
@@ -53,7 +53,8 @@ def batch_of(
 
 @torch.no_grad()
 def swap_difference(model: LatentDiffusion, canonical: Pictures) -> float:
-    """The loss with a wrong shape word less the loss with the right one, at steps 400 to 950."""
+    """Returns the loss with a wrong shape word less that with the right one, at timesteps 400 to
+    950."""
     scenes, latents = canonical.scenes[:64], canonical.latents[:64].float()
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(7))
     timesteps = torch.linspace(400, 950, len(scenes)).long()
@@ -87,10 +88,10 @@ def main() -> None:
 
     def measure() -> dict[str, float]:
         nonlocal share
-        found = prompt_effect(model, MEASURED, Settings())
-        share = LATER_SHARE if found["shape"] >= LEARNT else share
+        shares = prompt_effect(model, MEASURED, Settings())
+        share = LATER_SHARE if shares["shape"] >= LEARNT else share
         swap = swap_difference(model, canonical)
-        return {k: found[k] for k in ("shape", "colour", "background")} | {"swap": swap}
+        return {k: shares[k] for k in ("shape", "colour", "background")} | {"swap": swap}
 
     learner = nn.ModuleDict({"text_encoder": model.text_encoder, "unet": model.unet})
     recipe = Recipe(muon=3e-3, adam=1.2e-3, warm=100, hold=0.5, decay=0.999)

@@ -1,14 +1,14 @@
 """Trains the ControlNet on edges: about ten minutes on one core, after `train_base.py`."""
 
 import torch
-from adapting import Lesson, adapt
+from adapter_training import Lesson, adapt
 from data import load_pictures
 from loop import Recipe
 from model import FILES, build_model
 from refiners_controlnet.adapter import ControlNet
 from refiners_playground.edge import edges
 from refiners_playground.effect import Settings, control_effect
-from refiners_playground.scenes import Scene, draw
+from refiners_playground.scene import Scene, draw
 from run import RUNS, WEIGHTS, arguments
 from torch import Tensor
 
@@ -20,12 +20,12 @@ MEASURED = 24
 
 
 def look(scenes: list[Scene]) -> Tensor:
-    """The edges of scenes, as the three equal channels of a picture."""
+    """Returns the edges of scenes as pictures with three equal channels."""
     return edges(draw(scenes)).expand(-1, 3, -1, -1)
 
 
 def copy_of_base(model: Model) -> Source:
-    """A file to start from: the UNet's way down, and new layers that add nothing yet."""
+    """Writes initial weights: a copy of the UNet's encoder, and new layers that add nothing yet."""
     fresh = ControlNet(channels=CONDITION_CHANNELS)
     with fresh.on(model):
         tensors = dict(fresh.published())

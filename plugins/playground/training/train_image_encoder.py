@@ -1,7 +1,7 @@
 """Trains the IP-Adapter's image encoder to embed what a scene shows: about ten minutes.
 
-The official encoder learnt from pairs of pictures and captions. This one learns from the scenes'
-attributes: linear readings of its embedding name them, and are thrown away afterwards.
+The official encoder was trained on pairs of pictures and captions. This one is trained to classify
+the attributes of scenes by linear layers on its embedding, which are discarded afterwards.
 """
 
 from random import Random
@@ -9,24 +9,24 @@ from random import Random
 import torch
 from loop import Recipe, train
 from refiners_playground.config import IMAGE_ENCODER
+from refiners_playground.random_scene import canonical_scene, placed_scene
 from refiners_playground.recogniser import ATTRIBUTES, labels
-from refiners_playground.sampling import canonical_scene, placed_scene
-from refiners_playground.scenes import Scene, draw, held_out_scenes
+from refiners_playground.scene import Scene, draw, held_out_scenes
 from run import arguments
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from write import save_half
+from weight_file import save_half
 
 from refiners_core.models.clip import CLIP_IMAGE_KEYS, ClipImageEncoder
 
 HELD_OUT_SEED = 1_000_003
 CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 CLIP_DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
-"""What CLIP's pixels are normalised by (arXiv 2103.00020, released code)."""
+"""The normalisation of CLIP's pixels (arXiv 2103.00020, released code)."""
 
 
 class Supervised(nn.Module):
-    """The encoder and the linear readings that teach it."""
+    """The encoder and the linear classifiers that train it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class Supervised(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Gives the logits of every attribute, for pictures in 0...1."""
+        """Returns the logits of each attribute, for pictures in 0...1."""
         embedding = self.encoder((pixels - CLIP_MEAN) / CLIP_DEVIATION)
         return {name: reading(embedding) for name, reading in self.readings.items()}
 
 
 def sample(random: Random) -> Scene:
-    """One scene with one object; a third are canonical."""
+    """Returns a random scene with one object; a third are canonical."""
     if random.random() < 0.33:
         return canonical_scene(random)
     return placed_scene(random, patterned=0.25, textured=0.1)
@@ -51,13 +51,13 @@ def sample(random: Random) -> Scene:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, scenes: list[Scene]) -> dict[str, float]:
-    """The share (0...1) of scenes in which each attribute is read rightly."""
+    """Returns the share (0...1) of scenes in which each attribute is classified correctly."""
     logits, wanted = model(draw(scenes)), labels(scenes)
     return {k: (logits[k].argmax(1) == wanted[k]).float().mean().item() for k in wanted}
 
 
 def main() -> None:
-    """Trains, measures on scenes never seen, writes fp16 weights."""
+    """Trains, measures on held-out scenes, writes fp16 weights."""
     options = arguments(__doc__ or "", steps=4000, batch=64, measure_every=500)
     torch.manual_seed(0)
     model = Supervised()

@@ -1,14 +1,14 @@
 """Trains the IP-Adapter: about six minutes on one core, after the base and the image encoder."""
 
 import torch
-from adapting import Lesson, adapt
+from adapter_training import Lesson, adapt
 from data import load_pictures
 from loop import Recipe
 from model import build_model
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_playground.config import IMAGE_ENCODER
 from refiners_playground.effect import Settings, image_effect
-from refiners_playground.scenes import draw
+from refiners_playground.scene import draw
 from run import WEIGHTS, arguments
 from torch import nn
 
@@ -20,7 +20,7 @@ MEASURED = 32
 
 @torch.no_grad()
 def start_quiet(adapter: IpAdapter) -> None:
-    """Lets the attention to the image add nothing yet."""
+    """Initialises the image attentions so that they add nothing yet."""
     for name, weight in adapter.parts.named_parameters():
         if name.endswith("to_v_ip.weight"):
             nn.init.zeros_(weight)
@@ -49,8 +49,8 @@ def main() -> None:
     start_quiet(prompter)
 
     def measure() -> dict[str, float]:
-        found = image_effect(model, prompter, MEASURED, Settings())
-        return {name: found[name] for name in ("shape", "colour", "background", "size")}
+        shares = image_effect(model, prompter, MEASURED, Settings())
+        return {name: shares[name] for name in ("shape", "colour", "background", "size")}
 
     adapt("ip_adapter", model, prompter, prompter.parts, lesson, measure, options)
     prompter.half().save(WEIGHTS / "ip_adapter.safetensors")

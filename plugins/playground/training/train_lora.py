@@ -1,10 +1,10 @@
-"""Trains a LoRA to draw in ink, which the base never saw: a few minutes on one core.
+"""Trains a LoRA to draw in ink, a style unknown to the base: a few minutes on one core.
 
-Whatever the prompt names comes out in that style while the LoRA is worn; no word asks for it.
+While the LoRA is worn, every prompt is drawn in that style, without a trigger word.
 """
 
 import torch
-from adapting import Lesson, adapt
+from adapter_training import Lesson, adapt
 from data import load_pictures
 from loop import Recipe
 from model import build_model

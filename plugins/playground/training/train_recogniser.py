@@ -1,12 +1,12 @@
-"""Trains the reader of pictures on freshly drawn scenes: about five minutes on one core."""
+"""Trains the recogniser on freshly drawn scenes: about five minutes on one core."""
 
 from random import Random
 
 import torch
 from loop import Recipe, train
+from refiners_playground.random_scene import canonical_scene, placed_scene
 from refiners_playground.recogniser import Recogniser, agreement, labels
-from refiners_playground.sampling import canonical_scene, placed_scene
-from refiners_playground.scenes import Scene, draw, held_out_scenes
+from refiners_playground.scene import Scene, draw, held_out_scenes
 from run import WEIGHTS, arguments
 from safetensors.torch import save_file
 from torch import Tensor
@@ -16,14 +16,14 @@ HELD_OUT_SEED = 1_000_003
 
 
 def sample(random: Random) -> Scene:
-    """One scene with one object; a third are canonical."""
+    """Returns a random scene with one object; a third are canonical."""
     if random.random() < 0.33:
         return canonical_scene(random)
     return placed_scene(random, patterned=0.4, textured=0.2)
 
 
 def worsened(pixels: Tensor) -> Tensor:
-    """Blurs half of the pictures and adds noise, as pictures made by a model are not crisp."""
+    """Blurs half of the pictures and adds noise, as generated pictures are not crisp."""
     blurred = avg_pool2d(pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     share = torch.rand(len(pixels), 1, 1, 1) * (torch.rand(len(pixels), 1, 1, 1) < 0.5)
     noise = torch.randn_like(pixels) * 0.05 * torch.rand(len(pixels), 1, 1, 1)
@@ -32,7 +32,7 @@ def worsened(pixels: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Trains, measures on scenes never seen, writes fp16 weights."""
+    """Trains, measures on held-out scenes, writes fp16 weights."""
     options = arguments(__doc__ or "", steps=2600, batch=64, measure_every=1000)
     recogniser = Recogniser().to(memory_format=torch.channels_last)
     held_out = Random(HELD_OUT_SEED)

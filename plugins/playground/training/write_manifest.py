@@ -1,4 +1,4 @@
-"""Writes the sizes and sums of the trained weights into the manifests that name them."""
+"""Writes the sizes and checksums of the trained weights into the manifests."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ ENTRY = re.compile(
 
 
 def renewed(manifest: str) -> str:
-    """Gives a manifest in which every file of the playground has its present size and sum."""
+    """Returns a manifest with the present sizes and checksums of the playground's files."""
 
     def entry(match: re.Match[str]) -> str:
         content = (WEIGHTS / match["file"]).read_bytes()

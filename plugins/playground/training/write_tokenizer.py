@@ -1,7 +1,7 @@
-"""Writes the tokenizer's files in CLIP's published format, every word of a caption one token.
+"""Writes the tokenizer in CLIP's published format; every word of a caption is one token.
 
-The vocabulary is laid out as CLIP's: all bytes, all bytes that end a word, the merges in order,
-then the two marks. Any text can be encoded; a word that no caption holds falls apart into pieces.
+The vocabulary has CLIP's layout: all bytes, all bytes that end a word, the merges in order, then
+the two special tokens. Any text can be encoded; other words are split into pieces.
 """
 
 import json
@@ -31,7 +31,7 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
 
 
 def write(folder: Path) -> int:
-    """Writes vocab.json, merges.txt and tokenizer_config.json, and gives the number of tokens."""
+    """Writes vocab.json, merges.txt and tokenizer_config.json; returns the number of tokens."""
     letters = sorted(ByteLevel.alphabet())
     merges = learn_merges(sorted(word for word in WORDS if word.isalpha()))
     tokens = [

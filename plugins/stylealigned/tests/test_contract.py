@@ -1,4 +1,4 @@
-"""StyleAligned keeps the contract of adapters, and refuses what makes no sense."""
+"""StyleAligned keeps the contract of adapters, and refuses batches of one picture."""
 
 import tomllib
 from collections.abc import Callable
@@ -32,9 +32,9 @@ def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
     law(AdapterCase(make, targets=targets()))
 
 
-def latents(model: LatentDiffusion, prompt: object = PROMPTS, **asked: object) -> Tensor:
-    usual = {"steps": 3, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
-    return model.generate(prompt, **usual | asked)
+def latents(model: LatentDiffusion, prompt: object = PROMPTS, **options: object) -> Tensor:
+    defaults = {"steps": 3, "guidance": 3.0, "seed": 7, "output": "latents", "progress": False}
+    return model.generate(prompt, **defaults | options)
 
 
 def test_the_first_picture_is_bit_for_bit_what_it_is_without_the_adapter():
@@ -48,23 +48,23 @@ def test_the_first_picture_is_bit_for_bit_what_it_is_without_the_adapter():
         assert all(not torch.allclose(shared[i], plain[i], rtol=1e-2) for i in (1, 2))
 
 
-@pytest.mark.parametrize("asked", [{}, {"guidance": 1.0}, {"prompt": ["a cat", "b"], "count": 2}])
-def test_a_branch_at_a_time_the_same_pictures_are_made(asked: dict[str, object]):
+@pytest.mark.parametrize("options", [{}, {"guidance": 1.0}, {"prompt": ["a cat", "b"], "count": 2}])
+def test_sequential_branches_make_the_same_pictures(options: dict[str, object]):
     model = tiny_model()
     make().inject(model)
-    alone = latents(model, **asked, sequential=True)
-    assert torch.allclose(alone, latents(model, **asked), atol=1e-5)
+    alone = latents(model, **options, sequential=True)
+    assert torch.allclose(alone, latents(model, **options), atol=1e-5)
 
 
 class AddBranch(Layer):
-    """Adds a pass before all others, whose result nobody uses."""
+    """Adds a guidance branch before all others; its result is unused."""
 
     def run(self, context: Context, *inputs: object) -> None:
         context["branches"] = ("more", *context["branches"])
 
 
 class OneMore(Adapter):
-    """Brings a branch of its own, told something else."""
+    """Adds a guidance branch with another condition."""
 
     takes_condition = True
 
@@ -85,7 +85,7 @@ def test_a_branch_of_another_adapter_changes_nothing():
 
 
 class Masked(Adapter):
-    """Adds a mask to every self-attention, or leaves it plain."""
+    """Adds a mask to every self-attention, or none."""
 
     def __init__(self, mask: Tensor | None, key: str) -> None:
         super().__init__(key=key)
@@ -112,7 +112,7 @@ class AddMask(Layer):
     "mask", [torch.zeros(1, 1, 1), torch.zeros(6, 1, 1), torch.ones(6, 1, 1, dtype=torch.bool)]
 )
 @pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_a_mask_of_another_adapter_outside_is_carried_along(mask: Tensor, shift: float):
+def test_the_mask_of_an_outer_adapter_is_kept(mask: Tensor, shift: float):
     model = tiny_model()
     StyleAligned(key="style", shift=shift).inject(model)
     expected = latents(model)
@@ -120,18 +120,18 @@ def test_a_mask_of_another_adapter_outside_is_carried_along(mask: Tensor, shift:
     assert torch.allclose(latents(model), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("asked", [{"prompt": "a cat"}, {"prompt": ["a cat"], "guidance": 1.0}])
-def test_a_batch_of_one_is_refused_before_any_network_runs(asked: dict[str, object]):
+@pytest.mark.parametrize("options", [{"prompt": "a cat"}, {"prompt": ["a cat"], "guidance": 1.0}])
+def test_a_batch_of_one_is_refused_before_any_network_runs(options: dict[str, object]):
     model = tiny_model()
     adapter = make().inject(model)
     model.text_encoder.register_forward_pre_hook(lambda *_: pytest.fail("a network runs"))
-    with pytest.raises(ConditionError, match="but only one is to be made"):
-        latents(model, **asked)
+    with pytest.raises(ConditionError, match="but this generation makes only one"):
+        latents(model, **options)
     with pytest.raises(ConditionError, match="it takes no mask"):
         latents(model, conditions={adapter: Condition(mask=torch.ones(1, 1, 32, 32))})
 
 
-def test_left_out_it_has_nothing_against_a_batch_of_one():
+def test_a_skipped_adapter_accepts_a_batch_of_one():
     model = tiny_model()
     alone = latents(model, "a cat")
     adapter = make().inject(model)
@@ -141,6 +141,6 @@ def test_left_out_it_has_nothing_against_a_batch_of_one():
 
 @pytest.mark.parametrize("option", ["share", "shift"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True])
-def test_a_number_that_is_none_is_refused(option: str, value: object):
+def test_options_must_be_finite_numbers(option: str, value: object):
     with pytest.raises(AdapterError, match=f"{option} is a finite number"):
         StyleAligned(**{option: value})

@@ -1,4 +1,4 @@
-"""T2I-Adapter keeps the contract of adapters, and refuses what makes no sense."""
+"""T2I-Adapter keeps the contract of adapters, and refuses invalid conditions and files."""
 
 import tomllib
 from collections.abc import Callable
@@ -23,7 +23,7 @@ ALL = [*DOWN, ("unet.down.downsample", "branch"), ("unet.mid.output", "branch")]
 
 
 def make() -> T2iAdapter:
-    torch.manual_seed(3)  # each one is the same
+    torch.manual_seed(3)  # the same weights each time
     return T2iAdapter(name="t2i")
 
 
@@ -36,7 +36,7 @@ SIZES = {"layers": (1, 1), "heads": (2, 2), "text_width": 8, "groups": 4}
 
 
 def xl_model() -> LatentDiffusion:
-    """A model whose first level has no attention, as that of SDXL."""
+    """Returns a model whose first level has no attention, as in SDXL."""
     return tiny_model(unet=UNetConfig(channels=(8, 16), depths=(0, 1), **SIZES))
 
 
@@ -44,7 +44,7 @@ def narrow_model() -> LatentDiffusion:
     return tiny_model(unet=UNetConfig(channels=(4, 8), depths=(1, 1), **SIZES))
 
 
-def test_the_manifest_declares_what_each_base_needs():
+def test_the_manifest_declares_the_targets_of_each_base():
     manifest = tomllib.loads((files("refiners_t2iadapter") / "adapter.toml").read_text())
     for spec in manifest["adapter"].values():
         for variant in spec["variant"]:
@@ -59,14 +59,14 @@ def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_that_of_xl_keeps_the_contract(law: Callable[[AdapterCase], None]):
+def test_it_keeps_the_contract_on_sdxl(law: Callable[[AdapterCase], None]):
     picture = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(1))
     law(AdapterCase(make_light, xl_model, condition=picture, targets=ALL))
 
 
-def latents(model: LatentDiffusion, conditions: Any, **asked: Any) -> torch.Tensor:
-    usual = {"steps": 2, "seed": 1, "output": "latents", "progress": False}
-    return model.generate("", conditions=conditions, **usual | asked)
+def latents(model: LatentDiffusion, conditions: Any, **options: Any) -> torch.Tensor:
+    defaults = {"steps": 2, "seed": 1, "output": "latents", "progress": False}
+    return model.generate("", conditions=conditions, **defaults | options)
 
 
 @pytest.mark.parametrize("sequential", [False, True])
@@ -82,7 +82,7 @@ def test_several_add_up_in_any_order_and_features_are_made_once(sequential: bool
     assert not torch.allclose(both, latents(model, {first: picture, second: None}), atol=1e-3)
 
 
-def test_a_picture_for_each_is_the_picture_of_each():
+def test_there_may_be_one_picture_per_generated_picture():
     model = tiny_model()
     adapter = make().inject(model)
     pictures = [torch.rand(3, 20, 24), Image.new("RGB", (8, 8), "red")]
@@ -92,12 +92,12 @@ def test_a_picture_for_each_is_the_picture_of_each():
         assert torch.allclose(both[i], alone[0], atol=1e-5)
 
 
-def test_a_grey_picture_of_three_channels_is_one_of_one():
+def test_a_grey_picture_may_have_three_channels():
     model = tiny_model()
     adapter = make_light().inject(model)
     grey = Image.linear_gradient("L").resize((32, 32))
-    told = [latents(model, {adapter: one}) for one in (grey, grey.convert("RGB"))]
-    assert torch.equal(*told)
+    results = [latents(model, {adapter: value}) for value in (grey, grey.convert("RGB"))]
+    assert torch.equal(*results)
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_a_grey_picture_of_three_channels_is_one_of_one():
         (make, "edges.png", None, "no picture"),
         (make, torch.rand(4, 32, 32), None, "pictures of 3 channels; this one has 4"),
         (make_light, [torch.rand(2, 32, 32)], None, "pictures of 1 channel; this one has 2"),
-        (make, torch.rand(3, 3, 32, 32), None, "is given 3 pictures for 1 to be made"),
-        (make_light, torch.rand(3, 32, 32), None, "reads pictures of one channel"),
-        (make_light, Image.new("RGB", (8, 8), "red"), None, "reads pictures of one channel"),
+        (make, torch.rand(3, 3, 32, 32), None, "is given 3 pictures to generate 1"),
+        (make_light, torch.rand(3, 32, 32), None, "reads grey pictures"),
+        (make_light, Image.new("RGB", (8, 8), "red"), None, "reads grey pictures"),
         (make, Condition(torch.rand(3, 8, 8), mask=torch.ones(1, 1, 8, 8)), None, "takes no mask"),
         (make_light, torch.rand(1, 32, 32), (32, 36), r"8 x 8 pixels; 32 x 36 .*size=\(32, 32\)"),
     ],
 )
-def test_a_condition_that_cannot_be_seen_is_refused_before_any_network_runs(
+def test_an_invalid_condition_is_refused_before_any_network_runs(
     made: Any, value: Any, size: Any, words: str
 ):
     model = xl_model() if size else tiny_model()
@@ -161,7 +161,7 @@ def test_a_file_for_another_model_is_refused_and_the_model_is_left_bare(
         (("controlnet_cond_embedding.conv_in.weight",), r"this file is a ControlNet \(diffusers\)"),
         (("style_embedding", "ln_pre.weight"), "a T2I-Adapter for style"),
         (("adapter.body.0.resnets.0.block1.weight",), "lacks its first convolution"),
-        (("adapter.body.0.block1.weight", "adapter.conv_in.weight"), "reads 2 numbers for each"),
+        (("adapter.body.0.block1.weight", "adapter.conv_in.weight"), "reads 2 numbers per square"),
     ],
 )
 def test_another_file_is_refused_and_the_model_is_left_bare(

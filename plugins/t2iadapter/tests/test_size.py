@@ -1,4 +1,4 @@
-"""The official networks are as large as the files that are published."""
+"""Networks of official sizes are as large as the published files."""
 
 from typing import Any
 

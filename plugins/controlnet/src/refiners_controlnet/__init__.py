@@ -1,1 +1,1 @@
-"""ControlNet for Refiners: follow the lines of a picture (arXiv:2302.05543)."""
+"""ControlNet for Refiners: follow the edges, depth or pose of a picture (arXiv:2302.05543)."""

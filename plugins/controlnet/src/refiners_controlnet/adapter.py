@@ -1,4 +1,4 @@
-"""A network beside the UNet that adds what a picture of conditions asks for."""
+"""A network beside the UNet that steers it with a picture: edges, depth, a pose."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,19 +15,19 @@ from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.picture import to_mask, to_pixels
 
 HIDDEN: Final = -1.0
-"""What the released inpainting network was trained to see where a picture is to be filled in."""
+"""The value that the released inpainting network reads for pixels under the mask."""
 
 
 class SideNetwork(Adapter, ABC):
-    """A copy of a UNet's way down that runs first and sees a picture of conditions.
+    """A copy of the UNet's encoder that runs before the UNet and reads a control picture.
 
-    That picture is encoded once per generation and seen by all branches of guidance. Several add
-    up. A subclass says in `pixels` what becomes of what a generation is told.
+    The picture is encoded once per generation and shared by all guidance branches. The outputs of
+    several side networks add up. A subclass defines `pixels`, which prepares the condition.
 
     Args:
-        channels: For an untrained one, the channels of each level of the condition's encoder; by
-            default those of the released ones, for as many levels as the model's latents need.
-        options: What every adapter takes: `weights`, `name`, `key`.
+        channels: For an untrained adapter, the channels of each level of the picture's encoder; by
+            default those of the released networks, for as many levels as the model's latents need.
+        options: The arguments of every adapter: `weights`, `name`, `key`.
     """
 
     takes_condition: ClassVar[bool] = True
@@ -38,10 +38,10 @@ class SideNetwork(Adapter, ABC):
         self.features_key: Final = self.context_key("features")
 
     def build(self, model: LatentDiffusion, source: Source | None) -> None:
-        """Makes the side network in the sizes of the model's UNet, and loads it.
+        """Builds the side network in the sizes of the model's UNet and loads its weights.
 
         Raises:
-            WeightsError: The file is not that of a ControlNet of these sizes.
+            WeightsError: The file is not a ControlNet for a UNet of these sizes.
         """
         self.parts = build_control(
             model,
@@ -52,45 +52,47 @@ class SideNetwork(Adapter, ABC):
         )
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Runs the side network before the UNet; adds its outputs to the skips and the middle."""
+        """Runs the side network before the UNet; adds its outputs to the skips and mid block."""
         return control_edits(model, self.parts.network, self.context_key)
 
     @abstractmethod
     def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
-        """Returns what the encoder sees.
+        """Returns the pixels that the encoder reads.
 
         Args:
-            value: What a generation is told.
-            size: Height and width of the pictures to be made.
+            value: The condition's value.
+            size: Height and width of the generated pictures.
 
         Raises:
-            ConditionError: It is nothing that can be seen.
+            ConditionError: The value is not a picture, or not what this adapter needs.
         """
 
     def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
-        """Encodes a picture of conditions.
+        """Encodes a control picture.
 
         Args:
-            value: What `pixels` takes.
-            request: What is being generated.
+            value: The condition's value, as `pixels` takes it.
+            request: The generation.
 
         Raises:
-            ConditionError: It is no picture, or the picture's size does not suit this ControlNet.
+            ConditionError: The value is not a picture, or this ControlNet was trained for latents
+                of another size.
         """
         self.parts.check_size(request, self.key)
         pixels = self.pixels(value, (request.height, request.width))
         return {self.features_key: {"cond": self.parts.features(pixels, request)}}
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns its weights in the layout of diffusers' folders."""
+        """Returns the weights under the keys of diffusers' folders."""
         return self.parts.published()
 
 
 class ControlNet(SideNetwork):
-    """Makes pictures follow another one: its edges, its depth, a pose (arXiv:2302.05543).
+    """Makes generated pictures follow a control picture (arXiv:2302.05543).
 
-    Its condition is a picture with values in 0...1, or one for each picture to be made, resized to
-    their size.
+    The control picture shows edges, a depth map or a pose, as the weights were trained for. The
+    condition is a picture with values in 0...1, or one per generated picture, resized to their
+    size.
 
     Example:
         >>> ControlNet(name="controlnet-canny").takes_condition
@@ -98,15 +100,15 @@ class ControlNet(SideNetwork):
     """
 
     def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
-        """Returns a picture in 0...1, as it is given."""
+        """Returns the picture in 0...1, resized."""
         return to_pixels(value, size)
 
 
 class InpaintControlNet(SideNetwork):
-    """Fills in a part of a picture so that it suits the rest (ControlNet 1.1, `inpaint`).
+    """Fills in the masked part of a picture to match the rest (ControlNet 1.1, `inpaint`).
 
-    Its condition is a mapping: `picture`, in 0...1, and `mask`, white where it is to be filled in;
-    there the network sees -1, which no picture has.
+    The condition is a mapping: `picture`, in 0...1, and `mask`, white where the picture is filled
+    in. Pixels under the mask are set to -1, a value outside the range of pictures.
 
     Example:
         >>> InpaintControlNet(name="controlnet-inpaint").inputs
@@ -116,15 +118,15 @@ class InpaintControlNet(SideNetwork):
     inputs: ClassVar[tuple[str, ...]] = ("picture", "mask")
 
     def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:
-        """Returns a picture in 0...1, and -1 where the mask is above one half.
+        """Returns the picture in 0...1, with -1 where the mask is above one half.
 
         Raises:
-            ConditionError: One of the two is no picture, or there are masks for other pictures.
+            ConditionError: The picture or the mask is not a picture, or their counts differ.
         """
         picture, mask = to_pixels(value["picture"], size), to_mask(value["mask"], size)
         if len(picture) != len(mask) and 1 not in (len(picture), len(mask)):
             raise ConditionError(
-                f"{self.key} is told {len(picture)} pictures and {len(mask)} masks.",
-                hint="Pass one mask, or one for each picture.",
+                f"{self.key} is given {len(picture)} pictures and {len(mask)} masks.",
+                hint="Pass one mask, or one per picture.",
             )
         return torch.where(mask > 0.5, HIDDEN, picture)

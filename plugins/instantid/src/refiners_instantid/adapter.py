@@ -1,4 +1,4 @@
-"""The identity of a face, in a side network and beside each attention to the text."""
+"""InstantID: gives generated people the identity of a face (arXiv:2401.07519)."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,30 +25,34 @@ from refiners_core.models.image_prompt import (
     image_edits,
 )
 from refiners_core.weights import load, published, read, write
-from refiners_instantid.detector import Detector, Face, default_detector, largest_face
-from refiners_instantid.face import embeddings, pictures
+from refiners_instantid.checkpoint import INSTANTID_KEYS, resampler_config
+from refiners_instantid.face_detector import Detector, Face, default_detector, largest_face
+from refiners_instantid.face_embedding import embeddings, pictures
 from refiners_instantid.keypoint import draw, keypoint_pixels
-from refiners_instantid.layout import LAYOUT, resampler_config
 
 
 class InstantId(Adapter):
-    """Gives the people of a model's pictures the face of somebody (arXiv:2401.07519, section 3).
+    """Gives the people in generated pictures the face of a person (arXiv:2401.07519, section 3).
 
-    A few tokens of the face are looked at beside the text (the image prompt), and are all that a
-    side network reads that sees where the face is to be (the IdentityNet of section 3.3). Its
-    condition is a mapping: `face`, 512 numbers or a picture, or one for each picture to be made,
-    and `keypoints`, five points or a picture of them. A face that is a picture brings its own
-    keypoints unless others are given. Without a prompt, a face of zeros is seen. Several add up.
+    It has two halves. The image prompt turns the face into a few tokens, to which the UNet attends
+    beside the text. The side network (the IdentityNet of section 3.3) reads those tokens in place
+    of the text, and the keypoints of the face, which place it. Several InstantIDs add up.
+
+    The condition is a mapping: `face`, an embedding of 512 numbers or a picture, or one per
+    generated picture; and `keypoints`, five points or a picture of them. A face given as a picture
+    brings its own keypoints unless others are given. The unconditional branch receives the tokens
+    of an embedding of zeros.
 
     Args:
-        image_scale: How strongly the face is looked at beside the text, times the scale of the
-            condition. May be set anew between generations; 0 skips this half.
-        control_scale: The same of the side network.
-        detector: What finds faces in pictures, a prepared `insightface.app.FaceAnalysis`; by
-            default one is made of the models in `~/.insightface` when it is first needed.
-        resampler: For an untrained one, the sizes of what makes tokens of a face.
-        channels: For an untrained one, the channels of each level of the keypoints' encoder.
-        options: What every adapter takes: `weights`, `name`, `key`.
+        image_scale: The strength of the image prompt, multiplied by the scale of the condition. It
+            may be changed between generations; 0 skips the image prompt.
+        control_scale: The strength of the side network, in the same way.
+        detector: Finds faces in pictures: a prepared `insightface.app.FaceAnalysis`. By default
+            one is made from the models in `~/.insightface` when it is first needed.
+        resampler: For an untrained adapter, the sizes of the resampler that turns a face into
+            tokens.
+        channels: For an untrained adapter, the channels of each level of the keypoints' encoder.
+        options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
         AdapterError: A scale is not a finite number.
@@ -87,7 +91,7 @@ class InstantId(Adapter):
         self.mask_key: Final = self.context_key("mask")
 
     def build(self, model: LatentDiffusion, source: Source | None) -> None:
-        """Makes both halves in the sizes of the model's UNet, and loads them.
+        """Builds both halves in the sizes of the model's UNet and loads their weights.
 
         Raises:
             WeightsError: A file is not that of an InstantID for a model of these sizes.
@@ -103,7 +107,7 @@ class InstantId(Adapter):
             config = resampler_config(tensors, unet.config.text_width)
             with built_on("meta"):
                 self.parts = self._parts(model, config)
-            load(self.parts, tensors, LAYOUT, dtype=unet.dtype, device=unet.device)
+            load(self.parts, tensors, INSTANTID_KEYS, dtype=unet.dtype, device=unet.device)
             self.parts.requires_grad_(False)
         self.control = build_control(
             model,
@@ -115,79 +119,82 @@ class InstantId(Adapter):
         )
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Runs the side network before the UNet, and adds what is seen in the face to what is seen
-        in the text."""
+        """Runs the side network before the UNet, and adds an attention to the face's tokens to
+        each cross-attention."""
         image, control, mask = self.image_key, self.control_key, self.mask_key
 
-        def of_maps() -> Mapping[str, nn.Module]:
+        def map_layers() -> Mapping[str, nn.Module]:
             return {"strength": Multiply(control), "mask": MaskMap(mask)}
 
-        def of_tokens() -> Mapping[str, nn.Module]:
+        def token_layers() -> Mapping[str, nn.Module]:
             return {"strength": Multiply(image), "mask": MaskTokens(mask)}
 
         network, branches = self.control.network, self.parts.layer("branches", Chain)
         return (
-            *control_edits(model, network, self.context_key, of_maps),
-            *image_edits(model, branches, of_tokens, when=image),
+            *control_edits(model, network, self.context_key, map_layers),
+            *image_edits(model, branches, token_layers, when=image),
         )
 
     def check(self, value: Mapping[str, Any], request: GenerationRequest) -> None:
-        """Refuses a face or keypoints that cannot be read; no picture is searched for a face.
+        """Refuses a face or keypoints that cannot be read. Does not run the face detector.
 
         Raises:
-            ConditionError: One of them is not what it should be, or is for another number of
-                pictures; or pictures have a size that the side network cannot see.
+            ConditionError: The face or the keypoints are malformed, their count does not match the
+                generated pictures, or the side network was trained for latents of another size.
             AdapterError: A scale is not a finite number.
         """
         self._check_scales()
         self.control.check_size(request, self.key)
-        _, shown, _ = self._read(value, request)
-        if shown and self.detector is None:
+        _, portraits, _ = self._read(value, request)
+        if portraits and self.detector is None:
             default_detector(self.key)
 
     def encode(
         self, value: Mapping[str, Any], request: GenerationRequest
     ) -> dict[str, dict[str, Tensor]]:
-        """Turns a face into tokens, and encodes where it is to be.
+        """Encodes a face as tokens, and its keypoints as features of the side network.
 
         Args:
-            value: `face`, and `keypoints`, which may be left out beside a picture of the face.
-            request: What is being generated.
+            value: `face`, and `keypoints`, which may be omitted if the face is a picture.
+            request: The generation.
 
         Raises:
-            ConditionError: As `check` does, or no face is found.
+            ConditionError: The value is refused by `check`, or no face is found.
         """
-        faces, drawn = self._seen(value, request)
+        faces, drawn = self._detected(value, request)
         like: dict[str, Any] = {"device": request.device, "dtype": request.dtype}
         faces, resampler = faces.to(**like)[:, None], self.parts.layer("projection", Resampler)
-        told = {
+        values = {
             self.tokens_key: {
                 "cond": resampler(faces),
                 "uncond": resampler(torch.zeros_like(faces[:1])),
             }
         }
         if self.image_scale != 0:
-            told[self.image_key] = {"cond": torch.full((1, 1, 1), self.image_scale, **like)}
+            values[self.image_key] = {"cond": torch.full((1, 1, 1), self.image_scale, **like)}
         if self.control_scale != 0:
-            told[self.control_key] = {"cond": torch.full((1, 1, 1, 1), self.control_scale, **like)}
-            told[self.features_key] = {"cond": self.control.features(drawn, request)}
+            values[self.control_key] = {
+                "cond": torch.full((1, 1, 1, 1), self.control_scale, **like)
+            }
+            values[self.features_key] = {"cond": self.control.features(drawn, request)}
         if request.mask is not None:
             side = (request.latent_height, request.latent_width)
-            told[self.mask_key] = {"cond": adaptive_avg_pool2d(request.mask, side)}
-        return told
+            values[self.mask_key] = {"cond": adaptive_avg_pool2d(request.mask, side)}
+        return values
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns the weights of both files under their published names, which do not overlap."""
-        return {**published(self.parts, LAYOUT), **self.control.published()}
+        """Returns the weights of both files under their published keys, which do not overlap."""
+        return {**published(self.parts, INSTANTID_KEYS), **self.control.published()}
 
     def save(self, path: str | Path) -> None:
-        """Writes its weights as `InstantX/InstantID` publishes them, as safetensors.
+        """Writes the weights in the layout of `InstantX/InstantID`, as safetensors.
 
         Args:
-            path: The folder, made if need be: `ip-adapter.safetensors` and the `ControlNetModel`.
+            path: A folder, created if missing. It receives `ip-adapter.safetensors` and
+                `ControlNetModel/`.
 
         Raises:
-            AdapterError: The path is that of a file.
+            AdapterError: The path is a file.
         """
         folder = Path(path)
         if folder.suffix == ".safetensors" or folder.is_file():
@@ -197,7 +204,7 @@ class InstantId(Adapter):
             )
         control = folder / "ControlNetModel"
         control.mkdir(parents=True, exist_ok=True)
-        write(published(self.parts, LAYOUT), folder / "ip-adapter.safetensors")
+        write(published(self.parts, INSTANTID_KEYS), folder / "ip-adapter.safetensors")
         write(self.control.published(), control / "diffusion_pytorch_model.safetensors")
 
     def _parts(self, model: LatentDiffusion, config: ResamplerConfig) -> Chain:
@@ -213,38 +220,38 @@ class InstantId(Adapter):
         list[Tensor],
         Float[Tensor, "pictures 3 height width"] | None,
     ]:
-        """Returns embeddings or pictures of faces, and drawn keypoints where some are given.
+        """Returns embeddings or pictures of faces, and drawn keypoints if the value has some.
 
-        Each picture is (3, height, width), of a size that may be another than the next one's.
+        Each picture is (3, height, width); sizes may differ.
         """
         face, keypoints = value["face"], value.get("keypoints")
-        rows, shown = embeddings(face, self.key), list[Tensor]()
+        rows, portraits = embeddings(face, self.key), list[Tensor]()
         if rows is None:
-            shown = pictures(face)
+            portraits = pictures(face)
         elif keypoints is None:
             raise ConditionError(
                 f"{self.key} is given a face as numbers, but no keypoints.",
                 hint='Pass "keypoints": five points (x, y) in pixels, or a picture of them.',
             )
-        self._check_count("faces", len(shown if rows is None else rows), request)
+        self._check_count("faces", len(portraits if rows is None else rows), request)
         if keypoints is None:
-            return rows, shown, None
+            return rows, portraits, None
         drawn = keypoint_pixels(keypoints, (request.height, request.width), self.key)
         self._check_count("sets of keypoints", len(drawn), request)
-        return rows, shown, drawn
+        return rows, portraits, drawn
 
-    def _seen(
+    def _detected(
         self, value: Mapping[str, Any], request: GenerationRequest
     ) -> tuple[Float[Tensor, "faces 512"], Float[Tensor, "pictures 3 height width"]]:
-        """Returns embeddings and drawn keypoints, those that are missing from the detector."""
-        rows, shown, drawn = self._read(value, request)
-        if shown:
+        """Returns embeddings and drawn keypoints; detects those that the value lacks."""
+        rows, portraits, drawn = self._read(value, request)
+        if portraits:
             detector = self.detector or default_detector(self.key)
-            found = [largest_face(pixels, detector, self.key) for pixels in shown]
-            rows = torch.stack([each.embedding for each in found])
+            faces = [largest_face(pixels, detector, self.key) for pixels in portraits]
+            rows = torch.stack([face.embedding for face in faces])
             if drawn is None:
                 size = (request.height, request.width)
-                drawn = torch.stack(list(map(_drawn, found, shown, [size] * len(shown))))
+                drawn = torch.stack(list(map(_drawn, faces, portraits, [size] * len(portraits))))
         assert rows is not None, "there are numbers or pictures"
         assert drawn is not None, "there are keypoints or pictures"
         return rows, drawn
@@ -253,7 +260,7 @@ class InstantId(Adapter):
         if count not in (1, request.count):
             raise ConditionError(
                 f"{self.key} is given {count} {what} for {request.count} pictures.",
-                hint="Pass one, or one for each picture.",
+                hint="Pass one, or one per picture.",
             )
 
     def _check_scales(self) -> None:
@@ -267,7 +274,7 @@ class InstantId(Adapter):
 
 
 def _drawn(face: Face, picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns the keypoints of a face, with its picture fitted into the one to be made."""
+    """Draws the keypoints of a face, with its picture fitted into the generated one."""
     height, width = picture.shape[-2:]
     factor = min(size[0] / height, size[1] / width)
     corner = torch.tensor([(size[1] - width * factor) / 2, (size[0] - height * factor) / 2])

@@ -1,4 +1,4 @@
-"""The five points of a face, drawn as InstantID's ControlNet was trained to see them."""
+"""The five keypoints of a face, drawn as InstantID's ControlNet expects them."""
 
 import math
 from typing import Any, Final
@@ -13,14 +13,15 @@ from refiners_core.errors import ConditionError
 from refiners_core.picture import to_pixels
 
 COLOURS: Final = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1))
-"""Of the left eye, the right eye, the nose, the left and the right corner of the mouth."""
+"""The colours of left eye, right eye, nose, left and right corner of the mouth."""
 NOSE: Final = 2
 LIMBS: Final = (0, 1, 3, 4)
-"""The points from which a limb leads to the nose, in the order in which they are painted."""
+"""The points that a limb joins to the nose, in the order of painting."""
 HALF_WIDTH, RADIUS, DARKENED = 4, 10, 0.6
-"""Of a limb and of a point, in pixels; the brightness of limbs. All as in the released code."""
+"""Half the width of a limb and the radius of a point, in pixels, and the brightness of limbs, as in
+the released code."""
 _HINT: Final = (
-    "Pass five points (x, y) in pixels of the picture to be made: left eye, right eye, nose, left "
+    "Pass five points (x, y) in pixels of the generated picture: left eye, right eye, nose, left "
     "and right corner of the mouth as they appear; or a picture of them."
 )
 
@@ -28,17 +29,18 @@ _HINT: Final = (
 def keypoint_pixels(
     keypoints: Any, size: tuple[int, int], adapter: str
 ) -> Float[Tensor, "count 3 height width"]:
-    """Returns what the ControlNet sees, in 0...1.
+    """Returns the pixels that the ControlNet reads, in 0...1.
 
     Args:
-        keypoints: Five points (x, y) in pixels of the picture to be made, from its upper left
-            corner, or five for each picture; or a picture of them, or one for each, which is
+        keypoints: Five points (x, y) in pixels of the generated picture, from its upper left
+            corner, or five per picture; or a drawing of them, or one per picture, which is
             resized.
-        size: Height and width of the pictures to be made.
+        size: Height and width of the generated pictures.
         adapter: The name of the adapter, for messages.
 
     Raises:
-        ConditionError: It is neither, or a point lies outside the picture.
+        ConditionError: The value is neither points nor a picture, or a point lies outside the
+            picture.
     """
     if _is_picture(keypoints):
         return to_pixels(keypoints, size)
@@ -51,14 +53,14 @@ def keypoint_pixels(
                 f"x {height} pixels.",
                 hint=f"Give x from 0 to {width - 1} and y from 0 to {height - 1}.",
             )
-    return torch.stack([draw(each, size) for each in points])
+    return torch.stack([draw(face, size) for face in points])
 
 
 def draw(points: Float[Tensor, "5 2"], size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
-    """Draws five points of a face, in 0...1: a limb from each to the nose, and discs over them.
+    """Draws the five points of a face, in 0...1: a limb from each to the nose, discs over them.
 
     Args:
-        points: Of x and y in pixels; parts outside the picture are not seen.
+        points: Coordinates x and y in pixels; parts outside the picture are cut off.
         size: Height and width.
     """
     height, width = size
@@ -76,10 +78,11 @@ def draw(points: Float[Tensor, "5 2"], size: tuple[int, int]) -> Float[Tensor, "
 
 
 def _limb(x: Tensor, y: Tensor, ends: tuple[list[float], list[float]]) -> Tensor:
-    """Returns which pixels lie in the ellipse between two points.
+    """Returns a mask of the pixels in the ellipse between two points.
 
-    Centre, length and angle are whole numbers, as in the released drawings. Half a pixel more on
-    each side stands for the rim that OpenCV paints as well; about 1 % of the painted pixels differ.
+    Centre, length and angle are rounded to whole numbers, as in the released drawings. Half a pixel
+    more on each side approximates the rim that OpenCV paints; about 1 % of the painted pixels
+    differ.
     """
     (left, top), (right, bottom) = ends
     half = int(math.dist(*ends) / 2) + 0.5
@@ -104,10 +107,10 @@ def _points(value: Any, adapter: str) -> Float[Tensor, "count 5 2"]:
     except (TypeError, ValueError, RuntimeError):
         array = np.asarray(None)
     if array.dtype.kind not in "fiu" or array.shape[-2:] != (5, 2) or array.ndim not in (2, 3):
-        is_numbers = array.dtype.kind in "fiu"
-        found = f"the shape {list(array.shape)}" if is_numbers else f"a {type(value).__name__}"
+        is_numeric = array.dtype.kind in "fiu"
+        given = f"the shape {list(array.shape)}" if is_numeric else f"a {type(value).__name__}"
         raise ConditionError(
-            f"the keypoints for {adapter} are five points (x, y), not {found}.", hint=_HINT
+            f"the keypoints for {adapter} are five points (x, y), not {given}.", hint=_HINT
         )
     points = torch.from_numpy(array.astype(np.float64)).reshape(-1, 5, 2)
     if not bool(points.isfinite().all()):

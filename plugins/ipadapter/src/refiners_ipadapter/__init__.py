@@ -1,1 +1,1 @@
-"""IP-Adapter for Refiners: be prompted by a picture (arXiv:2308.06721)."""
+"""IP-Adapter for Refiners: prompt a model with a picture (arXiv:2308.06721)."""

@@ -1,4 +1,4 @@
-"""A second attention beside each attention to the text, to an image (arXiv:2308.06721)."""
+"""Image prompts: an attention to a picture beside each cross-attention (arXiv:2308.06721)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
@@ -13,22 +13,22 @@ from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.image_prompt import image_attentions, image_edits
 from refiners_core.weights import load, published, read
-from refiners_ipadapter.encode import clip_pixels
-from refiners_ipadapter.layout import LAYOUT, projection_sizes
+from refiners_ipadapter.checkpoint import IP_ADAPTER_KEYS, projection_sizes
+from refiners_ipadapter.preprocessing import clip_pixels
 from refiners_ipadapter.projection import ImageProjection
 
 
 class IpAdapter(Adapter):
     """Prompts a model with a picture beside the text (arXiv:2308.06721, section 3.2).
 
-    Its condition is a picture, or one for each picture to be made. Several IP-Adapters add up.
-    The branch without a prompt is told of no picture: the projection of an embedding of zeros.
+    The condition is a picture, or one per generated picture. Several IP-Adapters add up. The
+    unconditional branch receives the projection of an embedding of zeros.
 
     Args:
-        encoder: For an untrained one, the sizes of the image encoder; the released ViT-H's by
-            default.
-        tokens: For an untrained one, how many tokens stand for a picture.
-        options: What every adapter takes: `weights`, `name`, `key`.
+        encoder: For an untrained adapter, the sizes of the image encoder; by default those of the
+            released ViT-H.
+        tokens: For an untrained adapter, the number of tokens per picture.
+        options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Example:
         >>> IpAdapter(name="ip-adapter").takes_condition
@@ -46,11 +46,11 @@ class IpAdapter(Adapter):
         self.tokens_key: Final = self.context_key("tokens")
 
     def build(self, model: LatentDiffusion, source: Source | None) -> None:
-        """Makes an attention beside each of the model's to its text, and loads them.
+        """Builds an image attention for each cross-attention of the UNet and loads the weights.
 
         Raises:
-            WeightsError: The file is not that of an IP-Adapter for a model of these sizes.
-            AdapterError: The manifest's settings of the image encoder have a word too many.
+            WeightsError: The file is not an IP-Adapter for a model of these sizes.
+            AdapterError: The variant's `encoder` settings have an unknown name.
         """
         unet = model.unet
         if source is None:
@@ -61,27 +61,28 @@ class IpAdapter(Adapter):
                 self.parts = self._parts(model, embedding, self.tokens).to(unet.dtype)
             return
         tensors = read(source.files["weights"])
+        sizes = projection_sizes(tensors, unet.config.text_width)
         with built_on("meta"):
             self.encoder = ClipImageEncoder(_encoder_config(source))
-            self.parts = self._parts(model, **projection_sizes(tensors, unet.config.text_width))
-        where: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
-        load(self.parts, tensors, LAYOUT, **where)
-        load(self.encoder, source.files["encoder"], CLIP_IMAGE_KEYS, **where)
+            self.parts = self._parts(model, **sizes)
+        placement: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
+        load(self.parts, tensors, IP_ADAPTER_KEYS, **placement)
+        load(self.encoder, source.files["encoder"], CLIP_IMAGE_KEYS, **placement)
         self.requires_grad_(False)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Adds what is seen in the image to what is seen in the text, before the projection."""
+        """Adds each image attention to its cross-attention, before the output projection."""
         return image_edits(model, self.parts.layer("branches", Chain))
 
     def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
-        """Turns a picture into tokens.
+        """Encodes a picture as tokens.
 
         Args:
-            value: A picture, or one for each picture to be made.
-            request: What is being generated.
+            value: A picture, or one per generated picture.
+            request: The generation.
 
         Raises:
-            ConditionError: It is no picture.
+            ConditionError: The value is not a picture.
         """
         pixels = clip_pixels(value, self.encoder.config.image_size)
         embedding = self.encoder(pixels.to(request.device, request.dtype))
@@ -93,8 +94,8 @@ class IpAdapter(Adapter):
         }
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns its weights in the layout of `h94/IP-Adapter`; its image encoder stays apart."""
-        return published(self.parts, LAYOUT)
+        """Returns the weights under the keys of `h94/IP-Adapter`, without the image encoder."""
+        return published(self.parts, IP_ADAPTER_KEYS)
 
     def _parts(self, model: LatentDiffusion, embedding: int, tokens: int) -> Chain:
         width = model.unet.config.text_width
@@ -110,7 +111,6 @@ def _encoder_config(source: Source) -> ClipImageConfig:
         return ClipImageConfig(**{name.replace("-", "_"): size for name, size in sizes.items()})
     except TypeError as error:
         raise AdapterError(
-            f"the variant {source.variant} describes an image encoder that there is none of: "
-            f"{error}.",
-            hint="Its settings.encoder may have the words of ClipImageConfig.",
+            f"the variant {source.variant} has unknown settings for the image encoder: {error}.",
+            hint="Its settings.encoder takes the arguments of ClipImageConfig.",
         ) from error

@@ -1,4 +1,4 @@
-"""What makes tokens of an image's embedding."""
+"""The projection of an image embedding to tokens."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from refiners_core import Chain
 
 
 class SplitTokens(nn.Module):
-    """Cuts one wide vector into tokens."""
+    """Splits one wide vector into tokens."""
 
     def __init__(self, tokens: int) -> None:
         super().__init__()
@@ -16,17 +16,17 @@ class SplitTokens(nn.Module):
     def forward(
         self, x: Float[Tensor, "rows features"]
     ) -> Float[Tensor, "rows tokens features_over_tokens"]:
-        """Returns `tokens` parts of equal width."""
+        """Splits the features into `tokens` parts of equal width."""
         return x.unflatten(1, (self.tokens, -1))
 
 
 class ImageProjection(Chain):
-    """Makes a few tokens of one image embedding (arXiv:2308.06721, section 3.2.1).
+    """Projects one image embedding to a few tokens (arXiv:2308.06721, section 3.2.1).
 
     Args:
         embedding: Features of the image embedding.
-        width: Features of a token, those of the text's.
-        tokens: How many tokens.
+        width: Features of a token, as wide as the text's.
+        tokens: The number of tokens.
     """
 
     def __init__(self, embedding: int, width: int, tokens: int = 4) -> None:

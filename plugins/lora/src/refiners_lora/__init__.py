@@ -1,1 +1,1 @@
-"""LoRA files for Refiners, in every dialect in which they are shared (arXiv:2106.09685)."""
+"""LoRA for Refiners: reads the files of kohya, diffusers and PEFT (arXiv:2106.09685)."""

@@ -1,4 +1,4 @@
-"""LoRA: a low-rank change beside layers of the UNet and of the text encoders (arXiv:2106.09685)."""
+"""LoRA: low-rank updates beside layers of the UNet and of the text encoders (arXiv:2106.09685)."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -14,28 +14,28 @@ from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
 from refiners_core.weights import write
 from refiners_lora.alpha import Alphas, Strength, configured
-from refiners_lora.file import METADATA, LoraFile, read_lora
-from refiners_lora.fit import Match, matched
-from refiners_lora.layer import LowRank, WithLowRank, low_rank
-from refiners_lora.name import places_by_name
+from refiners_lora.layer_match import Match, match_layers
+from refiners_lora.layer_name import places_by_name
+from refiners_lora.lora_file import METADATA, LoraFile, read_lora
+from refiners_lora.low_rank import LowRank, WithLowRank, low_rank
 
 Where = Callable[[Any], Iterable[Seat]]
-"""Chooses the layers of a model beside which an untrained LoRA is made."""
+"""Chooses the layers of a model that an untrained LoRA updates."""
 
 
 class Lora(Adapter):
-    """Wears a LoRA file: a low-rank change beside linear layers and convolutions.
+    """Adds the low-rank updates of a LoRA file to linear layers and convolutions.
 
-    It takes no condition; `Condition(scale=0.8)` says how strongly it acts, on the UNet and on the
-    text encoders alike, and several add up. Without a file it is an untrained one, which changes
-    nothing until `up` is trained.
+    It takes no condition. `Condition(scale=0.8)` sets its strength, for the UNet and the text
+    encoders alike. Several LoRAs add up. Without a file it is untrained, and changes nothing until
+    `up` is trained.
 
     Args:
-        rank: For an untrained one, the features between its two weights.
-        alpha: For an untrained one, its strength before division by the rank; the rank by default.
-        where: For an untrained one, the layers that it changes; by default the linear layers of the
-            UNet's attentions.
-        options: What every adapter takes: `weights`, `name`, `key`.
+        rank: For an untrained LoRA, its rank.
+        alpha: For an untrained LoRA, its strength before division by the rank; by default the rank.
+        where: For an untrained LoRA, the layers that it updates; by default the linear layers of
+            the UNet's attentions.
+        options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
         AdapterError: The rank is not a positive whole number.
@@ -60,7 +60,7 @@ class Lora(Adapter):
         self._published: dict[str, tuple[str, str]] = {}  # component and name there, by seat
 
     def build(self, model: Chain, source: Source | None) -> None:
-        """Makes a change beside each layer that the file names.
+        """Builds an update for each layer that the file names.
 
         Raises:
             WeightsError: The file is not a LoRA, is damaged, or is for another base.
@@ -75,20 +75,20 @@ class Lora(Adapter):
             self._begin(model)
             return
         file = read_lora(source.files["weights"])
-        matches = matched(file, model)
+        matches = match_layers(file, model)
         alphas = _alphas(file, matches)
-        self._published = {it.place.seat.path: it.place[1:] for it in matches}
+        self._published = {match.place.seat.path: match.place[1:] for match in matches}
         for match in matches:
             self.layer(match.place.seat, lambda match=match: _loaded(match, alphas))
         self.requires_grad_(False)
 
     def edits(self, model: Any) -> Iterable[Edit]:
-        """Adds each change to what its layer computes."""
+        """Adds each update to the output of its layer."""
         seats = select(model).where(self._is_changed).expect(len(self._published))
         return seats.wrap(self._with_change, name="lora")
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns its weights under the names that diffusers writes, `unet.<layer>.lora_A.weight`
+        """Returns the weights under the keys that diffusers writes: `unet.<layer>.lora_A.weight`
         and so on."""
         return {
             f"{part}.{name}.lora_{half}.weight": weight
@@ -97,7 +97,7 @@ class Lora(Adapter):
         }
 
     def save(self, path: str | Path) -> None:
-        """Writes its weights as diffusers does, with the alphas in the header of the file."""
+        """Writes the weights as diffusers does, with the alphas in the header of the file."""
         parts: dict[str, dict[str, Strength]] = {}
         for part, name, change in self._changes():
             parts.setdefault(part, {})[name] = Strength(change.rank, change.alpha)
@@ -139,7 +139,7 @@ def attentions(model: Any) -> Iterable[Seat]:
 
 
 def _alphas(file: LoraFile, matches: Iterable[Match]) -> dict[str, Alphas]:
-    """Returns what PEFT's configuration says of each component."""
+    """Returns the alphas that PEFT's configuration gives each component."""
     names: dict[str, list[str]] = {}
     for place, _ in matches:
         names.setdefault(place.part, []).append(place.name)
@@ -151,9 +151,9 @@ def _alphas(file: LoraFile, matches: Iterable[Match]) -> dict[str, Alphas]:
                 for field, value in file.config.items()
                 if not is_of_parts or field.startswith(f"{part}.")
             },
-            of_part,
+            layers,
         )
-        for part, of_part in names.items()
+        for part, layers in names.items()
     }
 
 
@@ -171,10 +171,10 @@ def _untrained(layer: nn.Module, rank: int, alpha: float) -> LowRank:
     weight: Any = layer.weight
     with built_on(weight.device):
         down, up = torch.empty(rank, *weight.shape[1:]), torch.zeros(weight.shape[0], rank)
-        nn.init.kaiming_uniform_(down, a=5**0.5)  # as the authors' released code begins
+        nn.init.kaiming_uniform_(down, a=5**0.5)  # as in the authors' released code
         change = low_rank(layer, down, up, alpha)
     return change.requires_grad_(True)
 
 
 def _missing() -> nn.Module:
-    raise AssertionError("changes are made in build()")
+    raise AssertionError("updates are built in build()")

@@ -1,4 +1,4 @@
-"""How strong a LoRA is meant to be: alpha, from a key of its own or from PEFT's configuration."""
+"""The strength of a LoRA: the alphas in PEFT's configuration."""
 
 import math
 from collections import Counter
@@ -9,21 +9,21 @@ from refiners_core.errors import WeightsError
 
 
 class Strength(NamedTuple):
-    """The strength of a LoRA beside one layer."""
+    """The rank and alpha of a LoRA at one layer."""
 
     rank: int
     alpha: float
 
 
 class Alphas:
-    """The alphas that PEFT's configuration of one component gives, by the names of layers.
+    """The alphas of one component's layers in PEFT's configuration.
 
     Args:
         config: Fields of PEFT's configuration of the component.
         names: The component's layers that the file names.
 
     Raises:
-        WeightsError: A field has another type, or asks for more than a LoRA computes.
+        WeightsError: A field has the wrong type, or the configuration is that of a DoRA.
     """
 
     def __init__(self, config: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -48,16 +48,16 @@ class Alphas:
         self._endings: dict[str, float] = {}
         for pattern, alpha in patterns.items():
             name = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
-            # The name of a layer means that one alone, though others may end alike. Only what names
-            # none is the ending of several, which is how PEFT reads what people write.
+            # A pattern that is the name of a layer matches that layer alone, though other names may
+            # end alike. Any other pattern matches all names that end with it, as in PEFT.
             is_whole = name in named or pattern.startswith("^")
             (self._whole if is_whole else self._endings)[name] = alpha
 
     def of(self, name: str, rank: int) -> float | None:
-        """Returns the alpha of a layer, None where the configuration gives none.
+        """Returns the alpha of a layer, to be divided by the rank; None if there is none.
 
-        That of a rank-stabilised LoRA (arXiv:2312.03732) is divided by the root of its rank; what
-        is returned is to be divided by the rank.
+        A rank-stabilised LoRA (arXiv:2312.03732) divides alpha by the square root of the rank, so
+        its alpha is multiplied by that root.
         """
         alpha = self._whole.get(name, self._whole.get(name.removeprefix("text_model.")))
         if alpha is None:
@@ -69,10 +69,10 @@ class Alphas:
 
 
 def configured(strengths: Mapping[str, Strength], part: str) -> dict[str, Any]:
-    """Returns fields from which PEFT, and `Alphas`, get the strengths of a component's layers.
+    """Returns the fields of a PEFT configuration for the layers of a component.
 
     Args:
-        strengths: Of each layer, by its published name in the component.
+        strengths: Rank and alpha by the published name of the layer in the component.
         part: The component: `unet`, `text_encoder` or `text_encoder_2`.
     """
     rank, alpha = (
@@ -83,14 +83,14 @@ def configured(strengths: Mapping[str, Strength], part: str) -> dict[str, Any]:
         "r": rank,
         "lora_alpha": alpha,
         "target_modules": sorted(name.removeprefix("^") for name in names.values()),
-        "rank_pattern": {names[n]: it.rank for n, it in strengths.items() if it.rank != rank},
-        "alpha_pattern": {names[n]: it.alpha for n, it in strengths.items() if it.alpha != alpha},
+        "rank_pattern": {names[n]: s.rank for n, s in strengths.items() if s.rank != rank},
+        "alpha_pattern": {names[n]: s.alpha for n, s in strengths.items() if s.alpha != alpha},
     }
 
 
 def _peft_name(name: str, part: str) -> str:
-    """Returns a pattern that PEFT finds a layer by, and no other whose name ends alike."""
-    # transformers leaves text_model out since 5.6, so names of its layers are matched by their end.
+    """Returns a pattern by which PEFT finds this layer, and no other whose name ends alike."""
+    # transformers omits text_model since 5.6, so the names of its layers are matched by their end.
     return f"^{name}" if part == "unet" else name.removeprefix("text_model.")
 
 

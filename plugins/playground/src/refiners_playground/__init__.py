@@ -1,1 +1,1 @@
-"""A miniature of Stable Diffusion, and the drawn scenes that it was trained on."""
+"""A miniature Stable Diffusion, and the drawn scenes that it was trained on."""

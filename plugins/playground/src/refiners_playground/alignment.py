@@ -1,4 +1,4 @@
-"""How far the pictures of a batch take after its first one: what StyleAligned achieves."""
+"""Measures StyleAligned: how often the pictures of a batch share the look of its first."""
 
 from collections.abc import Sequence
 from random import Random
@@ -11,31 +11,31 @@ from refiners_core import Adapter, Condition
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_playground.effect import Settings
 from refiners_playground.recogniser import load_recogniser
-from refiners_playground.scenes import SHAPES
+from refiners_playground.scene import SHAPES
 
 BATCH = 4
 COMPARED = BATCH - 1
-"""All pictures of a batch but the first are compared with the first."""
+"""The number of pictures per batch that are compared with the first."""
 SHIFT = 1.0
-"""The StyleAligned option `shift` that is measured with: look at the first picture more."""
+"""The `shift` of StyleAligned in measurements: the others attend to the first picture more."""
 END = 0.7
-"""The share of the steps after which StyleAligned ends: the last ones finish each shape alone."""
+"""The share of the steps after which StyleAligned ends; the last steps finish each shape alone."""
 
 
 def aligned_effect(
     model: LatentDiffusion, aligned: Adapter | None, count: int, settings: Settings
 ) -> dict[str, float]:
-    """Returns how far pictures take after the first one of their batch of four prompts.
+    """Measures how often pictures look like the first of their batch of four prompts.
 
     Args:
-        model: What generates.
-        aligned: StyleAligned, worn by the model; None for what chance gives.
-        count: How many pictures are compared with the first of their batch, a multiple of three.
-        settings: How they are made.
+        model: The model.
+        aligned: StyleAligned, worn by the model; None measures the rate by chance.
+        count: The number of pictures compared with the first of their batch, a multiple of three.
+        settings: The settings of the generations.
 
     Returns:
-        The shares (0...1) of pictures whose `background` and `colour` are read as those of the
-        first, and whose `shape` is the prompted one.
+        The shares (0...1) of pictures whose `background` and `colour` are recognised as those of
+        the first, and whose `shape` is recognised as the prompted one.
     """
     recogniser, random = load_recogniser(), Random(13)
     hits = dict.fromkeys(("background", "colour", "shape"), 0)
@@ -45,9 +45,9 @@ def aligned_effect(
         pixels = aligned_pictures(model, aligned, shapes, seed, settings)
         first, *others = recogniser.read(pixels)
         for reading, shape in zip(others, shapes[1:], strict=True):
-            wanted = first | {"shape": shape}
+            expected = first | {"shape": shape}
             for name in hits:
-                hits[name] += reading[name] == wanted[name]
+                hits[name] += reading[name] == expected[name]
     return {name: hit / (count // COMPARED * COMPARED) for name, hit in hits.items()}
 
 
@@ -59,7 +59,7 @@ def aligned_pictures(
     seed: int,
     settings: Settings,
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Returns one picture for each shape; prompts name neither its colour nor its background."""
+    """Generates one picture per shape; the prompts name neither colour nor background."""
     conditions = dict.fromkeys(model.adapters) | (
         {} if aligned is None else {aligned: Condition(end=END)}
     )

@@ -1,12 +1,12 @@
-"""Sentences that say what a scene shows, with parts left out by lot.
+"""Captions of scenes, with parts left out at random.
 
-Leaving parts out lets a prompt name as little as one colour: the model has learnt to choose
-whatever is not named.
+Because parts are left out in training, a prompt may name as little as one colour: the model chooses
+everything that is not named.
 """
 
 from random import Random
 
-from refiners_playground.scenes import COLOURS, FILLS, SHAPES, Item, Scene
+from refiners_playground.scene import COLOURS, FILLS, SHAPES, Item, Scene
 
 SIZE_WORDS = {"small": ("small",), "medium": ("medium",), "large": ("large", "big")}
 FILL_WORDS = {fill: (fill,) for fill in FILLS} | {"plain": ("plain", "solid")}
@@ -18,22 +18,22 @@ WORDS: frozenset[str] = frozenset(
     + ["photo", "with", ",", ".", *SHAPES, *COLOURS, *CENTRE_WORDS]
     + [word for words in (*SIZE_WORDS.values(), *FILL_WORDS.values()) for word in words]
 )
-"""Every word a caption can hold; each is one token of the playground's tokenizer."""
+"""Every word in captions; each is one token of the playground's tokenizer."""
 
 
 def plain_caption(scene: Scene) -> str:
-    """Names shape, colour and background of a scene with one object, and nothing else."""
+    """Returns a caption with the shape, colour and background of a scene's one object."""
     item = scene.items[0]
     return f"{_article(item.colour)} {item.shape} on {_article(scene.background)} background"
 
 
 def caption(scene: Scene, random: Random, keep_shape: bool = False) -> str:
-    """Describes a scene, leaving out parts by lot.
+    """Returns a caption of a scene, with parts left out at random.
 
     Args:
-        scene: What is to be described.
-        random: Where the choices come from.
-        keep_shape: Whether the shapes are always named, as the canonical scenes need.
+        scene: The scene.
+        random: The source of randomness.
+        keep_shape: Whether shapes are always named, as canonical scenes need.
     """
     if len(scene.items) == 2:
         first, second = scene.items
@@ -67,7 +67,7 @@ def _relation(first: Item, second: Item, random: Random) -> str:
 
 
 def _noun(item: Item, random: Random, keep_shape: bool, detail: float) -> str:
-    """An article, adjectives and a noun; size and fill are named with probability `detail`."""
+    """Returns article, adjectives and noun; names size and fill with probability `detail`."""
     words: list[str] = []
     if random.random() < detail:
         words.append(random.choice(SIZE_WORDS[item.size]))

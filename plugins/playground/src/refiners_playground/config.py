@@ -29,7 +29,7 @@ AUTOENCODER = AutoencoderConfig(
     has_attention=False,
     scaling_factor=1.0,
 )
-"""Latents' mean and deviation are folded into the 1x1 convolutions around them."""
+"""The mean and deviation of latents are folded into the 1x1 convolutions around them."""
 SCHEDULE = ScheduleConfig(beta_end=0.02, prediction="v", spacing="trailing", is_final_clean=True)
 IMAGE_ENCODER = ClipImageConfig(
     image_size=64,
@@ -40,4 +40,4 @@ IMAGE_ENCODER = ClipImageConfig(
     heads=3,
     projection_width=96,
 )
-"""What looks at pictures for the IP-Adapter."""
+"""The image encoder of the IP-Adapter."""

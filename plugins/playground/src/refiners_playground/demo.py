@@ -1,4 +1,4 @@
-"""What `refiners demo` shows: a model steered by adapters, and left as it was."""
+"""The demo of `refiners demo`: adapters steer a model and leave no trace when they are ejected."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from refiners_core import Adapter, Condition
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.picture import to_images
 from refiners_playground.alignment import SHIFT, aligned_effect, aligned_pictures
+from refiners_playground.contact_sheet import Column, contact_sheet
 from refiners_playground.edge import edges
 from refiners_playground.effect import (
     Settings,
@@ -22,27 +23,26 @@ from refiners_playground.effect import (
     prompt_effect,
     style_effect,
 )
-from refiners_playground.scenes import Item, Scene, draw
-from refiners_playground.sheet import Column, contact_sheet
+from refiners_playground.scene import Item, Scene, draw
 
 PROMPT = "a heart"
 LINES = Scene((Item("heart", "red", radius=0.5, x=0.3, y=-0.25, angle=0.2),), "white")
-"""The scene whose edges steer the ControlNet: the prompt's heart, smaller and moved aside."""
+"""The scene whose edges are the ControlNet's condition: the heart, smaller and moved aside."""
 LOOK = Scene((Item("circle", "yellow"),), "blue")
-"""The scene that prompts the IP-Adapter."""
+"""The scene that is the IP-Adapter's condition."""
 ALIGNED = ("heart", "star", "cross", "ring")
 """The shapes that are drawn in one style."""
 INKED = "a red cross on a cyan background"
 """The prompt that is drawn in ink."""
 SETTINGS = Settings(seed=7)
 COUNT = 8
-"""How many held-out scenes each figure of the demo is measured on."""
+"""The number of held-out scenes behind each figure of the demo."""
 COMPARED = 12
-"""How many pictures are compared with the first of their batch of four."""
+"""The number of pictures that are compared with the first of their batch of four."""
 
 
 class Registry(Protocol):
-    """The two doors that the demo goes through, like any user."""
+    """The two public functions that the demo loads with."""
 
     load_model: Callable[..., Any]
     load_adapter: Callable[..., Any]
@@ -50,7 +50,7 @@ class Registry(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """A row of the table."""
 
     name: str
     value: str
@@ -58,11 +58,11 @@ class Row:
 
 
 def run(registry: Registry, out: Path) -> list[Row]:
-    """Writes a contact sheet, and beside it the two pictures that steer; returns what was measured.
+    """Writes a contact sheet and the two control pictures; returns the measured figures.
 
     Args:
-        registry: Where the model and its adapters come from.
-        out: The PNG file to write; `-edges.png` and `-picture.png` are put beside it.
+        registry: Loads the model and its adapters.
+        out: The PNG file to write; `-edges.png` and `-picture.png` are written beside it.
     """
     with _one_thread(), tqdm(total=9, desc="demo") as bar:
         model: LatentDiffusion = registry.load_model("playground")
@@ -76,17 +76,17 @@ def run(registry: Registry, out: Path) -> list[Row]:
         styled = _styled_columns(model, aligned, ink)
         bar.update()
         rows: list[Row] = []
-        for measured in (
+        for figures in (
             _prompt_rows(model),
             _control_rows(model, control),
             _image_rows(model, prompter),
             _aligned_rows(model, aligned),
             _ink_rows(model, ink),
         ):
-            rows += measured
+            rows += figures
             bar.update()
-        worn = (control, prompter, aligned, ink)
-        for order in (worn, worn[::-1]):
+        adapters = (control, prompter, aligned, ink)
+        for order in (adapters, adapters[::-1]):
             rows.append(_ejected(model, plain, order))
             bar.update()
         after = ("after ejecting all", "bit for bit the first", [_picture(model, {})])
@@ -106,19 +106,19 @@ def _steered_columns(
     lines: Tensor,
     look: Tensor,
 ) -> list[Column]:
-    """Returns one prompt alone, and steered by edges, by a picture and by both."""
-    drawn, seen = _picture(model, {control: lines}), _picture(model, {prompter: look})
+    """Returns one prompt alone, then steered by edges, by a picture, and by both."""
+    drawn, prompted = _picture(model, {control: lines}), _picture(model, {prompter: look})
     both = _picture(model, {control: lines, prompter: look})
     return [
         ("prompt alone", f'"{PROMPT}"', [plain]),
         ("with ControlNet", "and its edge map", [drawn, lines[0]]),
-        ("with IP-Adapter", "and its picture", [seen, look[0]]),
+        ("with IP-Adapter", "and its picture", [prompted, look[0]]),
         ("with both", "edge map and picture", [both, lines[0], look[0]]),
     ]
 
 
 def _styled_columns(model: LatentDiffusion, aligned: Adapter, ink: Adapter) -> list[Column]:
-    """Returns four prompts in one style and one in ink, each above what it is without."""
+    """Returns four prompts in one style and one in ink, each above its picture without adapter."""
     together, apart = (
         aligned_pictures(model, adapter, ALIGNED, SETTINGS.seed, SETTINGS)
         for adapter in (aligned, None)
@@ -133,7 +133,7 @@ def _styled_columns(model: LatentDiffusion, aligned: Adapter, ink: Adapter) -> l
 
 @contextmanager
 def _one_thread() -> Generator[None]:
-    """Computes on one thread: in networks this small, several mostly wait for each other."""
+    """Computes on one thread: in networks this small, several threads mostly wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -158,9 +158,9 @@ def _picture(
 
 
 def _prompt_rows(model: LatentDiffusion) -> Iterator[Row]:
-    said = prompt_effect(model, COUNT, SETTINGS)
+    shares = prompt_effect(model, COUNT, SETTINGS)
     for name in ("shape", "colour", "background"):
-        yield Row(f"prompt: {name}", f"{said[name]:.2f}", f"share of {COUNT} held-out prompts")
+        yield Row(f"prompt: {name}", f"{shares[name]:.2f}", f"share of {COUNT} held-out prompts")
 
 
 def _control_rows(model: LatentDiffusion, control: Adapter) -> Iterator[Row]:
@@ -176,7 +176,7 @@ def _image_rows(model: LatentDiffusion, prompter: Adapter) -> Iterator[Row]:
 
 
 def _aligned_rows(model: LatentDiffusion, aligned: Adapter) -> Iterator[Row]:
-    off, on = (aligned_effect(model, it, COMPARED, SETTINGS) for it in (None, aligned))
+    off, on = (aligned_effect(model, adapter, COMPARED, SETTINGS) for adapter in (None, aligned))
     for name in ("background", "shape"):
         note = f"without -> with, {COMPARED} pictures beside a first"
         yield Row(f"StyleAligned: {name}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
@@ -190,7 +190,7 @@ def _ink_rows(model: LatentDiffusion, ink: Adapter) -> Iterator[Row]:
 
 
 def _ejected(model: LatentDiffusion, plain: Tensor, order: tuple[Adapter, ...]) -> Row:
-    """Takes adapters off in an order, having put on those that are not worn, and compares."""
+    """Injects the adapters that are not worn, ejects all in an order, and compares the picture."""
     for adapter in order:
         if not adapter.is_worn:
             adapter.inject(model)

@@ -1,4 +1,4 @@
-"""Lines where a picture changes, one pixel wide: what the edge ControlNet is steered by."""
+"""Edge maps, the condition of the playground's ControlNet: lines of one pixel."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -6,14 +6,14 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 THRESHOLD = 0.14
-"""The least step of any colour channel (0...1) that counts as an edge."""
+"""The smallest step of a colour channel (0...1) that counts as an edge."""
 
 
 def edges(pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1 height width"]:
-    """Marks with 1 the pixels where a picture in 0...1 changes most, with 0 all others.
+    """Returns the edges of pictures in 0...1: 1 on an edge, 0 elsewhere.
 
-    Slopes come from Sobel's kernel in the colour channel that changes most; a pixel is kept where
-    its slope is greatest across the edge (Canny 1986, section 5), which leaves lines of one pixel.
+    Slopes come from Sobel's kernel in the colour channel that changes most. A pixel is kept if its
+    slope is the greatest across the edge (Canny 1986, section 5), which leaves lines of one pixel.
     """
     across, down = _slopes(pixels.float())
     strength = across.square() + down.square()
@@ -27,7 +27,7 @@ def _slopes(
 ) -> tuple[
     Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width"]
 ]:
-    """Sobel's slopes to the right and downwards, scaled so that a sharp step of 1 has slope 1."""
+    """Returns Sobel's slopes rightwards and downwards; a sharp step of 1 has slope 1."""
     bordered = pad(pixels, (1, 1, 1, 1), mode="replicate")
     left, middle, right = bordered[..., :-2], bordered[..., 1:-1], bordered[..., 2:]
     wide, tall = right - left, left + 2 * middle + right
@@ -41,9 +41,10 @@ def _is_crest(
     dx: Float[Tensor, "batch height width"],
     dy: Float[Tensor, "batch height width"],
 ) -> Bool[Tensor, "batch height width"]:
-    """Whether each pixel is steeper than its two neighbours along the slope's direction.
+    """Returns whether each pixel is steeper than its two neighbours along its slope.
 
-    Ties go to the first of the two, else an edge between two pixels would be two pixels wide.
+    The first of two equal neighbours wins; otherwise an edge between two pixels would be two pixels
+    wide.
     """
     around = pad(strength, (1, 1, 1, 1))
     height, width = strength.shape[1:]
@@ -66,19 +67,19 @@ def _is_crest(
 
 
 def edge_agreement(
-    found: Float[Tensor, "batch 1 height width"],
-    wanted: Float[Tensor, "batch 1 height width"],
+    detected: Float[Tensor, "batch 1 height width"],
+    expected: Float[Tensor, "batch 1 height width"],
     tolerance: int = 1,
 ) -> Float[Tensor, " batch"]:
-    """The F1 score (0...1) between two maps of edges, forgiving `tolerance` pixels.
+    """Returns the F1 score (0...1) between two edge maps, with a tolerance in pixels.
 
-    Precision is the share of found pixels that have a wanted pixel near; recall is the converse.
+    Precision is the share of detected pixels near an expected one; recall is the converse.
     """
     side = 2 * tolerance + 1
 
     def near(lines: Tensor) -> Tensor:
         return max_pool2d(lines, side, stride=1, padding=tolerance)
 
-    precision = (found * near(wanted)).sum((1, 2, 3)) / found.sum((1, 2, 3)).clamp(min=1)
-    recall = (wanted * near(found)).sum((1, 2, 3)) / wanted.sum((1, 2, 3)).clamp(min=1)
+    precision = (detected * near(expected)).sum((1, 2, 3)) / detected.sum((1, 2, 3)).clamp(min=1)
+    recall = (expected * near(detected)).sum((1, 2, 3)) / expected.sum((1, 2, 3)).clamp(min=1)
     return 2 * precision * recall / (precision + recall).clamp(min=1e-9)

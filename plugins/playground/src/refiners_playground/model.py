@@ -1,4 +1,4 @@
-"""The playground as a model: the classes of Stable Diffusion 1.5 in its own sizes."""
+"""The playground model: the architecture of Stable Diffusion 1.5 in small sizes."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.sd15 import build as build_family
 from refiners_core.models.sd15 import load_weights
 from refiners_playground.config import AUTOENCODER, SCHEDULE, TEXT_ENCODER, UNET
-from refiners_playground.scenes import SIZE
+from refiners_playground.scene import SIZE
 
 BASE: Final = "playground"
 
@@ -21,12 +21,12 @@ def build(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> LatentDiffusion:
-    """Builds the playground, with the weights of `source` if there is one.
+    """Builds the playground and loads the weights of `source`, if given.
 
     Args:
         source: The files `unet`, `vae`, `text-encoder`, `vocab` and `merges`.
-        device: Where its weights go; the CPU by default.
-        dtype: What they are cast to; float32 by default, for a CPU gains nothing from less.
+        device: The device of the weights; the CPU by default.
+        dtype: The type of the weights; by default float32, as a CPU gains nothing from less.
     """
     tokenizer = None
     if source is not None:

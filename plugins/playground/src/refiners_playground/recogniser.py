@@ -1,4 +1,4 @@
-"""A small network that reads what a picture shows, to measure what prompts and adapters achieve."""
+"""A small classifier of what a picture shows, to measure the effect of prompts and adapters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from refiners_playground.scenes import COLOURS, COLUMNS, FILLS, ROWS, SHAPES, SIZES, Scene
+from refiners_playground.scene import COLOURS, COLUMNS, FILLS, ROWS, SHAPES, SIZES, Scene
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "shape": SHAPES,
@@ -19,13 +19,13 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "column": COLUMNS,
     "row": ROWS,
 }
-"""What is read, and the words each reading chooses from."""
+"""The attributes that are classified, and the words of each."""
 
 WEIGHTS = Path(__file__).parent / "weights" / "recogniser.safetensors"
 
 
 def attributes(scene: Scene) -> dict[str, str]:
-    """Says what a reader should find in a scene with one object."""
+    """Returns the true words of a scene with one object."""
     item = scene.items[0]
     return {
         "shape": item.shape,
@@ -39,10 +39,10 @@ def attributes(scene: Scene) -> dict[str, str]:
 
 
 def labels(scenes: Sequence[Scene]) -> dict[str, Int[Tensor, " batch"]]:
-    """Gives the index of every attribute's word in `ATTRIBUTES`, for scenes with one object."""
-    found = [attributes(scene) for scene in scenes]
+    """Returns the index in `ATTRIBUTES` of each attribute's word, for scenes with one object."""
+    truths = [attributes(scene) for scene in scenes]
     return {
-        name: torch.tensor([words.index(one[name]) for one in found], dtype=torch.long)
+        name: torch.tensor([words.index(truth[name]) for truth in truths], dtype=torch.long)
         for name, words in ATTRIBUTES.items()
     }
 
@@ -56,7 +56,7 @@ def _halving(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Recogniser(nn.Module):
-    """Five convolutions, then one linear reading of every attribute."""
+    """Five convolutions, then a linear classifier per attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,13 +77,13 @@ class Recogniser(nn.Module):
         )
 
     def forward(self, pixels: Float[Tensor, "batch 3 64 64"]) -> dict[str, Tensor]:
-        """Gives the logits of every attribute's words, for pictures in 0...1."""
+        """Returns the logits of each attribute's words, for pictures in 0...1."""
         features = self.features(pixels * 2 - 1)
         return {name: reading(features) for name, reading in self.readings.items()}
 
     @torch.no_grad()
     def read(self, pixels: Float[Tensor, "batch 3 64 64"]) -> list[dict[str, str]]:
-        """Names the likeliest word of every attribute, for pictures in 0...1."""
+        """Returns the likeliest word of each attribute, for pictures in 0...1."""
         logits = self(pixels)
         chosen = {name: logits[name].argmax(1).tolist() for name in ATTRIBUTES}
         return [
@@ -93,7 +93,7 @@ class Recogniser(nn.Module):
 
 
 def load_recogniser(path: Path = WEIGHTS) -> Recogniser:
-    """Builds the trained reader in float32, ready to read."""
+    """Loads the trained recogniser in float32."""
     recogniser = Recogniser()
     recogniser.load_state_dict(load_file(path))
     return recogniser.eval().requires_grad_(False)
@@ -102,10 +102,9 @@ def load_recogniser(path: Path = WEIGHTS) -> Recogniser:
 def agreement(
     recogniser: Recogniser, pixels: Float[Tensor, "batch 3 64 64"], scenes: Sequence[Scene]
 ) -> dict[str, float]:
-    """The share (0...1) of pictures in which each attribute is read as the scene has it."""
-    readings, wanted = recogniser.read(pixels), [attributes(scene) for scene in scenes]
+    """Returns the share (0...1) of pictures in which each attribute is recognised correctly."""
+    pairs = list(zip(recogniser.read(pixels), map(attributes, scenes), strict=True))
     return {
-        name: sum(found[name] == true[name] for found, true in zip(readings, wanted, strict=True))
-        / len(scenes)
+        name: sum(reading[name] == truth[name] for reading, truth in pairs) / len(scenes)
         for name in ATTRIBUTES
     }

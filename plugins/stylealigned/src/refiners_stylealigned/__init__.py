@@ -1,1 +1,1 @@
-"""StyleAligned for Refiners: the pictures of a batch share one style (arXiv:2312.02133)."""
+"""StyleAligned for Refiners: give all pictures of a batch one style (arXiv:2312.02133)."""

@@ -1,4 +1,4 @@
-"""Pictures of one batch in the style of its first."""
+"""StyleAligned: gives the pictures of a batch the style of the first."""
 
 import math
 from collections.abc import Iterable
@@ -16,20 +16,20 @@ from refiners_stylealigned.attention import SharedAttention
 class StyleAligned(Adapter):
     """Gives all pictures of a batch the style of the first one (arXiv:2312.02133).
 
-    Every self-attention of every other picture looks at the first picture as well; the first one
-    stays, bit for bit, what it is without the adapter. Nothing is trained.
+    In every self-attention, the other pictures also attend to the first. The first picture is bit
+    for bit the same as without the adapter. Nothing is trained.
 
-    Three numbers say how much style is shared. `Condition(scale=...)` is the strength of the
-    adapter as a whole: that share of each shared attention, the rest of the plain one; at 0 the
-    adapter is skipped. `share` and `shift` belong to the shared attention itself: they change how
-    much of the first picture's it looks at.
+    Three numbers control how much style is shared. `Condition(scale=...)` interpolates between the
+    plain attention (0, which skips the adapter) and the shared one (1). `share` and `shift` change
+    the shared attention itself: how much the others attend to the first picture.
 
     Args:
-        share: Multiplies the first picture's keys as the others see them (`shared_score_scale` in
-            the authors' code): above 1 to follow it more sharply, 0 to see all of it alike.
-        shift: Added to the logits of the first picture's keys as the others see them
-            (`shared_score_shift`), before the softmax: above 0 to look there more, below 0 less.
-        options: What every adapter takes: `weights`, `name`, `key`.
+        share: A factor of the first picture's keys in the attention of the others
+            (`shared_score_scale` in the authors' code): above 1 sharpens it, 0 makes it uniform.
+        shift: A term added to the logits of the first picture's keys before the softmax
+            (`shared_score_shift`): above 0 the others attend to the first picture more, below 0
+            less.
+        options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
         AdapterError: `share` or `shift` is not a finite number.
@@ -45,7 +45,7 @@ class StyleAligned(Adapter):
         self.shift: Final = _number("shift", shift, "0.0")
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Shares every self-attention with the first picture of the same branch."""
+        """Lets every self-attention also attend to the first picture of its guidance branch."""
 
         def shared(inner: nn.Module, seat: Seat) -> nn.Module:
             return SharedAttention(self.scale_key, self.share, self.shift, inner)
@@ -53,17 +53,17 @@ class StyleAligned(Adapter):
         return model.slot("unet.self_attention.attend").wrap(shared, name="shared", stage="inputs")
 
     def check(self, value: Any, request: GenerationRequest) -> None:
-        """Refuses a batch of one: there is nothing to share.
+        """Refuses a batch of one picture, which has nothing to share.
 
         Raises:
-            ConditionError: One picture is to be made.
+            ConditionError: The generation makes one picture.
         """
         if request.count < 2:
             raise ConditionError(
-                f"{self.key} shares the style of the first picture with the others, but only one "
-                "is to be made.",
+                f"{self.key} shares the style of the first picture with the others, but this "
+                "generation makes only one.",
                 hint='Pass several prompts, ["a cat", "a dog"], or count=2; conditions={adapter: '
-                "None} leaves it out this time.",
+                "None} skips the adapter.",
             )
 
 

@@ -14,16 +14,16 @@ EPSILON: Final = 1e-5
 
 
 class SharedAttention(Chain):
-    """Lets the pictures of each branch look at its first one too (arXiv:2312.02133, section 4).
+    """Lets the pictures of each guidance branch attend to its first (arXiv:2312.02133, section 4).
 
-    The first picture of each branch, and all pictures while the adapter is inactive, take what
-    `attend` alone makes of the inputs. At a strength below 1 the others take that share of the
-    shared attention, and the rest of the plain one.
+    The first picture of each branch, and all pictures while the adapter is inactive, keep the plain
+    output of `attend`. The outputs of the others are interpolated between the plain and the shared
+    attention, by the strength.
 
     Args:
         strength: The context key of the adapter's scale, 0-d.
-        share: Multiplies the keys of the first picture.
-        shift: Added to the logits of the first picture's keys.
+        share: A factor of the first picture's keys.
+        shift: A term added to the logits of the first picture's keys.
         attend: The attention.
     """
 
@@ -41,7 +41,7 @@ class SharedAttention(Chain):
         if strength is None:
             return plain
         branches: Sequence[str] = context["branches"]
-        # All rows again, the first ones for nothing: what lies inside may count on every branch.
+        # All rows run again, the first rows needlessly: layers inside may rely on whole branches.
         shared: Tensor = self.call(self.attend, context, *self._joined(len(branches), *inputs))
         first, others = _by_branch(plain, len(branches)).split_with_sizes(
             [1, len(plain) // len(branches) - 1], dim=1
@@ -71,24 +71,24 @@ class SharedAttention(Chain):
 def aligned(
     x: Float[Tensor, "rows tokens inner"], branches: int
 ) -> Float[Tensor, "rows tokens inner"]:
-    """Gives features the mean and the spread, over the tokens, of the first picture of the same
-    branch (AdaIN, equation 3).
+    """Gives features the mean and deviation, over the tokens, of the first picture of their branch
+    (AdaIN, equation 3).
 
     Args:
         x: Queries or keys, branch by branch.
-        branches: How many branches the rows belong to.
+        branches: The number of branches.
     """
     mean, spread = x.mean(1, keepdim=True), (x.var(1, keepdim=True) + EPSILON).sqrt()
     return (x - mean) / spread * _firsts(spread, branches) + _firsts(mean, branches)
 
 
 def _beside(x: Tensor, branches: int, factor: float = 1.0) -> Tensor:
-    """Joins the tokens of each picture and those of the first picture of its branch."""
+    """Appends the tokens of the first picture of its branch to those of each picture."""
     return torch.cat([x, _firsts(x, branches) * factor], dim=1)
 
 
 def _firsts(x: Tensor, branches: int) -> Tensor:
-    """Returns for each row the first row of its branch."""
+    """Returns the first row of its branch for each row."""
     rows = _by_branch(x, branches)
     return rows[:, :1].expand_as(rows).flatten(0, 1)
 

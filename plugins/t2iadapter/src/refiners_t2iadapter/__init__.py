@@ -1,1 +1,1 @@
-"""T2I-Adapter for Refiners: follow a picture at little cost (arXiv:2302.08453)."""
+"""T2I-Adapter for Refiners: follow a control picture at little cost (arXiv:2302.08453)."""

@@ -1,4 +1,4 @@
-"""Maps of a picture that are added to a UNet's on the way down."""
+"""Feature maps of a control picture, added to those of the UNet's encoder."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,29 +13,30 @@ from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.picture import to_pixels
 from refiners_core.weights import AS_IS, load, published, read
-from refiners_t2iadapter.layout import as_diffusers, config_of, halving, is_xl, map_widths
-from refiners_t2iadapter.network import FeatureConfig, FeatureNetwork
+from refiners_t2iadapter.checkpoint import as_diffusers, config_of, halving, is_xl, map_widths
+from refiners_t2iadapter.feature_network import FeatureConfig, FeatureNetwork
 
 GREY: Final = 1 / 255
-"""How far channels of a picture may differ that is to count as grey."""
+"""The largest difference between the channels of a picture that counts as grey."""
 ORDERS: Final = ("rgb", "bgr")
+"""The channel orders that networks were trained with."""
 
 
 class T2iAdapter(Adapter):
-    """Makes pictures follow another one by a small network that runs once (arXiv:2302.08453).
+    """Makes generated pictures follow a control picture, by a small network that runs once.
 
-    Its condition is a picture with values in 0...1, or one for each picture to be made, resized to
-    their size. The maps that the network makes of it are added at every step, times the scale,
-    alike in all branches of guidance: after each level on the way down, where skips record them;
-    on Stable Diffusion XL after the first level is halved, and after the middle.
+    Paper: arXiv:2302.08453. The condition is a picture with values in 0...1, or one per generated
+    picture, resized to their size. The network's feature maps, times the scale, are added at every
+    step, alike in all guidance branches: after each level of the encoder, where the skip
+    connections read them; on Stable Diffusion XL after the first downsampling and the mid block.
 
-    A variant's setting `channel-order = "bgr"` hands the channels to the network in the order in
-    which it was trained.
+    A variant's setting `channel-order = "bgr"` passes the channels in the order with which the
+    network was trained.
 
     Args:
-        picture_channels: For an untrained one, the channels of the picture: 3 or 1.
-        is_light: Whether an untrained one computes in a quarter of the channels.
-        options: What every adapter takes: `weights`, `name`, `key`.
+        picture_channels: For an untrained adapter, the channels of the picture: 3 or 1.
+        is_light: Whether an untrained adapter computes in a quarter of the channels.
+        options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Example:
         >>> T2iAdapter(name="t2i-canny").takes_condition
@@ -56,11 +57,11 @@ class T2iAdapter(Adapter):
         self.channel_order = ORDERS[0]
 
     def build(self, model: LatentDiffusion, source: Source | None) -> None:
-        """Makes the network in the sizes of the model's UNet, and loads it.
+        """Builds the network in the sizes of the model's UNet and loads its weights.
 
         Raises:
-            WeightsError: The file is not that of a T2I-Adapter for this model.
-            AdapterError: The variant names an order of channels that there is none of.
+            WeightsError: The file is not a T2I-Adapter for this model.
+            AdapterError: The variant names an unknown channel order.
         """
         unet, reduction = model.unet, model.autoencoder.config.reduction
         maps = map_widths(unet.config)
@@ -86,7 +87,7 @@ class T2iAdapter(Adapter):
         self.parts.requires_grad_(False)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Adds a map after each level on the way down, and on SDXL after the middle."""
+        """Adds a feature map after each level of the encoder, and on SDXL after the mid block."""
         outputs = model.slot("unet.down.output")
         places = [outputs]
         if is_xl(model.unet.config):
@@ -109,27 +110,27 @@ class T2iAdapter(Adapter):
         """Refuses a picture that the network cannot read.
 
         Raises:
-            ConditionError: The value is not a picture, its channels are others than the network's,
-                the pictures to be made cannot be divided into its squares, or there are too many.
+            ConditionError: The value is not a picture, its channels do not match the network's, the
+                generated size is not a multiple of the network's, or the count does not match.
         """
         self._pixels(value, request)
 
     def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
-        """Makes maps of a picture.
+        """Encodes a picture as feature maps.
 
         Args:
-            value: A picture in 0...1, or a list of one for each picture to be made.
+            value: A picture in 0...1, or a list with one per generated picture.
             request: The generation.
 
         Raises:
-            ConditionError: As `check` does.
+            ConditionError: The value is refused by `check`.
         """
         pixels = self._pixels(value, request).to(request.device, request.dtype)
         maps: tuple[Tensor, ...] = self.parts(pixels)
         return {self._key(i): {"cond": features} for i, features in enumerate(maps)}
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns its weights in the layout of diffusers' folders."""
+        """Returns the weights under the keys of diffusers' folders."""
         return published(self.parts, AS_IS)
 
     def _key(self, index: int) -> str:
@@ -150,14 +151,14 @@ class T2iAdapter(Adapter):
         pixels = to_pixels(value, (request.height, request.width))
         if len(pixels) not in (1, request.count):
             raise ConditionError(
-                f"{self.key} is given {len(pixels)} pictures for {request.count} to be made.",
-                hint="Pass one, or one for each.",
+                f"{self.key} is given {len(pixels)} pictures to generate {request.count}.",
+                hint="Pass one, or one per generated picture.",
             )
         if self.config.picture_channels == 3:
             return pixels if self.channel_order == "rgb" else pixels.flip(1)
         if bool(((pixels - pixels[:, :1]).abs() > GREY).any()):
             raise ConditionError(
-                f"{self.key} reads pictures of one channel; this one has three that differ.",
+                f"{self.key} reads grey pictures; the channels of this one differ.",
                 hint='Pass picture.convert("L"), or a tensor of one channel.',
             )
         return pixels[:, :1]

@@ -1,4 +1,4 @@
-"""A face as numbers, or as a picture in which it is found."""
+"""Reads the `face` of a condition: embeddings, or pictures in which a face is detected."""
 
 import warnings
 from typing import Any, Final
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from refiners_core.errors import ConditionError
 from refiners_core.picture import to_rows
-from refiners_instantid.layout import FACE
+from refiners_instantid.checkpoint import FACE_WIDTH
 
 _HINT: Final = (
-    "Pass the raw `embedding` of insightface's antelopev2: 512 numbers, or a row for each picture."
+    "Pass the raw `embedding` of insightface's antelopev2: 512 numbers, or one row per picture."
 )
 
 
@@ -23,14 +23,14 @@ def embeddings(face: Any, adapter: str) -> Float[Tensor, "count 512"] | None:
     """Returns the embeddings of faces that are given as numbers.
 
     Args:
-        face: 512 numbers as a tensor, an array or a list, or a row of them for each picture.
+        face: 512 numbers as a tensor, an array or a list, or one row of them per picture.
         adapter: The name of the adapter, for messages.
 
     Returns:
-        The embeddings; None if pictures are given.
+        The embeddings; None if `face` is a picture.
 
     Raises:
-        ConditionError: It is neither, or the numbers are not those of a face.
+        ConditionError: The face is neither numbers nor a picture, or the numbers are malformed.
     """
     if _is_picture(face):
         return None
@@ -38,29 +38,29 @@ def embeddings(face: Any, adapter: str) -> Float[Tensor, "count 512"] | None:
     if array is None or array.ndim not in (1, 2) or len(array) == 0:
         kind = type(face).__name__ if array is None else f"numbers of shape {list(array.shape)}"
         raise ConditionError(
-            f"{adapter} cannot read a face from {kind}.", hint=f"{_HINT} A picture will do as well."
+            f"{adapter} cannot read a face from {kind}.", hint=f"{_HINT} Or pass a picture."
         )
-    if array.shape[-1] != FACE:
+    if array.shape[-1] != FACE_WIDTH:
         raise ConditionError(
-            f"a face for {adapter} is {FACE} numbers, not {array.shape[-1]}.", hint=_HINT
+            f"a face for {adapter} is {FACE_WIDTH} numbers, not {array.shape[-1]}.", hint=_HINT
         )
     if not np.isfinite(array).all():
         raise ConditionError(f"the face for {adapter} has numbers that are not finite.", hint=_HINT)
-    rows = torch.from_numpy(array.astype(np.float32)).reshape(-1, FACE)
+    rows = torch.from_numpy(array.astype(np.float32)).reshape(-1, FACE_WIDTH)
     if bool(((rows.norm(dim=1) - 1).abs() < 1e-3).any()):
         warnings.warn(
-            f"the face for {adapter} has length 1, as a normalised embedding has; InstantID was "
-            "trained with raw ones: pass face.embedding, not face.normed_embedding.",
+            f"the face for {adapter} has length 1: it is a normalised embedding. InstantID was "
+            "trained on raw ones: pass face.embedding, not face.normed_embedding.",
             stacklevel=2,
         )
     return rows
 
 
 def pictures(face: Any) -> list[Float[Tensor, "3 height width"]]:
-    """Returns the pixels, in 0...1, of each picture of a face; their sizes may differ.
+    """Returns the pixels, in 0...1, of each picture of a face; sizes may differ.
 
     Raises:
-        ConditionError: One is not a picture.
+        ConditionError: A value is not a picture.
     """
     if isinstance(face, list | tuple):
         return [pixels for picture in face for pixels in pictures(picture)]

@@ -1,4 +1,7 @@
-"""How InstantID is published: the file of an IP-Adapter Plus for faces, and a ControlNet."""
+"""The published file of InstantID's image prompt: its keys and sizes.
+
+InstantID is published as two files: an IP-Adapter Plus for faces, and a ControlNet.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -12,11 +15,11 @@ from refiners_core.models.image_prompt import (
     ResamplerConfig,
 )
 
-LAYOUT: Final = RESAMPLER_KEYS.under("projection", "image_proj") | IMAGE_ATTENTION_KEYS.under(
-    "branches", "ip_adapter"
-)
-FACE: Final = 512
-"""How many numbers describe a face."""
+INSTANTID_KEYS: Final = RESAMPLER_KEYS.under(
+    "projection", "image_proj"
+) | IMAGE_ATTENTION_KEYS.under("branches", "ip_adapter")
+FACE_WIDTH: Final = 512
+"""The size of a face embedding."""
 
 
 def resampler_config(tensors: Mapping[str, Tensor], text_width: int) -> ResamplerConfig:
@@ -24,21 +27,21 @@ def resampler_config(tensors: Mapping[str, Tensor], text_width: int) -> Resample
 
     Args:
         tensors: Published tensors.
-        text_width: Features of a token of the model's text.
+        text_width: Features of a text token of the model.
 
     Raises:
-        WeightsError: These are not the tensors of an InstantID for such a model.
+        WeightsError: The tensors are not those of an InstantID for such a model.
     """
     config = ResamplerConfig.from_tensors(tensors)
-    if config.features != FACE:
+    if config.features != FACE_WIDTH:
         raise WeightsError(
-            f"this file reads {config.features} features of a picture, InstantID the {FACE} "
+            f"this file reads {config.features} features of a picture, InstantID the {FACE_WIDTH} "
             "numbers of a face.",
             hint="Give the ip-adapter.bin of InstantX/InstantID, rewritten as safetensors.",
         )
     if config.out_width != text_width:
         raise WeightsError(
-            f"this file makes tokens of {config.out_width} features; those of this model's text "
+            f"this file makes tokens of {config.out_width} features; this model's text tokens "
             f"have {text_width}.",
             hint='InstantID is for SDXL: load_model("sdxl").',
         )

@@ -1,13 +1,13 @@
-"""Scenes drawn by lot: an easy kind that teaches words, and a varied kind that teaches the rest.
+"""Random scenes for training: an easy kind that teaches words, a varied kind for the rest.
 
-The easy, canonical kind shows one large, centred, plain object. Without a large share of it the
-model learns colours but never what the word for a shape means.
+The easy, canonical kind shows one large, centred, plain object. Without a large share of canonical
+scenes the model learns colours, but never the words for shapes.
 """
 
 from dataclasses import replace
 from random import Random
 
-from refiners_playground.scenes import (
+from refiners_playground.scene import (
     COLOURS,
     FILLS,
     SHAPES,
@@ -26,7 +26,7 @@ COLOUR_NAMES = tuple(COLOURS)
 
 
 def canonical_scene(random: Random) -> Scene:
-    """Draws by lot one large, centred, plain object on a plain background."""
+    """Returns a random large, centred, plain object on a plain background."""
     shape, colour, background = _combination(random)
     item = Item(
         shape,
@@ -40,7 +40,7 @@ def canonical_scene(random: Random) -> Scene:
 
 
 def varied_scene(random: Random) -> Scene:
-    """Draws by lot one or two objects of any size, place and fill, now and then on a texture."""
+    """Returns one or two random objects of any size, place and fill, sometimes on a texture."""
     if random.random() < TWO_OBJECTS:
         return _pair(random)
     return placed_scene(random, patterned=PATTERNED, textured=TEXTURED)
@@ -49,13 +49,13 @@ def varied_scene(random: Random) -> Scene:
 def placed_scene(
     random: Random, patterned: float = 0.0, textured: float = 0.0, held_out: bool = False
 ) -> Scene:
-    """Draws by lot one object of any size, anywhere in the picture.
+    """Returns one random object of any size, anywhere in the picture.
 
     Args:
-        random: Where the choices come from.
+        random: The source of randomness.
         patterned: The share (0...1) of objects whose fill is not plain.
         textured: The share (0...1) of backgrounds that are not plain.
-        held_out: Whether to choose among the combinations that are kept for measuring instead.
+        held_out: Whether to choose among the combinations that are held out from training.
     """
     shape, colour, background = _combination(random, held_out)
     size = random.choices(tuple(SIZES.values()), SIZE_SHARES)[0]
@@ -74,12 +74,13 @@ def placed_scene(
 
 
 def inked(scene: Scene) -> Scene:
-    """Returns the same scene with a line of ink around every object, as the base never saw it."""
+    """Returns the same scene with a line of ink around each object, a style that the base model
+    was not trained on."""
     return replace(scene, style="inked")
 
 
 def _pair(random: Random) -> Scene:
-    """Two objects, side by side or one above the other, first the left or upper one."""
+    """Returns two objects, the left or upper one first."""
     shape, colour, background = _combination(random)
     other_shape, other_colour = shape, colour
     while (other_shape == shape and other_colour == colour) or not _may_show(
@@ -97,7 +98,7 @@ def _pair(random: Random) -> Scene:
 
 
 def _other(random: Random, names: tuple[str, ...], share: float) -> str:
-    """The first name, or with probability `share` one of the others."""
+    """Returns the first name, or with probability `share` one of the others."""
     return random.choice(names[1:]) if random.random() < share else names[0]
 
 
@@ -106,7 +107,7 @@ def _may_show(shape: str, colour: str, background: str) -> bool:
 
 
 def _combination(random: Random, held_out: bool = False) -> tuple[str, str, str]:
-    """A shape, a colour and a different background; kept for measuring, or not, as asked."""
+    """Returns a shape, a colour and a different background, held out from training or not."""
     while True:
         shape = random.choice(SHAPES)
         colour, background = random.sample(COLOUR_NAMES, 2)

@@ -1,4 +1,4 @@
-"""What a LoRA adds to a layer: a product of two thin weights (arXiv:2106.09685, section 4.1)."""
+"""The low-rank update of a layer: a product of two factors (arXiv:2106.09685, section 4.1)."""
 
 from typing import Any, Final
 
@@ -9,14 +9,14 @@ from refiners_core import Chain, Context
 
 
 class LowRank(Chain):
-    """Computes `alpha / rank * up(down(x))`, as the layer would that it is trained beside.
+    """Computes `alpha / rank * up(down(x))`, the low-rank update of a layer.
 
     Args:
         down: Linear layer or convolution to `rank` features; a convolution has the kernel, stride
-            and padding of the layer beside it.
+            and padding of the updated layer.
         up: Linear layer or 1x1 convolution from `rank` features.
-        alpha: The strength that the file gives, before division by the rank.
-        channels: How many input channels it reads, the first ones; all by default.
+        alpha: The strength in the file, before division by the rank.
+        channels: The number of input channels that it reads, from the first; all by default.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class LowRank(Chain):
         alpha: float,
         channels: int | None = None,
     ) -> None:
-        # Facts before children: a chain without state of its own is quickly made.
+        # Attributes before children: a chain without state is built faster.
         self.alpha: Final = alpha
         self.rank: Final = down.weight.shape[0]
         self.factor: Final = alpha / self.rank
@@ -42,13 +42,13 @@ class LowRank(Chain):
 
 
 class FirstChannels(nn.Module):
-    """Keeps the first channels of a map.
+    """Keeps the first channels of a feature map.
 
-    Inpainting UNets read a mask and a picture after the latents, which a LoRA for the plain UNet
-    does not know.
+    Inpainting UNets read a mask and a picture after the latents; a LoRA for the plain UNet reads
+    the latents alone.
 
     Args:
-        channels: How many it keeps.
+        channels: The number of channels to keep.
     """
 
     def __init__(self, channels: int) -> None:
@@ -64,11 +64,11 @@ class FirstChannels(nn.Module):
 
 
 class WithLowRank(Chain):
-    """Adds a low-rank change to what a layer computes, where the context has the change's scale.
+    """Adds a low-rank update to the output of a layer, if the context has its scale.
 
     Args:
-        inner: The layer, or what other adapters made of it.
-        change: What is added.
+        inner: The layer, with the edits of other adapters.
+        change: The low-rank update.
         scale: The context key of the scale, a 0-d tensor; without a value the layer runs alone.
     """
 
@@ -87,12 +87,12 @@ class WithLowRank(Chain):
 
 
 def low_rank(layer: nn.Module, down: Tensor, up: Tensor, alpha: float) -> LowRank:
-    """Makes the change of a layer from two weights that fit it.
+    """Builds the update of a layer from two factors that fit it.
 
     Args:
         layer: A linear layer or a convolution.
-        down: (rank, in), or (rank, in, height, width) for a convolution; a 1x1 kernel may be left
-            out, or be there though the layer is linear.
+        down: (rank, in), or (rank, in, height, width) for a convolution; a 1x1 kernel may be
+            missing, or present though the layer is linear.
         up: (out, rank), with or without a 1x1 kernel.
         alpha: The strength before division by the rank.
     """
@@ -109,7 +109,7 @@ def low_rank(layer: nn.Module, down: Tensor, up: Tensor, alpha: float) -> LowRan
 
 
 def _linear(weight: Tensor) -> nn.Linear:
-    # Without values: they would be drawn at random and thrown away.
+    # On the meta device, because random initial values would be discarded.
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     layer.weight = nn.Parameter(weight, weight.is_floating_point())
     return layer

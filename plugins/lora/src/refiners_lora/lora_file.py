@@ -1,4 +1,4 @@
-"""What a LoRA file holds: for each layer that it names, two thin weights and a strength."""
+"""The contents of a LoRA file: two factors and an alpha for each layer that it names."""
 
 import json
 import re
@@ -12,19 +12,20 @@ from torch import Tensor
 
 from refiners_core.errors import WeightsError
 from refiners_core.weights import PICKLES, TensorFile, rewriting_hint
-from refiners_lora.kind import check_kind
+from refiners_lora.peft_method import check_method
 
 METADATA: Final = "lora_adapter_metadata"
-"""The key of a safetensors header under which diffusers keeps PEFT's configurations, as JSON."""
+"""The metadata key of a safetensors file under which diffusers stores PEFT's configurations, as
+JSON."""
 CONFIG: Final = "adapter_config.json"
-"""The file in which PEFT keeps its configuration, beside the weights."""
+"""The file in which PEFT stores its configuration, beside the weights."""
 PEFT: Final = "base_model.model."
-"""What PEFT's own files put before the names of layers."""
+"""The prefix of layer names in files that PEFT writes."""
 
 
 @dataclass
 class Module:
-    """What a file holds for one layer."""
+    """The low-rank update of one layer."""
 
     name: str
     """The layer's name, as the file spells it."""
@@ -33,11 +34,11 @@ class Module:
     up: Tensor | None = None
     """(out, rank), or (out, rank, 1, 1)."""
     alpha: float | None = None
-    """The strength before division by the rank; None where the file has no key for it."""
+    """The strength before division by the rank; None if the file has no key for it."""
 
     @property
     def factors(self) -> tuple[Tensor, Tensor]:
-        """Both weights, of a file that was checked."""
+        """The weights `down` and `up`, which a checked file has."""
         assert self.down is not None, self.name
         assert self.up is not None, self.name
         return self.down, self.up
@@ -49,23 +50,23 @@ class LoraFile:
 
     path: Path
     modules: Mapping[str, Module]
-    """By their names."""
+    """The updates by layer name, as the file spells it."""
     odd_keys: tuple[str, ...]
-    """Keys that are not of a LoRA."""
+    """Keys that do not belong to a LoRA."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What PEFT was configured with: fields, or `<component>.<field>`."""
+    """PEFT's configuration: fields, or `<component>.<field>`."""
     lacks_config: bool = False
-    """Whether the file is PEFT's own, whose strengths are in a file that is not there."""
+    """Whether PEFT wrote the file, but the configuration with its alphas is missing."""
 
 
 def read_lora(path: Path) -> LoraFile:
-    """Reads a LoRA file of any dialect and checks all that can be checked without a model.
+    """Reads a LoRA file in any dialect and checks everything that does not depend on a model.
 
     Args:
         path: A safetensors file.
 
     Raises:
-        WeightsError: The file is unreadable, of another kind, or damaged.
+        WeightsError: The file is unreadable, is not a LoRA, or is damaged.
     """
     if path.suffix in PICKLES:
         raise WeightsError(
@@ -90,10 +91,18 @@ def read_lora(path: Path) -> LoraFile:
                 hint="Give a file of one adapter: PEFT keeps each in a folder.",
             )
         setattr(module, role, _alpha(path, key, tensor) if role == "alpha" else tensor)
-    # A strength alone changes nothing.
-    odd += [f"{it.name}.alpha" for it in modules.values() if it.down is None and it.up is None]
-    modules = {n: it for n, it in modules.items() if it.down is not None or it.up is not None}
-    check_kind(path, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, [*modules])
+    # An alpha without factors changes nothing.
+    odd += [
+        f"{module.name}.alpha"
+        for module in modules.values()
+        if module.down is None and module.up is None
+    ]
+    modules = {
+        name: module
+        for name, module in modules.items()
+        if module.down is not None or module.up is not None
+    }
+    check_method(path, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, [*modules])
     for module in modules.values():
         _check(path, module)
     config, lacks_config = _config(path, metadata, is_peft=any(PEFT in key for key in tensors))
@@ -110,9 +119,9 @@ def _alpha(path: Path, key: str, tensor: Tensor) -> float:
 
 def _check(path: Path, module: Module) -> None:
     if module.down is None or module.up is None:
-        there, missing = ("down", "up") if module.up is None else ("up", "down")
+        present, missing = ("down", "up") if module.up is None else ("up", "down")
         raise WeightsError(
-            f"{path.name} is incomplete: {module.name!r} has a weight `{there}`, no `{missing}`.",
+            f"{path.name} is incomplete: {module.name!r} has a weight `{present}`, no `{missing}`.",
             hint="Fetch it again.",
         )
     down, up = module.factors
@@ -129,7 +138,8 @@ def _check(path: Path, module: Module) -> None:
             f"{str(up.dtype).removeprefix('torch.')}.",
             hint="Give a file of floating-point weights.",
         )
-    if not all(torch.isfinite(it if it.itemsize > 1 else it.float()).all() for it in (down, up)):
+    # torch has no isfinite for 8-bit floats.
+    if not all(torch.isfinite(w if w.itemsize > 1 else w.float()).all() for w in (down, up)):
         raise WeightsError(
             f"{path.name} is damaged: the weights of {module.name!r} are not all finite numbers.",
             hint="Fetch it again, or ask its author: training diverged.",
@@ -139,18 +149,18 @@ def _check(path: Path, module: Module) -> None:
 def _config(
     path: Path, metadata: Mapping[str, str], *, is_peft: bool
 ) -> tuple[Mapping[str, Any], bool]:
-    """Returns PEFT's configuration and whether it should be there but is not."""
+    """Returns PEFT's configuration, and whether it is missing though PEFT wrote the file."""
     beside = path.with_name(CONFIG)
-    where, text = f"the metadata {METADATA!r} of {path.name}", metadata.get(METADATA)
+    origin, text = f"the metadata {METADATA!r} of {path.name}", metadata.get(METADATA)
     try:
         if text is None and is_peft and beside.is_file():
-            where, text = str(beside), beside.read_text("utf-8")
+            origin, text = str(beside), beside.read_text("utf-8")
         if text is None:
             return {}, is_peft
         config = dict(cast("Mapping[str, Any]", json.loads(text)))
     except (ValueError, TypeError) as error:
         raise WeightsError(
-            f"{where} is not a JSON object: {error}.", hint="Fetch the file again."
+            f"{origin} is not a JSON object: {error}.", hint="Fetch the file again."
         ) from error
     return config, False
 

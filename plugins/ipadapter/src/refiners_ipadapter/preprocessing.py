@@ -1,4 +1,4 @@
-"""Pictures as CLIP's image encoders expect them."""
+"""The preprocessing of CLIP's image encoders: resize, crop to a square, normalise."""
 
 from typing import Any, Final
 
@@ -11,18 +11,18 @@ from refiners_core.picture import to_rows
 
 MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
-"""Of the channels of the pictures that CLIP was trained with, in 0...1 (its released code)."""
+"""The mean and deviation of each channel in CLIP's training data, in 0...1 (released code)."""
 
 
 def clip_pixels(picture: Any, size: int) -> Float[Tensor, "count 3 size size"]:
-    """Returns the middle square of pictures, resized (bicubic) and normalised as CLIP's were.
+    """Returns pictures resized (bicubic), cropped to their centre square and normalised for CLIP.
 
     Args:
-        picture: A picture, or a list of them, of any sizes.
+        picture: A picture, or a list of pictures, of any sizes.
         size: Height and width in pixels.
 
     Raises:
-        ConditionError: It is no picture.
+        ConditionError: The value is not a picture.
     """
     mean, deviation = (
         torch.tensor(value, dtype=torch.float32, device="cpu").view(3, 1, 1)

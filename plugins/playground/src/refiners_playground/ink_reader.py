@@ -1,7 +1,7 @@
-"""Whether a picture is an ink drawing: an object of one colour inside a thick line of ink.
+"""Recognises ink drawings: an object of one colour inside a thick line of ink.
 
-Nothing here is trained. The background is the commonest colour of the border; what differs from it
-is the object, whose rim and core are compared.
+Nothing is trained. The background is the median colour of the border; the pixels that differ from
+it are the object, whose rim and core are compared.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from refiners_playground.scenes import COLOURS, INKS
+from refiners_playground.scene import COLOURS, INKS
 
 APART = 0.25
-"""How far (Euclidean, in 0...1 RGB) colours lie apart that count as different."""
+"""The Euclidean distance (RGB in 0...1) above which colours count as different."""
 RIM = (1.4, 2.9)
-"""How deep in the object the rim begins and ends, in pixels; a line of ink is four pixels wide,
-of which the autoencoder blurs the outermost."""
+"""The depths in the object at which the rim begins and ends, in pixels. A line of ink is four
+pixels wide, and the autoencoder blurs the outermost."""
 CORE = 4.5
-"""The least depth of the core in pixels."""
+"""The smallest depth of the core in pixels."""
 DEEPEST = 0.75
-"""The core begins at this share of the greatest depth where that is more than `CORE`."""
+"""The core begins at this share of the greatest depth, if that is deeper than `CORE`."""
 COVERED = 0.8
-"""The share of the rim that must be ink; a fill's marks cover half of it at most."""
+"""The share of the rim that must be ink; the marks of a fill cover at most half of it."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Reading:
 
 
 def read_ink(pixels: Float[Tensor, "batch 3 height width"]) -> list[Reading]:
-    """Reads the style, the object's colour inside its rim and the background's colour.
+    """Reads the style, the colour of the object inside its rim, and the background colour.
 
     Args:
-        pixels: Pictures in 0...1 of one large object each, 64 pixels wide and high.
+        pixels: Pictures in 0...1 with one large object each, 64 pixels wide and high.
     """
     return [_read(picture) for picture in pixels.float()]
 
@@ -70,10 +70,10 @@ def _gap(
 
 
 def _depth(mask: Bool[Tensor, "height width"]) -> Float[Tensor, "height width"]:
-    """The distance in pixels from each pixel of a mask to the nearest outside it; 0 outside."""
+    """Returns the distance in pixels from each pixel of a mask to the nearest outside it."""
     depth = torch.zeros(mask.shape)
     grown = max_pool2d(mask.float().unsqueeze(0), 3, stride=1, padding=1)[0] > 0
-    outside = (grown & ~mask).nonzero().float()  # the nearest is always next to the mask
+    outside = (grown & ~mask).nonzero().float()  # the nearest one always borders the mask
     if len(outside):
         depth[mask] = torch.cdist(mask.nonzero().float(), outside).amin(1)
     return depth

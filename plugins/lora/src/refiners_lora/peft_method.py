@@ -1,4 +1,4 @@
-"""Files that are not plain LoRAs, or not for models of diffusion by UNets, by their keys alone."""
+"""Refuses files of other PEFT methods, and LoRAs for other families of models, by their keys."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Final
 from refiners_core.errors import WeightsError
 from refiners_core.weights import detect
 
-KINDS: Final[Mapping[str, re.Pattern[str]]] = {
+METHODS: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern)
     for name, pattern in {
         "a DoRA": r"\.(dora_scale|lora_magnitude_vector)(\.|$)",
@@ -31,7 +31,7 @@ KINDS: Final[Mapping[str, re.Pattern[str]]] = {
         "a prompt of trained tokens": r"(^|\.)prompt_embeddings$",
     }.items()
 }
-"""Kinds of adapters that look alike, by what their keys have; the first that fits counts."""
+"""PEFT methods by patterns of their keys; the first match counts."""
 
 FAMILIES: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern)
@@ -45,35 +45,36 @@ FAMILIES: Final[Mapping[str, re.Pattern[str]]] = {
         r"|^(diffusion_model|lora_unet)[._]blocks[._]\d+",
     }.items()
 }
-"""Families of models whose LoRAs are told by the names of their layers."""
+"""Families of models by patterns of their layer names."""
 
 
-def check_kind(path: Path, shapes: Mapping[str, tuple[int, ...]], names: Sequence[str]) -> None:
-    """Refuses a file that is not a LoRA, or one for another family of models.
+def check_method(path: Path, shapes: Mapping[str, tuple[int, ...]], names: Sequence[str]) -> None:
+    """Refuses a file that is not a plain LoRA, or is a LoRA for another family of models.
 
     Args:
         path: The file, for messages.
-        shapes: The shape of each of its tensors.
+        shapes: The shapes of its tensors by key.
         names: The layers for which it holds a LoRA.
 
     Raises:
-        WeightsError: It is of another kind, which is named where it is known.
+        WeightsError: The file is of another kind; the message names it if it is known.
     """
-    for kind, pattern in KINDS.items():
+    for method, pattern in METHODS.items():
         if keys := [key for key in shapes if pattern.search(key)]:
             raise WeightsError(
-                f"{path.name} is {kind}: {len(keys)} of its {len(shapes)} tensors are like "
+                f"{path.name} is {method}: {len(keys)} of its {len(shapes)} tensors are like "
                 f"{keys[0]!r}. Only plain LoRAs are read.",
                 hint="Give a file whose tensors are pairs of lora_down and lora_up.",
             )
-    found = detect(shapes)
-    if not names or found.family not in ("lora", "unknown"):
-        seen = f"it is {found}" if found.family != "unknown" else f"it holds {_some(shapes)}"
-        raise WeightsError(f"{path.name} is not a LoRA: {seen}.", hint=_HINT)
+    detected = detect(shapes)
+    if not names or detected.family not in ("lora", "unknown"):
+        is_known = detected.family != "unknown"
+        contents = f"it is {detected}" if is_known else f"it holds {_some(shapes)}"
+        raise WeightsError(f"{path.name} is not a LoRA: {contents}.", hint=_HINT)
     for family, pattern in FAMILIES.items():
-        if matched := [name for name in names if pattern.search(name)]:
+        if layers := [name for name in names if pattern.search(name)]:
             raise WeightsError(
-                f"{path.name} is a LoRA for {family}: it names {matched[0]!r}.", hint=_HINT
+                f"{path.name} is a LoRA for {family}: it names {layers[0]!r}.", hint=_HINT
             )
 
 

@@ -6,10 +6,10 @@ import pytest
 import refiners
 import torch
 from refiners_playground.effect import Settings, generated, style_effect
-from refiners_playground.ink import read_ink
+from refiners_playground.ink_reader import read_ink
+from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import WEIGHTS
-from refiners_playground.sampling import inked, placed_scene, varied_scene
-from refiners_playground.scenes import (
+from refiners_playground.scene import (
     COLOURS,
     FILLS,
     INKS,
@@ -33,18 +33,18 @@ def test_the_program_reads_style_and_colours_of_ink_drawings():
 
 
 @pytest.mark.parametrize("fill", FILLS)
-def test_the_program_takes_no_fill_for_ink(fill: str):
+def test_the_program_does_not_take_a_fill_for_ink(fill: str):
     scenes = [replace(s, items=(replace(s.items[0], fill=fill),)) for s in HELD_OUT[::2]]
     assert sum(reading.is_inked for reading in read_ink(draw(scenes))) <= 0.02 * len(scenes)
 
 
-def test_the_program_takes_no_texture_or_small_object_for_ink():
+def test_the_program_does_not_take_a_texture_or_small_object_for_ink():
     random = Random(17)
     scenes = [placed_scene(random, patterned=0.5, textured=0.5) for _ in range(128)]
     assert sum(reading.is_inked for reading in read_ink(draw(scenes))) <= 0.02 * len(scenes)
 
 
-def test_the_program_survives_a_picture_of_one_colour():
+def test_a_picture_of_one_colour_is_read():
     (reading,) = read_ink(torch.full((1, 3, 64, 64), 0.96))
     assert (reading.is_inked, reading.colour, reading.background) == (False, "white", "white")
 
@@ -92,8 +92,8 @@ def test_the_lora_draws_in_ink_and_at_scale_0_does_nothing():
     bare = generated(model, prompts, settings)
     with refiners.load_adapter("lora-ink").on(model) as style:
         assert torch.equal(bare, generated(model, prompts, settings, {style: None}, scale=0.0))
-        found = style_effect(model, style, 8, settings)
+        on = style_effect(model, style, 8, settings)
         off = style_effect(model, style, 8, settings, scale=0.0)
-    assert found["inked"] >= 0.75
+    assert on["inked"] >= 0.75
     assert off["inked"] == 0
-    assert found["colour"] == found["background"] == 1
+    assert on["colour"] == on["background"] == 1

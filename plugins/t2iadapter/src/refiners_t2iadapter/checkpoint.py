@@ -1,4 +1,4 @@
-"""How T2I-Adapters are published: `adapter.body.N.*` of diffusers, `body.N.*` of the authors."""
+"""The published files of T2I-Adapters: diffusers' keys, the authors' keys, and sizes."""
 
 import re
 from collections.abc import Mapping
@@ -9,50 +9,52 @@ from torch import Tensor
 from refiners_core.errors import WeightsError
 from refiners_core.models.unet import UNetConfig
 from refiners_core.weights import detect
-from refiners_t2iadapter.network import FeatureConfig
+from refiners_t2iadapter.feature_network import FeatureConfig
 
 WRAPPERS: Final = ("state_dict.", "module.", "adapter.")
-"""What the names in a file may begin with, all of them, from the outside in."""
+"""Prefixes that all keys of a file may share, the outermost first."""
 _BLOCK: Final = re.compile(r"body\.(\d+)\.(block[12]|in_conv)\.(weight|bias)")
 _LIGHT_BLOCK: Final = re.compile(r"body\.(\d+)\.body\.(\d+)\.(.+)")
 
 
 def is_xl(config: UNetConfig) -> bool:
-    """Whether a UNet is one whose first level has no attention, as Stable Diffusion XL's: there
-    the maps begin at half the size of the latents, and the last one joins after the middle."""
+    """Whether the first level of a UNet has no attention, as in Stable Diffusion XL.
+
+    There the first map has half the size of the latents, and the last is added after the mid block.
+    """
     return len(config.channels) > 1 and config.depths[0] == 0
 
 
 def map_widths(config: UNetConfig) -> tuple[int, ...]:
-    """Returns how wide the maps for a UNet are."""
+    """Returns the channels of each feature map for a UNet."""
     return (*config.channels, *config.channels[-1:]) if is_xl(config) else config.channels
 
 
 def halving(config: UNetConfig) -> tuple[int, ...]:
-    """Returns the maps for a UNet that are half as large as the one before."""
+    """Returns the indices of the feature maps that are half as large as the previous one."""
     levels = len(config.channels)
     return tuple(range(2, levels)) if is_xl(config) else tuple(range(1, levels))
 
 
 def as_diffusers(tensors: Mapping[str, Tensor], maps: int) -> dict[str, Tensor]:
-    """Returns tensors under the names of diffusers' layout.
+    """Returns tensors under diffusers' keys.
 
     Args:
-        tensors: Tensors in either layout, which may be wrapped.
-        maps: How many maps the network makes: the authors' layout counts all residual blocks in
-            one row.
+        tensors: Tensors under diffusers' or the authors' keys, possibly with `WRAPPERS`.
+        maps: The number of feature maps; the authors' keys number all residual blocks in one
+            sequence.
 
     Raises:
-        WeightsError: They are not those of a T2I-Adapter.
+        WeightsError: The tensors are not those of a T2I-Adapter.
     """
     names = {key: key for key in tensors}
     for prefix in WRAPPERS:
         if names and all(name.startswith(prefix) for name in names.values()):
             names = {key: name.removeprefix(prefix) for key, name in names.items()}
-    found = detect({name: tuple(tensors[key].shape) for key, name in names.items()})
-    if found.family != "t2i-adapter":
+    detected = detect({name: tuple(tensors[key].shape) for key, name in names.items()})
+    if detected.family != "t2i-adapter":
         is_style = any(name.startswith("style_embedding") for name in names.values())
-        kind = "a T2I-Adapter for style, which reads features of CLIP" if is_style else found
+        kind = "a T2I-Adapter for style, which reads features of CLIP" if is_style else detected
         raise WeightsError(
             f"this file is {kind}, not a T2I-Adapter that makes maps of a picture.",
             hint="Give the diffusion_pytorch_model of a repository such as "
@@ -77,38 +79,38 @@ def config_of(tensors: Mapping[str, Tensor], unet: UNetConfig, reduction: int) -
     """Returns the sizes of a network for a UNet, read off published shapes.
 
     Args:
-        tensors: Tensors in diffusers' layout.
+        tensors: Tensors under diffusers' keys.
         unet: The UNet's sizes.
-        reduction: How many pixels become one position of the latents, along a side.
+        reduction: The pixels per position of the latents, along one side.
 
     Raises:
-        WeightsError: The network was made for another family of models, for latents of another
-            size or for a picture of other channels.
+        WeightsError: The network is for another family of models, for latents of another size, or
+            for a picture with other channels.
     """
     is_light = "adapter.conv_in.weight" not in tensors
     first = tensors.get("adapter.body.0.in_conv.weight" if is_light else "adapter.conv_in.weight")
     outputs = "out_conv" if is_light else "resnets.0.block1"
-    wanted, widths = map_widths(unet), list[int]()
+    expected, widths = map_widths(unet), list[int]()
     while (last := tensors.get(f"adapter.body.{len(widths)}.{outputs}.weight")) is not None:
         widths.append(len(last))
     if first is None or not widths:
         raise WeightsError(
             "this T2I-Adapter lacks its first convolution or its residual blocks.",
-            hint="Fetch the file again: it is not whole.",
+            hint="Fetch the file again: it is incomplete.",
         )
     block = reduction * 2 if is_xl(unet) else reduction
     _check_stem(first.shape[1], block, is_xl(unet))
-    if tuple(widths) != wanted:
+    if tuple(widths) != expected:
         raise WeightsError(
             f"this T2I-Adapter makes maps of {_listed(widths)} channels, this model needs "
-            f"{_listed(wanted)}.",
+            f"{_listed(expected)}.",
             hint="Give one that was trained for this family of models.",
         )
     residuals = {key.split(".")[4] for key in tensors if key.startswith("adapter.body.0.resnets.")}
     return FeatureConfig(
         picture_channels=first.shape[1] // block**2,
         block=block,
-        widths=wanted,
+        widths=expected,
         residuals=len(residuals),
         halving=halving(unet),
         is_light=is_light,
@@ -124,12 +126,12 @@ def _check_stem(channels: int, block: int, is_for_xl: bool) -> None:
         theirs, ours = families[::-1] if is_for_xl else families
         raise WeightsError(
             f"this T2I-Adapter reads squares of {other} x {other} pixels, as those for {theirs} "
-            f"do; this model is of the family of {ours}, whose are {block} x {block}.",
+            f"do; those for this model, of the family of {ours}, read {block} x {block}.",
             hint=f"Give one that was trained for {ours}.",
         )
     raise WeightsError(
-        f"this T2I-Adapter reads {channels} numbers for each square of pixels; here a square of "
-        f"{block} x {block} has {block**2} in one channel, {3 * block**2} in three.",
+        f"this T2I-Adapter reads {channels} numbers per square of pixels; this model's squares of "
+        f"{block} x {block} have {block**2} in one channel, {3 * block**2} in three.",
         hint="Give one that reads pictures of 1 or 3 channels, for latents of this size.",
     )
 

@@ -1,4 +1,4 @@
-"""The names under which LoRA files know the layers of a model."""
+"""The names that LoRA files use for the layers of a model."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -11,7 +11,7 @@ from refiners_core.models.unet import UNET_KEYS, UNet
 from refiners_core.weights import KeyMap
 
 SLOTS: Final = ("unet.linear", "unet.conv", "text_encoder.linear")
-"""Where the layers are that a LoRA can change."""
+"""The slots of the layers that a LoRA can change."""
 
 
 class Place(NamedTuple):
@@ -19,33 +19,33 @@ class Place(NamedTuple):
 
     seat: Seat
     part: str
-    """The component in diffusers' words: `unet`, `text_encoder` or `text_encoder_2`."""
+    """The component, as diffusers calls it: `unet`, `text_encoder` or `text_encoder_2`."""
     name: str
-    """Its published name in that component."""
+    """The published name of the layer in that component."""
 
     @property
     def published(self) -> str:
-        """Its name in the files that we write."""
+        """The name of the layer in files that we write."""
         return f"{self.part}.{self.name}"
 
 
 class _Layout(NamedTuple):
-    """How the layers of one component are named by one convention."""
+    """A naming convention for the layers of one component."""
 
     path: str
     part: str
     keys: KeyMap
     dotted: tuple[str, ...]
-    """What stands before names with dots."""
+    """The prefixes of names with dots."""
     flat: tuple[str, ...]
-    """What stands before names in which each dot is an underscore."""
+    """The prefixes of names in which underscores replace the dots."""
 
 
 def places_by_name(model: Any) -> dict[str, Place]:
-    """Returns every layer that a LoRA can change, under each name that a file may have for it.
+    """Returns every layer that a LoRA can change, under each name that a file may use for it.
 
-    A flat name does not tell which underscores were dots, so names of files are never taken apart:
-    they are looked up here. A name that would mean two layers means none.
+    A flat name does not show which underscores were dots, so the names in files are never parsed
+    but looked up in this table. Ambiguous names are left out.
 
     Args:
         model: A model with the slots `SLOTS`.
@@ -70,7 +70,7 @@ def places_by_name(model: Any) -> dict[str, Place]:
 def _layouts(model: Any) -> Iterator[_Layout]:
     unet, text = getattr(model, "unet", None), getattr(model, "text_encoder", None)
     if isinstance(unet, UNet):
-        # Without a prefix: early attention processors, and what PEFT saves of a bare UNet.
+        # Early attention processors, and LoRAs that PEFT saves of a bare UNet, have no prefix.
         yield _Layout("unet.", "unet", UNET_KEYS, ("unet.", ""), ("lora_unet_",))
         whole = ("model.diffusion_model.", "diffusion_model.")
         yield _Layout("unet.", "unet", unet_keys(unet.config), whole, ("lora_unet_",))
@@ -78,7 +78,7 @@ def _layouts(model: Any) -> Iterator[_Layout]:
         prefixes = ("text_encoder.", "text_encoders.clip_l.transformer.", "")
         yield _text("text_encoder.", "text_encoder", prefixes, "lora_te_")
     elif isinstance(text, TextEncoderPair):
-        # A name without a prefix would not say which of the two it means.
+        # A name without a prefix would be ambiguous between the two.
         for i, path in enumerate(("clip_l", "clip_g")):
             part = ("text_encoder", "text_encoder_2")[i]
             prefixes = (f"{part}.", f"text_encoders.{path}.transformer.")
@@ -92,7 +92,7 @@ def _text(path: str, part: str, dotted: tuple[str, ...], flat: str) -> _Layout:
 def _published(keys: KeyMap, path: str) -> str:
     try:
         return keys.published(path)
-    except WeightsError:  # a layer of a model that extends the family's: no file names it
+    except WeightsError:  # a layer that a derived model adds: no file names it
         return ""
 
 
@@ -104,7 +104,7 @@ def _spelled(name: str, layout: _Layout) -> Iterator[str]:
 
 def _variants(name: str) -> Iterator[str]:
     yield name
-    if name.startswith("text_model."):  # which transformers leaves out since 5.6
+    if name.startswith("text_model."):  # transformers omits it since 5.6
         yield name.removeprefix("text_model.")
     above, _, layer = name.removesuffix(".0").rpartition(".")
     above, _, attention = above.rpartition(".")
@@ -123,4 +123,4 @@ _PROCESSORS: Final[Mapping[tuple[str, str], str]] = {
         for which in ("q", "k", "v", "out")
     },
 }
-"""The names of the layers that diffusers once kept in an attention's processor."""
+"""Former names of layers that diffusers kept in attention processors."""

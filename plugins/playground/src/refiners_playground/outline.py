@@ -1,8 +1,8 @@
-"""The eight outlines a scene can show, as signed distances.
+"""The outlines of the eight shapes, as signed distances.
 
-Every outline takes points in the object's own frame (x to the right, y downwards, both divided by
-the object's radius) and gives the distance to the outline in radii, negative inside. Distances
-are exact near straight edges and arcs, which is all that one pixel of smoothing needs.
+Each outline takes points relative to the object's centre (x to the right, y downwards, in radii)
+and returns the distance to the outline in radii, negative inside. Distances are exact near straight
+edges and arcs, which suffices for one pixel of smoothing.
 """
 
 import math
@@ -21,24 +21,24 @@ HEART_HALF_DIAGONAL = 0.83
 
 
 def circle(x: Field, y: Field) -> Field:
-    """A disc of radius 0.95."""
+    """Returns the distance to a circle of radius 0.95."""
     return torch.hypot(x, y) - 0.95
 
 
 def square(x: Field, y: Field) -> Field:
-    """A square whose sides lie 0.8 from the middle."""
+    """Returns the distance to a square whose sides lie 0.8 from its centre."""
     return torch.maximum(x.abs(), y.abs()) - 0.8
 
 
 def triangle(x: Field, y: Field) -> Field:
-    """An equilateral triangle that points upwards, as the greatest of three half-planes."""
+    """Returns the distance to an equilateral triangle that points upwards."""
     lifted = y - 0.2
     slope = math.sqrt(0.75) * x.abs() - 0.5 * lifted
     return torch.maximum(lifted, slope) - 0.55
 
 
 def star(x: Field, y: Field) -> Field:
-    """A star of five points: one edge, folded around ten times."""
+    """Returns the distance to a star of five points: one edge, folded ten times."""
     sector = 2 * math.pi / 5
     angle = torch.remainder(torch.atan2(x, -y) + sector / 2, sector) - sector / 2
     radius = torch.hypot(x, y)
@@ -50,19 +50,19 @@ def star(x: Field, y: Field) -> Field:
 
 
 def ring(x: Field, y: Field) -> Field:
-    """A ring 0.5 thick, whose hole is as wide as the ring is thick on both sides together."""
+    """Returns the distance to a ring 0.5 thick with a hole of radius 0.45."""
     return (torch.hypot(x, y) - 0.7).abs() - 0.25
 
 
 def cross(x: Field, y: Field) -> Field:
-    """An upright cross with arms 0.64 wide."""
+    """Returns the distance to an upright cross with arms 0.64 wide."""
     wide = torch.maximum(x.abs() - 0.95, y.abs() - 0.32)
     tall = torch.maximum(x.abs() - 0.32, y.abs() - 0.95)
     return torch.minimum(wide, tall)
 
 
 def heart(x: Field, y: Field) -> Field:
-    """A square on its corner, with a half-disc on each of its two upper sides."""
+    """Returns the distance to a heart: a square on its corner, with two half-discs on top."""
     half = HEART_HALF_DIAGONAL
     across, down = x.abs(), y - 0.1
     body = (across + down.abs() - half) / math.sqrt(2)
@@ -71,7 +71,7 @@ def heart(x: Field, y: Field) -> Field:
 
 
 def diamond(x: Field, y: Field) -> Field:
-    """A rhombus, 1.2 wide and 2 tall."""
+    """Returns the distance to a rhombus, 1.2 wide and 2 tall."""
     return (x.abs() + 0.6 * y.abs() - 0.6) / math.hypot(1.0, 0.6)
 
 

@@ -1,5 +1,5 @@
 import torch
-from refiners_playground.sheet import ENLARGED, GAP, LINE, contact_sheet
+from refiners_playground.contact_sheet import ENLARGED, GAP, LINE, contact_sheet
 
 
 def test_bands_lie_below_one_another():

@@ -1,4 +1,4 @@
-"""Which layers of a model a LoRA file is for, and whether it is for this model at all."""
+"""Matches the layer names of a LoRA file with a model; refuses files for other bases."""
 
 import re
 import warnings
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from refiners_core import Model
 from refiners_core.errors import Notice, WeightsError
-from refiners_lora.file import LoraFile, Module
-from refiners_lora.name import Place, places_by_name
+from refiners_lora.layer_name import Place, places_by_name
+from refiners_lora.lora_file import LoraFile, Module
 
 BASES: Final = {768: "sd15", 1024: "sd2", 1280: "sdxl-refiner", 2048: "sdxl"}
-"""Bases by the width of the texts that their UNets read."""
+"""Bases by the width of the text embeddings that their UNets read."""
 MARKS: Final[Mapping[str, re.Pattern[str]]] = {
     "sdxl": re.compile(
         r"^(lora_te[12]_|text_encoder_2\.)|add_embedding|label_emb|transformer_blocks[._][1-9]"
@@ -23,30 +23,30 @@ MARKS: Final[Mapping[str, re.Pattern[str]]] = {
         r"|input_blocks[._](1|2|10|11)[._]1|output_blocks[._](9|10|11)[._]"
     ),
 }
-"""Names of layers that only models of one base have."""
+"""Patterns of layer names that only models of one base have."""
 Ends = tuple[list[int], list[int]]
+"""The input and output sizes of a layer: features, or channels and kernel."""
 _SHOWN: Final = 3
 
 
 class Match(NamedTuple):
-    """A layer of the model and what the file holds for it."""
+    """A layer of the model, and the update that the file holds for it."""
 
     place: Place
     module: Module
 
 
-def matched(file: LoraFile, model: Model) -> list[Match]:
-    """Returns the layers of a model that a file is for.
+def match_layers(file: LoraFile, model: Model) -> list[Match]:
+    """Returns the layers of a model that a file updates.
 
-    Layers are found by the names under which the model is published, never by order or by shape.
-    Modules that the model does not have are left out with a `Notice`, unless they show that the
-    file is for another base.
+    Layers are matched by their published names, never by order or shape. Names that the model does
+    not have are left out with a `Notice`, unless they show that the file is for another base.
 
     Raises:
-        WeightsError: The file is for another base, or holds nothing for the model.
+        WeightsError: The file is for another base, or has no layer of the model.
     """
     known = places_by_name(model)
-    matches = [Match(known[name], it) for name, it in file.modules.items() if name in known]
+    matches = [Match(known[name], module) for name, module in file.modules.items() if name in known]
     unknown = [name for name in file.modules if name not in known]
     _check_text_width(file, model)
     for base, marks in MARKS.items():
@@ -57,7 +57,7 @@ def matched(file: LoraFile, model: Model) -> list[Match]:
     if not matches or ("unet" not in parts and any(map(_is_of_unet, unknown))):
         raise WeightsError(
             f"{file.path.name} holds a LoRA for {len(file.modules)} layers; this {model.base} has "
-            f"none that is called {_some(unknown)}.",
+            f"no layer {_some(unknown)}.",
             hint=f"Give a LoRA for {model.base}.",
         )
     seats: dict[str, str] = {}
@@ -74,7 +74,7 @@ def matched(file: LoraFile, model: Model) -> list[Match]:
 
 
 def _check_text_width(file: LoraFile, model: Model) -> None:
-    """Refuses a file whose cross-attentions read texts of another width than the model's do."""
+    """Refuses a file whose cross-attentions read text embeddings of another width."""
     needed = model.facts.get("cross_attention_dim")
     name = next((name for name in file.modules if _READS_TEXT.search(name)), None)
     if name is None or needed is None:
@@ -82,30 +82,30 @@ def _check_text_width(file: LoraFile, model: Model) -> None:
     width = file.modules[name].factors[0].shape[1]
     if width != needed:
         base = BASES.get(width) or _marked(file, model)
-        why = f"it reads texts of width {width}, not {needed}"
-        raise _of_another_base(file, base, model, why)
+        reason = f"it reads texts of width {width}, not {needed}"
+        raise _of_another_base(file, base, model, reason)
 
 
 def _check_shapes(file: LoraFile, model: Model, matches: Sequence[Match]) -> None:
     misfits = [
-        (module.name, there, needed)
+        (module.name, given, needed)
         for place, module in matches
-        if (there := _ends(*module.factors))
+        if (given := _ends(*module.factors))
         != (needed := _needed(place, module.factors[0], model.facts))
     ]
     if misfits:
-        name, there, needed = misfits[0]
-        why = (
+        name, given, needed = misfits[0]
+        reason = (
             f"{len(misfits)} of {len(matches)} layers have other sizes. {name!r} goes from "
-            f"{there[0]} to {there[1]}, the layer from {needed[0]} to {needed[1]}"
+            f"{given[0]} to {given[1]}, the layer from {needed[0]} to {needed[1]}"
         )
-        reads_more = len(misfits) == 1 and name.endswith(_FIRST) and there[0][0] > needed[0][0]
+        reads_more = len(misfits) == 1 and name.endswith(_FIRST) and given[0][0] > needed[0][0]
         base = "an inpainting model" if reads_more else _marked(file, model)
-        raise _of_another_base(file, base, model, why)
+        raise _of_another_base(file, base, model, reason)
 
 
 def _marked(file: LoraFile, model: Model) -> str:
-    """Returns the base that names of layers tell of."""
+    """Returns the base that the names of layers point to."""
     for base, marks in MARKS.items():
         if base != model.base and any(map(marks.search, file.modules)):
             return base
@@ -113,44 +113,44 @@ def _marked(file: LoraFile, model: Model) -> str:
 
 
 def _needed(place: Place, down: Tensor, facts: Mapping[str, Any]) -> Ends:
-    """Returns what a change beside a layer goes from and to: features, or channels and kernel."""
+    """Returns the input and output sizes that an update of a layer must have."""
     layer: Any = place.seat.layer
     if not isinstance(layer, nn.Conv2d):
         return [layer.in_features], [layer.out_features]
     channels = layer.in_channels
     if place.part == "unet" and place.name == "conv_in" and down.shape[1] < channels:
-        # A LoRA for the plain UNet fits the first channels of one that reads a mask as well.
+        # A LoRA for the plain UNet updates the first channels of an inpainting UNet.
         channels = facts.get("latent_channels", channels)
     kernel = [] if layer.kernel_size == (1, 1) else list(layer.kernel_size)
     return [channels, *kernel], [layer.out_channels]
 
 
 def _ends(down: Tensor, up: Tensor) -> Ends:
-    """Returns what two weights go from and to; a kernel of 1x1 is as good as none."""
+    """Returns the input and output sizes of two factors; a kernel of 1x1 is left out."""
     kernels = [[] if end.shape[2:] in ((), (1, 1)) else [*end.shape[2:]] for end in (down, up)]
     return [down.shape[1], *kernels[0]], [up.shape[0], *kernels[1]]
 
 
-def _of_another_base(file: LoraFile, base: str, model: Model, why: str) -> WeightsError:
+def _of_another_base(file: LoraFile, base: str, model: Model, reason: str) -> WeightsError:
     return WeightsError(
-        f"{file.path.name} is a LoRA for {base}; this model is {model.base}: {why}.",
-        hint=f"Give a LoRA for {model.base}, or load the model that this one is for.",
+        f"{file.path.name} is a LoRA for {base}; this model is {model.base}: {reason}.",
+        hint=f"Give a LoRA for {model.base}, or load the model that this LoRA is for.",
     )
 
 
 def _notify(file: LoraFile, model: Model, unknown: Sequence[str]) -> None:
-    """Gives one notice of all that was left out or had to be assumed."""
+    """Gives one notice of everything that was left out or assumed."""
     lines: list[str] = []
     if unknown:
         count = f"{len(unknown)} of {len(file.modules)} layers"
         lines.append(f"{count} are not in this {model.base} and were left out: {_some(unknown)}")
     if file.odd_keys:
         count = f"{len(file.odd_keys)} tensors"
-        lines.append(f"{count} are not of a LoRA and were left out: {_some(file.odd_keys)}")
+        lines.append(f"{count} do not belong to a LoRA and were left out: {_some(file.odd_keys)}")
     if file.lacks_config:
         lines.append(
-            "its adapter_config.json, which has its alpha, is not beside it: each alpha is taken "
-            "for the rank"
+            "adapter_config.json, which holds the alphas, is not beside it: each alpha is assumed "
+            "to be the rank"
         )
     if lines:
         warnings.warn(f"{file.path.name}: {'; '.join(lines)}.", Notice, stacklevel=6)

@@ -1,4 +1,4 @@
-"""The network that makes features of a picture, a map for each level of a UNet."""
+"""The network that turns a picture into a feature map for each level of a UNet."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +14,7 @@ class FeatureConfig:
     """The sizes of a feature network; the defaults are those of the full one for SD 1.5."""
 
     picture_channels: int = 3
-    """Channels of the picture: 3, or 1 for drawings of one channel."""
+    """Channels of the picture: 3, or 1 for grey pictures."""
     block: int = 8
     """The side of the square of pixels that becomes one position of the largest map."""
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -22,25 +22,25 @@ class FeatureConfig:
     residuals: int = 2
     """Residual blocks before each map."""
     halving: tuple[int, ...] = (1, 2, 3)
-    """The maps that are half as large as the one before."""
+    """The indices of the maps that are half as large as the previous one."""
     is_light: bool = False
-    """Whether it computes in a quarter of the channels."""
+    """Whether the network computes in a quarter of the channels."""
 
 
 class FeatureNetwork(Chain):
-    """Makes maps of a picture, from the largest to the smallest (arXiv:2302.08453, section 3.3).
+    """Computes feature maps of a picture, the largest first (arXiv:2302.08453, section 3.3).
 
-    It matches the released networks: full, light, and that for Stable Diffusion XL.
+    It covers the released networks: full, light, and the one for Stable Diffusion XL.
 
     Args:
-        config: Its sizes.
+        config: The sizes.
     """
 
     def __init__(self, config: FeatureConfig) -> None:
         stem = config.picture_channels * config.block**2
         widths = config.widths
-        before = (stem if config.is_light else widths[0], *widths)
-        levels = {str(i): _level(config, i, before[i], width) for i, width in enumerate(widths)}
+        inputs = (stem if config.is_light else widths[0], *widths)
+        levels = {str(i): _level(config, i, inputs[i], width) for i, width in enumerate(widths)}
         conv_in = {} if config.is_light else {"conv_in": _conv(stem, widths[0])}
         super().__init__(
             unshuffle=nn.PixelUnshuffle(config.block), **conv_in, body=Features(**levels)
@@ -48,7 +48,7 @@ class FeatureNetwork(Chain):
 
 
 class Features(Chain):
-    """Returns what each of its children makes of what the one before has made."""
+    """Runs its children one after the other and returns the output of each."""
 
     def run(self, context: Context, *inputs: Any) -> tuple[Float[Tensor, "rows _ _ _"], ...]:
         (x,) = inputs
@@ -59,14 +59,14 @@ class Features(Chain):
         return tuple(maps)
 
 
-def _level(config: FeatureConfig, index: int, before: int, width: int) -> Chain:
+def _level(config: FeatureConfig, index: int, channels: int, width: int) -> Chain:
     inner = width // 4 if config.is_light else width
     kernel: Final = 3 if config.is_light else 1  # of the second convolution of a residual block
     layers: dict[str, nn.Module] = {}
     if index in config.halving:
         layers["downsample"] = nn.AvgPool2d(2, 2, ceil_mode=True)
-    if before != inner:
-        layers["in_conv"] = _conv(before, inner, 1)
+    if channels != inner:
+        layers["in_conv"] = _conv(channels, inner, 1)
     blocks = {
         str(i): Residual(
             block1=_conv(inner, inner), act=nn.ReLU(), block2=_conv(inner, inner, kernel)

@@ -1,8 +1,7 @@
-"""Pictures drawn by a program: one or two coloured shapes on a coloured background.
+"""Scenes that a program draws: one or two coloured shapes on a coloured background.
 
-A `Scene` is a value that says what is to be seen; `draw` turns many of them into pixels at once.
-Positions and sizes are in halves of the picture: the picture spans -1...1 both ways, x to the
-right and y downwards.
+A `Scene` is a value that describes a picture; `draw` turns many scenes into pixels at once. The
+picture spans -1...1 in both directions, x to the right and y downwards.
 """
 
 import math
@@ -13,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_playground.shape import OUTLINES
+from refiners_playground.outline import OUTLINES
 
 SIZE = 64
 SHAPES: tuple[str, ...] = tuple(OUTLINES)
@@ -32,29 +31,29 @@ COLOURS: Mapping[str, tuple[float, float, float]] = {
 FILLS: tuple[str, ...] = ("plain", "striped", "dotted", "checked")
 TEXTURES: tuple[str, ...] = ("plain", "wavy", "woven")
 STYLES: tuple[str, ...] = ("flat", "inked")
-"""How a scene is drawn: as areas of colour, or with a thick line of ink around every object."""
+"""The styles of a scene: areas of colour, or with a thick line of ink around each object."""
 SIZES: Mapping[str, float] = {"small": 0.36, "medium": 0.52, "large": 0.70}
 COLUMNS: tuple[str, ...] = ("left", "centre", "right")
 ROWS: tuple[str, ...] = ("top", "centre", "bottom")
 OFF_CENTRE = 0.2
-"""How far from the middle an object must be to be said to be at a side."""
+"""The distance from the centre above which an object counts as at a side."""
 
 PATTERN_PERIOD = 8.0
-"""Pixels (of 64) after which a fill repeats: its marks are then four pixels wide."""
+"""The period of a fill in pixels (of 64); its marks are half as wide."""
 INKS: tuple[tuple[float, float, float], ...] = (
     (0.05, 0.05, 0.06),
     (0.97, 0.97, 0.97),
     (0.50, 0.50, 0.52),
 )
-"""Black, white and grey: an object is outlined in the one that differs most from its colours."""
+"""Black, white and grey; an object is outlined in the ink that differs most from its colours."""
 INK_WIDTH, INK_INSET = 4.0, 1.0
-"""How wide a line of ink is and how far inside the outline its middle lies, in pixels of 64."""
+"""The width of a line of ink, and how far inside the outline its middle lies, in pixels (of 64)."""
 CHUNK = 256
 
 
 @dataclass(frozen=True)
 class Item:
-    """One object: what it is, its radius and centre (picture spans -1...1), its turn in radians."""
+    """An object: radius and centre in units of half a picture, angle in radians."""
 
     shape: str
     colour: str
@@ -66,23 +65,23 @@ class Item:
 
     @property
     def size(self) -> str:
-        """The size word nearest to the radius."""
+        """The word for the size nearest to the radius."""
         return min(SIZES, key=lambda word: abs(SIZES[word] - self.radius))
 
     @property
     def column(self) -> str:
-        """Which third the centre is in, from left to right."""
+        """The third in which the centre lies, from left to right."""
         return COLUMNS[1 + (self.x > OFF_CENTRE) - (self.x < -OFF_CENTRE)]
 
     @property
     def row(self) -> str:
-        """Which third the centre is in, from top to bottom."""
+        """The third in which the centre lies, from top to bottom."""
         return ROWS[1 + (self.y > OFF_CENTRE) - (self.y < -OFF_CENTRE)]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: objects, the later in front, on a background."""
+    """The contents of a picture: objects on a background, the last in front."""
 
     items: tuple[Item, ...]
     background: str
@@ -91,14 +90,14 @@ class Scene:
 
 
 def is_held_out(shape: str, colour: str, background: str) -> bool:
-    """Says whether a combination is kept from all training, to be asked for when measuring."""
+    """Whether a combination is held out from training, for measurements."""
     names = list(COLOURS)
     mixed = SHAPES.index(shape) + 3 * names.index(colour) + 5 * names.index(background)
     return mixed % 7 == 0
 
 
 def held_out_scenes() -> Iterator[Scene]:
-    """Yields one large, centred, plain object for every combination kept from training."""
+    """Yields one large, centred, plain object for each combination held out from training."""
     for shape in SHAPES:
         for colour in COLOURS:
             for background in COLOURS:
@@ -110,7 +109,7 @@ def draw(scenes: Sequence[Scene], size: int = SIZE) -> Float[Tensor, "batch 3 si
     """Draws scenes as RGB pictures in 0...1, `size` pixels wide and high.
 
     Args:
-        scenes: What to draw; the same scene always gives the same pixels.
+        scenes: The scenes; equal scenes give equal pixels.
         size: Width and height in pixels; patterns scale with it.
     """
     if not scenes:
@@ -140,7 +139,7 @@ def _ink(
     layer: int,
     distance: Float[Tensor, "inked 1 size size"],
 ) -> None:
-    """Draws a line along the outline of one item in each of some scenes."""
+    """Draws a line of ink along the outline of one item in each of some scenes."""
     pixel = distance.shape[-1] / SIZE
     off_middle = (distance + INK_INSET * pixel).abs()
     line = (0.5 + INK_WIDTH * pixel / 2 - off_middle).clamp(0, 1)
@@ -157,7 +156,7 @@ def _ink(
 
 
 def _distance(items: Sequence[Item], size: int) -> Float[Tensor, "batch size size"]:
-    """How far each pixel is from every item's outline, in pixels, negative inside."""
+    """Returns the distance of each pixel from each item's outline, in pixels, negative inside."""
     line = (torch.arange(size) + 0.5) * (2 / size) - 1
     place = torch.tensor(
         [(i.x, i.y, i.radius, math.cos(i.angle), math.sin(i.angle)) for i in items]
@@ -177,9 +176,9 @@ def _colours(names: Sequence[str]) -> Float[Tensor, "batch 3 1 1"]:
 
 
 def _paint(items: Sequence[Item], size: int) -> Float[Tensor, "batch 3 size size"]:
-    """The colour of every item, marked with its fill where it has one."""
+    """Returns the colour of each item, with the marks of its fill."""
     colour = _colours([item.colour for item in items])
-    # Marks go towards whichever of black and white is further away, so that they always show.
+    # Marks are mixed with black or white, whichever is further from the colour.
     mark = torch.lerp(colour, (colour.mean(1, keepdim=True) < 0.4).float().expand_as(colour), 0.6)
     marks = torch.stack([_marks(fill, size) for fill in FILLS])
     chosen = marks[[FILLS.index(item.fill) for item in items]].unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Pictures side by side, each under a line that says what it is."""
+"""Contact sheets: pictures in columns under two lines of text."""
 
 from collections.abc import Sequence
 
@@ -15,19 +15,18 @@ LINE = 16
 
 
 Column = tuple[str, str, Sequence[Float[Tensor, "3 height width"]]]
-"""A title, a second line and pictures of one size in 0...1, from top to bottom."""
+"""A title, a second line, and pictures of one size in 0...1 from top to bottom."""
 
 
 def contact_sheet(*bands: Sequence[Column]) -> Image.Image:
-    """Returns one picture of bands below one another, each of columns of pictures under two lines
-    of text.
+    """Returns one picture with bands below one another, each a row of columns.
 
     Args:
         bands: The columns of each band; all pictures have one size.
     """
     height, width = bands[0][0][2][0].shape[-2:]
     cell = (width * ENLARGED + GAP, height * ENLARGED + GAP)
-    heights = [2 * LINE + GAP + cell[1] * max(len(column[2]) for column in it) for it in bands]
+    heights = [2 * LINE + GAP + cell[1] * max(len(column[2]) for column in band) for band in bands]
     sheet = Image.new("RGB", (cell[0] * max(map(len, bands)) + GAP, sum(heights)), "white")
     pen = ImageDraw.Draw(sheet)
     for i, columns in enumerate(bands):

@@ -1,4 +1,4 @@
-"""How an adapter learns beside a base that does not change."""
+"""Trains an adapter on a frozen base model."""
 
 import argparse
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from data import Pictures
 from loop import Recipe, train
 from refiners_playground.caption import caption
-from refiners_playground.scenes import Scene
+from refiners_playground.scene import Scene
 from timestep import choose_timesteps
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -20,21 +20,21 @@ from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 
 @dataclass(frozen=True)
 class Lesson:
-    """What an adapter learns from, and how."""
+    """The training data and the hyperparameters of an adapter."""
 
     pictures: list[tuple[float, Pictures]]
-    """Scenes with their latents, and the share of each kind."""
+    """The share of each kind of scene in a batch, with its scenes and latents."""
     look: Callable[[list[Scene]], Tensor] | None
-    """Makes of scenes the pictures in 0...1 that the adapter is shown; None if it takes none."""
+    """Draws the condition of scenes, in 0...1; None if the adapter takes no condition."""
     text_dropped: float
-    """The share (0...1) of samples without words."""
+    """The share (0...1) of samples with an empty prompt."""
     condition_dropped: float
-    """The share (0...1) of samples without a picture."""
+    """The share (0...1) of samples with the unconditional value of the condition."""
     recipe: Recipe
 
 
 def request_for(model: LatentDiffusion, count: int) -> GenerationRequest:
-    """Says to an adapter's `encode` what it would be told by a generation of `count` pictures."""
+    """Returns the request that `encode` receives in a generation of `count` pictures."""
     side = model.size // model.autoencoder.config.reduction
     return GenerationRequest(
         model=model,
@@ -49,28 +49,28 @@ def request_for(model: LatentDiffusion, count: int) -> GenerationRequest:
     )
 
 
-def told_to(
+def encoded(
     adapter: Adapter, model: LatentDiffusion, pixels: Tensor, dropped: Tensor
 ) -> dict[str, Tensor]:
-    """The context values that stand for pictures; dropped rows are told what `uncond` is told."""
+    """Returns the context values of pictures; dropped rows have the values of `uncond`."""
     values: dict[str, Tensor] = {}
     for key, branches in adapter.encode(pixels, request_for(model, len(pixels))).items():
-        told = branches["cond"]
-        absent = branches.get("uncond", told).expand_as(told)
-        values[key] = torch.where(dropped.view(-1, *[1] * (told.ndim - 1)), absent, told)
+        cond = branches["cond"]
+        uncond = branches.get("uncond", cond).expand_as(cond)
+        values[key] = torch.where(dropped.view(-1, *[1] * (cond.ndim - 1)), uncond, cond)
     return values
 
 
 def batch_of(lesson: Lesson, random: Random, count: int) -> tuple[list[Scene], Tensor]:
-    """Chooses scenes and their latents, of each kind its share."""
+    """Samples scenes and their latents, each kind with its share."""
     shares = [share for share, _ in lesson.pictures]
     chosen = random.choices(range(len(shares)), shares, k=count)
     scenes: list[Scene] = []
     latents: list[Tensor] = []
     for index, (_, pictures) in enumerate(lesson.pictures):
-        some, their_latents = pictures.draw_lots(random, chosen.count(index))
-        scenes += some
-        latents.append(their_latents)
+        sampled, sampled_latents = pictures.sample(random, chosen.count(index))
+        scenes += sampled
+        latents.append(sampled_latents)
     return scenes, torch.cat(latents)
 
 
@@ -83,15 +83,15 @@ def adapt(
     measure: Callable[[], dict[str, float]],
     options: argparse.Namespace,
 ) -> None:
-    """Trains `learner`, the part of a worn adapter that learns, and leaves the mean weights in it.
+    """Trains `learner`, a part of a worn adapter, and leaves its averaged weights in it.
 
     Args:
-        name: The run's folder.
-        model: The base, which wears the adapter and stays as it is.
-        adapter: What is worn.
-        learner: The adapter's layers that learn.
-        lesson: What from, and how.
-        measure: Gives figures of the worn adapter as it is.
+        name: The folder of the run.
+        model: The frozen base, which wears the adapter.
+        adapter: The adapter.
+        learner: The trainable layers of the adapter.
+        lesson: Data and hyperparameters.
+        measure: Returns figures of the adapter in its present state.
         options: `steps`, `batch`, `measure_every`, `fresh`.
     """
     model.requires_grad_(False)
@@ -109,8 +109,8 @@ def adapt(
         context = {"timestep": timesteps, **model.read(prompts, {})}
         context[adapter.scale_key] = torch.tensor(1.0)
         if lesson.look is not None:
-            context |= told_to(adapter, model, lesson.look(scenes), dropped)
-        found = model.unet(schedule.add_noise(latents, noise, timesteps), context=context)
-        return mse_loss(found, schedule.target(latents, noise, timesteps))
+            context |= encoded(adapter, model, lesson.look(scenes), dropped)
+        predicted = model.unet(schedule.add_noise(latents, noise, timesteps), context=context)
+        return mse_loss(predicted, schedule.target(latents, noise, timesteps))
 
     train(name, learner, lesson.recipe, loss_of, measure, options)
