@@ -5,6 +5,21 @@ from typing import ClassVar, Final
 GLOSSARY: Final = "docs/glossary.md"
 """The page that defines the words of errors, in the repository."""
 
+__all__ = [
+    "AdapterError",
+    "ArgumentError",
+    "ConditionError",
+    "ContextError",
+    "GenerationError",
+    "ModelError",
+    "Notice",
+    "PlanError",
+    "RefinersError",
+    "SelectionError",
+    "TreeError",
+    "WeightsError",
+]
+
 
 class RefinersError(Exception):
     """Something that the caller can mend.

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = (
-    ("errors", "tree.bare", "surgery.rollback"),
+    ("errors", "public", "tree.bare", "surgery.rollback"),
     ("argument_names", "condition", "picture", "surgery.hotswap", "surgery.key"),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),

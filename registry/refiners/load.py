@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, cast
 
 from refiners.choose.lock import held, named
 from refiners.choose.lookup import find_adapter, find_model
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from refiners_core import Adapter, Chain, Model, Source
+    from refiners_core.models.diffusion import LatentDiffusion
 
 
 def load_model(
@@ -40,7 +41,7 @@ def load_model(
     offline: bool | None = None,
     lock: str | Path | None = None,
     **unknown: Never,
-) -> Model:
+) -> LatentDiffusion:
     """Loads a base model by the name that an installed package gives it, or from where it lies.
 
     Args:
@@ -55,7 +56,8 @@ def load_model(
         **unknown: Refused, with the name that it has here.
 
     Returns:
-        The model, which wears nothing.
+        The model, which wears nothing. It is typed as the diffusion model that most names give; a
+        package may give another `Model`.
 
     Raises:
         ArgumentError: It does not take such an argument.
@@ -71,17 +73,19 @@ def load_model(
         raise unknown_arguments("load_model", unknown, ("device", "dtype", "offline", "lock"))
     load_hooks()
     if is_local(what):
-        return open_local(what, **torch_options(device, dtype), offline=offline)
+        opened = open_local(what, **torch_options(device, dtype), offline=offline)
+        return cast("LatentDiffusion", opened)
     if isinstance(what, str) and what.startswith(PREFIX):
         options = torch_options(device, dtype)
-        return open_repository(what, **options, offline=offline, lock=lock)
+        opened = open_repository(what, **options, offline=offline, lock=lock)
+        return cast("LatentDiffusion", opened)
     model = held(find_model(what), lock)
     guard = _guarded(model, lock)
     options = torch_options(device, dtype)
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
-    return build_model(model, source, **options)
+    return cast("LatentDiffusion", build_model(model, source, **options))
 
 
 def load_adapter(

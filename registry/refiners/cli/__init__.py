@@ -38,6 +38,7 @@ _HOMES: Final = {
     "new": "author",
     "validate": "author",
     "catalog": "catalog",
+    "api": "api",
 }
 """Where each command lives: `module:function`, or the module where the function has its name."""
 
