@@ -8,7 +8,7 @@ PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 SHAPED  := refiners_core,refiners_controlnet,refiners_instantid,refiners_ipadapter,refiners_lora,refiners_playground,refiners_stylealigned,refiners_t2iadapter
 
-.PHONY: demo test lint docs bench effects mutation clean
+.PHONY: demo test lint docs bench effects mutation floor clean
 
 demo: .venv/.run
 	$(BIN)/refiners demo --out demo.png
@@ -40,8 +40,20 @@ mutation: .venv/.dev
 	$(PIP) --group mutation
 	$(BIN)/python tests/mutation.py
 
+# The lowest torch that pyproject.toml claims, with the tests that need no other library's models.
+# On Linux this downloads several gigabytes.
+floor: .venv-floor/.done
+	PYTHONPATH=.:registry OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest tests/core
+
+.venv-floor/.done: pyproject.toml
+	test -x .venv-floor/bin/python || $(PYTHON) -m venv .venv-floor
+	.venv-floor/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-floor/bin/python -m pip install --quiet "torch==$$(sed -n 's/.*"torch>=\(.*\)".*/\1/p' pyproject.toml).*" \
+		--group floor .
+	touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-floor
 
 .venv/.run: $(PROJECTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -2,55 +2,39 @@
 
 import ast
 import inspect
-import pkgutil
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from sphinx.pycode import ModuleAnalyzer
 
 from refiners_core.errors import RefinersError
-
-ROOTS: Final = (
-    "refiners_core",
-    "refiners",
-    "refiners_core.condition",
-    "refiners_core.errors",
-    "refiners_core.hookspecs",
-    "refiners_core.layers",
-    "refiners_core.models",
-    "refiners_core.picture",
-    "refiners_core.testing",
-    "refiners_core.weights",
-)
-"""The public modules; a package that does not list its names stands for its modules."""
+from refiners_core.public import MODULES, public_names
 
 
-def public_names() -> Mapping[str, tuple[str, ...]]:
+def public() -> Mapping[str, tuple[str, ...]]:
     """Returns the public names of each public module."""
-    modules = (module for root in ROOTS for module in _modules(import_module(root)))
-    return {module.__name__: names for module in modules if (names := _names(module))}
+    return {module: public_names(module) for module in MODULES}
 
 
 def write_reference(folder: Path) -> None:
     """Replaces the pages of the reference by new ones."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for name, text in pages(public_names()).items():
+    for name, text in pages(public()).items():
         (folder / f"{name}.md").write_text(text)
 
 
-def pages(public: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+def pages(names_of: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """Returns the text of each page by its name.
 
     An object that several modules offer is documented in the first one, and linked from the others.
     """
     homes: dict[tuple[str, str], str] = {}
-    written = {"index": _index(public), "errors": _errors(public)}
-    for module, names in public.items():
+    written = {"index": _index(names_of), "errors": _errors(names_of)}
+    for module, names in names_of.items():
         parts = [f"# {module}\n", _directive(f".. automodule:: {module}\n   :no-index:")]
         for name in sorted(names, key=str.lower):
             value: Any = getattr(import_module(module), name)
@@ -63,20 +47,20 @@ def pages(public: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     return written
 
 
-def _index(public: Mapping[str, tuple[str, ...]]) -> str:
+def _index(names_of: Mapping[str, tuple[str, ...]]) -> str:
     rows = [
         f"- [{module}]({module}.md): {(import_module(module).__doc__ or '').partition(chr(10))[0]}"
-        for module in public
+        for module in names_of
     ]
     rows.append("- [Errors](errors.md): every error with its code and exit code")
-    toctree = "\n".join(["```{toctree}", ":hidden:", "", *public, "errors", "```"])
+    toctree = "\n".join(["```{toctree}", ":hidden:", "", *names_of, "errors", "```"])
     return "\n".join(["# Reference", "", *rows, "", toctree, ""])
 
 
-def _errors(public: Mapping[str, tuple[str, ...]]) -> str:
+def _errors(names_of: Mapping[str, tuple[str, ...]]) -> str:
     """Returns a table of the errors that users meet."""
     rows: dict[tuple[str, str], str] = {}
-    for module, names in public.items():
+    for module, names in names_of.items():
         for name in names:
             kind: Any = getattr(import_module(module), name)
             if inspect.isclass(kind) and issubclass(kind, RefinersError):
@@ -119,24 +103,3 @@ def _documented(module: str, name: str, value: Any) -> str:
 
 def _directive(text: str) -> str:
     return f"```{{eval-rst}}\n{text}\n```\n"
-
-
-def _modules(module: ModuleType) -> Iterator[ModuleType]:
-    yield module
-    if not hasattr(module, "__all__"):
-        for _, name, _ in pkgutil.iter_modules(getattr(module, "__path__", ())):
-            yield from _modules(import_module(f"{module.__name__}.{name}"))
-
-
-def _names(module: ModuleType) -> tuple[str, ...]:
-    if hasattr(module, "__all__"):
-        return tuple(module.__all__)
-    documented = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
-    constants = [name for owner, name in documented if not owner]
-    defined = [
-        name
-        for name, value in vars(module).items()
-        if inspect.isfunction(value) or inspect.isclass(value)
-        if value.__module__ == module.__name__
-    ]
-    return tuple(name for name in dict.fromkeys([*defined, *constants]) if not name.startswith("_"))

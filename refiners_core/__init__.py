@@ -63,15 +63,20 @@ _HOMES: Final[dict[str, str]] = {
     for name in names
 }
 
+_ROOMS: Final = ("errors", "hookspecs", "layers", "models", "picture", "testing", "weights")
+"""The public modules and packages of modules, loaded when they are first asked for."""
+
 __all__ = ["API_VERSION", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    if home is not None:
+        return getattr(import_module(f"{__name__}.{home}"), name)
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__, *_ROOMS])

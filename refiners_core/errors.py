@@ -5,6 +5,21 @@ from typing import ClassVar, Final
 GLOSSARY: Final = "docs/glossary.md"
 """The page of the repository that defines the terms of error messages."""
 
+__all__ = [
+    "AdapterError",
+    "ArgumentError",
+    "ConditionError",
+    "ContextError",
+    "GenerationError",
+    "ModelError",
+    "Notice",
+    "PlanError",
+    "RefinersError",
+    "SelectionError",
+    "TreeError",
+    "WeightsError",
+]
+
 
 class RefinersError(Exception):
     """An error that the caller can fix.

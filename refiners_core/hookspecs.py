@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from refiners_core.surgery.wearable import Wearable
     from refiners_core.tree.chain import Chain
 
+__all__ = ["GROUP", "Hooks", "Surgery", "WeightRequest", "hookimpl"]
+
 GROUP: Final = "refiners.plugins"
 hookspec: Final = pluggy.HookspecMarker("refiners")
 hookimpl: Final = pluggy.HookimplMarker("refiners")

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = (
-    ("errors", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
+    ("errors", "public", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
     ("argument_names", "condition", "picture", "surgery.hotswap", "surgery.key"),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),

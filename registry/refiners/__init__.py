@@ -58,6 +58,9 @@ _HOMES: Final[dict[str, str]] = {
     for name in names
 }
 
+_ROOMS: Final = ("errors", "testing")
+"""The public modules, loaded when they are first asked for."""
+
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
@@ -67,10 +70,12 @@ if isfile(join(dirname(__file__), "fluxion", "__init__.py")):  # a file of anoth
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    if home is not None:
+        return getattr(import_module(f"{__name__}.{home}"), name)
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__, *_ROOMS])

@@ -58,7 +58,8 @@ def load_model(
         **unknown: Refused; the error suggests the argument that was meant.
 
     Returns:
-        The model, without adapters.
+        The model, without adapters. It is typed as the diffusion model that most names give; a
+        package may return another `Model`.
 
     Raises:
         ArgumentError: The function does not take an argument.
@@ -75,10 +76,12 @@ def load_model(
         raise unknown_arguments("load_model", unknown, ("device", "dtype", "offline", "lock"))
     load_hooks()
     if is_local(what):
-        return open_local(what, **torch_options(device, dtype), offline=offline)
+        opened = open_local(what, **torch_options(device, dtype), offline=offline)
+        return cast("LatentDiffusion", opened)
     if isinstance(what, str) and what.startswith(PREFIX):
         options = torch_options(device, dtype)
-        return open_repository(what, **options, offline=offline, lock=lock)
+        opened = open_repository(what, **options, offline=offline, lock=lock)
+        return cast("LatentDiffusion", opened)
     model = held(find_model(what), lock)
     guard = _guarded(model, lock)
     options = torch_options(device, dtype)

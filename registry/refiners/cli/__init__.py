@@ -40,6 +40,7 @@ _FUNCTIONS: Final = {
     "new": "authoring",
     "validate": "authoring",
     "catalog": "catalog",
+    "api": "api",
 }
 """The function of each command: `module:function`, or the module of a function of that name."""
 

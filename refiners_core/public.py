@@ -1,0 +1,44 @@
+"""The public boundary: the modules whose names other packages may import.
+
+The names of a public module are those in its `__all__`. `API_VERSION` covers all of them: a name
+that goes away, or changes what it takes, raises the version that manifests compare with. Every
+other module may change at any time. `refiners api` prints the list.
+"""
+
+from importlib import import_module
+from typing import Final
+
+MODULES: Final = (
+    "refiners_core",
+    "refiners_core.errors",
+    "refiners_core.hookspecs",
+    "refiners_core.layers",
+    "refiners_core.models.clip",
+    "refiners_core.models.control",
+    "refiners_core.models.device",
+    "refiners_core.models.diffusion",
+    "refiners_core.models.formats",
+    "refiners_core.models.image_prompt",
+    "refiners_core.models.samplers",
+    "refiners_core.models.sd15",
+    "refiners_core.models.sdxl",
+    "refiners_core.models.unet",
+    "refiners_core.models.vae",
+    "refiners_core.picture",
+    "refiners_core.testing",
+    "refiners_core.weights",
+    "refiners",
+    "refiners.errors",
+    "refiners.testing",
+)
+
+
+def public_names(module: str) -> tuple[str, ...]:
+    """Returns the public names of a public module, sorted; importing it may load torch.
+
+    Raises:
+        KeyError: The module is not public.
+    """
+    if module not in MODULES:
+        raise KeyError(module)
+    return tuple(sorted(import_module(module).__all__))
