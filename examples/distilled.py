@@ -26,7 +26,7 @@ from refiners_core import (
     When,
     select,
 )
-from refiners_core.layers.timestep import SinusoidalEmbedding, TimestepEncoder
+from refiners_core.layers import SinusoidalEmbedding, TimestepEncoder
 
 
 class OneBranch(Layer):

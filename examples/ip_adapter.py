@@ -31,7 +31,7 @@ from refiners_core import (
     UseContext,
     When,
 )
-from refiners_core.layers.attention import Attend
+from refiners_core.layers import Attend
 
 TOKENS = 3
 

@@ -17,8 +17,7 @@ from lora import LoraChange
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Edit, Residual, Seat, Sum, select
-from refiners_core.layers.attention import Attend, SelfAttention
-from refiners_core.layers.embedding import PositionEmbedding
+from refiners_core.layers import Attend, PositionEmbedding, SelfAttention
 
 WIDTH, HEADS, WORDS = 8, 2, 20
 

@@ -23,8 +23,7 @@ from refiners_core import (
     When,
     select,
 )
-from refiners_core.layers.attention import SelfAttention
-from refiners_core.layers.transformer import SpatialTransformer
+from refiners_core.layers import SelfAttention, SpatialTransformer
 
 
 class OverTime(Chain):

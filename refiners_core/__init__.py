@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from refiners_core.surgery.selection import Edit as Edit
     from refiners_core.surgery.selection import Selection as Selection
     from refiners_core.surgery.selection import select as select
+    from refiners_core.surgery.slot import Slot as Slot
     from refiners_core.surgery.source import Source as Source
     from refiners_core.surgery.tree_index import Seat as Seat
     from refiners_core.tree.chain import Chain as Chain
@@ -39,6 +40,7 @@ _HOMES: Final[dict[str, str]] = {
     name: home
     for home, names in {
         "surgery.adapter": ("Adapter",),
+        "surgery.slot": ("Slot",),
         "surgery.source": ("Source",),
         "tree.chain": ("Chain",),
         "tree.combinators": (

@@ -10,6 +10,8 @@ from torch.overrides import TorchFunctionMode
 
 from refiners_core.errors import ModelError
 
+__all__ = ["built_on", "moved"]
+
 
 @contextmanager
 def built_on(device: torch.device | str | None) -> Generator[None]:

@@ -6,7 +6,7 @@ from random import Random
 from refiners_playground.caption import WORDS, caption
 from refiners_playground.random_scene import varied_scene
 
-from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.clip import ClipTokenizer
 
 WEIGHTS = Path(str(files("refiners_playground"))) / "weights"
 

@@ -8,8 +8,7 @@ from run import WEIGHTS
 from weight_file import save_half
 
 from refiners_core.models import sd15
-from refiners_core.models.clip import CLIP_TEXT_KEYS
-from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.clip import CLIP_TEXT_KEYS, ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.unet import UNET_KEYS
 from refiners_core.models.vae import AUTOENCODER_KEYS

@@ -4,8 +4,10 @@ from refiners_core.models.clip.config import ClipImageConfig, ClipTextConfig
 from refiners_core.models.clip.image import ClipImageEncoder
 from refiners_core.models.clip.layout import CLIP_IMAGE_KEYS, CLIP_TEXT_KEYS
 from refiners_core.models.clip.pair import TextEncoderPair
+from refiners_core.models.clip.prompt import apply_weights, parse_weights
 from refiners_core.models.clip.skip import ClipSkip
 from refiners_core.models.clip.text import ClipTextEncoder
+from refiners_core.models.clip.tokenizer import ClipTokenizer
 
 __all__ = [
     "CLIP_IMAGE_KEYS",
@@ -15,5 +17,8 @@ __all__ = [
     "ClipSkip",
     "ClipTextConfig",
     "ClipTextEncoder",
+    "ClipTokenizer",
     "TextEncoderPair",
+    "apply_weights",
+    "parse_weights",
 ]

@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from refiners_core import Adapter, Chain, Edit, Multiply, Source
 from refiners_core.errors import AdapterError, ConditionError
-from refiners_core.layers.mask import MaskMap, MaskTokens
+from refiners_core.layers import MaskMap, MaskTokens
 from refiners_core.models.control import build_control, control_edits
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion

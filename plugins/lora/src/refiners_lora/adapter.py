@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Edit, Model, Seat, Source, select
 from refiners_core.errors import AdapterError
-from refiners_core.layers.attention import CrossAttention, SelfAttention
+from refiners_core.layers import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
 from refiners_core.weights import write
 from refiners_lora.alpha import Alphas, Strength, configured

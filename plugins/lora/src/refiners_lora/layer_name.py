@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from refiners_core import Seat
 from refiners_core.errors import WeightsError
 from refiners_core.models.clip import CLIP_TEXT_KEYS, ClipTextEncoder, TextEncoderPair
-from refiners_core.models.formats.single_file import unet_keys
+from refiners_core.models.formats import unet_keys
 from refiners_core.models.unet import UNET_KEYS, UNet
 from refiners_core.weights import KeyMap
 

@@ -5,7 +5,7 @@ from typing import Final
 import torch
 
 from refiners_core import Source
-from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.clip import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.sd15 import build as build_family
 from refiners_core.models.sd15 import load_weights
