@@ -76,12 +76,10 @@ def load_model(
         raise unknown_arguments("load_model", unknown, ("device", "dtype", "offline", "lock"))
     load_hooks()
     if is_local(what):
-        opened = open_local(what, **torch_options(device, dtype), offline=offline)
-        return cast("LatentDiffusion", opened)
+        return open_local(what, **torch_options(device, dtype), offline=offline)
     if isinstance(what, str) and what.startswith(PREFIX):
         options = torch_options(device, dtype)
-        opened = open_repository(what, **options, offline=offline, lock=lock)
-        return cast("LatentDiffusion", opened)
+        return open_repository(what, **options, offline=offline, lock=lock)
     model = held(find_model(what), lock)
     guard = _guarded(model, lock)
     options = torch_options(device, dtype)
