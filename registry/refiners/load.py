@@ -174,17 +174,18 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
     Raises:
         RefinersError: The same as in `load_adapter`; nothing is fetched.
     """
-    found = find_adapter(name)
-    check_file(found, file)
-    guard = _guarded(found, None)
-    variant_for(found, model)
+    plugin = find_adapter(name)
+    check_file(plugin, file)
+    guard = _guarded(plugin, None)
+    variant_for(plugin, model)
     try:
         weights = None
         if file is not None:
-            found = located(with_file(found, file, Hub.from_environment(offline=True), guard=guard))
-            weights = WeightsOf(found, True, guard)
-        adapter = build_adapter(found, weights, options)
-        made_from[adapter] = found
+            hub = Hub.from_environment(offline=True)
+            plugin = located(with_file(plugin, file, hub, guard=guard))
+            weights = WeightsOf(plugin, True, guard)
+        adapter = build_adapter(plugin, weights, options)
+        made_from[adapter] = plugin
         return adapter.inject(model)
     except OfflineError as error:
         error.hint = f"Run {quoted('refiners', 'fetch', f'{name}={file}' if file else name)} first."

@@ -24,7 +24,7 @@ NAMED = re.compile(r"\b(?:HF|REFINERS|XDG|SSL)_[A-Z]+(?:_[A-Z]+)*\b")
 
 
 def first_cells(page: str, title: str) -> set[str]:
-    """What the first column of a table names in code, below a heading."""
+    """Returns the names in code in the first column of a table below a heading."""
     section = f"\n{(GUIDE / page).read_text()}".partition(f"\n{title}\n")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
     return {name for cell in rows for name in re.findall(r"`([^`]+)`", cell)}

@@ -1,4 +1,4 @@
-"""What users type is typed: the Python of every page passes pyright, and a mistake is red."""
+"""Types reach the user: the Python of every page passes pyright, and a mistake is red."""
 
 import json
 import re

@@ -113,7 +113,7 @@ def pipeline(unet: Mapping[str, Any] | None = None, **schedule: Any) -> Any:
         requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
-    # Untrained networks would predict almost nothing of what they are told.
+    # The predictions of an untrained network hardly depend on its conditioning.
     for part in (pipe.unet, pipe.text_encoder):
         for name, weight in part.named_parameters():
             if name.endswith("weight") and weight.ndim > 1:

@@ -112,7 +112,7 @@ def sdxl_pipeline():
 
 def _readied(pipe):
     pipe.set_progress_bar_config(disable=True)
-    # Untrained networks would predict almost nothing of what they are told.
+    # The predictions of an untrained network hardly depend on its conditioning.
     for part in (pipe.unet, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
         for name, weight in part.named_parameters() if part is not None else ():
             if name.endswith("weight") and weight.ndim > 1:

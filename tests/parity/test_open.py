@@ -33,7 +33,7 @@ LEAN = {
 
 @pytest.fixture
 def lean(monkeypatch):
-    """Makes the released sizes small but for the width of texts, by which releases are told."""
+    """Makes the released sizes small but for the width of texts, which tells releases apart."""
     sizes = replace(UNetConfig(), **LEAN)
     text = replace(ClipTextConfig(), layers=1, vocabulary=99, inner_width=8)
     autoencoder = AutoencoderConfig(channels=(8, 8), blocks=1, groups=4)

@@ -14,7 +14,8 @@ def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header
     Reads a file in a package or in the cache, and requests the first bytes of one on the Hub.
 
     Raises:
-        NetworkError, IntegrityError: The Hub does not answer, or it is no safetensors file.
+        NetworkError: The Hub does not answer, or does not have the file.
+        IntegrityError: The file is not in the safetensors format.
     """
     if file.format != "safetensors":
         return None

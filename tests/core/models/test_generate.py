@@ -284,7 +284,7 @@ def test_a_model_without_weights_or_tokenizer_does_not_generate(build_tiny):
         run(build_tiny(tokenizer=None))
 
 
-# --- what adapters are told ---------------------------------------------------------------------
+# --- conditions of adapters ---------------------------------------------------------------------
 
 
 class Tint(Adapter):
