@@ -126,12 +126,12 @@ def latents_normalised(pipe):
             "set_default_attn_processor",
         ),
         (hooked, r"unet.conv_out of this pipeline has a hook on its calls \(hooked", "remove()"),
-        (patched, r"vae.decoder of this pipeline has another forward\(\)", "Undo what patches"),
+        (patched, r"vae.decoder of this pipeline has another forward\(\)", "Undo the patch"),
         (circular, "unet.conv_in of this pipeline pads feature maps with 'circular'", "zeros"),
         (narrow, "text_encoder.* has weights of torch.float8_e4m3fn", "pipe.text_encoder.to("),
         (layerwise, r"hooks of diffusers \(layerwise_casting\)", "without them"),
         (another_vae, "is of AutoencoderTiny, not of AutoencoderKL", "Give a model"),
-        (latents_normalised, "has latents_mean = ", "classes of its own"),
+        (latents_normalised, "has latents_mean = ", "other classes"),
     ],
 )
 def test_state_that_changes_results_is_refused_by_name(change, named, hint):
