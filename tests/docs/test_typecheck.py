@@ -30,7 +30,9 @@ adapter = refiners.load_adapter("controlnet-canny", model)
 assert_type(model, LatentDiffusion)
 assert_type(adapter, Adapter)
 assert_type(model.unet, UNet)
-assert_type(model.generate("a"), list[Image.Image])
+assert_type(model.generate("a"), Image.Image)
+assert_type(model.generate(["a", "b"]), list[Image.Image])
+assert_type(model.generate("a", count=2), list[Image.Image])
 assert_type(model.generate("a", output="tensor"), Tensor)
 assert_type(model.generate("a", output="latents", seed=[1, 2]), Tensor)
 assert_type(model.slot("unet.cross_attention"), Selection)
@@ -43,7 +45,6 @@ model.generate("a", output="jpeg")  # red
 refiners.load_model("playground", devise="cpu")  # red
 refiners.load_adapter(3)  # red
 model.slot(4)  # red
-model.unets  # red
 """
 
 

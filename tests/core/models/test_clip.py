@@ -41,13 +41,13 @@ def test_the_token_embedding_is_a_place():
 
 
 def test_a_text_longer_than_the_window_is_refused():
-    with pytest.raises(ModelError, match="10 tokens is too long for 9 places"):
+    with pytest.raises(ModelError, match="10 tokens is too long for 9 positions"):
         ClipTextEncoder(TEXT)(torch.zeros(1, 10, dtype=torch.long))
 
 
 @pytest.mark.parametrize("size", [4, 12])
 def test_a_picture_of_another_size_is_refused(size):
-    with pytest.raises(ModelError, match="5 places"):
+    with pytest.raises(ModelError, match="exactly 5|for 5 positions"):
         ClipImageEncoder(IMAGE)(torch.zeros(1, 3, size, size))
 
 
