@@ -1,8 +1,9 @@
 """The side of an adapter that a tree sees: enough to name and sort what it wears."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Wearable(Protocol):
     """An adapter as plans, overlays and hooks know it; every `Adapter` is one."""
 
