@@ -47,7 +47,7 @@ def test_a_text_longer_than_the_window_is_refused():
 
 @pytest.mark.parametrize("size", [4, 12])
 def test_a_picture_of_another_size_is_refused(size):
-    with pytest.raises(ModelError, match="exactly 5|for 5 positions"):
+    with pytest.raises(ModelError, match=r"exactly 5|for 5 positions"):
         ClipImageEncoder(IMAGE)(torch.zeros(1, 3, size, size))
 
 
