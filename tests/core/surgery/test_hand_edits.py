@@ -103,6 +103,17 @@ def test_a_tree_with_a_manual_edit_is_refused_until_the_edit_is_undone(
     assert bare_state(tree) == bare
 
 
+def test_the_refusal_names_children_that_came_and_went():
+    tree = Chain(down=Chain(conv=nn.Linear(4, 4), act=nn.SiLU()))
+    adapter = RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)
+    tree.down._modules["late"] = nn.ReLU()
+    with pytest.raises(PlanError, match="its children late were changed"):
+        adapter.eject()
+    del tree.down._modules["late"], tree.down._modules["act"]
+    with pytest.raises(PlanError, match="its children act were changed"):
+        adapter.eject()
+
+
 def test_the_refusal_names_the_path_and_the_children():
     tree = Chain(down=Chain(conv=nn.Linear(4, 4), act=nn.SiLU()))
     adapter = RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)

@@ -8,6 +8,7 @@ from torch import nn
 
 from refiners_core import Adapter, Chain, Lambda, Parallel, Residual, SetContext, Sum, select
 from refiners_core.errors import AdapterError, PlanError, RefinersError, SelectionError
+from refiners_core.surgery.plan import worn
 from refiners_core.tree.layer import running
 
 from ..trees import EditSpec, RandomAdapter, bare_state, outcome, worn_state
@@ -78,6 +79,13 @@ def test_conflicting_edits_of_one_seat_are_refused_in_either_order(kinds, is_tur
         second.inject(tree)
     assert "Eject" in caught.value.hint
     assert worn_state(tree) == state
+
+
+def test_a_seat_may_be_replaced_by_one_adapter_and_wrapped_by_another():
+    tree = tiny()
+    for kind, key in (("replace", "a"), ("wrap", "b")):
+        RandomAdapter([EditSpec(kind, 1)], key=key).inject(tree)
+    assert {adapter.key for adapter in worn(tree)} == {"a", "b"}
 
 
 @pytest.mark.parametrize("kind", ["replace", "remove"])
