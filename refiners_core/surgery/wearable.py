@@ -1,8 +1,9 @@
 """The interface of adapters for plans, overlays and hooks: enough to name and sort them."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Wearable(Protocol):
     """An adapter that a tree can wear; every `Adapter` is one."""
 
