@@ -115,7 +115,7 @@ class Model(Chain):
             )
         compile_blocks(self, self.repeated, {"fullgraph": fullgraph, "dynamic": dynamic, **options})
 
-    # --- what it wears ----------------------------------------------------------------------
+    # --- worn adapters ----------------------------------------------------------------------
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:

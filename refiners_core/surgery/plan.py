@@ -175,12 +175,12 @@ def _wear(chain: Chain, record: Overlay | None, mapping: Mapping[str, nn.Module]
         chain.__dict__["_worn"] = record
 
 
-def check_idle(chains: Iterable[Chain], what: str) -> None:
+def check_idle(chains: Iterable[Chain], action: str) -> None:
     """Raises if a running call involves any of these chains.
 
     Args:
         chains: The chains.
-        what: The attempted action, for the error.
+        action: The attempted action, for the error.
 
     Raises:
         PlanError: A call is running.
@@ -188,7 +188,7 @@ def check_idle(chains: Iterable[Chain], what: str) -> None:
     root = running_root(chains)
     if root is not None:
         raise PlanError(
-            f"cannot {what}: {type(root).__name__} is running.",
+            f"cannot {action}: {type(root).__name__} is running.",
             hint="Wait until its call has returned; a callback that returns False ends one.",
         )
 
@@ -204,16 +204,16 @@ def _checked(chain: Chain) -> Overlay | None:
         return None
     mapping = chain.__dict__["_modules"]
     if mapping is not record.mapping:
-        what = "its mapping of children was replaced"
+        change = "its mapping of children was replaced"
     elif snapshot(mapping) != record.snapshot or snapshot(record.bare) != record.bare_snapshot:
         now, then = dict(mapping), dict(zip(*record.snapshot, strict=True))
         names = sorted({n for n in now.keys() | then.keys() if now.get(n) is not then.get(n)})
-        what = f"its children {', '.join(names) or 'of the bare chain'} were changed"
+        change = f"its children {', '.join(names) or 'of the bare chain'} were changed"
     else:
         return record
     raise PlanError(
         f"{type(chain).__name__} at {record.path()} was edited by hand while it wears "
-        f"{', '.join(record.keys())}: {what}.",
+        f"{', '.join(record.keys())}: {change}.",
         hint="Undo that edit and try again; edit only bare chains by hand, or write an adapter.",
     )
 
@@ -270,7 +270,7 @@ def _check_seat(name: str, placed: Sequence[Placed]) -> None:
 def _check_below(
     chain: Chain, hider: tuple[Placed, Seat] | None, planned: Mapping[int, Overlay], seen: set[int]
 ) -> None:
-    """Raises if an edit lies inside a layer that another edit replaces or removes, in either order.
+    """Raises if an edit is inside a layer that another edit replaces or removes, in either order.
 
     Args:
         chain: The chain to check, with all below it.

@@ -1,11 +1,11 @@
-"""The side of an adapter that a tree sees: enough to name and sort what it wears."""
+"""The interface of adapters for plans, overlays and hooks: enough to name and sort them."""
 
 from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
 class Wearable(Protocol):
-    """An adapter as plans, overlays and hooks know it; every `Adapter` is one."""
+    """An adapter that a tree can wear; every `Adapter` is one."""
 
     @property
     def name(self) -> str:

@@ -143,11 +143,13 @@ def fails_without_a_trace(case: AdapterCase) -> None:
             refused(Failure, f"{adapter.key} hides a failure in {step}"),
         ):
             adapter.inject(model)
-        what = f"when {step} of {adapter.key} fails"
-        expect_same(state(model), before, f"{what}, the model is left patched")
-        expect(adapter_state(adapter) == adapter_before, f"{what}, the adapter is left half built")
+        failure = f"when {step} of {adapter.key} fails"
+        expect_same(state(model), before, f"{failure}, the model is left patched")
+        expect(
+            adapter_state(adapter) == adapter_before, f"{failure}, the adapter is left half built"
+        )
         adapter.inject(model).eject()
-        expect_same(state(model), before, f"{what}, the next inject leaves a trace")
+        expect_same(state(model), before, f"{failure}, the next inject leaves a trace")
 
 
 def edits_what_it_declares(case: AdapterCase) -> None:

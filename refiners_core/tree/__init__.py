@@ -1,1 +1,1 @@
-"""Trees of layers: what a model is made of, and how a call runs through it."""
+"""Trees of layers: the structure of a model, and the course of a call through it."""

@@ -24,7 +24,7 @@ class Chain(Editable):
     """Layers that run one after the other; the base class of every combinator.
 
     A tuple that a layer returns becomes the inputs of the next one. A subclass declares its tree in
-    one call of `super().__init__` and defines neither `forward` nor `run`; what `print` shows is
+    one call of `super().__init__` and defines neither `forward` nor `run`: the printed tree is
     what runs.
 
     Args:
@@ -46,8 +46,7 @@ class Chain(Editable):
     def __init__(self, *layers: nn.Module, **named: nn.Module) -> None:
         children = {f"{type(layer).__name__}_{i}": layer for i, layer in enumerate(layers)}
         for name, layer in children.items():
-            if not isinstance(layer, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-                checked_module(self, name, layer)
+            checked_module(self, name, layer)
         for name, layer in named.items():
             children[checked_name(self, children, name, layer)] = layer
         super().__init__()

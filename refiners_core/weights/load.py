@@ -23,7 +23,7 @@ class MisfitError(WeightsError):
     """Published tensors do not match the tree; the tree is unchanged.
 
     Args:
-        what: The source and the tree, for the message.
+        title: The source and the tree, for the message.
         missing: Published keys that the tree needs and the source lacks.
         unexpected: Published keys that the tree does not have.
         misshapen: For each key with a wrong shape, the shape in the source and that of the tree.
@@ -31,7 +31,7 @@ class MisfitError(WeightsError):
 
     def __init__(
         self,
-        what: str,
+        title: str,
         missing: tuple[str, ...],
         unexpected: tuple[str, ...],
         misshapen: Mapping[str, tuple[Shape, Shape]],
@@ -53,7 +53,7 @@ class MisfitError(WeightsError):
         groups = {name: lines for name, lines in groups.items() if lines}
         counts = ", ".join(f"{len(lines)} {name}" for name, lines in groups.items())
         super().__init__(
-            "\n".join([f"{what}: {counts}.", *_listed(groups)]),
+            "\n".join([f"{title}: {counts}.", *_listed(groups)]),
             hint="Nothing was loaded. Pass the file and the layout of this network.",
         )
 
@@ -111,9 +111,9 @@ def load(
     name = f"{len(source)} tensors" if isinstance(source, Mapping) else str(source)
     keys = {layout.current(key): key for key in tensors}
     slots = _slots(tree, layout)
-    what = f"{name} for {type(tree).__name__}"
-    _check(what, tensors, keys, slots, layout)
-    _check_kinds(what, tensors, keys, slots, dtype)
+    title = f"{name} for {type(tree).__name__}"
+    _check(title, tensors, keys, slots, layout)
+    _check_kinds(title, tensors, keys, slots, dtype)
     for slot in slots:
         value = slot.how.read(_share(tensors[keys[slot.key]], slot.how)).detach()
         wanted = slot.value.dtype if dtype is None and not is_meta else dtype
@@ -182,7 +182,7 @@ def _collect(
 
 
 def _check(
-    what: str,
+    title: str,
     tensors: Mapping[str, Tensor],
     keys: Mapping[str, str],
     slots: list[_Slot],
@@ -206,11 +206,11 @@ def _check(
         ]
     )
     if missing or unexpected or misshapen:
-        raise MisfitError(what, missing, unexpected, misshapen)
+        raise MisfitError(title, missing, unexpected, misshapen)
 
 
 def _check_kinds(
-    what: str,
+    title: str,
     tensors: Mapping[str, Tensor],
     keys: Mapping[str, str],
     slots: list[_Slot],
@@ -227,13 +227,13 @@ def _check_kinds(
             continue
         if not tensor.is_floating_point():
             raise WeightsError(
-                f"{what}: {keys[slot.key]} is {tensor.dtype}, quantised in an unknown way.",
+                f"{title}: {keys[slot.key]} is {tensor.dtype}, quantised in an unknown way.",
                 hint="Pass the file with floating-point weights that it was made from.",
             )
         wanted = dtype or (tensor.dtype if ours.is_meta else ours.dtype)
         if wanted.itemsize < 2:
             raise WeightsError(
-                f"{what}: {keys[slot.key]} would be {wanted}, for which torch has no arithmetic.",
+                f"{title}: {keys[slot.key]} would be {wanted}, for which torch has no arithmetic.",
                 hint="Widen the weights while loading: dtype=torch.bfloat16.",
             )
 

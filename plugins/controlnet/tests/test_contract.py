@@ -111,7 +111,7 @@ def test_another_file_is_refused_and_the_model_is_left_bare(tmp_path: Path):
 def test_a_value_that_is_not_a_picture_is_refused(value: object):
     model = tiny_model()
     adapter = make().inject(model)
-    with pytest.raises(ConditionError, match="no picture"):
+    with pytest.raises(ConditionError, match="not an image"):
         model.generate("", conditions={adapter: value}, steps=1, progress=False)
 
 

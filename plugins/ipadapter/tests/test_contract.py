@@ -80,5 +80,5 @@ def test_unknown_settings_of_the_encoder_are_refused(tmp_path: Path):
 def test_a_value_that_is_not_a_picture_is_refused():
     model = tiny_model()
     adapter = make().inject(model)
-    with pytest.raises(ConditionError, match="no picture"):
+    with pytest.raises(ConditionError, match="not an image"):
         model.generate("", conditions={adapter: 3}, steps=1, progress=False)

@@ -103,7 +103,7 @@ def test_a_grey_picture_may_have_three_channels():
 @pytest.mark.parametrize(
     ("made", "value", "size", "words"),
     [
-        (make, "edges.png", None, "no picture"),
+        (make, "edges.png", None, "not an image"),
         (make, torch.rand(4, 32, 32), None, "pictures of 3 channels; this one has 4"),
         (make_light, [torch.rand(2, 32, 32)], None, "pictures of 1 channel; this one has 2"),
         (make, torch.rand(3, 3, 32, 32), None, "is given 3 pictures to generate 1"),

@@ -237,23 +237,23 @@ def test_layers_of_a_failed_inject_are_not_reused_on_a_model_of_another_shape():
 
 def test_the_return_value_of_edits_is_checked():
     class Forgetful(Adapter):
-        says: Any = None
+        make_edits: Any = None
 
         def edits(self, model: Chain) -> Any:
-            return self.says(model)
+            return self.make_edits(model)
 
     tree = Chain(nn.Linear(4, 4))
-    for says, word in (
+    for make_edits, word in (
         (lambda model: None, "NoneType"),
         (lambda model: select(model), "Seat"),
         (lambda model: [select(model).remove()], "tuple"),
     ):
         adapter = Forgetful()
-        adapter.says = says
+        adapter.make_edits = make_edits
         with pytest.raises(PlanError, match=f"returned a {word}, not edits"):
             adapter.inject(tree)
     adapter = Forgetful()
-    adapter.says = lambda model: ()
+    adapter.make_edits = lambda model: ()
     with pytest.raises(PlanError, match="found nothing to edit"):
         adapter.inject(tree)
 

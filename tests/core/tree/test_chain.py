@@ -201,9 +201,9 @@ def test_edit_methods_report_missing_children():
     for do in (
         lambda: chain.index(nn.SiLU()),
         lambda: chain.remove(nn.SiLU()),
-        lambda: chain.pop("nobody"),
+        lambda: chain.pop("missing"),
         lambda: chain.pop(7),
-        lambda: chain.replace("nobody", Identity()),
+        lambda: chain.replace("missing", Identity()),
         lambda: chain.replace(0, None),
         lambda: Chain(inner=chain).pop("inner.out"),
     ):
