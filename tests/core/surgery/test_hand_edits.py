@@ -103,6 +103,14 @@ def test_a_tree_with_a_manual_edit_is_refused_until_the_edit_is_undone(
     assert bare_state(tree) == bare
 
 
+def test_an_edit_of_the_bare_children_is_refused():
+    tree = Chain(down=Chain(conv=nn.Linear(4, 4), act=nn.SiLU()))
+    adapter = RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)
+    del tree.down._worn.bare["act"]
+    with pytest.raises(PlanError, match="its children of the bare chain were changed"):
+        adapter.eject()
+
+
 def test_the_refusal_names_children_that_came_and_went():
     tree = Chain(down=Chain(conv=nn.Linear(4, 4), act=nn.SiLU()))
     adapter = RandomAdapter([EditSpec("wrap", 1)], key="lora").inject(tree)

@@ -83,9 +83,13 @@ FORGED: dict[str, tuple[Callable[[str, Repository], str], str]] = {
     "name": (lambda t, r: t.replace('name = "a"', 'name = "z"'), "weights.z: locked, gone"),
     "manifest": (lambda t, r: t.replace('manifest = "', 'manifest = "0')[:-1], "not a lock file"),
     "version": (lambda t, r: t.replace('"1.2"', '"1.1"'), "locked 1.1, installed 1.2"),
-    "digest": (
+    "lowest digest": (
         lambda t, r: re.sub(r'manifest = "\w+"', f'manifest = "{"0" * 64}"', t),
         r"manifest: locked 0{12}, installed [0-9a-f]{12} \(other keys",
+    ),
+    "highest digest": (
+        lambda t, r: re.sub(r'manifest = "\w+"', f'manifest = "{"f" * 64}"', t),
+        r"manifest: locked f{12}, installed [0-9a-f]{12} \(other keys",
     ),
 }
 
@@ -116,8 +120,13 @@ def test_a_size_that_the_lock_omits_comes_from_the_manifest(path: Path) -> None:
     [
         ({}, "the adapter a-b:edges is locked twice"),
         ({"id": "A_B:edges"}, "the adapter .* is locked twice"),
-        ({"id": "c:edges", "file": "other hash"}, "has two hashes or sizes at one revision"),
-        ({"id": "c:edges", "file": "other size"}, "has two hashes or sizes at one revision"),
+        (
+            {"id": "c:edges", "file": "lower hash"},
+            "hf:o/r a has two hashes or sizes at one revision",
+        ),
+        ({"id": "c:edges", "file": "higher hash"}, "has two hashes or sizes at one revision"),
+        ({"id": "c:edges", "file": "less"}, "has two hashes or sizes at one revision"),
+        ({"id": "c:edges", "file": "more"}, "has two hashes or sizes at one revision"),
         ({"id": "c:edges", "file": "twice"}, "the file a of c:edges is locked twice"),
         ({"id": "c:edges", "file": "no size"}, ""),
         ({"id": "c:edges", "file": "other commit"}, ""),
@@ -134,8 +143,10 @@ def test_a_lock_that_contradicts_itself_is_refused(
         id="a-b:edges", kind="adapter", version="1", manifest="c" * 64, file=(file,)
     )
     files = {
-        "other hash": (msgspec.structs.replace(file, sha256="c" * 64),),
-        "other size": (msgspec.structs.replace(file, size=8),),
+        "lower hash": (msgspec.structs.replace(file, sha256="a" * 64),),
+        "higher hash": (msgspec.structs.replace(file, sha256="c" * 64),),
+        "less": (msgspec.structs.replace(file, size=6),),
+        "more": (msgspec.structs.replace(file, size=8),),
         "other commit": (msgspec.structs.replace(file, revision="e" * 40, sha256="c" * 64),),
         "no size": (msgspec.structs.replace(file, size=None),),
         "twice": (file, msgspec.structs.replace(file, file="b")),
