@@ -32,10 +32,10 @@ from refiners.catalog.entry import (
 from refiners.choose.policy import Guard
 from refiners.choose.policy_rules import Advisories, Advisory, parse_rules, read_rules
 from refiners.errors import CatalogError, OptionError
+from refiners.host.disk import open_regular
 from refiners.hub.client import Hub
-from refiners.hub.documents import read_documents
+from refiners.hub.documents import git_hash_of_bytes, read_documents
 from refiners.hub.metadata import Contents, Entry
-from refiners.hub.receipts import git_hash_of
 from refiners.manifest.address import Address, parse_address
 from refiners.manifest.schema import WeightsFile
 from refiners.manifest.version import is_development
@@ -159,8 +159,8 @@ def _fetched(
     by_file |= {name: [] for name, entry in wanted.items() if not entry.size}
     texts: dict[str, bytes] = {}
     for name in wanted.keys() - by_file.keys():
-        if (path := _same(name, wanted[name])) is not None:
-            texts[name] = path.read_bytes()
+        if (content := _installed(name, wanted[name])) is not None:
+            texts[name] = content
     missing = [name for name in wanted if name not in by_file and name not in texts]
     texts |= read_documents(hub, address.repository, contents, missing)
     advisories = texts.pop(ADVISORIES, b"schema = 1\n")
@@ -194,11 +194,16 @@ def _wanted(source: str, contents: Contents) -> dict[str, Entry]:
     return wanted
 
 
-def _same(name: str, entry: Entry) -> Path | None:
+def _installed(name: str, entry: Entry) -> bytes | None:
+    """Returns the content of a file of a local copy if it equals the published one."""
     for folder in folders():
-        path = folder / name
-        if path.is_file() and git_hash_of(path) == entry.git:
-            return path
+        try:
+            with open_regular(folder / name) as file:
+                content = file.read()
+        except OSError:  # absent, or removed by another refresh meanwhile
+            continue
+        if git_hash_of_bytes(content) == entry.git:
+            return content
     return None
 
 

@@ -95,6 +95,11 @@ def _read(hub: Hub, file: WeightsFile, git: str) -> bytes:
 def _is_listed(body: bytes, file: WeightsFile, git: str) -> bool:
     if file.sha256 != UNKNOWN:
         return hashlib.sha256(body).hexdigest() == file.sha256
+    return git_hash_of_bytes(body) == git
+
+
+def git_hash_of_bytes(content: bytes) -> str:
+    """Returns the hash by which git names a file with this content: 40 hexadecimal digits."""
     from huggingface_hub.utils.sha import git_hash
 
-    return git_hash(body) == git
+    return git_hash(content)

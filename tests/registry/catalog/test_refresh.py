@@ -268,6 +268,22 @@ def test_a_refresh_in_another_loses_nothing(
     assert len([path for path in catalog.fetched_home().iterdir() if path.is_dir()]) == 1
 
 
+def test_a_copy_that_another_refresh_removes_meanwhile_is_not_missed(
+    hub: LoopbackHub, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(release("new"))
+    bring()
+    publish(release("new"), release("newer"))
+
+    def removed(path: Path) -> None:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("refiners.refresh.kept_files", dict)
+    monkeypatch.setattr("refiners.refresh.open_regular", removed)
+    bring()
+    assert ("newer", "1.0") in names()
+
+
 def test_an_older_refresh_does_not_undo_a_newer_one(
     hub: LoopbackHub, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
