@@ -30,8 +30,10 @@ def version_of(text: str) -> Version | None:
 
 def is_same(text: str, other: str) -> bool:
     """Whether two spellings, such as `1.0` and `1.0.0`, are one version."""
+    if text == other:  # saves importing packaging
+        return True
     version = version_of(text)
-    return text == other or (version is not None and version == version_of(other))
+    return version is not None and version == version_of(other)
 
 
 def is_newer(text: str, other: str) -> bool:
