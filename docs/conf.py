@@ -18,7 +18,8 @@ from reference import write_reference  # noqa: E402  (beside this file, which is
 _OTHERS = "abc|collections|importlib|jaxtyping|nn|os|pathlib|torch|Image|Path|Tensor|PIL"
 """Modules and names of other libraries, whose inventories are on the network."""
 _OURS = (
-    "AdapterSpec|Broken|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
+    "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
+    "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
     "|ModelSpec|Place|Rejected|Stage"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
@@ -41,6 +42,7 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", rf"({_OTHERS})(\..*)?"),
+    ("py:.*", r"(enum|threading|_thread)\..*|dict\[str"),
     ("py:.*", rf"(refiners\w*\.(\w+\.)*)?({_OURS}|[A-Z])"),
 ]
 

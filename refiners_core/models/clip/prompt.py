@@ -34,13 +34,13 @@ def broken_at(text: str) -> int | None:
 
 
 def parse_weights(prompt: str) -> list[WeightedText]:
-    r"""Splits a prompt into parts of one weight each.
+    """Splits a prompt into parts of one weight each.
 
     `(text:number)` multiplies the weight of the text, which is 1 by default, by a number of at
     least 0; groups nest. Other parentheses, brackets and colons are plain text, so a prompt without
-    such a group means the same as in other tools; `\(`, `\)` and `\\` are always plain `(`, `)` and
-    `\`. The notation is that of AUTOMATIC1111's web interface, without its parentheses and brackets
-    that have no number.
+    such a group means the same as in other tools. A backslash makes the parenthesis or backslash
+    after it plain text. The notation is that of AUTOMATIC1111's web interface, without its
+    parentheses and brackets that have no number.
 
     Example:
         >>> parse_weights("a (red:1.5) circle (on paper)")  # doctest: +NORMALIZE_WHITESPACE

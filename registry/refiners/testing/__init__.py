@@ -4,12 +4,9 @@ It serves files from memory on 127.0.0.1 to the real huggingface_hub client, whi
 address.
 
 Example:
-    ```python
-    with LoopbackHub() as hub, hub.in_use(tmp_path):
-        repo = hub.publish("org/weights", {"model.safetensors": data})
-        hub.fail("model.safetensors", Fault.RESET, times=1)
-        ...
-    ```
+    >>> with LoopbackHub() as hub, hub.in_use(tmp_path):
+    ...     repo = hub.publish("org/weights", {"model.safetensors": data})
+    ...     hub.fail("model.safetensors", Fault.RESET, times=1)
 """
 
 from refiners.testing.answer import Fault, Repository, Request
