@@ -3,8 +3,9 @@
 Public names are imported on first use, so that reading errors and versions does not import torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+
+from refiners_core.public import lazy_attribute, rooms
 
 API_VERSION: Final = "1.0"
 """The version that a manifest's `core-api` must accept; it grows with the public names below."""
@@ -65,20 +66,13 @@ _HOMES: Final[dict[str, str]] = {
     for name in names
 }
 
-_ROOMS: Final = ("errors", "hookspecs", "layers", "models", "picture", "testing", "weights")
-"""The public modules and packages of modules, loaded when they are first asked for."""
-
 __all__ = ["API_VERSION", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is not None:
-        return getattr(import_module(f"{__name__}.{home}"), name)
-    if name in _ROOMS:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return lazy_attribute(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*(name for name in globals() if name.startswith("__")), *__all__, *_ROOMS])
+    special = (name for name in globals() if name.startswith("__"))
+    return sorted([*special, *__all__, *rooms(__name__)])

@@ -5,8 +5,9 @@ that goes away, or changes what it takes, raises the version that manifests comp
 other module may change at any time. `refiners api` prints the list.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 MODULES: Final = (
     "refiners_core",
@@ -42,3 +43,28 @@ def public_names(module: str) -> tuple[str, ...]:
     if module not in MODULES:
         raise KeyError(module)
     return tuple(sorted(import_module(module).__all__))
+
+
+def rooms(package: str) -> tuple[str, ...]:
+    """Returns the names directly under a package that lead to public modules, sorted."""
+    start = f"{package}."
+    below = (module.removeprefix(start) for module in MODULES if module.startswith(start))
+    return tuple(sorted({name.partition(".")[0] for name in below}))
+
+
+def lazy_attribute(package: str, homes: Mapping[str, str], name: str) -> Any:
+    """Imports a public name or room of a package when it is first asked for.
+
+    Args:
+        package: The package, such as `refiners_core`.
+        homes: The module of each public name, relative to the package.
+        name: The name that was asked for.
+
+    Raises:
+        AttributeError: The package does not have the name.
+    """
+    if name in homes:
+        return getattr(import_module(f"{package}.{homes[name]}"), name)
+    if name in rooms(package):
+        return import_module(f"{package}.{name}")
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")

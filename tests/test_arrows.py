@@ -233,7 +233,7 @@ def brings_torch(name: str) -> bool:
     """Whether importing this module at the top of a registry module loads torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
-    light = ("API_VERSION", "errors", "hookspecs", "argument_names")
+    light = ("API_VERSION", "argument_names", "errors", "hookspecs", "public")
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 
 

@@ -12,6 +12,8 @@ from importlib import import_module
 from os.path import dirname, isfile, join
 from typing import TYPE_CHECKING, Any, Final
 
+from refiners_core.public import lazy_attribute, rooms
+
 if TYPE_CHECKING:
     from refiners.errors import AccessError as AccessError
     from refiners.errors import AmbiguousNameError as AmbiguousNameError
@@ -58,9 +60,6 @@ _HOMES: Final[dict[str, str]] = {
     for name in names
 }
 
-_ROOMS: Final = ("errors", "testing")
-"""The public modules, loaded when they are first asked for."""
-
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
@@ -69,13 +68,9 @@ if isfile(join(dirname(__file__), "fluxion", "__init__.py")):  # a file of anoth
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is not None:
-        return getattr(import_module(f"{__name__}.{home}"), name)
-    if name in _ROOMS:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return lazy_attribute(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*(name for name in globals() if name.startswith("__")), *__all__, *_ROOMS])
+    special = (name for name in globals() if name.startswith("__"))
+    return sorted([*special, *__all__, *rooms(__name__)])

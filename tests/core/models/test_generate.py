@@ -1,3 +1,4 @@
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 
 import PIL.Image
@@ -7,7 +8,8 @@ from torch import nn
 
 from refiners_core import Adapter, Chain, Condition, Lambda, Multiply, Sum, UseContext, When
 from refiners_core.errors import ConditionError, GenerationError, ModelError, PlanError
-from refiners_core.models.diffusion import NotFiniteError
+from refiners_core.models.diffusion import LatentDiffusion, NotFiniteError
+from refiners_core.models.diffusion.options import GenerateOptions
 from refiners_core.models.samplers import DDIM, SAMPLERS
 from refiners_core.models.unet import UNetConfig
 
@@ -529,6 +531,12 @@ def test_a_call_leaves_nothing_behind(model):
 def test_an_invalid_condition_is_refused(arguments, message):
     with pytest.raises(ConditionError, match=message):
         Condition(**arguments)
+
+
+def test_the_overloads_of_generate_take_each_of_its_arguments():
+    parameters = {*inspect.signature(LatentDiffusion.generate).parameters} - {"self"}
+    named = {"prompt", "count", "seed", "output"}  # those on which the type of the result depends
+    assert parameters == named | {*GenerateOptions.__annotations__}
 
 
 def test_threads_may_share_a_model(model):
