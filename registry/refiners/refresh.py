@@ -117,10 +117,12 @@ def _attempt(source: str, address: Address, hub: Hub) -> Refreshed | None:
     if before and (before.source, before.commit) == (source, contents.commit) and _is_readable():
         return Refreshed(source, contents.commit, (), ())
     known = {str(release): release for release in _known()}
+    warned = steadily(_warned)
+    if current() != before:  # what was read may be newer than what the Hub listed before
+        return None
     copy = _fetched(source, address, contents, hub, known)
     published = {str(release): release for release in copy.releases}
     advisories = parse_rules(copy.advisories, Advisories, f"{source}/{ADVISORIES}").advisory
-    warned = steadily(_warned)
     _check_grown(source, known, published, warned, advisories)
     if not install(copy, before, write_list):
         return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -282,6 +283,25 @@ def test_a_copy_that_another_refresh_removes_meanwhile_is_not_missed(
     monkeypatch.setattr("refiners.refresh.open_regular", removed)
     bring()
     assert ("newer", "1.0") in names()
+
+
+def test_a_copy_that_is_installed_after_the_hub_was_asked_does_not_count_as_known(
+    hub: LoopbackHub, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(release("new"))
+    bring()
+    publish(release("new"), release("second"))
+    read = sys.modules["refiners.refresh"]._known
+
+    def known() -> list[Release]:
+        monkeypatch.setattr("refiners.refresh._known", read)
+        publish(release("new"), release("second"), release("third"), advisories=HEAD + BAD)
+        bring()
+        return read()
+
+    monkeypatch.setattr("refiners.refresh._known", known)
+    bring()
+    assert ("third", "1.0") in names()
 
 
 def test_an_older_refresh_does_not_undo_a_newer_one(
