@@ -88,6 +88,23 @@ def test_a_different_or_missing_file_of_a_package_is_refused(client: Hub) -> Non
         fetch_file(packaged("words.txt", b"other", format="text"), client)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(5, "bad block", "/disk/words.txt"), "the file system of /disk/words.txt failed"),
+        (OSError("a damaged archive"), "the package refiners_data cannot be read: a damaged"),
+    ],
+)
+def test_an_unreadable_package_is_named_by_its_file_if_the_error_has_one(
+    client: Hub, error: OSError, words: str
+) -> None:
+    with (
+        patch("refiners.sources.fetch.package_file", side_effect=error),
+        pytest.raises(CacheError, match=words),
+    ):
+        fetch_file(packaged("words.txt", b"words", format="text"), client)
+
+
 def test_files_of_packages_are_read_in_this_thread(client: Hub) -> None:
     files = {1: packaged("words.txt", b"words", format="text"),
              2: packaged("deep/m.safetensors", DATA)}  # fmt: skip
