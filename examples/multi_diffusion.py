@@ -8,7 +8,8 @@ predictions takes the step (arXiv:2302.08113).
 
 # %%
 # ``denoise.predict`` is where the UNet runs on the rows of all passes. A wrap of the stage
-# ``output`` runs whatever it wears on one tile after another, each in a scope of its own.
+# ``output`` runs whatever it wears on one tile after another, each in a scope of its own and with a
+# memory of its own: an adapter that keeps values from step to step keeps them for each tile.
 
 from typing import Any
 
@@ -33,7 +34,8 @@ class Tiled(Chain):
         for top in self.starts(x.shape[-2]):
             for left in self.starts(x.shape[-1]):
                 tile = (..., slice(top, top + self.side), slice(left, left + self.side))
-                total[tile] += self.call(self.inner, context.scope(), x[tile])
+                scope = context.scope(memory=context.memory.part(f"{self.scale}.{top}.{left}"))
+                total[tile] += self.call(self.inner, scope, x[tile])
                 count[tile] += 1
         return total / count
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from refiners_core.tree.combinators import When as When
     from refiners_core.tree.context import Context as Context
     from refiners_core.tree.layer import Layer as Layer
+    from refiners_core.tree.memory import Memory as Memory
+    from refiners_core.tree.recall import Recall as Recall
+    from refiners_core.tree.recall import Remember as Remember
+    from refiners_core.tree.recall import Reuse as Reuse
 
 _HOMES: Final[dict[str, str]] = {
     name: home
@@ -59,6 +63,8 @@ _HOMES: Final[dict[str, str]] = {
         "condition": ("Condition",),
         "tree.context": ("Context",),
         "tree.layer": ("Layer",),
+        "tree.memory": ("Memory",),
+        "tree.recall": ("Recall", "Remember", "Reuse"),
         "model": ("Model",),
         "surgery.selection": ("Edit", "Selection", "select"),
         "surgery.tree_index": ("Seat",),

@@ -131,7 +131,7 @@ class Scope(Chain):
         self.rebind: Final[dict[str, str]] = dict(rebind or {})
 
     def run(self, context: Context, *inputs: Any) -> Any:
-        return super().run(context.scope(self.rebind), *inputs)
+        return super().run(context.scope(self.rebind, memory=context.memory), *inputs)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{inside}={outside}" for inside, outside in self.rebind.items())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from refiners_core.errors import ContextError
+from refiners_core.tree.memory import Memory
 
 _MISSING: Final = object()
 
@@ -18,6 +19,7 @@ class Context:
 
     Args:
         values: The initial values, copied.
+        memory: The values that outlive the call; by default nothing is remembered yet.
 
     Raises:
         ContextError: `values` is not a mapping.
@@ -28,9 +30,11 @@ class Context:
         3
     """
 
-    __slots__ = ("__weakref__", "_entered", "_values")
+    __slots__ = ("__weakref__", "_entered", "_memory", "_values")
 
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, values: Mapping[str, Any] | None = None, memory: Memory | None = None
+    ) -> None:
         if not isinstance(values, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ContextError(
                 f"a context is made from a mapping, not from {type(values).__name__}.",
@@ -38,6 +42,18 @@ class Context:
             )
         self._values: dict[str, Any] = dict(values) if values is not None else {}
         self._entered = False
+        self._memory = memory
+
+    @property
+    def memory(self) -> Memory:
+        """The values that layers keep from one step of a generation to the next."""
+        if self._memory is None:
+            self._memory = Memory()
+        return self._memory
+
+    @memory.setter
+    def memory(self, memory: Memory) -> None:
+        self._memory = memory
 
     def __getitem__(self, key: str) -> Any:
         value = self._values.get(key, _MISSING)
@@ -63,16 +79,23 @@ class Context:
         """Yields the keys that have a value now; writing meanwhile is safe."""
         return iter(tuple(self._values))
 
-    def scope(self, rebind: Mapping[str, str] | None = None) -> Context:
+    def scope(
+        self, rebind: Mapping[str, str] | None = None, *, memory: Memory | None = None
+    ) -> Context:
         """Returns a new context with the same values, whose writes stay inside.
+
+        Nothing is remembered in it, and nothing of it afterwards, unless `memory` is passed: an
+        extra pass over the network must not mix its values with those of the first.
 
         Args:
             rebind: For each key inside, the key of this context that supplies its value.
+            memory: The memory inside: `context.memory` for a part of the same pass,
+                `context.memory.part(name)` for a pass of its own in every step.
 
         Raises:
             ContextError: A key that should supply a value is absent.
         """
-        inner = Context(self._values)
+        inner = Context(self._values, memory)
         inner._entered = self._entered
         for name, source in (rebind or {}).items():
             inner._values[name] = self[source]

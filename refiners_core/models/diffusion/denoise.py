@@ -14,7 +14,9 @@ from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Concatenate, Identity, SetContext, UseContext
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer
+from refiners_core.tree.memory import Memory
 
+_MEMORY_IN_USE = "predict.memory"
 UNCOND = "uncond"
 """The branch without the prompt: it reads the negative prompt."""
 COND = "cond"
@@ -26,7 +28,7 @@ class Branches(Layer):
 
     `context["branches"]` names the branches. `context["conditions"]` maps each key to a tensor per
     branch, with one row or one for each image; the rows of all branches, branch by branch, become
-    `context[key]`.
+    `context[key]`. From here on `context.memory` keeps rows by branch.
 
     Raises:
         ContextError: A key has a tensor neither for a branch nor for `cond`.
@@ -38,6 +40,7 @@ class Branches(Layer):
         conditions: Mapping[str, Mapping[str, Tensor]] = context["conditions"]
         for key, tensors in conditions.items():
             context[key] = branch_rows(key, tensors, names, len(latents))
+        context.memory.lay(names, len(latents) * len(names))
         return latents if len(names) == 1 else torch.cat([latents] * len(names))
 
 
@@ -48,16 +51,31 @@ class Predict(Chain):
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows channels height width"]:
+        memory = context.memory
+        is_again = context.get(_MEMORY_IN_USE) is memory
+        context[_MEMORY_IN_USE] = memory
+        if is_again:  # an adapter runs the network once more; the values of two passes never mix
+            context.memory = Memory()
+        try:
+            return self._predicted(context, *inputs)
+        finally:
+            context.memory = memory
+
+    def _predicted(self, context: Context, *inputs: Any) -> Tensor:
         names: Sequence[str] = context["branches"]
         if not context.get("sequential") or len(names) == 1:
             return super().run(context, *inputs)
         predictions: list[Tensor] = []
+        memory = context.memory
+        memory.lay(names, len(inputs[0]))
         for name, rows in zip(names, inputs[0].chunk(len(names)), strict=True):
-            scope = context.scope()
+            memory.lay((name,), len(rows), is_alone=True)
+            scope = context.scope(memory=memory)
             scope["branches"] = (name,)
             for key, tensors in context["conditions"].items():
                 scope[key] = branch_rows(key, tensors, (name,), len(rows))
             predictions.append(super().run(scope, rows))
+        memory.lay(names, len(inputs[0]))
         return torch.cat(predictions)
 
 

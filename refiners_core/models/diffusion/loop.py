@@ -13,6 +13,7 @@ from refiners_core.models.diffusion.conditioning import AdapterCondition, Condit
 from refiners_core.models.diffusion.finite import check_finite
 from refiners_core.models.samplers import Sampler
 from refiners_core.tree.context import Context
+from refiners_core.tree.memory import Memory
 
 
 def denoising_loop(
@@ -28,6 +29,9 @@ def denoising_loop(
     after_step: Callable[[int, Tensor, Tensor], bool] | None = None,
 ) -> Float[Tensor, "count channels latent_height latent_width"]:
     """Runs every step of a sampler and returns the denoised latents.
+
+    The context of each step is new. `context.memory` is the same at all of them and lasts no longer
+    than the loop, so it is gone after an error as well.
 
     Args:
         denoise: One step as a tree, such as `Denoise`; called with latents and a context.
@@ -48,6 +52,7 @@ def denoising_loop(
     scales = {item.adapter.scale_key: item.scale(dtype, device) for item in adapters}
     steps = len(sampler.timesteps)
     past: tuple[Tensor, ...] = ()
+    memory = Memory()
     with tqdm(total=steps, disable=not has_bar) as bar:
         for step, timestep in enumerate(sampler.timesteps):
             conditions = dict(conditioning)
@@ -62,11 +67,15 @@ def denoising_loop(
                 {
                     "sampler": sampler,
                     "step": step,
+                    "steps": steps,
+                    "is_first_step": step == 0,
+                    "is_last_step": step + 1 == steps,
                     "past": past,
                     "timestep": scalar(timestep, device),
                     "conditions": conditions,
                     **values,
-                }
+                },
+                memory,
             )
             latents = denoise(latents, context=context)
             check_finite(latents, "unet", dtype, step)
