@@ -58,8 +58,8 @@ AUTOENCODER: Final = AutoencoderConfig(scaling_factor=0.13025, overflows_half=Tr
 
 def _text_encoder(configs: Sequence[ClipTextConfig], padding: int) -> TextEncoderPair:
     """Builds both text encoders; the second one pads texts with the given token."""
-    first, second = configs
-    return TextEncoderPair(ClipTextEncoder(first), ClipTextEncoder(second), padding=padding)
+    first, second = (ClipTextEncoder(config, is_part=True) for config in configs)
+    return TextEncoderPair(first, second, padding=padding)
 
 
 SDXL: Final = Family(

@@ -41,6 +41,19 @@ def worn(tree: Chain) -> tuple[Wearable, ...]:
     return _worn_by(tree_index(tree).chains())
 
 
+def worn_at(chain: Chain, name: str) -> tuple[Wearable, ...]:
+    """Returns the adapters that edit the place of a child, or anything below it.
+
+    Raises:
+        TreeError: The chain does not have such a place.
+    """
+    record: Overlay | None = chain.__dict__.get("_worn")
+    placed = record.placed.get(name, ()) if record is not None else ()
+    below = worn(chain.layer(name, Chain))
+    adapters = {id(adapter): adapter for adapter in (*[p.adapter for p in placed], *below)}
+    return tuple(sorted(adapters.values(), key=lambda adapter: adapter.order))
+
+
 def _worn_by(chains: Iterable[Chain]) -> tuple[Wearable, ...]:
     adapters: dict[int, Wearable] = {}
     for chain in chains:

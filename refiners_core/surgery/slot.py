@@ -24,7 +24,7 @@ class Slot:
     meaning: str
     """One line of documentation."""
     part: str
-    """The component of the model that contains the places, such as `unet`."""
+    """The component of the model that contains the places, such as `unet`, or is the place."""
     kind: type[nn.Module] = nn.Module
     """The class of the base layer of a place."""
     name: str | None = None
@@ -40,7 +40,7 @@ class Slot:
 
     def _is_meant(self, seat: Seat) -> bool:
         return (
-            seat.path.startswith(f"{self.part}.")
+            f"{seat.path}.".startswith(f"{self.part}.")
             and isinstance(seat.chain, self.chain)
             and self.name in (None, seat.name)
         )

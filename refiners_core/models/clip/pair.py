@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from refiners_core.models.clip.layer import PENULTIMATE
 from refiners_core.models.clip.text import ClipTextEncoder, first_end
+from refiners_core.models.clip.window import TextOutput
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Concatenate, UseContext
 
@@ -19,7 +20,7 @@ class TextEncoderPair(Concatenate):
     of the second encoder to the context under `clip.pooled`.
 
     Args:
-        clip_l: The encoder whose features come first.
+        clip_l: The encoder whose features come first; both are built with `is_part`.
         clip_g: The encoder that pools.
         padding: The token with which the second encoder pads texts.
     """
@@ -28,15 +29,32 @@ class TextEncoderPair(Concatenate):
         self, clip_l: ClipTextEncoder, clip_g: ClipTextEncoder, *, padding: int = 0
     ) -> None:
         super().__init__(
-            clip_l=Chain(encoder=clip_l, penultimate=UseContext(PENULTIMATE)),
+            clip_l=Chain(
+                encoder=clip_l, penultimate=UseContext(PENULTIMATE), features=TextOutput()
+            ),
             clip_g=Chain(
                 pad=PadAfterEnd(clip_g.config.end_token, padding),
                 encoder=clip_g,
                 penultimate=UseContext(PENULTIMATE),
+                features=TextOutput(),
             ),
             dim=-1,
         )
         self.padding: Final = padding
+
+
+def encoder_tokens(
+    encoder: Chain, tokens: Int[Tensor, "rows tokens"]
+) -> tuple[Int[Tensor, "rows tokens"], ...]:
+    """Returns the tokens that each encoder reads, in the order of their features.
+
+    Args:
+        encoder: A text encoder, or a pair.
+        tokens: The tokens that it takes.
+    """
+    if not isinstance(encoder, TextEncoderPair):
+        return (tokens,)
+    return tokens, encoder.layer("clip_g.pad", PadAfterEnd)(tokens)
 
 
 class PadAfterEnd(nn.Module):

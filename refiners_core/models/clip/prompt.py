@@ -83,7 +83,7 @@ def parse_weights(prompt: str) -> list[WeightedText]:
 def apply_weights(
     features: Float[Tensor, "rows tokens width"],
     weights: Float[Tensor, "rows tokens"],
-    empty: Float[Tensor, "1 tokens width"],
+    empty: Float[Tensor, "#rows tokens width"],
 ) -> Float[Tensor, "rows tokens width"]:
     """Returns features that are scaled, by their weights, away from those of an empty prompt.
 
@@ -93,7 +93,7 @@ def apply_weights(
     Args:
         features: The features of each token.
         weights: The weight of each token.
-        empty: The features of an empty prompt.
+        empty: The features of an empty prompt, for all rows or for each.
     """
     weighted = empty + weights[..., None].to(features) * (features - empty)
     return weighted.where(weights[..., None].to(features.device) != 1, features)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from refiners_core.layers.embedding import PositionEmbedding
 from refiners_core.models.clip.config import ClipTextConfig
 from refiners_core.models.clip.layer import ClipTransformer
+from refiners_core.models.clip.window import SpreadRows, TextOutput
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Parallel, Passthrough, SetContext, Sum, UseContext
 
@@ -20,12 +21,15 @@ _TOKENS = "clip.tokens"
 class ClipTextEncoder(Chain):
     """CLIP's text encoder (arXiv:2103.00020, section 2.4).
 
-    Takes ids `(rows, tokens)` and returns features `(rows, tokens, width)`. Writes the features
+    Takes ids `(rows, tokens)` and returns features `(rows, tokens, width)`; where the context has
+    windows, a row for each text. Writes the features
     before the last layer to the context under `clip.penultimate`, and the pooled text, `(rows,
     projection_width)`, under `clip.pooled` if the encoder has a projection.
 
     Args:
         config: The sizes of the encoder.
+        is_part: Whether the chain around it takes other features than those that it returns, and
+            hands them on.
 
     Example:
         >>> config = ClipTextConfig(vocabulary=9, width=8, inner_width=8, layers=2, heads=2)
@@ -33,11 +37,12 @@ class ClipTextEncoder(Chain):
         torch.Size([1, 3, 8])
     """
 
-    def __init__(self, config: ClipTextConfig) -> None:
+    def __init__(self, config: ClipTextConfig, *, is_part: bool = False) -> None:
         pooling: dict[str, nn.Module] = {}
         if config.projection_width is not None:
             pooling["pooling"] = TextPooling(config, config.projection_width)
         super().__init__(
+            rows=SpreadRows(),
             **({"tokens": SetContext(_TOKENS)} if pooling else {}),
             embed=Sum(
                 token=nn.Embedding(config.vocabulary, config.width),
@@ -46,6 +51,7 @@ class ClipTextEncoder(Chain):
             transformer=ClipTransformer(config, is_causal=True),
             norm=nn.LayerNorm(config.width, config.eps),
             **pooling,
+            **({} if is_part else {"features": TextOutput()}),
         )
         nn.init.normal_(self.layer("embed.token", nn.Embedding).weight, std=0.02)
         self.config: Final = config

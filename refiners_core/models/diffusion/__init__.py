@@ -13,6 +13,7 @@ from refiners_core.models.diffusion.family import Family, Part
 from refiners_core.models.diffusion.finite import NotFiniteError
 from refiners_core.models.diffusion.latent_diffusion import LatentDiffusion
 from refiners_core.models.diffusion.preview import Preview
+from refiners_core.models.diffusion.prompt_tokens import PromptTokens
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.slot import SLOTS
 
@@ -30,5 +31,6 @@ __all__ = [
     "Part",
     "Predict",
     "Preview",
+    "PromptTokens",
     "SamplerStep",
 ]

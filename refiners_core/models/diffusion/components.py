@@ -1,7 +1,7 @@
 """The components of a latent diffusion model, and how texts and images pass through them."""
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from refiners_core.errors import ModelError
 from refiners_core.model import Model
-from refiners_core.models.clip.prompt import apply_weights
+from refiners_core.models.clip.pair import encoder_tokens
 from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.clip.window import JOINED, WINDOWS, Windows
 from refiners_core.models.diffusion.denoise import Denoise
 from refiners_core.models.diffusion.family import Family
+from refiners_core.models.diffusion.prompt_tokens import PromptTokens
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.models.unet import UNet
@@ -74,7 +76,14 @@ class DiffusionComponents(Model):
         """Whether the UNet reads a mask and a masked image beside the latents."""
         return self.unet.config.in_channels > self.autoencoder.config.latent_channels
 
-    def read(self, texts: Sequence[str], context: Mapping[str, Any]) -> dict[str, Tensor]:
+    def read(
+        self,
+        texts: Sequence[str],
+        context: Mapping[str, Any],
+        *,
+        rows: Mapping[str, Tensor] | None = None,
+        is_silent: Sequence[bool] = (),
+    ) -> dict[str, Tensor]:
         """Encodes texts; returns, by context key, a tensor with a row for each text.
 
         `text` has the features of the tokens, (rows, tokens, width), and `pooled`, where an encoder
@@ -85,46 +94,67 @@ class DiffusionComponents(Model):
         Args:
             texts: The prompts.
             context: The values that adapters of the text encoder read: their scales.
+            rows: The values that these adapters read by context key, with a row for each text.
+            is_silent: Whether each text is encoded as zeros; none is by default.
 
         Raises:
             ModelError: The model was built without a tokenizer, or two worn adapters bring the same
                 word.
         """
+        reading = Context(context)
+        ids, windows = self._windows(texts, reading)
+        encoder = self.text_encoder
+        laid = {
+            key: value.to(encoder.device, encoder.dtype if value.is_floating_point() else None)
+            for key, value in (rows or {}).items()
+        }
+        windows = replace(windows, rows=laid, is_silent=is_silent)
+        if windows.empty_rows:
+            assert self.tokenizer is not None, "windows were made by a tokenizer"
+            empty = self.tokenizer.windows("")[0]
+            ids = torch.cat([ids, empty.expand(windows.empty_rows, -1)])
+        reading[WINDOWS] = windows
+        for key, value in laid.items():
+            reading[key] = value
+        features = self.at("text_encoder")(ids.to(encoder.device), context=reading)
+        if JOINED not in reading:  # an encoder that an adapter brings returns rows of windows
+            features = windows.joined(features)
+        encoded = {"text": features}
+        if POOLED in reading:
+            encoded["pooled"] = windows.first(reading[POOLED])
+        return encoded
+
+    def tokenize(self, texts: Sequence[str], context: Mapping[str, Any]) -> PromptTokens:
+        """Returns the tokens of texts as `read` encodes them, one for each feature.
+
+        Args:
+            texts: The prompts.
+            context: The scales of the adapters that act: only their words are single tokens.
+
+        Raises:
+            ModelError: As `read` raises it.
+        """
+        ids, windows = self._windows(texts, Context(context))
+        weights = torch.ones(ids.shape) if windows.weights is None else windows.weights
+        return PromptTokens(
+            tuple([windows.tiled(each) for each in encoder_tokens(self.text_encoder, ids)]),
+            windows.tiled(weights),
+        )
+
+    def _windows(self, texts: Sequence[str], reading: Context) -> tuple[Tensor, Windows]:
+        """Returns the tokens of texts in rows of windows, and the texts that these make up."""
         if self.tokenizer is None:
             raise ModelError(
                 f"this {self.base} has no tokenizer, so it cannot read.",
                 hint="Build it with tokenizer=ClipTokenizer.load(folder).",
             )
-        reading = Context(context)
         tokenizer = self.tokenizer.with_words(self._adapter_words(reading))
-        windows = [tokenizer.windows(text) for text in texts]
-        counts = [len(tokens) for tokens, _ in windows]
-        rows = torch.cat([tokens for tokens, _ in windows])
-        weights = torch.cat([weight for _, weight in windows])
+        parts = [tokenizer.windows(text) for text in texts]
+        weights = torch.cat([weight for _, weight in parts])
         has_weights = bool((weights != 1).any())
-        if has_weights:
-            rows = torch.cat([rows, tokenizer.windows("")[0]])
-        features = self.at("text_encoder")(rows.to(self.text_encoder.device), context=reading)
-        if has_weights:
-            features = apply_weights(features[:-1], weights, features[-1:])
-        # Repeating the tokens leaves attention unchanged, so texts are tiled to equal length.
-        length = math.lcm(*counts)
-        encoded = {
-            "text": torch.stack(
-                [
-                    part.flatten(0, 1).repeat(length // len(part), 1)
-                    for part in features.split(counts)
-                ]
-            )
-        }
-        if POOLED in reading:
-            first_windows = torch.tensor(
-                [sum(counts[:i]) for i in range(len(counts))],
-                dtype=torch.long,
-                device=reading[POOLED].device,
-            )
-            encoded["pooled"] = reading[POOLED][first_windows]
-        return encoded
+        return torch.cat([ids for ids, _ in parts]), Windows(
+            [len(ids) for ids, _ in parts], weights if has_weights else None
+        )
 
     def _adapter_words(self, reading: Context) -> dict[str, int]:
         """Returns the words of active adapters, and gives each adapter its first token."""

@@ -184,17 +184,19 @@ def match_conditions(worn: Sequence[Adapter], conditions: Any) -> tuple[AdapterC
 
 
 def active_conditions(
-    conditions: Sequence[AdapterCondition], request: GenerationRequest, steps: int
+    conditions: Sequence[AdapterCondition], steps: int
 ) -> tuple[AdapterCondition, ...]:
-    """Returns the conditions that act at some step, after each adapter's own `check`.
+    """Returns the conditions that act at some step."""
+    return tuple(item for item in conditions if item.is_ever_active(steps))
 
-    Raises:
-        ConditionError: An adapter refuses the generation.
-    """
-    active = tuple(item for item in conditions if item.is_ever_active(steps))
-    for item in active:
-        item.adapter.check(item.condition.value, request)
-    return active
+
+def context_scales(
+    conditions: Sequence[AdapterCondition], request: GenerationRequest
+) -> dict[str, Tensor]:
+    """Returns the scales of conditions by context key."""
+    return {
+        item.adapter.scale_key: item.scale(request.dtype, request.device) for item in conditions
+    }
 
 
 def _check(adapter: Adapter, condition: Condition) -> None:

@@ -1,7 +1,7 @@
 """One generation: all arguments are checked before any network runs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from refiners_core.models.diffusion.conditioning import (
     AdapterCondition,
     Conditioning,
     active_conditions,
+    context_scales,
     match_conditions,
 )
 from refiners_core.models.diffusion.denoise import COND, UNCOND
@@ -30,6 +31,7 @@ from refiners_core.models.diffusion.inpaint import (
 from refiners_core.models.diffusion.loop import denoising_loop, scalar
 from refiners_core.models.diffusion.offload import offload_device
 from refiners_core.models.diffusion.preview import Preview
+from refiners_core.models.diffusion.prompt_encoding import encoded_prompts
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import shrunk, to_images, to_pixels
@@ -47,8 +49,6 @@ class Generation:
     request: GenerationRequest
     prompts: Mapping[str, Sequence[str]]
     """For each branch, a text for all images, or one for each group of `per_prompt` images."""
-    per_prompt: int
-    """The number of images of each prompt; they follow one another."""
     conditions: Sequence[AdapterCondition]
     """The adapters that act at some step."""
     sampler: Sampler
@@ -118,25 +118,31 @@ class Generation:
         default = argument.default_size(latents, pixels, model.sides, factor)
         width, height = argument.size(size, default, factor)
         device = offload_device(offload)
+        branches = (UNCOND, COND) if guidance > 1 else (COND,)
+        texts = {UNCOND: negatives, COND: prompts}
         request = GenerationRequest(
             model=model,
             count=total,
-            branches=(UNCOND, COND) if guidance > 1 else (COND,),
+            branches=branches,
             height=height,
             width=width,
             latent_height=height // factor,
             latent_width=width // factor,
             dtype=model.unet.dtype,
             device=device or model.unet.device,
+            prompts={name: argument.each(texts[name], total) for name in branches},
+            offload=device,
         )
         matched = match_conditions(model.adapters, conditions)
-        active = active_conditions(matched, request, len(run.timesteps))
+        active = active_conditions(matched, len(run.timesteps))
+        request = replace(request, scales=context_scales(active, request))
+        for item in active:
+            item.adapter.check(item.condition.value, request)
         generators = argument.generators(latents, seed, total, run)
         return cls(
             model=model,
             request=request,
-            prompts={UNCOND: negatives, COND: prompts},
-            per_prompt=per_prompt,
+            prompts=texts,
             conditions=active,
             sampler=run,
             guidance=guidance,
@@ -177,7 +183,9 @@ class Generation:
                 condition.follow(self.request)
                 with moved(condition.adapter, self.offload):
                     conditions[i] = condition.encoded(self.request)
-            latents = self._denoised(self._encoded_prompts(), conditions)
+            latents = self._denoised(
+                encoded_prompts(self.request, self.prompts, conditions), conditions
+            )
             if self.output == "latents":
                 return latents
             pixels = self._decoded(latents)
@@ -186,35 +194,6 @@ class Generation:
             return pixels
         images = to_images(pixels)
         return images[0] if self.is_single else images
-
-    def _encoded_prompts(self) -> Conditioning:
-        """Returns the features of the prompts, and the image sizes for a UNet that reads them."""
-        dtype, device = self.request.dtype, self.request.device
-        scales = {item.adapter.scale_key: item.scale(dtype, device) for item in self.conditions}
-        branches = self.request.branches
-        texts = [text for name in branches for text in self.prompts[name]]
-        with moved(self.model.text_encoder, self.offload):
-            rows = self.model.read(texts, scales)
-        conditioning: dict[str, dict[str, Tensor]] = {
-            key: {COND: value} for key, value in self.model.describe(self.request).items()
-        }
-        for key, value in rows.items():
-            check_finite(value, "text_encoder", self.model.text_encoder.dtype)
-            sizes = [len(self.prompts[name]) for name in branches]
-            parts = zip(branches, value.to(device, dtype).split(sizes), strict=True)
-            conditioning[key] = {name: self._repeated(name, part) for name, part in parts}
-        return conditioning
-
-    def _repeated(self, branch: str, features: Tensor) -> Tensor:
-        """Returns a branch's features with a row per image, unless one row is for all images."""
-        if branch == UNCOND and self.model.is_silent_when_empty:
-            is_filled = torch.tensor(
-                [text != "" for text in self.prompts[branch]],
-                dtype=torch.bool,
-                device=features.device,
-            )
-            features = features * is_filled.view(-1, *[1] * (features.ndim - 1))
-        return features if len(features) == 1 else features.repeat_interleave(self.per_prompt, 0)
 
     def _initial(self, noise: Tensor, clean: Tensor | None) -> Tensor:
         """Returns the latents before the first step: noise, or a noised image."""

@@ -1,11 +1,17 @@
 """The facts of one generation that adapters read."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from refiners_core.models.device import moved
+from refiners_core.models.diffusion.finite import check_finite
+from refiners_core.models.diffusion.prompt_tokens import PromptTokens
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,50 @@ class GenerationRequest:
     """The device of the network, to which the tensors of `encode` are moved."""
     mask: Float[Tensor, "1 1 height width"] | None = None
     """The area in which the adapter acts, in 0...1; None for the whole image."""
+    prompts: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """For each branch, the text of each image: `uncond` has the negative prompts."""
+    scales: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """The scales of the adapters that act at some step, by context key."""
+    offload: torch.device | None = None
+    """The device of components while they work; None leaves them in place."""
+
+    @cached_property
+    def tokens(self) -> Mapping[str, PromptTokens]:
+        """For each branch, the tokens of the prompts, with a row for each image.
+
+        It is empty for a model without a tokenizer, of which `check` may be asked.
+        """
+        if self.model.tokenizer is None or not self.prompts:
+            return {}
+        texts = [text for items in self.prompts.values() for text in items]
+        tokens = self.model.tokenize(texts, self.scales)
+        parts = zip(*[ids.split(self.count) for ids in (*tokens.ids, tokens.weights)], strict=True)
+        return {
+            name: PromptTokens(tuple(ids), weights)
+            for name, (*ids, weights) in zip(self.prompts, parts, strict=True)
+        }
+
+    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Encodes texts as the prompts of this generation are encoded, in a row each.
+
+        Adapters act as in the generation, except those that take a condition: when `encode` runs,
+        other conditions may not be encoded yet.
+
+        Args:
+            texts: Any texts, such as `request.prompts["cond"]`.
+
+        Returns:
+            `text`, (rows, tokens, width), and for an encoder that pools `pooled`, (rows, width), in
+            the dtype and on the device of the network.
+
+        Raises:
+            NotFiniteError: The text encoder returned infinite numbers or NaN.
+        """
+        absent = tuple([f"{item.key}." for item in self.model.adapters if item.takes_condition])
+        scales = {key: scale for key, scale in self.scales.items() if not key.startswith(absent)}
+        with moved(self.model.text_encoder, self.offload):
+            encoded = self.model.read(texts, scales)
+        for value in encoded.values():
+            check_finite(value, "text_encoder", self.model.text_encoder.dtype)
+        return {key: value.to(self.device, self.dtype) for key, value in encoded.items()}

@@ -6,6 +6,9 @@ from typing import Final
 from torch import nn
 
 from refiners_core.layers.attention import Attend, CrossAttention, SelfAttention
+from refiners_core.model import Model
+from refiners_core.models.clip.layer import ClipLayer
+from refiners_core.models.clip.window import TextOutput
 from refiners_core.models.diffusion.denoise import Denoise
 from refiners_core.models.unet import (
     DownBlock,
@@ -84,6 +87,19 @@ SLOTS: Final[Mapping[str, Slot]] = {
     "text_encoder.linear": Slot("every linear layer", "text_encoder", nn.Linear),
     "text_encoder.embedding": Slot(
         "the embedding of each token", "text_encoder", nn.Embedding, name="token"
+    ),
+    "text_encoder.layer": Slot("each layer of a text encoder", "text_encoder", ClipLayer),
+    "text_encoder.output": Slot(
+        "the features of whole texts, from each encoder",
+        "text_encoder",
+        name="output",
+        chain=TextOutput,
+    ),
+    "text_encoder.text": Slot(
+        "the text encoder: windows of tokens to the features that the UNet reads",
+        "text_encoder",
+        name="text_encoder",
+        chain=Model,
     ),
 }
 """The slots of both families; their names are public API and stay when trees change."""

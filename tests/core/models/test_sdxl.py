@@ -32,6 +32,9 @@ COUNTS = {
     "denoise.step": 1,
     "text_encoder.linear": 72 + 193,
     "text_encoder.embedding": 2,
+    "text_encoder.layer": 44,
+    "text_encoder.output": 2,
+    "text_encoder.text": 1,
 }
 
 

@@ -35,6 +35,9 @@ COUNTS = {
     "denoise.step": 1,
     "text_encoder.linear": 72,
     "text_encoder.embedding": 1,
+    "text_encoder.layer": 12,
+    "text_encoder.output": 1,
+    "text_encoder.text": 1,
 }
 
 

@@ -1,0 +1,73 @@
+"""The prompts of one generation, read by the text encoder."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from refiners_core.models.device import moved
+from refiners_core.models.diffusion.components import DiffusionComponents
+from refiners_core.models.diffusion.conditioning import AdapterCondition, Conditioning
+from refiners_core.models.diffusion.denoise import COND, UNCOND, branch_rows
+from refiners_core.models.diffusion.finite import check_finite
+from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.surgery.plan import worn_at
+
+
+def encoded_prompts(
+    request: GenerationRequest,
+    prompts: Mapping[str, Sequence[str]],
+    conditions: Sequence[AdapterCondition],
+) -> Conditioning:
+    """Returns the features of the prompts, and the image sizes for a UNet that reads them.
+
+    Args:
+        request: The generation.
+        prompts: For each branch, a text for all images, or one for each group of images.
+        conditions: The adapters that act at some step, encoded.
+
+    Raises:
+        NotFiniteError: The text encoder returned infinite numbers or NaN.
+    """
+    model: DiffusionComponents = request.model
+    branches = request.branches
+    values = values_for_texts(model, conditions)
+    # With values for each image, each image has a text, so that rows are those of the UNet.
+    prompts = request.prompts if values else prompts
+    texts = [(name, text) for name in branches for text in prompts[name]]
+    is_silent = [
+        model.is_silent_when_empty and name == UNCOND and text == "" for name, text in texts
+    ]
+    rows = {
+        key: branch_rows(key, tensors, branches, request.count) for key, tensors in values.items()
+    }
+    with moved(model.text_encoder, request.offload):
+        encoded = model.read(
+            [text for _, text in texts],
+            {**request.scales, "branches": branches},
+            rows=rows,
+            is_silent=is_silent,
+        )
+    conditioning: dict[str, Mapping[str, Tensor]] = {
+        key: {COND: value} for key, value in model.describe(request).items()
+    }
+    for key, value in encoded.items():
+        check_finite(value, "text_encoder", model.text_encoder.dtype)
+        parts = value.to(request.device, request.dtype).split([len(prompts[x]) for x in branches])
+        conditioning[key] = {
+            name: part if len(part) == 1 else part.repeat_interleave(request.count // len(part), 0)
+            for name, part in zip(branches, parts, strict=True)
+        }
+    return conditioning
+
+
+def values_for_texts(
+    model: DiffusionComponents, conditions: Sequence[AdapterCondition]
+) -> Conditioning:
+    """Returns the tensors that adapters which edit the text encoder encoded their conditions to."""
+    reading = worn_at(model, "text_encoder")
+    return {
+        key: tensors
+        for item in conditions
+        if any(item.adapter is adapter for adapter in reading)
+        for key, tensors in item.conditioning.items()
+    }
