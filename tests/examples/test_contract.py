@@ -5,23 +5,30 @@ from typing import Any
 
 import control_lora
 import controlnet
+import deep_cache
 import distilled
 import ella
 import face_id
 import freeu
 import instant_id
+import instruct
 import ip_adapter
 import language_model
 import lora
 import motion
 import multi_diffusion
 import perturbed_attention
+import photo_maker
+import projected_guidance
 import pytest
 import reference_only
+import regional
 import relight
 import self_attention_guidance
 import style_aligned
 import t2i_adapter
+import t_gate
+import tea_cache
 import text_encoder
 import textual_inversion
 import torch
@@ -30,6 +37,7 @@ from refiners_core import Adapter, Chain
 from refiners_core.testing import LAWS, AdapterCase
 
 PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+MASK = torch.ones(1, 1, 32, 32)
 LATENTS = torch.cat([PICTURE, PICTURE.mean(1, keepdim=True)], dim=1)
 
 
@@ -39,6 +47,16 @@ def logits(model: Chain, conditions: object) -> torch.Tensor:
 
 def case(make: Callable[[], Adapter], condition: Any = None) -> AdapterCase:
     return AdapterCase(make, condition=condition)
+
+
+def of_steps(steps: int) -> Callable[[Any, Any], torch.Tensor]:
+    """Returns a run of so many steps, with a prompt that has a trigger."""
+
+    def run(model: Any, conditions: Any) -> torch.Tensor:
+        options = {"steps": steps, "seed": 7, "output": "latents", "progress": False}
+        return model.generate("a cat@", conditions=conditions, **options)
+
+    return run
 
 
 def of_language(make: Callable[[], Adapter]) -> AdapterCase:
@@ -66,6 +84,13 @@ CASES = {
     "textual inversion": case(lambda: textual_inversion.TextualInversion("red")),
     "ELLA": case(ella.Ella, "a cat"),
     "more tokens": case(text_encoder.Longer),
+    "DeepCache": case(deep_cache.DeepCache),
+    "T-GATE": case(t_gate.TGate),
+    "TeaCache": AdapterCase(tea_cache.TeaCache, run=of_steps(4)),
+    "APG": case(projected_guidance.ProjectedGuidance),
+    "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
+    "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
+    "regional prompts": case(regional.RegionalPrompts, {"a cat": MASK}),
     "IC-Light": case(relight.Relight, PICTURE),
     "AnimateDiff": case(motion.Motion),
     "LoRA of a language model": of_language(language_model.LanguageLora),

@@ -16,38 +16,12 @@ from torch import Tensor
 from refiners_core import Adapter, Condition, Context, Layer
 from refiners_core.testing import tiny_model
 
-STEPS, GUIDANCE = 5, 3.0
-Denoised = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""Returns the guided prediction of a step from its index, latents, timestep and texts."""
+from .walk import GUIDANCE, STEPS, generate, guided, walked
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
     return tiny_model()
-
-
-def generate(model: Any, **options: Any) -> Tensor:
-    defaults = {"steps": STEPS, "guidance": GUIDANCE, "seed": 7, "output": "latents"}
-    return model.generate(**{"prompt": "a red circle", "progress": False, **defaults, **options})
-
-
-@torch.no_grad()
-def walked(model: Any, denoised: Denoised) -> Tensor:
-    """Returns the latents of a generation, with the prediction of each step from a function."""
-    sampler = model.sampler.with_steps(STEPS)
-    noise = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(7))
-    x, past = sampler.begin(noise[None]), ()
-    text = model.read(["", "a red circle"], {})["text"]
-    for step, timestep in enumerate(sampler.timesteps):
-        prediction = denoised(step, x, torch.tensor(timestep), text)
-        stepped = sampler.step(x, prediction, step, past=past)
-        x, past = stepped.latents, (stepped.clean, *past)[: sampler.memory]
-    return x
-
-
-def guided(prediction: Tensor) -> Tensor:
-    uncond, cond = prediction.chunk(2)
-    return uncond + GUIDANCE * (cond - uncond)
 
 
 def run(layer: Any, context: Context, x: Tensor) -> Tensor:

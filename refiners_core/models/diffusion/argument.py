@@ -116,11 +116,6 @@ def negatives(value: Any, prompts: Sequence[str], guidance: float) -> list[str]:
     return items
 
 
-def each(items: Sequence[str], count: int) -> tuple[str, ...]:
-    """Returns the text of each image, from one for all images or one for each group of them."""
-    return tuple([text for text in items for _ in range(count // len(items))])
-
-
 def sampler(value: Any, default: Sampler, steps: int) -> Sampler:
     """Returns a sampler by name, a sampler given as a value, or the model's, for so many steps."""
     if value is None:

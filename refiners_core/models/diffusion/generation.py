@@ -31,7 +31,7 @@ from refiners_core.models.diffusion.inpaint import (
 from refiners_core.models.diffusion.loop import denoising_loop, scalar
 from refiners_core.models.diffusion.offload import offload_device
 from refiners_core.models.diffusion.preview import Preview
-from refiners_core.models.diffusion.prompt_encoding import encoded_prompts
+from refiners_core.models.diffusion.prompt_encoding import encoded_prompts, for_each_image
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import shrunk, to_images, to_pixels
@@ -130,7 +130,7 @@ class Generation:
             latent_width=width // factor,
             dtype=model.unet.dtype,
             device=device or model.unet.device,
-            prompts={name: argument.each(texts[name], total) for name in branches},
+            prompts={name: for_each_image(texts[name], total) for name in branches},
             offload=device,
         )
         matched = match_conditions(model.adapters, conditions)
@@ -183,9 +183,9 @@ class Generation:
                 condition.follow(self.request)
                 with moved(condition.adapter, self.offload):
                     conditions[i] = condition.encoded(self.request)
-            latents = self._denoised(
-                encoded_prompts(self.request, self.prompts, conditions), conditions
-            )
+            with moved(self.model.text_encoder, self.offload):
+                texts = encoded_prompts(self.request, self.prompts, conditions)
+            latents = self._denoised(texts, conditions)
             if self.output == "latents":
                 return latents
             pixels = self._decoded(latents)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from refiners_core.models.device import moved
 from refiners_core.models.diffusion.components import DiffusionComponents
 from refiners_core.models.diffusion.conditioning import AdapterCondition, Conditioning
 from refiners_core.models.diffusion.denoise import COND, UNCOND, branch_rows
@@ -40,13 +39,12 @@ def encoded_prompts(
     rows = {
         key: branch_rows(key, tensors, branches, request.count) for key, tensors in values.items()
     }
-    with moved(model.text_encoder, request.offload):
-        encoded = model.read(
-            [text for _, text in texts],
-            {**request.scales, "branches": branches},
-            rows=rows,
-            is_silent=is_silent,
-        )
+    encoded = model.read(
+        [text for _, text in texts],
+        {**request.scales, "branches": branches},
+        rows=rows,
+        is_silent=is_silent,
+    )
     conditioning: dict[str, Mapping[str, Tensor]] = {
         key: {COND: value} for key, value in model.describe(request).items()
     }
@@ -71,3 +69,8 @@ def values_for_texts(
         if any(item.adapter is adapter for adapter in reading)
         for key, tensors in item.conditioning.items()
     }
+
+
+def for_each_image(texts: Sequence[str], count: int) -> tuple[str, ...]:
+    """Returns the text of each image, from one for all images or one for each group of them."""
+    return tuple([text for text in texts for _ in range(count // len(texts))])

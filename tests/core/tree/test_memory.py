@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from refiners_core import Context, Identity, Lambda, Memory, Recall, Remember, Residual, Reuse, Scope
+from refiners_core import (
+    Context,
+    Identity,
+    Lambda,
+    Memory,
+    Recall,
+    Remember,
+    Residual,
+    Reuse,
+    Scope,
+)
 from refiners_core.errors import ContextError
 
 
@@ -34,7 +44,9 @@ def test_values_come_back_as_they_were_written(memory):
 
 def test_a_missing_value_is_named_with_those_that_are_there(memory):
     memory["a.cache"] = 1
-    with pytest.raises(ContextError, match="nothing is remembered as 'a.cash'; .* has a.cache") as e:
+    with pytest.raises(
+        ContextError, match="nothing is remembered as 'a.cash'; .* has a.cache"
+    ) as e:
         memory["a.cash"]
     assert 'context.memory.get("a.cash")' in e.value.hint
 
