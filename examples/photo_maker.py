@@ -89,5 +89,5 @@ if __name__ == "__main__":
     print(model.layer("text_encoder+fuse@photo", Chain)[-1])
     options = {"steps": 2, "seed": 7, "output": "latents", "progress": False}
     faces = [torch.rand(1, 3, 32, 32) for _ in range(2)]
-    one, other = (model.generate("a cat@", conditions={maker: face}, **options) for face in faces)
-    print(f"{(one - other).abs().mean():.4f} between two faces")
+    a, b = (model.generate("a cat@", conditions={maker: face}, **options) for face in faces)
+    print(f"{(a - b).abs().mean():.4f} between two faces")

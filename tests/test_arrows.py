@@ -19,11 +19,12 @@ ROOT = Path(__file__).parents[1]
 CORE = (
     ("errors", "public", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
     ("argument_names", "condition", "picture", "surgery.hotswap", "surgery.key"),
+    ("tree.memory",),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),
     ("tree.editing", "tree.show"),
     ("tree.chain",),
-    ("surgery.source", "surgery.tree_index", "tree.combinators"),
+    ("surgery.source", "surgery.tree_index", "tree.combinators", "tree.recall"),
     ("layers", "surgery.placement", "surgery.selection"),
     ("surgery.overlay", "surgery.slot"),
     ("surgery.plan",),

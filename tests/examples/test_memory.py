@@ -1,4 +1,4 @@
-"""What adapters keep from step to step equals a loop that is written out."""
+"""Adapters with a memory compute what a loop computes that is written out."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What adapters make of prompts equals a loop that is written out."""
+"""Adapters that read prompts compute what a loop computes that is written out."""
 
 from typing import Any
 

@@ -23,9 +23,9 @@ def walked(model: Any, denoised: Denoised, text: Tensor | None = None, count: in
     sources = [torch.Generator().manual_seed(7 + i) for i in range(count)]
     noise = torch.stack([torch.randn(4, 8, 8, generator=source) for source in sources])
     x, past = sampler.begin(noise), ()
-    text = model.read(["", "a red circle"], {})["text"] if text is None else text
+    texts = model.read(["", "a red circle"], {})["text"] if text is None else text
     for step, timestep in enumerate(sampler.timesteps):
-        prediction = denoised(step, x, torch.tensor(timestep), text)
+        prediction = denoised(step, x, torch.tensor(timestep), texts)
         stepped = sampler.step(x, prediction, step, past=past)
         x, past = stepped.latents, (stepped.clean, *past)[: sampler.memory]
     return x

@@ -116,7 +116,7 @@ def test_a_stochastic_sampler_remembers_too(model):
 
 
 class Watched(Layer):
-    """Remembers an object at each step, and records which steps had it and which steps they were."""
+    """Remembers a tensor at each step, and records whether there was one and which step it is."""
 
     def __init__(self):
         super().__init__()
@@ -125,9 +125,9 @@ class Watched(Layer):
     def run(self, context, *inputs):
         names = ("step", "steps", "is_first_step", "is_last_step")
         self.seen.append((context.memory.get("watch.x") is not None, *map(context.get, names)))
-        thing = torch.zeros(1)
-        self.refs.append(weakref.ref(thing))
-        context.memory["watch.x"] = thing
+        tensor = torch.zeros(1)
+        self.refs.append(weakref.ref(tensor))
+        context.memory["watch.x"] = tensor
         return inputs[0]
 
 

@@ -45,7 +45,7 @@ def test_values_come_back_as_they_were_written(memory):
 def test_a_missing_value_is_named_with_those_that_are_there(memory):
     memory["a.cache"] = 1
     with pytest.raises(
-        ContextError, match="nothing is remembered as 'a.cash'; .* has a.cache"
+        ContextError, match=r"nothing is remembered as 'a\.cash'; .* has a\.cache"
     ) as e:
         memory["a.cash"]
     assert 'context.memory.get("a.cash")' in e.value.hint
