@@ -135,7 +135,9 @@ class DiffusionComponents(Model):
             ModelError: As `read` raises it.
         """
         ids, windows = self._windows(texts, Context(context))
-        weights = torch.ones(ids.shape) if windows.weights is None else windows.weights
+        weights = windows.weights
+        if weights is None:
+            weights = torch.ones(ids.shape, dtype=torch.float32, device="cpu")
         return PromptTokens(
             tuple([windows.tiled(each) for each in encoder_tokens(self.text_encoder, ids)]),
             windows.tiled(weights),
