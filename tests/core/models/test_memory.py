@@ -196,6 +196,28 @@ def test_an_adapter_that_is_left_out_remembers_nothing_for_itself(model):
         assert not late.equal(run(model))
 
 
+class Ahead(Adapter):
+    """Adds half of what the network gets to what its first layer gets."""
+
+    def edits(self, model):
+        key = self.context_key("input")
+        added = When(self.scale_key, Recall(key, Lambda(halved)))
+        return (
+            *model.slot("denoise.predict").before("keep", lambda seat: Remember(key)),
+            *model.slot("unet.input").wrap(lambda inner, seat: Chain(inner, Residual(added))),
+        )
+
+
+def test_a_pass_sees_what_was_remembered_earlier_in_its_step(model):
+    bare = run(model)
+    with Ahead().on(model):
+        together, apart = changes(model)
+        first = [run(model, steps=1, sequential=is_apart) for is_apart in (False, True)]
+    torch.testing.assert_close(apart, together, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(*first, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(together, bare, atol=1e-4)
+
+
 class Twice(Adapter):
     """Runs the network a second time at each step, on other latents, and ignores the result."""
 

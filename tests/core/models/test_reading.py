@@ -1,5 +1,6 @@
 """Prompts as adapters see them: in the request, while they are read, and as they are handed on."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from refiners_core import Adapter, Chain, Condition, Lambda, Layer, Residual, When
 from refiners_core.models.clip import ClipSkip
+from refiners_core.models.diffusion import request as request_module
 from refiners_core.testing import tiny_model, tiny_sdxl
 
 LONG = "a (heavy:1.3) cat and (one:0.5) more on a red table"
@@ -215,7 +217,6 @@ class Reads(Lean):
 
     def encode(self, value, request):
         self.features = request.read(["a dog"])["text"]
-        self.device = request.model.text_encoder.device
         return super().encode(value, request)
 
 
@@ -230,10 +231,17 @@ def test_texts_are_read_as_adapters_without_a_condition_change_them(model):
     assert reads.features.equal(bare)
 
 
-def test_texts_are_read_in_the_dtype_of_the_network_and_with_offload(model):
-    reads = Reads("text_encoder.output").inject(model)
+def test_texts_are_read_in_the_dtype_of_the_network_and_with_offload(model, monkeypatch):
+    reads, places = Reads("text_encoder.output").inject(model), []
+
+    def recorded(part, device):
+        places.append((part is model.text_encoder, str(device)))
+        return nullcontext()
+
+    monkeypatch.setattr(request_module, "moved", recorded)
     model.unet.double()
     run(model, conditions={reads: 0.1}, offload="cpu")
+    assert places == [(True, "cpu")]
     assert reads.features.dtype == torch.float64
     assert reads.features.grad_fn is None
 

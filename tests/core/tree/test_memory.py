@@ -102,6 +102,15 @@ def test_a_part_is_the_same_at_every_step_and_apart_from_others(memory):
     assert memory.part("left")["x"].equal(rows(3, 4))
 
 
+def test_passes_that_run_apart_have_parts_of_their_own(memory):
+    memory.lay(("uncond",), 2, is_alone=True)
+    memory.part("left")["count"] = 5
+    memory.lay(("cond",), 2, is_alone=True)
+    assert "count" not in memory.part("left")
+    memory.lay(("uncond",), 2, is_alone=True)
+    assert memory.part("left")["count"] == 5
+
+
 def test_a_scope_remembers_nothing_unless_it_gets_a_memory():
     context = Context()
     context.memory["x"] = 1
