@@ -53,6 +53,7 @@ ROOMS = (
     ("installed",),
     ("hub",),
     ("catalog",),
+    ("recognition",),
     ("choose",),
     ("sources",),
     ("authoring", "doctor", "load", "refresh", "sync"),

@@ -9,7 +9,7 @@ others.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -61,6 +61,16 @@ class Installed(msgspec.Struct, Generic[S], frozen=True):
     def declared(self) -> S:
         """The table of the manifest, without a file that the user adds."""
         return self.spec
+
+    def misfit(self, model: str, base: str | None, facts: Mapping[str, Any]) -> str:
+        """Returns why a file that the user adds does not suit a model; empty without such a file.
+
+        Args:
+            model: The name of the model in messages.
+            base: The base of the model.
+            facts: The facts of the model.
+        """
+        return ""
 
 
 class Broken(msgspec.Struct, frozen=True):
