@@ -220,7 +220,7 @@ def _may_read(
     adapter: Installed[AdapterSpec], given: str, place: Place, name: str, hub: Hub
 ) -> bool:
     if adapter.spec.file is None or not adapter.spec.file.layout:
-        return True
+        return not name.endswith(PICKLES)
     try:
         evidence = examine(given, place, name, hub).evidence
     except IntegrityError:

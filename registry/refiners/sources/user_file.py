@@ -60,7 +60,7 @@ class WithFile(Installed[AdapterSpec], frozen=True):
     def misfit(self, model: str, base: str | None, facts: Mapping[str, Any]) -> str:
         """Returns why the file does not suit a model; empty if nothing contradicts it."""
         reason = "" if self.recognised is None else misfit(self.recognised, base, facts)
-        return f"{self.given} is {self.recognised}, {model} is {base}: {reason}" if reason else ""
+        return f"{self.given} is {self.recognised}, not for {model}: {reason}" if reason else ""
 
 
 def check_file(adapter: Installed[AdapterSpec], file: object) -> None:
