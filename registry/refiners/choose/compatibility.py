@@ -99,9 +99,8 @@ def trace(
     guard = guard or Guard()
     if refusal := check_api(adapter, api_version):
         return (refusal,)
-    if reason := adapter.misfit(model.name, model.base, model.facts):
-        hint = "Load a model that the file is for, or another file."
-        return (Rejected(adapter.name, reason, hint),)
+    if misfit := adapter.misfit(model.name, model.base, model.facts):
+        return (Rejected(adapter.name, *misfit),)
     judged: list[Verdict] = []
     for variant in sorted(adapter.spec.variant, key=lambda variant: _rank(variant, model)):
         candidate = f"{adapter.name} ({variant.label})"

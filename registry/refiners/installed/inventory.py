@@ -62,15 +62,20 @@ class Installed(msgspec.Struct, Generic[S], frozen=True):
         """The table of the manifest, without a file that the user adds."""
         return self.spec
 
-    def misfit(self, model: str, base: str | None, facts: Mapping[str, Any]) -> str:
-        """Returns why a file that the user adds does not suit a model; empty without such a file.
+    def misfit(
+        self, model: str, base: str | None, facts: Mapping[str, Any]
+    ) -> tuple[str, str] | None:
+        """Returns why a file that the user adds does not suit a model, and what to do instead.
 
         Args:
             model: The name of the model in messages.
             base: The base of the model.
             facts: The facts of the model.
+
+        Returns:
+            The reason and a hint; None if nothing contradicts the file, or without one.
         """
-        return ""
+        return None
 
 
 class Broken(msgspec.Struct, frozen=True):

@@ -36,7 +36,9 @@ def format_of(name: str) -> Literal["safetensors", "json", "text", "pickle"]:
     """Returns the format of a file by its ending."""
     if name.endswith(PICKLES):
         return "pickle"
-    return "json" if name.endswith(".json") else "text" if name.endswith(".txt") else "safetensors"
+    if name.endswith(".json"):
+        return "json"
+    return "safetensors" if name.endswith(SUFFIX) else "text"
 
 
 @dataclass(frozen=True)

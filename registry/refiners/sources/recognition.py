@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Final
 
 from refiners.catalog.kind import known_kinds, published_readers
-from refiners.errors import NotInstalledError, RefinersError, UnsupportedError
+from refiners.errors import NotInstalledError, OptionError, RefinersError, UnsupportedError
 from refiners.installed.inventory import Installed, Inventory, scan
 from refiners.manifest.schema import AdapterSpec
 from refiners.recognition.recogniser import Base, Evidence, Reader, Recognised, recognise
@@ -54,6 +55,36 @@ def known_bases() -> tuple[Base, ...]:
     }
     listed = (Base(base.name, base.facts, base.named_as) for base in known_kinds().base)
     return (*installed.values(), *(base for base in listed if base.name not in installed))
+
+
+def repositories_of(base: str) -> tuple[str, ...]:
+    """Returns the repositories by which cards name a base model.
+
+    Raises:
+        OptionError: No installed model and no known base has this name.
+    """
+    bases = {known.name: known for known in known_bases()}
+    if base not in bases:
+        close = get_close_matches(base, bases, n=1)
+        raise OptionError(
+            f"no base model has the name {base!r}.",
+            hint=f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(bases)}.",
+        )
+    published = (
+        file.address
+        for plugin in scan().models
+        if (plugin.spec.base or plugin.name) == base
+        for file in plugin.spec.weights.values()
+        if file.scheme == "hf"
+    )
+    named = bases[base].named_as.get("base_model", ())
+    repositories = (*published, *(name for name in named if "*" not in name))
+    if not repositories:
+        raise OptionError(
+            f"no repository on the Hub is known for the base model {base!r}.",
+            hint="Leave --base out.",
+        )
+    return tuple(dict.fromkeys(repositories))
 
 
 def refusal(given: str, fits: Sequence[Recognised]) -> RefinersError:

@@ -57,10 +57,17 @@ class WithFile(Installed[AdapterSpec], frozen=True):
         """The adapter's table in the manifest."""
         return self.manifest
 
-    def misfit(self, model: str, base: str | None, facts: Mapping[str, Any]) -> str:
-        """Returns why the file does not suit a model; empty if nothing contradicts it."""
-        reason = "" if self.recognised is None else misfit(self.recognised, base, facts)
-        return f"{self.given} is {self.recognised}, not for {model}: {reason}" if reason else ""
+    def misfit(
+        self, model: str, base: str | None, facts: Mapping[str, Any]
+    ) -> tuple[str, str] | None:
+        """Returns why the file does not suit a model, and what to do instead."""
+        if self.recognised is None or not (reason := misfit(self.recognised, base, facts)):
+            return None
+        bases = self.recognised.bases
+        hint = (
+            f"Load a model of base {bases[0]}" if bases else "Load the model that it was made for"
+        )
+        return f"{self.given} is {self.recognised}, not for {model}: {reason}", f"{hint}."
 
 
 def check_file(adapter: Installed[AdapterSpec], file: object) -> None:
