@@ -86,9 +86,12 @@ class Layout(_Table, frozen=True, kw_only=True):
 
     @property
     def conditions(self) -> int:
-        """The number of conditions; of two layouts that fit, the one with more is meant."""
-        several = (self.keys, self.without, self.shapes, self.metadata, self.config)
-        return bool(self.any) + sum(len(conditions) for conditions in several)
+        """The number of conditions; of two layouts that fit, the one with more is meant.
+
+        A shape counts twice: the tensor exists, and has these sizes.
+        """
+        several = (self.keys, self.without, self.metadata, self.config)
+        return bool(self.any) + 2 * len(self.shapes) + sum(map(len, several))
 
 
 class Companion(_Table, frozen=True, kw_only=True):

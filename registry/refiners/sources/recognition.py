@@ -32,7 +32,8 @@ def identify_kind(evidence: Evidence) -> tuple[Recognised, ...]:
     kinds = (Reader(kind, "known", hint=kind.hint) for kind in known_kinds().kind)
     rest = (*installed, *published, *recognise(evidence, kinds, bases))
     most = max((fit.layout.conditions for fit in rest), default=0)
-    return tuple(fit for fit in rest if fit.layout.conditions == most)
+    best = [fit for fit in rest if fit.layout.conditions == most]
+    return tuple(fit for fit in best if fit.reader.kind == best[0].reader.kind)
 
 
 def readers(inventory: Inventory) -> tuple[Reader, ...]:
