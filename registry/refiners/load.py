@@ -109,8 +109,8 @@ def load_adapter(
     """Loads an adapter by name or from a file and, given a model, injects it.
 
     Without a model the adapter stays unbound: its first `inject` chooses the variant that suits
-    the model, and fetches its files. Of a file, the header alone is read to find the installed
-    adapter that reads it, and the models that it suits.
+    the model, and fetches its files. A file finds the installed adapter that reads it, and the
+    models that it suits, by its header alone.
 
     Args:
         name: A name, such as `controlnet-canny` or `distribution:name`; the path of a file or of a
@@ -256,14 +256,8 @@ class WeightsOf:
         """
         hub = Hub.from_environment(self.offline)
         variant = variant_for(self.adapter, model, hub, guard=self.guard)
-        source = fetch_source(
-            self.adapter,
-            variant.files,
-            variant.label,
-            variant.settings,
-            offline=self.offline,
-            guard=self.guard,
-        )
+        chosen = variant.files, variant.label, variant.settings
+        source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
         return with_parts(source, hub.receipts.folder)
 
 

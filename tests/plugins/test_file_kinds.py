@@ -239,8 +239,8 @@ KINDS: Mapping[str, tuple[Shapes, str]] = {
     "Flux Redux": (
         {"redux_up.weight": (12288, 1152), "redux_down.weight": (4096, 12288)}, "a Redux for flux"),
     "Flux": (
-        {"double_blocks.0.img_attn.qkv.weight": (9216, 3072), "single_blocks.0.linear1.weight": (1,),
-         "final_layer.linear.weight": (64, 3072)},
+        {"double_blocks.0.img_attn.qkv.weight": (9216, 3072),
+         "single_blocks.0.linear1.weight": (1,), "final_layer.linear.weight": (64, 3072)},
         "a whole model for flux (authors' file)"),
     "SD 3, kohya": (
         pair("lora_unet_joint_blocks_0_x_block_attn_qkv", 1536), "a LoRA for sd3 (kohya)"),
@@ -347,13 +347,13 @@ WRONG: Mapping[str, tuple[str, str]] = {
     "IP-Adapter": ("sdxl", "an IP-Adapter for sd15 (linear projection, ViT-H), not for this sdxl"),
     "IP-Adapter Plus": ("sd15", "an IP-Adapter Plus for sd15"),
     "InstantID": ("sd15", "an InstantID for sdxl (resampler of faces), not for this sd15 model"),
-    "FaceID": ("sd15", "no installed or published adapter reads it"),
+    "FaceID": ("sd15", "no known adapter reads it"),
     "ControlNet for SDXL": ("sd15", "a ControlNet for sdxl (diffusers), not for this sd15 model"),
     "ControlNet, original": ("sd15", "only the layout of diffusers' folders is read"),
     "T2I-Adapter XL": ("sd15", "a T2I-Adapter for sdxl (full, diffusers), not for this sd15 model"),
-    "Flux, kohya": ("sd15", "a LoRA for flux (kohya); no installed or published adapter reads it"),
+    "Flux, kohya": ("sd15", "a LoRA for flux (kohya); no known adapter reads it"),
     "whole SDXL": ("sdxl", "a whole model for sdxl (single file), not an adapter"),
-    "VAE": ("sd15", "an autoencoder (diffusers); no installed or published adapter reads it"),
+    "VAE": ("sd15", "an autoencoder (diffusers); no known adapter reads it"),
 }
 """A kind of file, a model that does not suit it, and words of the refusal."""
 
@@ -374,6 +374,6 @@ def test_a_wrong_pair_is_refused_before_a_tensor_is_read(
 def test_an_unbound_adapter_is_refused_by_the_model(tmp_path: Path, models: Mapping[str, Model]):
     path = written(tmp_path / "file.safetensors", KINDS["LCM and Lightning for SDXL"][0])
     adapter = refiners.load_adapter(path)
-    with pytest.raises(refiners.IncompatibleError, match="a LoRA for sdxl .* not for this sd15"):
+    with pytest.raises(refiners.IncompatibleError, match=r"a LoRA for sdxl .* not for this sd15"):
         adapter.inject(models["sd15"])
     assert not adapter.is_worn

@@ -32,7 +32,6 @@ def search(terms: tuple[str, ...], base: str | None, as_json: bool) -> None:
     if terms[0].startswith(PREFIX):
         search_hub(" ".join(terms).removeprefix(PREFIX).strip(), base, as_json)
         return
-    terms = terms if base is None else (*terms, base)
     from refiners.catalog import listed
     from refiners.catalog import search as search_entries
     from refiners.catalog.owner import unclaimed
@@ -71,6 +70,8 @@ def search(terms: tuple[str, ...], base: str | None, as_json: bool) -> None:
     }
     published = (entry for entry in unclaimed(listed(), owners) if entry.id not in installed)
     matches = search_entries(terms, (*installed.values(), *published))
+    if base is not None:
+        matches = tuple(match for match in matches if {base, "any"} & {*match.bases})
     if as_json:
         print_json(
             {

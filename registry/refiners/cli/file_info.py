@@ -60,7 +60,7 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _flat(key: str, value: Any) -> str:
     if key == "size" and isinstance(value, int):
-        return f"{value / 1e6:.1f} MB"
+        return f"{value / 1e6:.1f} MB" if value >= 100_000 else f"{value} bytes"
     if isinstance(value, list):
         return ", ".join(map(str, value))  # pyright: ignore[reportUnknownArgumentType]
     return str(value)

@@ -63,10 +63,10 @@ def info(name: str, as_json: bool) -> None:
       refiners info hf:org/name/style.safetensors --json
     """
     from refiners.choose.lookup import look_up
-    from refiners.sources.given import is_file
+    from refiners.sources.given import is_file, is_model_folder
 
     if is_file(path := name_or_path(name)):
-        if Path(path, "model_index.json").is_file():
+        if is_model_folder(path):
             _print_path(path, as_json)
         else:
             print_file_info(path, as_json)

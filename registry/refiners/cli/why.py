@@ -46,6 +46,7 @@ def why(
     from refiners.choose.policy import Guard
     from refiners.choose.variant import verdicts, worn_by_manifest
     from refiners.hub.client import Hub
+    from refiners.sources.user_file import WithFile
 
     if on is not None and model is not None:
         raise click.UsageError("the model is given twice; leave --model out.")
@@ -63,6 +64,8 @@ def why(
         print_json({"adapter": adapter.id, "manifest": str(adapter.path), "models": models})
     else:
         click.echo(f"{name} is {adapter.id} {adapter.version} ({adapter.path})")
+        if isinstance(adapter, WithFile) and adapter.recognised is not None:
+            click.echo(f"{name} is {adapter.recognised}")
         for target, trace in traces.items():
             rows = [
                 (v.candidate, "yes", "base, facts and packages match", "")

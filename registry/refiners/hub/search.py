@@ -63,8 +63,7 @@ def _listed(hub: Hub, words: str, filters: str | None) -> list[Any]:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=hub.endpoint, token=hub.token)
-    found = api.list_models(search=words or None, filter=filters, sort="downloads", limit=MOST)
-    return [*found]
+    return [*api.list_models(search=words or None, filter=filters, sort="downloads", limit=MOST)]
 
 
 def _match(model: Any) -> HubMatch:

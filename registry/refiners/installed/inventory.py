@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -42,6 +42,14 @@ _VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>\w+\.toml)
 """An object reference in the syntax of importlib, without hyphens."""
 
 
+class Misfit(NamedTuple):
+    """A file that is not for a model: the heading of the error, the reason and a hint."""
+
+    heading: str
+    reason: str
+    hint: str
+
+
 class Installed(msgspec.Struct, Generic[S], frozen=True):
     """An installed adapter or model, as its manifest describes it."""
 
@@ -62,10 +70,8 @@ class Installed(msgspec.Struct, Generic[S], frozen=True):
         """The table of the manifest, without a file that the user adds."""
         return self.spec
 
-    def misfit(
-        self, model: str, base: str | None, facts: Mapping[str, Any]
-    ) -> tuple[str, str] | None:
-        """Returns why a file that the user adds does not suit a model, and what to do instead.
+    def misfit(self, model: str, base: str | None, facts: Mapping[str, Any]) -> Misfit | None:
+        """Returns why a file that the user adds does not suit a model.
 
         Args:
             model: The name of the model in messages.
@@ -73,7 +79,7 @@ class Installed(msgspec.Struct, Generic[S], frozen=True):
             facts: The facts of the model.
 
         Returns:
-            The reason and a hint; None if nothing contradicts the file, or without one.
+            The reason; None if nothing contradicts the file, or without one.
         """
         return None
 

@@ -120,7 +120,7 @@ class Ask(_Table, frozen=True, kw_only=True):
 
 
 class FileTable(_Table, frozen=True, kw_only=True):
-    """What the files of an adapter or a model look like."""
+    """The layouts of the files of an adapter or a model."""
 
     what: str = ""
     """The kind of file in words, such as `a LoRA`."""

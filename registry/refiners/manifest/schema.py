@@ -231,7 +231,7 @@ class ModelSpec(_Table, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
     demo: Reference | None = None
     file: FileTable | None = None
-    """What a single file of the model, or of a part of it, looks like."""
+    """The layouts of a single file of the model, or of a part of it."""
     named_as: dict[str, tuple[str, ...]] = {}
     """The names of the base in metadata, configurations and cards of adapters: the patterns of
     values by key, such as `ss_base_model_version` or `base_model`."""

@@ -1,4 +1,4 @@
-"""Tells what an address on the Hub leads to: a whole model, or an adapter."""
+"""Decides whether an address on the Hub leads to a whole model or to an adapter."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def is_model(what: str, hub: Hub, guard: Guard | None = None, lock: str = "") ->
     Raises:
         NetworkError: The Hub does not answer.
         PolicyError: A rule refuses the organisation.
-        OptionError, AmbiguousNameError, NotInstalledError: It leads to several adapters, or to one
-            that several packages or none of the installed ones read.
+        OptionError, AmbiguousNameError, NotInstalledError: The address leads to several adapters,
+            or to one that several of the installed packages read, or none.
     """
     if lock:
         plugins = read_lock(Path(lock)).plugin

@@ -48,13 +48,13 @@ def choices_of(
     if table is None:
         return
     answers = answers_in(table, options or {})
-    asked = recognised.layout.asks if recognised is not None else ()
+    open_names = recognised.layout.asks if recognised is not None else ()
     for name, ask in table.asks.items():
         if options is None:
-            yield from ask.choices.values() if name in asked else ()
+            yield from ask.choices.values() if name in open_names else ()
             continue
-        answer = answers.get(name, ask.default if name in asked else None)
-        if answer is None and name not in asked:
+        answer = answers.get(name, ask.default if name in open_names else None)
+        if answer is None and name not in open_names:
             continue
         if answer not in ask.choices:
             option, names = name.replace("-", "_"), [*ask.choices]

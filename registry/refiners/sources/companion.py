@@ -23,12 +23,12 @@ LABEL: Final = "file"
 
 
 def companions(
-    found: Found, hub: Hub, guard: Guard | None, options: Mapping[str, Any]
+    match: Found, hub: Hub, guard: Guard | None, options: Mapping[str, Any]
 ) -> Iterator[tuple[str, WeightsFile]]:
     """Yields the files that belong to a user's file, by their labels.
 
     Args:
-        found: The file.
+        match: The file.
         hub: The Hub, for files that lie there.
         guard: The policy rules.
         options: The options of the user, which may name a file by its role.
@@ -36,12 +36,12 @@ def companions(
     Raises:
         RefinersError: A file that the user names does not exist, or is refused.
     """
-    file, table = found.file, found.adapter.spec.file
+    file, table = match.file, match.adapter.spec.file
     answers = answers_in(table, options) if table is not None else {}
     if file.name.endswith(INDEX):
         for number, shard in enumerate(shards_of(file.place, file.name, hub), 1):
             yield f"{LABEL}-{number}", file.place.file(shard)
-    facts: Facts = found.recognised.facts if found.recognised is not None else {}
+    facts: Facts = match.recognised.facts if match.recognised is not None else {}
     for role, companion in table.beside.items() if table is not None else ():
         if (path := answers.get(role)) is not None:
             yield f"{LABEL}-{role}", _named_by_user(os.fspath(path), hub, guard)

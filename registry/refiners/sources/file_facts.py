@@ -93,7 +93,7 @@ def _kind(file: GivenFile, fits: tuple[Recognised, ...]) -> dict[str, Any]:
         "asks": list(fit.layout.asks),
         "next": f"--adapter {file.given}" if is_read and len(readers) == 1
         else f"--adapter {readers[0]}={file.given}" if is_read
-        else hint_for(fits),
+        else hint_for(file.given, fits),
     }  # fmt: skip
 
 

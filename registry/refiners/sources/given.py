@@ -147,6 +147,14 @@ def candidates(place: Place) -> list[list[str]]:
     return [sorted(name for name in kept if name.count("/") == depth) for depth in depths]
 
 
+def is_model_folder(what: str) -> bool:
+    """Whether a path is the folder of a model: one with the index of a pipeline, or no weights."""
+    folder = Path(what).expanduser()
+    if not folder.is_dir():
+        return False
+    return (folder / "model_index.json").is_file() or not candidates(LocalPlace(folder))
+
+
 def check_not_model(given: str, place: Place) -> None:
     """Refuses the folder of a whole model.
 

@@ -138,7 +138,7 @@ def _check_whole(what: str, header: Header) -> None:
         if not fits:
             raise
         as_adapter = f'It goes on a model as an adapter: refiners.load_adapter("{what}", model).'
-        hint = as_adapter if fits[0].is_readable else hint_for(fits)
+        hint = as_adapter if fits[0].is_readable else hint_for(what, fits)
         raise ModelError(f"{what} is {fits[0]}.", hint=hint) from error
 
 

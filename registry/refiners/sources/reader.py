@@ -31,11 +31,11 @@ from refiners.sources.given import (
 )
 from refiners.sources.place import PICKLES, LocalPlace, Place
 from refiners.sources.recognition import (
-    hint_for,
     identify_kind,
     known_bases,
     reader_of,
     refusal,
+    short,
     unknown,
 )
 
@@ -79,16 +79,16 @@ def find_reader(given: str, hub: Hub, guard: Guard | None = None) -> Found:
     levels = candidates(place)
     refusals: dict[str, RefinersError] = {}
     for level in levels:
-        found: list[Found] = []
+        matches: list[Found] = []
         for path in level[:_MOST]:
             try:
-                found.append(_identified(examine(given, place, path, hub)))
+                matches.append(_identified(examine(given, place, path, hub)))
             except RefinersError as error:
                 refusals[path] = error
-        if len(found) == 1 and len(level) <= _MOST:
-            return found[0]
-        if found:
-            readable = [match.file.name for match in found]
+        if len(matches) == 1 and len(level) <= _MOST:
+            return matches[0]
+        if matches:
+            readable = [match.file.name for match in matches]
             raise OptionError(
                 f"{given} has several files that an adapter reads: {some(readable)}.",
                 hint=f'Name one: load_adapter("{place.written(readable[0])}", model).',
@@ -144,8 +144,14 @@ def judge(adapter: Installed[AdapterSpec], given: str, evidence: Evidence) -> Re
     others = identify_kind(evidence)
     if not others or (others[0].reader.kind == "known" and str(others[0]).startswith(f"{what} (")):
         return None
-    hint = f'Try load_adapter("{given}", model).' if others[0].is_readable else hint_for(others)
-    raise UnsupportedError(f"{given} is {others[0]}, not {what}.", hint=hint, dist=adapter.dist)
+    problem = f"which {adapter.name} does not read" if others[0].what == what else f"not {what}"
+    raise UnsupportedError(
+        f"{short(given)} is {others[0]}, {problem}.",
+        hint=f'Try load_adapter("{given}", model).'
+        if others[0].is_readable
+        else f"Give {adapter.spec.file.summary}.",
+        dist=adapter.dist,
+    )
 
 
 def _identified(file: GivenFile) -> Found:
@@ -166,8 +172,9 @@ def _identified(file: GivenFile) -> Found:
         return Found(file, next(plugins), readable[0])
     if readable:
         ids = [fit.reader.id for fit in readable]
+        names = " and ".join(ids)
         raise AmbiguousNameError(
-            f"{file.given} is {readable[0]}, which {len(ids)} adapters read: {' and '.join(ids)}.",
+            f"{short(file.given)} is {readable[0]}, which {len(ids)} adapters read: {names}.",
             hint=f'Name one: load_adapter("{ids[0]}", model, file="{file.given}").',
         )
     raise refusal(file.given, fits) if fits else unknown(file.given, file.evidence)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import Final
 
 from refiners.catalog.kind import known_kinds, published_readers
 from refiners.errors import NotInstalledError, OptionError, RefinersError, UnsupportedError
+from refiners.host.shell import quoted
 from refiners.installed.inventory import Installed, Inventory, scan
+from refiners.manifest.address import PREFIX
+from refiners.manifest.file_layout import UserFile
 from refiners.manifest.schema import AdapterSpec
 from refiners.recognition.recogniser import Base, Evidence, Reader, Recognised, recognise
 
@@ -90,34 +94,38 @@ def repositories_of(base: str) -> tuple[str, ...]:
 
 def refusal(given: str, fits: Sequence[Recognised]) -> RefinersError:
     """Returns the error for a file of a known kind that no installed adapter reads."""
-    fit, hint = fits[0], hint_for(fits)
-    reader = fit.reader
+    fit, hint = fits[0], hint_for(given, fits)
+    reader, name = fit.reader, short(given)
     if reader.kind == "model":
-        return UnsupportedError(f"{given} is {fit}, not an adapter.", hint=hint, dist=reader.dist)
+        return UnsupportedError(f"{name} is {fit}, not an adapter.", hint=hint, dist=reader.dist)
     if fit.layout.refuses:
-        message = f"{given} is {fit}: {fit.layout.refuses}."
+        message = f"{name} is {fit}: {fit.layout.refuses}."
         return UnsupportedError(message, hint=hint, dist=reader.dist)
     if reader.kind == "published":
         dists = " or ".join(dict.fromkeys(other.reader.dist for other in fits))
-        return NotInstalledError(
-            f"{given} is {fit}; {dists} reads it and is not installed.",
-            hint=hint,
-            dist=reader.dist,
-        )
-    return UnsupportedError(
-        f"{given} is {fit}; no installed or published adapter reads it.", hint=hint
-    )
+        message = f"{name} is {fit}; {dists} reads it and is not installed."
+        return NotInstalledError(message, hint=hint, dist=reader.dist)
+    return UnsupportedError(f"{name} is {fit}; no known adapter reads it.", hint=hint)
 
 
-def hint_for(fits: Sequence[Recognised]) -> str:
+def hint_for(given: str, fits: Sequence[Recognised]) -> str:
     """Returns the next step for somebody who has a file of this kind."""
-    reader = fits[0].reader
-    if reader.kind == "published" and not fits[0].layout.refuses:
-        dists = dict.fromkeys(fit.reader.dist for fit in fits)
-        return f"Run {' or '.join(f'pip install {dist}' for dist in dists)}."
+    fit = fits[0]
+    reader = fit.reader
     if reader.kind == "model":
-        return reader.hint or "Load a whole model by its path: refiners.load_model(...)."
-    return reader.hint or "Use a file of a kind that refiners list shows."
+        return f'Whole models are loaded as such: refiners.load_model("{given}").'
+    if fit.layout.refuses and isinstance(reader.file, UserFile):
+        return f"Give {reader.file.summary}."
+    if reader.kind == "published":
+        dists = dict.fromkeys(other.reader.dist for other in fits)
+        return f"Run {' or '.join(f'pip install {dist}' for dist in dists)}."
+    words = quoted("refiners", "search", fit.what.rpartition(" ")[2], *fit.bases)
+    return reader.hint or f"Look for one that does: {words}"
+
+
+def short(given: str) -> str:
+    """Returns a file as messages name it: an address, or the last part of a path."""
+    return given if given.startswith(PREFIX) else PurePath(given).name or given
 
 
 def unknown(given: str, evidence: Evidence) -> UnsupportedError:
@@ -127,7 +135,7 @@ def unknown(given: str, evidence: Evidence) -> UnsupportedError:
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     takers = [plugin.name for plugin in scan().adapters if plugin.spec.file is not None]
     return UnsupportedError(
-        f"{given} has a layout that no adapter declares; it holds {contents}{more}.",
+        f"{short(given)} has a layout that no adapter declares; it holds {contents}{more}.",
         hint=f'If you know its reader: load_adapter("{takers[0]}", model, file="{given}").'
         if takers
         else "Install the adapter that reads it: refiners search WORDS.",
@@ -135,9 +143,9 @@ def unknown(given: str, evidence: Evidence) -> UnsupportedError:
 
 
 def _published(inventory: Inventory) -> tuple[Reader, ...]:
-    here = {plugin.id for plugin in inventory.adapters}
-    found = (Reader(it.file, "published", it.name, it.dist) for it in published_readers())
-    return tuple(reader for reader in found if reader.id not in here)
+    installed = {plugin.id for plugin in inventory.adapters}
+    published = (Reader(it.file, "published", it.name, it.dist) for it in published_readers())
+    return tuple(reader for reader in published if reader.id not in installed)
 
 
 def reader_of(plugin: Installed[AdapterSpec]) -> Reader:

@@ -21,7 +21,7 @@ from refiners.choose.policy import Guard
 from refiners.errors import OptionError
 from refiners.hub.client import Hub
 from refiners.hub.shapes import header_of
-from refiners.installed.inventory import Installed
+from refiners.installed.inventory import Installed, Misfit
 from refiners.manifest.file_layout import Choice
 from refiners.manifest.schema import LOCAL, AdapterSpec, Variant, WeightsFile
 from refiners.recognition.recogniser import Evidence, Recognised, misfit
@@ -32,6 +32,7 @@ from refiners.sources.links import linked
 from refiners.sources.locked_file import locked_entry, locked_files
 from refiners.sources.place import read_table
 from refiners.sources.reader import ROLE, find_for, find_reader, judge, pin_of
+from refiners.sources.recognition import short
 
 if TYPE_CHECKING:
     from refiners_core import Source
@@ -57,17 +58,16 @@ class WithFile(Installed[AdapterSpec], frozen=True):
         """The adapter's table in the manifest."""
         return self.manifest
 
-    def misfit(
-        self, model: str, base: str | None, facts: Mapping[str, Any]
-    ) -> tuple[str, str] | None:
-        """Returns why the file does not suit a model, and what to do instead."""
+    def misfit(self, model: str, base: str | None, facts: Mapping[str, Any]) -> Misfit | None:
+        """Returns why the file does not suit a model; None if nothing contradicts it."""
         if self.recognised is None or not (reason := misfit(self.recognised, base, facts)):
             return None
         bases = self.recognised.bases
         hint = (
             f"Load a model of base {bases[0]}" if bases else "Load the model that it was made for"
         )
-        return f"{self.given} is {self.recognised}, not for {model}: {reason}", f"{hint}."
+        heading = f"{short(self.given)} is {self.recognised}, not for {model}:"
+        return Misfit(heading, reason, f"{hint}.")
 
 
 def check_file(adapter: Installed[AdapterSpec], file: object) -> None:
@@ -135,14 +135,14 @@ def with_file(
         evidence = _locked_evidence(files, hub)
         recognised = None if evidence is None else judge(reader, given, evidence)
         return _joined(reader, given, files, recognised, answers)
-    found = (
+    match = (
         find_reader(given, hub, guard) if adapter is None else find_for(adapter, given, hub, guard)
     )
-    main = found.file.file
-    if found.pin is not None:
-        return _with_pin(found.adapter, given, main, found.pin)
-    files = {LABEL: main} | dict(companions(found, hub, guard, answers or {}))
-    return _joined(found.adapter, given, files, found.recognised, answers)
+    main = match.file.file
+    if match.pin is not None:
+        return _with_pin(match.adapter, given, main, match.pin)
+    files = {LABEL: main} | dict(companions(match, hub, guard, answers or {}))
+    return _joined(match.adapter, given, files, match.recognised, answers)
 
 
 def of_locked_file(adapter: Installed[AdapterSpec], locked: LockedPlugin, path: Path) -> WithFile:

@@ -140,13 +140,13 @@ class Answer(BaseHTTPRequestHandler):
             self._refuse(fault.value, "")
             return
         words = " ".join(query.get("search", [])).lower().split()
-        found = [
+        matches = [
             {"id": repository.name, "tags": tags, "downloads": len(repository.files), "likes": 0}
             for repository in self.served.repositories.values()
             if {*query.get("filter", [])} <= {*(tags := _tags(repository))}
             and all(word in repository.name.lower() for word in words)
         ]
-        self._send_json(found[: int(query.get("limit", ["1000"])[0])])
+        self._send_json(matches[: int(query.get("limit", ["1000"])[0])])
 
     def _list(self, path: str) -> None:
         """Answers `organisation/name`, optionally with `/revision/NAME` or `/tree/NAME`."""
@@ -227,7 +227,8 @@ class Answer(BaseHTTPRequestHandler):
                 self.served.is_closing.wait()
             self._hang_up(is_reset=fault is Fault.RESET)
         else:
-            self.wfile.write(data[start:])
+            with contextlib.suppress(OSError):  # the client needed the beginning alone
+                self.wfile.write(data[start:])
 
     def _send_endlessly(self) -> None:
         if self.command == "HEAD":
