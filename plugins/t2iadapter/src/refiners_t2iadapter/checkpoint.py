@@ -15,9 +15,7 @@ WRAPPERS: Final = ("state_dict.", "module.", "adapter.")
 _MARK: Final = re.compile(r"body\..+\.block1\.")
 """The beginning of a key that every T2I-Adapter has."""
 _BLOCK: Final = re.compile(r"body\.(\d+)\.(block[12]|in_conv)\.(weight|bias)")
-_LIGHT_MARK: Final = re.compile(r"body\..+\.block1\.")
-"""The beginning of a key that every T2I-Adapter has."""
-_BLOCK: Final = re.compile(r"body\.(\d+)\.body\.(\d+)\.(.+)")
+_LIGHT_BLOCK: Final = re.compile(r"body\.(\d+)\.body\.(\d+)\.(.+)")
 
 
 def is_xl(config: UNetConfig) -> bool:
