@@ -258,7 +258,8 @@ class WeightsOf:
         variant = variant_for(self.adapter, model, hub, guard=self.guard)
         chosen = variant.files, variant.label, variant.settings
         source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
-        return with_parts(source, hub.receipts.folder)
+        files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
+        return with_parts(source, files, hub.receipts.folder)
 
 
 def _guarded(plugin: Installed[Any] | None, lock: str | Path | None) -> Guard:

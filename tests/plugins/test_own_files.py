@@ -14,8 +14,10 @@ from click.testing import CliRunner
 from PIL import Image
 from refiners.cli import main
 from refiners_lora.adapter import Lora
+from refiners_t2iadapter.adapter import T2iAdapter
 
 from refiners_core import Condition
+from refiners_core.testing import tiny_model
 from refiners_core.weights import write
 
 WEIGHTS = Path(refiners_playground.__file__).parent / "weights"
@@ -70,6 +72,15 @@ def test_a_configuration_of_peft_beside_the_file_sets_the_strength(model: Any, t
     with refiners.load_adapter(folder).on(model) as adapter:
         (change,) = [layer for layer in adapter.modules() if hasattr(layer, "alpha")]
         assert change.alpha == 6
+
+
+def test_a_question_that_a_file_leaves_open_is_answered_by_an_option(tmp_path: Path):
+    T2iAdapter(name="t2i").inject(tiny_model()).save(tmp_path / "pose.safetensors")
+    for options, order in (({}, "rgb"), ({"channel_order": "bgr"}, "bgr")):
+        adapter: Any = refiners.load_adapter(tmp_path / "pose.safetensors", tiny_model(), **options)
+        assert adapter.channel_order == order
+    with pytest.raises(refiners.OptionError, match="rgb or bgr"):
+        refiners.load_adapter(tmp_path / "pose.safetensors", channel_order="gbr")
 
 
 def test_the_shell_takes_files_with_pictures_scales_and_options(

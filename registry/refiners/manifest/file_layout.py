@@ -34,10 +34,11 @@ Size = Annotated[
         'or "..." for all further dimensions'
     ),
 ]
+_PART = r"(?!\.{1,2}(/|$))[^/\\:*]+"
 CompanionFile = Annotated[
     str,
     Meta(
-        pattern=rf"^(\.\./)?[^/\\:*]+(/[^/\\:*]+)*{END}",
+        pattern=rf"^(\.\./)?{_PART}(/{_PART})*{END}",
         description="a path relative to the folder of the file",
     ),
 ]

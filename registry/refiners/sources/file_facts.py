@@ -147,7 +147,10 @@ def _fields_beside(file: GivenFile, hub: Hub) -> Mapping[str, Any]:
     """Returns the fields of the card of a repository, or of notes beside a local file."""
     if isinstance(file.place, HubPlace):
         top = HubPlace(file.place.address._replace(path=""), file.place.contents)
-        card = read_text(top.file(_CARD), hub) if top.has(_CARD) else None
+        try:
+            card = read_text(top.file(_CARD), hub) if top.has(_CARD) else None
+        except RefinersError:  # a card only informs
+            card = None
         return dict(card_fields(card)) if card else {}
     stem = posixpath.splitext(file.name)[0]
     fields: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, cast
 
-from refiners.errors import IntegrityError, RefinersError
+from refiners.errors import IntegrityError, OfflineError
 from refiners.hub.client import Hub
 from refiners.hub.metadata import Contents
 from refiners.hub.shapes import header_of
@@ -133,17 +133,25 @@ Place = LocalPlace | HubPlace
 
 
 def read_text(file: WeightsFile, hub: Hub) -> bytes | None:
-    """Returns the content of a small JSON file; None if it cannot be read."""
+    """Returns the content of a small text; None if it is too large, or not on this machine offline.
+
+    Raises:
+        NetworkError, IntegrityError, CacheError: The Hub does not send it as it announced.
+    """
     if file.size is None or file.size > _LARGEST_TEXT:
         return None
     try:
         return fetch_file(file, hub).read_bytes()
-    except (RefinersError, OSError):
+    except (OfflineError, OSError):
         return None
 
 
 def read_table(file: WeightsFile, hub: Hub) -> Mapping[str, Any]:
-    """Returns the fields of a JSON file; none if it is not a readable JSON object."""
+    """Returns the fields of a JSON file; none if it is not a readable JSON object.
+
+    Raises:
+        NetworkError, IntegrityError, CacheError: The Hub does not send it as it announced.
+    """
     try:
         table: Any = json.loads(read_text(file, hub) or b"")
     except (ValueError, RecursionError):

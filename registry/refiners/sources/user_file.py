@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -178,15 +178,29 @@ def split_file(name: str) -> tuple[str, str | None]:
     return ("", name) if is_file(name) else (name, None)
 
 
-def with_parts(source: Source, receipts: Path) -> Source:
-    """Returns a source in which the parts of a large file lie beside their index."""
-    parts = {role: path for role, path in source.files.items() if role.startswith(f"{ROLE}-")}
+def with_parts(source: Source, files: Mapping[str, WeightsFile], receipts: Path) -> Source:
+    """Returns a source in which the parts of a large file lie beside their index.
+
+    A verified file may be one of another repository with the same bytes and another name.
+
+    Args:
+        source: The paths of the files by role.
+        files: The files by role.
+        receipts: The folder of the receipts; a folder of links may be created beside it.
+    """
+    names = {
+        role: PurePosixPath(files[role].file or files[role].address).name
+        for role in source.files
+        if role == ROLE or role.startswith(f"{ROLE}-")
+    }
     index = source.files.get(ROLE)
-    if index is None or not parts or all(path.parent == index.parent for path in parts.values()):
+    paths = {role: source.files[role] for role in names}
+    if index is None or len(names) == 1 or all(
+        path == index.with_name(names[role]) for role, path in paths.items()
+    ):  # fmt: skip
         return source
-    files = {path.name: path for path in (index, *parts.values())}
-    folder = linked(files, receipts)
-    return replace(source, files={**source.files, ROLE: folder / index.name})
+    folder = linked({names[role]: path for role, path in paths.items()}, receipts)
+    return replace(source, files={**source.files, ROLE: folder / names[ROLE]})
 
 
 def _joined(
@@ -199,15 +213,12 @@ def _joined(
     """Returns an adapter whose variants read the files of a user."""
     roles = {_role(label): label for label in files}
     choices = [*choices_of(adapter, given, recognised, answers)]
-    bases = recognised.bases if recognised is not None else ()
-    variants = adapter.spec.variant
-    suiting = tuple(v for v in variants if not bases or v.base in (None, *bases)) or variants
     spec = msgspec.structs.replace(
         adapter.spec,
         weights={**adapter.spec.weights, **files},
         variant=tuple(
             _with_roles(variant, roles, recognised, choices, is_open=answers is None)
-            for variant in suiting
+            for variant in adapter.spec.variant
         ),
     )
     return _made(adapter, spec, given, recognised)

@@ -178,7 +178,7 @@ def test_a_file_on_the_hub_is_shown_by_its_header_and_card(hub: LoopbackHub):
 def test_every_file_of_a_folder_is_listed(hub: LoopbackHub):
     files = {"a.safetensors": file_of(), "cut.safetensors": b"x", "old.bin": b"x"}
     hub.publish("org/edges", files)
-    for name, data in files.items():
+    for name, data in {**files, "optimizer.bin": b"x", "notes.txt": b"x"}.items():
         Path("mine").mkdir(exist_ok=True)
         Path("mine", name).write_bytes(data)
     for what in ("./mine", "hf:org/edges"):
@@ -257,10 +257,10 @@ def test_adapters_on_the_hub_are_found_by_the_base_that_their_cards_name(hub: Lo
         hub.publish(name, {"a.safetensors": b"x"}, license="MIT", tags=tags)
     hub.publish("d/pencil", {}, tags=["base_model:adapter:new/small"])
     done = run("search", "hf:ink", "--base", "small", "--json")
-    found = json.loads(done.stdout)["found"]
-    assert [match["address"] for match in found] == ["hf:a/ink-new", "hf:b/ink-old"]
-    assert found[0]["base_models"] == ["new/small"]
-    assert found[0]["license"] == "MIT"
+    matches = json.loads(done.stdout)["found"]
+    assert [match["address"] for match in matches] == ["hf:a/ink-new", "hf:b/ink-old"]
+    assert matches[0]["base_models"] == ["new/small"]
+    assert matches[0]["license"] == "MIT"
     everything = json.loads(run("search", "hf:ink", "--json").stdout)["found"]
     assert len(everything) == 3
     assert "hf:a/ink-new" in run("search", "hf:", "--base", "small").stdout

@@ -83,7 +83,7 @@ MANIFEST = EDGES_TOML.replace("[[adapter.edges.variant]]", f"{FILE}\n[[adapter.e
 PLAIN = safetensors_of({"edge.up": [1.0, 2.0], "edge.down": [3.0, 4.0]})
 SHARP = safetensors_of({name: [1.0, 2.0] for name in ("edge.up", "edge.down", "edge.sharp")})
 WIDE = safetensors_of({"edge.up": [1.0] * 3, "edge.down": [1.0] * 3})
-CUBIC = safetensors_of({"edge.cubic": [1.0]})
+CUBIC = safetensors_of({"edge.cubic": [1.0, 2.0]})
 OPEN = safetensors_of({name: [1.0, 2.0] for name in ("edge.up", "edge.down", "edge.open")})
 OTHER = safetensors_of({"something": [1.0]})
 ENCODER = safetensors_of({"first": [1.0, 2.0]})
@@ -253,6 +253,20 @@ def test_the_parts_of_a_large_file_are_fetched_and_lie_beside_their_index(hub: L
     assert [(path.parent / name).read_bytes() for name in parts] == [up, down]
 
 
+def test_parts_that_are_known_under_other_names_lie_beside_their_index(hub: LoopbackHub):
+    from ..conftest import fetch, pin
+
+    up, down = safetensors_of({"edge.up": [1.0, 2.0]}), safetensors_of({"edge.down": [3.0, 4.0]})
+    other = publish(hub, {"u.safetensors": up}, "org/other")
+    fetch(pin(other, "u.safetensors"))
+    names = {"edge.up": "m-1.safetensors", "edge.down": "m-2.safetensors"}
+    index = json.dumps({"weight_map": names}).encode()
+    files = {"m-1.safetensors": up, "m-2.safetensors": down, "m.safetensors.index.json": index}
+    publish(hub, files)
+    path = load("hf:org/edges/m.safetensors.index.json").built_from.files["weights"]
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == files
+
+
 def test_an_index_that_leads_elsewhere_is_refused(tmp_path: Path):
     index = {"weight_map": {"edge.up": "../secret.safetensors"}}
     Path("m.safetensors.index.json").write_text(json.dumps(index))
@@ -272,8 +286,8 @@ def test_a_header_costs_at_most_two_requests(hub: LoopbackHub, size: int, reques
 
     repo = publish(hub, {"a.safetensors": header_of_size(size)})
     address = f"hf:org/edges@{repo.commit}/a.safetensors"
-    found = find_reader(address, Hub.from_environment())
-    assert found.adapter.name == "edges"
+    reader = find_reader(address, Hub.from_environment())
+    assert reader.adapter.name == "edges"
     ranges = [request.headers["Range"] for request in hub.requests if "resolve" in request.path]
     assert len(ranges) == requests
     assert ranges[1:] == [f"bytes=100001-{size + 7}"] * (requests - 1)
@@ -315,6 +329,14 @@ def test_two_readers_are_both_named(site: Site):
     assert content(load(reader, file=file)) == PLAIN
 
 
+def test_a_reader_goes_before_one_that_refuses(site: Site):
+    put(mine_safetensors=CUBIC)
+    manifest = MANIFEST.replace("edges", "cubes")
+    manifest = manifest.replace('refuses = "cubes are not read yet"\n', "")
+    site.add("refiners-cubes", files={"adapter.py": EDGES, "adapter.toml": manifest})
+    assert load("mine.safetensors").name == "cubes"
+
+
 def test_a_published_reader_is_named(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     catalog = tmp_path / "catalog"
     lines = (
@@ -354,9 +376,11 @@ def test_a_pickle_is_read_if_a_manifest_pins_it(site: Site, hub: LoopbackHub):
         "adapter.py": EDGES, "adapter.toml": f"{manifest}[adapter.pinned.weights.w]\n{pins}",
     })  # fmt: skip
     for what in ("hf:org/edges", "a.bin"):
-        adapter = load(what)
-        assert adapter.name == "pinned"
-        assert adapter.built_from.files["weights"].suffix == ".safetensors"
+        assert run("lock", "toy", what).exit_code == 0
+        for adapter in (load(what), load(what, lock="refiners.lock")):
+            assert adapter.name == "pinned"
+            assert adapter.built_from.files["weights"].suffix == ".safetensors"
+            assert adapter.built_from.files.keys() == {"weights"}
     Path("a.bin").write_bytes(data + b"x")
     with pytest.raises(PolicyError, match="is a pickle"):
         load("a.bin")
@@ -471,6 +495,25 @@ def test_a_file_that_is_not_locked_is_refused_with_a_command_that_locks_it():
     assert content(load("a.safetensors", lock="refiners.lock")) == PLAIN
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('source = "file:a.safetensors"', 'source = "file:b.safetensors"'),
+        ('name = "file"', 'name = "other"'),
+        ("sha256 = ", 'sha256 = "unknown" #'),
+    ],
+)
+def test_a_lock_that_was_edited_by_hand_is_refused(before: str, after: str):
+    put(a_safetensors=PLAIN, b_safetensors=SHARP)
+    Path("adapter_config.json").write_text("{}")
+    run("lock", "a.safetensors")
+    text = Path("refiners.lock").read_text()
+    assert before in text
+    Path("refiners.lock").write_text(text.replace(before, after))
+    with pytest.raises(LockError):
+        load("a.safetensors", lock="refiners.lock")
+
+
 def test_the_variable_of_the_lock_does_not_keep_a_file_from_being_locked(
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -500,8 +543,16 @@ def test_policies_hold_for_files(hub: LoopbackHub, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.GATED])
-def test_a_hub_that_does_not_answer_is_named(hub: LoopbackHub, fault: Fault):
-    publish(hub, {"a.safetensors": PLAIN})
-    hub.fail("a.safetensors", fault)
+@pytest.mark.parametrize("file", ["a.safetensors", "adapter_config.json", "tree"])
+def test_a_hub_that_does_not_answer_is_named(hub: LoopbackHub, fault: Fault, file: str):
+    publish(hub, {"a.safetensors": PLAIN, "adapter_config.json": b"{}"})
+    hub.fail(file, fault)
     with pytest.raises(refiners.NetworkError):
         load("hf:org/edges/a.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b"\xff", b"[" * 100_000])
+def test_a_damaged_configuration_beside_a_file_decides_nothing(content: bytes):
+    put(a_safetensors=PLAIN)
+    Path("config.json").write_bytes(content)
+    assert load("a.safetensors").name == "edges"
