@@ -213,7 +213,7 @@ def test_the_file_of_a_folder_is_found_by_its_layout(hub: LoopbackHub, kind: str
          "no file that an installed adapter reads; it has a.safetensors, b.safetensors. To see"),
         ({"a.txt": b"x"}, UnsupportedError, "it has no safetensors files"),
         ({"a.safetensors": CUBIC}, UnsupportedError,
-         "is a cubic edge file (cubic): cubes are not read yet"),
+         "is a cubic edge file for toy (cubic): cubes are not read yet"),
         ({"a.bin": b"x"}, PolicyError, "is a pickle"),
         ({"model_index.json": b"{}", "a.safetensors": PLAIN}, UnsupportedError,
          'a whole model, not an adapter. Load it: refiners.load_model("hf:org/edges")'),
