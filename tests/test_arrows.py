@@ -54,6 +54,7 @@ ROOMS = (
     ("installed",),
     ("hub",),
     ("catalog",),
+    ("recognition",),
     ("choose",),
     ("sources",),
     ("authoring", "doctor", "load", "refresh", "sync"),
@@ -71,6 +72,8 @@ MAY_USE_NETWORK = (
     "registry/refiners/hub/documents.py",  # reads small files for the client
     "registry/refiners/hub/request.py",  # sends one request, with a limit on its answer
     "registry/refiners/hub/errors.py",  # puts the client's errors into words
+    "registry/refiners/hub/search.py",  # asks the client for a list of repositories
+    "registry/refiners/hub/card.py",  # lets the client parse a text; opens no socket
     "registry/refiners/hub/local_settings.py",  # names the setting that kept the client from asking
     "registry/refiners/testing/",  # the loopback Hub, for tests
 )

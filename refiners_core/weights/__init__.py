@@ -1,6 +1,5 @@
 """Loading and saving of the weights of trees, under their published names."""
 
-from refiners_core.weights.detect import Detected, detect
 from refiners_core.weights.key_map import (
     AS_IS,
     LINEAR_AS_CONV,
@@ -24,13 +23,11 @@ __all__ = [
     "LINEAR_AS_CONV",
     "PICKLES",
     "TRANSPOSED",
-    "Detected",
     "KeyMap",
     "MisfitError",
     "PickleError",
     "TensorFile",
     "Transform",
-    "detect",
     "load",
     "published",
     "read",

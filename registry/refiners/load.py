@@ -21,10 +21,18 @@ from refiners.installed.factory import build_adapter, build_model
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
+from refiners.sources.answer import constructor_options
 from refiners.sources.fetch import fetch_source
+from refiners.sources.given import is_file
 from refiners.sources.local import is_local, open_local, open_repository
 from refiners.sources.repository import PREFIX
-from refiners.sources.user_file import check_file, located, split_file, with_file
+from refiners.sources.user_file import (
+    check_file,
+    located,
+    split_file,
+    with_file,
+    with_parts,
+)
 from refiners_core.argument_names import unknown_arguments
 
 if TYPE_CHECKING:
@@ -90,7 +98,7 @@ def load_model(
 
 
 def load_adapter(
-    name: str,
+    name: str | os.PathLike[str],
     model: Model | Chain | None = None,
     *,
     offline: bool | None = None,
@@ -98,26 +106,33 @@ def load_adapter(
     file: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Adapter:
-    """Loads an adapter by name and, given a model, injects it.
+    """Loads an adapter by name or from a file and, given a model, injects it.
 
     Without a model the adapter stays unbound: its first `inject` chooses the variant that suits
-    the model, and fetches its files.
+    the model, and fetches its files. A file finds the installed adapter that reads it, and the
+    models that it suits, by its header alone.
 
     Args:
-        name: A name, such as `controlnet-canny` or `distribution:name`.
+        name: A name, such as `controlnet-canny` or `distribution:name`; the path of a file or of a
+            folder; or `hf:organisation/name`, optionally followed by `@commit` and by
+            `/file.safetensors`. A text without a separator and without the ending of a file of
+            weights is a name.
         model: The model to inject the adapter into.
         offline: Whether to stay offline; None reads REFINERS_OFFLINE and HF_HUB_OFFLINE.
         lock: The `refiners.lock` that pins the adapter; None reads REFINERS_LOCK.
-        file: The user's file, for an adapter that reads one, such as `lora`: a path, or
+        file: The user's file, for an adapter that is named, such as `lora`: a path, or
             `hf:organisation/name@commit/file.safetensors`.
-        **options: Arguments for the constructor of the adapter.
+        **options: Arguments for the constructor of the adapter, and answers to what a file leaves
+            open, such as its image encoder.
 
     Raises:
-        UnknownNameError, AmbiguousNameError, NotInstalledError: The name does not lead to exactly
-            one installed adapter.
-        IncompatibleError: No variant suits the model; nothing was imported or fetched.
+        UnknownNameError, AmbiguousNameError, NotInstalledError: The name or the file does not lead
+            to exactly one installed adapter.
+        UnsupportedError: No adapter reads the file; the message has its kind.
+        IncompatibleError: No variant suits the model, or the file is for another one; nothing was
+            imported or fetched but a header.
         OptionError: The adapter does not take an option, `file` is missing or of another format,
-            or `model` is not a Chain.
+            the file leaves something open, or `model` is not a Chain.
         LockError: The adapter is not in the lock, or differs from it.
         NetworkError, IntegrityError, CacheError: The weights cannot be fetched as pinned.
         PolicyError: A rule of the project or the user, or an advisory, refuses the adapter.
@@ -126,9 +141,12 @@ def load_adapter(
     from refiners_core import Chain
 
     load_hooks()
-    plugin = find_adapter(name)
-    check_file(plugin, file)
-    plugin = plugin if file is not None else held(plugin, lock)
+    if file is None and is_file(name):
+        reader, given = None, name
+    else:
+        reader, given = find_adapter(cast("str", name)), file
+        check_file(reader, given)
+    plugin = reader if reader is None or given is not None else held(reader, lock)
     guard = _guarded(plugin, lock)
     if model is not None:
         if not isinstance(model, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -136,10 +154,18 @@ def load_adapter(
                 f"{name} goes on a model or a Chain, not on {type(model).__name__}.",
                 hint=f'Try load_adapter("{name}", refiners.load_model("playground")).',
             )
-        variant_for(plugin, model, guard=guard)
-    if file is not None:
+        if plugin is not None:
+            variant_for(plugin, model, guard=guard)
+    if given is not None:
         hub = Hub.from_environment(offline, largest=guard.largest)
-        plugin = located(held(with_file(plugin, file, hub, lock, guard), lock))
+        joined = with_file(reader, given, hub, lock, guard, options)
+        options = constructor_options(joined, options)
+        if reader is None:
+            _admit(joined, guard)
+        plugin = located(held(joined, lock))
+        if model is not None:
+            variant_for(plugin, model, guard=guard)
+    assert plugin is not None, "an argument is a name or a file"
     adapter = build_adapter(plugin, WeightsOf(plugin, offline, guard), options)
     made_from[adapter] = plugin
     return adapter if model is None else adapter.inject(model)
@@ -150,7 +176,7 @@ def outline(model: str, adapters: Iterable[str] = ()) -> Model:
 
     Args:
         model: The name of the model; or the path of a folder or a file, whose weights are read.
-        adapters: The names of the adapters; `NAME=FILE` for one that reads a file of the user.
+        adapters: The names of the adapters, or their files; `NAME=FILE` names the reader of a file.
 
     Raises:
         RefinersError: The same as in `load_model` and `load_adapter`; nothing is fetched.
@@ -167,28 +193,34 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
 
     Args:
         model: A model from `outline`.
-        name: The name of the adapter.
+        name: The name of the adapter; empty for the one that reads the file.
         file: The file of the user, for an adapter that reads one; it shapes the layers.
         **options: Arguments for the constructor of the adapter.
 
     Raises:
         RefinersError: The same as in `load_adapter`; nothing is fetched.
     """
-    plugin = find_adapter(name)
-    check_file(plugin, file)
+    plugin = find_adapter(name) if name else None
     guard = _guarded(plugin, None)
-    variant_for(plugin, model)
+    if plugin is not None:
+        check_file(plugin, file)
+        variant_for(plugin, model)
     try:
         weights = None
         if file is not None:
             hub = Hub.from_environment(offline=True)
-            plugin = located(with_file(plugin, file, hub, guard=guard))
+            joined = with_file(plugin, file, hub, guard=guard, answers=options)
+            options = constructor_options(joined, options)
+            plugin = located(joined)
+            variant_for(plugin, model)
             weights = WeightsOf(plugin, True, guard)
+        assert plugin is not None, "an argument is a name or a file"
         adapter = build_adapter(plugin, weights, options)
         made_from[adapter] = plugin
         return adapter.inject(model)
     except OfflineError as error:
-        error.hint = f"Run {quoted('refiners', 'fetch', f'{name}={file}' if file else name)} first."
+        text = f"{name}={file}" if name and file else name or file
+        error.hint = f"Run {quoted('refiners', 'fetch', text)} first."
         raise
 
 
@@ -224,23 +256,24 @@ class WeightsOf:
         """
         hub = Hub.from_environment(self.offline)
         variant = variant_for(self.adapter, model, hub, guard=self.guard)
-        return fetch_source(
-            self.adapter,
-            variant.files,
-            variant.label,
-            variant.settings,
-            offline=self.offline,
-            guard=self.guard,
-        )
+        chosen = variant.files, variant.label, variant.settings
+        source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
+        files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
+        return with_parts(source, files, hub.receipts.folder)
 
 
-def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:
+def _guarded(plugin: Installed[Any] | None, lock: str | Path | None) -> Guard:
     """Returns the policies and advisories, after checking a package before its code is imported."""
     guard = Guard.from_environment(is_locked=named(lock) is not None)
+    if plugin is not None:
+        _admit(plugin, guard)
+    return guard
+
+
+def _admit(plugin: Installed[Any], guard: Guard) -> None:
     guard.admit(plugin)
     for message in guard.warnings(plugin):
-        warnings.warn(message, DeprecationNotice, stacklevel=3)
-    return guard
+        warnings.warn(message, DeprecationNotice, stacklevel=4)
 
 
 def torch_options(device: Any, dtype: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import refiners
 import torch
 from safetensors.torch import save_file
 
@@ -137,36 +138,61 @@ def test_a_truncated_model_is_refused_with_all_missing_keys(lean, tmp_path):
     assert error.value.missing == ("first_stage_model.quant_conv.bias",)
 
 
-@pytest.mark.parametrize(
-    ("tensors", "fact", "hint"),
-    [
-        ({"lora_unet_mid.lora_down.weight": (2, 2)}, "a LoRA (kohya)", "as an adapter"),
-        ({"image_proj.latents": (1, 2, 2)}, "an IP-Adapter (plus)", "as an adapter"),
-        ({"vision_model.x": (1,)}, "an image encoder", "of a whole model"),
-        ({"encoder.down.0.x": (1,)}, "an autoencoder", "of a whole model"),
-        ({"weight": (1,)}, "of an unknown kind", "has the UNet"),
-        (
-            {
-                "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (
-                    (4, 1024)
-                ),
-                "first_stage_model.x": (1,),
-            },
-            "a whole model of sd2 (ldm)",
-            "Stable Diffusion 1.5 and XL",
-        ),
-        (
-            {"model.diffusion_model.joint_blocks.0.x": (1,)},
-            "a whole model (of another architecture)",
-            "Stable Diffusion 1.5 and XL",
-        ),
-    ],
-)
-def test_foreign_files_are_named(tensors, fact, hint, tmp_path):
+ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+PARTS = {"first_stage_model.x": (1,)}
+UNSUPPORTED = [
+    ({"weight": (1,)}, "not a whole model: it holds 'weight'", "has the UNet"),
+    ({}, "not a whole model: it holds no tensors", "has the UNet"),
+    ({ATTENTION: (4, 1024), **PARTS}, "another family: it reads texts of width 1024", "1.5 and XL"),
+    ({ATTENTION: (4, 768)}, "not a whole model", "has the UNet"),
+    (PARTS, "another family: it reads no text", "Stable Diffusion 1.5 and XL"),
+    (
+        {ATTENTION: (4, 768), **PARTS, "model.diffusion_model.input_blocks.0.0.weight": (4, 8)},
+        "another kind: its UNet reads 8 channels",
+        "Stable Diffusion 1.5 and XL",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tensors", "fact", "hint"), UNSUPPORTED)
+def test_a_file_that_is_not_a_supported_model_is_refused(tensors, fact, hint, tmp_path):
     path = tmp_path / "m.safetensors"
     save_file({key: torch.zeros(shape) for key, shape in tensors.items()}, path)
     with pytest.raises(ModelError) as error:
         open_model(path)
+    assert fact in error.value.message
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("tensors", "fact", "hint"),
+    [
+        ({"lora_unet_mid.lora_down.weight": (2, 2)}, "a LoRA (kohya)", "as an adapter"),
+        (
+            {"image_proj.proj.weight": (2, 2), "image_proj.norm.weight": (2,),
+             "ip_adapter.1.to_k_ip.weight": (2, 768)},
+            "an IP-Adapter for sd15 (linear projection)",
+            "as an adapter",
+        ),
+        ({"vision_model.x": (1,)}, "an image encoder", "beside an adapter"),
+        ({"encoder.down.0.x": (1,)}, "an autoencoder", "a whole model"),
+        (
+            {ATTENTION: (4, 1024), **PARTS},
+            "a whole model for sd2 (single file)",
+            "refiners list",
+        ),
+        (
+            {"model.diffusion_model.joint_blocks.0.x": (1,)},
+            "a whole model for sd3 (single file)",
+            "refiners list",
+        ),
+    ],
+)  # fmt: skip
+def test_foreign_files_are_named(tensors, fact, hint, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_file({key: torch.zeros(shape) for key, shape in tensors.items()}, path)
+    with pytest.raises(ModelError) as error:
+        refiners.load_model(path)
     assert fact in error.value.message
     assert hint in error.value.hint
 
@@ -192,5 +218,5 @@ def test_a_part_is_not_a_model(tmp_path):
         unet = UNet(UNetConfig(**LEAN))
     path = tmp_path / "unet.safetensors"
     weights.save(unet.to_empty(device="cpu"), path, weights.AS_IS)
-    with pytest.raises(ModelError, match="of an unknown kind"):
+    with pytest.raises(ModelError, match="not a whole model"):
         open_model(path)

@@ -109,9 +109,9 @@ DOUBLE = {**GOOD, **peft(f"{DOTTED}.to_q")}
 DAMAGED = pair(ATTENTION)
 DAMAGED[f"{ATTENTION}.lora_up.weight"] = torch.full((16, 2), torch.nan)
 WRONG = {
-    "not a LoRA: it is a ControlNet (diffusers)": {"controlnet_cond_embedding.conv_in.weight": ONE},
-    "not a LoRA: it is a textual inversion of sdxl": {"clip_l": ONE, "clip_g": ONE},
-    "not a LoRA: it is an IP-Adapter (faceid)": {
+    "not a LoRA: it holds 'controlnet_cond": {"controlnet_cond_embedding.conv_in.weight": ONE},
+    "not a LoRA: it holds 'clip_g', 'clip_l'": {"clip_l": ONE, "clip_g": ONE},
+    "has no layer 'ip_adapter.1.to_q_lora'": {
         "image_proj.norm.weight": ONE,
         "ip_adapter.1.to_q_lora.down.weight": torch.ones(2, 16),
         "ip_adapter.1.to_q_lora.up.weight": torch.ones(16, 2),

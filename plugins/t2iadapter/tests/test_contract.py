@@ -158,7 +158,10 @@ def test_a_file_for_another_model_is_refused_and_the_model_is_left_bare(
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        (("controlnet_cond_embedding.conv_in.weight",), r"this file is a ControlNet \(diffusers\)"),
+        (
+            ("controlnet_cond_embedding.conv_in.weight",),
+            "this file holds 'controlnet_cond_embedding.conv_in",
+        ),
         (("style_embedding", "ln_pre.weight"), "a T2I-Adapter for style"),
         (("adapter.body.0.resnets.0.block1.weight",), "lacks its first convolution"),
         (("adapter.body.0.block1.weight", "adapter.conv_in.weight"), "reads 2 numbers per square"),

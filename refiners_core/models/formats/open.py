@@ -1,5 +1,6 @@
 """Models from local paths: published folders and single files, recognised by their content."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,19 @@ import torch
 from refiners_core.errors import ModelError
 from refiners_core.models.assembly import assemble, load_folder
 from refiners_core.models.clip.tokenizer import ClipTokenizer
-from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.diffusion import Family, LatentDiffusion
 from refiners_core.models.families import FAMILIES, SUPPORTED, family_of_parts
 from refiners_core.models.folder import PublishedFolder
 from refiners_core.models.formats.markers import check_scale, facts_of
 from refiners_core.models.formats.single_file import Parts, single_file_keys
-from refiners_core.weights import PICKLES, Detected, TensorFile, detect, load, rewriting_hint
+from refiners_core.weights import PICKLES, TensorFile, load, rewriting_hint
 
+_STEM: Final = "model.diffusion_model.input_blocks.0.0.weight"
+"""The convolution that reads the latents, in a single file."""
+_READS_TEXT: Final = re.compile(
+    r"model\.diffusion_model\.input_blocks\.\d+\.1\..+\.attn2\.to_k\.weight"
+)
+"""The keys of layers that read the text, in a single file."""
 _INPAINT_CHANNELS: Final = 9
 _LENGTH: Final = 77
 """The number of tokens that the released text encoders read."""
@@ -118,14 +125,11 @@ def open_file(
         )
     with TensorFile(path) as file:
         shapes = {key: file.shape(key) for key in file.names()}
-        detected = recognised(path, shapes)
-        family = FAMILIES[detected.base or ""]
+        family, channels = recognised(path, shapes)
         facts = facts_of(file, has_one_encoder=len(family.texts) == 1)
     if not isinstance(tokenizer, ClipTokenizer):
         tokenizer = _tokenizer(path.parent / "tokenizer", family.name, tokenizer)
-    unet = family.unet
-    if detected.variant == "inpaint":
-        unet = replace(unet, in_channels=_INPAINT_CHANNELS)
+    unet = replace(family.unet, in_channels=channels)
     model = assemble(
         family,
         unet=unet,
@@ -139,23 +143,39 @@ def open_file(
     return model
 
 
-def recognised(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Detected:
-    """Returns the model that a single file holds, by the shapes in its header.
+def recognised(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Family, int]:
+    """Returns the family of a single file and the channels that its UNet reads.
+
+    Args:
+        path: The file, for messages.
+        shapes: The shape of each tensor in its header.
 
     Raises:
         ModelError: The file is not a whole model of a supported family but, say, a LoRA.
     """
-    detected = detect(shapes)
-    if detected.family != "model" or detected.base not in FAMILIES or detected.variant == "edit":
-        raise ModelError(f"{path} is {detected}.", hint=_hint(detected))
-    return detected
-
-
-_HINTS: Final = {
-    "lora": "It goes on a model: load the model first, then the LoRA as an adapter.",
-    "unet": "Give the file, or the folder, of a whole model.",
-    "unknown": "Give a .safetensors file that has the UNet, the autoencoder and the text encoders.",
-}
+    if not any(key.startswith("first_stage_model.") for key in shapes):
+        examples = ", ".join(map(repr, [*shapes][:2])) or "no tensors"
+        raise ModelError(
+            f"{path} is not a whole model: it holds {examples}.",
+            hint="Give a .safetensors file that has the UNet, the autoencoder and the text "
+            "encoders.",
+        )
+    widths = (shape[1:2] for key, shape in shapes.items() if _READS_TEXT.fullmatch(key))
+    width = next((size for sizes in widths for size in sizes), None)
+    families = (family for family in FAMILIES.values() if family.unet.text_width == width)
+    family = next(families, None)
+    if family is None:
+        reads = "reads no text" if width is None else f"reads texts of width {width}"
+        raise ModelError(f"{path} is a model of another family: it {reads}.", hint=SUPPORTED)
+    latents = family.unet.in_channels
+    stem = shapes.get(_STEM, ())
+    channels = stem[1] if len(stem) > 1 else latents
+    if channels not in (latents, _INPAINT_CHANNELS):
+        raise ModelError(
+            f"{path} is a model of another kind: its UNet reads {channels} channels.",
+            hint=SUPPORTED,
+        )
+    return family, channels
 
 
 def _tokenizer(
@@ -164,11 +184,3 @@ def _tokenizer(
     if folder.is_dir():
         return ClipTokenizer.load(folder, _LENGTH)
     return None if find is None else find(base)
-
-
-def _hint(detected: Detected) -> str:
-    if detected.family == "model":
-        return SUPPORTED
-    if detected.family in ("autoencoder", "text-encoder", "image-encoder"):
-        return _HINTS["unet"]
-    return _HINTS.get(detected.family, "It goes on a model as an adapter: load the model first.")

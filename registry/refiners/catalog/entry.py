@@ -40,6 +40,8 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Other names of the adapter or model."""
     does: str = ""
     """The kind of adapter in one word, such as `control`."""
+    reads: bool = False
+    """Whether the manifest says what files of users look like."""
 
     @property
     def id(self) -> str:
@@ -69,6 +71,10 @@ class _Variant(msgspec.Struct, frozen=True):
     base: Name | None = None
 
 
+class _Files(msgspec.Struct, frozen=True):
+    layout: tuple[dict[str, Any], ...] = ()
+
+
 class _Sketch(msgspec.Struct, frozen=True):
     """The keys of a manifest table that the search list needs, in this schema or a later one."""
 
@@ -77,6 +83,7 @@ class _Sketch(msgspec.Struct, frozen=True):
     family: Name = ""
     aliases: tuple[Name, ...] = ()
     variant: tuple[_Variant, ...] = ()
+    file: _Files | None = None
 
 
 def listed_as(release: Release) -> Listed:
@@ -107,6 +114,7 @@ def listed_as(release: Release) -> Listed:
         bases=tuple(bases) or (sketch.family,),
         aliases=sketch.aliases,
         does=sketch.kind,
+        reads=bool(sketch.variant and sketch.file and sketch.file.layout),
     )
 
 

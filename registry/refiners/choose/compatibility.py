@@ -68,6 +68,8 @@ class Rejected:
     """The policy rule or advisory that refuses an otherwise suitable candidate."""
     is_unlocked: bool = False
     """Whether the candidate suits, but the lock in use does not pin its files."""
+    heading: str = ""
+    """The first line of an error about the candidate; by default, that no variant suits."""
 
     def __str__(self) -> str:
         return f"{self.candidate}: {self.reason}.{f' {self.hint}' if self.hint else ''}"
@@ -99,6 +101,8 @@ def trace(
     guard = guard or Guard()
     if refusal := check_api(adapter, api_version):
         return (refusal,)
+    if misfit := adapter.misfit(model.name, model.base, model.facts):
+        return (Rejected(adapter.name, misfit.reason, misfit.hint, heading=misfit.heading),)
     judged: list[Verdict] = []
     for variant in sorted(adapter.spec.variant, key=lambda variant: _rank(variant, model)):
         candidate = f"{adapter.name} ({variant.label})"
@@ -180,8 +184,9 @@ def choose(
             hint=unlocked[0].hint,
             dist=adapter.dist,
         )
+    heading = rejected[0].heading if rejected else ""
     raise IncompatibleError(
-        f"{adapter.name} has no variant for {model.name}:", rejected, dist=adapter.dist
+        heading or f"{adapter.name} has no variant for {model.name}:", rejected, dist=adapter.dist
     )
 
 

@@ -48,11 +48,16 @@ def find_adapter(name: str) -> Installed[AdapterSpec]:
     """Finds an installed adapter by name, and checks that this core can run it."""
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(
-            f"an adapter is loaded by name, not by a {type(name).__name__}.",
+            f"an adapter is loaded by name or from a path, not by a {type(name).__name__}.",
             hint='Try refiners.load_adapter("controlnet-canny", model).',
         )
     inventory = scan()
-    return _checked_api(look_up(name, inventory.adapters, inventory.broken, "adapter"))
+    try:
+        return _checked_api(look_up(name, inventory.adapters, inventory.broken, "adapter"))
+    except UnknownNameError as error:
+        if Path(name).exists():
+            error.hint = f"For the folder or file of that name, write {Path('.', name).absolute()}."
+        raise
 
 
 def look_up(

@@ -1,9 +1,11 @@
-"""Parses `--adapter`: a name, a picture or a file, a scale, and options of the adapter.
+"""Parses `--adapter`: a name or a file, a picture, a scale, and options of the adapter.
 
-    NAME[=VALUE][:SCALE][,OPTION=VALUE...]
+    NAME|FILE[=VALUE][:SCALE][,OPTION=VALUE...]
 
-The value is a picture, several pictures as `INPUT=PICTURE,INPUT=PICTURE`, or the file of an adapter
-that reads a file of the user's. The scale is the number after the last colon; 1 by default.
+A file is a path with a separator or the ending of a file of weights, or `hf:organisation/name`. The
+value is a picture, or several pictures as `INPUT=PICTURE,INPUT=PICTURE`; after the name of an
+adapter that needs a file, it is the file. The scale is the number after the last colon; 1 by
+default.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ from typing import Any, Final, NamedTuple
 import click
 
 from refiners.choose.lookup import find_adapter
+from refiners.choose.policy import Guard
 from refiners.errors import UnknownNameError
 from refiners.host.shell import quoted
+from refiners.hub.client import Hub
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
+from refiners.sources.given import is_file
+from refiners.sources.user_file import with_file
 
-METAVAR: Final = "NAME[=PICTURE|FILE][:SCALE][,OPTION=VALUE...]"
+METAVAR: Final = "NAME|FILE[=PICTURE|FILE][:SCALE][,OPTION=VALUE...]"
 _OPTION: Final = re.compile(r"[A-Za-z][\w-]*=.*", re.DOTALL)
 _RESERVED: Final = ("name", "model", "offline", "lock", "file")
 """The arguments of `load_adapter`, which cannot be options of an adapter."""
@@ -63,24 +69,33 @@ class AdapterOption(NamedTuple):
         )  # fmt: skip
 
 
-def parse_adapter_option(text: str) -> AdapterOption:
-    """Parses the value of `--adapter`, without importing or fetching anything.
+def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOption:
+    """Parses the value of `--adapter`, without importing anything.
+
+    Of a file, the header is read to find the adapter that reads it.
+
+    Args:
+        text: The value.
+        offline: Whether to stay offline; None reads the environment.
 
     Raises:
         click.BadParameter: The value is malformed, or a picture does not exist.
-        RefinersError: The adapter is not installed.
+        RefinersError: The adapter is not installed, or no adapter reads the file.
     """
-    head = re.split(r"[=,]", text, maxsplit=1)[0]
-    name, scale = _scaled(head, is_whole=_is_known)
+    head = _file_in(text)
+    is_name = not head
+    head = head or re.split(r"[=,]", text, maxsplit=1)[0]
+    name, scale = _scaled(head, is_whole=_is_known if is_name else _exists)
     if not name:
         raise click.BadParameter(
             f"{text!r} does not name an adapter; write controlnet-canny=edges.png"
         )
-    adapter = find_adapter(name)
+    adapter = find_adapter(name) if is_name else _reader_of(name, offline)
+    needs_file = is_name and adapter.spec.file is not None and not adapter.spec.file.optional
     rest = text[len(head) :]
     value, options = "", rest.removeprefix(",").split(",") if rest.startswith(",") else []
     if rest.startswith("="):
-        value, value_scale, options = _value(rest[1:], adapter.spec)
+        value, value_scale, options = _value(rest[1:], adapter.spec, needs_file)
         if scale is not None and value_scale is not None:
             raise click.BadParameter(
                 f"{text!r} has two scales; write {quoted(f'{name}={value}:{scale:g}')}"
@@ -91,14 +106,41 @@ def parse_adapter_option(text: str) -> AdapterOption:
             f"the scale of {name} is {scale}; write a finite number, {name}:0.8"
         )
     parsed = _options(name, options)
-    if adapter.spec.file is not None:
-        if not value and parsed.get("file") is None:
+    file = None if is_name else name
+    if is_name and adapter.spec.file is not None and "file" in parsed:
+        file = str(parsed.pop("file"))
+    elif needs_file:
+        if not value:
             raise click.BadParameter(f"{name} needs a file; write {name}=style.safetensors:0.8")
-        file = value or str(parsed.pop("file"))
-        return AdapterOption(adapter, name, {}, 1.0 if scale is None else scale, file, parsed)
+        value, file = "", value
     pictures = _pictures(value, adapter.spec)
     _check_pictures(name, pictures, adapter.spec)
-    return AdapterOption(adapter, name, pictures, 1.0 if scale is None else scale, None, parsed)
+    label = name if is_name else adapter.name
+    return AdapterOption(adapter, label, pictures, 1.0 if scale is None else scale, file, parsed)
+
+
+def _file_in(text: str) -> str:
+    """Returns the path or address at the beginning of a text; empty if it begins with a name.
+
+    A path may have equals signs and commas, if it exists.
+    """
+    ends = [*(match.start() for match in re.finditer("[=,]", text)), len(text)]
+    for end in reversed(ends):
+        path = _scaled(text[:end], is_whole=_exists)[0]
+        if is_file(path) and _exists(path):
+            return text[:end]
+    head = text[: ends[0]]
+    return head if is_file(_scaled(head, is_whole=_exists)[0]) else ""
+
+
+def _exists(path: str) -> bool:
+    return Path(path).expanduser().exists()
+
+
+def _reader_of(file: str, offline: bool | None) -> Installed[AdapterSpec]:
+    guard = Guard.from_environment()
+    hub = Hub.from_environment(offline, largest=guard.largest)
+    return with_file(None, file, hub, guard=guard)
 
 
 def _is_known(name: str) -> bool:
@@ -121,13 +163,15 @@ def _scaled(
     return (text, None) if not colon or is_whole(text) else (value, scale)
 
 
-def _value(text: str, spec: AdapterSpec) -> tuple[str, float | None, Sequence[str]]:
+def _value(
+    text: str, spec: AdapterSpec, needs_file: bool
+) -> tuple[str, float | None, Sequence[str]]:
     """Splits the text after the equals sign into value, scale and options."""
     value, scale = _scaled(text)
     if not text or Path(value).is_file():
         return value, scale, ()
     parts = text.split(",")
-    is_named = spec.file is None and _OPTION.fullmatch(parts[0]) is not None
+    is_named = not needs_file and _OPTION.fullmatch(parts[0]) is not None
     for index, part in enumerate(parts):
         if index and not _is_part_of_value(part, is_named, spec):
             options = parts[index:]

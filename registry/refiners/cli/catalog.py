@@ -7,23 +7,31 @@ from pathlib import Path
 import click
 
 from refiners.catalog import Listed
+from refiners.cli.hub_search import search_hub
 from refiners.cli.report import json_option, print_json, print_table
+from refiners.manifest.address import PREFIX
 
 
 @click.command()
 @click.argument("terms", nargs=-1, required=True)
+@click.option("--base", metavar="NAME", help="Only adapters for this base model, such as sd15.")
 @json_option
-def search(terms: tuple[str, ...], as_json: bool) -> None:
+def search(terms: tuple[str, ...], base: str | None, as_json: bool) -> None:
     """Search installed and published adapters.
 
     Also searches models. Looks for TERMS in names, summaries, bases and kinds, offline; every term
-    must match. Exits with 1 if nothing matches.
+    must match. With hf: before the first term, searches the Hub instead, and with --base those
+    repositories whose card names that base model. Exits with 1 if nothing matches.
 
     \b
     Examples:
       refiners search edges
       refiners search sd15 picture --json
+      refiners search hf:watercolor --base sd15
     """
+    if terms[0].startswith(PREFIX):
+        search_hub(" ".join(terms).removeprefix(PREFIX).strip(), base, as_json)
+        return
     from refiners.catalog import listed
     from refiners.catalog import search as search_entries
     from refiners.catalog.owner import unclaimed
@@ -62,6 +70,8 @@ def search(terms: tuple[str, ...], as_json: bool) -> None:
     }
     published = (entry for entry in unclaimed(listed(), owners) if entry.id not in installed)
     matches = search_entries(terms, (*installed.values(), *published))
+    if base is not None:
+        matches = tuple(match for match in matches if {base, "any"} & {*match.bases})
     if as_json:
         print_json(
             {

@@ -23,8 +23,8 @@ def fetch(
 ) -> None:
     """Fetch and verify files for offline use.
 
-    Each of NAMES is an adapter, a model, ADAPTER=FILE for an adapter that reads a file of yours, or
-    hf:ORG/NAME@COMMIT.
+    Each of NAMES is an adapter, a model, or hf:ORG/NAME@COMMIT, a repository with a model or an
+    adapter. ADAPTER=hf:ORG/NAME names the adapter that reads it.
 
     \b
     Examples:
@@ -54,7 +54,7 @@ def fetch(
         return held_repository(what, hub, lock, dtype, guard)
 
     plugins: list[Installed[Any]] = []
-    for named in find_plugins(names, scan(), find_repository, hub, guard):
+    for named in find_plugins(names, scan(), find_repository, hub, guard, lock or ""):
         is_repository = isinstance(named, RepositoryModel)
         plugin: Installed[Any] = named if is_repository else held(named, lock)
         if target is not None and isinstance(plugin.spec, AdapterSpec):

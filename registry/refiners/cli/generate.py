@@ -18,7 +18,8 @@ from refiners.cli.report import json_option, print_json
 def _parse_adapters(
     ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[AdapterOption, ...]:
-    return tuple(parse_adapter_option(value) for value in values)
+    offline = ctx.params.get("offline") or None
+    return tuple(parse_adapter_option(value, offline=offline) for value in values)
 
 
 def _parse_size(
@@ -70,7 +71,7 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 )  # fmt: skip
 @click.option("--device", metavar="NAME", help="Such as cpu or cuda.")
 @click.option("--dtype", metavar="NAME", help="Such as float16.")
-@click.option("--offline", is_flag=True, help="Do not go online.")
+@click.option("--offline", is_flag=True, is_eager=True, help="Do not go online.")
 @json_option
 def generate(
     prompt: str,
@@ -90,17 +91,17 @@ def generate(
 ) -> None:
     """Make pictures from a prompt, with adapters.
 
-    An adapter is written NAME[=PICTURE][:SCALE][,OPTION=VALUE...]. The scale is the strength of the
-    adapter: 1, the default, is as trained, and 0 turns it off. Options are the arguments of the
-    adapter's constructor; numbers, true, false and none are parsed. Everything is checked before a
-    file is fetched or loaded.
+    An adapter is written NAME[=PICTURE][:SCALE][,OPTION=VALUE...], with its file or hf:ORG/NAME in
+    place of the name if you like. The scale is the strength of the adapter: 1, the default, is as
+    trained, and 0 turns it off. Options are the arguments of the adapter's constructor; numbers,
+    true, false and none are parsed. Everything is checked before a file is fetched or loaded.
 
     \b
     Examples:
       refiners generate "a red circle on a blue field" --out circle.png
       refiners generate "a red circle" --adapter controlnet-canny=edges.png --seed 7
       refiners generate "" --adapter ip-adapter=photo.png:0.8 --steps 20 --guidance 3
-      refiners generate "a cat" --model sd15 --adapter lora=style.safetensors:0.8
+      refiners generate "a cat" --model sd15 --adapter style.safetensors:0.8
       refiners generate "a cat" --model sd15 --adapter freeu:0.5
       refiners generate "a cat" --model sd15 --adapter style-aligned:1,shift=0.5 --count 4
       refiners generate "a door" --adapter controlnet-inpaint=picture=in.png,mask=where.png

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from refiners.cli.completion import complete_either
+from refiners.cli.file_info import print_file_info
 from refiners.cli.location import name_or_path
 from refiners.cli.output import say
 from refiners.cli.report import json_option, print_json, print_table
@@ -49,20 +51,25 @@ def list_(as_json: bool) -> None:
 def info(name: str, as_json: bool) -> None:
     """Show the facts about an adapter or a model.
 
-    NAME may also be the path of a model. For an adapter or a model that is published but not
-    installed, shows the facts in the catalog.
+    NAME may also be a file, a folder, or hf:ORG/NAME[/FILE]: shows what a file is and which adapter
+    reads it, from its header alone. For an adapter or a model that is published but not installed,
+    shows the facts in the catalog.
 
     \b
     Examples:
       refiners info controlnet-canny
       refiners info refiners-controlnet:controlnet-canny --json
-      refiners info models/mine.safetensors
+      refiners info style.safetensors
+      refiners info hf:org/name/style.safetensors --json
     """
     from refiners.choose.lookup import look_up
-    from refiners.sources.local import is_local
+    from refiners.sources.given import is_file, is_model_folder
 
-    if is_local(path := name_or_path(name)):
-        _print_path(path, as_json)
+    if is_file(path := name_or_path(name)):
+        if is_model_folder(path):
+            _print_path(path, as_json)
+        else:
+            print_file_info(path, as_json)
         return
     inventory = scan()
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
@@ -90,17 +97,14 @@ def info(name: str, as_json: bool) -> None:
 
 
 def _print_path(path: str, as_json: bool) -> None:
-    """Prints the facts about a folder or a file of a model, from its headers and configurations."""
-    from pathlib import Path
-
+    """Prints the facts about the folder of a model, from its headers and configurations."""
     from refiners.choose.variant import facts_of
     from refiners.load import outline
     from refiners_core import Model
 
     model = outline(path)
     assert isinstance(model, Model), "an outline is a model"
-    root = Path(path)
-    files = sorted(root.rglob("*.safetensors")) if root.is_dir() else [root]
+    files = sorted(Path(path).rglob("*.safetensors"))
     known = facts_of(model)
     facts: dict[str, Any] = {
         "path": path,
@@ -124,8 +128,6 @@ def _print_path(path: str, as_json: bool) -> None:
 
 def _published(name: str) -> Installed[Any] | None:
     """Returns the newest release in the catalog, as if it were installed."""
-    from pathlib import Path
-
     import msgspec
 
     from refiners.catalog import listed, releases

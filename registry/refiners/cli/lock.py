@@ -54,7 +54,7 @@ def lock(
       refiners lock playground ip-adapter
       refiners lock controlnet-canny --model sd15 --out refiners.lock
       refiners lock hf:org/name@commit --dtype float16
-      refiners lock sd15 lora=style.safetensors
+      refiners lock sd15 style.safetensors
     """
     from refiners.choose.lock import read_lock_or_empty
     from refiners.choose.lookup import find_model
@@ -160,25 +160,29 @@ def find_plugins(
     repository: Callable[[str], RepositoryModel],
     hub: Hub,
     guard: Guard,
+    lock: str = "",
 ) -> tuple[Installed[Any], ...]:
     """Returns the adapters, models and repositories that a command line names.
 
-    `NAME=FILE` names an adapter and the user's file for it.
+    A path or an address is a file of an adapter, or a repository with a whole model; `NAME=FILE`
+    names the reader of the file as well.
     """
     from refiners.choose.lookup import look_up
+    from refiners.sources.address import is_model
     from refiners.sources.repository import PREFIX
     from refiners.sources.user_file import split_file, with_file
 
     both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
 
     def find(name: str) -> Installed[Any]:
-        if name.startswith(PREFIX):
+        if name.startswith(PREFIX) and is_model(name, hub, guard, lock):
             return repository(name)
-        name, file = split_file(name)
+        reader, file = split_file(name)
         if file is not None:
-            adapter = look_up(name, inventory.adapters, inventory.broken, "adapter")
-            return with_file(adapter, file, hub, guard=guard)
-        return look_up(name, both, inventory.broken, "adapter or model")
+            adapters, broken = inventory.adapters, inventory.broken
+            adapter = look_up(reader, adapters, broken, "adapter") if reader else None
+            return with_file(adapter, file, hub, lock, guard)
+        return look_up(reader, both, inventory.broken, "adapter or model")
 
     return tuple(find(name) for name in names)
 

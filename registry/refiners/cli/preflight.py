@@ -27,9 +27,10 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
     from refiners.choose.lookup import find_model
     from refiners.choose.policy import Guard
     from refiners.choose.variant import verdicts
+    from refiners.hub.client import Hub
     from refiners.sources.local import is_local
     from refiners.sources.repository import PREFIX, parse_address
-    from refiners.sources.user_file import check_file
+    from refiners.sources.user_file import check_file, with_file
 
     guard = Guard.from_environment()
     for option in options:
@@ -45,7 +46,11 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
     guard.admit(installed, installed.spec.weights.values())
     facts = ModelFacts(installed.name, installed.spec.base or installed.name, installed.spec.facts)
     for option in options:
-        choose(option.adapter, facts, verdicts(option.adapter, facts, guard=guard))
+        adapter = option.adapter
+        if option.file is not None and not option.file.startswith(PREFIX):
+            hub = Hub.from_environment(offline=True)
+            adapter = with_file(adapter, option.file, hub, "", guard, option.options)
+        choose(adapter, facts, verdicts(adapter, facts, guard=guard))
 
 
 def dry_run(
@@ -106,23 +111,24 @@ def _check_path(model: str) -> None:
 def _check_pictures(option: AdapterOption, adapter: Adapter) -> None:
     """Checks that an adapter gets the pictures that it needs, and no others."""
     name = option.name
+    written = name if option.file is None else option.file
     if adapter.takes_condition and not option.pictures and option.scale:
         raise OptionError(
             f"{name} needs a picture.",
-            hint=f"Write --adapter {name}={_example(adapter)}.",
+            hint=f"Write --adapter {written}={_example(adapter)}.",
             dist=option.adapter.dist,
         )
     if not adapter.takes_condition and option.pictures:
         raise OptionError(
             f"{name} does not take a picture.",
-            hint=f"Write --adapter {name}:{option.scale:g}.",
+            hint=f"Write --adapter {written}:{option.scale:g}.",
             dist=option.adapter.dist,
         )
     missing = [input for input in adapter.inputs if input not in option.pictures]
     if missing and option.pictures:
         raise OptionError(
             f"{name} also needs {' and '.join(missing)}.",
-            hint=f"Write --adapter {name}={_example(adapter)}.",
+            hint=f"Write --adapter {written}={_example(adapter)}.",
             dist=option.adapter.dist,
         )
 

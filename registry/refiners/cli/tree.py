@@ -11,7 +11,7 @@ from refiners.cli.report import json_option, print_json
 
 @click.command()
 @click.argument("model", shell_complete=complete_model)
-@click.option("--with", "adapters", multiple=True, metavar="ADAPTER[=FILE]",
+@click.option("--with", "adapters", multiple=True, metavar="ADAPTER|FILE",
               shell_complete=complete_adapter, help="Put this adapter on the model; repeatable.",
 )  # fmt: skip
 @click.option("--part", default="", metavar="PATH",
@@ -30,7 +30,7 @@ def tree(
       refiners tree playground
       refiners tree playground --with controlnet-canny --with ip-adapter
       refiners tree playground --part unet.mid --depth 2
-      refiners tree sd15 --with lora=style.safetensors --part unet.mid
+      refiners tree sd15 --with style.safetensors --part unet.mid
       refiners tree models/mine.safetensors --depth 1
     """
     from refiners.load import outline

@@ -26,7 +26,7 @@ from refiners.hub.metadata import ALL_FILES, Announced, Contents, agreed, branch
 from refiners.hub.receipts import Receipts, Resolution, pinned, sha256_of
 from refiners.hub.request import get
 from refiners.hub.size_limit import limit_of, metered, too_large
-from refiners.hub.tensor_header import FIRST, LARGEST, CutOffError, Header, header_in
+from refiners.hub.tensor_header import FIRST, CutOffError, Header, header_in
 from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 _TRUE: Final = {"1", "on", "yes", "true"}
@@ -171,14 +171,16 @@ class Hub:
             raise explained(error, listing, self.endpoint, None) from shown_cause(error)
 
     def header(self, wanted: WeightsFile, *, dist: str | None = None) -> Header | None:
-        """Reads the shapes of the tensors in a safetensors file from its first bytes.
+        """Reads the header of a safetensors file, and nothing behind it.
+
+        A header of up to 100 kB costs one request, a larger one two.
 
         Args:
             wanted: The file.
             dist: The distribution that names it, for messages.
 
         Returns:
-            The shapes, which no hash verifies; None if going online is forbidden.
+            The header, which no hash verifies; None if going online is forbidden.
 
         Raises:
             NetworkError: The Hub does not answer, or does not have the file.
@@ -188,16 +190,19 @@ class Hub:
             return None
         file = self.pinned(wanted)
 
-        def ask(last: int) -> Header:
-            part = {"Range": f"bytes=0-{last}"}
+        def ask(last: int, received: bytes = b"") -> Header:
+            part = {"Range": f"bytes={len(received)}-{last}"}
             with get(self._url(file), self.token, part) as answer:
-                return header_in(answer.pieces())
+                return header_in(answer.pieces(), received if answer.is_part else b"")
 
         try:
             try:
                 return patiently(lambda: ask(FIRST))
-            except CutOffError:
-                return patiently(lambda: ask(LARGEST))
+            except CutOffError as error:
+                needed, received = error.needed, error.received
+                if len(received) <= FIRST:  # the whole file was sent
+                    raise
+                return patiently(lambda: ask(needed - 1, received))
         except Exception as error:
             if is_of_request(error):
                 raise explained(error, file, self.endpoint, dist) from shown_cause(error)

@@ -28,8 +28,14 @@ ALL_FILES: Final = "*"
 """The file of a `WeightsFile` that represents the list of a repository."""
 
 
+SEARCH: Final = "?"
+"""The file of a `WeightsFile` that represents a search on the Hub."""
+
+
 def described(file: WeightsFile) -> str:
-    """Returns the name of a file, or of the list of a repository, for messages."""
+    """Returns the name of a file, of the list of a repository or of a search, for messages."""
+    if file.file == SEARCH:
+        return f"the results for {file.address}"
     return f"the list of files of {file.address}" if file.file == ALL_FILES else str(file)
 
 

@@ -40,6 +40,11 @@ class Answer:
         """The address of the next page of a list; empty on the last page."""
         return self._response.links.get("next", {}).get("url", "")
 
+    @property
+    def is_part(self) -> bool:
+        """Whether the server sends the requested range rather than the whole file."""
+        return self._response.status_code == 206
+
     def pieces(self) -> Iterator[bytes]:
         """Yields the body as it is received."""
         yield from self._response.iter_bytes(_PIECE)

@@ -9,10 +9,10 @@ others.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -42,6 +42,14 @@ _VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>\w+\.toml)
 """An object reference in the syntax of importlib, without hyphens."""
 
 
+class Misfit(NamedTuple):
+    """A file that is not for a model: the heading of the error, the reason and a hint."""
+
+    heading: str
+    reason: str
+    hint: str
+
+
 class Installed(msgspec.Struct, Generic[S], frozen=True):
     """An installed adapter or model, as its manifest describes it."""
 
@@ -61,6 +69,19 @@ class Installed(msgspec.Struct, Generic[S], frozen=True):
     def declared(self) -> S:
         """The table of the manifest, without a file that the user adds."""
         return self.spec
+
+    def misfit(self, model: str, base: str | None, facts: Mapping[str, Any]) -> Misfit | None:
+        """Returns why a file that the user adds does not suit a model.
+
+        Args:
+            model: The name of the model in messages.
+            base: The base of the model.
+            facts: The facts of the model.
+
+        Returns:
+            The reason; None if nothing contradicts the file, or without one.
+        """
+        return None
 
 
 class Broken(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from refiners.errors import ManifestError
+from refiners.manifest.file_layout import FileTable, UserFile
 from refiners.manifest.schema import SCHEMA, UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
 from refiners.manifest.toml import TomlError, load_toml, parse_toml
 from refiners.manifest.version import specifiers
@@ -100,6 +101,8 @@ def _contradictions(manifest: AdapterManifest | ModelManifest) -> Iterator[Manif
         for name, spec in manifest.model.items():
             yield from _core_api(("model", name), spec.core_api)
             yield from _files(("model", name), spec.weights)
+            if spec.file is not None:
+                yield from _layouts(("model", name, "file"), spec.file, spec.weights, ())
         return
     for name, spec in manifest.adapter.items():
         yield from _core_api(("adapter", name), spec.core_api)
@@ -107,6 +110,9 @@ def _contradictions(manifest: AdapterManifest | ModelManifest) -> Iterator[Manif
         for index, variant in enumerate(spec.variant):
             place = ("adapter", name, "variant", index, "weights")
             yield from _dangling(place, variant.files.values(), spec.weights)
+        if spec.file is not None:
+            place = ("adapter", name, "file")
+            yield from _layouts(place, spec.file, spec.weights, spec.file.asks)
 
 
 def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Iterator[ManifestFault]:
@@ -122,6 +128,27 @@ def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Itera
                 else f"Known: {', '.join(known[:_MANY]) or 'none'}."
             )
             yield _fault(place, f"no weights have the name {name!r}", guess)
+
+
+def _layouts(
+    place: Place, file: FileTable, weights: Iterable[str], asks: Iterable[str]
+) -> Iterator[ManifestFault]:
+    """Yields the faults of layouts: those that fit every file, and dangling names."""
+    for index, layout in enumerate(file.layout):
+        entry = (*place, "layout", index)
+        if not (layout.keys or layout.any or layout.shapes or layout.metadata or layout.config):
+            yield _fault(entry, "it would fit every file", 'State a condition: keys = ["..."].')
+        yield from _dangling((*entry, "weights"), layout.weights.values(), weights)
+        for name in layout.asks:
+            if name not in asks:
+                yield _fault((*entry, "asks"), f"asks has no table {name!r}")
+    for name, ask in file.asks.items() if isinstance(file, UserFile) else ():
+        entry = (*place, "asks", name)
+        for choice, answer in ask.choices.items():
+            where = (*entry, "choices", choice, "weights")
+            yield from _dangling(where, answer.weights.values(), weights)
+        if ask.default is not None and ask.default not in ask.choices:
+            yield _fault((*entry, "default"), f"{ask.default!r} is not one of the choices")
 
 
 def _core_api(place: Place, text: str) -> Iterator[ManifestFault]:

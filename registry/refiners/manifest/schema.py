@@ -15,6 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from refiners.host.text import UNSEEN
+from refiners.manifest.file_layout import FileTable, UserFile
+from refiners.manifest.term import END, Fact, Name
 
 SCHEMA: Final = 1
 """The version of the schema that this release reads and writes."""
@@ -23,20 +25,14 @@ UNKNOWN: Final = "unknown"
 LOCAL: Final = "file"
 """The scheme of a local file that a user names; manifests may not use it."""
 
-# the end of the text in Python and in JSON Schema; a bare "$" would accept a final newline
-_END = r"$(?!\n)"
-_NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 _PART = rf"[^/\\:.{UNSEEN}][^/\\:{UNSEEN}]*"
 REPOSITORY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
 FILE_NAME: Final = rf"{_PART}(/{_PART})*"
 
-Name = Annotated[
-    str, Meta(pattern=f"^{_NAME}{_END}", description="lower-case words joined by hyphens")
-]
 Reference = Annotated[
     str,
     Meta(
-        pattern=rf"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*{_END}",
+        pattern=rf"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*{END}",
         description='"package.module:attribute"',
     ),
 ]
@@ -47,36 +43,35 @@ _SOURCE = (
 Location = Annotated[
     str,
     Meta(
-        pattern=rf"^({_SOURCE}){_END}",
+        pattern=rf"^({_SOURCE}){END}",
         description='"hf:organisation/repository", "pkg:package/path/to/file" or "scheme:address"',
     ),
 ]
 LockedLocation = Annotated[
     str,
     Meta(
-        pattern=rf"^({_SOURCE}|{LOCAL}:[^{UNSEEN}]+){_END}",
+        pattern=rf"^({_SOURCE}|{LOCAL}:[^{UNSEEN}]+){END}",
         description='as a manifest has it, or "file:path" for a file of the user\'s',
     ),
 ]
 FileName = Annotated[
     str,
-    Meta(pattern=rf"^{FILE_NAME}{_END}", description="a path inside the repository"),
+    Meta(pattern=rf"^{FILE_NAME}{END}", description="a path inside the repository"),
 ]
 Commit = Annotated[
     str,
     Meta(
-        pattern=f"^([0-9a-f]{{40}}|{UNKNOWN}){_END}",
+        pattern=f"^([0-9a-f]{{40}}|{UNKNOWN}){END}",
         description='40 lower-case hex digits, or "unknown"',
     ),
 ]
 Digest = Annotated[
     str,
     Meta(
-        pattern=f"^([0-9a-f]{{64}}|{UNKNOWN}){_END}",
+        pattern=f"^([0-9a-f]{{64}}|{UNKNOWN}){END}",
         description='64 lower-case hex digits, or "unknown"',
     ),
 ]
-Fact = str | int | float | bool
 Dimension = Annotated[
     int | str,
     Meta(description='a number, the name of a fact of the model, or "*" for any'),
@@ -168,13 +163,6 @@ class External(_Table, frozen=True, kw_only=True):
     """The page that offers it."""
 
 
-class UserFile(_Table, frozen=True, kw_only=True):
-    """The file that an adapter reads and the user names: a path, or a file of a Hub repository."""
-
-    summary: str
-    """A description of the file, such as `a LoRA in any of the layouts that trainers write`."""
-
-
 class Variant(_Table, frozen=True, kw_only=True):
     """An adapter for one base: the facts it requires, the slots it edits, the files it needs."""
 
@@ -242,6 +230,11 @@ class ModelSpec(_Table, frozen=True, kw_only=True):
     facts: dict[str, Fact] = {}
     settings: dict[str, Any] = {}
     demo: Reference | None = None
+    file: FileTable | None = None
+    """The layouts of a single file of the model, or of a part of it."""
+    named_as: dict[str, tuple[str, ...]] = {}
+    """The names of the base in metadata, configurations and cards of adapters: the patterns of
+    values by key, such as `ss_base_model_version` or `base_model`."""
     weights: dict[Name, WeightsFile] = {}
 
 

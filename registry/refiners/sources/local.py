@@ -13,9 +13,13 @@ from refiners.choose.policy import Guard
 from refiners.errors import OptionError
 from refiners.hub.client import Hub
 from refiners.hub.shapes import header_of
+from refiners.hub.tensor_header import Header, read_header
 from refiners.installed.distribution import DISTRIBUTION
+from refiners.recognition.recogniser import Evidence
 from refiners.sources.fetch import fetch_all, fetch_source
 from refiners.sources.links import linked
+from refiners.sources.place import SUFFIX
+from refiners.sources.recognition import hint_for, identify_kind
 from refiners.sources.repository import held_repository
 
 if TYPE_CHECKING:
@@ -64,6 +68,10 @@ def open_local(
         return from_pipeline(what)
     from refiners_core.models.formats.open import open_model
 
+    path = Path(what)
+    if path.suffix == SUFFIX and path.is_file():
+        _check_whole(str(what), read_header(path))
+
     def vocabulary(base: str) -> ClipTokenizer:
         try:
             return _vocabulary(base, offline)
@@ -71,7 +79,7 @@ def open_local(
             error.add_note(f"Or put the tokenizer's folder beside {what}, to fetch nothing.")
             raise
 
-    return open_model(Path(what), tokenizer=vocabulary, dtype=dtype, device=device)
+    return open_model(path, tokenizer=vocabulary, dtype=dtype, device=device)
 
 
 def open_repository(
@@ -93,7 +101,7 @@ def open_repository(
         NetworkError, IntegrityError, CacheError: The files cannot be fetched as pinned.
         PolicyError: A rule refuses the repository, or its weights are pickles.
     """
-    from refiners_core.models.formats.open import family_of, open_model, recognised
+    from refiners_core.models.formats.open import family_of, open_model
 
     guard = Guard.from_environment(is_locked=named(lock) is not None)
     hub = Hub.from_environment(offline, largest=guard.largest)
@@ -103,7 +111,7 @@ def open_repository(
     (single, *several) = files
     if not several:
         if header := header_of(files[single], hub):
-            recognised(what, header)
+            _check_whole(what, header)
         path = fetch_all(files, hub)[single]
         return open_model(path, tokenizer=lambda base: _vocabulary(base, offline),
                           dtype=dtype, device=device)  # fmt: skip
@@ -112,6 +120,26 @@ def open_repository(
     family_of(linked(fetch_all(texts, hub), hub.receipts.folder) / top)
     folder = linked(fetch_all(files, hub), hub.receipts.folder)
     return open_model(folder / top, dtype=dtype, device=device)
+
+
+def _check_whole(what: str, header: Header) -> None:
+    """Checks by its header that a file is a whole model.
+
+    Raises:
+        ModelError: The file is of another kind; the message names it if it is known.
+    """
+    from refiners_core.errors import ModelError
+    from refiners_core.models.formats.open import recognised
+
+    try:
+        recognised(what, header)
+    except ModelError as error:
+        fits = identify_kind(Evidence(header, header.metadata))
+        if not fits:
+            raise
+        as_adapter = f'It goes on a model as an adapter: refiners.load_adapter("{what}", model).'
+        hint = as_adapter if fits[0].is_readable else hint_for(what, fits)
+        raise ModelError(f"{what} is {fits[0]}.", hint=hint) from error
 
 
 def _is_pipeline(what: object) -> bool:

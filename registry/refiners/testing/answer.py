@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from threading import Event
 from typing import Final, NamedTuple, Protocol
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from huggingface_hub.utils.sha import git_hash
 
@@ -49,6 +49,8 @@ class Repository(NamedTuple):
     commit: str
     files: Mapping[str, bytes]
     license: str = ""
+    tags: tuple[str, ...] = ()
+    """More tags, such as `base_model:adapter:organisation/name`, by which a search filters."""
 
     def sha256(self, file: str) -> str:
         """Returns the hash of a file."""
@@ -106,6 +108,9 @@ class Answer(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0]).lstrip("/")
         self.served.requests.append(Request(self.command, path, dict(self.headers)))
+        if path == "api/models":
+            self._search(parse_qs(urlsplit(self.path).query))
+            return
         if path.startswith("api/models/"):
             self._list(path.removeprefix("api/models/"))
             return
@@ -128,6 +133,21 @@ class Answer(BaseHTTPRequestHandler):
         else:
             self._send(repository, file, fault)
 
+    def _search(self, query: Mapping[str, list[str]]) -> None:
+        """Answers a search: repositories with all words in the name, and all tags."""
+        fault = self.served.take_fault("search", self.command)
+        if fault and isinstance(fault.value, int):
+            self._refuse(fault.value, "")
+            return
+        words = " ".join(query.get("search", [])).lower().split()
+        matches = [
+            {"id": repository.name, "tags": tags, "downloads": len(repository.files), "likes": 0}
+            for repository in self.served.repositories.values()
+            if {*query.get("filter", [])} <= {*(tags := _tags(repository))}
+            and all(word in repository.name.lower() for word in words)
+        ]
+        self._send_json(matches[: int(query.get("limit", ["1000"])[0])])
+
     def _list(self, path: str) -> None:
         """Answers `organisation/name`, optionally with `/revision/NAME` or `/tree/NAME`."""
         organisation, name, kind, revision = [*path.split("/", 3), "", "", ""][:4]
@@ -148,8 +168,8 @@ class Answer(BaseHTTPRequestHandler):
             self._send_json([_listed(file, data) for file, data in repository.files.items()])
         else:
             commit = "f" * 40 if fault is Fault.WRONG_COMMIT else repository.commit
-            tags = [f"license:{repository.license}"] if repository.license else []
-            self._send_json({"id": repository.name, "sha": commit, "tags": tags, "siblings": []})
+            facts = {"id": repository.name, "sha": commit, "tags": _tags(repository)}
+            self._send_json({**facts, "siblings": []})
 
     def _send_json(self, content: object) -> None:
         body = json.dumps(content).encode()
@@ -207,7 +227,8 @@ class Answer(BaseHTTPRequestHandler):
                 self.served.is_closing.wait()
             self._hang_up(is_reset=fault is Fault.RESET)
         else:
-            self.wfile.write(data[start:])
+            with contextlib.suppress(OSError):  # the client needed the beginning alone
+                self.wfile.write(data[start:])
 
     def _send_endlessly(self) -> None:
         if self.command == "HEAD":
@@ -239,6 +260,11 @@ class Answer(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.close_connection = True
         self.connection.close()
+
+
+def _tags(repository: Repository) -> list[str]:
+    licence = [f"license:{repository.license}"] if repository.license else []
+    return [*licence, *repository.tags]
 
 
 def _range(header: str | None) -> tuple[int, int | None]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import struct
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
@@ -75,11 +75,24 @@ class LoopbackHub:
         """The address of a second server of the same files, as of a content network."""
         return f"http://127.0.0.1:{self._servers[1].server_port}"
 
-    def publish(self, name: str, files: Mapping[str, bytes], license: str = "") -> Repository:
-        """Serves files as `organisation/name`; other files make another commit."""
+    def publish(
+        self,
+        name: str,
+        files: Mapping[str, bytes],
+        license: str = "",
+        tags: Sequence[str] = (),
+    ) -> Repository:
+        """Serves files as `organisation/name`; other files make another commit.
+
+        Args:
+            name: The name of the repository.
+            files: The contents by path.
+            license: The licence in the card.
+            tags: More tags, such as `base_model:adapter:organisation/name`.
+        """
         parts = [name, *(f"{k}{hashlib.sha256(v).hexdigest()}" for k, v in sorted(files.items()))]
         commit = hashlib.sha1("\n".join(parts).encode(), usedforsecurity=False).hexdigest()
-        self.repositories[name] = Repository(name, commit, dict(files), license)
+        self.repositories[name] = Repository(name, commit, dict(files), license, tuple(tags))
         return self.repositories[name]
 
     def fail(self, file: str, fault: Fault, *, method: str = "", times: int = 1_000_000) -> None:

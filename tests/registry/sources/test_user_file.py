@@ -101,7 +101,7 @@ def test_a_branch_is_pinned_to_the_commit_of_the_first_load(hub: LoopbackHub, re
             "stile.safetensors does not exist. Did you mean style.safete",
         ),
         (".", OptionError, "is a folder. Name a file in it: cut.safetensors, style"),
-        ("style.bin", PolicyError, "pickle, which could run any code"),
+        ("alone.bin", PolicyError, "pickle, which could run any code"),
         ("style.txt", OptionError, "not a safetensors file"),
         ("cut.safetensors", IntegrityError, "ends within its header"),
         ("hf:org/style/deep/stile.safetensors", MissingError, "mean deep/style.safetensors"),
@@ -114,7 +114,7 @@ def test_an_unsuitable_file_is_refused_and_the_model_stays_bare(
     hub: LoopbackHub, repo: Repository, file: object, kind: type[Exception], message: str
 ):
     hub.publish("org/many", {"a.safetensors": STYLE, "b.safetensors": STYLE})
-    Path("style.bin").write_bytes(b"anything")
+    Path("alone.bin").write_bytes(b"anything")
     Path("style.txt").write_bytes(STYLE)
     Path("cut.safetensors").write_bytes(STYLE[:20])
     model = refiners.load_model("toy")

@@ -74,7 +74,7 @@ class Lora(Adapter):
         if source is None:
             self._begin(model)
             return
-        file = read_lora(source.files["weights"])
+        file = read_lora(source.files["weights"], source.files.get("config"))
         matches = match_layers(file, model)
         alphas = _alphas(file, matches)
         self._published = {match.place.seat.path: match.place[1:] for match in matches}

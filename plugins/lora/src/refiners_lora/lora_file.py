@@ -59,11 +59,12 @@ class LoraFile:
     """Whether PEFT wrote the file, but the configuration with its alphas is missing."""
 
 
-def read_lora(path: Path) -> LoraFile:
+def read_lora(path: Path, config: Path | None = None) -> LoraFile:
     """Reads a LoRA file in any dialect and checks everything that does not depend on a model.
 
     Args:
         path: A safetensors file.
+        config: PEFT's configuration; by default `adapter_config.json` beside the file.
 
     Raises:
         WeightsError: The file is unreadable, is not a LoRA, or is damaged.
@@ -105,8 +106,10 @@ def read_lora(path: Path) -> LoraFile:
     check_method(path, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, [*modules])
     for module in modules.values():
         _check(path, module)
-    config, lacks_config = _config(path, metadata, is_peft=any(PEFT in key for key in tensors))
-    return LoraFile(path, modules, tuple(odd), config, lacks_config)
+    beside = config or path.with_name(CONFIG)
+    is_peft = any(PEFT in key for key in tensors)
+    fields, lacks_config = _config(path, beside, metadata, is_peft=is_peft)
+    return LoraFile(path, modules, tuple(odd), fields, lacks_config)
 
 
 def _alpha(path: Path, key: str, tensor: Tensor) -> float:
@@ -147,10 +150,9 @@ def _check(path: Path, module: Module) -> None:
 
 
 def _config(
-    path: Path, metadata: Mapping[str, str], *, is_peft: bool
+    path: Path, beside: Path, metadata: Mapping[str, str], *, is_peft: bool
 ) -> tuple[Mapping[str, Any], bool]:
     """Returns PEFT's configuration, and whether it is missing though PEFT wrote the file."""
-    beside = path.with_name(CONFIG)
     origin, text = f"the metadata {METADATA!r} of {path.name}", metadata.get(METADATA)
     try:
         if text is None and is_peft and beside.is_file():

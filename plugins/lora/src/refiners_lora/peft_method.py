@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from refiners_core.errors import WeightsError
-from refiners_core.weights import detect
 
 METHODS: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern)
@@ -66,11 +65,8 @@ def check_method(path: Path, shapes: Mapping[str, tuple[int, ...]], names: Seque
                 f"{keys[0]!r}. Only plain LoRAs are read.",
                 hint="Give a file whose tensors are pairs of lora_down and lora_up.",
             )
-    detected = detect(shapes)
-    if not names or detected.family not in ("lora", "unknown"):
-        is_known = detected.family != "unknown"
-        contents = f"it is {detected}" if is_known else f"it holds {_some(shapes)}"
-        raise WeightsError(f"{path.name} is not a LoRA: {contents}.", hint=_HINT)
+    if not names:
+        raise WeightsError(f"{path.name} is not a LoRA: it holds {_some(shapes)}.", hint=_HINT)
     for family, pattern in FAMILIES.items():
         if layers := [name for name in names if pattern.search(name)]:
             raise WeightsError(

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from refiners_core.errors import WeightsError
 from refiners_core.models.unet import UNetConfig
-from refiners_core.weights import detect
 from refiners_t2iadapter.feature_network import FeatureConfig
 
 WRAPPERS: Final = ("state_dict.", "module.", "adapter.")
 """Prefixes that all keys of a file may share, the outermost first."""
+_MARK: Final = re.compile(r"body\..+\.block1\.")
+"""The beginning of a key that every T2I-Adapter has."""
 _BLOCK: Final = re.compile(r"body\.(\d+)\.(block[12]|in_conv)\.(weight|bias)")
 _LIGHT_BLOCK: Final = re.compile(r"body\.(\d+)\.body\.(\d+)\.(.+)")
 
@@ -51,12 +52,12 @@ def as_diffusers(tensors: Mapping[str, Tensor], maps: int) -> dict[str, Tensor]:
     for prefix in WRAPPERS:
         if names and all(name.startswith(prefix) for name in names.values()):
             names = {key: name.removeprefix(prefix) for key, name in names.items()}
-    detected = detect({name: tuple(tensors[key].shape) for key, name in names.items()})
-    if detected.family != "t2i-adapter":
+    if not any(_MARK.match(name) for name in names.values()):
         is_style = any(name.startswith("style_embedding") for name in names.values())
-        kind = "a T2I-Adapter for style, which reads features of CLIP" if is_style else detected
+        style = "is a T2I-Adapter for style, which reads features of CLIP"
+        kind = style if is_style else f"holds {next(iter(names), None)!r}"
         raise WeightsError(
-            f"this file is {kind}, not a T2I-Adapter that makes maps of a picture.",
+            f"this file {kind}: it is not a T2I-Adapter that makes maps of a picture.",
             hint="Give the diffusion_pytorch_model of a repository such as "
             "TencentARC/t2i-adapter-canny-sdxl-1.0.",
         )
