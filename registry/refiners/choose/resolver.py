@@ -10,9 +10,9 @@ from refiners.catalog import Listed
 from refiners.errors import AmbiguousNameError, NotInstalledError, UnknownNameError
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Broken, Installed
-from refiners.manifest.schema import AdapterSpec, ModelSpec
+from refiners.manifest.schema import Spec
 
-S = TypeVar("S", AdapterSpec, ModelSpec)
+S = TypeVar("S", bound=Spec)
 
 
 def find(

@@ -7,20 +7,20 @@ from typing import Any
 
 import click
 
-from refiners.cli.completion import complete_either
+from refiners.cli.completion import complete_plugin
 from refiners.cli.file_info import print_file_info
 from refiners.cli.location import name_or_path
 from refiners.cli.output import say
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.errors import NotInstalledError
 from refiners.installed.inventory import Installed, Inventory, package_file, scan
-from refiners.manifest.schema import AdapterSpec, ModelSpec, WeightsFile
+from refiners.manifest.schema import MANIFESTS, AdapterSpec, ModelSpec, Spec, WeightsFile
 
 
 @click.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the installed adapters and models.
+    """List the installed adapters, models and preprocessors.
 
     \b
     Examples:
@@ -39,21 +39,24 @@ def list_(as_json: bool) -> None:
     if inventory.models:
         rows = [(m.name, m.spec.family, m.spec.summary, _owner(m)) for m in inventory.models]
         print_table("Models", ("name", "family", "summary", "package"), rows)
-    if not inventory.adapters and not inventory.models:
+    if inventory.preprocessors:
+        rows = [(p.name, p.spec.summary, _owner(p)) for p in inventory.preprocessors]
+        print_table("Preprocessors", ("name", "summary", "package"), rows)
+    if not inventory.plugins:
         click.echo("No adapters or models are installed. Try pip install refiners-playground.")
     for broken in inventory.broken:
         say(f"broken: {broken.dist} ({broken.name}): {broken.error}", color="yellow", err=True)
 
 
 @click.command()
-@click.argument("name", shell_complete=complete_either)
+@click.argument("name", shell_complete=complete_plugin)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Show the facts about an adapter or a model.
+    """Show the facts about an adapter, a model or a preprocessor.
 
     NAME may also be a file, a folder, or hf:ORG/NAME[/FILE]: shows what a file is and which adapter
-    reads it, from its header alone. For an adapter or a model that is published but not installed,
-    shows the facts in the catalog.
+    reads it, from its header alone. For what is published but not installed, shows the facts in the
+    catalog.
 
     \b
     Examples:
@@ -72,9 +75,8 @@ def info(name: str, as_json: bool) -> None:
             print_file_info(path, as_json)
         return
     inventory = scan()
-    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
     try:
-        plugin = look_up(name, both, inventory.broken, "adapter or model")
+        plugin: Installed[Any] | None = look_up(name, inventory.plugins, inventory.broken)
     except NotInstalledError as error:
         plugin = _published(name)
         if plugin is None:
@@ -137,9 +139,8 @@ def _published(name: str) -> Installed[Any] | None:
     if entry is None or entry.version not in versions:
         return None
     newest = versions[entry.version]
-    kind = AdapterSpec if entry.kind == "adapter" else ModelSpec
     try:
-        spec: Any = msgspec.convert(newest.spec, kind)
+        spec: Any = msgspec.convert(newest.spec, MANIFESTS[entry.kind].spec)
     except msgspec.ValidationError:  # published with a later schema
         return None
     return Installed(entry.name, entry.distribution, newest.version, Path("not installed"), spec)
@@ -153,6 +154,7 @@ def _inventory(inventory: Inventory) -> dict[str, Any]:
     return {
         "adapters": [_summary(a) | {"bases": list(a.spec.bases)} for a in inventory.adapters],
         "models": [_summary(m) | {"family": m.spec.family} for m in inventory.models],
+        "preprocessors": [*map(_summary, inventory.preprocessors)],
         "broken": [{"dist": b.dist, "name": b.name, "error": b.error} for b in inventory.broken],
     }
 
@@ -168,7 +170,7 @@ def _summary(plugin: Installed[Any]) -> dict[str, str]:
 
 
 def _described(plugin: Installed[Any]) -> dict[str, Any]:
-    spec: AdapterSpec | ModelSpec = plugin.spec
+    spec: Spec = plugin.spec
     facts: dict[str, Any] = _summary(plugin) | {
         "paper": spec.paper,
         "license": spec.license,
@@ -197,7 +199,7 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
             }
             for variant in spec.variant
         ]
-    else:
+    elif isinstance(spec, ModelSpec):
         facts |= {"family": spec.family, "base": spec.base or plugin.name}
     facts["weights"] = [_weights(name, file) for name, file in spec.weights.items()]
     return facts
