@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = (
-    ("errors", "public", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
+    ("errors", "preprocessor", "public", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
     ("argument_names", "condition", "picture", "surgery.hotswap", "surgery.key"),
     ("tree.memory",),
     ("tree.context", "tree.naming"),
@@ -57,6 +57,7 @@ ROOMS = (
     ("recognition",),
     ("choose",),
     ("sources",),
+    ("preprocessing",),
     ("authoring", "doctor", "load", "refresh", "sync"),
     ("cli",),
     ("testing",),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from refiners_core.errors import AdapterError, ConditionError, PlanError
 from refiners_core.hookspecs import Surgery, manager
+from refiners_core.preprocessor import FindPreprocessor
 from refiners_core.surgery import plan
 from refiners_core.surgery.hotswap import hotswap
 from refiners_core.surgery.key import checked_key, natural, next_key
@@ -55,6 +56,8 @@ class Adapter(nn.Module):
     name is an error before any network runs."""
     optional_inputs: ClassVar[tuple[str, ...]] = ()
     """The names that the mapping may have beside `inputs`; any other name is an error."""
+    preprocessors: FindPreprocessor | None = None
+    """Finds the preprocessors of its condition; a registry sets it."""
 
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
         super().__init__()
@@ -327,4 +330,9 @@ class Adapter(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state for `deepcopy` and `pickle`: the adapter, not worn."""
-        return self.__dict__ | {"_tree": None, "_chains": (), "_choose_source": None}
+        return self.__dict__ | {
+            "_tree": None,
+            "_chains": (),
+            "_choose_source": None,
+            "preprocessors": None,
+        }

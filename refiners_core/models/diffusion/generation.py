@@ -136,8 +136,7 @@ class Generation:
         matched = match_conditions(model.adapters, conditions)
         active = active_conditions(matched, len(run.timesteps))
         request = replace(request, scales=context_scales(active, request))
-        for item in active:
-            item.adapter.check(item.condition.value, request)
+        active = tuple([item.prepared(request) for item in active])
         generators = argument.generators(latents, seed, total, run)
         return cls(
             model=model,

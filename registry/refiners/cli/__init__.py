@@ -36,6 +36,7 @@ _FUNCTIONS: Final = {
     "doctor": "doctor",
     "tree": "tree",
     "generate": "generate",
+    "preprocess": "preprocess",
     "demo": "demo",
     "new": "authoring",
     "validate": "authoring",

@@ -27,6 +27,15 @@ def complete_model(
     return _items(scan().models, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
+def complete_preprocessor(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Returns the installed preprocessors whose names start with a text."""
+    from refiners.installed.inventory import scan
+
+    return _items(scan().preprocessors, incomplete)
+
+
 def complete_plugin(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

@@ -53,6 +53,10 @@ _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     ),
     (r"conditions=\{adapter: \{[^{}]*\}\}", "{adapter} NAME=INPUT=PICTURE,INPUT=PICTURE"),
     (r"conditions=\{[^{}]*\}(?: with what load_adapter returned)?", "{adapter} NAME=PICTURE"),
+    (
+        r"Condition\(picture, preprocess=[\"']([^\"']+)[\"']\)",
+        "{adapter} NAME=PICTURE,preprocess={0}",
+    ),
     (r"Condition\((?:value, )?scale=([\d.]+)\)", "{adapter} NAME=PICTURE:{0}"),
     (r"; Condition\(value, mask=\.\.\.\) limits an adapter", ""),
     (
