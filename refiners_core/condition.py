@@ -60,7 +60,8 @@ class Condition:
                 hint="Write one Condition(value, ...).",
             )
 
-        if not isinstance(self.preprocess, bool | str) and not callable(self.preprocess):
+        is_known = isinstance(self.preprocess, bool | str) and self.preprocess != ""
+        if not is_known and not callable(self.preprocess):
             raise ConditionError(
                 f"preprocess is True, a name or a function, not {self.preprocess!r}.",
                 hint='Try preprocess=True, or a name such as preprocess="canny".',
