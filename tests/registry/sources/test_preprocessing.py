@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import refiners
 from click.testing import CliRunner, Result
+from PIL import Image
 from refiners.cli import main
 from refiners.errors import (
     AmbiguousNameError,
@@ -176,7 +177,7 @@ def test_what_nobody_provides_is_named_with_what_the_adapter_takes(site: Site):
     assert missing.value.hint == "Run pip install refiners-preprocessors."
 
 
-def test_two_providers_are_named_and_either_can_be_chosen(site: Site):
+def test_two_providers_are_named_and_either_can_be_chosen(site: Site, tmp_path: Path):
     adapter = add_adapter(site, "trace")
     for dist in ("refiners-a", "refiners-b"):
         add(site, dist, table("trace"))
@@ -185,6 +186,14 @@ def test_two_providers_are_named_and_either_can_be_chosen(site: Site):
     assert "refiners-a:trace and refiners-b:trace" in error.value.message
     typed = error.value.hint.partition('preprocess="')[2].partition('"')[0]
     assert adapter.preprocessors("", typed).load()("x")[0] == "refiners-a"
+    picture = tmp_path / "photo.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    command = ("generate", "x", "--model", "toy", "--adapter")
+    result = run(*command, f"edges={picture}", "--preprocess")
+    words = " ".join(result.stderr.split())
+    assert "preprocess=refiners-a:trace" in words
+    typed = words.partition("PICTURE,")[2].partition(". ")[0]
+    assert "refiners-a:trace" not in run(*command, f"edges={picture},{typed}").stderr
 
 
 def test_a_lock_and_a_policy_hold_for_preprocessors(

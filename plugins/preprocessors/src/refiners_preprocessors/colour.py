@@ -20,7 +20,7 @@ def blur(picture: Any, /, *, sigma: float = 9.0, size: Size | None = None) -> Im
     Raises:
         ConditionError: The value is not one picture, or `sigma` is out of range.
     """
-    sigma = number("sigma", sigma, 0.3, 200)
+    sigma = number("sigma", sigma, 0.3, 200, 9)
     return Image.fromarray(cv2.GaussianBlur(to_bytes(picture, size), (0, 0), sigma))
 
 
@@ -37,7 +37,7 @@ def tile(picture: Any, /, *, factor: int = 8, size: Size | None = None) -> Image
     Raises:
         ConditionError: The value is not one picture, or `factor` is out of range.
     """
-    factor = whole("factor", factor, 1, 1024)
+    factor = whole("factor", factor, 1, 1024, 8)
     levels = to_bytes(picture, size)
     if factor == 1:
         return Image.fromarray(levels)
@@ -59,7 +59,7 @@ def colour_palette(picture: Any, /, *, cell: int = 64, size: Size | None = None)
         ConditionError: The value is not one picture, or `cell` is out of range.
     """
     levels = to_bytes(picture, size)
-    cells = _divided(levels, whole("cell", cell, 1, 1024))
+    cells = _divided(levels, whole("cell", cell, 1, 1024, 64))
     small = cv2.resize(levels, cells, interpolation=cv2.INTER_CUBIC)
     return Image.fromarray(cv2.resize(small, _sides(levels), interpolation=cv2.INTER_NEAREST))
 
@@ -82,8 +82,8 @@ def shuffle(
     """
     levels = to_bytes(picture, size)
     width, height = _sides(levels)
-    grain = whole("grain", grain, 1, 4096)
-    generator = np.random.default_rng(whole("seed", seed, 0, 2**63))
+    grain = whole("grain", grain, 1, 4096, 256)
+    generator = np.random.default_rng(whole("seed", seed, 0, 2**63, 0))
     fields = [_smooth_noise(generator, width, height, grain) for _ in range(2)]
     across, down = fields[0] * (width - 1), fields[1] * (height - 1)
     return Image.fromarray(cv2.remap(levels, across, down, cv2.INTER_LINEAR))

@@ -96,10 +96,11 @@ class DepthEstimator:
         """Returns the nearness of each pixel of an image, in the unit of the network."""
         inputs = self.processor(images=image, return_tensors="pt").to(self.network.device)
         outputs = self.network(**inputs)
+        if self.is_metric:  # before the resize, which may overshoot to distances near zero
+            outputs.predicted_depth = 1 / outputs.predicted_depth.clamp(min=_NEAREST)
         target = [(image.height, image.width)]
         (result,) = self.processor.post_process_depth_estimation(outputs, target_sizes=target)
-        depth: Tensor = result["predicted_depth"].float()
-        return 1 / depth.clamp(min=_NEAREST) if self.is_metric else depth
+        return result["predicted_depth"].float()
 
     def _load(self, folder: Path) -> None:
         from transformers import AutoImageProcessor, AutoModelForDepthEstimation

@@ -37,7 +37,7 @@ def canny(
     Raises:
         ConditionError: The value is not one picture, or a threshold is out of range.
     """
-    low, high = number("low", low, 0, _STEEPEST), number("high", high, 0, _STEEPEST)
+    low, high = number("low", low, 0, _STEEPEST, 100), number("high", high, 0, _STEEPEST, 200)
     if low > high:
         raise ConditionError(
             f"low is at most high; they are {low:g} and {high:g}.",

@@ -60,7 +60,7 @@ def draw_keypoints(
         ConditionError: The value is not an array of keypoints, the size is missing, or a number is
             out of range.
     """
-    threshold, width = number("threshold", threshold, 0, 1), whole("width", width, 1, 100)
+    threshold, width = number("threshold", threshold, 0, 1, 0.3), whole("width", width, 1, 100, 4)
     joints = _checked(people)
     if size is None:
         raise ConditionError(

@@ -38,7 +38,7 @@ def lineart(picture: Any, /, *, sigma: float = 1.5, size: Size | None = None) ->
     Raises:
         ConditionError: The value is not one picture, or `sigma` is out of range.
     """
-    sigma = number("sigma", sigma, 0.3, 20)
+    sigma = number("sigma", sigma, 0.3, 20, 1.5)
     levels = to_bytes(picture, size).astype(np.float32) / 255
     narrow, wide = (cv2.GaussianBlur(levels, (0, 0), s) for s in (sigma, _RATIO * sigma))
     strongest = np.abs(wide - narrow).argmax(axis=2)[:, :, None]
@@ -66,7 +66,7 @@ def scribble(
     Raises:
         ConditionError: The value is not one picture, or a number is out of range.
     """
-    threshold, width = number("threshold", threshold, 0, 1), whole("width", width, 1, 50)
+    threshold, width = number("threshold", threshold, 0, 1, 0.3), whole("width", width, 1, 50, 5)
     strokes = thinned(edge_strength(picture, size) > threshold).astype(np.uint8) * 255
     pen = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     return Image.fromarray(cv2.dilate(strokes, pen))

@@ -29,7 +29,7 @@ def inpaint_mask(
     Raises:
         ConditionError: The value is not one picture, or a number is out of range.
     """
-    threshold, grow = number("threshold", threshold, 0, 1), whole("grow", grow, 0, 512)
+    threshold, grow = number("threshold", threshold, 0, 1, 0.5), whole("grow", grow, 0, 512, 0)
     share = _transparency(picture)
     mask = to_mask(
         picture if share is None else share, None if size is None else (size[1], size[0])

@@ -39,7 +39,7 @@ def to_grey_image(levels: Float[np.ndarray, "height width"]) -> Image.Image:
     return Image.fromarray((levels.clip(0, 1) * 255).round().astype(np.uint8))
 
 
-def number(name: str, value: Any, low: float, high: float) -> float:
+def number(name: str, value: Any, low: float, high: float, default: float) -> float:
     """Returns a finite number within bounds, both included.
 
     Raises:
@@ -49,12 +49,13 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     converted = float(value) if is_number else math.nan
     if not low <= converted <= high:
         raise ConditionError(
-            f"{name} is a number in {low:g}...{high:g}, not {value!r}.", hint=f"Try {name}={low:g}."
+            f"{name} is a number in {low:g}...{high:g}, not {value!r}.",
+            hint=f"Try {name}={default:g}.",
         )
     return converted
 
 
-def whole(name: str, value: Any, low: int, high: int) -> int:
+def whole(name: str, value: Any, low: int, high: int, default: int) -> int:
     """Returns a whole number within bounds, both included.
 
     Raises:
@@ -65,6 +66,6 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     if not low <= converted <= high:
         raise ConditionError(
             f"{name} is a whole number in {low}...{high}, not {value!r}.",
-            hint=f"Try {name}={low}.",
+            hint=f"Try {name}={default}.",
         )
     return converted
