@@ -75,7 +75,8 @@ def _chosen(adapter: Adapter, condition: Condition) -> Mapping[str, NamedPreproc
             hint="Pass the function itself: Condition(picture, preprocess=function).",
         )
     name = how if isinstance(how, str) else ""
-    chosen = {role: found for role in roles if (found := find(role, name)) is not None}
+    declared = {role: find(role, name) for role in roles}
+    chosen = {role: item for role, item in declared.items() if item is not None}
     if not chosen:
         raise ConditionError(
             f"{adapter.key} takes the picture as it is: it declares no preprocessor.",

@@ -19,7 +19,7 @@ _SHARE: Final = 99.0
 _SHARPNESS: Final = 3.0
 """The slope of the transition from no line to a line."""
 _THRESHOLD: Final = 0.2
-"""The share of the strongest lines below which there is no line."""
+"""The share of the strongest lines below which nothing is drawn."""
 
 
 def lineart(picture: Any, /, *, sigma: float = 1.5, size: Size | None = None) -> Image.Image:
