@@ -17,6 +17,7 @@ from refiners_core.models.diffusion.denoise import Denoise
 from refiners_core.models.diffusion.family import Family
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
+from refiners_core.models.samplers.diffusers_scheduler import to_published
 from refiners_core.models.unet import UNet
 from refiners_core.models.vae import AutoencoderKL
 from refiners_core.tree.chain import Chain
@@ -42,6 +43,7 @@ class DiffusionComponents(Model):
         facts: Mapping[str, Any],
         tokenizer: ClipTokenizer | None,
         sampler: Sampler,
+        scheduler: Mapping[str, Any] | None = None,
         size: int | tuple[int, int],
         is_silent_when_empty: bool | None = None,
         text_encoder: Chain,
@@ -63,6 +65,9 @@ class DiffusionComponents(Model):
         self.family: Final = family
         self.tokenizer: Final = tokenizer
         self.sampler: Final = sampler
+        self.scheduler: Final[Mapping[str, Any]] = (
+            to_published(sampler.schedule) if scheduler is None else dict(scheduler)
+        )
         self.sides: Final = (size, size) if isinstance(size, int) else size
         self.size: Final = max(self.sides)
         self.is_silent_when_empty: Final = (
