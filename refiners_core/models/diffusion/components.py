@@ -10,6 +10,7 @@ from torch import Tensor
 
 from refiners_core.errors import ModelError
 from refiners_core.model import Model
+from refiners_core.models.clip.pair import SECOND_TOKENS, TextEncoderPair
 from refiners_core.models.clip.prompt import apply_weights
 from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
@@ -109,6 +110,11 @@ class DiffusionComponents(Model):
         has_weights = bool((weights != 1).any())
         if has_weights:
             rows = torch.cat([rows, tokenizer.windows("")[0]])
+        if isinstance(self.text_encoder, TextEncoderPair):
+            read = [*texts, ""] if has_weights else texts
+            second = self.text_encoder.second_tokens(tokenizer, read, [*counts, 1])
+            if second is not None:
+                reading[SECOND_TOKENS] = second.to(self.text_encoder.device)
         features = self.at("text_encoder")(rows.to(self.text_encoder.device), context=reading)
         if has_weights:
             features = apply_weights(features[:-1], weights, features[-1:])
