@@ -8,7 +8,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from refiners_core.models import sd15
-from refiners_core.models.samplers import NAMES
+from refiners_core.sampler_name import NAMES
 
 from .pipelines import TEXT, tokenizer
 from .sampler_peer import NOISE, BrownianPath, built
@@ -22,7 +22,9 @@ SCHEDULER = {
     "clip_sample": False,
 }
 """The `scheduler_config.json` of Stable Diffusion 1.5: it does not state a spacing."""
-BY_NAME = [entry for entry in NAMES if not entry.has_its_levels_only and entry.name != "plms"]
+OTHERS = ("dpm++-3m-sde", "restart", "plms")
+"""Samplers that diffusers lacks, and one that is the sampler of the folder."""
+BY_NAME = [entry for entry in NAMES if entry.name not in OTHERS]
 STEPS = 20
 
 

@@ -359,11 +359,11 @@ def test_restart_equals_heun_that_goes_back(steps, differ):
         if sigma > last * 1.0001:
             x = x + next(left) * (sigma**2 - last**2) ** 0.5
         slope = (x - denoised_by(network, x, sigma, trained.timestep(sigma))) / sigma
-        there = x + slope * (after - sigma)
+        reached = x + slope * (after - sigma)
         if after:
-            end = (there - denoised_by(network, there, after, trained.timestep(after))) / after
-            there = x + (slope + end) / 2 * (after - sigma)
-        x, last = there, after
+            end = (reached - denoised_by(network, reached, after, trained.timestep(after))) / after
+            reached = x + (slope + end) / 2 * (after - sigma)
+        x, last = reached, after
     assert differ(ours(sampler)[0], x) <= 2e-5
 
 

@@ -118,7 +118,7 @@ def negatives(value: Any, prompts: Sequence[str], guidance: float) -> list[str]:
 
 
 class SamplerDefaults(Protocol):
-    """What a model contributes to the choice of a sampler."""
+    """A model with a sampler of its own, and settings for others."""
 
     @property
     def sampler(self) -> Sampler:

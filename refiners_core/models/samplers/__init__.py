@@ -15,7 +15,6 @@ from refiners_core.models.samplers.kdpm2 import KDPM2, KDPM2Ancestral
 from refiners_core.models.samplers.level import Level
 from refiners_core.models.samplers.limit import Limit
 from refiners_core.models.samplers.lms import LMS
-from refiners_core.models.samplers.name import NAMES, SPACING_NAMES, SamplerName
 from refiners_core.models.samplers.named import named_sampler
 from refiners_core.models.samplers.pndm import PLMS, PNDM
 from refiners_core.models.samplers.restart import Restart
@@ -23,7 +22,27 @@ from refiners_core.models.samplers.sampler import Sampler, Step, Stepped
 from refiners_core.models.samplers.schedule import ScheduleConfig
 from refiners_core.models.samplers.unipc import UniPC
 
-SAMPLERS: Final[dict[str, type[Sampler]]] = {entry.name: entry.kind for entry in NAMES}
+SAMPLERS: Final[dict[str, type[Sampler]]] = {
+    "ddim": DDIM,
+    "euler": Euler,
+    "euler-ancestral": EulerAncestral,
+    "heun": Heun,
+    "dpm2": KDPM2,
+    "dpm2-ancestral": KDPM2Ancestral,
+    "lms": LMS,
+    "dpm++-2m": DPM2M,
+    "dpm++-2m-sde": DPM2MSDE,
+    "dpm++-3m-sde": DPM3MSDE,
+    "dpm++-sde": DPMSDE,
+    "unipc": UniPC,
+    "deis": DEIS,
+    "pndm": PNDM,
+    "plms": PLMS,
+    "ddpm": DDPM,
+    "restart": Restart,
+    "lcm": LCM,
+    "tcd": TCD,
+}
 """The samplers by their names in `generate(sampler=...)`."""
 
 __all__ = [
@@ -37,11 +56,9 @@ __all__ = [
     "KDPM2",
     "LCM",
     "LMS",
-    "NAMES",
     "PLMS",
     "PNDM",
     "SAMPLERS",
-    "SPACING_NAMES",
     "TCD",
     "Euler",
     "EulerAncestral",
@@ -51,7 +68,6 @@ __all__ = [
     "Limit",
     "Restart",
     "Sampler",
-    "SamplerName",
     "ScheduleConfig",
     "Step",
     "Stepped",

@@ -29,18 +29,18 @@ class DPMSDE(TwoPass):
     def _second(self, start: Level, end: Level) -> Level:
         return self._between(start, end.sigma)
 
-    def _half(self, step: Step, here: Pass) -> Tensor:
-        return _solved(step.x, step.x0, here.start, self.path[step.index + 1], step.fresh_noise)
+    def _half(self, step: Step, current: Pass) -> Tensor:
+        return _solved(step.x, step.x0, current.start, self.path[step.index + 1], step.fresh_noise)
 
-    def _whole(self, step: Step, here: Pass) -> Tensor:
+    def _whole(self, step: Step, current: Pass) -> Tensor:
         x, first = step.past
-        share = (here.start.sigma - here.at.sigma) / (here.start.sigma - here.end.sigma)
+        share = (current.start.sigma - current.at.sigma) / (current.start.sigma - current.end.sigma)
         noise = math.sqrt(share) * first + math.sqrt(1 - share) * step.fresh_noise
-        return _solved(x, step.x0, here.start, here.end, noise)
+        return _solved(x, step.x0, current.start, current.end, noise)
 
     def _kept(self, step: Step) -> tuple[Tensor, ...]:
-        here = self.passes[step.index]
-        is_half = here.is_first and here.end.noise > 0
+        current = self.passes[step.index]
+        is_half = current.is_first and current.end.noise > 0
         return (step.x, step.fresh_noise) if is_half else ()
 
 

@@ -25,13 +25,13 @@ class Heun(TwoPass):
     def _second(self, start: Level, end: Level) -> Level:
         return end
 
-    def _half(self, step: Step, here: Pass) -> Tensor:
-        return here.start.moved(step.x, here.end, self._slope(step, here.at))
+    def _half(self, step: Step, current: Pass) -> Tensor:
+        return current.start.moved(step.x, current.end, self._slope(step, current.at))
 
-    def _whole(self, step: Step, here: Pass) -> Tensor:
+    def _whole(self, step: Step, current: Pass) -> Tensor:
         x, slope = step.past
-        return here.start.moved(x, here.end, (slope + self._slope(step, here.at)) / 2)
+        return current.start.moved(x, current.end, (slope + self._slope(step, current.at)) / 2)
 
     def _kept(self, step: Step) -> tuple[Tensor, ...]:
-        here = self.passes[step.index]
-        return (step.x, self._slope(step, here.at)) if here.is_first else ()
+        current = self.passes[step.index]
+        return (step.x, self._slope(step, current.at)) if current.is_first else ()

@@ -29,13 +29,13 @@ class KDPM2(TwoPass):
         """Returns the level to which the slopes lead."""
         return end
 
-    def _half(self, step: Step, here: Pass) -> Tensor:
+    def _half(self, step: Step, current: Pass) -> Tensor:
         middle = self.path[step.index + 1]
-        return here.start.moved(step.x, middle, self._slope(step, here.at))
+        return current.start.moved(step.x, middle, self._slope(step, current.at))
 
-    def _whole(self, step: Step, here: Pass) -> Tensor:
-        target = self._target(here.start, here.end)
-        return here.start.moved(step.past[0], target, self._slope(step, here.at))
+    def _whole(self, step: Step, current: Pass) -> Tensor:
+        target = self._target(current.start, current.end)
+        return current.start.moved(step.past[0], target, self._slope(step, current.at))
 
     def _kept(self, step: Step) -> tuple[Tensor, ...]:
         return (step.x,) if self.passes[step.index].is_first else ()
@@ -58,9 +58,9 @@ class KDPM2Ancestral(KDPM2):
     def _target(self, start: Level, end: Level) -> Level:
         return Level.of_sigma(end.sigma**2 / start.sigma, end.timestep)
 
-    def _whole(self, step: Step, here: Pass) -> Tensor:
-        start, end = here.start, here.end
+    def _whole(self, step: Step, current: Pass) -> Tensor:
+        start, end = current.start, current.end
         down = self._target(start, end)
         up = end.noise * math.sqrt(1 - (end.sigma / start.sigma) ** 2)
-        x = super()._whole(step, here)
+        x = super()._whole(step, current)
         return (end.signal / down.signal) * x + up * step.fresh_noise

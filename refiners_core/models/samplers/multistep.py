@@ -1,11 +1,11 @@
-"""What multistep solvers in the logarithm of the signal to noise ratio have in common."""
+"""Levels of multistep solvers in the logarithm of the signal to noise ratio."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.sampler import Sampler
-from refiners_core.models.samplers.spacing import Spacing
+from refiners_core.sampler_name import Spacing
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class MultistepSampler(Sampler):
     the last level is dropped; timesteps are training steps.
     """
 
-    own_spacing: ClassVar[Spacing] = "linspace"
+    default_spacing: ClassVar[Spacing] = "linspace"
     needs_signal: ClassVar[bool] = True
 
     def _visited(self) -> tuple[Level, ...]:

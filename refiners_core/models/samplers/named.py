@@ -2,16 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from refiners_core.errors import GenerationError
 from refiners_core.models.samplers.consistency import Distilled
 from refiners_core.models.samplers.diffusers_scheduler import known_sampler, to_published
-from refiners_core.models.samplers.name import NAMES, find_name, nearest_name
+from refiners_core.models.samplers.dpm import DPM3MSDE
+from refiners_core.models.samplers.restart import Restart
 from refiners_core.models.samplers.sampler import Sampler
 from refiners_core.models.samplers.schedule import ScheduleConfig
-from refiners_core.models.samplers.spacing import SigmaSpacing, Spacing
 from refiners_core.models.samplers.table import SCHEDULER, stated
+from refiners_core.sampler_name import (
+    SAMPLER_NAMES,
+    SigmaSpacing,
+    Spacing,
+    find_name,
+    nearest_name,
+)
+
+_VARIANTS: Final[Mapping[str, type[Sampler]]] = {"dpm++-3m-sde": DPM3MSDE, "restart": Restart}
+"""Samplers that diffusers lacks, which visit the levels of one that it has."""
 
 
 def named_sampler(
@@ -38,34 +48,34 @@ def named_sampler(
         >>> named_sampler("Euler a").with_steps(3).timesteps
         (999, 499.5, 0)
     """
-    asked = find_name(name)
-    if asked is None:
-        names = ", ".join(entry.name for entry in NAMES)
+    request = find_name(name)
+    if request is None:
         raise GenerationError(
-            f"sampler is one of {names}; got {name!r}.", hint=f"Try sampler={nearest_name(name)!r}."
+            f"sampler is one of {', '.join(SAMPLER_NAMES)}; got {name!r}.",
+            hint=f"Try sampler={nearest_name(name)!r}.",
         )
     if published is None or isinstance(published, ScheduleConfig):
         published = to_published(published or ScheduleConfig())
     data = {key: value for key, value in stated(published).items() if SCHEDULER.has(key)}
-    settings = {} if asked.entry is None else asked.entry.settings
-    sampler = known_sampler({**data, **settings, "_class_name": asked.scheduler})
+    settings = {} if request.entry is None else request.entry.settings
+    sampler = known_sampler({**data, **settings, "_class_name": request.scheduler})
     if sampler is None:
         raise GenerationError(
-            f"{asked.scheduler} is not supported with the settings that this model is published "
+            f"{request.scheduler} is not supported with the settings that this model is published "
             "with.",
             hint='Try sampler="dpm++-2m".',
         )
-    if asked.entry is not None and asked.entry.has_its_levels_only:
-        sampler = asked.entry.kind(sampler.schedule)
-    if asked.spacing is None:
+    if request.entry is not None and request.entry.name in _VARIANTS:
+        sampler = _VARIANTS[request.entry.name](sampler.schedule)
+    if request.spacing is None:
         return sampler
-    if isinstance(sampler, Distilled) and asked.spacing != "sgm-uniform":
+    if isinstance(sampler, Distilled) and request.spacing != "sgm-uniform":
         raise GenerationError(
-            f"{name} asks for the spacing {asked.spacing}, but {type(sampler).__name__} visits the "
+            f"{name} names the spacing {request.spacing}, but {type(sampler).__name__} visits the "
             "training steps at which a model was distilled.",
             hint=f"Try sampler={type(sampler).__name__.lower()!r}.",
         )
-    return replace(sampler, schedule=_spaced(sampler.schedule, asked.spacing))
+    return replace(sampler, schedule=_spaced(sampler.schedule, request.spacing))
 
 
 def _spaced(schedule: ScheduleConfig, spacing: Spacing) -> ScheduleConfig:

@@ -25,7 +25,7 @@ _FIRST_STEPS: Final = 3
 
 
 class Move(NamedTuple):
-    """What is done with one run of the network."""
+    """One run of the network, and the way that latents go with it."""
 
     number: int
     """The step, counted from 0."""

@@ -6,8 +6,8 @@ from typing import Any, Final, get_args
 from refiners_core.errors import ModelError
 from refiners_core.models.config_reader import Published
 from refiners_core.models.samplers.limit import Limit
-from refiners_core.models.samplers.spacing import SigmaSpacing
 from refiners_core.models.samplers.table import BACKWARDS, SCHEDULER, WRITERS, heeded, stated
+from refiners_core.sampler_name import SigmaSpacing
 
 FILE: Final = "scheduler_config.json"
 PREDICTIONS: Final = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}

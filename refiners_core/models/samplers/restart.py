@@ -72,13 +72,15 @@ class Restart(Heun):
         up, end = self.passes[after].start, self.passes[index].end
         return up if up.sigma > end.sigma * (1 + 1e-6) else None
 
-    def _whole(self, step: Step, here: Pass) -> Tensor:
-        x = super()._whole(step, here)
+    def _whole(self, step: Step, current: Pass) -> Tensor:
+        x = super()._whole(step, current)
         up = self._noisier(step.index)
         if up is None:
             return x
-        share = up.signal / here.end.signal
-        return share * x + (up.noise**2 - (share * here.end.noise) ** 2) ** 0.5 * step.fresh_noise
+        share = up.signal / current.end.signal
+        return (
+            share * x + (up.noise**2 - (share * current.end.noise) ** 2) ** 0.5 * step.fresh_noise
+        )
 
 
 def _nearest(levels: Sequence[Level], sigma: float) -> int:

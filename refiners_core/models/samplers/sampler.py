@@ -13,7 +13,7 @@ from refiners_core.errors import GenerationError
 from refiners_core.models.samplers.explicit import levels_of_sigmas, levels_of_timesteps
 from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.schedule import ScheduleConfig
-from refiners_core.models.samplers.spacing import Spacing
+from refiners_core.sampler_name import Spacing
 
 _LEAST_NOISE: Final = 0.5
 """The noise level below which a network's prediction for pure noise is useless."""
@@ -35,7 +35,7 @@ class Step:
     eps: Float[Tensor, "rows channels height width"]
     """The noise that the prediction implies."""
     past: Sequence[Float[Tensor, "rows channels height width"]] = ()
-    """What the sampler kept of earlier steps; most keep clean latents, latest first."""
+    """Tensors that the sampler kept of earlier steps; most keep clean latents, latest first."""
     noise: Float[Tensor, "rows channels height width"] | None = None
     """Standard normal noise drawn for the step, for a stochastic sampler."""
 
@@ -54,7 +54,7 @@ class Stepped(NamedTuple):
     clean: Float[Tensor, "rows channels height width"]
     """The clean latents x0 that the prediction implies, float32."""
     past: tuple[Float[Tensor, "rows channels height width"], ...] = ()
-    """What the next step reads of this one and of earlier ones, float32."""
+    """Tensors of this step and of earlier ones that the next one reads, float32."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Sampler(ABC):
 
     memory: ClassVar[int] = 0
     """The number of earlier steps whose clean latents a step reads."""
-    own_spacing: ClassVar[Spacing] = "leading"
+    default_spacing: ClassVar[Spacing] = "leading"
     """The spacing where the schedule does not state one."""
     reads_fractions: ClassVar[bool] = False
     """Whether the network reads timesteps between two training steps."""
@@ -92,7 +92,7 @@ class Sampler(ABC):
     @property
     def spacing(self) -> Spacing:
         """The spacing of the visited levels: the schedule's, or that of this kind of sampler."""
-        return self.schedule.spacing or self.own_spacing
+        return self.schedule.spacing or self.default_spacing
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:

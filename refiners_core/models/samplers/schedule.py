@@ -16,14 +16,12 @@ from refiners_core.models.samplers.limit import Limit
 from refiners_core.models.samplers.published import published_schedule
 from refiners_core.models.samplers.spacing import (
     Rounding,
-    SigmaSpacing,
-    Spacing,
-    TimestepSpacing,
     TrainedSigmas,
     spaced_levels,
     spaced_sigmas,
     spaced_timesteps,
 )
+from refiners_core.sampler_name import SigmaSpacing, Spacing, TimestepSpacing
 
 Betas = Literal["linear", "scaled_linear"]
 """How the variance of a training step grows: linearly, or linearly in its square root."""

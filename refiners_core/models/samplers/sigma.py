@@ -1,4 +1,4 @@
-"""What samplers have in common that solve an equation in sigma."""
+"""Levels of samplers that solve an equation in sigma."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.sampler import Sampler, Step
-from refiners_core.models.samplers.spacing import Spacing
+from refiners_core.sampler_name import Spacing
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SigmaSampler(Sampler):
     that end with noise are not scaled: their signal is 1.
     """
 
-    own_spacing: ClassVar[Spacing] = "linspace"
+    default_spacing: ClassVar[Spacing] = "linspace"
     reads_fractions: ClassVar[bool] = True
     needs_signal: ClassVar[bool] = True
 
@@ -41,7 +41,7 @@ class SigmaSampler(Sampler):
     def _plain_spacing(self) -> Spacing:
         """The spacing of training steps, which sets the ends of spacings of sigma."""
         return (
-            (self.schedule.ends or self.own_spacing)
+            (self.schedule.ends or self.default_spacing)
             if self.schedule.is_spaced_in_sigma
             else self.spacing
         )

@@ -9,15 +9,8 @@ from torch import Tensor
 
 from refiners_core.models.samplers.beta import beta_quantile
 from refiners_core.models.samplers.level import Level
+from refiners_core.sampler_name import SigmaSpacing, TimestepSpacing
 
-TimestepSpacing = Literal["leading", "linspace", "trailing", "sgm-uniform"]
-"""Spacings of training steps: those of arXiv:2305.08891, table 2, and `sgm-uniform`, which divides
-the way from the last training step to the first into equal steps and leaves out its end."""
-SigmaSpacing = Literal["karras", "exponential", "beta"]
-"""Spacings of sigma: arXiv:2206.00364, equation 5; evenly in its logarithm; and the quantiles of a
-beta distribution (arXiv:2407.12173)."""
-Spacing = Literal[TimestepSpacing, SigmaSpacing]
-"""The levels that a sampler visits."""
 Rounding = Literal["nearest", "down"]
 """How a timestep between two training steps becomes one of them."""
 

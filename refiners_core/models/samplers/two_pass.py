@@ -67,17 +67,17 @@ class TwoPass(SigmaSampler):
         """Returns the level of the second pass of a step that does not end without noise."""
 
     def _advance(self, step: Step) -> Tensor:
-        here = self.passes[step.index]
-        if here.is_first and here.end.noise == 0:
-            return here.end.signal * step.x0
-        return self._half(step, here) if here.is_first else self._whole(step, here)
+        current = self.passes[step.index]
+        if current.is_first and current.end.noise == 0:
+            return current.end.signal * step.x0
+        return self._half(step, current) if current.is_first else self._whole(step, current)
 
     @abstractmethod
-    def _half(self, step: Step, here: Pass) -> Tensor:
+    def _half(self, step: Step, current: Pass) -> Tensor:
         """Returns the latents that the second pass reads."""
 
     @abstractmethod
-    def _whole(self, step: Step, here: Pass) -> Tensor:
+    def _whole(self, step: Step, current: Pass) -> Tensor:
         """Returns the latents at the end of the step, after its second pass."""
 
     def _between(self, start: Level, end_sigma: float) -> Level:

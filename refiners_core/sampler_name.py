@@ -1,43 +1,37 @@
-"""The names of samplers: ours, those of web interfaces, and the classes of diffusers."""
+"""The names of samplers: ours, those of web interfaces, and the classes of diffusers.
+
+They are apart from the code of samplers, so that they are listed and checked without torch.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from refiners_core.models.samplers.consistency import LCM, TCD
-from refiners_core.models.samplers.ddim import DDIM
-from refiners_core.models.samplers.ddpm import DDPM
-from refiners_core.models.samplers.deis import DEIS
-from refiners_core.models.samplers.dpm import DPM2M, DPM2MSDE, DPM3MSDE
-from refiners_core.models.samplers.dpm_sde import DPMSDE
-from refiners_core.models.samplers.euler import Euler, EulerAncestral
-from refiners_core.models.samplers.heun import Heun
-from refiners_core.models.samplers.kdpm2 import KDPM2, KDPM2Ancestral
-from refiners_core.models.samplers.lms import LMS
-from refiners_core.models.samplers.pndm import PLMS, PNDM
-from refiners_core.models.samplers.restart import Restart
-from refiners_core.models.samplers.sampler import Sampler
-from refiners_core.models.samplers.spacing import Spacing
-from refiners_core.models.samplers.unipc import UniPC
+TimestepSpacing = Literal["leading", "linspace", "trailing", "sgm-uniform"]
+"""Spacings of training steps: those of arXiv:2305.08891, table 2, and `sgm-uniform`, which divides
+the way from the last training step to the first into equal steps and leaves out its end."""
+SigmaSpacing = Literal["karras", "exponential", "beta"]
+"""Spacings of sigma: arXiv:2206.00364, equation 5; evenly in its logarithm; and the quantiles of a
+beta distribution (arXiv:2407.12173)."""
+Spacing = Literal[TimestepSpacing, SigmaSpacing]
+"""The levels that a sampler visits."""
 
 
 @dataclass(frozen=True)
 class SamplerName:
-    """A sampler that can be asked for by name."""
+    """A sampler that `generate` takes by name."""
 
     name: str
     """Its name in `generate(sampler=...)`."""
-    kind: type[Sampler]
-    """Its class."""
     aliases: tuple[str, ...]
     """Its names in A1111's and ComfyUI's interfaces; case and separators do not matter."""
     scheduler: str
     """The class of diffusers whose settings of a published file it follows."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     """Settings that the name fixes, as they are published."""
-    has_its_levels_only: bool = False
-    """Whether the class of diffusers is another sampler, whose levels this one visits."""
+    is_borrowed: bool = False
+    """Whether diffusers lacks the sampler, so that it visits the levels of that class."""
 
 
 def _two_m(algorithm: str) -> Mapping[str, Any]:
@@ -46,52 +40,48 @@ def _two_m(algorithm: str) -> Mapping[str, Any]:
 
 _EULER, _SOLVER = "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"
 NAMES: Final[tuple[SamplerName, ...]] = (
-    SamplerName("ddim", DDIM, ("DDIM",), "DDIMScheduler"),
-    SamplerName("euler", Euler, ("Euler",), _EULER),
+    SamplerName("ddim", ("DDIM",), "DDIMScheduler"),
+    SamplerName("euler", ("Euler",), _EULER),
     SamplerName(
         "euler-ancestral",
-        EulerAncestral,
         ("Euler a", "euler_ancestral"),
         "EulerAncestralDiscreteScheduler",
     ),
-    SamplerName("heun", Heun, ("Heun",), "HeunDiscreteScheduler"),
-    SamplerName("dpm2", KDPM2, ("DPM2", "dpm_2"), "KDPM2DiscreteScheduler"),
+    SamplerName("heun", ("Heun",), "HeunDiscreteScheduler"),
+    SamplerName("dpm2", ("DPM2", "dpm_2"), "KDPM2DiscreteScheduler"),
     SamplerName(
         "dpm2-ancestral",
-        KDPM2Ancestral,
         ("DPM2 a", "dpm_2_ancestral"),
         "KDPM2AncestralDiscreteScheduler",
     ),
-    SamplerName("lms", LMS, ("LMS",), "LMSDiscreteScheduler"),
-    SamplerName("dpm++-2m", DPM2M, ("DPM++ 2M", "dpmpp_2m"), _SOLVER, _two_m("dpmsolver++")),
+    SamplerName("lms", ("LMS",), "LMSDiscreteScheduler"),
+    SamplerName("dpm++-2m", ("DPM++ 2M", "dpmpp_2m"), _SOLVER, _two_m("dpmsolver++")),
     SamplerName(
         "dpm++-2m-sde",
-        DPM2MSDE,
         ("DPM++ 2M SDE", "dpmpp_2m_sde", "dpmpp_2m_sde_gpu"),
         _SOLVER,
         _two_m("sde-dpmsolver++"),
     ),
     SamplerName(
         "dpm++-3m-sde",
-        DPM3MSDE,
         ("DPM++ 3M SDE", "dpmpp_3m_sde", "dpmpp_3m_sde_gpu"),
         _SOLVER,
         _two_m("sde-dpmsolver++"),
-        has_its_levels_only=True,
+        is_borrowed=True,
     ),
-    SamplerName(
-        "dpm++-sde", DPMSDE, ("DPM++ SDE", "dpmpp_sde", "dpmpp_sde_gpu"), "DPMSolverSDEScheduler"
-    ),
-    SamplerName("unipc", UniPC, ("UniPC", "uni_pc", "uni_pc_bh2"), "UniPCMultistepScheduler"),
-    SamplerName("deis", DEIS, ("DEIS",), "DEISMultistepScheduler"),
-    SamplerName("pndm", PNDM, ("PNDM",), "PNDMScheduler"),
-    SamplerName("plms", PLMS, ("PLMS",), "PNDMScheduler", {"skip_prk_steps": True}),
-    SamplerName("ddpm", DDPM, ("DDPM",), "DDPMScheduler"),
-    SamplerName("restart", Restart, ("Restart",), _EULER, has_its_levels_only=True),
-    SamplerName("lcm", LCM, ("LCM",), "LCMScheduler"),
-    SamplerName("tcd", TCD, ("TCD",), "TCDScheduler"),
+    SamplerName("dpm++-sde", ("DPM++ SDE", "dpmpp_sde", "dpmpp_sde_gpu"), "DPMSolverSDEScheduler"),
+    SamplerName("unipc", ("UniPC", "uni_pc", "uni_pc_bh2"), "UniPCMultistepScheduler"),
+    SamplerName("deis", ("DEIS",), "DEISMultistepScheduler"),
+    SamplerName("pndm", ("PNDM",), "PNDMScheduler"),
+    SamplerName("plms", ("PLMS",), "PNDMScheduler", {"skip_prk_steps": True}),
+    SamplerName("ddpm", ("DDPM",), "DDPMScheduler"),
+    SamplerName("restart", ("Restart",), _EULER, is_borrowed=True),
+    SamplerName("lcm", ("LCM",), "LCMScheduler"),
+    SamplerName("tcd", ("TCD",), "TCDScheduler"),
 )
-"""The samplers that can be asked for by name."""
+"""The samplers that `generate` takes by name."""
+SAMPLER_NAMES: Final = tuple(entry.name for entry in NAMES)
+"""Our names of samplers, in the order of the guide."""
 
 SPACING_NAMES: Final[Mapping[Spacing, tuple[str, ...]]] = {
     "linspace": ("Uniform", "normal"),
@@ -106,8 +96,8 @@ SPACING_NAMES: Final[Mapping[Spacing, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A sampler as it was asked for by name."""
+class SamplerRequest:
+    """The parts of a name: the sampler, and the spacing."""
 
     scheduler: str
     """The class of diffusers whose settings it follows."""
@@ -117,12 +107,12 @@ class Asked:
     """The spacing that followed the name."""
 
 
-def find_name(text: str) -> Asked | None:
+def find_name(text: str) -> SamplerRequest | None:
     """Returns the sampler, and the spacing, that a name asks for; None for an unknown name.
 
     Example:
-        >>> found = find_name("DPM++ 2M Karras")
-        >>> found.entry.name, found.spacing
+        >>> request = find_name("DPM++ 2M Karras")
+        >>> request.entry.name, request.spacing
         ('dpm++-2m', 'karras')
     """
     words = _plain(text)
@@ -131,9 +121,9 @@ def find_name(text: str) -> Asked | None:
         if start == words and ending:
             continue
         if start in _ENTRIES:
-            return Asked(_ENTRIES[start].scheduler, _ENTRIES[start], spacing)
+            return SamplerRequest(_ENTRIES[start].scheduler, _ENTRIES[start], spacing)
         if start in _SCHEDULERS:
-            return Asked(_SCHEDULERS[start], None, spacing)
+            return SamplerRequest(_SCHEDULERS[start], None, spacing)
     return None
 
 
@@ -155,6 +145,7 @@ def _plain(text: str) -> str:
 
 _ENTRIES: Final = {_plain(name): entry for entry in NAMES for name in (entry.name, *entry.aliases)}
 _SCHEDULERS: Final = {entry.scheduler.lower(): entry.scheduler for entry in NAMES}
+"""The classes of diffusers, which are names as well."""
 _ENDINGS: Final[tuple[tuple[str, Spacing | None], ...]] = (
     ("", None),
     (" automatic", None),
