@@ -3,9 +3,9 @@
 import math
 import reprlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, Protocol, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -14,12 +14,13 @@ from torch import Tensor
 from refiners_core.errors import ConditionError, GenerationError, Notice
 from refiners_core.models.clip.prompt import broken_at
 from refiners_core.models.diffusion.request import GenerationRequest
-from refiners_core.models.samplers import SAMPLERS, Sampler
+from refiners_core.models.samplers import Sampler, named_sampler
 from refiners_core.picture import to_rows
 
 Output = Literal["pil", "tensor", "latents"]
 """The results of a generation: PIL images, pixels in 0...1, or latents."""
 
+DEFAULT_STEPS: Final = 30
 DEFAULT_STRENGTH: Final = 0.8
 _MUCH_NOISE: Final = 0.98
 """The share of noise from which on a network treats latents as pure noise."""
@@ -116,18 +117,60 @@ def negatives(value: Any, prompts: Sequence[str], guidance: float) -> list[str]:
     return items
 
 
-def sampler(value: Any, default: Sampler, steps: int) -> Sampler:
-    """Returns a sampler by name, a sampler given as a value, or the model's, for so many steps."""
+class SamplerDefaults(Protocol):
+    """A model with a sampler of its own, and settings for others."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of a generation that does not name one."""
+        ...
+
+    @property
+    def scheduler(self) -> Mapping[str, Any]:
+        """The published settings that samplers by name follow."""
+        ...
+
+
+def sampler(
+    value: Any,
+    model: SamplerDefaults,
+    *,
+    steps: Any = None,
+    timesteps: Any = None,
+    sigmas: Any = None,
+) -> Sampler:
+    """Returns a sampler by name, a sampler given as a value, or the model's, with its steps.
+
+    Args:
+        value: The name, the value, or None.
+        model: The model.
+        steps: The number of steps.
+        timesteps: The timesteps of the steps, instead of their number.
+        sigmas: The sigmas of the steps and of their end, instead of their number.
+    """
     if value is None:
-        value = default
+        value = model.sampler
     elif isinstance(value, str):
-        value = SAMPLERS[choice("sampler", value, list(SAMPLERS))](schedule=default.schedule)
+        value = named_sampler(value, model.scheduler)
     if not isinstance(value, Sampler):
         raise GenerationError(
             f"sampler is a name or a Sampler, not {_described(value)}.",
             hint='Try sampler="ddim" or sampler=DDIM(...).',
         )
-    return value.with_steps(steps)
+    lists = {"steps": steps, "timesteps": timesteps, "sigmas": sigmas}
+    given = [name for name, item in lists.items() if item is not None]
+    if len(given) > 1:
+        raise GenerationError(
+            f"{' and '.join(given)} each set the steps; got {len(given)} of them.",
+            hint=f"Leave {given[0]} out.",
+        )
+    if timesteps is not None:
+        return value.with_timesteps(timesteps)
+    if sigmas is not None:
+        return value.with_sigmas(sigmas)
+    return value.with_steps(
+        DEFAULT_STEPS if steps is None else whole("steps", steps, DEFAULT_STEPS)
+    )
 
 
 def strength(value: Any, run: Sampler, image: Sequence[Tensor] | None) -> Sampler:
@@ -185,7 +228,7 @@ def check_beginning(run: Sampler, is_noise: bool) -> None:
         Notice: The generation begins with noise alone, and the first step expects less.
     """
     first = run.path[0]
-    if is_noise and run.skipped == 0 and first.noise < _MUCH_NOISE:
+    if is_noise and run.skipped == 0 and not run.explicit and first.noise < _MUCH_NOISE:
         warnings.warn(
             f"{run.steps} steps begin at training step {first.timestep:g}, where latents were "
             f"trained with {first.noise:.1%} noise, but a generation begins with noise alone. More "

@@ -83,6 +83,8 @@ class Generation:
         steps: Any,
         guidance: Any,
         sampler: Any,
+        timesteps: Any,
+        sigmas: Any,
         seed: Any,
         latents: Any,
         size: Any,
@@ -108,9 +110,8 @@ class Generation:
         total = len(prompts) * per_prompt
         guidance = argument.number("guidance", guidance, 0, float("inf"), 7.5)
         negatives = argument.negatives(negative_prompt, prompts, guidance)
-        steps = argument.whole("steps", steps, 30)
         pixels = argument.image(image, total, size is None)
-        run = argument.sampler(sampler, model.sampler, steps)
+        run = argument.sampler(sampler, model, steps=steps, timesteps=timesteps, sigmas=sigmas)
         run = argument.strength(strength, run, pixels)
         argument.check_beginning(run, pixels is None)
         masks = mask_rows(mask, pixels, total, model.is_inpainting)
@@ -134,7 +135,7 @@ class Generation:
             offload=device,
         )
         matched = match_conditions(model.adapters, conditions)
-        active = active_conditions(matched, len(run.timesteps))
+        active = active_conditions(matched, run.step_numbers[-1] + 1)
         request = replace(request, scales=context_scales(active, request))
         for item in active:
             item.adapter.check(item.condition.value, request)

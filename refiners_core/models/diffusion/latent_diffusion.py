@@ -38,6 +38,8 @@ class LatentDiffusion(DiffusionComponents):
         facts: The facts by which variants of adapters are chosen.
         tokenizer: Turns texts into rows of tokens; without one, nothing can be generated.
         sampler: The default sampler of `generate`, with the noise schedule of the UNet.
+        scheduler: The published settings that samplers by name follow; by default the noise
+            schedule of `sampler`.
         size: The default size of images in pixels: one side, or width and height.
         is_silent_when_empty: Whether an empty negative prompt is encoded as zeros, as SDXL was
             trained, instead of as the features of an empty text; by default as the family does.
@@ -122,9 +124,11 @@ class LatentDiffusion(DiffusionComponents):
         negative_prompt: str | Sequence[str] = "",
         conditions: Mapping[Any, Any] | None = None,
         count: int = 1,
-        steps: int = 30,
+        steps: int | None = None,
         guidance: float = 7.5,
         sampler: Sampler | str | None = None,
+        timesteps: Sequence[float] | Tensor | None = None,
+        sigmas: Sequence[float] | Tensor | None = None,
         seed: int | Sequence[int] | None = None,
         latents: Float[Tensor, "rows channels latent_height latent_width"] | None = None,
         size: int | tuple[int, int] | None = None,
@@ -148,10 +152,15 @@ class LatentDiffusion(DiffusionComponents):
             conditions: The conditions of worn adapters, `{adapter: value}`. A `Condition` as value
                 adds scale, span and mask; None leaves the adapter out this time.
             count: The number of images of each prompt.
-            steps: The number of steps from noise to an image.
+            steps: The number of steps from noise to an image; 30 by default.
             guidance: The scale of classifier-free guidance, from 0. Up to 1 the UNet runs with the
                 prompt alone.
-            sampler: A name such as `euler`, or a `Sampler`; by default the model's.
+            sampler: A name such as `euler` or `DPM++ 2M Karras`, or a `Sampler`; by default the
+                model's. A name follows the settings that the model's files state.
+            timesteps: The training steps at which the steps begin, noisiest first, instead of
+                `steps`.
+            sigmas: The noise levels, noise over signal, at which the steps begin and the last one
+                ends, noisiest first, instead of `steps`.
             seed: The seed of the noise: a number, to which the i-th image adds i, or a list with
                 one for each image. Batching does not change an image. By default torch's global
                 generator draws the seed.
@@ -197,6 +206,8 @@ class LatentDiffusion(DiffusionComponents):
             steps=steps,
             guidance=guidance,
             sampler=sampler,
+            timesteps=timesteps,
+            sigmas=sigmas,
             seed=seed,
             latents=latents,
             size=size,

@@ -18,9 +18,11 @@ class GenerateOptions(TypedDict, total=False):
 
     negative_prompt: str | Sequence[str]
     conditions: Mapping[Any, Any] | None
-    steps: int
+    steps: int | None
     guidance: float
     sampler: Sampler | str | None
+    timesteps: Sequence[float] | Tensor | None
+    sigmas: Sequence[float] | Tensor | None
     latents: Tensor | None
     size: int | tuple[int, int] | None
     image: Any

@@ -34,6 +34,20 @@ def _parse_size(
     return width if len(sides) == 1 else (width, height)
 
 
+def _parse_numbers(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> list[float] | None:
+    if value is None:
+        return None
+    try:
+        numbers = [float(item) for item in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a list of numbers; write 999,749,499,249"
+        ) from None
+    return [int(number) if number.is_integer() else number for number in numbers]
+
+
 _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -52,15 +66,22 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--negative", default="", help="The negative prompt: what to avoid.")
 @click.option("--seed", type=int, default=0, show_default=True,
               help="The same seed makes the same picture.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=1), default=30, show_default=True,
-              help="The number of denoising steps.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1),
+              help="The number of denoising steps; 30 by default.")  # fmt: skip
+@click.option("--timesteps", callback=_parse_numbers, metavar="STEP,STEP,...",
+              help="The training steps to visit, noisiest first, instead of --steps.")  # fmt: skip
+@click.option("--sigmas", callback=_parse_numbers, metavar="SIGMA,SIGMA,...",
+              help="The noise levels to visit, with that of the end, instead of --steps.",
+)  # fmt: skip
 @click.option("--guidance", type=click.FloatRange(min=0), default=7.5, show_default=True,
               help="How closely to follow the prompt.")  # fmt: skip
 @click.option("--size", callback=_parse_size, metavar="SIDE|WIDTHxHEIGHT",
               help="In pixels; the model's own by default.")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1), help="The number of pictures; 1 by default.")
 @click.option("--sampler", metavar="NAME",
-              help="Such as euler or dpm++-2m; the model's own by default.")  # fmt: skip
+              help="Such as euler, or 'DPM++ 2M Karras' (refiners samplers); the model's own by "
+              "default.",
+)  # fmt: skip
 @click.option("--image", type=_PICTURE, help="The picture to start from.")
 @click.option("--mask", type=_PICTURE, help="The part of --image to change, in white.")
 @click.option("--strength", type=click.FloatRange(0, 1), help="How much to change --image.")
@@ -80,7 +101,6 @@ def generate(
     out: Path,
     negative: str,
     seed: int,
-    steps: int,
     guidance: float,
     size: int | tuple[int, int] | None,
     device: str | None,
@@ -116,7 +136,7 @@ def generate(
     arguments = {name: value for name, value in optional.items() if value is not None}
     pictures = {name: arguments[name] for name in ("image", "mask") if name in arguments}
     arguments |= {name: open_picture(path) for name, path in pictures.items()}
-    arguments |= {"negative_prompt": negative, "seed": seed, "steps": steps, "guidance": guidance}
+    arguments |= {"negative_prompt": negative, "seed": seed, "guidance": guidance}
     arguments |= {"size": size}
     values = [option.value(open_picture) for option in adapters]
     dry_run(model, prompt, adapters, values, arguments, device, dtype, offline or None)

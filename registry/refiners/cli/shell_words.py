@@ -12,6 +12,8 @@ OPTIONS: Final[Mapping[str, str]] = {
     "prompt": "PROMPT",
     "negative_prompt": "--negative",
     "steps": "--steps",
+    "timesteps": "--timesteps",
+    "sigmas": "--sigmas",
     "guidance": "--guidance",
     "guidance_rescale": "--guidance-rescale",
     "count": "--count",
@@ -33,7 +35,7 @@ OPTIONS: Final[Mapping[str, str]] = {
 """The option of the shell for each argument of `generate` and `load_model`."""
 _VARIABLES: Final = {"offline": "REFINERS_OFFLINE", "lock": "REFINERS_LOCK"}
 """The variable for an argument, in commands without the option."""
-_VALUE: Final = r"\"[^\"]*\"|'[^']*'|\([^()]*\)|-?\d[\w.]*|True|False|None"
+_VALUE: Final = r"\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[-\d., ]*\]|-?\d[\w.]*|True|False|None"
 _ARGUMENT: Final = re.compile(rf"(?<![\w.\"'-])({'|'.join(OPTIONS)})=({_VALUE})?(?![\w{{=])")
 _BARE: Final = re.compile(rf"\b([Ll]eave )({'|'.join(OPTIONS)})( out)|\b()(\w+_\w+)()\b")
 
@@ -127,6 +129,8 @@ def _variable(name: str, value: str | None) -> str:
 
 
 def _shell_value(value: str) -> str:
+    if value.startswith("["):
+        return "".join(value.strip("[]").split())
     if value.startswith("("):
         return "x".join(part.strip() for part in value.strip("()").split(",") if part.strip())
     return quoted(value.strip("\"'"))

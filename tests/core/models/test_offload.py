@@ -84,7 +84,8 @@ def test_half_precision_is_close_to_full(build_tiny, sampler, dtype):
     half = run(build_tiny(dtype=dtype), sampler=sampler)
     assert half.dtype == dtype
     error = (half.float() - exact).norm() / exact.norm()
-    assert error < (0.01 if dtype == torch.float16 else 0.08)
+    runs = 1.2 if sampler == "pndm" else 1  # whose first steps round four times each
+    assert error < runs * (0.01 if dtype == torch.float16 else 0.08)
 
 
 # --- where there is an accelerator --------------------------------------------------------------
