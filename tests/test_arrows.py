@@ -17,8 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = (
-    ("errors", "public", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
-    ("argument_names", "condition", "picture", "surgery.hotswap", "surgery.key"),
+    ("errors", "public", "sampler_name", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
+    ("advice", "argument_names", "condition", "origin", "picture", "surgery.hotswap", "surgery.key"),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),
     ("tree.editing", "tree.show"),
@@ -233,7 +233,7 @@ def brings_torch(name: str) -> bool:
     """Whether importing this module at the top of a registry module loads torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
-    light = ("API_VERSION", "argument_names", "errors", "hookspecs", "public")
+    light = ("API_VERSION", "advice", "argument_names", "errors", "hookspecs", "public", "sampler_")
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 
 

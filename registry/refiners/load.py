@@ -6,14 +6,14 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, cast
 
 from refiners.choose.lock import held, named
 from refiners.choose.lookup import find_adapter, find_model
 from refiners.choose.policy import Guard
-from refiners.choose.variant import made_from, variant_for
+from refiners.choose.variant import advice_for, made_from, variant_for
 from refiners.errors import DeprecationNotice, OfflineError, OptionError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
@@ -23,6 +23,7 @@ from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
 from refiners.sources.fetch import fetch_source
 from refiners.sources.local import is_local, open_local, open_repository
+from refiners.sources.origin import NamedAdapter, NamedModel
 from refiners.sources.repository import PREFIX
 from refiners.sources.user_file import check_file, located, split_file, with_file
 from refiners_core.argument_names import unknown_arguments
@@ -86,7 +87,9 @@ def load_model(
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
-    return cast("LatentDiffusion", build_model(model, source, **options))
+    built = build_model(model, source, **options)
+    built.origin = NamedModel(model)
+    return cast("LatentDiffusion", built)
 
 
 def load_adapter(
@@ -141,7 +144,7 @@ def load_adapter(
         hub = Hub.from_environment(offline, largest=guard.largest)
         plugin = located(held(with_file(plugin, file, hub, lock, guard), lock))
     adapter = build_adapter(plugin, WeightsOf(plugin, offline, guard), options)
-    made_from[adapter] = plugin
+    _introduce(adapter, plugin, options)
     return adapter if model is None else adapter.inject(model)
 
 
@@ -177,7 +180,7 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
     plugin = find_adapter(name)
     check_file(plugin, file)
     guard = _guarded(plugin, None)
-    variant_for(plugin, model)
+    variant = variant_for(plugin, model)
     try:
         weights = None
         if file is not None:
@@ -185,11 +188,22 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
             plugin = located(with_file(plugin, file, hub, guard=guard))
             weights = WeightsOf(plugin, True, guard)
         adapter = build_adapter(plugin, weights, options)
-        made_from[adapter] = plugin
+        _introduce(adapter, plugin, options)
+        if weights is None and (advice := advice_for(plugin.spec, variant)) is not None:
+            adapter.advice = advice
         return adapter.inject(model)
     except OfflineError as error:
         error.hint = f"Run {quoted('refiners', 'fetch', f'{name}={file}' if file else name)} first."
         raise
+
+
+def _introduce(adapter: Adapter, plugin: Installed[AdapterSpec], options: dict[str, Any]) -> None:
+    """Tells an adapter its package and, if all variants have the same, its advice."""
+    made_from[adapter] = plugin
+    adapter.origin = NamedAdapter.of(plugin, options)
+    advice = {advice_for(plugin.spec, variant) for variant in plugin.spec.variant}
+    if len(advice) == 1 and (common := advice.pop()) is not None:
+        adapter.advice = common
 
 
 def _outlined(model: str) -> Model:
@@ -224,7 +238,7 @@ class WeightsOf:
         """
         hub = Hub.from_environment(self.offline)
         variant = variant_for(self.adapter, model, hub, guard=self.guard)
-        return fetch_source(
+        source = fetch_source(
             self.adapter,
             variant.files,
             variant.label,
@@ -232,6 +246,7 @@ class WeightsOf:
             offline=self.offline,
             guard=self.guard,
         )
+        return replace(source, advice=advice_for(self.adapter.spec, variant))
 
 
 def _guarded(plugin: Installed[Any], lock: str | Path | None) -> Guard:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
+from refiners_core.models.diffusion.advised import follow_advice
 from refiners_core.models.diffusion.components import DiffusionComponents
 from refiners_core.models.diffusion.conditioning import (
     AdapterCondition,
@@ -30,6 +32,7 @@ from refiners_core.models.diffusion.inpaint import (
 from refiners_core.models.diffusion.loop import denoising_loop, scalar
 from refiners_core.models.diffusion.offload import offload_device
 from refiners_core.models.diffusion.preview import Preview
+from refiners_core.models.diffusion.recipe import GenerationRecipe, compact_seeds, with_recipes
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import shrunk, to_images, to_pixels
@@ -70,6 +73,8 @@ class Generation:
     is_sequential: bool
     offload: torch.device | None
     """The device of components while they work; None leaves them in place."""
+    recipe: GenerationRecipe | None
+    """What the images carry; None to leave it out."""
 
     @classmethod
     def checked(
@@ -96,6 +101,7 @@ class Generation:
         guidance_rescale: Any,
         offload: Any,
         preview: Any,
+        recipe: Any,
     ) -> "Generation":
         """Checks the arguments of `generate`; no network runs.
 
@@ -106,12 +112,16 @@ class Generation:
         prompts = argument.texts("prompt", prompt)
         per_prompt = argument.whole("count", count, 1)
         total = len(prompts) * per_prompt
-        guidance = argument.number("guidance", guidance, 0, float("inf"), 7.5)
+        matched = match_conditions(model.adapters, conditions)
+        used = follow_advice(
+            [item.adapter for item in matched if item.condition.scale != 0],
+            {"sampler": sampler, "steps": steps, "timesteps": None, "guidance": guidance},
+        )
+        guidance = argument.guidance(used["guidance"])
         negatives = argument.negatives(negative_prompt, prompts, guidance)
-        steps = argument.whole("steps", steps, 30)
         pixels = argument.image(image, total, size is None)
-        run = argument.sampler(sampler, model.sampler, steps)
-        run = argument.strength(strength, run, pixels)
+        whole = argument.sampler(used["sampler"], model.sampler, argument.steps(used["steps"]))
+        run = argument.strength(strength, whole, pixels)
         argument.check_beginning(run, pixels is None)
         masks = mask_rows(mask, pixels, total, model.is_inpainting)
         factor = model.autoencoder.config.reduction
@@ -129,9 +139,19 @@ class Generation:
             dtype=model.unet.dtype,
             device=device or model.unet.device,
         )
-        matched = match_conditions(model.adapters, conditions)
         active = active_conditions(matched, request, len(run.timesteps))
-        generators = argument.generators(latents, seed, total, run)
+        seeds = argument.seeds(latents, seed, total, run)
+        generators = argument.generators(seeds)
+        guidance_rescale = argument.number("guidance_rescale", guidance_rescale, 0, 1, 0.7)
+        output = argument.output(output)
+        arguments = {
+            **{"prompt": prompt, "negative_prompt": negative_prompt, "count": per_prompt},
+            **{"steps": whole.steps, "guidance": guidance, "guidance_rescale": guidance_rescale},
+            **{"size": [width, height], "sequential": bool(sequential)},
+            **({"seed": compact_seeds(seeds)} if seeds else {}),
+            **({} if pixels is None else {"strength": float(strength)}),
+        }
+        values = {"image": image, "mask": mask, "latents": latents}
         return cls(
             model=model,
             request=request,
@@ -140,7 +160,7 @@ class Generation:
             conditions=active,
             sampler=run,
             guidance=guidance,
-            guidance_rescale=argument.number("guidance_rescale", guidance_rescale, 0, 1, 0.7),
+            guidance_rescale=guidance_rescale,
             noise=argument.noise(
                 latents, generators, model.autoencoder.config.latent_channels, request
             ),
@@ -149,7 +169,7 @@ class Generation:
             mask=None
             if masks is None
             else torch.cat([shrunk(row, (height, width)) for row in masks]),
-            output=argument.output(output),
+            output=output,
             is_single=(
                 isinstance(prompt, str) and per_prompt == 1 and not isinstance(seed, list | tuple)
             ),
@@ -158,6 +178,9 @@ class Generation:
             preview=argument.callback("preview", preview),
             is_sequential=bool(sequential),
             offload=device,
+            recipe=GenerationRecipe(model, active, arguments, values, whole, request.device)
+            if recipe and output == "pil"
+            else None,
         )
 
     @torch.no_grad()
@@ -167,6 +190,8 @@ class Generation:
         Autocast around the call is turned off: each component computes in the dtype of its weights.
         """
         kind = self.request.device.type
+        facts = None if self.recipe is None else self.recipe.facts()
+        ended_after: list[int] = []
         with (
             running(self.model),
             torch.autocast("cpu", enabled=False),
@@ -177,14 +202,14 @@ class Generation:
                 condition.follow(self.request)
                 with moved(condition.adapter, self.offload):
                     conditions[i] = condition.encoded(self.request)
-            latents = self._denoised(self._encoded_prompts(), conditions)
+            latents = self._denoised(self._encoded_prompts(), conditions, ended_after)
             if self.output == "latents":
                 return latents
             pixels = self._decoded(latents)
             check_finite(pixels, "autoencoder", self.model.autoencoder.dtype)
         if self.output == "tensor":
             return pixels
-        images = to_images(pixels)
+        images = with_recipes(to_images(pixels), facts, *ended_after)
         return images[0] if self.is_single else images
 
     def _encoded_prompts(self) -> Conditioning:
@@ -239,8 +264,12 @@ class Generation:
         return clean, {}, {KEPT: Kept(small, clean, noise)}
 
     def _denoised(
-        self, conditioning: Conditioning, conditions: Sequence[AdapterCondition]
+        self,
+        conditioning: Conditioning,
+        conditions: Sequence[AdapterCondition],
+        ended_after: list[int],
     ) -> Tensor:
+        """Returns the latents; appends the number of steps if a callback ended the generation."""
         noise = self.noise.to(self.request.device, self.request.dtype)
         clean, image_conditioning, image_values = self._encoded_image(noise)
         constants = {
@@ -261,14 +290,19 @@ class Generation:
                 constants=constants,
                 generators=self.generators,
                 has_bar=self.has_bar,
-                after_step=self._after_step,
+                after_step=partial(self._after_step, ended_after),
             )
 
-    def _after_step(self, step: int, latents: Tensor, clean: Tensor) -> bool:
+    def _after_step(
+        self, ended_after: list[int], step: int, latents: Tensor, clean: Tensor
+    ) -> bool:
         """Calls the caller's functions; returns whether the generation goes on."""
         if self.preview is not None:
             self.preview(Preview(step, clean.to(latents.dtype), self._decoded))
-        return self.callback is None or self.callback(step, latents) is not False
+        goes_on = self.callback is None or self.callback(step, latents) is not False
+        if not goes_on and step + 1 < len(self.sampler.timesteps):
+            ended_after.append(step + 1)
+        return goes_on
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """Returns the pixels of latents, in 0...1."""

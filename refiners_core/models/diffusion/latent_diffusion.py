@@ -122,8 +122,8 @@ class LatentDiffusion(DiffusionComponents):
         negative_prompt: str | Sequence[str] = "",
         conditions: Mapping[Any, Any] | None = None,
         count: int = 1,
-        steps: int = 30,
-        guidance: float = 7.5,
+        steps: int | None = None,
+        guidance: float | None = None,
         sampler: Sampler | str | None = None,
         seed: int | Sequence[int] | None = None,
         latents: Float[Tensor, "rows channels latent_height latent_width"] | None = None,
@@ -138,6 +138,7 @@ class LatentDiffusion(DiffusionComponents):
         guidance_rescale: float = 0.0,
         offload: bool | str | torch.device = False,
         preview: Callable[[Preview], Any] | None = None,
+        recipe: bool = True,
     ) -> Any:
         """Generates images.
 
@@ -148,10 +149,12 @@ class LatentDiffusion(DiffusionComponents):
             conditions: The conditions of worn adapters, `{adapter: value}`. A `Condition` as value
                 adds scale, span and mask; None leaves the adapter out this time.
             count: The number of images of each prompt.
-            steps: The number of steps from noise to an image.
+            steps: The number of steps from noise to an image; by default as many as a worn adapter
+                requires, or 30.
             guidance: The scale of classifier-free guidance, from 0. Up to 1 the UNet runs with the
-                prompt alone.
-            sampler: A name such as `euler`, or a `Sampler`; by default the model's.
+                prompt alone. By default as a worn adapter requires, or 7.5.
+            sampler: A name such as `euler`, or a `Sampler`; by default the one that a worn adapter
+                requires, or the model's.
             seed: The seed of the noise: a number, to which the i-th image adds i, or a list with
                 one for each image. Batching does not change an image. By default torch's global
                 generator draws the seed.
@@ -176,6 +179,8 @@ class LatentDiffusion(DiffusionComponents):
                 works; or the device to use. One generation at a time.
             preview: Called after each step with a `Preview`, whose `images()` are those that the
                 step predicts; they are decoded when asked for.
+            recipe: Whether the images carry the recipe to make them again, which PNG, JPEG and WebP
+                files keep: the arguments, the names and hashes of files, the hashes of conditions.
 
         Returns:
             An image if `prompt` is one text, `count` is 1 and `seed` is not a list; otherwise a
@@ -210,6 +215,7 @@ class LatentDiffusion(DiffusionComponents):
             guidance_rescale=guidance_rescale,
             offload=offload,
             preview=preview,
+            recipe=recipe,
         )
         self._check_whole()
         return generation.run()

@@ -18,8 +18,8 @@ class GenerateOptions(TypedDict, total=False):
 
     negative_prompt: str | Sequence[str]
     conditions: Mapping[Any, Any] | None
-    steps: int
-    guidance: float
+    steps: int | None
+    guidance: float | None
     sampler: Sampler | str | None
     latents: Tensor | None
     size: int | tuple[int, int] | None
@@ -32,3 +32,4 @@ class GenerateOptions(TypedDict, total=False):
     guidance_rescale: float
     offload: bool | str | torch.device
     preview: Callable[[Preview], Any] | None
+    recipe: bool
