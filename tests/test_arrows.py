@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 
 CORE = (
     ("errors", "public", "sampler_name", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
-    ("advice", "argument_names", "condition", "origin", "picture", "surgery.hotswap", "surgery.key"),
+    ("advice", "argument_names", "condition", "origin", "picture", "recipe_image"),
+    ("surgery.hotswap", "surgery.key"),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),
     ("tree.editing", "tree.show"),
@@ -55,7 +56,9 @@ ROOMS = (
     ("catalog",),
     ("choose",),
     ("sources",),
+    ("recipe",),
     ("authoring", "doctor", "load", "refresh", "sync"),
+    ("remake",),
     ("cli",),
     ("testing",),
 )
@@ -233,7 +236,10 @@ def brings_torch(name: str) -> bool:
     """Whether importing this module at the top of a registry module loads torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
-    light = ("API_VERSION", "advice", "argument_names", "errors", "hookspecs", "public", "sampler_")
+    light = (
+        *("API_VERSION", "advice", "argument_names", "errors", "hookspecs", "public"),
+        *("recipe_image", "sampler_name"),
+    )
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 
 

@@ -19,7 +19,7 @@ from refiners_core.models.diffusion.conditioning import AdapterCondition
 from refiners_core.models.diffusion.sampler_data import sampler_data
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture.digest import digest
-from refiners_core.picture.recipe_image import RecipeImage
+from refiners_core.recipe_image import RecipeImage
 from refiners_core.surgery.adapter import Adapter
 
 VERSION: Final = 1

@@ -9,6 +9,7 @@ import click
 from refiners.cli.completion import complete_either
 from refiners.cli.location import name_or_path
 from refiners.cli.output import say
+from refiners.cli.recipe import is_picture, print_recipe
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.errors import NotInstalledError
 from refiners.installed.inventory import Installed, Inventory, package_file, scan
@@ -47,20 +48,24 @@ def list_(as_json: bool) -> None:
 @click.argument("name", shell_complete=complete_either)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Show the facts about an adapter or a model.
+    """Show the facts about an adapter, a model or a picture.
 
-    NAME may also be the path of a model. For an adapter or a model that is published but not
-    installed, shows the facts in the catalog.
+    NAME may also be the path of a model, or of a picture, which has its recipe. For an adapter or a
+    model that is published but not installed, shows the facts in the catalog.
 
     \b
     Examples:
       refiners info controlnet-canny
       refiners info refiners-controlnet:controlnet-canny --json
       refiners info models/mine.safetensors
+      refiners info picture.png
     """
     from refiners.choose.lookup import look_up
     from refiners.sources.local import is_local
 
+    if is_picture(name):
+        print_recipe(name, as_json=as_json)
+        return
     if is_local(path := name_or_path(name)):
         _print_path(path, as_json)
         return
