@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from refiners_core import Model
 
-_OTHERS: Final = ("prompt", "count")
-"""The arguments with which a caller asks for other pictures than the one of the recipe."""
+_ALONE: Final = ("prompt", "count", "seed")
+"""The arguments with which a caller asks for other pictures than those of the recipe."""
 
 
 def regenerate(
@@ -48,7 +49,8 @@ def regenerate(
         **changes: Arguments of `generate` in place of those of the recipe, such as `seed=4`.
 
     Returns:
-        The picture; with another prompt or count, what `generate` returns.
+        The picture; with another prompt, count or seed, what `generate` returns for this picture's
+        own arguments, without the others of its generation.
 
     Raises:
         OptionError: The model, an adapter, a picture or a file is missing; the error lists all.
@@ -84,11 +86,14 @@ def remake(
         lock: The lock that pins the model and the adapters.
 
     Returns:
-        The picture; with another prompt or count, what `generate` returns.
+        The picture; with another prompt, count or seed, what `generate` returns for this picture's
+        own arguments, without the others of its generation.
     """
     from refiners_core import Condition
 
-    arguments = _arguments(pieces, changes)
+    recipe = pieces.recipe
+    is_alone = any(name in changes for name in _ALONE)
+    arguments = _arguments(pieces, changes, is_alone)
     model: Any = load_model(pieces.model, device=device, dtype=dtype, offline=offline, lock=lock)
     if dtype is None:
         _cast(model, pieces.dtypes)
@@ -96,23 +101,24 @@ def remake(
     for part in pieces.parts:
         options: dict[str, Any] = {"offline": offline, "lock": lock, "file": part.file}
         adapter = load_adapter(part.name, model, **options, **part.options)
-        conditions[adapter] = Condition(**part.condition)
+        condition = Condition(**part.condition)
+        value = _alone(condition.value, recipe) if is_alone else condition.value
+        conditions[adapter] = replace(condition, value=value)
     result = model.generate(**arguments, conditions=conditions)
-    if not isinstance(result, list) or any(name in changes for name in _OTHERS):
+    if is_alone or not isinstance(result, list):
         return result
-    return result[min(pieces.recipe.image, len(result) - 1)]
+    return result[min(recipe.image, len(result) - 1)]
 
 
-def _arguments(pieces: Pieces, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of `generate`: the caller's, then those of the recipe.
-
-    Another prompt or count begins with this picture alone, not with all of its generation.
-    """
+def _arguments(pieces: Pieces, changes: Mapping[str, Any], is_alone: bool) -> dict[str, Any]:
+    """Returns the arguments of `generate`: the caller's, then those of the recipe."""
     recipe = pieces.recipe
     arguments = dict(pieces.arguments)
-    if any(name in changes for name in _OTHERS):
+    if is_alone:
         alone = {"prompt": recipe.prompt, "negative_prompt": recipe.negative_prompt, "count": 1}
         arguments |= alone | ({} if recipe.seed is None else {"seed": recipe.seed})
+        values = {name: arguments[name] for name in ("image", "mask") if name in arguments}
+        arguments |= {name: _alone(value, recipe) for name, value in values.items()}
     arguments |= changes
     sampler = arguments.get("sampler")
     if isinstance(sampler, dict):
@@ -126,6 +132,17 @@ def _arguments(pieces: Pieces, changes: Mapping[str, Any]) -> dict[str, Any]:
 
         arguments.setdefault("callback", goes_on)
     return arguments
+
+
+def _alone(value: Any, recipe: Recipe) -> Any:
+    """Returns the part of a value for this picture, where each of its generation has one."""
+    prompts, count = recipe.arguments.prompt, recipe.arguments.count
+    total = count * (1 if isinstance(prompts, str) else len(prompts))
+    if isinstance(value, dict):
+        items: dict[str, Any] = value
+        return {name: _alone(item, recipe) for name, item in items.items()}
+    has_each = isinstance(value, list) and len(value) == total > 1
+    return value[recipe.image] if has_each and recipe.image < total else value
 
 
 def _cast(model: Model, dtypes: Mapping[str, str]) -> None:

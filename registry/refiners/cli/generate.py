@@ -134,7 +134,7 @@ def generate(
     facts: dict[str, Any] = {"adapters": [option.facts for option in adapters]}
     if like is None:
         model = model or _MODEL
-        arguments = {"negative_prompt": "", "seed": 0} | arguments
+        arguments = {"negative_prompt": "", "seed": 0, "size": None} | arguments
         images = _new(prompt or "", model, adapters, arguments, loading, not as_json)
         facts |= {"model": model, "seed": arguments["seed"]}
     else:

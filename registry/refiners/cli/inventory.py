@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from refiners.cli.advice import advice_facts, print_advice
 from refiners.cli.completion import complete_either
 from refiners.cli.location import name_or_path
 from refiners.cli.output import say
@@ -85,6 +86,8 @@ def info(name: str, as_json: bool) -> None:
         return
     rows = [(key, value) for key, value in facts.items() if isinstance(value, str) and value]
     print_table(plugin.id, ("", ""), rows)
+    if isinstance(plugin.spec, AdapterSpec):
+        print_advice(plugin.spec)
     if variants := facts.get("variants"):
         keys = ("label", "base", "facts", "files")
         print_table("Variants", keys, [[_flat(v[key]) for key in keys] for v in variants])
@@ -183,6 +186,7 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
     if isinstance(spec, AdapterSpec):
         facts["kind"] = spec.kind
         facts["conflicts"] = ", ".join(spec.conflicts)
+        facts["advice"] = advice_facts(spec.advice)
         for name, given in spec.input.items():
             summary = "; ".join(text for text in (given.summary, given.preprocessor) if text)
             low_high = f", {given.range[0]:g} to {given.range[1]:g}" if given.range else ""
@@ -197,6 +201,7 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
                 "facts": variant.facts,
                 "slots": [target.slot for target in variant.targets],
                 "files": dict(variant.files),
+                "advice": advice_facts(spec.advice_for(variant)),
             }
             for variant in spec.variant
         ]
