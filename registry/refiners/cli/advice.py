@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from refiners.cli.report import print_table
 from refiners.manifest.advice import AdviceTable
 from refiners.manifest.schema import AdapterSpec
-
-_UNITS: Final = {"timesteps": "training steps", "size": "pixels", "clip-skip": "layers"}
 
 
 def advice_facts(advice: AdviceTable | None) -> dict[str, Any]:
@@ -36,6 +34,6 @@ def _shown(name: str, value: Any) -> str:
         return "yes: a generation follows it"
     if name == "strength":
         return ", ".join(f"{key} {number:g}" for key, number in value.items())
-    values: list[Any] = value if isinstance(value, list) else [value]
-    text = ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in values)
-    return f"{text} {_UNITS[name]}" if name in _UNITS else text
+    values: list[Any] = [*value] if isinstance(value, list | tuple) else [value]
+    texts = [f"{item:g}" if isinstance(item, float) else str(item) for item in values]
+    return f"{' x '.join(texts)} pixels" if name == "size" else ", ".join(texts)

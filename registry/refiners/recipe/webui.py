@@ -64,10 +64,9 @@ def without_extras(prompt: str) -> tuple[str, list[AdapterRecord]]:
 
 
 def _model(settings: Mapping[str, str]) -> ModelRecord:
-    name, digest = settings.get("Model", ""), settings.get("Model hash", "")
-    return ModelRecord(
-        id=f"file:{name}{_SUFFIX}" if name else "", files={name: digest} if digest else {}
-    )
+    digest = settings.get("Model hash", "")
+    name = f"{settings['Model']}{_SUFFIX}" if "Model" in settings else ""
+    return ModelRecord(id=f"file:{name}" if name else "", files={name: digest} if digest else {})
 
 
 def _arguments(settings: Mapping[str, str]) -> dict[str, Any]:
