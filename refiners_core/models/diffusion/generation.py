@@ -74,7 +74,7 @@ class Generation:
     offload: torch.device | None
     """The device of components while they work; None leaves them in place."""
     recipe: GenerationRecipe | None
-    """What the images carry; None to leave it out."""
+    """The recipe that the images carry; None to leave it out."""
 
     @classmethod
     def checked(

@@ -20,7 +20,7 @@ class Missing(NamedTuple):
     what: str
     """The piece, such as `the picture edges.png, sha256 ab12cd34...`."""
     hint: str = ""
-    """What to do; empty if the caller passes it by its name."""
+    """The next step; empty if the caller passes it by its name."""
 
 
 class Supply:
