@@ -55,8 +55,9 @@ class Advice:
 
     def __post_init__(self) -> None:
         for name, fault in advice_faults(vars(self)):
+            end = "" if fault.endswith("?") else "."
             raise AdapterError(
-                f"the advice {name}={getattr(self, name)!r} is invalid: {fault}.",
+                f"the advice {name}={getattr(self, name)!r} is invalid: {fault}{end}",
                 hint='Try Advice(sampler="lcm", steps=4, guidance=1.0, is_required=True).',
             )
 

@@ -86,19 +86,13 @@ def steps(value: Any) -> int:
 
 def guidance(value: Any) -> float:
     """Returns the scale of guidance; None stands for the default."""
-    value = DEFAULT_GUIDANCE if value is None else value
-    return number("guidance", value, 0, math.inf, DEFAULT_GUIDANCE)
+    return number("guidance", DEFAULT_GUIDANCE if value is None else value, 0, math.inf, 7.5)
 
 
 def texts(name: str, value: Any) -> list[str]:
     """Returns one text or several as a list."""
-    items = (
-        [value]
-        if isinstance(value, str)
-        else list(value)
-        if isinstance(value, list | tuple)
-        else []
-    )
+    several = list(value) if isinstance(value, list | tuple) else []
+    items = [value] if isinstance(value, str) else several
     if not items or not all(isinstance(item, str) for item in items):
         raise GenerationError(
             f"{name} is a text or a list of texts, not {_described(value)}.",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.advised import follow_advice
+from refiners_core.models.diffusion.callback import Callback
 from refiners_core.models.diffusion.components import DiffusionComponents
 from refiners_core.models.diffusion.conditioning import (
     AdapterCondition,
@@ -68,7 +68,7 @@ class Generation:
     is_single: bool
     """Whether the caller expects an image rather than a list."""
     has_bar: bool
-    callback: Callable[[int, Tensor], bool | None] | None
+    callback: Callback
     preview: Callable[[Preview], Any] | None
     is_sequential: bool
     offload: torch.device | None
@@ -174,7 +174,7 @@ class Generation:
                 isinstance(prompt, str) and per_prompt == 1 and not isinstance(seed, list | tuple)
             ),
             has_bar=bool(progress),
-            callback=argument.callback("callback", callback),
+            callback=Callback(argument.callback("callback", callback), len(run.timesteps)),
             preview=argument.callback("preview", preview),
             is_sequential=bool(sequential),
             offload=device,
@@ -191,7 +191,6 @@ class Generation:
         """
         kind = self.request.device.type
         facts = None if self.recipe is None else self.recipe.facts()
-        ended_after: list[int] = []
         with (
             running(self.model),
             torch.autocast("cpu", enabled=False),
@@ -202,14 +201,14 @@ class Generation:
                 condition.follow(self.request)
                 with moved(condition.adapter, self.offload):
                     conditions[i] = condition.encoded(self.request)
-            latents = self._denoised(self._encoded_prompts(), conditions, ended_after)
+            latents = self._denoised(self._encoded_prompts(), conditions)
             if self.output == "latents":
                 return latents
             pixels = self._decoded(latents)
             check_finite(pixels, "autoencoder", self.model.autoencoder.dtype)
         if self.output == "tensor":
             return pixels
-        images = with_recipes(to_images(pixels), facts, *ended_after)
+        images = with_recipes(to_images(pixels), facts, self.callback)
         return images[0] if self.is_single else images
 
     def _encoded_prompts(self) -> Conditioning:
@@ -264,12 +263,8 @@ class Generation:
         return clean, {}, {KEPT: Kept(small, clean, noise)}
 
     def _denoised(
-        self,
-        conditioning: Conditioning,
-        conditions: Sequence[AdapterCondition],
-        ended_after: list[int],
+        self, conditioning: Conditioning, conditions: Sequence[AdapterCondition]
     ) -> Tensor:
-        """Returns the latents; appends the number of steps if a callback ended the generation."""
         noise = self.noise.to(self.request.device, self.request.dtype)
         clean, image_conditioning, image_values = self._encoded_image(noise)
         constants = {
@@ -290,19 +285,14 @@ class Generation:
                 constants=constants,
                 generators=self.generators,
                 has_bar=self.has_bar,
-                after_step=partial(self._after_step, ended_after),
+                after_step=self._after_step,
             )
 
-    def _after_step(
-        self, ended_after: list[int], step: int, latents: Tensor, clean: Tensor
-    ) -> bool:
+    def _after_step(self, step: int, latents: Tensor, clean: Tensor) -> bool:
         """Calls the caller's functions; returns whether the generation goes on."""
         if self.preview is not None:
             self.preview(Preview(step, clean.to(latents.dtype), self._decoded))
-        goes_on = self.callback is None or self.callback(step, latents) is not False
-        if not goes_on and step + 1 < len(self.sampler.timesteps):
-            ended_after.append(step + 1)
-        return goes_on
+        return self.callback(step, latents)
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """Returns the pixels of latents, in 0...1."""

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from refiners_core.model import Model
+from refiners_core.models.diffusion.callback import Callback
 from refiners_core.models.diffusion.conditioning import AdapterCondition
 from refiners_core.models.diffusion.sampler_data import sampler_data
 from refiners_core.models.samplers import Sampler
@@ -60,18 +61,18 @@ class GenerationRecipe:
 
 
 def with_recipes(
-    images: Sequence[Image.Image], facts: Mapping[str, Any] | None, ended_after: int | None = None
+    images: Sequence[Image.Image], facts: Mapping[str, Any] | None, callback: Callback
 ) -> list[Image.Image]:
     """Returns images that carry their recipes.
 
     Args:
         images: The images of one generation, in order.
         facts: The facts of the generation; None to return the images as they are.
-        ended_after: The number of steps after which a callback ended it; None if none did.
+        callback: The function that may have ended it early.
     """
     if facts is None:
         return list(images)
-    ended = {} if ended_after is None else {"ended-after": ended_after}
+    ended = {} if callback.ended_after is None else {"ended-after": callback.ended_after}
     recipes = [{**facts, "image": i, **ended} for i in range(len(images))]
     return [
         RecipeImage.of(image, json.dumps(recipe, allow_nan=False))

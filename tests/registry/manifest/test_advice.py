@@ -69,7 +69,7 @@ def test_a_variant_replaces_single_keys():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ('sampler = "lmc"', "sampler: no sampler has the name 'lmc'; did you mean 'lcm'?"),
+        ('sampler = "eulre"', "sampler: no sampler has the name 'eulre'; did you mean 'euler'?"),
         ('sampler = "best"', "sampler: no sampler has the name 'best'; known: ddim, euler"),
         ("steps = 0", "steps: 0 should be a whole number from 1 on"),
         ("steps = true", "steps: True should be a whole number from 1 on"),
