@@ -5,6 +5,8 @@ tensors their hashes only. `refiners.read_recipe` reads it.
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -50,7 +52,10 @@ class GenerationRecipe:
         return {
             "recipe": VERSION,
             "model": _origin(self.model) | {"base": self.model.base, "dtypes": self._dtypes()},
-            "adapters": [_adapter(item) for item in self.adapters],
+            "adapters": [
+                {"key": key, **_adapter(item)}
+                for key, item in zip(_keys(self.adapters), self.adapters, strict=True)
+            ],
             "arguments": {**self.arguments, "sampler": sampler_data(self.sampler), **values},
             "made-with": {**_versions(), "device": self.device.type},
         }
@@ -86,9 +91,23 @@ def compact_seeds(seeds: Sequence[int]) -> int | list[int]:
     return seeds[0] if is_counted else list(seeds)
 
 
+def _keys(adapters: Sequence[AdapterCondition]) -> list[str]:
+    """Returns the keys of adapters as in a new process, where numbers begin with the first."""
+    counts: Counter[str] = Counter()
+    keys: list[str] = []
+    for adapter in (item.adapter for item in adapters):
+        if re.fullmatch(rf"{re.escape(adapter.name)}(-\d+)?", adapter.key) is None:
+            keys.append(adapter.key)
+            continue
+        counts[adapter.name] += 1
+        number = counts[adapter.name]
+        keys.append(adapter.name if number == 1 else f"{adapter.name}-{number}")
+    return keys
+
+
 def _adapter(item: AdapterCondition) -> dict[str, Any]:
     adapter, condition = item.adapter, item.condition
-    facts = {"key": adapter.key, "name": adapter.name, **_origin(adapter)}
+    facts = {"name": adapter.name, **_origin(adapter)}
     facts |= {"scale": digest(condition.scale), "start": condition.start, "end": condition.end}
     for name, value in (("condition", condition.value), ("mask", condition.mask)):
         if value is not None:

@@ -20,7 +20,7 @@ from refiners.recipe.read import read_recipe
 from refiners.recipe.supply import Missing, Supply
 from refiners.sources.origin import LOCAL_MODEL, LocalModel, hashes
 
-_RESERVED: Final = ("name", "model", "offline", "lock", "file", "weights", "key")
+_RESERVED: Final = ("name", "model", "offline", "lock", "file", "weights")
 """The arguments of `load_adapter` and of every adapter, which are not options."""
 _ROLES: Final = ("file", "weights")
 """The names of the hash of a user's file."""

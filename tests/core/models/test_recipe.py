@@ -99,6 +99,16 @@ def test_an_adapter_is_recorded_with_its_condition_if_it_acts(model):
     }
 
 
+def test_keys_do_not_depend_on_what_the_process_made_before(model):
+    keys = ("reads-7", "reads-9", "mine")
+    for key in keys:
+        Reads(name="reads", key=key).inject(model)
+    conditions = dict.fromkeys(model.adapters, "a")
+    records = made(model, conditions=conditions)[0]["adapters"]
+    model.eject_all()
+    assert [record["key"] for record in records] == ["mine", "reads", "reads-2"]
+
+
 def test_the_defaults_are_recorded(model):
     (recipe,) = made(model, steps=None, callback=lambda step, latents: False)
     assert (recipe["arguments"]["steps"], recipe["arguments"]["guidance"]) == (30, 7.5)

@@ -20,7 +20,7 @@ from refiners.recipe.form import AdapterRecord, ArgumentRecord, ModelRecord, Rec
 from refiners.recipe.pieces import find_pieces
 from safetensors.torch import load_file, save_file
 
-from refiners_core import Condition
+from refiners_core import Advice, Condition
 from refiners_core.recipe_image import RECIPE
 
 FEW: dict[str, Any] = {"steps": 2, "progress": False}
@@ -166,6 +166,29 @@ def test_an_early_end_and_an_initial_picture_are_repeated(pictures):
     recipe = msgspec.json.decode(made.info[RECIPE], type=Recipe)
     assert recipe.ended_after == 2
     assert same(refiners.regenerate(recipe, conditions=given, **AGAIN), made)
+
+
+def test_the_keys_and_options_of_adapters_are_repeated():
+    model = refiners.load_model("playground")
+    for options in ({"key": "z"}, {"key": "a"}, {}):
+        refiners.load_adapter("lora-ink", model, **options)
+    made = model.generate("a heart", seed=3, **FEW)
+    recipe = msgspec.json.decode(made.info[RECIPE], type=Recipe)
+    assert [record.key for record in recipe.adapters] == ["a", "lora-ink", "z"]
+    again = refiners.regenerate(recipe, **AGAIN)
+    assert same(again, made)
+    assert again.info[RECIPE] == made.info[RECIPE]
+
+
+def test_the_shell_prints_a_notice_once(saved):
+    shutil.copy("elsewhere/photo.png", ".")
+    adapter = "ip-adapter=photo.png"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("refiners.load.advice_for", lambda *_: Advice(steps=1, is_required=True))
+        done = run("x", "--adapter", adapter, "--steps", "2")
+        assert done.stderr.count("is only right with steps=1") == 1
+        run("x", "--adapter", adapter)
+    assert refiners.read_recipe("out.png").arguments.steps == 1
 
 
 def test_the_dtypes_of_components_are_repeated():
