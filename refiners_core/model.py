@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Self
 from torch import nn
 
 from refiners_core.errors import ModelError, SelectionError
+from refiners_core.origin import OriginOf
 from refiners_core.surgery import plan
 from refiners_core.surgery.adapter import Adapter
 from refiners_core.surgery.block_compiler import compile_blocks
@@ -33,6 +34,8 @@ class Model(Chain):
 
     repeated: ClassVar[tuple[type[Chain], ...]] = ()
     """The classes of the repeated blocks, which `compile` compiles; each family defines them."""
+    origin: OriginOf | None = None
+    """Returns the package and the files it comes from, for the recipe of a picture."""
 
     def __init__(
         self,

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 
 CORE = (
     ("errors", "public", "sampler_name", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
-    ("argument_names", "condition", "picture", "surgery.hotswap", "surgery.key"),
-    ("tree.memory",),
+    ("advice", "argument_names", "condition", "origin", "picture", "recipe_image"),
+    ("surgery.hotswap", "surgery.key", "tree.memory"),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),
     ("tree.editing", "tree.show"),
@@ -57,7 +57,9 @@ ROOMS = (
     ("recognition",),
     ("choose",),
     ("sources",),
+    ("recipe",),
     ("authoring", "doctor", "load", "refresh", "sync"),
+    ("remake",),
     ("cli",),
     ("testing",),
 )
@@ -237,7 +239,10 @@ def brings_torch(name: str) -> bool:
     """Whether importing this module at the top of a registry module loads torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
-    light = ("API_VERSION", "argument_names", "errors", "hookspecs", "public", "sampler_name")
+    light = (
+        *("API_VERSION", "advice", "argument_names", "errors", "hookspecs", "public"),
+        *("recipe_image", "sampler_name"),
+    )
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 
 

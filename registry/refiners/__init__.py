@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from refiners.installed.inventory import models as models
     from refiners.load import load_adapter as load_adapter
     from refiners.load import load_model as load_model
+    from refiners.recipe.form import Recipe as Recipe
+    from refiners.recipe.read import read_recipe as read_recipe
+    from refiners.remake import regenerate as regenerate
 
 _HOMES: Final[dict[str, str]] = {
     name: home
@@ -56,6 +59,9 @@ _HOMES: Final[dict[str, str]] = {
         ),
         "installed.inventory": ("adapters", "broken", "models"),
         "load": ("load_adapter", "load_model"),
+        "recipe.form": ("Recipe",),
+        "recipe.read": ("read_recipe",),
+        "remake": ("regenerate",),
     }.items()
     for name in names
 }

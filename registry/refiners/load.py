@@ -6,14 +6,14 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, cast
 
 from refiners.choose.lock import held, named
 from refiners.choose.lookup import find_adapter, find_model
 from refiners.choose.policy import Guard
-from refiners.choose.variant import made_from, variant_for
+from refiners.choose.variant import advice_for, made_from, variant_for
 from refiners.errors import DeprecationNotice, OfflineError, OptionError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
@@ -25,6 +25,7 @@ from refiners.sources.answer import constructor_options
 from refiners.sources.fetch import fetch_source
 from refiners.sources.given import is_file
 from refiners.sources.local import is_local, open_local, open_repository
+from refiners.sources.origin import NamedAdapter, NamedModel
 from refiners.sources.repository import PREFIX
 from refiners.sources.user_file import (
     check_file,
@@ -94,7 +95,9 @@ def load_model(
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
-    return cast("LatentDiffusion", build_model(model, source, **options))
+    built = build_model(model, source, **options)
+    built.origin = NamedModel(model)
+    return cast("LatentDiffusion", built)
 
 
 def load_adapter(
@@ -167,7 +170,7 @@ def load_adapter(
             variant_for(plugin, model, guard=guard)
     assert plugin is not None, "an argument is a name or a file"
     adapter = build_adapter(plugin, WeightsOf(plugin, offline, guard), options)
-    made_from[adapter] = plugin
+    _introduce(adapter, plugin, options)
     return adapter if model is None else adapter.inject(model)
 
 
@@ -216,12 +219,24 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
             weights = WeightsOf(plugin, True, guard)
         assert plugin is not None, "an argument is a name or a file"
         adapter = build_adapter(plugin, weights, options)
-        made_from[adapter] = plugin
+        _introduce(adapter, plugin, options)
+        if weights is None:
+            advice = advice_for(plugin.spec, variant_for(plugin, model))
+            adapter.advice = advice or adapter.advice
         return adapter.inject(model)
     except OfflineError as error:
         text = f"{name}={file}" if name and file else name or file
         error.hint = f"Run {quoted('refiners', 'fetch', text)} first."
         raise
+
+
+def _introduce(adapter: Adapter, plugin: Installed[AdapterSpec], options: dict[str, Any]) -> None:
+    """Tells an adapter its package and, if all variants have the same, its advice."""
+    made_from[adapter] = plugin
+    adapter.origin = NamedAdapter.of(plugin, options)
+    advice = {advice_for(plugin.spec, variant) for variant in plugin.spec.variant}
+    if len(advice) == 1 and (common := advice.pop()) is not None:
+        adapter.advice = common
 
 
 def _outlined(model: str) -> Model:
@@ -256,10 +271,17 @@ class WeightsOf:
         """
         hub = Hub.from_environment(self.offline)
         variant = variant_for(self.adapter, model, hub, guard=self.guard)
-        chosen = variant.files, variant.label, variant.settings
-        source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
+        source = fetch_source(
+            self.adapter,
+            variant.files,
+            variant.label,
+            variant.settings,
+            offline=self.offline,
+            guard=self.guard,
+        )
         files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
-        return with_parts(source, files, hub.receipts.folder)
+        source = with_parts(source, files, hub.receipts.folder)
+        return replace(source, advice=advice_for(self.adapter.spec, variant))
 
 
 def _guarded(plugin: Installed[Any] | None, lock: str | Path | None) -> Guard:

@@ -9,6 +9,7 @@ import deep_cache
 import distilled
 import ella
 import face_id
+import few_steps
 import freeu
 import instant_id
 import instruct
@@ -74,6 +75,7 @@ CASES = {
     "IP-Adapter": case(ip_adapter.ImagePrompt, PICTURE),
     "FaceID": case(face_id.FaceId, PICTURE),
     "InstantID": case(instant_id.InstantId, {"face": PICTURE, "keypoints": PICTURE}),
+    "few steps": case(few_steps.FewSteps),
     "StyleAligned": case(style_aligned.StyleAligned),
     "reference-only": case(reference_only.Reference, LATENTS),
     "FreeU": case(freeu.FreeU),

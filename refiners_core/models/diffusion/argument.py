@@ -21,6 +21,7 @@ Output = Literal["pil", "tensor", "latents"]
 """The results of a generation: PIL images, pixels in 0...1, or latents."""
 
 DEFAULT_STEPS: Final = 30
+DEFAULT_GUIDANCE: Final = 7.5
 DEFAULT_STRENGTH: Final = 0.8
 _MUCH_NOISE: Final = 0.98
 """The share of noise from which on a network treats latents as pure noise."""
@@ -78,15 +79,15 @@ def number(name: str, value: Any, low: float, high: float, default: float) -> fl
     return converted
 
 
+def guidance(value: Any) -> float:
+    """Returns the scale of guidance; None stands for the default."""
+    return number("guidance", DEFAULT_GUIDANCE if value is None else value, 0, math.inf, 7.5)
+
+
 def texts(name: str, value: Any) -> list[str]:
     """Returns one text or several as a list."""
-    items = (
-        [value]
-        if isinstance(value, str)
-        else list(value)
-        if isinstance(value, list | tuple)
-        else []
-    )
+    several = list(value) if isinstance(value, list | tuple) else []
+    items = [value] if isinstance(value, str) else several
     if not items or not all(isinstance(item, str) for item in items):
         raise GenerationError(
             f"{name} is a text or a list of texts, not {_described(value)}.",
@@ -257,8 +258,8 @@ def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]
     return int(sides[0]), int(sides[1])
 
 
-def generators(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[torch.Generator, ...]:
-    """Returns a random generator per image, on the CPU; none where no noise is drawn."""
+def seeds(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[int, ...]:
+    """Returns the seed of each image, drawn if none is given; none where no noise is drawn."""
     if latents is not None and not run.is_stochastic:
         if seed is not None:
             raise GenerationError(
@@ -266,7 +267,12 @@ def generators(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[torch
                 hint="Pass one of them.",
             )
         return ()
-    return tuple(torch.Generator("cpu").manual_seed(item) for item in _seeds(seed, count))
+    return tuple(_seeds(seed, count))
+
+
+def generators(seeds: Sequence[int]) -> tuple[torch.Generator, ...]:
+    """Returns a random generator per image, on the CPU."""
+    return tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds)
 
 
 def noise(

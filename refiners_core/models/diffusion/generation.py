@@ -10,6 +10,8 @@ from torch import Tensor
 
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
+from refiners_core.models.diffusion.advised import follow_advice
+from refiners_core.models.diffusion.callback import Callback
 from refiners_core.models.diffusion.components import DiffusionComponents
 from refiners_core.models.diffusion.conditioning import (
     AdapterCondition,
@@ -32,7 +34,9 @@ from refiners_core.models.diffusion.loop import denoising_loop, scalar
 from refiners_core.models.diffusion.offload import offload_device
 from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.diffusion.prompt_encoding import encoded_prompts, for_each_image
+from refiners_core.models.diffusion.recipe import GenerationRecipe, compact_seeds, with_recipes
 from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.diffusion.sampler_data import steps_data
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import shrunk, to_images, to_pixels
 from refiners_core.tree.layer import running
@@ -65,11 +69,13 @@ class Generation:
     is_single: bool
     """Whether the caller expects an image rather than a list."""
     has_bar: bool
-    callback: Callable[[int, Tensor], bool | None] | None
+    callback: Callback
     preview: Callable[[Preview], Any] | None
     is_sequential: bool
     offload: torch.device | None
     """The device of components while they work; None leaves them in place."""
+    recipe: GenerationRecipe | None
+    """The recipe that the images carry; None to leave it out."""
 
     @classmethod
     def checked(
@@ -98,6 +104,7 @@ class Generation:
         guidance_rescale: Any,
         offload: Any,
         preview: Any,
+        recipe: Any,
     ) -> "Generation":
         """Checks the arguments of `generate`; no network runs.
 
@@ -108,11 +115,25 @@ class Generation:
         prompts = argument.texts("prompt", prompt)
         per_prompt = argument.whole("count", count, 1)
         total = len(prompts) * per_prompt
-        guidance = argument.number("guidance", guidance, 0, float("inf"), 7.5)
+        matched = match_conditions(model.adapters, conditions)
+        used = follow_advice(
+            [item.adapter for item in matched if item.condition.scale != 0],
+            {
+                **{"sampler": sampler, "guidance": guidance},
+                **{"steps": steps, "timesteps": timesteps, "sigmas": sigmas},
+            },
+        )
+        guidance = argument.guidance(used["guidance"])
         negatives = argument.negatives(negative_prompt, prompts, guidance)
         pixels = argument.image(image, total, size is None)
-        run = argument.sampler(sampler, model, steps=steps, timesteps=timesteps, sigmas=sigmas)
-        run = argument.strength(strength, run, pixels)
+        whole = argument.sampler(
+            used["sampler"],
+            model,
+            steps=used["steps"],
+            timesteps=used["timesteps"],
+            sigmas=sigmas,
+        )
+        run = argument.strength(strength, whole, pixels)
         argument.check_beginning(run, pixels is None)
         masks = mask_rows(mask, pixels, total, model.is_inpainting)
         factor = model.autoencoder.config.reduction
@@ -134,12 +155,23 @@ class Generation:
             prompts={name: for_each_image(texts[name], total) for name in branches},
             offload=device,
         )
-        matched = match_conditions(model.adapters, conditions)
         active = active_conditions(matched, run.step_numbers[-1] + 1)
         request = replace(request, scales=context_scales(active, request))
         for item in active:
             item.adapter.check(item.condition.value, request)
-        generators = argument.generators(latents, seed, total, run)
+        seeds = argument.seeds(latents, seed, total, run)
+        generators = argument.generators(seeds)
+        guidance_rescale = argument.number("guidance_rescale", guidance_rescale, 0, 1, 0.7)
+        output = argument.output(output)
+        arguments = {
+            **{"prompt": prompt, "negative_prompt": negative_prompt, "count": per_prompt},
+            **{"guidance": guidance, "guidance_rescale": guidance_rescale},
+            **steps_data(whole, timesteps=used["timesteps"], sigmas=sigmas),
+            **{"size": [width, height], "sequential": bool(sequential)},
+            **({"seed": compact_seeds(seeds)} if seeds else {}),
+            **({} if pixels is None else {"strength": float(strength)}),
+        }
+        values = {"image": image, "mask": mask, "latents": latents}
         return cls(
             model=model,
             request=request,
@@ -147,7 +179,7 @@ class Generation:
             conditions=active,
             sampler=run,
             guidance=guidance,
-            guidance_rescale=argument.number("guidance_rescale", guidance_rescale, 0, 1, 0.7),
+            guidance_rescale=guidance_rescale,
             noise=argument.noise(
                 latents, generators, model.autoencoder.config.latent_channels, request
             ),
@@ -156,15 +188,18 @@ class Generation:
             mask=None
             if masks is None
             else torch.cat([shrunk(row, (height, width)) for row in masks]),
-            output=argument.output(output),
+            output=output,
             is_single=(
                 isinstance(prompt, str) and per_prompt == 1 and not isinstance(seed, list | tuple)
             ),
             has_bar=bool(progress),
-            callback=argument.callback("callback", callback),
+            callback=Callback(argument.callback("callback", callback), len(run.timesteps)),
             preview=argument.callback("preview", preview),
             is_sequential=bool(sequential),
             offload=device,
+            recipe=GenerationRecipe(model, active, arguments, values, whole, request.device)
+            if recipe and output == "pil"
+            else None,
         )
 
     @torch.no_grad()
@@ -174,6 +209,7 @@ class Generation:
         Autocast around the call is turned off: each component computes in the dtype of its weights.
         """
         kind = self.request.device.type
+        facts = None if self.recipe is None else self.recipe.facts()
         with (
             running(self.model),
             torch.autocast("cpu", enabled=False),
@@ -193,7 +229,7 @@ class Generation:
             check_finite(pixels, "autoencoder", self.model.autoencoder.dtype)
         if self.output == "tensor":
             return pixels
-        images = to_images(pixels)
+        images = with_recipes(to_images(pixels), facts, self.callback)
         return images[0] if self.is_single else images
 
     def _initial(self, noise: Tensor, clean: Tensor | None) -> Tensor:
@@ -248,7 +284,7 @@ class Generation:
         """Calls the caller's functions; returns whether the generation goes on."""
         if self.preview is not None:
             self.preview(Preview(step, clean.to(latents.dtype), self._decoded))
-        return self.callback is None or self.callback(step, latents) is not False
+        return self.callback(step, latents)
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """Returns the pixels of latents, in 0...1."""

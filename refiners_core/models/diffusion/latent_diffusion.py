@@ -125,7 +125,7 @@ class LatentDiffusion(DiffusionComponents):
         conditions: Mapping[Any, Any] | None = None,
         count: int = 1,
         steps: int | None = None,
-        guidance: float = 7.5,
+        guidance: float | None = None,
         sampler: Sampler | str | None = None,
         timesteps: Sequence[float] | Tensor | None = None,
         sigmas: Sequence[float] | Tensor | None = None,
@@ -142,6 +142,7 @@ class LatentDiffusion(DiffusionComponents):
         guidance_rescale: float = 0.0,
         offload: bool | str | torch.device = False,
         preview: Callable[[Preview], Any] | None = None,
+        recipe: bool = True,
     ) -> Any:
         """Generates images.
 
@@ -152,13 +153,15 @@ class LatentDiffusion(DiffusionComponents):
             conditions: The conditions of worn adapters, `{adapter: value}`. A `Condition` as value
                 adds scale, span and mask; None leaves the adapter out this time.
             count: The number of images of each prompt.
-            steps: The number of steps from noise to an image; 30 by default.
+            steps: The number of steps from noise to an image; by default as many as a worn adapter
+                requires, or 30.
             guidance: The scale of classifier-free guidance, from 0. Up to 1 the UNet runs with the
-                prompt alone.
-            sampler: A name such as `euler` or `DPM++ 2M Karras`, or a `Sampler`; by default the
-                model's. A name follows the settings that the model's files state.
+                prompt alone. By default as a worn adapter requires, or 7.5.
+            sampler: A name such as `euler` or `DPM++ 2M Karras`, or a `Sampler`; by default the one
+                that a worn adapter requires, or the model's. A name follows the settings that the
+                model's files state.
             timesteps: The training steps at which the steps begin, noisiest first, instead of
-                `steps`.
+                `steps`; by default those that a worn adapter requires.
             sigmas: The noise levels, noise over signal, at which the steps begin and the last one
                 ends, noisiest first, instead of `steps`.
             seed: The seed of the noise: a number, to which the i-th image adds i, or a list with
@@ -185,6 +188,8 @@ class LatentDiffusion(DiffusionComponents):
                 works; or the device to use. One generation at a time.
             preview: Called after each step with a `Preview`, whose `images()` are those that the
                 step predicts; they are decoded when asked for.
+            recipe: Whether the images carry the recipe to make them again, which PNG, JPEG and WebP
+                files keep: the arguments, the names and hashes of files, the hashes of conditions.
 
         Returns:
             An image if `prompt` is one text, `count` is 1 and `seed` is not a list; otherwise a
@@ -221,6 +226,7 @@ class LatentDiffusion(DiffusionComponents):
             guidance_rescale=guidance_rescale,
             offload=offload,
             preview=preview,
+            recipe=recipe,
         )
         self._check_whole()
         return generation.run()

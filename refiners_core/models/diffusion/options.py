@@ -19,7 +19,7 @@ class GenerateOptions(TypedDict, total=False):
     negative_prompt: str | Sequence[str]
     conditions: Mapping[Any, Any] | None
     steps: int | None
-    guidance: float
+    guidance: float | None
     sampler: Sampler | str | None
     timesteps: Sequence[float] | Tensor | None
     sigmas: Sequence[float] | Tensor | None
@@ -34,3 +34,4 @@ class GenerateOptions(TypedDict, total=False):
     guidance_rescale: float
     offload: bool | str | torch.device
     preview: Callable[[Preview], Any] | None
+    recipe: bool

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refiners.cli.adapter_option import AdapterOption
-from refiners.errors import OptionError
+from refiners.errors import Notice, OptionError
 
 if TYPE_CHECKING:
     from refiners_core import Adapter
@@ -97,7 +98,9 @@ def dry_run(
         _check_pictures(option, adapter)
         conditions[adapter] = Condition(value, scale=option.scale)
     if structure is not None:
-        structure.check(prompt, conditions=conditions, **arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)  # the generation itself repeats them
+            structure.check(prompt, conditions=conditions, **arguments)
 
 
 def _check_path(model: str) -> None:

@@ -14,7 +14,8 @@ def samplers(as_json: bool) -> None:
     """List the samplers and spacings with all their names.
 
     Each name is one of `generate --sampler`: ours, those of A1111's and ComfyUI's interfaces, and
-    the class of diffusers. Case and separators do not matter, and a spacing may follow. Torch is not imported.
+    the class of diffusers. Case and separators do not matter, and a spacing may follow. Torch is
+    not imported.
 
     \b
     Examples:

@@ -47,7 +47,15 @@ def _pickle_command(match: re.Match[str]) -> str:
     return f'python -c "{code}"' if is_safe else quoted("python", "-c", code)
 
 
+def _condition_options(match: re.Match[str]) -> str:
+    """Returns the option of `refiners generate --like` for each missing picture or file."""
+    names = re.findall(r'"([^"]+)": "PATH"', match[1])
+    return f"Add {' '.join(quoted('--condition', f'{name}=PATH') for name in names)}."
+
+
 _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
+    (r"Pass conditions=\{((?:\"[^\"]+\": \"PATH\"(?:, )?)+)\}\.", _condition_options),
+    (r"Pass the model: model=\"([^\"]+)\"", "Add {model} {0}"),
     (r"conditions=\{adapter: None\}", "{adapter} NAME:0"),
     (
         r"conditions=\{adapter: Condition\([^()]*scale=([\d.]+)[^()]*\)\}",

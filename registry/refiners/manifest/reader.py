@@ -12,9 +12,17 @@ import msgspec
 
 from refiners.errors import ManifestError
 from refiners.manifest.file_layout import FileTable, UserFile
-from refiners.manifest.schema import SCHEMA, UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
+from refiners.manifest.schema import (
+    SCHEMA,
+    UNKNOWN,
+    AdapterManifest,
+    AdapterSpec,
+    ModelManifest,
+    WeightsFile,
+)
 from refiners.manifest.toml import TomlError, load_toml, parse_toml
 from refiners.manifest.version import specifiers
+from refiners_core.advice import advice_faults
 
 if TYPE_CHECKING:
     from refiners.manifest.explain import ManifestFault, Place
@@ -113,6 +121,19 @@ def _contradictions(manifest: AdapterManifest | ModelManifest) -> Iterator[Manif
         if spec.file is not None:
             place = ("adapter", name, "file")
             yield from _layouts(place, spec.file, spec.weights, spec.file.asks)
+        yield from _advice(("adapter", name), spec)
+
+
+def _advice(place: Place, spec: AdapterSpec) -> Iterator[ManifestFault]:
+    """Yields the faults of the advice for each variant, at the table that has the key."""
+    for index, variant in enumerate(spec.variant):
+        advice = spec.advice_for(variant)
+        keys = () if variant.advice is None else variant.advice.keys
+        for field, fault in () if advice is None else advice_faults(advice.fields):
+            key = "required" if field == "is_required" else field
+            where = ("variant", index, "advice") if key in keys else ("advice",)
+            if index == 0 or where[0] == "variant":
+                yield _fault((*place, *where, key.replace("_", "-")), fault)
 
 
 def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Iterator[ManifestFault]:

@@ -11,12 +11,12 @@ import refiners
 from click.testing import CliRunner
 from PIL import Image
 from refiners.cli import main
-from refiners.cli.picture import open_picture
 from refiners.cli.shell_words import OPTIONS, shell_words
 from refiners.errors import Notice, OptionError
 from refiners.hub import wait_notice
 from refiners.hub.client import Hub
 from refiners.hub.errors import patiently
+from refiners.recipe.picture import open_picture
 from refiners.testing import Fault, LoopbackHub
 
 from refiners_core.argument_names import WORDS
