@@ -115,7 +115,7 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
         value, file = "", value
     pictures = _pictures(value, adapter.spec)
     _check_pictures(name, pictures, adapter.spec)
-    label = name if is_name else adapter.name
+    label = name if is_name else f"{adapter.dist}:{adapter.name}"
     return AdapterOption(adapter, label, pictures, 1.0 if scale is None else scale, file, parsed)
 
 

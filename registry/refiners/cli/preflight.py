@@ -25,7 +25,7 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
         RefinersError: The model does not exist, or an adapter does not suit it.
     """
     from refiners.choose.compatibility import ModelFacts, choose
-    from refiners.choose.lookup import find_model
+    from refiners.choose.lookup import find_adapter, find_model
     from refiners.choose.policy import Guard
     from refiners.choose.variant import verdicts
     from refiners.hub.client import Hub
@@ -50,7 +50,8 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
         adapter = option.adapter
         if option.file is not None and not option.file.startswith(PREFIX):
             hub = Hub.from_environment(offline=True)
-            adapter = with_file(adapter, option.file, hub, "", guard, option.options)
+            reader = find_adapter(f"{adapter.dist}:{adapter.name}")
+            adapter = with_file(reader, option.file, hub, "", guard, option.options)
         choose(adapter, facts, verdicts(adapter, facts, guard=guard))
 
 

@@ -70,6 +70,10 @@ _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
         "{adapter} {0}={1}",
     ),
     (
+        r"(?:refiners\.)?load_adapter\([\"']([^\"']+)[\"'], model, (\w+)=[\"']([^\"']+)[\"']\)",
+        "{adapter} {0},{1}={2}",
+    ),
+    (
         r"(?:refiners\.)?load_adapter\([\"']([^\"']+)[\"'][^()]*(?:\([^()]*\))?\)",
         "{adapter} {0}",
     ),

@@ -70,6 +70,8 @@ def test_an_unknown_option_without_a_suggestion_is_left_to_click() -> None:
         ('Try refiners.load_model("sd15").', "Try --model sd15."),
         ('load_adapter("lora", model, file="a.safetensors")', "--adapter lora=a.safetensors"),
         ('load_adapter("lora", model, file="a b.safetensors")', "--adapter lora='a b.safetensors'"),
+        ('load_adapter("a.safetensors", model)', "--adapter a.safetensors"),
+        ('load_adapter("a.safetensors", model, end="up")', "--adapter a.safetensors,end=up"),
         ('Try device="a b".', "Try --device 'a b'."),
         ("refiners_core.weights.rewrite_pickle('a b', 'c', sha256=...).",
          "python -c \"from refiners_core.weights import rewrite_pickle; "
