@@ -14,6 +14,7 @@ from refiners_core.surgery.block_compiler import compile_blocks
 from refiners_core.surgery.selection import Selection, select
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
+from refiners_core.tree.role import record_roles
 
 
 class Model(Chain):
@@ -46,6 +47,7 @@ class Model(Chain):
         **components: nn.Module,
     ) -> None:
         super().__init__(**components)
+        record_roles(self)
         self.base: Final = base
         self.facts: Final[Mapping[str, Any]] = dict(facts)
         self.slots: Final[Mapping[str, Callable[[Any], Selection]]] = dict(slots)
@@ -62,12 +64,22 @@ class Model(Chain):
         """Returns the places of a stable name, in execution order.
 
         Args:
-            name: A name in `slots`, such as `cross_attention`.
+            name: A name in `slots`, such as `unet.up`; with a number, as in `unet.up.0`, only the
+                place at this position in execution order, from 0.
 
         Raises:
-            SelectionError: The family does not publish the name.
+            SelectionError: The family does not publish the name, or the slot has fewer places.
         """
         find = self.slots.get(name)
+        slot, _, index = name.rpartition(".")
+        if find is None and slot in self.slots and index.isdecimal():
+            seats = self.slot(slot).seats
+            if int(index) >= len(seats):
+                raise SelectionError(
+                    f"{self.base} has {len(seats)} places of {slot!r}, so no {name!r}.",
+                    hint=f"They count from 0, up to {slot}.{len(seats) - 1}.",
+                )
+            return Selection(self, seats[int(index) :][:1], f"{self.base}.slot({name!r})")
         if find is None:
             near = difflib.get_close_matches(name, self.slots, 1)
             raise SelectionError(

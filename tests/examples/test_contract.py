@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import brushnet
 import control_lora
 import controlnet
+import controlnext
 import deep_cache
 import distilled
 import ella
@@ -15,6 +17,7 @@ import instant_id
 import instruct
 import ip_adapter
 import language_model
+import layer_diffuse
 import lora
 import motion
 import multi_diffusion
@@ -44,6 +47,11 @@ LATENTS = torch.cat([PICTURE, PICTURE.mean(1, keepdim=True)], dim=1)
 
 def logits(model: Chain, conditions: object) -> torch.Tensor:
     return model(torch.arange(10).view(2, 5))
+
+
+def decoded(model: Any, conditions: Any) -> torch.Tensor:
+    options = {"steps": 1, "strength": 1, "seed": 0, "output": "tensor", "progress": False}
+    return model.generate("a cat", conditions=conditions, image=PICTURE, **options)
 
 
 def case(make: Callable[[], Adapter], condition: Any = None) -> AdapterCase:
@@ -95,6 +103,9 @@ CASES = {
     "regional prompts": case(regional.RegionalPrompts, {"a cat": MASK}),
     "IC-Light": case(relight.Relight, PICTURE),
     "AnimateDiff": case(motion.Motion),
+    "ControlNeXt": case(controlnext.ControlNext, PICTURE),
+    "BrushNet": case(brushnet.BrushNet, PICTURE),
+    "LayerDiffuse": AdapterCase(layer_diffuse.LayerDiffuse, condition=PICTURE, run=decoded),
     "LoRA of a language model": of_language(language_model.LanguageLora),
     "prefix": of_language(language_model.Prefix),
     "IA3": of_language(language_model.Ia3),

@@ -84,7 +84,7 @@ class DiffusionComponents(Model):
     def read(
         self,
         texts: Sequence[str],
-        context: Mapping[str, Any],
+        context: Mapping[str, Any] | Context,
         *,
         rows: Mapping[str, Tensor] | None = None,
         is_silent: Sequence[bool] = (),
@@ -106,7 +106,7 @@ class DiffusionComponents(Model):
             ModelError: The model was built without a tokenizer, or two worn adapters bring the same
                 word.
         """
-        reading = Context(context)
+        reading = context if isinstance(context, Context) else Context(context)
         ids, windows = self._windows(texts, reading)
         encoder = self.text_encoder
         laid = {
@@ -203,16 +203,31 @@ class DiffusionComponents(Model):
         return {"time_ids": torch.tensor(time_ids, dtype=torch.float32, device=request.device)}
 
     def encode(
-        self, pixels: Float[Tensor, "rows 3 height width"]
+        self,
+        pixels: Float[Tensor, "rows 3 height width"],
+        context: Mapping[str, Any] | Context | None = None,
     ) -> Float[Tensor, "rows channels latent_height latent_width"]:
-        """Returns the mean latents of images in 0...1."""
+        """Returns the mean latents of images in 0...1.
+
+        Args:
+            pixels: The images.
+            context: The values that adapters of the autoencoder read: their scales.
+        """
         encoder = self.autoencoder
-        return encoder.encode(2 * pixels.to(encoder.device, encoder.dtype) - 1, sample=False)
+        pixels = 2 * pixels.to(encoder.device, encoder.dtype) - 1
+        return encoder.encode(pixels, sample=False, context=context)
 
     def decode(
-        self, latents: Float[Tensor, "rows channels latent_height latent_width"]
-    ) -> Float[Tensor, "rows 3 height width"]:
-        """Returns images in 0...1, float32."""
+        self,
+        latents: Float[Tensor, "rows channels latent_height latent_width"],
+        context: Mapping[str, Any] | Context | None = None,
+    ) -> Float[Tensor, "rows image_channels height width"]:
+        """Returns images in 0...1, float32.
+
+        Args:
+            latents: The latents of the images.
+            context: The values that adapters of the autoencoder read: their scales.
+        """
         decoder = self.autoencoder
-        pixels = decoder.decode(latents.to(decoder.device, decoder.dtype))
+        pixels = decoder.decode(latents.to(decoder.device, decoder.dtype), context=context)
         return (pixels.float() / 2 + 0.5).clamp(0, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,13 +13,14 @@ from refiners_core.models.device import moved
 from refiners_core.models.diffusion import argument
 from refiners_core.models.diffusion.advised import follow_advice
 from refiners_core.models.diffusion.callback import Callback
+from refiners_core.models.diffusion.coding import ImageCoder
 from refiners_core.models.diffusion.components import DiffusionComponents
 from refiners_core.models.diffusion.conditioning import (
     AdapterCondition,
     Conditioning,
     active_conditions,
-    context_scales,
     match_conditions,
+    scales_of,
 )
 from refiners_core.models.diffusion.denoise import COND, UNCOND
 from refiners_core.models.diffusion.finite import check_finite
@@ -39,6 +41,7 @@ from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.sampler_data import steps_data
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import shrunk, to_images, to_pixels
+from refiners_core.scale import checked_scale
 from refiners_core.tree.layer import running
 
 Generated = Image.Image | list[Image.Image] | Tensor
@@ -117,7 +120,7 @@ class Generation:
         total = len(prompts) * per_prompt
         matched = match_conditions(model.adapters, conditions)
         used = follow_advice(
-            [item.adapter for item in matched if item.condition.scale != 0],
+            [item.adapter for item in matched if checked_scale(item.condition.scale) != 0],
             {
                 **{"sampler": sampler, "guidance": guidance},
                 **{"steps": steps, "timesteps": timesteps, "sigmas": sigmas},
@@ -155,8 +158,9 @@ class Generation:
             prompts={name: for_each_image(texts[name], total) for name in branches},
             offload=device,
         )
-        active = active_conditions(matched, run.step_numbers[-1] + 1)
-        request = replace(request, scales=context_scales(active, request))
+        active = active_conditions(matched, request, run.step_numbers[-1] + 1)
+        scales = scales_of(active, request)
+        request = replace(request, scales=scales.outside().values, places=scales)
         for item in active:
             item.adapter.check(item.condition.value, request)
         seeds = argument.seeds(latents, seed, total, run)
@@ -193,7 +197,7 @@ class Generation:
                 isinstance(prompt, str) and per_prompt == 1 and not isinstance(seed, list | tuple)
             ),
             has_bar=bool(progress),
-            callback=Callback(argument.callback("callback", callback), len(run.timesteps)),
+            callback=Callback(argument.callback("callback", callback), run.step_numbers[-1] + 1),
             preview=argument.callback("preview", preview),
             is_sequential=bool(sequential),
             offload=device,
@@ -222,10 +226,11 @@ class Generation:
                     conditions[i] = condition.encoded(self.request)
             with moved(self.model.text_encoder, self.offload):
                 texts = encoded_prompts(self.request, self.prompts, conditions)
-            latents = self._denoised(texts, conditions)
+            coder = ImageCoder(self.model, self.request, conditions, self.offload)
+            latents = self._denoised(texts, conditions, coder)
             if self.output == "latents":
                 return latents
-            pixels = self._decoded(latents)
+            pixels = coder.decode(latents)
             check_finite(pixels, "autoencoder", self.model.autoencoder.dtype)
         if self.output == "tensor":
             return pixels
@@ -239,26 +244,30 @@ class Generation:
             return self.sampler.begin(noise)
         return self.sampler.path[0].add_noise(clean, noise)
 
-    def _encoded_image(self, noise: Tensor) -> tuple[Tensor | None, Conditioning, dict[str, Any]]:
+    def _encoded_image(
+        self, noise: Tensor, coder: ImageCoder
+    ) -> tuple[Tensor | None, Conditioning, dict[str, Any]]:
         """Returns the image's latents, the conditioning and the context values made of it."""
         if self.image is None:
             return None, {}, {}
-        with moved(self.model.autoencoder, self.offload):
-            clean = self.model.encode(self.image).to(noise).expand_as(noise)
-            if self.mask is None:
-                return clean, {}, {}
-            if self.model.is_inpainting:
-                masked = self.model.encode(greyed(self.image, self.mask)).to(noise)
-                channels = inpainting_channels(self.mask, masked)
-                return clean, {MASKED_IMAGE: {COND: channels}}, {}
+        clean = coder.encode(self.image).to(noise).expand_as(noise)
+        if self.mask is None:
+            return clean, {}, {}
+        if self.model.is_inpainting:
+            masked = coder.encode(greyed(self.image, self.mask)).to(noise)
+            channels = inpainting_channels(self.mask, masked)
+            return clean, {MASKED_IMAGE: {COND: channels}}, {}
         small = shrunk(self.mask, (noise.shape[-2], noise.shape[-1])).to(noise)
         return clean, {}, {KEPT: Kept(small, clean, noise)}
 
     def _denoised(
-        self, conditioning: Conditioning, conditions: Sequence[AdapterCondition]
+        self,
+        conditioning: Conditioning,
+        conditions: Sequence[AdapterCondition],
+        coder: ImageCoder,
     ) -> Tensor:
         noise = self.noise.to(self.request.device, self.request.dtype)
-        clean, image_conditioning, image_values = self._encoded_image(noise)
+        clean, image_conditioning, image_values = self._encoded_image(noise, coder)
         constants = {
             **image_values,
             "branches": self.request.branches,
@@ -277,16 +286,13 @@ class Generation:
                 constants=constants,
                 generators=self.generators,
                 has_bar=self.has_bar,
-                after_step=self._after_step,
+                after_step=partial(self._after_step, decode=coder.decode),
             )
 
-    def _after_step(self, step: int, latents: Tensor, clean: Tensor) -> bool:
+    def _after_step(
+        self, step: int, latents: Tensor, clean: Tensor, decode: Callable[[Tensor], Tensor]
+    ) -> bool:
         """Calls the caller's functions; returns whether the generation goes on."""
         if self.preview is not None:
-            self.preview(Preview(step, clean.to(latents.dtype), self._decoded))
+            self.preview(Preview(step, clean.to(latents.dtype), decode))
         return self.callback(step, latents)
-
-    def _decoded(self, latents: Tensor) -> Tensor:
-        """Returns the pixels of latents, in 0...1."""
-        with moved(self.model.autoencoder, self.offload):
-            return self.model.decode(latents)

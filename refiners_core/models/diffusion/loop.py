@@ -11,8 +11,8 @@ from tqdm import tqdm
 from refiners_core.models.diffusion.argument import draw_noise
 from refiners_core.models.diffusion.conditioning import AdapterCondition, Conditioning
 from refiners_core.models.diffusion.finite import check_finite
+from refiners_core.models.diffusion.strength import Scales
 from refiners_core.models.samplers import Sampler
-from refiners_core.tree.context import Context
 from refiners_core.tree.memory import Memory
 
 
@@ -50,7 +50,7 @@ def denoising_loop(
         NotFiniteError: A step returned infinite numbers or NaN.
     """
     device, dtype = latents.device, latents.dtype
-    scales = {item.adapter.scale_key: item.scale(dtype, device) for item in adapters}
+    scales = Scales([item.strengths for item in adapters if item.strengths], dtype, device)
     numbers = sampler.step_numbers
     steps = numbers[-1] + 1
     past: tuple[Tensor, ...] = ()
@@ -61,12 +61,11 @@ def denoising_loop(
             conditions = dict(conditioning)
             values = dict(constants)
             for item in adapters:
-                if item.condition.is_active(step, steps):
+                if item.strengths and item.strengths.is_active(step):
                     conditions |= item.conditioning
-                    values[item.adapter.scale_key] = scales[item.adapter.scale_key]
             if generators and sampler.draws(position):
                 values["noise"] = draw_noise(generators, latents.shape[1:]).to(latents)
-            context = Context(
+            context = scales.at(step).context(
                 {
                     "sampler": sampler,
                     "step": position,

@@ -184,7 +184,8 @@ def _part(record: AdapterRecord, supply: Supply, replaced: Collection[str]) -> P
     condition = {
         "value": _value(supply, record.key, record.condition),
         "mask": _value(supply, f"{record.key}.mask", record.mask),
-        **{"scale": record.scale, "start": record.start, "end": record.end},
+        "scale": supply.value(f"{record.key}.scale", record.scale),
+        **{"start": record.start, "end": record.end},
     }
     options = {
         key: supply.value(f"{record.key}.{key}", item) for key, item in record.options.items()

@@ -8,7 +8,7 @@ from torch import nn
 
 from refiners_core.errors import GenerationError
 from refiners_core.models.device import moved
-from refiners_core.models.diffusion import generation
+from refiners_core.models.diffusion import coding, generation
 from refiners_core.models.samplers import SAMPLERS
 
 
@@ -57,7 +57,8 @@ def test_one_component_at_a_time_is_moved(model, monkeypatch):
         yield
         seen.append(f"{name} back")
 
-    monkeypatch.setattr(generation, "moved", recorded)
+    for module in (generation, coding):
+        monkeypatch.setattr(module, "moved", recorded)
     run(model, offload="cpu", image=torch.rand(1, 3, 32, 32), output="tensor")
     parts = ["text_encoder", "autoencoder", "denoise", "autoencoder"]
     assert seen == [event for name in parts for event in ((f"{name} there", "cpu"), f"{name} back")]
