@@ -3,7 +3,7 @@ Few-step LoRAs
 ==============
 
 A LoRA that was distilled for a few steps is only right with its sampler, its number of steps and
-its guidance (LCM, Lightning, Hyper-SD, DMD2, TCD). It says so, and a generation follows.
+its guidance (LCM, Lightning, Hyper-SD, DMD2, TCD). Its advice names them, and a generation follows.
 """
 
 # %%

@@ -53,7 +53,7 @@ def checked_scale(
         allowed: What it may be divided by: `places`, `pictures`.
 
     Raises:
-        ConditionError: It is not a scale.
+        ConditionError: The value is not a scale.
     """
     plain: Any = scale.tolist() if hasattr(scale, "tolist") else scale  # a tensor or an array
     if _is_number(plain) and math.isfinite(plain):

@@ -18,12 +18,14 @@ ROOT = Path(__file__).parents[1]
 
 CORE = (
     ("errors", "public", "sampler_name", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
+    ("scale",),
     ("advice", "argument_names", "condition", "origin", "picture", "recipe_image"),
     ("surgery.hotswap", "surgery.key", "tree.memory"),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),
-    ("tree.editing", "tree.show"),
+    ("tree.editing", "tree.place", "tree.show"),
     ("tree.chain",),
+    ("tree.role",),
     ("surgery.source", "surgery.tree_index", "tree.combinators", "tree.recall"),
     ("layers", "surgery.placement", "surgery.selection"),
     ("surgery.overlay", "surgery.slot"),

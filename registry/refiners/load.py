@@ -25,7 +25,7 @@ from refiners.sources.answer import constructor_options
 from refiners.sources.fetch import fetch_source
 from refiners.sources.given import is_file
 from refiners.sources.local import is_local, open_local, open_repository
-from refiners.sources.origin import NamedAdapter, NamedModel
+from refiners.sources.origin import NamedAdapter, NamedModel, originating
 from refiners.sources.repository import PREFIX
 from refiners.sources.user_file import (
     check_file,
@@ -95,8 +95,7 @@ def load_model(
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
-    built = build_model(model, source, **options)
-    built.origin = NamedModel(model)
+    built = originating(build_model(model, source, **options), NamedModel(model))
     return cast("LatentDiffusion", built)
 
 

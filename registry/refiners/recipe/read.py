@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -82,7 +83,8 @@ def _texts(path: Path) -> dict[str, str]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        # damaged EXIF data are skipped without a warning
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
             info = {str(key): value for key, value in picture.info.items()}
             texts = {key: value for key, value in info.items() if isinstance(value, str)}
             texts |= _comments(picture)

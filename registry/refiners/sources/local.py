@@ -18,7 +18,7 @@ from refiners.installed.distribution import DISTRIBUTION
 from refiners.recognition.recogniser import Evidence
 from refiners.sources.fetch import fetch_all, fetch_source
 from refiners.sources.links import linked
-from refiners.sources.origin import LocalModel, NamedModel
+from refiners.sources.origin import LocalModel, NamedModel, originating
 from refiners.sources.place import SUFFIX
 from refiners.sources.recognition import hint_for, identify_kind
 from refiners.sources.repository import held_repository
@@ -81,9 +81,7 @@ def open_local(
             raise
 
     origin = LocalModel.of(path, str(dtype).removeprefix("torch."))
-    model = open_model(path, tokenizer=vocabulary, dtype=dtype, device=device)
-    model.origin = origin
-    return model
+    return originating(open_model(path, tokenizer=vocabulary, dtype=dtype, device=device), origin)
 
 
 def open_repository(
@@ -119,15 +117,13 @@ def open_repository(
         path = fetch_all(files, hub)[single]
         model = open_model(path, tokenizer=lambda base: _vocabulary(base, offline),
                            dtype=dtype, device=device)  # fmt: skip
-        model.origin = NamedModel(repository)
-        return model
+        return originating(model, NamedModel(repository))
     top = next(Path(path).parent for path in files if Path(path).name == "model_index.json")
     texts = {path: file for path, file in files.items() if file.format != "safetensors"}
     family_of(linked(fetch_all(texts, hub), hub.receipts.folder) / top)
     folder = linked(fetch_all(files, hub), hub.receipts.folder)
     model = open_model(folder / top, dtype=dtype, device=device)
-    model.origin = NamedModel(repository)
-    return model
+    return originating(model, NamedModel(repository))
 
 
 def _check_whole(what: str, header: Header) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from refiners.host.stamp import Stamp
 from refiners.hub.client import Hub
@@ -21,7 +21,9 @@ from refiners.sources.user_file import LABEL, WithFile
 
 if TYPE_CHECKING:
     from refiners_core import Adapter, Model
-    from refiners_core.origin import Origin
+    from refiners_core.origin import Origin, OriginOf
+
+T = TypeVar("T")
 
 LOCAL_MODEL: Final = f"{LOCAL}:"
 """The beginning of the id of a model without a name: `file:` and the name of its file or folder."""
@@ -129,6 +131,15 @@ class StampedFile:
         except OSError:
             return ""
         return digest if Stamp.of(self.path) == self.stamp else ""
+
+
+def originating(model: T, origin: OriginOf) -> T:
+    """Sets the origin of a model and returns it; a part of a model has none."""
+    from refiners_core import Model
+
+    if isinstance(model, Model):
+        model.origin = origin
+    return model
 
 
 def hashes(files: Mapping[str, WeightsFile]) -> dict[str, str]:

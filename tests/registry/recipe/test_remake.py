@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from refiners.cli import main
 from refiners.errors import Notice, OptionError
-from refiners.hub.client import Hub
 from refiners.recipe.form import AdapterRecord, ArgumentRecord, ModelRecord, Recipe
 from refiners.recipe.pieces import find_pieces
 from safetensors.torch import load_file, save_file
@@ -324,30 +323,3 @@ def test_info_prints_the_recipe_without_torch(saved):
     done = subprocess.run([sys.executable, "-c", code, "info", "ring.png"], capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "does not exist" in CliRunner().invoke(main, ["info", "none.png"]).stderr
-
-
-def test_a_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    file = tmp_path / "a.bin"
-    file.write_bytes(b"bytes")
-    receipts = Hub.from_environment(offline=True).receipts
-    digest = receipts.hash_of(file)
-    assert receipts.find(digest) == file
-    monkeypatch.setattr("refiners.hub.receipts.sha256_of", lambda path: pytest.fail("read again"))
-    assert receipts.hash_of(file) == digest
-    monkeypatch.undo()
-    file.write_bytes(b"others")
-    assert receipts.hash_of(file) != digest
-
-
-def test_the_hash_of_a_changed_file_is_left_out(tmp_path: Path):
-    from refiners.sources.origin import StampedFile
-
-    file = tmp_path / "a.bin"
-    file.write_bytes(b"bytes")
-    stamped = StampedFile.of(file)
-    receipts = Hub.from_environment(offline=True).receipts
-    assert len(stamped.sha256(receipts)) == 64
-    file.write_bytes(b"others")
-    assert stamped.sha256(receipts) == ""
-    file.unlink()
-    assert stamped.sha256(receipts) == ""
