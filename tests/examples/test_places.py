@@ -1,4 +1,4 @@
-"""What adapters do at blocks, norms and in the autoencoder equals plain functions of the base."""
+"""Adapters at blocks, norms and in the autoencoder compute what plain functions of the base do."""
 
 import copy
 from typing import Any
