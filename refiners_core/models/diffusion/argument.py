@@ -5,7 +5,7 @@ import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Final, Literal, Protocol, cast, get_args
+from typing import Any, Final, Literal, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -118,6 +118,7 @@ def negatives(value: Any, prompts: Sequence[str], guidance: float) -> list[str]:
     return items
 
 
+@runtime_checkable
 class SamplerDefaults(Protocol):
     """A model with a sampler of its own, and settings for others."""
 
