@@ -107,6 +107,13 @@ def is_zero(scale: Fixed) -> bool:
     return scale == 0 if isinstance(scale, int | float) else all(map(is_zero, _parts(scale)))
 
 
+def is_off(scale: Any) -> bool:
+    """Whether a checked scale is 0 at every place and in every picture; a function never is."""
+    if isinstance(scale, dict | tuple):
+        return all(map(is_off, _parts(cast("dict[str, Any]", scale))))
+    return scale == 0
+
+
 def places_in(scale: Fixed) -> Iterator[str]:
     """Yields the names of places in a scale."""
     if isinstance(scale, dict):

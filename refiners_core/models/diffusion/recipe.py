@@ -13,6 +13,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -108,7 +109,9 @@ def _keys(adapters: Sequence[AdapterCondition]) -> list[str]:
 def _adapter(item: AdapterCondition) -> dict[str, Any]:
     adapter, condition = item.adapter, item.condition
     facts = {"name": adapter.name, **_origin(adapter)}
-    facts |= {"scale": digest(condition.scale), "start": condition.start, "end": condition.end}
+    scale: Any = condition.scale
+    scale = scale.tolist() if isinstance(scale, torch.Tensor | np.ndarray) else scale
+    facts |= {"scale": digest(scale), "start": condition.start, "end": condition.end}
     for name, value in (("condition", condition.value), ("mask", condition.mask)):
         if value is not None:
             facts[name] = digest(value)
