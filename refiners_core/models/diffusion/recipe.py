@@ -13,7 +13,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -24,6 +23,7 @@ from refiners_core.models.diffusion.sampler_data import sampler_data
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture.digest import digest
 from refiners_core.recipe_image import RecipeImage
+from refiners_core.scale import checked_scale, recorded_scale
 from refiners_core.surgery.adapter import Adapter
 
 VERSION: Final = 1
@@ -109,8 +109,8 @@ def _keys(adapters: Sequence[AdapterCondition]) -> list[str]:
 def _adapter(item: AdapterCondition) -> dict[str, Any]:
     adapter, condition = item.adapter, item.condition
     facts = {"name": adapter.name, **_origin(adapter)}
-    scale: Any = condition.scale
-    scale = scale.tolist() if isinstance(scale, torch.Tensor | np.ndarray) else scale
+    steps = len(item.strengths.steps) if item.strengths else 1
+    scale = recorded_scale(checked_scale(condition.scale), steps)
     facts |= {"scale": digest(scale), "start": condition.start, "end": condition.end}
     for name, value in (("condition", condition.value), ("mask", condition.mask)):
         if value is not None:

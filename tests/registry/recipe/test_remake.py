@@ -205,16 +205,27 @@ def test_scales_of_every_form_are_repeated(scale, of_this_picture):
     assert json.loads(alone.info[RECIPE])["adapters"][0]["scale"] == of_this_picture
 
 
-def test_a_scale_that_is_a_function_is_asked_for():
+def test_a_function_of_progress_is_recorded_as_pairs():
     model = refiners.load_model("playground")
     ink = refiners.load_adapter("lora-ink", model)
-    scale = {ink: Condition(scale=lambda progress: 1 - progress)}
+    scale = {ink: Condition(scale=lambda progress: 1 - progress**2)}
     made = model.generate("a heart", conditions=scale, seed=3, **FEW)
+    recipe = msgspec.json.decode(made.info[RECIPE], type=Recipe)
+    assert recipe.adapters[0].scale[0] == [0, 1]
+    assert same(refiners.regenerate(recipe), made)
+
+
+def test_a_function_that_returns_scales_by_place_is_asked_for():
+    def up(progress):
+        return {"unet.up": 1 - progress}
+
+    model = refiners.load_model("playground")
+    ink = refiners.load_adapter("lora-ink", model)
+    made = model.generate("a heart", conditions={ink: Condition(scale=up)}, seed=3, **FEW)
     recipe = msgspec.json.decode(made.info[RECIPE], type=Recipe)
     with pytest.raises(OptionError, match=r"lora-ink\.scale: a value of type function"):
         refiners.regenerate(recipe)
-    given = {"lora-ink.scale": lambda progress: 1 - progress}
-    assert same(refiners.regenerate(recipe, conditions=given, **AGAIN), made)
+    assert same(refiners.regenerate(recipe, conditions={"lora-ink.scale": up}, **AGAIN), made)
 
 
 def test_the_shell_prints_a_notice_once(saved):
