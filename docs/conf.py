@@ -15,12 +15,12 @@ sys.path.insert(0, str(DOCS))
 
 from reference import write_reference  # noqa: E402  (beside this file, which is not a package)
 
-_OTHERS = "abc|collections|importlib|jaxtyping|nn|os|pathlib|torch|Image|Path|Tensor|PIL"
+_OTHERS = "abc|collections|importlib|jaxtyping|msgspec|nn|os|pathlib|torch|Image|Path|Tensor|PIL"
 """Modules and names of other libraries, whose inventories are on the network."""
 _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
     "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
-    "|ModelSpec|Place|Rejected|Stage"
+    "|ModelSpec|Place|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|_Table"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
 
@@ -42,7 +42,7 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", rf"({_OTHERS})(\..*)?"),
-    ("py:.*", r"(enum|threading|_thread)\..*|dict\[str"),
+    ("py:.*", r"(enum|threading|_thread)\..*|dict\[str|typing\.Annotated.*|tuple\[~refiners.*"),
     ("py:.*", rf"(refiners\w*\.(\w+\.)*)?({_OURS}|[A-Z])"),
 ]
 

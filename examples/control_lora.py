@@ -43,7 +43,7 @@ class ControlLora(SideNetwork):
             picture=Chain(
                 UseContext(self.context_key("features")), nn.Conv2d(4, config.channels[0], 1)
             ),
-            outputs=outputs(config, self.scale_key),
+            outputs=outputs(config),
         ).to(model.unet.dtype)
         for seat in self.changed(model):
             self.layer(seat, lambda layer=seat.layer: LoraChange(layer))

@@ -10,7 +10,8 @@ skips (arXiv:2302.05543). It is made of the UNet's own classes and has weights o
 # A side network
 # --------------
 # It runs before the UNet, by an edit on ``unet.input``, and leaves its outputs in the context.
-# Where the UNet writes a skip, they are added. Nothing of the UNet knows about it.
+# Where the UNet writes a skip, they are scaled and added, so each place can have its own scale.
+# Nothing of the UNet knows about it.
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -66,7 +67,7 @@ class SideNetwork(Adapter, ABC):
 
         def added(inner: nn.Module, seat: Seat) -> nn.Module:
             key = keys[seat.path]
-            return Sum(inner, When(key, UseContext(key)))
+            return Sum(inner, When(key, UseContext(key), Multiply(self.scale_key)))
 
         return (
             *model.slot("unet.input").before("control", before),
@@ -81,14 +82,14 @@ class SideNetwork(Adapter, ABC):
         return {self.context_key("features"): {"cond": squeezed(value, request.latent_height)}}
 
 
-def outputs(config: UNetConfig, scale: str) -> Parallel:
-    """Returns a convolution for each skip and one for the middle, scaled."""
+def outputs(config: UNetConfig) -> Parallel:
+    """Returns a convolution for each skip and one for the middle."""
     skips = [
-        Chain(UseContext(skip_key(i)), nn.Conv2d(width, width, 1), Multiply(scale))
+        Chain(UseContext(skip_key(i)), nn.Conv2d(width, width, 1))
         for i, width in enumerate(config.skip_channels)
     ]
     width = config.channels[-1]
-    return Parallel(*skips, mid=Chain(nn.Conv2d(width, width, 1), Multiply(scale)))
+    return Parallel(*skips, mid=Chain(nn.Conv2d(width, width, 1)))
 
 
 # %%
@@ -121,7 +122,7 @@ class ControlNet(SideNetwork):
             write=SkipWrite(0),
             down=DownPath(config),
             mid=MidBlock(config),
-            outputs=outputs(config, self.scale_key),
+            outputs=outputs(config),
             rebind={"text": self.reads} if self.reads != "text" else None,
         ).to(model.unet.dtype)
 

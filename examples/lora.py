@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refiners_core import Adapter, Chain, Context, Edit, Multiply, Seat, Sum, When
+from refiners_core.errors import AdapterError
 
 RANK = 2
 
@@ -173,6 +174,13 @@ class Merged(LowRank):
     @torch.no_grad()
     def with_change(self, seat: Seat) -> nn.Module:
         layer = copy.deepcopy(seat.layer)
+        if not isinstance(layer, seat.role) or type(layer.weight) is not nn.Parameter:
+            weight = getattr(layer, "weight", layer)
+            raise AdapterError(
+                f"the changes cannot be merged into {seat.path!r}: it is quantised, a "
+                f"{type(layer).__name__} with a {type(weight).__name__}.",
+                hint="Wear the LoRA beside its layers: changes.inject(model).",
+            )
         layer.weight.add_(self.changes[seat.path.replace(".", "/")])
         return layer
 

@@ -2,8 +2,9 @@
 AnimateDiff
 ===========
 
-New layers between the blocks: attention over frames after each spatial transformer
-(arXiv:2307.04725, section 4.2). The pictures of one generation are the frames.
+New layers between the blocks: attention over frames after each residual block and the transformer
+that follows it, on the ways down and up (arXiv:2307.04725, section 4.2). The pictures of one
+generation are the frames.
 """
 
 from typing import Any
@@ -21,9 +22,8 @@ from refiners_core import (
     Residual,
     Seat,
     When,
-    select,
 )
-from refiners_core.layers import SelfAttention, SpatialTransformer
+from refiners_core.layers import SelfAttention
 
 
 class OverTime(Chain):
@@ -50,18 +50,40 @@ class Clock(Layer):
 
 
 class Motion(Adapter):
-    """Adds attention over frames after each spatial transformer (arXiv:2307.04725, section 4.2)."""
+    """Adds attention over frames where a level has finished a layer (arXiv:2307.04725)."""
+
+    def build(self, model: Any, source: Any) -> None:
+        channels = model.unet.config.channels
+        levels = [seat.path for slot in ("unet.down", "unet.up") for seat in model.slot(slot)]
+        self.widths = dict(zip(levels, [*channels, *channels[::-1]], strict=True))
 
     def edits(self, model: Any) -> tuple[Edit, ...]:
-        places = select(model).of(SpatialTransformer)
-        return places.where(lambda seat: seat.path.startswith("unet.")).after("motion", self.module)
+        def is_in_level(seat: Seat) -> bool:
+            return level_of(seat) in self.widths
+
+        transformers = model.slot("unet.transformer").where(is_in_level)
+        last = {(level_of(seat), seat.name.rpartition("_")[2]) for seat in transformers}
+
+        def is_last(seat: Seat) -> bool:
+            is_followed = (level_of(seat), seat.name.rpartition("_")[2]) in last
+            return is_in_level(seat) and not is_followed
+
+        residuals = model.slot("unet.residual").where(is_last)
+        return (
+            *residuals.after("motion", self.module),
+            *transformers.after("motion", self.module),
+        )
 
     def module(self, seat: Seat) -> nn.Module:
-        norm: Any = seat.layer.layer("norm", nn.GroupNorm)
-        width = norm.num_channels
+        width = self.widths[level_of(seat)]
         attend = self.layer(seat, lambda: Chain(nn.LayerNorm(width), SelfAttention(width, 2)))
         over_time = OverTime(clock=Clock(), attend=attend)
         return Residual(When(self.scale_key, over_time, Multiply(self.scale_key)))
+
+
+def level_of(seat: Seat) -> str:
+    """Returns the path of the level that a layer belongs to."""
+    return seat.path.rpartition(".")[0]
 
 
 # %%

@@ -31,7 +31,7 @@ class Restart(DDIM):
         return replace(self, steps=steps, skipped=0)
 
     @cached_property
-    def path(self) -> tuple[Level, ...]:
+    def levels(self) -> tuple[Level, ...]:
         way = (*self.schedule.visit(self.steps), self.schedule.end)
         return (*way[: self.at], *way[self.at - 2 :])
 

@@ -11,6 +11,7 @@ API_VERSION: Final = "1.0"
 """The version that a manifest's `core-api` must accept; it grows with the public names below."""
 
 if TYPE_CHECKING:
+    from refiners_core.advice import Advice as Advice
     from refiners_core.condition import Condition as Condition
     from refiners_core.model import Model as Model
     from refiners_core.preprocessor import FindPreprocessor as FindPreprocessor
@@ -63,6 +64,7 @@ _HOMES: Final[dict[str, str]] = {
             ),
             *("Residual", "Scope", "SetContext", "Sum", "UseContext", "When"),
         ),
+        "advice": ("Advice",),
         "condition": ("Condition",),
         "tree.context": ("Context",),
         "tree.layer": ("Layer",),

@@ -7,6 +7,7 @@ from typing import Any
 
 from refiners_core.errors import ConditionError
 from refiners_core.preprocessor import Preprocessor
+from refiners_core.scale import Scale, checked_scale, fixed, is_zero
 
 
 @dataclass(frozen=True)
@@ -14,20 +15,26 @@ class Condition:
     """A value for an adapter, with a strength, a range of steps and a region of the image.
 
     Raises:
-        ConditionError: `scale`, `start` or `end` is not a finite number or is out of range,
-            `value` is itself a condition, or `preprocess` is of another type.
+        ConditionError: `scale` is not a scale, `start` or `end` is not a finite number or is out of
+            range, `value` is itself a condition, or `preprocess` is of another type.
 
     Example:
         >>> Condition("edges", end=0.5).is_active(step=9, steps=20)
         True
         >>> Condition("edges", end=0.5).is_active(step=10, steps=20)
         False
+        >>> Condition("edges", scale=lambda progress: 1 - 2 * progress).is_active(10, steps=20)
+        False
     """
 
     value: Any = None
     """The input of the adapter, such as an image; None for an adapter that takes none."""
-    scale: float = 1.0
-    """The strength; at 0 the adapter is skipped and the result is bit for bit that without it."""
+    scale: Scale = 1.0
+    """The strength; wherever it is 0 the adapter is skipped, and the result is bit for bit that
+    without it. A number; a mapping of places to scales, such as `{"unet.up.0": 1.0, "unet.mid":
+    0.4}`, where all other places are 0; a schedule, which is a function of the progress or pairs
+    `[(0.0, 1.0), (0.5, 0.2)]` with straight lines between them; or a list of a scale for each
+    picture. Progress is the share of the steps that are done, 0 at the first. Scales nest."""
     start: float = 0.0
     """The fraction of the steps, in 0...1, after which the adapter starts to act."""
     end: float = 1.0
@@ -41,7 +48,8 @@ class Condition:
     value and `size=(width, height)`."""
 
     def __post_init__(self) -> None:
-        for name in ("scale", "start", "end"):
+        checked_scale(self.scale)
+        for name in ("start", "end"):
             value: object = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
                 raise ConditionError(
@@ -59,7 +67,6 @@ class Condition:
                 "the value of a condition is itself a condition.",
                 hint="Write one Condition(value, ...).",
             )
-
         is_known = isinstance(self.preprocess, bool | str) and self.preprocess != ""
         if not is_known and not callable(self.preprocess):
             raise ConditionError(
@@ -67,6 +74,12 @@ class Condition:
                 hint='Try preprocess=True, or a name such as preprocess="canny".',
             )
 
+    def spans(self, step: int, steps: int) -> bool:
+        """Whether `step`, counted from 0, of a run of `steps` steps lies within the span."""
+        return step / steps >= self.start and (step + 1) / steps <= self.end
+
     def is_active(self, step: int, steps: int) -> bool:
         """Whether the adapter acts at `step`, counted from 0, of a run of `steps` steps."""
-        return self.scale != 0 and step / steps >= self.start and (step + 1) / steps <= self.end
+        return self.spans(step, steps) and not is_zero(
+            fixed(checked_scale(self.scale), step / steps)
+        )

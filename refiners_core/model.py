@@ -7,12 +7,14 @@ from typing import Any, ClassVar, Final, Self
 from torch import nn
 
 from refiners_core.errors import ModelError, SelectionError
+from refiners_core.origin import OriginOf
 from refiners_core.surgery import plan
 from refiners_core.surgery.adapter import Adapter
 from refiners_core.surgery.block_compiler import compile_blocks
 from refiners_core.surgery.selection import Selection, select
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
+from refiners_core.tree.role import record_roles
 
 
 class Model(Chain):
@@ -33,6 +35,8 @@ class Model(Chain):
 
     repeated: ClassVar[tuple[type[Chain], ...]] = ()
     """The classes of the repeated blocks, which `compile` compiles; each family defines them."""
+    origin: OriginOf | None = None
+    """Returns the package and the files it comes from, for the recipe of a picture."""
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Model(Chain):
         **components: nn.Module,
     ) -> None:
         super().__init__(**components)
+        record_roles(self)
         self.base: Final = base
         self.facts: Final[Mapping[str, Any]] = dict(facts)
         self.slots: Final[Mapping[str, Callable[[Any], Selection]]] = dict(slots)
@@ -59,12 +64,22 @@ class Model(Chain):
         """Returns the places of a stable name, in execution order.
 
         Args:
-            name: A name in `slots`, such as `cross_attention`.
+            name: A name in `slots`, such as `unet.up`; with a number, as in `unet.up.0`, only the
+                place at this position in execution order, from 0.
 
         Raises:
-            SelectionError: The family does not publish the name.
+            SelectionError: The family does not publish the name, or the slot has fewer places.
         """
         find = self.slots.get(name)
+        slot, _, index = name.rpartition(".")
+        if find is None and slot in self.slots and index.isdecimal():
+            seats = self.slot(slot).seats
+            if int(index) >= len(seats):
+                raise SelectionError(
+                    f"{self.base} has {len(seats)} places of {slot!r}, so no {name!r}.",
+                    hint=f"They count from 0, up to {slot}.{len(seats) - 1}.",
+                )
+            return Selection(self, seats[int(index) :][:1], f"{self.base}.slot({name!r})")
         if find is None:
             near = difflib.get_close_matches(name, self.slots, 1)
             raise SelectionError(

@@ -17,13 +17,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = (
-    ("errors", "preprocessor", "public", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
-    ("argument_names", "condition", "picture", "surgery.hotswap", "surgery.key"),
-    ("tree.memory",),
+    ("errors", "public", "sampler_name", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
+    ("preprocessor", "scale"),
+    ("advice", "argument_names", "condition", "origin", "picture", "recipe_image"),
+    ("surgery.hotswap", "surgery.key", "tree.memory"),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),
-    ("tree.editing", "tree.show"),
+    ("tree.editing", "tree.place", "tree.show"),
     ("tree.chain",),
+    ("tree.role",),
     ("surgery.source", "surgery.tree_index", "tree.combinators", "tree.recall"),
     ("layers", "surgery.placement", "surgery.selection"),
     ("surgery.overlay", "surgery.slot"),
@@ -58,7 +60,9 @@ ROOMS = (
     ("choose",),
     ("sources",),
     ("preprocessing",),
+    ("recipe",),
     ("authoring", "doctor", "load", "refresh", "sync"),
+    ("remake",),
     ("cli",),
     ("testing",),
 )
@@ -238,7 +242,10 @@ def brings_torch(name: str) -> bool:
     """Whether importing this module at the top of a registry module loads torch."""
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
-    light = ("API_VERSION", "argument_names", "errors", "hookspecs", "public")
+    light = (
+        *("API_VERSION", "advice", "argument_names", "errors", "hookspecs", "public"),
+        *("recipe_image", "sampler_name"),
+    )
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 
 

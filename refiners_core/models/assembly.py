@@ -26,6 +26,7 @@ def assemble(
     text_encoders: Sequence[ClipTextConfig] | None = None,
     autoencoder: AutoencoderConfig | None = None,
     schedule: ScheduleConfig | Sampler | None = None,
+    scheduler: Mapping[str, Any] | None = None,
     tokenizer: ClipTokenizer | None = None,
     size: int | tuple[int, int] | None = None,
     base: str | None = None,
@@ -42,7 +43,10 @@ def assemble(
         unet: The sizes of the UNet.
         text_encoders: The sizes of the text encoders, in the order of their features.
         autoencoder: The sizes of the autoencoder.
-        schedule: The noise schedule of the UNet, or the default sampler with that schedule.
+        schedule: The noise schedule of the UNet, or the default sampler with that schedule; by
+            default the noise schedule of the released model.
+        scheduler: The published settings that samplers by name follow; those of `schedule` by
+            default.
         tokenizer: The tokenizer; without one the model cannot generate.
         size: The default size of images in pixels: one side, or width and height.
         base: The name of the base model for adapters; the family's by default.
@@ -71,7 +75,8 @@ def assemble(
             tokenizer=tokenizer,
             sampler=schedule
             if isinstance(schedule, Sampler)
-            else DDIM(schedule or ScheduleConfig()),
+            else DDIM(schedule or family.schedule),
+            scheduler=scheduler,
             size=family.size if size is None else size,
             is_silent_when_empty=is_silent_when_empty,
             text_encoder=family.build_text_encoder(texts, padding),
@@ -122,7 +127,8 @@ def assemble_published(
         unet=UNetConfig.from_json(unet),
         text_encoders=texts,
         autoencoder=autoencoder,
-        schedule=sampler_from_json(config("scheduler")),
+        schedule=sampler_from_json(scheduler := config("scheduler")),
+        scheduler=scheduler,
         tokenizer=first,
         size=family.size_of(unet, autoencoder),
         base=base,

@@ -80,6 +80,7 @@ SDXL: Final = Family(
     )
     | OPEN_CLIP_TEXT_KEYS.under("clip_g.encoder", "conditioner.embedders.1.model"),
     slots=SLOTS,
+    schedule=ScheduleConfig(spacing="leading"),
     is_silent_when_empty=True,
 )
 """The family of Stable Diffusion XL."""

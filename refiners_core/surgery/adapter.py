@@ -12,8 +12,10 @@ from typing import Any, ClassVar, Final, Self
 import torch
 from torch import Tensor, nn
 
+from refiners_core.advice import Advice
 from refiners_core.errors import AdapterError, ConditionError, PlanError
 from refiners_core.hookspecs import Surgery, manager
+from refiners_core.origin import OriginOf
 from refiners_core.preprocessor import FindPreprocessor
 from refiners_core.surgery import plan
 from refiners_core.surgery.hotswap import hotswap
@@ -56,6 +58,11 @@ class Adapter(nn.Module):
     name is an error before any network runs."""
     optional_inputs: ClassVar[tuple[str, ...]] = ()
     """The names that the mapping may have beside `inputs`; any other name is an error."""
+    advice: Advice = Advice()
+    """How its publisher recommends to use it. A subclass or a caller may set it; otherwise the
+    first inject takes that of the manifest."""
+    origin: OriginOf | None = None
+    """Returns the package and the files it comes from, for the recipe of a picture."""
     preprocessors: FindPreprocessor | None = None
     """Finds the preprocessors of its condition; a registry sets it."""
 
@@ -254,6 +261,9 @@ class Adapter(nn.Module):
         """
         plan.check_idle((*self._wearing(), *other._wearing()), f"swap weights of {self.key}")
         hotswap(self, other, (self.key, other.key))
+        self.source, other.source = other.source, self.source
+        self.origin, other.origin = other.origin, self.origin
+        self.advice, other.advice = other.advice, self.advice
         return self
 
     def save(self, path: str | Path) -> None:
@@ -310,6 +320,9 @@ class Adapter(nn.Module):
             self._follow(placement)
             return
         self.source = self._choose_source(tree) if self._choose_source else None
+        advice = None if self.source is None else self.source.advice
+        if advice is not None and "advice" not in vars(self):
+            self.advice = advice
         self._known = tree_index(tree)  # build() may call layer()
         self.build(tree, self.source)
         self._bound_to, self._fitted = family, placement

@@ -19,6 +19,7 @@ from refiners_core.surgery.selection import select
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import CALL_HOOKS
+from refiners_core.tree.place import in_block
 from refiners_core.tree.show import show
 
 
@@ -51,9 +52,10 @@ class Regions:
         self.options: Final = dict(options)
         self.functions: Final[dict[tuple[Any, ...], Callable[..., Any]]] = {}
 
-    def of(self, block: Chain) -> Callable[..., Any]:
-        """Returns the compiled function that this block shares with those that print alike."""
-        key = show(block), *_hooks_of(block)
+    def of(self, block: Chain, pattern: tuple[Any, ...] = ()) -> Callable[..., Any]:
+        """Returns the compiled function that this block shares with those that print alike, in
+        which the scales of adapters have one pattern."""
+        key = show(block), pattern, *_hooks_of(block)
         function = self.functions.get(key)
         if function is None:
             name = f"{type(block).__name__}_{len(self.functions)}"
@@ -74,15 +76,23 @@ class Call:
         self.block: Final = weakref.ref(block)
         self.regions: Final = regions
         self.epoch = -1
-        self.function: Callable[..., Any] = _call
+        self.functions: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
     def __call__(self, *inputs: Any, context: Context | Mapping[str, Any] | None = None) -> Any:
         block = self.block()
         assert block is not None, "a block is called while it is alive"
+        if isinstance(context, Context) and context._places is not None:
+            with in_block(block, context) as pattern:
+                return self._function(block, pattern)(block, inputs, context)
+        return self._function(block, ())(block, inputs, context)
+
+    def _function(self, block: Chain, pattern: tuple[Any, ...]) -> Callable[..., Any]:
         now = plan.epoch()
         if now != self.epoch:
-            self.function, self.epoch = self.regions.of(block), now
-        return self.function(block, inputs, context)
+            self.functions, self.epoch = {}, now
+        if pattern not in self.functions:
+            self.functions[pattern] = self.regions.of(block, pattern)
+        return self.functions[pattern]
 
 
 def _call(block: Chain, inputs: tuple[Any, ...], context: Any) -> Any:

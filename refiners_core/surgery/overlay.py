@@ -64,6 +64,16 @@ Entry = tuple[str, nn.Module]
 """A name and a layer of a chain."""
 
 
+class Made(NamedTuple):
+    """A layer that an edit made."""
+
+    layer: nn.Module
+    key: str
+    """The key of the adapter that the edit belongs to."""
+    kind: str
+    """The kind of the edit, such as `wrap`."""
+
+
 @dataclass(eq=False, slots=True)
 class Overlay:
     """The edits that one chain wears and the children that result; never changed once made.
@@ -81,8 +91,8 @@ class Overlay:
     folded: Mapping[str, tuple[Entry, ...]]
     """The names and layers that run in the place of each edited name, in order; empty if the seat
     is removed."""
-    inner: Mapping[str, tuple[tuple[nn.Module, str], ...]]
-    """For a seat with several edits: the layers made for it, each with the key of its adapter."""
+    inner: Mapping[str, tuple[Made, ...]]
+    """For a seat with several edits, or one that is not a wrap: the layers made for it."""
     mapping: dict[str, nn.Module]
     """The mapping of children while the overlay is worn."""
     snapshot: Snapshot
@@ -116,12 +126,19 @@ class Overlay:
             ]
         )
 
+    def made(self, name: str) -> tuple[Made, ...]:
+        """Returns the layers that edits made for a seat."""
+        if name in self.inner:
+            return self.inner[name]
+        ((_, layer),), (placed, *_) = self.folded[name], self.placed[name]
+        return (Made(layer, placed.adapter.key, placed.edit.kind),)
+
     def maker(self, layer: nn.Module) -> str | None:
         """Returns the key of the adapter that made a layer of this chain; None for a base layer."""
         for several in self.inner.values():
-            for part, key in several:
-                if part is layer:
-                    return key
+            for made in several:
+                if made.layer is layer:
+                    return made.key
         for name, entries in self.folded.items():
             for label, part in entries:
                 if part is layer and label != name:
@@ -169,7 +186,7 @@ def fold(
     """
     bare = bare_mapping(chain)
     folded: dict[str, tuple[Entry, ...]] = {}
-    inner: dict[str, tuple[tuple[nn.Module, str], ...]] = {}
+    inner: dict[str, tuple[Made, ...]] = {}
     mapping: dict[str, nn.Module] = {}
     unique = {id(p): p for several in placed.values() for p in several}
     for name, layer in bare.items():
@@ -184,7 +201,7 @@ def fold(
             p = several[0]
             entries = folded[name] = ((name + p.suffix, p.made(name, layer)),)
         else:
-            made: list[tuple[nn.Module, str]] = []
+            made: list[Made] = []
             entries = folded[name] = tuple(_worn_seat(name, layer, several, made))
             inner[name] = tuple(made)
         for label, worn_layer in entries:
@@ -210,11 +227,11 @@ def fold(
 
 
 def _worn_seat(
-    name: str, layer: nn.Module, placed: Sequence[Placed], made: list[tuple[nn.Module, str]]
+    name: str, layer: nn.Module, placed: Sequence[Placed], made: list[Made]
 ) -> Iterator[Entry]:
     def entry(p: Placed, *inner: nn.Module) -> Entry:
         new = p.made(name, *inner)
-        made.append((new, p.adapter.key))
+        made.append(Made(new, p.adapter.key, p.edit.kind))
         return name + p.suffix, new
 
     ordered = sorted(placed, key=lambda p: p.order)

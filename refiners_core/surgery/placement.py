@@ -3,7 +3,12 @@
 from torch import Tensor, nn
 
 from refiners_core.surgery.tree_index import ChainRef, Seat
-from refiners_core.tree.bare_tree import bare_children, first_weight
+from refiners_core.tree.bare_tree import (
+    bare_children,
+    first_built_weight,
+    first_weight,
+    is_stand_in,
+)
 
 
 def weight_around(seat: Seat, beside: dict[ChainRef, Tensor | None]) -> Tensor | None:
@@ -15,12 +20,15 @@ def weight_around(seat: Seat, beside: dict[ChainRef, Tensor | None]) -> Tensor |
 
     Returns:
         The first weight of the seat, or of the nearest chain around it; None if the tree has none.
+        A layer that replaced another one, such as a quantised one, computes in the dtype around it.
     """
-    weight = first_weight(bare_children(seat.chain)[seat.name])
+    layer = bare_children(seat.chain)[seat.name]
+    weight = None if is_stand_in(seat.chain, seat.name, layer) else first_weight(layer)
     if weight is not None:
         return weight
     if seat.spot not in beside:
-        weights = (first_weight(chain) for chain in reversed(seat.above))
+        chains = tuple(reversed(seat.above))
+        weights = (first(chain) for first in (first_built_weight, first_weight) for chain in chains)
         beside[seat.spot] = next((w for w in weights if w is not None), None)
     return beside[seat.spot]
 

@@ -1,10 +1,11 @@
-"""The source of an adapter: its files and settings."""
+"""The source of an adapter: its files, settings and advice."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from refiners_core.advice import Advice
 from refiners_core.tree.chain import Chain
 
 
@@ -18,6 +19,8 @@ class Source:
     """The values that the files do not contain, such as the number of attention heads."""
     variant: str = ""
     """The name of the variant for messages, such as `sd15`."""
+    advice: Advice | None = None
+    """The advice in the manifest for this variant; None without any."""
 
 
 Weights = Callable[[Chain], Source]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from torch import nn
 
 from refiners_core.errors import SelectionError
 from refiners_core.tree.bare_tree import bare_children
 from refiners_core.tree.chain import Chain
+from refiners_core.tree.role import plain_facts, role_at
 
 
 class ChainRef:
@@ -83,6 +84,35 @@ class Seat(NamedTuple):
             )
         return layer
 
+    @property
+    def role(self) -> type[nn.Module]:
+        """The class of the layer that the place was built with.
+
+        It stays when a library puts a layer of its own there, such as a quantised one.
+
+        Raises:
+            SelectionError: The tree of the seat was garbage-collected.
+        """
+        role = role_at(self.chain, self.name)
+        return self.kind if role is None else role.kind
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The numbers and words that describe the base layer, such as `in_features`.
+
+        What a layer of another class does not state is that of the layer that was built there.
+
+        Raises:
+            SelectionError: The place or its tree no longer exists.
+        """
+        role = role_at(self.chain, self.name)
+        facts = plain_facts(self.layer)
+        return facts if role is None else {**role.facts, **facts}
+
+    def is_a(self, *kinds: type[nn.Module]) -> bool:
+        """Whether the base layer, or the layer that was built there, is of one of these classes."""
+        return issubclass(self.kind, kinds) or issubclass(self.role, kinds)
+
     def __repr__(self) -> str:
         return f"Seat({self.path}: {self.kind.__name__})"
 
@@ -118,6 +148,8 @@ class TreeIndex:
         default_factory=dict[tuple[type[nn.Module], ...], tuple[Seat, ...]]
     )
     """A cache of the results of `of`."""
+    stand_ins: list[bool] = field(default_factory=list[bool])
+    """A cache: for each seat, whether its layer is of another class than the one built there."""
 
     def of(self, kinds: tuple[type[nn.Module], ...]) -> tuple[Seat, ...]:
         """Returns the seats whose base layer is an instance of one of these classes."""
@@ -126,6 +158,26 @@ class TreeIndex:
                 [seat for seat in self.seats if issubclass(seat.kind, kinds)]
             )
         return self.by_kinds[kinds]
+
+    def in_role(self, kinds: tuple[type[nn.Module], ...]) -> tuple[Seat, ...]:
+        """Returns the seats whose base layer, or the layer that it replaced, is an instance of one
+        of these classes."""
+        if not self.stand_ins:
+            self.stand_ins.extend([not issubclass(seat.kind, seat.role) for seat in self.seats])
+        known = self.of(kinds)
+        if not any(self.stand_ins):
+            return known
+        ids = {id(seat) for seat in known}
+        seats: list[Seat] = []
+        around = ""  # the place of a chain that stands in: what is inside is not a place
+        for seat, is_stand_in in zip(self.seats, self.stand_ins, strict=True):
+            if around and seat.path.startswith(around):
+                continue
+            is_meant = is_stand_in and issubclass(seat.role, kinds)
+            around = f"{seat.path}." if is_meant else ""
+            if is_meant or id(seat) in ids:
+                seats.append(seat)
+        return tuple(seats)
 
     def chains(self) -> tuple[Chain, ...]:
         """Returns the chains, the root first.

@@ -93,7 +93,7 @@ def tiny_sdxl(**changes: Any) -> LatentDiffusion:
 def _shared() -> dict[str, Any]:
     return {
         "autoencoder": AutoencoderConfig(
-            channels=(8, 8, 8), blocks=1, groups=4, has_attention=False, scaling_factor=1.0
+            channels=(8, 8, 8), blocks=1, groups=4, scaling_factor=1.0
         ),
         "schedule": ScheduleConfig(prediction="v", spacing="trailing"),
         "tokenizer": ClipTokenizer({word: i for i, word in enumerate(_WORDS)}, [], length=16),

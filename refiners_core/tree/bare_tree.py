@@ -23,15 +23,39 @@ def bare_walk(tree: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
 
 
 def first_weight(tree: nn.Module) -> torch.Tensor | None:
-    """Returns the first floating-point weight of the bare tree, which sets its device and dtype."""
+    """Returns the first floating-point weight of the bare tree, which sets its device and dtype.
+
+    The scales of a quantised layer that replaced another one count only if there is nothing else.
+    """
+    weight = first_built_weight(tree)
+    return _first_weight(tree, False) if weight is None else weight
+
+
+def first_built_weight(tree: nn.Module) -> torch.Tensor | None:
+    """Returns the first floating-point weight of layers that nothing replaced since they were
+    built."""
+    return _first_weight(tree, True)
+
+
+def is_stand_in(chain: nn.Module, name: str, layer: nn.Module) -> bool:
+    """Whether a layer is of another class than the one that its place was built with."""
+    roles = chain.__dict__.get("_roles")
+    role = None if roles is None else roles.get(name)
+    return role is not None and not isinstance(layer, role.kind)
+
+
+def _first_weight(tree: nn.Module, skips_stand_ins: bool) -> torch.Tensor | None:
     for weight in tree._parameters.values():
         if weight is not None and weight.is_floating_point():
             return weight
-    for child in bare_children(tree).values():
-        if child is not None:  # pyright: ignore[reportUnnecessaryComparison]  torch leaves places open
-            weight = first_weight(child)
-            if weight is not None:
-                return weight
+    for name, child in bare_children(tree).items():
+        if child is None:  # pyright: ignore[reportUnnecessaryComparison]  torch leaves places open
+            continue
+        if skips_stand_ins and is_stand_in(tree, name, child):
+            continue
+        weight = _first_weight(child, skips_stand_ins)
+        if weight is not None:
+            return weight
     return None
 
 

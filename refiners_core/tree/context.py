@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from refiners_core.errors import ContextError
@@ -30,7 +31,7 @@ class Context:
         3
     """
 
-    __slots__ = ("__weakref__", "_entered", "_memory", "_values")
+    __slots__ = ("__weakref__", "_bound", "_entered", "_memory", "_places", "_values")
 
     def __init__(
         self, values: Mapping[str, Any] | None = None, memory: Memory | None = None
@@ -43,6 +44,10 @@ class Context:
         self._values: dict[str, Any] = dict(values) if values is not None else {}
         self._entered = False
         self._memory = memory
+        # The scales of adapters by place, a `place.Places`, and the values of the place that runs,
+        # which come before the others. Both are None in a call without scales by place.
+        self._places: Any = None
+        self._bound: dict[str, Any] | None = None
 
     @property
     def memory(self) -> Memory:
@@ -56,6 +61,8 @@ class Context:
         self._memory = memory
 
     def __getitem__(self, key: str) -> Any:
+        if self._bound is not None and key in self._bound:
+            return self._bound[key]
         value = self._values.get(key, _MISSING)
         if value is _MISSING:
             present = ", ".join(sorted(self._values)) or "nothing"
@@ -73,6 +80,8 @@ class Context:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Returns the value of `key`, or `default` if the key is absent."""
+        if self._bound is not None and key in self._bound:
+            return self._bound[key]
         return self._values.get(key, default)
 
     def keys(self) -> Iterator[str]:
@@ -96,10 +105,20 @@ class Context:
             ContextError: A key that should supply a value is absent.
         """
         inner = Context(self._values, memory)
-        inner._entered = self._entered
+        inner._entered, inner._places, inner._bound = self._entered, self._places, self._bound
         for name, source in (rebind or {}).items():
             inner._values[name] = self[source]
         return inner
+
+    @contextmanager
+    def _without(self, *starts: str) -> Generator[None]:
+        """Hides the values whose keys begin so, for the length of a `with` block."""
+        hidden = {key: self._values.pop(key) for key in self.keys() if key.startswith(starts)}
+        try:
+            yield
+        finally:
+            for key, value in hidden.items():
+                self._values.setdefault(key, value)
 
     def __repr__(self) -> str:
         return f"Context({', '.join(sorted(self._values))})"

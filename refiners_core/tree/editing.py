@@ -1,7 +1,7 @@
 """Manual edits of the children of a chain, possible while it wears no adapter."""
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 from torch import nn
 
@@ -64,7 +64,18 @@ class Editable(Layer):
         children = dict(self._bare_children())
         old = children.pop(name)
         self.__dict__["_modules"] = children
+        self.__dict__.get("_roles", {}).pop(name, None)  # a later layer of the name is another one
         return old
+
+    def __setitem__(self, where: int | str, layer: nn.Module) -> None:
+        """Puts `layer` in the place of a child, by position or path; see `replace`.
+
+        Raises:
+            TreeError: No such child, or the chain that has it wears adapters.
+        """
+        path, _, name = where.rpartition(".") if isinstance(where, str) else ("", "", where)
+        chain: Any = self.layer(path, Editable) if path else self  # pyright: ignore
+        chain.replace(name, layer)
 
     def remove(self, layer: nn.Module) -> None:
         """Removes a child.

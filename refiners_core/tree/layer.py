@@ -70,7 +70,11 @@ def run_child(child: nn.Module, context: Context, *inputs: Any) -> Any:
         or _global_backward_pre_hooks
     ):
         return child(*inputs, context=context) if isinstance(child, Layer) else child(*inputs)
-    return child.run(context, *inputs) if isinstance(child, Layer) else child.forward(*inputs)
+    if not isinstance(child, Layer):
+        return child.forward(*inputs)
+    if context._places is not None and "_place" in state:  # a layer of an adapter
+        return state["_place"].run(child, context, inputs)
+    return child.run(context, *inputs)
 
 
 class Layer(nn.Module):
@@ -128,11 +132,11 @@ class Layer(nn.Module):
         """
         values = context if isinstance(context, Context) else Context(context)
         if torch.compiler.is_compiling() or values._entered:
-            return self.run(values, *inputs)
+            return self._run_in_place(values, inputs)
         values._entered = True
         try:
             with running(self):
-                return self.run(values, *inputs)
+                return self._run_in_place(values, inputs)
         except Exception as error:
             from refiners_core.tree.show import add_place  # only a failing call pays for the import
 
@@ -140,3 +144,8 @@ class Layer(nn.Module):
             raise
         finally:
             values._entered = False
+
+    def _run_in_place(self, context: Context, inputs: tuple[Any, ...]) -> Any:
+        """Runs the layer, with the scale of its place if the context has one."""
+        place = None if context._places is None else self.__dict__.get("_place")
+        return self.run(context, *inputs) if place is None else place.run(self, context, inputs)

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from refiners.load import load_adapter as load_adapter
     from refiners.load import load_model as load_model
     from refiners.preprocessing import load_preprocessor as load_preprocessor
+    from refiners.recipe.form import Recipe as Recipe
+    from refiners.recipe.read import read_recipe as read_recipe
+    from refiners.remake import regenerate as regenerate
 
 _HOMES: Final[dict[str, str]] = {
     name: home
@@ -59,6 +62,9 @@ _HOMES: Final[dict[str, str]] = {
         "installed.inventory": ("adapters", "broken", "models", "preprocessors"),
         "load": ("load_adapter", "load_model"),
         "preprocessing": ("load_preprocessor",),
+        "recipe.form": ("Recipe",),
+        "recipe.read": ("read_recipe",),
+        "remake": ("regenerate",),
     }.items()
     for name in names
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, cast
 
@@ -13,7 +13,7 @@ from refiners.choose.admission import admit, guarded
 from refiners.choose.lock import held
 from refiners.choose.lookup import find_adapter, find_model
 from refiners.choose.policy import Guard
-from refiners.choose.variant import made_from, variant_for
+from refiners.choose.variant import advice_for, variant_for
 from refiners.errors import OfflineError, OptionError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
@@ -26,6 +26,7 @@ from refiners.sources.answer import constructor_options
 from refiners.sources.fetch import fetch_source
 from refiners.sources.given import is_file
 from refiners.sources.local import is_local, open_local, open_repository
+from refiners.sources.origin import NamedModel, introduce, originating
 from refiners.sources.repository import PREFIX
 from refiners.sources.user_file import (
     check_file,
@@ -95,7 +96,8 @@ def load_model(
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
-    return cast("LatentDiffusion", build_model(model, source, **options))
+    built = originating(build_model(model, source, **options), NamedModel(model))
+    return cast("LatentDiffusion", built)
 
 
 def load_adapter(
@@ -142,6 +144,7 @@ def load_adapter(
     from refiners_core import Chain
 
     load_hooks()
+    given_options = options
     if file is None and is_file(name):
         reader, given = None, name
     else:
@@ -169,7 +172,7 @@ def load_adapter(
     assert plugin is not None, "an argument is a name or a file"
     adapter = build_adapter(plugin, WeightsOf(plugin, offline, guard), options)
     adapter.preprocessors = PreprocessorsOf(plugin, offline, lock)
-    made_from[adapter] = plugin
+    introduce(adapter, plugin, given_options)
     return adapter if model is None else adapter.inject(model)
 
 
@@ -219,7 +222,10 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
         assert plugin is not None, "an argument is a name or a file"
         adapter = build_adapter(plugin, weights, options)
         adapter.preprocessors = PreprocessorsOf(plugin, True, None)
-        made_from[adapter] = plugin
+        introduce(adapter, plugin, options)
+        if weights is None:
+            advice = advice_for(plugin.spec, variant_for(plugin, model))
+            adapter.advice = advice or adapter.advice
         return adapter.inject(model)
     except OfflineError as error:
         text = f"{name}={file}" if name and file else name or file
@@ -262,7 +268,8 @@ class WeightsOf:
         chosen = variant.files, variant.label, variant.settings
         source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
         files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
-        return with_parts(source, files, hub.receipts.folder)
+        source = with_parts(source, files, hub.receipts.folder)
+        return replace(source, advice=advice_for(self.adapter.spec, variant))
 
 
 def torch_options(device: Any, dtype: Any) -> dict[str, Any]:

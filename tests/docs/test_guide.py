@@ -11,6 +11,7 @@ from refiners.cli import main
 from refiners_core.condition import Condition
 from refiners_core.models.diffusion import SLOTS
 from refiners_core.models.samplers import SAMPLERS
+from refiners_core.sampler_name import NAMES, SPACING_NAMES
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guide"
@@ -103,6 +104,18 @@ def test_every_slot_is_listed():
 
 def test_every_sampler_is_listed():
     assert first_cells("samplers.md", "# Samplers") == set(SAMPLERS)
+
+
+def test_the_names_of_samplers_and_spacings_are_those_of_the_code():
+    text = (GUIDE / "samplers.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    samplers = [
+        [entry.name, ", ".join(entry.aliases), "" if entry.is_borrowed else entry.scheduler]
+        for entry in NAMES
+    ]
+    assert [row for row in rows if row and row[0] in SAMPLERS] == samplers
+    spacings = [[f"`{name}`", ", ".join(aliases)] for name, aliases in SPACING_NAMES.items()]
+    assert [row[:2] for row in rows if row and row[0].strip("`") in SPACING_NAMES] == spacings
 
 
 def test_every_field_of_a_condition_is_listed():

@@ -3,17 +3,21 @@
 from collections.abc import Callable
 from typing import Any
 
+import brushnet
 import control_lora
 import controlnet
+import controlnext
 import deep_cache
 import distilled
 import ella
 import face_id
+import few_steps
 import freeu
 import instant_id
 import instruct
 import ip_adapter
 import language_model
+import layer_diffuse
 import lora
 import motion
 import multi_diffusion
@@ -45,6 +49,11 @@ def logits(model: Chain, conditions: object) -> torch.Tensor:
     return model(torch.arange(10).view(2, 5))
 
 
+def decoded(model: Any, conditions: Any) -> torch.Tensor:
+    options = {"steps": 1, "strength": 1, "seed": 0, "output": "tensor", "progress": False}
+    return model.generate("a cat", conditions=conditions, image=PICTURE, **options)
+
+
 def case(make: Callable[[], Adapter], condition: Any = None) -> AdapterCase:
     return AdapterCase(make, condition=condition)
 
@@ -74,6 +83,7 @@ CASES = {
     "IP-Adapter": case(ip_adapter.ImagePrompt, PICTURE),
     "FaceID": case(face_id.FaceId, PICTURE),
     "InstantID": case(instant_id.InstantId, {"face": PICTURE, "keypoints": PICTURE}),
+    "few steps": case(few_steps.FewSteps),
     "StyleAligned": case(style_aligned.StyleAligned),
     "reference-only": case(reference_only.Reference, LATENTS),
     "FreeU": case(freeu.FreeU),
@@ -86,13 +96,16 @@ CASES = {
     "more tokens": case(text_encoder.Longer),
     "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),
-    "TeaCache": AdapterCase(tea_cache.TeaCache, run=of_steps(4)),
+    "TeaCache": AdapterCase(lambda: tea_cache.TeaCache(1.0), run=of_steps(3)),
     "APG": case(projected_guidance.ProjectedGuidance),
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
     "regional prompts": case(regional.RegionalPrompts, {"a cat": MASK}),
     "IC-Light": case(relight.Relight, PICTURE),
     "AnimateDiff": case(motion.Motion),
+    "ControlNeXt": case(controlnext.ControlNext, PICTURE),
+    "BrushNet": case(brushnet.BrushNet, PICTURE),
+    "LayerDiffuse": AdapterCase(layer_diffuse.LayerDiffuse, condition=PICTURE, run=decoded),
     "LoRA of a language model": of_language(language_model.LanguageLora),
     "prefix": of_language(language_model.Prefix),
     "IA3": of_language(language_model.Ia3),

@@ -7,6 +7,7 @@ import control_lora
 import controlnet
 import distilled
 import ella
+import few_steps
 import freeu
 import inpainting_head
 import instant_id
@@ -343,6 +344,17 @@ def test_a_distilled_model_reads_its_guidance_and_runs_one_branch(model):
     assert count.rows == [1] * 4
     assert not torch.equal(a, b)
     adapter.eject()
+
+
+def test_a_few_step_adapter_brings_its_sampler_steps_and_guidance(model):
+    adapter = few_steps.FewSteps().inject(model)
+    count = Count(model.unet)
+    brought = generate(model, steps=None, guidance=None, seed=3)
+    assert count.rows == [1] * 4
+    advice = {"sampler": "lcm", "steps": 4, "guidance": 1.0}
+    assert brought.equal(generate(model, **advice, seed=3))
+    adapter.eject()
+    assert not brought.equal(generate(model, **advice, seed=3))
 
 
 # --- texts -----------------------------------------------------------------------------------

@@ -58,3 +58,17 @@ def test_the_model_is_read_from_the_folder(pair):
     assert ours.facts["cross_attention_dim"] == 40
     assert ours.is_silent_when_empty
     assert ours.autoencoder.config.scaling_factor == 0.13025
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("text", ["wow! a cat!!", "!", "so? yes?! (no!)", "a cat"])
+def test_the_second_tokenizer_reads_its_padding_in_a_prompt_as_published(pair, text):
+    theirs, ours = pair
+    expected, _, pooled, _ = theirs.encode_prompt(
+        text, device="cpu", do_classifier_free_guidance=False
+    )
+    encoded = ours.read([text.replace("(", "\\(").replace(")", "\\)"), "other words"], {})
+    assert (encoded["text"][:1] - expected).norm() / expected.norm() <= 1e-5
+    assert (encoded["pooled"][:1] - pooled).norm() / pooled.norm() <= 1e-5
+    weighted = ours.read([text, "(other:1.2) words"], {})
+    assert weighted["pooled"][:1].allclose(ours.read([text], {})["pooled"], atol=1e-5)

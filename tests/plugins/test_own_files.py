@@ -95,13 +95,14 @@ def test_the_shell_takes_files_with_pictures_scales_and_options(
     adapters = ["style, =1.safetensors:0.5", "./lines.safetensors=edges.png:0.7"]
     named = ["lora=style, =1.safetensors:0.5", "controlnet=edges.png:0.7,file=lines.safetensors"]
     pictures: list[bytes] = []
-    for options in (adapters, named):
+    canonical = ["refiners-lora:lora", "refiners-controlnet:controlnet"]
+    for options, names in ((adapters, canonical), (named, ["lora", "controlnet"])):
         done = CliRunner().invoke(
             main, [*arguments, *(w for o in options for w in ("--adapter", o))]
         )
         assert done.exit_code == 0, done.output
         facts = json.loads(done.stdout)["adapters"]
-        assert [fact["name"] for fact in facts] == ["lora", "controlnet"]
+        assert [fact["name"] for fact in facts] == names
         assert [fact["scale"] for fact in facts] == [0.5, 0.7]
         pictures.append(Path("o.png").read_bytes())
     assert pictures[0] == pictures[1]

@@ -1,6 +1,7 @@
 """Two text encoders that read the same texts."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
 from jaxtyping import Int
@@ -8,9 +9,15 @@ from torch import Tensor, nn
 
 from refiners_core.models.clip.layer import PENULTIMATE
 from refiners_core.models.clip.text import ClipTextEncoder, first_end
+from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.clip.window import TextOutput
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Concatenate, UseContext
+from refiners_core.tree.context import Context
+from refiners_core.tree.layer import Layer
+
+SECOND_TOKENS: Final = "clip_g.tokens"
+"""The context key of the tokens that the second encoder reads, if they are others."""
 
 
 class TextEncoderPair(Concatenate):
@@ -33,6 +40,7 @@ class TextEncoderPair(Concatenate):
                 encoder=clip_l, penultimate=UseContext(PENULTIMATE), features=TextOutput()
             ),
             clip_g=Chain(
+                tokens=PublishedTokens(),
                 pad=PadAfterEnd(clip_g.config.end_token, padding),
                 encoder=clip_g,
                 penultimate=UseContext(PENULTIMATE),
@@ -42,27 +50,59 @@ class TextEncoderPair(Concatenate):
         )
         self.padding: Final = padding
 
+    def second_tokens(
+        self, tokenizer: ClipTokenizer, texts: Sequence[str], counts: Sequence[int]
+    ) -> Int[Tensor, "rows tokens"] | None:
+        """Returns the tokens of texts as the second tokenizer is published; None if the same.
+
+        Args:
+            tokenizer: The tokenizer of both encoders, with the words of adapters.
+            texts: The texts.
+            counts: The number of windows of each text, at least; what is longer is cut off.
+        """
+        if self.padding == tokenizer.padding:
+            return None
+        word = tokenizer.text_of(self.padding)
+        if not any(word in text for text in texts):
+            return None
+        second = tokenizer.padded_with(self.padding)
+        windows = [second.windows(text)[0] for text in texts]
+        return torch.cat([rows[:count] for rows, count in zip(windows, counts, strict=False)])
+
+
+class PublishedTokens(Layer):
+    """Takes the tokens from `context["clip_g.tokens"]` where they differ from its input.
+
+    They do where a prompt has the padding of the second tokenizer, "!".
+    """
+
+    def run(self, context: Context, *inputs: Any) -> Int[Tensor, "rows tokens"]:
+        tokens: Tensor | None = context.get(SECOND_TOKENS)
+        return inputs[0] if tokens is None else tokens
+
 
 def encoder_tokens(
-    encoder: Chain, tokens: Int[Tensor, "rows tokens"]
+    encoder: Chain,
+    tokens: Int[Tensor, "rows tokens"],
+    second: Int[Tensor, "rows tokens"] | None = None,
 ) -> tuple[Int[Tensor, "rows tokens"], ...]:
     """Returns the tokens that each encoder reads, in the order of their features.
 
     Args:
         encoder: A text encoder, or a pair.
         tokens: The tokens that it takes.
+        second: The tokens that the second encoder takes, if they are others.
     """
     if not isinstance(encoder, TextEncoderPair):
         return (tokens,)
-    return tokens, encoder.layer("clip_g.pad", PadAfterEnd)(tokens)
+    pad = encoder.layer("clip_g.pad", PadAfterEnd)
+    return tokens, pad(tokens if second is None else second)
 
 
 class PadAfterEnd(nn.Module):
     """Replaces all tokens after the first end token of each text.
 
-    OpenCLIP pads texts with zeros, CLIP with the end token. Both encoders read the same words, as
-    they were trained; the second tokenizer of diffusers treats "!" in a prompt as padding, which is
-    not reproduced here.
+    OpenCLIP pads texts with zeros, CLIP with the end token.
 
     Args:
         end: The id of the end token; 2 means the highest id of a text.

@@ -68,7 +68,7 @@ class ClipTokenizer:
         self.size: Final = max(vocab.values()) + 1
         self.start: Final = vocab[start]
         self.end: Final = vocab[end]
-        self.padding: Final = vocab[padding]
+        self.padding: int = vocab[padding]
         self._words: dict[str, tuple[int, ...]] = {}
         try:
             pairs = models.BPE(
@@ -124,6 +124,27 @@ class ClipTokenizer:
             end=vocabulary.end,
             padding=vocabulary.padding,
         )
+
+    def padded_with(self, padding: int) -> "ClipTokenizer":
+        """Returns this tokenizer with another padding token, which is a single token in prompts.
+
+        SDXL's second tokenizer is published with the padding "!", so it reads each "!" of a prompt
+        as that token.
+
+        Args:
+            padding: The id of the padding token.
+
+        Example:
+            >>> vocab = {"!": 0, "!</w>": 1, "<|startoftext|>": 2, "<|endoftext|>": 3}
+            >>> tokenizer = ClipTokenizer(vocab, [], length=9)
+            >>> tokenizer.tokens("!"), tokenizer.padded_with(0).tokens("!")
+            ([1], [0])
+        """
+        other = copy(self)
+        other._model = Tokenizer.from_str(self._model.to_str())
+        other._model.add_special_tokens([self.text_of(padding)])
+        other.padding = padding
+        return other
 
     def with_words(self, words: Mapping[str, int]) -> "ClipTokenizer":
         """Returns this tokenizer with more words, each of so many tokens.
@@ -209,8 +230,12 @@ class ClipTokenizer:
             ),
         )
 
+    def text_of(self, token: int) -> str:
+        """Returns the text of a token."""
+        return str(self._model.id_to_token(token))
+
     def _is_end(self, token: int) -> bool:
-        return token < 0 or str(self._model.id_to_token(token)).endswith(_WORD_END)
+        return token < 0 or self.text_of(token).endswith(_WORD_END)
 
     def _row(self, prompt: str) -> list[int]:
         tokens = self.tokens(prompt)

@@ -29,7 +29,7 @@ class Control(Chain):
         config: The sizes of the UNet.
         channels: The channels of each level of the encoder.
         features: The context key of the encoded image.
-        scale: The context key of the adapter's scale.
+        scale: The context key by which the network multiplies its outputs, if it does.
         text: The context key of the tokens to which the network attends instead of `text`.
     """
 
@@ -38,7 +38,7 @@ class Control(Chain):
         config: UNetConfig,
         channels: Sequence[int],
         features: str,
-        scale: str,
+        scale: str | None = None,
         text: str = "text",
     ) -> None:
         super().__init__(
@@ -80,7 +80,7 @@ def build_control(
     path: Path | None,
     *,
     features: str,
-    scale: str,
+    scale: str | None = None,
     text: str = "text",
     channels: Sequence[int] | None = None,
 ) -> Control:
@@ -90,7 +90,7 @@ def build_control(
         model: The model.
         path: The file of a published ControlNet; None leaves the network untrained.
         features: The context key of the encoded image.
-        scale: The context key of the adapter's scale.
+        scale: The context key by which the network multiplies its outputs, if it does.
         text: The context key of the tokens to which the network attends instead of `text`.
         channels: The channels of each level of an untrained encoder; by default those of the
             released ones, for as many levels as the model's latents need.

@@ -55,20 +55,22 @@ class ControlNetwork(Scope):
     Args:
         config: The sizes of the UNet.
         features: The context key of the encoded image.
-        scale: The context key of the adapter's scale.
+        scale: The context key of the scale by which the outputs are multiplied; None to leave that
+            to the edits that add them.
         text: The context key of the tokens to which the network attends instead of `text`.
     """
 
-    def __init__(self, config: UNetConfig, features: str, scale: str, text: str = "text") -> None:
+    def __init__(
+        self, config: UNetConfig, features: str, scale: str | None = None, text: str = "text"
+    ) -> None:
+        def output(channels: int) -> dict[str, nn.Module]:
+            scaled = {} if scale is None else {"scale": Multiply(scale)}
+            return {"zero_conv": zero(nn.Conv2d(channels, channels, 1)), **scaled}
+
         skips = {
-            f"skip_{i}": Chain(
-                UseContext(skip_key(i)),
-                zero_conv=zero(nn.Conv2d(channels, channels, 1)),
-                scale=Multiply(scale),
-            )
+            f"skip_{i}": Chain(UseContext(skip_key(i)), **output(channels))
             for i, channels in enumerate(config.skip_channels)
         }
-        top = config.channels[-1]
         super().__init__(
             latents=LatentsAlone(config.out_channels),
             time=TimeEmbedding(config),
@@ -81,7 +83,7 @@ class ControlNetwork(Scope):
             mid=MidBlock(config),
             outputs=Parallel(
                 **skips,
-                mid=Chain(zero_conv=zero(nn.Conv2d(top, top, 1)), scale=Multiply(scale)),
+                mid=Chain(**output(config.channels[-1])),
             ),
             rebind=None if text == "text" else {"text": text},
         )

@@ -3,27 +3,26 @@
 import math
 import reprlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, Protocol, cast, get_args, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core.errors import ConditionError, GenerationError, Notice
 from refiners_core.models.clip.prompt import broken_at
-from refiners_core.models.diffusion.request import GenerationRequest
-from refiners_core.models.samplers import SAMPLERS, Sampler
+from refiners_core.models.samplers import Sampler, named_sampler
 from refiners_core.picture import to_rows
 
 Output = Literal["pil", "tensor", "latents"]
 """The results of a generation: PIL images, pixels in 0...1, or latents."""
 
+DEFAULT_STEPS: Final = 30
+DEFAULT_GUIDANCE: Final = 7.5
 DEFAULT_STRENGTH: Final = 0.8
 _MUCH_NOISE: Final = 0.98
 """The share of noise from which on a network treats latents as pure noise."""
-_MOST_SEED: Final = 2**63
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
@@ -50,16 +49,16 @@ def callback(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         hint = "step, latents: step < 9" if name == "callback" else "seen: print(seen.step)"
         raise GenerationError(
-            f"{name} is a function, not {_described(value)}.", hint=f"Try {name}=lambda {hint}."
+            f"{name} is a function, not {described(value)}.", hint=f"Try {name}=lambda {hint}."
         )
     return value
 
 
 def whole(name: str, value: Any, default: int) -> int:
     """Returns a whole number of at least 1."""
-    if not _is_whole(value) or value < 1:
+    if not is_whole(value) or value < 1:
         raise GenerationError(
-            f"{name} is a whole number from 1 on, not {_described(value)}.",
+            f"{name} is a whole number from 1 on, not {described(value)}.",
             hint=f"Try {name}={default}.",
         )
     return int(value)
@@ -72,23 +71,23 @@ def number(name: str, value: Any, low: float, high: float, default: float) -> fl
     if not math.isfinite(converted) or not low <= converted <= high:
         bounds = f"of at least {low:g}" if high == math.inf else f"in {low:g}...{high:g}"
         raise GenerationError(
-            f"{name} is a number {bounds}, not {_described(value)}.", hint=f"Try {name}={default}."
+            f"{name} is a number {bounds}, not {described(value)}.", hint=f"Try {name}={default}."
         )
     return converted
 
 
+def guidance(value: Any) -> float:
+    """Returns the scale of guidance; None stands for the default."""
+    return number("guidance", DEFAULT_GUIDANCE if value is None else value, 0, math.inf, 7.5)
+
+
 def texts(name: str, value: Any) -> list[str]:
     """Returns one text or several as a list."""
-    items = (
-        [value]
-        if isinstance(value, str)
-        else list(value)
-        if isinstance(value, list | tuple)
-        else []
-    )
+    several = list(value) if isinstance(value, list | tuple) else []
+    items = [value] if isinstance(value, str) else several
     if not items or not all(isinstance(item, str) for item in items):
         raise GenerationError(
-            f"{name} is a text or a list of texts, not {_described(value)}.",
+            f"{name} is a text or a list of texts, not {described(value)}.",
             hint=f'Try {name}="a red circle".',
         )
     for item in items:
@@ -116,18 +115,61 @@ def negatives(value: Any, prompts: Sequence[str], guidance: float) -> list[str]:
     return items
 
 
-def sampler(value: Any, default: Sampler, steps: int) -> Sampler:
-    """Returns a sampler by name, a sampler given as a value, or the model's, for so many steps."""
+@runtime_checkable
+class SamplerDefaults(Protocol):
+    """A model with a sampler of its own, and settings for others."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of a generation that does not name one."""
+        ...
+
+    @property
+    def scheduler(self) -> Mapping[str, Any]:
+        """The published settings that samplers by name follow."""
+        ...
+
+
+def sampler(
+    value: Any,
+    model: SamplerDefaults,
+    *,
+    steps: Any = None,
+    timesteps: Any = None,
+    sigmas: Any = None,
+) -> Sampler:
+    """Returns a sampler by name, a sampler given as a value, or the model's, with its steps.
+
+    Args:
+        value: The name, the value, or None.
+        model: The model.
+        steps: The number of steps.
+        timesteps: The timesteps of the steps, instead of their number.
+        sigmas: The sigmas of the steps and of their end, instead of their number.
+    """
     if value is None:
-        value = default
+        value = model.sampler
     elif isinstance(value, str):
-        value = SAMPLERS[choice("sampler", value, list(SAMPLERS))](schedule=default.schedule)
+        value = named_sampler(value, model.scheduler)
     if not isinstance(value, Sampler):
         raise GenerationError(
-            f"sampler is a name or a Sampler, not {_described(value)}.",
+            f"sampler is a name or a Sampler, not {described(value)}.",
             hint='Try sampler="ddim" or sampler=DDIM(...).',
         )
-    return value.with_steps(steps)
+    lists = {"steps": steps, "timesteps": timesteps, "sigmas": sigmas}
+    given = [name for name, item in lists.items() if item is not None]
+    if len(given) > 1:
+        raise GenerationError(
+            f"{' and '.join(given)} each set the steps; got {len(given)} of them.",
+            hint=f"Leave {given[0]} out.",
+        )
+    if timesteps is not None:
+        return value.with_timesteps(timesteps)
+    if sigmas is not None:
+        return value.with_sigmas(sigmas)
+    return value.with_steps(
+        DEFAULT_STEPS if steps is None else whole("steps", steps, DEFAULT_STEPS)
+    )
 
 
 def strength(value: Any, run: Sampler, image: Sequence[Tensor] | None) -> Sampler:
@@ -185,7 +227,7 @@ def check_beginning(run: Sampler, is_noise: bool) -> None:
         Notice: The generation begins with noise alone, and the first step expects less.
     """
     first = run.path[0]
-    if is_noise and run.skipped == 0 and first.noise < _MUCH_NOISE:
+    if is_noise and run.skipped == 0 and not run.explicit and first.noise < _MUCH_NOISE:
         warnings.warn(
             f"{run.steps} steps begin at training step {first.timestep:g}, where latents were "
             f"trained with {first.noise:.1%} noise, but a generation begins with noise alone. More "
@@ -198,11 +240,11 @@ def check_beginning(run: Sampler, is_noise: bool) -> None:
 
 def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]:
     """Returns width and height in pixels."""
-    sides = default if value is None else (value, value) if _is_whole(value) else value
+    sides = default if value is None else (value, value) if is_whole(value) else value
     is_pair = isinstance(sides, list | tuple) and len(sides) == 2
-    if not is_pair or not all(_is_whole(side) and side > 0 for side in sides):
+    if not is_pair or not all(is_whole(side) and side > 0 for side in sides):
         raise GenerationError(
-            f"size is one side or (width, height), in pixels, not {_described(value)}.",
+            f"size is one side or (width, height), in pixels, not {described(value)}.",
             hint=f"Try size={default[0]}.",
         )
     if any(side % multiple for side in sides):
@@ -214,69 +256,13 @@ def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]
     return int(sides[0]), int(sides[1])
 
 
-def generators(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[torch.Generator, ...]:
-    """Returns a random generator per image, on the CPU; none where no noise is drawn."""
-    if latents is not None and not run.is_stochastic:
-        if seed is not None:
-            raise GenerationError(
-                "latents are the noise that a seed would draw; got both.",
-                hint="Pass one of them.",
-            )
-        return ()
-    return tuple(torch.Generator("cpu").manual_seed(item) for item in _seeds(seed, count))
-
-
-def noise(
-    latents: Any, sources: Sequence[torch.Generator], channels: int, request: GenerationRequest
-) -> Float[Tensor, "count channels latent_height latent_width"]:
-    """Returns the initial noise: the caller's, or noise drawn for each image alone."""
-    shape = (request.count, channels, request.latent_height, request.latent_width)
-    if latents is None:
-        return draw_noise(sources, shape[1:])
-    is_noise = isinstance(latents, Tensor) and latents.is_floating_point()
-    if not is_noise or tuple(latents.shape) not in (shape, (1, *shape[1:])):
-        raise GenerationError(
-            f"latents must be a float tensor of the shape {shape}, not {_described(latents)}.",
-            hint=f"Try latents=torch.randn{shape}, or another size= or count=.",
-        )
-    return latents.expand(shape)
-
-
-def draw_noise(
-    sources: Sequence[torch.Generator], shape: Sequence[int]
-) -> Float[Tensor, "count channels latent_height latent_width"]:
-    """Returns noise with a row from each generator, so that batching changes no image."""
-    return torch.stack(
-        [
-            torch.randn(tuple(shape), generator=source, dtype=torch.float32, device="cpu")
-            for source in sources
-        ]
-    )
-
-
-def _seeds(value: Any, count: int) -> list[int]:
-    if value is None:
-        value = int(torch.randint(_MOST_SEED - count, (), device="cpu"))
-    items = [int(value) + i for i in range(count)] if _is_whole(value) else value
-    is_list = isinstance(items, list | tuple)
-    if not is_list or not all(_is_whole(item) and 0 <= item < _MOST_SEED for item in items):
-        raise GenerationError(
-            f"a seed is a whole number from 0 to 2**63 - 1, or a list of these, not {value!r}.",
-            hint="Try seed=7.",
-        )
-    if len(items) != count:
-        raise GenerationError(
-            f"there are {len(items)} seeds for {count} pictures.",
-            hint="Pass one for each, or a single one.",
-        )
-    return [int(item) for item in items]
-
-
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; True and False are not."""
     return not isinstance(value, bool) and isinstance(value, Integral)
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """Returns a value for a message: short, and a tensor by shape and dtype."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)} of {value.dtype}"
     if isinstance(value, str | int | float | list | tuple | None):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from refiners_core.errors import ModelError
 from refiners_core.model import Model
-from refiners_core.models.clip.pair import encoder_tokens
+from refiners_core.models.clip.pair import SECOND_TOKENS, TextEncoderPair, encoder_tokens
 from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.clip.window import JOINED, WINDOWS, Windows
@@ -19,6 +19,7 @@ from refiners_core.models.diffusion.family import Family
 from refiners_core.models.diffusion.prompt_tokens import PromptTokens
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
+from refiners_core.models.samplers.diffusers_scheduler import to_published
 from refiners_core.models.unet import UNet
 from refiners_core.models.vae import AutoencoderKL
 from refiners_core.tree.chain import Chain
@@ -44,6 +45,7 @@ class DiffusionComponents(Model):
         facts: Mapping[str, Any],
         tokenizer: ClipTokenizer | None,
         sampler: Sampler,
+        scheduler: Mapping[str, Any] | None = None,
         size: int | tuple[int, int],
         is_silent_when_empty: bool | None = None,
         text_encoder: Chain,
@@ -65,6 +67,9 @@ class DiffusionComponents(Model):
         self.family: Final = family
         self.tokenizer: Final = tokenizer
         self.sampler: Final = sampler
+        self.scheduler: Final[Mapping[str, Any]] = (
+            to_published(sampler.schedule) if scheduler is None else dict(scheduler)
+        )
         self.sides: Final = (size, size) if isinstance(size, int) else size
         self.size: Final = max(self.sides)
         self.is_silent_when_empty: Final = (
@@ -79,7 +84,7 @@ class DiffusionComponents(Model):
     def read(
         self,
         texts: Sequence[str],
-        context: Mapping[str, Any],
+        context: Mapping[str, Any] | Context,
         *,
         rows: Mapping[str, Tensor] | None = None,
         is_silent: Sequence[bool] = (),
@@ -101,7 +106,7 @@ class DiffusionComponents(Model):
             ModelError: The model was built without a tokenizer, or two worn adapters bring the same
                 word.
         """
-        reading = Context(context)
+        reading = context if isinstance(context, Context) else Context(context)
         ids, windows = self._windows(texts, reading)
         encoder = self.text_encoder
         laid = {
@@ -112,7 +117,12 @@ class DiffusionComponents(Model):
         if windows.empty_rows:
             assert self.tokenizer is not None, "windows were made by a tokenizer"
             empty = self.tokenizer.windows("")[0]
-            ids = torch.cat([ids, empty.expand(windows.empty_rows, -1)])
+            empty = empty.expand(windows.empty_rows, -1)
+            ids = torch.cat([ids, empty])
+            if SECOND_TOKENS in reading:
+                reading[SECOND_TOKENS] = torch.cat([reading[SECOND_TOKENS], empty])
+        if SECOND_TOKENS in reading:
+            reading[SECOND_TOKENS] = reading[SECOND_TOKENS].to(encoder.device)
         reading[WINDOWS] = windows
         for key, value in laid.items():
             reading[key] = value
@@ -134,12 +144,14 @@ class DiffusionComponents(Model):
         Raises:
             ModelError: As `read` raises it.
         """
-        ids, windows = self._windows(texts, Context(context))
+        reading = Context(context)
+        ids, windows = self._windows(texts, reading)
         weights = windows.weights
         if weights is None:
             weights = torch.ones(ids.shape, dtype=torch.float32, device="cpu")
+        encoder_ids = encoder_tokens(self.text_encoder, ids, reading.get(SECOND_TOKENS))
         return PromptTokens(
-            tuple([windows.tiled(each) for each in encoder_tokens(self.text_encoder, ids)]),
+            tuple([windows.tiled(each) for each in encoder_ids]),
             windows.tiled(weights),
         )
 
@@ -154,9 +166,13 @@ class DiffusionComponents(Model):
         parts = [tokenizer.windows(text) for text in texts]
         weights = torch.cat([weight for _, weight in parts])
         has_weights = bool((weights != 1).any())
-        return torch.cat([ids for ids, _ in parts]), Windows(
-            [len(ids) for ids, _ in parts], weights if has_weights else None
-        )
+        counts = [len(ids) for ids, _ in parts]
+        if isinstance(self.text_encoder, TextEncoderPair):
+            second = self.text_encoder.second_tokens(tokenizer, texts, counts)
+            if second is not None:
+                reading[SECOND_TOKENS] = second
+        windows = Windows(counts, weights if has_weights else None)
+        return torch.cat([ids for ids, _ in parts]), windows
 
     def _adapter_words(self, reading: Context) -> dict[str, int]:
         """Returns the words of active adapters, and gives each adapter its first token."""
@@ -187,16 +203,31 @@ class DiffusionComponents(Model):
         return {"time_ids": torch.tensor(time_ids, dtype=torch.float32, device=request.device)}
 
     def encode(
-        self, pixels: Float[Tensor, "rows 3 height width"]
+        self,
+        pixels: Float[Tensor, "rows 3 height width"],
+        context: Mapping[str, Any] | Context | None = None,
     ) -> Float[Tensor, "rows channels latent_height latent_width"]:
-        """Returns the mean latents of images in 0...1."""
+        """Returns the mean latents of images in 0...1.
+
+        Args:
+            pixels: The images.
+            context: The values that adapters of the autoencoder read: their scales.
+        """
         encoder = self.autoencoder
-        return encoder.encode(2 * pixels.to(encoder.device, encoder.dtype) - 1, sample=False)
+        pixels = 2 * pixels.to(encoder.device, encoder.dtype) - 1
+        return encoder.encode(pixels, sample=False, context=context)
 
     def decode(
-        self, latents: Float[Tensor, "rows channels latent_height latent_width"]
-    ) -> Float[Tensor, "rows 3 height width"]:
-        """Returns images in 0...1, float32."""
+        self,
+        latents: Float[Tensor, "rows channels latent_height latent_width"],
+        context: Mapping[str, Any] | Context | None = None,
+    ) -> Float[Tensor, "rows image_channels height width"]:
+        """Returns images in 0...1, float32.
+
+        Args:
+            latents: The latents of the images.
+            context: The values that adapters of the autoencoder read: their scales.
+        """
         decoder = self.autoencoder
-        pixels = decoder.decode(latents.to(decoder.device, decoder.dtype))
+        pixels = decoder.decode(latents.to(decoder.device, decoder.dtype), context=context)
         return (pixels.float() / 2 + 0.5).clamp(0, 1)

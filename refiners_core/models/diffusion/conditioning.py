@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from refiners_core.condition import Condition
@@ -14,7 +13,9 @@ from refiners_core.errors import ConditionError, Notice
 from refiners_core.models.diffusion.denoise import COND
 from refiners_core.models.diffusion.preparation import prepare
 from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.diffusion.strength import Scales, Strengths, strengths
 from refiners_core.picture import to_mask
+from refiners_core.scale import checked_scale
 from refiners_core.surgery.adapter import Adapter
 
 Conditioning = Mapping[str, Mapping[str, Tensor]]
@@ -28,19 +29,24 @@ class AdapterCondition:
     adapter: Adapter
     condition: Condition
     conditioning: Conditioning = field(default_factory=dict[str, Mapping[str, Tensor]])
+    strengths: Strengths | None = None
+    """The scales of the condition; None until they are evaluated for a number of steps."""
     finish: Callable[[], Any] | None = None
     """Returns the value of the condition, which networks of preprocessors make; None if `condition`
     has it."""
 
-    def is_ever_active(self, steps: int) -> bool:
-        """Whether the adapter acts at any of so many steps.
+    def evaluated(self, request: GenerationRequest, steps: int) -> "AdapterCondition":
+        """Evaluates the scale at each of so many steps and returns this condition with the result.
+
+        Raises:
+            ConditionError: The scale does not suit the adapter or the number of images.
 
         Warns:
             Notice: The condition has a scale, but no step lies within its span.
         """
         condition = self.condition
-        is_active = any(condition.is_active(step, steps) for step in range(steps))
-        if not is_active and condition.scale != 0:
+        has_span = any(condition.spans(step, steps) for step in range(steps))
+        if not has_span and checked_scale(condition.scale) != 0:
             spans = [f"{i / steps:.3g}...{(i + 1) / steps:.3g}" for i in range(steps)]
             if len(spans) > 6:
                 spans[3:-2] = ["..."]
@@ -50,11 +56,8 @@ class AdapterCondition:
                 Notice,
                 stacklevel=7,
             )
-        return is_active
-
-    def scale(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Returns the scale of the condition as a 0-d tensor."""
-        return torch.tensor(self.condition.scale, dtype=dtype, device=device)
+        measured = strengths(self.adapter, condition, request.model, request.count, steps)
+        return replace(self, strengths=measured)
 
     def follow(self, request: GenerationRequest) -> None:
         """Moves the adapter's layers outside the tree to the device and dtype of the UNet.
@@ -206,19 +209,21 @@ def match_conditions(worn: Sequence[Adapter], conditions: Any) -> tuple[AdapterC
 
 
 def active_conditions(
-    conditions: Sequence[AdapterCondition], steps: int
+    conditions: Sequence[AdapterCondition], request: GenerationRequest, steps: int
 ) -> tuple[AdapterCondition, ...]:
-    """Returns the conditions that act at some step."""
-    return tuple(item for item in conditions if item.is_ever_active(steps))
+    """Returns the conditions that act at some step, with their scales evaluated.
+
+    Raises:
+        ConditionError: A scale does not suit its adapter or the number of images.
+    """
+    evaluated = [item.evaluated(request, steps) for item in conditions]
+    return tuple([item for item in evaluated if item.strengths and item.strengths.is_ever_active])
 
 
-def context_scales(
-    conditions: Sequence[AdapterCondition], request: GenerationRequest
-) -> dict[str, Tensor]:
-    """Returns the scales of conditions by context key."""
-    return {
-        item.adapter.scale_key: item.scale(request.dtype, request.device) for item in conditions
-    }
+def scales_of(conditions: Sequence[AdapterCondition], request: GenerationRequest) -> Scales:
+    """Returns the scales of conditions as tensors."""
+    items = [item.strengths for item in conditions if item.strengths]
+    return Scales(items, request.dtype, request.device)
 
 
 def _check(adapter: Adapter, condition: Condition) -> None:

@@ -106,9 +106,10 @@ class Guidance(Layer):
 class SamplerStep(Layer):
     """Runs a step of `context["sampler"]` from `context["latents"]`, given a prediction.
 
-    Reads `context["past"]`, the clean latents of earlier steps, and `context["noise"]` if the
-    sampler is stochastic. Writes the clean latents that the prediction implies under `clean`, and
-    the clean latents for the next step under `past`.
+    `context["step"]` is the position in the path of the sampler: one that runs the network twice in
+    a step of the caller has two of them. Reads `context["past"]`, what the sampler kept of earlier
+    steps, and `context["noise"]` if it adds noise in this one. Writes the clean latents that the
+    prediction implies under `clean`, and what the next step reads under `past`.
     """
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "count channels height width"]:
@@ -119,10 +120,10 @@ class SamplerStep(Layer):
             inputs[0],
             context["step"],
             past=past,
-            noise=context["noise"] if sampler.is_stochastic else None,
+            noise=context["noise"] if sampler.draws(context["step"]) else None,
         )
         context["clean"] = stepped.clean
-        context["past"] = (stepped.clean, *past)[: sampler.memory]
+        context["past"] = stepped.past
         return stepped.latents
 
 

@@ -1,11 +1,12 @@
 """A family of latent diffusion models: everything in which it differs from other families."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from refiners_core.models.clip.config import ClipTextConfig
 from refiners_core.models.config_reader import Published
+from refiners_core.models.samplers import ScheduleConfig
 from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
 from refiners_core.surgery.slot import Slot
@@ -45,6 +46,8 @@ class Family:
     """The layout of the text encoder in a single file; families share that of the other parts."""
     slots: Mapping[str, Slot]
     """The stable names of places in the models."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """The noise schedule of the released model, with the spacing that its files state."""
     is_silent_when_empty: bool = False
     """Whether the released model encodes an empty negative prompt as zeros."""
 

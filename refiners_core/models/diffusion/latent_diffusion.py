@@ -38,6 +38,8 @@ class LatentDiffusion(DiffusionComponents):
         facts: The facts by which variants of adapters are chosen.
         tokenizer: Turns texts into rows of tokens; without one, nothing can be generated.
         sampler: The default sampler of `generate`, with the noise schedule of the UNet.
+        scheduler: The published settings that samplers by name follow; by default the noise
+            schedule of `sampler`.
         size: The default size of images in pixels: one side, or width and height.
         is_silent_when_empty: Whether an empty negative prompt is encoded as zeros, as SDXL was
             trained, instead of as the features of an empty text; by default as the family does.
@@ -122,9 +124,11 @@ class LatentDiffusion(DiffusionComponents):
         negative_prompt: str | Sequence[str] = "",
         conditions: Mapping[Any, Any] | None = None,
         count: int = 1,
-        steps: int = 30,
-        guidance: float = 7.5,
+        steps: int | None = None,
+        guidance: float | None = None,
         sampler: Sampler | str | None = None,
+        timesteps: Sequence[float] | Tensor | None = None,
+        sigmas: Sequence[float] | Tensor | None = None,
         seed: int | Sequence[int] | None = None,
         latents: Float[Tensor, "rows channels latent_height latent_width"] | None = None,
         size: int | tuple[int, int] | None = None,
@@ -138,6 +142,7 @@ class LatentDiffusion(DiffusionComponents):
         guidance_rescale: float = 0.0,
         offload: bool | str | torch.device = False,
         preview: Callable[[Preview], Any] | None = None,
+        recipe: bool = True,
     ) -> Any:
         """Generates images.
 
@@ -148,10 +153,17 @@ class LatentDiffusion(DiffusionComponents):
             conditions: The conditions of worn adapters, `{adapter: value}`. A `Condition` as value
                 adds scale, span and mask; None leaves the adapter out this time.
             count: The number of images of each prompt.
-            steps: The number of steps from noise to an image.
+            steps: The number of steps from noise to an image; by default as many as a worn adapter
+                requires, or 30.
             guidance: The scale of classifier-free guidance, from 0. Up to 1 the UNet runs with the
-                prompt alone.
-            sampler: A name such as `euler`, or a `Sampler`; by default the model's.
+                prompt alone. By default as a worn adapter requires, or 7.5.
+            sampler: A name such as `euler` or `DPM++ 2M Karras`, or a `Sampler`; by default the one
+                that a worn adapter requires, or the model's. A name follows the settings that the
+                model's files state.
+            timesteps: The training steps at which the steps begin, noisiest first, instead of
+                `steps`; by default those that a worn adapter requires.
+            sigmas: The noise levels, noise over signal, at which the steps begin and the last one
+                ends, noisiest first, instead of `steps`.
             seed: The seed of the noise: a number, to which the i-th image adds i, or a list with
                 one for each image. Batching does not change an image. By default torch's global
                 generator draws the seed.
@@ -176,6 +188,8 @@ class LatentDiffusion(DiffusionComponents):
                 works; or the device to use. One generation at a time.
             preview: Called after each step with a `Preview`, whose `images()` are those that the
                 step predicts; they are decoded when asked for.
+            recipe: Whether the images carry the recipe to make them again, which PNG, JPEG and WebP
+                files keep: the arguments, the names and hashes of files, the hashes of conditions.
 
         Returns:
             An image if `prompt` is one text, `count` is 1 and `seed` is not a list; otherwise a
@@ -197,6 +211,8 @@ class LatentDiffusion(DiffusionComponents):
             steps=steps,
             guidance=guidance,
             sampler=sampler,
+            timesteps=timesteps,
+            sigmas=sigmas,
             seed=seed,
             latents=latents,
             size=size,
@@ -210,6 +226,7 @@ class LatentDiffusion(DiffusionComponents):
             guidance_rescale=guidance_rescale,
             offload=offload,
             preview=preview,
+            recipe=recipe,
         )
         self._check_whole()
         return generation.run()

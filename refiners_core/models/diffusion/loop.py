@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from refiners_core.models.diffusion.argument import draw_noise
 from refiners_core.models.diffusion.conditioning import AdapterCondition, Conditioning
 from refiners_core.models.diffusion.finite import check_finite
+from refiners_core.models.diffusion.noise import draw_noise
+from refiners_core.models.diffusion.strength import Scales
 from refiners_core.models.samplers import Sampler
-from refiners_core.tree.context import Context
 from refiners_core.tree.memory import Memory
 
 
@@ -40,36 +40,38 @@ def denoising_loop(
         conditioning: The tensors that the network reads at every step.
         adapters: The adapters that act at some step, encoded.
         constants: The other values of the context at every step: `branches`, `guidance`, ...
-        generators: A random generator per image, for a sampler that draws noise at each step.
+        generators: A random generator per image, for a sampler that draws noise at its steps.
         has_bar: Whether a progress bar is shown.
         after_step: Called with the step, counted from 0, the latents after it and the clean latents
-            that it predicts; the loop ends where it returns False.
+            that it predicts; the loop ends where it returns False. A step of a sampler that runs
+            the network twice ends after the second run.
 
     Raises:
         NotFiniteError: A step returned infinite numbers or NaN.
     """
     device, dtype = latents.device, latents.dtype
-    scales = {item.adapter.scale_key: item.scale(dtype, device) for item in adapters}
-    steps = len(sampler.timesteps)
+    scales = Scales([item.strengths for item in adapters if item.strengths], dtype, device)
+    numbers = sampler.step_numbers
+    steps = numbers[-1] + 1
     past: tuple[Tensor, ...] = ()
     memory = Memory()
     with tqdm(total=steps, disable=not has_bar) as bar:
-        for step, timestep in enumerate(sampler.timesteps):
+        for position, timestep in enumerate(sampler.timesteps):
+            step = numbers[position]
             conditions = dict(conditioning)
             values = dict(constants)
             for item in adapters:
-                if item.condition.is_active(step, steps):
+                if item.strengths and item.strengths.is_active(step):
                     conditions |= item.conditioning
-                    values[item.adapter.scale_key] = scales[item.adapter.scale_key]
-            if generators:
+            if generators and sampler.draws(position):
                 values["noise"] = draw_noise(generators, latents.shape[1:]).to(latents)
-            context = Context(
+            context = scales.at(step).context(
                 {
                     "sampler": sampler,
-                    "step": step,
-                    "steps": steps,
-                    "is_first_step": step == 0,
-                    "is_last_step": step + 1 == steps,
+                    "step": position,
+                    "steps": len(sampler.timesteps),
+                    "is_first_step": position == 0,
+                    "is_last_step": position + 1 == len(sampler.timesteps),
                     "past": past,
                     "timestep": scalar(timestep, device),
                     "conditions": conditions,
@@ -80,6 +82,8 @@ def denoising_loop(
             latents = denoise(latents, context=context)
             check_finite(latents, "unet", dtype, step)
             past = context["past"]
+            if numbers[position + 1 : position + 2] == (step,):
+                continue
             bar.update()
             if after_step is not None and not after_step(step, latents, context["clean"]):
                 break

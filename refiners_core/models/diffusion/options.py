@@ -18,9 +18,11 @@ class GenerateOptions(TypedDict, total=False):
 
     negative_prompt: str | Sequence[str]
     conditions: Mapping[Any, Any] | None
-    steps: int
-    guidance: float
+    steps: int | None
+    guidance: float | None
     sampler: Sampler | str | None
+    timesteps: Sequence[float] | Tensor | None
+    sigmas: Sequence[float] | Tensor | None
     latents: Tensor | None
     size: int | tuple[int, int] | None
     image: Any
@@ -32,3 +34,4 @@ class GenerateOptions(TypedDict, total=False):
     guidance_rescale: float
     offload: bool | str | torch.device
     preview: Callable[[Preview], Any] | None
+    recipe: bool

@@ -5,10 +5,15 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from refiners_core.models.diffusion.components import DiffusionComponents
-from refiners_core.models.diffusion.conditioning import AdapterCondition, Conditioning
+from refiners_core.models.diffusion.conditioning import (
+    AdapterCondition,
+    Conditioning,
+    scales_of,
+)
 from refiners_core.models.diffusion.denoise import COND, UNCOND, branch_rows
 from refiners_core.models.diffusion.finite import check_finite
 from refiners_core.models.diffusion.request import GenerationRequest
+from refiners_core.models.diffusion.strength import StepScales, read_by_picture
 from refiners_core.surgery.plan import worn_at
 
 
@@ -39,23 +44,29 @@ def encoded_prompts(
     rows = {
         key: branch_rows(key, tensors, branches, request.count) for key, tensors in values.items()
     }
-    encoded = model.read(
-        [text for _, text in texts],
-        {**request.scales, "branches": branches},
-        rows=rows,
-        is_silent=is_silent,
-    )
-    conditioning: dict[str, Mapping[str, Tensor]] = {
-        key: {COND: value} for key, value in model.describe(request).items()
-    }
-    for key, value in encoded.items():
-        check_finite(value, "text_encoder", model.text_encoder.dtype)
-        parts = value.to(request.device, request.dtype).split([len(prompts[x]) for x in branches])
-        conditioning[key] = {
-            name: part if len(part) == 1 else part.repeat_interleave(request.count // len(part), 0)
-            for name, part in zip(branches, parts, strict=True)
-        }
-    return conditioning
+
+    def read(scales: StepScales) -> dict[str, dict[str, Tensor]]:
+        features: dict[str, dict[str, Tensor]] = {}
+        encoded = model.read(
+            [text for _, text in texts],
+            scales.context({"branches": branches}),
+            rows=rows,
+            is_silent=is_silent,
+        )
+        for key, value in encoded.items():
+            check_finite(value, "text_encoder", model.text_encoder.dtype)
+            value = value.to(request.device, request.dtype)
+            parts = value.split([len(prompts[name]) for name in branches])
+            repeats = [1 if len(part) == 1 else request.count // len(part) for part in parts]
+            features[key] = {
+                name: part.repeat_interleave(repeat, 0)
+                for name, part, repeat in zip(branches, parts, repeats, strict=True)
+            }
+        return features
+
+    described = model.describe(request).items()
+    features = read_by_picture(read, scales_of(conditions, request), request.count)
+    return {key: {COND: value} for key, value in described} | features
 
 
 def values_for_texts(

@@ -12,6 +12,7 @@ from torch import Tensor
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion.finite import check_finite
 from refiners_core.models.diffusion.prompt_tokens import PromptTokens
+from refiners_core.models.diffusion.strength import Scales, StepScales, read_by_picture
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class GenerationRequest:
     prompts: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """For each branch, the text of each image: `uncond` has the negative prompts."""
     scales: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
-    """The scales of the adapters that act at some step, by context key."""
+    """The scales of the adapters that act at some step, by context key; 1 for an adapter whose
+    scale differs between places or images."""
+    places: Scales | None = None
+    """All of these scales, by place and image."""
     offload: torch.device | None = None
     """The device of components while they work; None leaves them in place."""
 
@@ -66,7 +70,8 @@ class GenerationRequest:
         """Encodes texts as the prompts of this generation are encoded, in a row each.
 
         Adapters act as in the generation, except those that take a condition: when `encode` runs,
-        other conditions may not be encoded yet.
+        other conditions may not be encoded yet. Where scales differ by image, as many texts as
+        images are read with the scales of their images, and other texts with those of the first.
 
         Args:
             texts: Any texts, such as `request.prompts["cond"]`.
@@ -78,10 +83,19 @@ class GenerationRequest:
         Raises:
             NotFiniteError: The text encoder returned infinite numbers or NaN.
         """
-        absent = tuple([f"{item.key}." for item in self.model.adapters if item.takes_condition])
-        scales = {key: scale for key, scale in self.scales.items() if not key.startswith(absent)}
+        absent = [item.key for item in self.model.adapters if item.takes_condition]
+        scales = self.places or Scales((), self.dtype, self.device)
+        is_each = len(texts) == self.count  # a text for each image, so each has its own scales
+
+        def read(step: StepScales) -> dict[str, dict[str, Tensor]]:
+            encoded = self.model.read(texts, step.without(absent).context({}))
+            for value in encoded.values():
+                check_finite(value, "text_encoder", self.model.text_encoder.dtype)
+            return {key: {"": value.to(self.device, self.dtype)} for key, value in encoded.items()}
+
         with moved(self.model.text_encoder, self.offload):
-            encoded = self.model.read(texts, scales)
-        for value in encoded.values():
-            check_finite(value, "text_encoder", self.model.text_encoder.dtype)
-        return {key: value.to(self.device, self.dtype) for key, value in encoded.items()}
+            if is_each:
+                encoded = read_by_picture(read, scales, self.count)
+            else:
+                encoded = read(scales.outside(0))
+        return {key: branches[""] for key, branches in encoded.items()}

@@ -6,6 +6,9 @@ from typing import Final
 from torch import nn
 
 from refiners_core.layers.attention import Attend, CrossAttention, SelfAttention
+from refiners_core.layers.feed_forward import GatedFeedForward
+from refiners_core.layers.residual_block import ResidualBlock
+from refiners_core.layers.transformer import SpatialTransformer
 from refiners_core.model import Model
 from refiners_core.models.clip.layer import ClipLayer
 from refiners_core.models.clip.window import TextOutput
@@ -17,7 +20,9 @@ from refiners_core.models.unet import (
     SkipWrite,
     TimeEmbedding,
     UNet,
+    UpBlock,
 )
+from refiners_core.models.vae import Decoder, Encoder
 from refiners_core.surgery.slot import Slot
 
 SLOTS: Final[Mapping[str, Slot]] = {
@@ -26,6 +31,9 @@ SLOTS: Final[Mapping[str, Slot]] = {
     ),
     "unet.conv_in": Slot(
         "the convolution that reads the latents", "unet", name="conv_in", chain=UNet
+    ),
+    "unet.conv_out": Slot(
+        "the convolution that writes the prediction", "unet", name="conv_out", chain=UNet
     ),
     "unet.time_embedding": Slot(
         "the features of the timestep, before their activation",
@@ -45,6 +53,7 @@ SLOTS: Final[Mapping[str, Slot]] = {
         name="backbone",
         chain=SkipRead,
     ),
+    "unet.down": Slot("a level on the way down", "unet", DownBlock),
     "unet.down.output": Slot(
         "the output of a level on the way down, before it is recorded and downsampled",
         "unet",
@@ -57,7 +66,25 @@ SLOTS: Final[Mapping[str, Slot]] = {
         name="downsample",
         chain=DownBlock,
     ),
+    "unet.mid": Slot("the middle", "unet", MidBlock),
     "unet.mid.output": Slot("the output of the middle", "unet", name="output", chain=MidBlock),
+    "unet.up": Slot("a level on the way up", "unet", UpBlock),
+    "unet.up.output": Slot(
+        "the output of a level on the way up, before it is upsampled",
+        "unet",
+        name="output",
+        chain=UpBlock,
+    ),
+    "unet.up.upsample": Slot(
+        "the upsampling of a level on the way up", "unet", name="upsample", chain=UpBlock
+    ),
+    "unet.residual": Slot("two convolutions beside a shortcut", "unet", ResidualBlock),
+    "unet.transformer": Slot("transformer blocks on a feature map", "unet", SpatialTransformer),
+    "unet.feed_forward": Slot(
+        "the network of a transformer block that processes tokens separately",
+        "unet",
+        GatedFeedForward,
+    ),
     "unet.self_attention": Slot("the attention of positions to one another", "unet", SelfAttention),
     "unet.self_attention.attend": Slot(
         "queries, keys and values to the output of the attention",
@@ -74,6 +101,7 @@ SLOTS: Final[Mapping[str, Slot]] = {
     ),
     "unet.linear": Slot("every linear layer", "unet", nn.Linear),
     "unet.conv": Slot("every convolution", "unet", nn.Conv2d),
+    "unet.norm": Slot("every normalisation", "unet", (nn.GroupNorm, nn.LayerNorm)),
     "denoise.branches": Slot(
         "the repetition of latents for each pass", "denoise", name="branches", chain=Denoise
     ),
@@ -101,5 +129,11 @@ SLOTS: Final[Mapping[str, Slot]] = {
         name="text_encoder",
         chain=Model,
     ),
+    "autoencoder.encode": Slot(
+        "images to the mean and log-variance of their latents", "autoencoder", Encoder
+    ),
+    "autoencoder.decode": Slot("latents to images", "autoencoder", Decoder),
+    "autoencoder.linear": Slot("every linear layer", "autoencoder", nn.Linear),
+    "autoencoder.conv": Slot("every convolution", "autoencoder", nn.Conv2d),
 }
 """The slots of both families; their names are public API and stay when trees change."""

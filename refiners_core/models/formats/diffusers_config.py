@@ -1,13 +1,13 @@
 """Configurations as diffusers and transformers write them: the inverse of `from_json`."""
 
-from typing import Any, Final
+from typing import Any
 
 from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.samplers import ScheduleConfig
+from refiners_core.models.samplers.diffusers_scheduler import to_published
+from refiners_core.models.samplers.table import WRITERS
 from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
-
-_PREDICTIONS: Final = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 
 
 def of_unet(config: UNetConfig) -> dict[str, Any]:
@@ -79,15 +79,7 @@ def of_text_encoder(config: ClipTextConfig) -> dict[str, Any]:
 
 def of_schedule(config: ScheduleConfig) -> dict[str, Any]:
     """Returns the `scheduler_config.json` of a `DDIMScheduler`."""
-    return {
-        "num_train_timesteps": config.train_steps,
-        "beta_start": config.beta_start,
-        "beta_end": config.beta_end,
-        "beta_schedule": config.betas,
-        "prediction_type": _PREDICTIONS[config.prediction],
-        "timestep_spacing": "leading" if config.spacing == "karras" else config.spacing,
-        "steps_offset": config.steps_offset,
-        "set_alpha_to_one": config.is_final_clean,
-        "rescale_betas_zero_snr": config.has_zero_snr,
-        "clip_sample": False,
-    }
+    data = to_published(config)
+    if data.get("timestep_spacing") == "sgm-uniform":
+        data["timestep_spacing"] = "trailing"  # the nearest one that the class has
+    return {key: value for key, value in data.items() if WRITERS["DDIMScheduler"].reads(key)}

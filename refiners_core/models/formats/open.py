@@ -133,7 +133,7 @@ def open_file(
     model = assemble(
         family,
         unet=unet,
-        schedule=facts.schedule,
+        schedule=replace(facts.schedule, spacing=facts.schedule.spacing or family.schedule.spacing),
         tokenizer=tokenizer,
         size=facts.size,
         device="meta",

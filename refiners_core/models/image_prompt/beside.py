@@ -91,10 +91,10 @@ def _published_order(seat: Seat) -> int:
 
 def _sizes(seat: Seat) -> tuple[int, int]:
     """Returns the features and heads of an attention, whose projections may be quantised."""
-    attend, attention = seat.layer, seat.chain
-    if not isinstance(attend, Attend) or not isinstance(attention, CrossAttention):
+    attention = seat.chain
+    if not seat.is_a(Attend) or not isinstance(attention, CrossAttention):
         raise AdapterError(
             f"the attention at {seat.path!r} does not take an IP-Adapter.",
             hint="It needs a base model whose slot has an Attend in a CrossAttention.",
         )
-    return attention.width, attend.heads
+    return attention.width, seat.facts["heads"]

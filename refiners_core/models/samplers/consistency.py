@@ -14,6 +14,9 @@ from refiners_core.models.samplers.sampler import Sampler, Step
 class Distilled(Sampler):
     """A sampler that visits only training steps at which a model was distilled.
 
+    As released, the spacings of undistilled models do not matter; of those, `sgm-uniform` alone is
+    used, which web interfaces recommend for these models.
+
     Raises:
         GenerationError: The number of steps exceeds `distilled_steps`.
     """
@@ -22,6 +25,8 @@ class Distilled(Sampler):
     """The number of training steps, evenly spaced, at which the model was distilled."""
 
     def _visited(self) -> tuple[Level, ...]:
+        if self.spacing == "sgm-uniform":
+            return super()._visited()
         most, total = self.distilled_steps, self.schedule.train_steps
         if not 1 <= self.steps <= most:
             raise GenerationError(

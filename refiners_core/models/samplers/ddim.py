@@ -6,17 +6,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from refiners_core.errors import GenerationError
-from refiners_core.models.samplers.level import Level
-from refiners_core.models.samplers.sampler import Sampler, Step
+from refiners_core.models.samplers.sampler import Step
+from refiners_core.models.samplers.stride import StrideSampler
 
 
 @dataclass(frozen=True)
-class DDIM(Sampler):
+class DDIM(StrideSampler):
     """The sampler of arXiv:2010.02502, equations 12 and 16.
-
-    Each step ends at the noise level of the next visited training step. Released code subtracts a
-    rounded stride instead; both agree if the stride divides the number of training steps, or the
-    spacing is `leading`.
 
     Raises:
         GenerationError: `eta` is outside 0...1.
@@ -37,12 +33,9 @@ class DDIM(Sampler):
     def is_stochastic(self) -> bool:
         return self.eta > 0
 
-    def _end(self) -> Level:
-        return self.schedule.end
-
     def _advance(self, step: Step) -> Tensor:
         x0, eps = step.x0, step.eps
-        t, s = self.path[step.index], self.path[step.index + 1]
+        t, s = self.path[step.index], self._after(self.skipped + step.index)
         if self.eta == 0:
             return s.signal * x0 + s.noise * eps
         sigma = self.eta * (s.noise / t.noise) * math.sqrt(1 - (t.signal / s.signal) ** 2)

@@ -3,15 +3,14 @@
 import math
 from dataclasses import dataclass
 
-from jaxtyping import Float
 from torch import Tensor
 
-from refiners_core.models.samplers.level import Level
-from refiners_core.models.samplers.sampler import Sampler, Step
+from refiners_core.models.samplers.sampler import Step
+from refiners_core.models.samplers.sigma import SigmaSampler
 
 
 @dataclass(frozen=True)
-class Euler(Sampler):
+class Euler(SigmaSampler):
     """Euler's method in sigma (arXiv:2206.00364, algorithm 1 without churn).
 
     With `x / signal = x0 + sigma eps`, a step of `dx/dsigma = eps` changes sigma alone; for
@@ -24,18 +23,6 @@ class Euler(Sampler):
         >>> Euler(ScheduleConfig(spacing="linspace")).with_steps(3).timesteps
         (999, 499.5, 0)
     """
-
-    def begin(
-        self, noise: Float[Tensor, "rows channels height width"]
-    ) -> Float[Tensor, "rows channels height width"]:
-        """Returns the initial latents: noise at the level of the first step, as released.
-
-        With `leading` the noise is full, although the first step is not the last training step.
-        """
-        return noise if self.schedule.spacing == "leading" else self.path[0].noise * noise
-
-    def _visited(self) -> tuple[Level, ...]:
-        return tuple(level.finite for level in self.schedule.visit(self.steps, is_rounded=False))
 
     def _advance(self, step: Step) -> Tensor:
         after = self.path[step.index + 1]

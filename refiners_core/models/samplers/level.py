@@ -56,6 +56,21 @@ class Level:
         """Returns clean latents with the noise of this level added."""
         return self.signal * clean + self.noise * noise
 
+    def moved(
+        self, x: Float[Tensor, "*shape"], to: "Level", slope: Float[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape"]:
+        """Returns latents of this level at another one, along a line in sigma.
+
+        With `y = x / signal`, that is `y + (sigma' - sigma) slope`; along the noise `eps` of the
+        latents it is DDIM's step (arXiv:2010.02502, equation 12). This level has a signal.
+
+        Args:
+            x: Latents at this level.
+            to: The level to go to.
+            slope: `dy / dsigma`.
+        """
+        return (to.signal / self.signal) * x + (to.noise - to.signal * self.sigma) * slope
+
 
 CLEAN: Final = Level(0, 1.0, 0.0)
 """The level without noise."""

@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core.errors import GenerationError
+from refiners_core.models.samplers.explicit import levels_of_sigmas, levels_of_timesteps
 from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.schedule import ScheduleConfig
+from refiners_core.sampler_name import Spacing
 
 _LEAST_NOISE: Final = 0.5
 """The noise level below which a network's prediction for pure noise is useless."""
@@ -19,7 +21,10 @@ _LEAST_NOISE: Final = 0.5
 
 @dataclass(frozen=True)
 class Step:
-    """The inputs of one step of a sampler, from `path[index]` to `path[index + 1]`, in float32."""
+    """The inputs of one step of a sampler, from `path[index]` to `path[index + 1]`, in float32.
+
+    A sampler that runs the network twice in a step of the caller has a step of this kind for each.
+    """
 
     index: int
     """The position of the step in the path."""
@@ -30,7 +35,7 @@ class Step:
     eps: Float[Tensor, "rows channels height width"]
     """The noise that the prediction implies."""
     past: Sequence[Float[Tensor, "rows channels height width"]] = ()
-    """The clean latents of up to `memory` earlier steps, latest first."""
+    """Tensors that the sampler kept of earlier steps; most keep clean latents, latest first."""
     noise: Float[Tensor, "rows channels height width"] | None = None
     """Standard normal noise drawn for the step, for a stochastic sampler."""
 
@@ -48,6 +53,8 @@ class Stepped(NamedTuple):
     """The latents after the step."""
     clean: Float[Tensor, "rows channels height width"]
     """The clean latents x0 that the prediction implies, float32."""
+    past: tuple[Float[Tensor, "rows channels height width"], ...] = ()
+    """Tensors of this step and of earlier ones that the next one reads, float32."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +72,57 @@ class Sampler(ABC):
     """The number of steps from pure noise to an image."""
     skipped: int = 0
     """The number of first steps that are left out, because the latents are not pure noise."""
+    explicit: tuple[Level, ...] = field(default=(), kw_only=True)
+    """The levels of `with_timesteps` or `with_sigmas`, instead of those of the spacing."""
 
     memory: ClassVar[int] = 0
     """The number of earlier steps whose clean latents a step reads."""
+    default_spacing: ClassVar[Spacing] = "leading"
+    """The spacing where the schedule does not state one."""
+    reads_fractions: ClassVar[bool] = False
+    """Whether the network reads timesteps between two training steps."""
+    needs_signal: ClassVar[bool] = False
+    """Whether latents are divided by their signal, so that pure noise needs a little of it."""
 
     @property
     def is_stochastic(self) -> bool:
         """Whether a step adds fresh noise."""
         return False
 
+    @property
+    def spacing(self) -> Spacing:
+        """The spacing of the visited levels: the schedule's, or that of this kind of sampler."""
+        return self.schedule.spacing or self.default_spacing
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The level at which each of `steps` steps begins, and the level at which the last ends."""
+        levels = self.explicit or self._visited()
+        if len(levels) == self.steps:
+            levels = (*levels, self._end())
+        return tuple(level.finite for level in levels) if self.needs_signal else levels
+
     @cached_property
     def path(self) -> tuple[Level, ...]:
-        """The noise level at the beginning of each step, and the level at the end of the last."""
-        return (*self._visited(), self._end())[self.skipped :]
+        """The noise level at each run of the network, and the level at the end of the last."""
+        return self.levels[self.skipped :]
 
     @cached_property
     def timesteps(self) -> tuple[float, ...]:
         """The timesteps that the network reads: training steps, or points between two."""
         return tuple(level.timestep for level in self.path[:-1])
+
+    @cached_property
+    def step_numbers(self) -> tuple[int, ...]:
+        """For each run of the network the step that it belongs to, counted from 0.
+
+        Progress, callbacks and the spans of conditions count these steps.
+        """
+        return tuple(range(len(self.timesteps)))
+
+    def draws(self, index: int) -> bool:
+        """Whether noise is drawn for the run of the network at a position of the path."""
+        return self.is_stochastic
 
     def with_steps(self, steps: int) -> Self:
         """Returns this sampler for another number of steps, with none skipped.
@@ -91,8 +131,7 @@ class Sampler(ABC):
             GenerationError: The schedule does not allow that many steps, or so few steps begin far
                 from pure noise.
         """
-        other = replace(self, steps=steps, skipped=0)
-        assert len(other.path) == steps + 1
+        other = replace(self, steps=steps, skipped=0, explicit=())
         if other.path[0].noise < _LEAST_NOISE:
             raise GenerationError(
                 f"{steps} step begins at training step {other.path[0].timestep:g}, where latents "
@@ -101,6 +140,31 @@ class Sampler(ABC):
                 hint='Take more steps, such as steps=4, or sampler="dpm++-2m".',
             )
         return other
+
+    def with_timesteps(self, timesteps: Sequence[float]) -> Self:
+        """Returns this sampler for an explicit list of timesteps, with none skipped.
+
+        Args:
+            timesteps: The timestep at which each step begins, noisiest first.
+
+        Raises:
+            GenerationError: The timesteps are not numbers that decrease within the training steps.
+        """
+        levels = levels_of_timesteps(self.schedule, timesteps, self.reads_fractions)
+        return replace(self, steps=len(levels), skipped=0, explicit=levels)
+
+    def with_sigmas(self, sigmas: Sequence[float]) -> Self:
+        """Returns this sampler for an explicit list of sigmas, with none skipped.
+
+        Args:
+            sigmas: The sigma at which each step begins, noisiest first, and the one at which the
+                last ends, usually 0.
+
+        Raises:
+            GenerationError: The sigmas are not numbers that decrease within the trained ones.
+        """
+        levels = levels_of_sigmas(self.schedule, sigmas, self.reads_fractions)
+        return replace(self, steps=len(levels) - 1, skipped=0, explicit=levels)
 
     def with_strength(self, strength: float) -> Self:
         """Returns this sampler with the last steps only, the share `strength` of them, in 0...1.
@@ -137,23 +201,34 @@ class Sampler(ABC):
             latents: The latents at `path[index]`, which the network has read.
             prediction: The network's prediction, of the kind that the schedule names.
             index: The position of the step in the path.
-            past: The clean latents of up to `memory` earlier steps, latest first; with fewer, a
-                multistep solver falls back to a lower order.
+            past: The `past` of the step before; with less, a multistep solver falls back to a lower
+                order.
             noise: Standard normal noise; required by stochastic samplers.
         """
         x = latents.float()
         x0, eps = self.schedule.split(x, prediction.float(), self.path[index])
+        if self.schedule.limit is not None:
+            x0 = self.schedule.limit(x0)
         noise = None if noise is None else noise.float()
-        after = self._advance(Step(index, x, x0, eps, past, noise))
-        return Stepped(after.to(latents.dtype), x0)
+        step = self._corrected(Step(index, x, x0, eps, past, noise))
+        after = self._advance(step)
+        return Stepped(after.to(latents.dtype), x0, self._kept(step))
 
     def _visited(self) -> tuple[Level, ...]:
         """Returns the noise level at the beginning of each of `steps` steps, noisiest first."""
-        return self.schedule.visit(self.steps)
+        return self.schedule.visit(self.steps, spacing=self.spacing)
 
     def _end(self) -> Level:
         """Returns the noise level at which the last step ends."""
         return CLEAN
+
+    def _corrected(self, step: Step) -> Step:
+        """Returns a step whose latents are corrected by the prediction that was made for them."""
+        return step
+
+    def _kept(self, step: Step) -> tuple[Tensor, ...]:
+        """Returns what the next step reads of this one and of earlier ones."""
+        return (step.x0, *step.past)[: self.memory]
 
     @abstractmethod
     def _advance(self, step: Step) -> Tensor:

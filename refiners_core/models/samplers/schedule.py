@@ -11,21 +11,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from refiners_core.errors import GenerationError, ModelError
-from refiners_core.models.config_reader import Published
-from refiners_core.models.samplers.karras import karras_levels
 from refiners_core.models.samplers.level import CLEAN, Level
-from refiners_core.models.samplers.table import BACKWARDS, SCHEDULER, WRITERS, heeded
+from refiners_core.models.samplers.limit import Limit
+from refiners_core.models.samplers.published import published_schedule
+from refiners_core.models.samplers.spacing import (
+    Rounding,
+    TrainedSigmas,
+    spaced_levels,
+    spaced_sigmas,
+    spaced_timesteps,
+)
+from refiners_core.sampler_name import SigmaSpacing, Spacing, TimestepSpacing
 
 Betas = Literal["linear", "scaled_linear"]
 """How the variance of a training step grows: linearly, or linearly in its square root."""
 Prediction = Literal["eps", "v", "x0"]
 """The prediction of a network: noise, velocity (arXiv:2202.00512, appendix D) or image."""
-Spacing = Literal["leading", "linspace", "trailing", "karras"]
-"""The levels that a sampler visits: training steps (arXiv:2305.08891, table 2), or the levels of
-arXiv:2206.00364, equation 5 (`karras`)."""
-
-FILE: Final = "scheduler_config.json"
-_PREDICTIONS: Final[dict[str, Prediction]] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+SPACINGS: Final[tuple[Spacing, ...]] = (*get_args(TimestepSpacing), *get_args(SigmaSpacing))
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,35 @@ class ScheduleConfig:
     """How the variance grows in between."""
     prediction: Prediction = "eps"
     """The kind of prediction that the network makes."""
-    spacing: Spacing = "leading"
-    """Which training steps are visited."""
+    spacing: Spacing | None = None
+    """The levels that are visited; None leaves it to each sampler, most of which take `linspace`
+    or, as DDIM does, `leading`."""
     steps_offset: int = 1
     """The offset that `leading` spacing adds to the visited training steps."""
     is_final_clean: bool = False
     """Whether the last step ends without noise instead of, as released, at training step 0."""
     has_zero_snr: bool = False
     """Whether the last training step is pure noise: zero terminal SNR (arXiv:2305.08891, 3.1)."""
+    has_final_noise: bool = False
+    """Whether samplers that end without noise end at training step 0 instead."""
+    ends: TimestepSpacing | None = None
+    """The spacing whose first and last levels are the ends of `karras`, `exponential` and `beta`,
+    for samplers that solve an equation in sigma; None for all training steps."""
+    limit: Limit | None = None
+    """The range of the clean latents that a prediction implies; None for any."""
 
     def __post_init__(self) -> None:
-        for name, kind in (("betas", Betas), ("prediction", Prediction), ("spacing", Spacing)):
-            if getattr(self, name) not in get_args(kind):
+        for name, words in (
+            ("betas", get_args(Betas)),
+            ("prediction", get_args(Prediction)),
+            ("spacing", (*SPACINGS, None)),
+            ("ends", (*get_args(TimestepSpacing), None)),
+        ):
+            if getattr(self, name) not in words:
                 raise ModelError(
-                    f"{name} is one of {', '.join(get_args(kind))}; got {getattr(self, name)!r}.",
-                    hint=f"Try ScheduleConfig({name}={get_args(kind)[0]!r}).",
+                    f"{name} is one of {', '.join(filter(None, words))}; got "
+                    f"{getattr(self, name)!r}.",
+                    hint=f"Try ScheduleConfig({name}={words[0]!r}).",
                 )
         if self.train_steps < 1 or not 0 < self.beta_start <= self.beta_end < 1:
             raise ModelError(
@@ -75,11 +91,11 @@ class ScheduleConfig:
                 f"train_steps={self.train_steps}, {self.beta_start} and {self.beta_end}.",
                 hint="Stable Diffusion's values are the defaults of ScheduleConfig().",
             )
-        if self.has_zero_snr and (self.prediction == "eps" or self.spacing == "karras"):
+        if self.has_zero_snr and (self.prediction == "eps" or self.is_spaced_in_sigma):
             raise ModelError(
-                "with zero terminal SNR a network cannot predict noise, and Karras' levels have no "
-                f"highest; got prediction={self.prediction!r}, spacing={self.spacing!r} with "
-                "has_zero_snr.",
+                "with zero terminal SNR a network cannot predict noise, and spacings of sigma have "
+                f"no highest level; got prediction={self.prediction!r}, spacing={self.spacing!r} "
+                "with has_zero_snr.",
                 hint='Try ScheduleConfig(prediction="v", spacing="trailing", has_zero_snr=True).',
             )
 
@@ -90,36 +106,22 @@ class ScheduleConfig:
         Raises:
             ModelError: The class or one of its settings is not supported.
         """
-        kind = str(data.get("_class_name") or "DDIMScheduler")
-        if kind in BACKWARDS or (kind not in WRITERS and data.get("beta_start") is None):
-            raise ModelError(
-                f"{kind} is a scheduler for another noise schedule, or from images to noise.",
-                hint="Models with DDIM's noise schedule are supported: those of DDIMScheduler, "
-                "EulerDiscreteScheduler, DPMSolverMultistepScheduler and so on.",
-            )
-        if kind in WRITERS:
-            Published(data, kind, file=FILE).refuse(SCHEDULER.unknown(data))
-        read = Published(heeded(data), kind, file=FILE)
-        for key, allowed in SCHEDULER.fixed.items():
-            read.only(key, *allowed)
-        writer = WRITERS.get(kind, WRITERS["DDIMScheduler"])
-        is_karras = read.value("use_karras_sigmas", False)
-        prediction = read.value("prediction_type", "epsilon")
-        schedule = cls(
-            train_steps=read.value("num_train_timesteps", 1000),
-            beta_start=read.value("beta_start", writer.beta_start),
-            beta_end=read.value("beta_end", writer.beta_end),
-            betas=cast(Betas, read.value("beta_schedule", writer.betas)),
-            prediction=_PREDICTIONS.get(prediction, cast(Prediction, prediction)),
-            spacing="karras"
-            if is_karras
-            else cast(Spacing, read.value("timestep_spacing", writer.spacing)),
-            steps_offset=read.value("steps_offset", 0),
-            is_final_clean=read.value("set_alpha_to_one", writer.is_final_clean),
-            has_zero_snr=read.value("rescale_betas_zero_snr", False),
-        )
-        _check_levels(read, schedule)
+        fields, read = published_schedule(data)
+        schedule = cls(**fields)
+        clipped = read.data.get("lambda_min_clipped")
+        # Files may spell minus infinity as a text, or name a level below all others: nothing is
+        # cut.
+        if (
+            clipped is not None
+            and not float(clipped) <= schedule.level(schedule.train_steps - 1).finite.log_snr
+        ):
+            raise read.refusal("lambda_min_clipped", "-inf")
         return schedule
+
+    @property
+    def is_spaced_in_sigma(self) -> bool:
+        """Whether the visited levels are spaced in sigma rather than in training steps."""
+        return self.spacing in get_args(SigmaSpacing)
 
     @cached_property
     def alphas(self) -> Float[Tensor, "train_steps"]:
@@ -138,41 +140,57 @@ class ScheduleConfig:
         """
         return tuple(int(level.timestep) for level in self.visit(steps))
 
-    def visit(self, steps: int, is_rounded: bool = True) -> tuple[Level, ...]:
+    @cached_property
+    def trained(self) -> TrainedSigmas:
+        """The sigmas of the training steps."""
+        return TrainedSigmas(self.alphas)
+
+    def visit(
+        self,
+        steps: int,
+        is_rounded: bool = True,
+        *,
+        spacing: Spacing | None = None,
+        ends: tuple[Level, Level] | None = None,
+        rounding: Rounding | None = "nearest",
+    ) -> tuple[Level, ...]:
         """Returns the noise levels that a sampler visits, noisiest first.
 
         Args:
             steps: The number of levels.
             is_rounded: Whether timesteps are rounded to training steps.
+            spacing: How the levels are spaced; by default as this schedule states, or `leading`.
+            ends: The highest and the lowest level of a spacing of sigma; all levels by default.
+            rounding: How rounded timesteps of a spacing of sigma become training steps.
 
         Raises:
             GenerationError: The number of steps is less than 1 or exceeds the training steps.
         """
-        total = self.train_steps
-        most = total - self.steps_offset if self.spacing == "leading" else total
+        spacing = spacing or self.spacing or "leading"
+        total, trained = self.train_steps, self.trained
+        most = total - self.steps_offset if spacing == "leading" else total
         if not 1 <= steps <= most:
             raise GenerationError(
                 f"a generation takes 1 to {most} steps, not {steps}.", hint="Try steps=30."
             )
-        if self.spacing == "karras":
-            return karras_levels(self.alphas, steps, is_rounded)
-        if self.spacing == "leading":
-            return tuple(
-                self.level(i * (total // steps) + self.steps_offset) for i in reversed(range(steps))
-            )
-        if self.spacing == "trailing":
-            return tuple(self.level(round(total - i * total / steps) - 1) for i in range(steps))
-        # Multiplying first makes the last point the last training step in floating point as well.
-        timesteps = [(total - 1) * i / max(steps - 1, 1) for i in reversed(range(steps))]
-        return tuple(self.level(round(t) if is_rounded else t) for t in timesteps)
+        if spacing in get_args(SigmaSpacing):
+            high, low = (trained.high, trained.low) if ends is None else (it.sigma for it in ends)
+            sigmas = spaced_sigmas(cast(SigmaSpacing, spacing), steps, low, high)
+            return spaced_levels(trained, sigmas, rounding if is_rounded else None)
+        places = spaced_timesteps(cast(TimestepSpacing, spacing), steps, total, self.steps_offset)
+        if is_rounded:
+            return tuple(self.level(round(t)) for t in places)
+        if spacing == "sgm-uniform":
+            return tuple(Level.of_sigma(trained.sigma(t), t) for t in places)
+        return tuple(self.level(t) for t in places)
 
     def level(self, timestep: float) -> Level:
         """Returns the noise level at a timestep; between training steps, sigma is interpolated."""
         alphas, before = self.alphas, math.floor(timestep)
         if before == timestep:
-            alpha = float(alphas[before])
+            alpha = float(alphas[int(before)])
             return Level(before, math.sqrt(alpha), math.sqrt(1 - alpha))
-        low, high = self.level(before).sigma, self.level(before + 1).sigma
+        low, high = self.level(before).sigma, self.level(before + 1).finite.sigma
         return Level.of_sigma(low + (timestep - before) * (high - low), timestep)
 
     @property
@@ -233,28 +251,6 @@ class ScheduleConfig:
         alphas = self.alphas.to(device=like.device)[timestep].to(torch.float32)
         alphas = alphas.reshape(-1, *[1] * (like.ndim - 1))
         return alphas.sqrt().to(like.dtype), (1 - alphas).sqrt().to(like.dtype)
-
-
-def _check_levels(read: Published, schedule: ScheduleConfig) -> None:
-    """Refuses settings that would change which levels a published sampler visits.
-
-    Raises:
-        ModelError: The file has such a setting.
-    """
-    if schedule.spacing == "karras":
-        read.only("sigma_min", None)
-        read.only("sigma_max", None)
-        if read.kind == "EulerDiscreteScheduler":  # interpolates Karras' levels from them
-            read.only("timestep_spacing", "linspace")
-    if schedule.prediction == "v":
-        read.only("timestep_type", "discrete")
-    clipped = read.data.get("lambda_min_clipped")
-    # Files may spell minus infinity as a text, or name a level below all others: nothing is cut.
-    if (
-        clipped is not None
-        and not float(clipped) <= schedule.level(schedule.train_steps - 1).finite.log_snr
-    ):
-        raise read.refusal("lambda_min_clipped", "-inf")
 
 
 def _with_zero_snr(alphas: Tensor) -> Tensor:

@@ -9,32 +9,28 @@ SCHEDULER: Final = Format.of(
     followed=(
         "num_train_timesteps beta_start beta_end beta_schedule prediction_type timestep_spacing "
         "timestep_type steps_offset set_alpha_to_one rescale_betas_zero_snr use_karras_sigmas "
-        "sigma_min sigma_max lambda_min_clipped original_inference_steps solver_order solver_type "
-        "algorithm_type"
+        "use_exponential_sigmas use_beta_sigmas sigma_min sigma_max final_sigmas_type "
+        "lambda_min_clipped original_inference_steps solver_order solver_type algorithm_type "
+        "clip_sample clip_sample_range thresholding dynamic_thresholding_ratio sample_max_value "
+        "skip_prk_steps lower_order_final euler_at_final predict_x0 "
+        "disable_corrector solver_p"
     ),
     fixed={
         "trained_betas": (None,),
-        "clip_sample": (False,),
-        "thresholding": (False,),
-        "use_exponential_sigmas": (False,),
-        "use_beta_sigmas": (False,),
         "use_lu_lambdas": (False,),
         "use_flow_sigmas": (False,),
         "use_dynamic_shifting": (False,),
         "shift_terminal": (None,),
-        "final_sigmas_type": ("zero",),
         "interpolation_type": ("linear",),
         "timestep_scaling": (10.0,),
         "predict_epsilon": (True,),  # before `prediction_type`
         # UNets of these families do not have the channels of learnt variances.
         "variance_type": (None, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
     },
-    # Parameters of `thresholding`, `clip_sample` and the flow settings, which are off, and of
-    # solvers that DDIM replaces. Ending without noise, DPM-Solver++ ends with a first-order step.
+    # Parameters of the flow settings, which are off, and of solvers that DDIM replaces.
     idle=(
-        "dynamic_thresholding_ratio sample_max_value clip_sample_range flow_shift time_shift_type "
-        "lower_order_final euler_at_final skip_prk_steps disable_corrector predict_x0 solver_p "
-        "predictor_order corrector_order tau_func noise_sampler_seed tensor_format"
+        "flow_shift time_shift_type predictor_order corrector_order tau_func noise_sampler_seed "
+        "tensor_format"
     ),
 )
 """The keys of the format; a class that does not read a key ignores it."""
@@ -66,13 +62,15 @@ class Writer(NamedTuple):
     beta_end: float = 0.02
     betas: str = "linear"
     is_final_clean: bool = True
+    is_clipped: bool = False
+    """Whether `clip_sample` is on where a file does not state it."""
 
     def reads(self, key: str) -> bool:
         """Whether the class reads a key."""
         return key.startswith("_") or key in f"{_NOISE} {self.keys}".split()
 
 
-_DDIM: Final = Writer(_CLIPPED, "leading")
+_DDIM: Final = Writer(_CLIPPED, "leading", is_clipped=True)
 _DISTILLED: Final = Writer(
     f"{_CLIPPED} original_inference_steps timestep_scaling",
     *("leading", 0.00085, 0.012, "scaled_linear"),
@@ -129,3 +127,17 @@ def heeded(data: Mapping[str, Any]) -> dict[str, Any]:
     if writer is None:
         return dict(data)
     return {key: value for key, value in data.items() if writer.reads(key)}
+
+
+def stated(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that a configuration states.
+
+    The live configuration of a scheduler has all settings of its class, and lists those that were
+    not given; a scheduler made from it has its own defaults for these, and so has a sampler.
+    """
+    defaults = data.get("_use_default_values") or ()
+    return {
+        key: value
+        for key, value in data.items()
+        if key not in defaults and key != "_use_default_values"
+    }

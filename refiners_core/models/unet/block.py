@@ -101,6 +101,7 @@ class UpBlock(Chain):
             children[f"resnet_{i}"] = _resnet(config, joined, channels)
             if config.depths[level]:
                 children[f"transformer_{i}"] = _transformer(config, level, config.depths[level])
+        children["output"] = Identity()
         if level > 0:
             children["upsample"] = UpsampleLike(channels, skip_key(skip - 1))
         super().__init__(**children)

@@ -37,11 +37,26 @@ class TimeEmbedding(Passthrough):
             picture["picture"] = AddedConditionEmbedding(config, config.added_cond_width)
         super().__init__(
             sources=Parallel(timestep=UseContext("timestep"), like=Identity()),
+            each_row=EachRow(),
             embed=TimestepEncoder(config.channels[0], config.time_width),
             **picture,
             act=nn.SiLU(),
             keep=SetContext(TIME),
         )
+
+
+class EachRow(nn.Module):
+    """Repeats a timestep that is the same for all rows.
+
+    A matrix product rounds a single row otherwise than one of several. Without the repetition, an
+    adapter that treats rows differently would change the bits of rows that it leaves alone.
+    """
+
+    def forward(
+        self, timestep: Num[Tensor, "*rows"], like: Float[Tensor, "rows_of_like ..."]
+    ) -> tuple[Num[Tensor, "_"], Float[Tensor, "rows_of_like ..."]]:
+        """Returns the timestep of each row, and the second input unchanged."""
+        return (timestep.expand(len(like)) if timestep.ndim == 0 else timestep), like
 
 
 class AddedConditionEmbedding(Residual):

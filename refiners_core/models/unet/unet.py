@@ -6,7 +6,7 @@ from torch import nn
 
 from refiners_core.models.unet.block import DownPath, MidBlock, UpPath
 from refiners_core.models.unet.config import UNetConfig
-from refiners_core.models.unet.skip import SkipWrite
+from refiners_core.models.unet.skip import SkipReserve, SkipWrite
 from refiners_core.models.unet.time import TimeEmbedding
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Identity
@@ -38,6 +38,7 @@ class UNet(Chain):
             input=Identity(),
             time=TimeEmbedding(config),
             conv_in=nn.Conv2d(config.in_channels, channels, 3, padding=1),
+            skips=SkipReserve(len(config.skip_channels)),
             write=SkipWrite(0),
             down=DownPath(config),
             mid=MidBlock(config),

@@ -1,7 +1,8 @@
 """The autoencoder between images and latents."""
 
+from collections.abc import Mapping
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,8 @@ from refiners_core.models.vae.config import AutoencoderConfig
 from refiners_core.models.vae.tile import Tiling
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Residual
+from refiners_core.tree.context import Context
+from refiners_core.tree.layer import Layer
 
 Moments = tuple[
     Float[Tensor, "rows channels height width"], Float[Tensor, "rows channels height width"]
@@ -54,6 +57,7 @@ class AutoencoderKL(Chain):
         pixels: Float[Tensor, "rows channels height width"],
         generator: Generator | None = None,
         sample: bool = True,
+        context: Mapping[str, Any] | Context | None = None,
     ) -> Float[Tensor, "rows latent_channels latent_height latent_width"]:
         """Returns the latents of images, scaled to a standard deviation of about 1.
 
@@ -62,6 +66,7 @@ class AutoencoderKL(Chain):
             generator: The random generator for sampling.
             sample: Whether latents are sampled from their distribution, differentiably; otherwise
                 they are its mean.
+            context: The values that adapters of the encoder read, such as their scales.
 
         Raises:
             ModelError: `tiling` is set and a side is not a multiple of the pixels of a latent.
@@ -73,7 +78,7 @@ class AutoencoderKL(Chain):
                 f"{pixels.shape[-1]} x {pixels.shape[-2]}.",
                 hint="Resize the image, or set tiling = None.",
             )
-        moments = self._mapped("encoder", pixels, side, 1)
+        moments = self._mapped("encoder", pixels, side, 1, context)
         mean, log_variance = moments.chunk(2, dim=1)
         z = mean
         if sample:
@@ -83,17 +88,25 @@ class AutoencoderKL(Chain):
         return (z - self.config.shift_factor) * self.config.scaling_factor
 
     def decode(
-        self, latents: Float[Tensor, "rows latent_channels latent_height latent_width"]
+        self,
+        latents: Float[Tensor, "rows latent_channels latent_height latent_width"],
+        context: Mapping[str, Any] | Context | None = None,
     ) -> Float[Tensor, "rows channels height width"]:
-        """Returns the images of latents that `encode` has scaled, in about -1...1."""
-        z = latents / self.config.scaling_factor + self.config.shift_factor
-        return self._mapped("decoder", z, 1, self.config.reduction)
+        """Returns the images of latents that `encode` has scaled, in about -1...1.
 
-    def _mapped(self, part: str, x: Tensor, reads: int, writes: int) -> Tensor:
+        Args:
+            latents: The latents.
+            context: The values that adapters of the decoder read, such as their scales.
+        """
+        z = latents / self.config.scaling_factor + self.config.shift_factor
+        return self._mapped("decoder", z, 1, self.config.reduction, context)
+
+    def _mapped(self, part: str, x: Tensor, reads: int, writes: int, context: Any) -> Tensor:
         network = self.at(part)
+        options = {"context": context} if isinstance(network, Layer) else {}
 
         def run(tile: Tensor) -> Tensor:
-            output = network(tile)
+            output = network(tile, **options)
             return torch.cat(output, dim=1) if isinstance(output, tuple) else output
 
         def tiled(x: Tensor) -> Tensor:

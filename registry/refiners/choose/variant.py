@@ -23,7 +23,7 @@ from refiners.manifest.schema import AdapterSpec, Variant
 from refiners_core import API_VERSION
 
 if TYPE_CHECKING:
-    from refiners_core import Adapter, Chain
+    from refiners_core import Adapter, Advice, Chain
 
 
 def variant_for(
@@ -104,6 +104,14 @@ def worn_by_manifest(plugin: Installed[AdapterSpec], label: str | None = None) -
     bound = [v for v in plugin.spec.variant if label in (None, v.label)]
     targets = tuple(target for variant in bound for target in variant.targets)
     return WornAdapter(plugin.name, plugin.id, plugin.spec.conflicts, targets)
+
+
+def advice_for(spec: AdapterSpec, variant: Variant) -> Advice | None:
+    """Returns the advice of a manifest for a variant; None without any."""
+    from refiners_core import Advice
+
+    table = spec.advice_for(variant)
+    return None if table is None else Advice(**table.fields)
 
 
 made_from: Final[WeakKeyDictionary[Adapter, Installed[AdapterSpec]]] = WeakKeyDictionary()

@@ -35,6 +35,7 @@ _FUNCTIONS: Final = {
     "verify": "lock",
     "doctor": "doctor",
     "tree": "tree",
+    "samplers": "samplers",
     "generate": "generate",
     "preprocess": "preprocess",
     "demo": "demo",

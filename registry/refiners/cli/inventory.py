@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from refiners.cli.advice import advice_facts, print_advice
 from refiners.cli.completion import complete_plugin
 from refiners.cli.file_info import print_file_info
 from refiners.cli.location import name_or_path
 from refiners.cli.output import say
+from refiners.cli.recipe import is_picture, print_recipe
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.errors import NotInstalledError
 from refiners.installed.inventory import Installed, Inventory, package_file, scan
@@ -52,11 +54,11 @@ def list_(as_json: bool) -> None:
 @click.argument("name", shell_complete=complete_plugin)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Show the facts about an adapter, a model or a preprocessor.
+    """Show the facts about an adapter, a model, a preprocessor or a picture.
 
     NAME may also be a file, a folder, or hf:ORG/NAME[/FILE]: shows what a file is and which adapter
-    reads it, from its header alone. For what is published but not installed, shows the facts in the
-    catalog.
+    reads it, from its header alone. Of a picture it shows the recipe. For what is published but not
+    installed, shows the facts in the catalog.
 
     \b
     Examples:
@@ -64,10 +66,14 @@ def info(name: str, as_json: bool) -> None:
       refiners info refiners-controlnet:controlnet-canny --json
       refiners info style.safetensors
       refiners info hf:org/name/style.safetensors --json
+      refiners info picture.png
     """
     from refiners.choose.lookup import look_up
     from refiners.sources.given import is_file, is_model_folder
 
+    if is_picture(name):
+        print_recipe(name, as_json=as_json)
+        return
     if is_file(path := name_or_path(name)):
         if is_model_folder(path):
             _print_path(path, as_json)
@@ -89,6 +95,8 @@ def info(name: str, as_json: bool) -> None:
         return
     rows = [(key, value) for key, value in facts.items() if isinstance(value, str) and value]
     print_table(plugin.id, ("", ""), rows)
+    if isinstance(plugin.spec, AdapterSpec):
+        print_advice(plugin.spec)
     if variants := facts.get("variants"):
         keys = ("label", "base", "facts", "files")
         print_table("Variants", keys, [[_flat(v[key]) for key in keys] for v in variants])
@@ -182,6 +190,7 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
     if isinstance(spec, AdapterSpec):
         facts["kind"] = spec.kind
         facts["conflicts"] = ", ".join(spec.conflicts)
+        facts["advice"] = advice_facts(spec.advice)
         for name, given in spec.input.items():
             summary = "; ".join(text for text in (given.summary, given.preprocessor) if text)
             low_high = f", {given.range[0]:g} to {given.range[1]:g}" if given.range else ""
@@ -196,6 +205,7 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
                 "facts": variant.facts,
                 "slots": [target.slot for target in variant.targets],
                 "files": dict(variant.files),
+                "advice": advice_facts(spec.advice_for(variant)),
             }
             for variant in spec.variant
         ]

@@ -1,4 +1,4 @@
-"""Opens the pictures that commands read, and writes those that they make."""
+"""Writes the pictures that commands make."""
 
 from __future__ import annotations
 
@@ -6,39 +6,9 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from refiners.errors import OptionError
 from refiners.host.shell import quoted
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-def open_picture(path: Path) -> Image:
-    """Opens a picture as viewers show it: upright, and the first frame of an animation.
-
-    Converts it to RGB, unless it has more than 8 bits a channel or transparency, which masks and
-    pictures treat differently.
-
-    Raises:
-        OptionError: The file is not a picture, or is truncated.
-    """
-    from PIL import Image
-
-    from refiners_core.picture.raster import is_clear, is_deep, upright
-
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            image = upright(picture)
-            return image if is_deep(image) or is_clear(image) else image.convert("RGB")
-    except PermissionError as error:
-        raise OptionError(
-            f"this user cannot read {path}.", hint=f"Run {quoted('chmod', 'u+r', path)}."
-        ) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise OptionError(f"{path} is not a picture: {error}.", hint="Try a PNG.") from error
 
 
 def check_out(out: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refiners.cli.adapter_option import AdapterOption
-from refiners.errors import OptionError
+from refiners.cli.scale_option import written_scale
+from refiners.errors import Notice, OptionError
 
 if TYPE_CHECKING:
     from refiners_core import Adapter
@@ -24,7 +26,7 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
         RefinersError: The model does not exist, or an adapter does not suit it.
     """
     from refiners.choose.compatibility import ModelFacts, choose
-    from refiners.choose.lookup import find_model
+    from refiners.choose.lookup import find_adapter, find_model
     from refiners.choose.policy import Guard
     from refiners.choose.variant import verdicts
     from refiners.hub.client import Hub
@@ -53,7 +55,8 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
         adapter = option.adapter
         if option.file is not None and not option.file.startswith(PREFIX):
             hub = Hub.from_environment(offline=True)
-            adapter = with_file(adapter, option.file, hub, "", guard, option.options)
+            reader = find_adapter(f"{adapter.dist}:{adapter.name}")
+            adapter = with_file(reader, option.file, hub, "", guard, option.options)
         choose(adapter, facts, verdicts(adapter, facts, guard=guard))
 
 
@@ -101,7 +104,9 @@ def dry_run(
         _check_pictures(option, adapter)
         conditions[adapter] = Condition(value, scale=option.scale, preprocess=option.preprocess)
     if structure is not None:
-        structure.check(prompt, conditions=conditions, **arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Notice)  # the generation itself repeats them
+            structure.check(prompt, conditions=conditions, **arguments)
 
 
 def _check_path(model: str) -> None:
@@ -125,7 +130,7 @@ def _check_pictures(option: AdapterOption, adapter: Adapter) -> None:
     if not adapter.takes_condition and option.pictures:
         raise OptionError(
             f"{name} does not take a picture.",
-            hint=f"Write --adapter {written}:{option.scale:g}.",
+            hint=f"Write --adapter {written}:{written_scale(option.scale)}.",
             dist=option.adapter.dist,
         )
     missing = [input for input in adapter.inputs if input not in option.pictures]

@@ -10,8 +10,9 @@ import click
 from refiners.cli.adapter_option import parse_options
 from refiners.cli.completion import complete_preprocessor
 from refiners.cli.generate import parse_size
-from refiners.cli.picture import check_out, open_picture, replacing
+from refiners.cli.picture import check_out, replacing
 from refiners.cli.report import json_option, print_json
+from refiners.recipe.picture import open_picture
 
 
 @click.command()

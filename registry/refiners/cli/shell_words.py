@@ -12,6 +12,8 @@ OPTIONS: Final[Mapping[str, str]] = {
     "prompt": "PROMPT",
     "negative_prompt": "--negative",
     "steps": "--steps",
+    "timesteps": "--timesteps",
+    "sigmas": "--sigmas",
     "guidance": "--guidance",
     "guidance_rescale": "--guidance-rescale",
     "count": "--count",
@@ -33,7 +35,7 @@ OPTIONS: Final[Mapping[str, str]] = {
 """The option of the shell for each argument of `generate` and `load_model`."""
 _VARIABLES: Final = {"offline": "REFINERS_OFFLINE", "lock": "REFINERS_LOCK"}
 """The variable for an argument, in commands without the option."""
-_VALUE: Final = r"\"[^\"]*\"|'[^']*'|\([^()]*\)|-?\d[\w.]*|True|False|None"
+_VALUE: Final = r"\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[-\d., ]*\]|-?\d[\w.]*|True|False|None"
 _ARGUMENT: Final = re.compile(rf"(?<![\w.\"'-])({'|'.join(OPTIONS)})=({_VALUE})?(?![\w{{=])")
 _BARE: Final = re.compile(rf"\b([Ll]eave )({'|'.join(OPTIONS)})( out)|\b()(\w+_\w+)()\b")
 
@@ -45,7 +47,15 @@ def _pickle_command(match: re.Match[str]) -> str:
     return f'python -c "{code}"' if is_safe else quoted("python", "-c", code)
 
 
+def _condition_options(match: re.Match[str]) -> str:
+    """Returns the option of `refiners generate --like` for each missing picture or file."""
+    names = re.findall(r'"([^"]+)": "PATH"', match[1])
+    return f"Add {' '.join(quoted('--condition', f'{name}=PATH') for name in names)}."
+
+
 _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
+    (r"Pass conditions=\{((?:\"[^\"]+\": \"PATH\"(?:, )?)+)\}\.", _condition_options),
+    (r"Pass the model: model=\"([^\"]+)\"", "Add {model} {0}"),
     (r"conditions=\{adapter: None\}", "{adapter} NAME:0"),
     (
         r"conditions=\{adapter: Condition\([^()]*scale=([\d.]+)[^()]*\)\}",
@@ -59,9 +69,14 @@ _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     ),
     (r"Condition\((?:value, )?scale=([\d.]+)\)", "{adapter} NAME=PICTURE:{0}"),
     (r"; Condition\(value, mask=\.\.\.\) limits an adapter", ""),
+    (r"\bscale=\{\"([\w.]+)\": 1\.0\}", "{adapter} NAME:{0}=1"),
     (
         r"(?:refiners\.)?load_adapter\([\"']([^\"']+)[\"'][^()]*file=[\"']([^\"']+)[\"']\)",
         "{adapter} {0}={1}",
+    ),
+    (
+        r"(?:refiners\.)?load_adapter\([\"']([^\"']+)[\"'], model, (\w+)=[\"']([^\"']+)[\"']\)",
+        "{adapter} {0},{1}={2}",
     ),
     (
         r"(?:refiners\.)?load_adapter\([\"']([^\"']+)[\"'][^()]*(?:\([^()]*\))?\)",
@@ -131,6 +146,8 @@ def _variable(name: str, value: str | None) -> str:
 
 
 def _shell_value(value: str) -> str:
+    if value.startswith("["):
+        return "".join(value.strip("[]").split())
     if value.startswith("("):
         return "x".join(part.strip() for part in value.strip("()").split(",") if part.strip())
     return quoted(value.strip("\"'"))

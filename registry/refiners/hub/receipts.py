@@ -78,6 +78,13 @@ class Resolution(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class _Hashed(msgspec.Struct, frozen=True):
+    """The hash of a file of the user's, and the stamp that the file had then."""
+
+    stamp: Stamp
+    sha256: str
+
+
 class _Receipt(msgspec.Struct, frozen=True):
     """A file in the folder of receipts; `of` is its name, so that a renamed one is refused."""
 
@@ -114,9 +121,25 @@ class Receipts:
         before = Stamp.of(path)
         if before is None or sha256_of(path) != sha256 or Stamp.of(path) != before:
             return False
-        valid = {n: s for n, s in self._stamps(sha256).items() if Stamp.of(_path_of(n)) == s}
-        self._write(f"{sha256}.json", {**valid, _name(path): before})
+        self._record(path, sha256, before)
         return True
+
+    def hash_of(self, path: Path) -> str:
+        """Returns the sha256 of a file of the user's, which is read again only after a change.
+
+        Raises:
+            OSError: The file cannot be read, or is not a regular file.
+        """
+        name = f"path-{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
+        stamp = Stamp.of(path)
+        known = self._read(name, _Hashed)
+        if known is not None and known.stamp == stamp:
+            return known.sha256
+        digest = sha256_of(path)
+        if stamp is not None and Stamp.of(path) == stamp:
+            self._write(name, _Hashed(stamp, digest))
+            self._record(path, digest, stamp)
+        return digest
 
     def verified(self, path: Path, file: WeightsFile, announced: Announced) -> str | None:
         """Returns the sha256 of a file if it has the pinned hash, or else the announced one."""
@@ -150,6 +173,10 @@ class Receipts:
     def rewrite(self, sha256: str, rewritten: str) -> None:
         """Records the hash of the safetensors file that a pickle was converted to."""
         self._write(f"pickle-{sha256}.json", rewritten)
+
+    def _record(self, path: Path, sha256: str, stamp: Stamp) -> None:
+        valid = {n: s for n, s in self._stamps(sha256).items() if Stamp.of(_path_of(n)) == s}
+        self._write(f"{sha256}.json", {**valid, _name(path): stamp})
 
     def _stamps(self, sha256: str) -> Mapping[str, Stamp]:
         return self._read(f"{sha256}.json", dict[str, Stamp]) or {}

@@ -22,6 +22,7 @@ from refiners.manifest.schema import (
 )
 from refiners.manifest.toml import TomlError, load_toml, parse_toml
 from refiners.manifest.version import specifiers
+from refiners_core.advice import advice_faults
 
 if TYPE_CHECKING:
     from refiners.manifest.explain import ManifestFault, Place
@@ -113,6 +114,20 @@ def _contradictions(manifest: Manifest) -> Iterator[ManifestFault]:
         if isinstance(spec, AdapterSpec | ModelSpec) and spec.file is not None:
             asks = spec.file.asks if isinstance(spec, AdapterSpec) else ()
             yield from _layouts((manifest.kind, name, "file"), spec.file, spec.weights, asks)
+        if isinstance(spec, AdapterSpec):
+            yield from _advice((manifest.kind, name), spec)
+
+
+def _advice(place: Place, spec: AdapterSpec) -> Iterator[ManifestFault]:
+    """Yields the faults of the advice for each variant, at the table that has the key."""
+    for index, variant in enumerate(spec.variant):
+        advice = spec.advice_for(variant)
+        keys = () if variant.advice is None else variant.advice.keys
+        for field, fault in () if advice is None else advice_faults(advice.fields):
+            key = "required" if field == "is_required" else field
+            where = ("variant", index, "advice") if key in keys else ("advice",)
+            if index == 0 or where[0] == "variant":
+                yield _fault((*place, *where, key.replace("_", "-")), fault)
 
 
 def _dangling(place: Place, names: Iterable[str], known: Iterable[str]) -> Iterator[ManifestFault]:

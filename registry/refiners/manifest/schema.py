@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from refiners.manifest.advice import AdviceTable
 from refiners.manifest.file_layout import FileTable, UserFile
 from refiners.manifest.pattern import (
     UNKNOWN,
@@ -134,6 +135,8 @@ class Variant(_Table, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
     targets: tuple[Target, ...] = ()
     weights: str | dict[str, str] = {}
+    advice: AdviceTable | None = None
+    """The advice for this variant; a key replaces that of the adapter."""
 
     @property
     def files(self) -> Mapping[str, str]:
@@ -170,12 +173,20 @@ class AdapterSpec(Spec, frozen=True, kw_only=True):
     external: dict[Name, External] = {}
     file: UserFile | None = None
     """The file that the user names, with the role `weights`; None if all files are pinned."""
+    advice: AdviceTable | None = None
+    """The advice for all variants."""
     variant: Annotated[tuple[Variant, ...], Meta(min_length=1, description="at least one variant")]
 
     @property
     def bases(self) -> tuple[str, ...]:
         """The bases of its variants, in order; `any` stands for every base."""
         return tuple(dict.fromkeys(variant.base or "any" for variant in self.variant))
+
+    def advice_for(self, variant: Variant) -> AdviceTable | None:
+        """Returns the advice for a variant: its own keys, then those for all; None without any."""
+        if self.advice is None or variant.advice is None:
+            return variant.advice or self.advice
+        return variant.advice.over(self.advice)
 
 
 class ModelSpec(Spec, frozen=True, kw_only=True):

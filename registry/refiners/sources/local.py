@@ -18,6 +18,7 @@ from refiners.installed.distribution import DISTRIBUTION
 from refiners.recognition.recogniser import Evidence
 from refiners.sources.fetch import fetch_all, fetch_source
 from refiners.sources.links import linked
+from refiners.sources.origin import LocalModel, NamedModel, originating
 from refiners.sources.place import SUFFIX
 from refiners.sources.recognition import hint_for, identify_kind
 from refiners.sources.repository import held_repository
@@ -79,7 +80,8 @@ def open_local(
             error.add_note(f"Or put the tokenizer's folder beside {what}, to fetch nothing.")
             raise
 
-    return open_model(path, tokenizer=vocabulary, dtype=dtype, device=device)
+    origin = LocalModel.of(path, str(dtype).removeprefix("torch."))
+    return originating(open_model(path, tokenizer=vocabulary, dtype=dtype, device=device), origin)
 
 
 def open_repository(
@@ -113,13 +115,15 @@ def open_repository(
         if header := header_of(files[single], hub):
             _check_whole(what, header)
         path = fetch_all(files, hub)[single]
-        return open_model(path, tokenizer=lambda base: _vocabulary(base, offline),
-                          dtype=dtype, device=device)  # fmt: skip
+        model = open_model(path, tokenizer=lambda base: _vocabulary(base, offline),
+                           dtype=dtype, device=device)  # fmt: skip
+        return originating(model, NamedModel(repository))
     top = next(Path(path).parent for path in files if Path(path).name == "model_index.json")
     texts = {path: file for path, file in files.items() if file.format != "safetensors"}
     family_of(linked(fetch_all(texts, hub), hub.receipts.folder) / top)
     folder = linked(fetch_all(files, hub), hub.receipts.folder)
-    return open_model(folder / top, dtype=dtype, device=device)
+    model = open_model(folder / top, dtype=dtype, device=device)
+    return originating(model, NamedModel(repository))
 
 
 def _check_whole(what: str, header: Header) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from refiners_core.errors import GenerationError
 from refiners_core.models.device import moved
-from refiners_core.models.diffusion import generation
+from refiners_core.models.diffusion import coding, generation
 from refiners_core.models.samplers import SAMPLERS
 
 
@@ -57,7 +57,8 @@ def test_one_component_at_a_time_is_moved(model, monkeypatch):
         yield
         seen.append(f"{name} back")
 
-    monkeypatch.setattr(generation, "moved", recorded)
+    for module in (generation, coding):
+        monkeypatch.setattr(module, "moved", recorded)
     run(model, offload="cpu", image=torch.rand(1, 3, 32, 32), output="tensor")
     parts = ["text_encoder", "autoencoder", "denoise", "autoencoder"]
     assert seen == [event for name in parts for event in ((f"{name} there", "cpu"), f"{name} back")]
@@ -84,7 +85,8 @@ def test_half_precision_is_close_to_full(build_tiny, sampler, dtype):
     half = run(build_tiny(dtype=dtype), sampler=sampler)
     assert half.dtype == dtype
     error = (half.float() - exact).norm() / exact.norm()
-    assert error < (0.01 if dtype == torch.float16 else 0.08)
+    runs = 1.2 if sampler == "pndm" else 1  # whose first steps round four times each
+    assert error < runs * (0.01 if dtype == torch.float16 else 0.08)
 
 
 # --- where there is an accelerator --------------------------------------------------------------

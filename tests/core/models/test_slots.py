@@ -16,19 +16,29 @@ from refiners_core.surgery.slot import Slot
 COUNTS = {
     "unet.input": 1,
     "unet.conv_in": 1,
+    "unet.conv_out": 1,
     "unet.time_embedding": 1,
     "unet.skip.write": 12,
     "unet.skip.read": 12,
     "unet.skip.backbone": 12,
+    "unet.down": 4,
     "unet.down.output": 4,
     "unet.down.downsample": 3,
+    "unet.mid": 1,
     "unet.mid.output": 1,
+    "unet.up": 4,
+    "unet.up.output": 4,
+    "unet.up.upsample": 3,
+    "unet.residual": 22,
+    "unet.transformer": 16,
+    "unet.feed_forward": 16,
     "unet.self_attention": 16,
     "unet.self_attention.attend": 16,
     "unet.cross_attention": 16,
     "unet.cross_attention.attend": 16,
     "unet.linear": 184,
     "unet.conv": 98,
+    "unet.norm": 109,
     "denoise.branches": 1,
     "denoise.predict": 1,
     "denoise.guidance": 1,
@@ -38,6 +48,10 @@ COUNTS = {
     "text_encoder.layer": 12,
     "text_encoder.output": 1,
     "text_encoder.text": 1,
+    "autoencoder.encode": 1,
+    "autoencoder.decode": 1,
+    "autoencoder.linear": 8,
+    "autoencoder.conv": 64,
 }
 
 
@@ -67,7 +81,9 @@ def test_places_run_in_the_order_in_which_they_are_listed(model):
     ran = []
     for seat in {id(seat.layer): seat for seat in seats}.values():
         seat.layer.register_forward_pre_hook(lambda *_, path=seat.path: ran.append(path))
-    model.generate("a", seed=0, steps=1, guidance=1, output="latents", progress=False)
+    image = torch.rand(1, 3, 32, 32)
+    options = {"image": image, "strength": 1, "output": "tensor"}
+    model.generate("a", seed=0, steps=1, guidance=1, progress=False, **options)
     for name in SLOTS:
         paths = [seat.path for seat in model.slot(name)]
         assert [path for path in ran if path in paths] == paths

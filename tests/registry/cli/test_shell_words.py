@@ -11,12 +11,12 @@ import refiners
 from click.testing import CliRunner
 from PIL import Image
 from refiners.cli import main
-from refiners.cli.picture import open_picture
 from refiners.cli.shell_words import OPTIONS, shell_words
 from refiners.errors import Notice, OptionError
 from refiners.hub import wait_notice
 from refiners.hub.client import Hub
 from refiners.hub.errors import patiently
+from refiners.recipe.picture import open_picture
 from refiners.testing import Fault, LoopbackHub
 
 from refiners_core.argument_names import WORDS
@@ -74,6 +74,8 @@ def test_an_unknown_option_without_a_suggestion_is_left_to_click() -> None:
         ),
         ('load_adapter("lora", model, file="a.safetensors")', "--adapter lora=a.safetensors"),
         ('load_adapter("lora", model, file="a b.safetensors")', "--adapter lora='a b.safetensors'"),
+        ('load_adapter("a.safetensors", model)', "--adapter a.safetensors"),
+        ('load_adapter("a.safetensors", model, end="up")', "--adapter a.safetensors,end=up"),
         ('Try device="a b".', "Try --device 'a b'."),
         ("refiners_core.weights.rewrite_pickle('a b', 'c', sha256=...).",
          "python -c \"from refiners_core.weights import rewrite_pickle; "

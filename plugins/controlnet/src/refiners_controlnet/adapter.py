@@ -47,13 +47,12 @@ class SideNetwork(Adapter, ABC):
             model,
             source.files["weights"] if source else None,
             features=self.features_key,
-            scale=self.scale_key,
             channels=self.channels,
         )
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Runs the side network before the UNet; adds its outputs to the skips and mid block."""
-        return control_edits(model, self.parts.network, self.context_key)
+        return control_edits(model, self.parts.network, self.context_key, scale=self.scale_key)
 
     @abstractmethod
     def pixels(self, value: Any, size: tuple[int, int]) -> Float[Tensor, "count 3 height width"]:

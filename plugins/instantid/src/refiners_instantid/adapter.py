@@ -113,7 +113,6 @@ class InstantId(Adapter):
             model,
             source.files["control"] if source else None,
             features=self.features_key,
-            scale=self.scale_key,
             text=self.tokens_key,
             channels=self.channels,
         )
@@ -131,7 +130,7 @@ class InstantId(Adapter):
 
         network, branches = self.control.network, self.parts.layer("branches", Chain)
         return (
-            *control_edits(model, network, self.context_key, map_layers),
+            *control_edits(model, network, self.context_key, map_layers, self.scale_key),
             *image_edits(model, branches, token_layers, when=image),
         )
 

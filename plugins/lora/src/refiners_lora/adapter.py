@@ -120,7 +120,7 @@ class Lora(Adapter):
                     hint='Choose layers of model.slot("unet.linear"), for instance.',
                 )
             self._published[seat.path] = place[1:]
-            self.layer(seat, lambda seat=seat: _untrained(seat.layer, rank, alpha))
+            self.layer(seat, lambda seat=seat: _untrained(seat, rank, alpha, model.device))
 
     def _is_changed(self, seat: Seat) -> bool:
         return seat.path in self._published
@@ -164,15 +164,20 @@ def _loaded(match: Match, alphas: Mapping[str, Alphas]) -> LowRank:
     alpha = module.alpha
     if alpha is None:
         alpha = alphas[part].of(name, rank)
-    return low_rank(seat.layer, down, up, float(rank if alpha is None else alpha))
+    return low_rank(seat, down, up, float(rank if alpha is None else alpha))
 
 
-def _untrained(layer: nn.Module, rank: int, alpha: float) -> LowRank:
-    weight: Any = layer.weight
-    with built_on(weight.device):
-        down, up = torch.empty(rank, *weight.shape[1:]), torch.zeros(weight.shape[0], rank)
+def _untrained(seat: Seat, rank: int, alpha: float, device: torch.device) -> LowRank:
+    layer = seat.facts
+    if seat.is_a(nn.Conv2d):
+        ends = layer["in_channels"], layer["out_channels"]
+        kernel = layer["kernel_size"]
+    else:
+        ends, kernel = (layer["in_features"], layer["out_features"]), ()
+    with built_on(device):
+        down, up = torch.empty(rank, ends[0], *kernel), torch.zeros(ends[1], rank)
         nn.init.kaiming_uniform_(down, a=5**0.5)  # as in the authors' released code
-        change = low_rank(layer, down, up, alpha)
+        change = low_rank(seat, down, up, alpha)
     return change.requires_grad_(True)
 
 

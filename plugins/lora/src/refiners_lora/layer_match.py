@@ -114,15 +114,15 @@ def _marked(file: LoraFile, model: Model) -> str:
 
 def _needed(place: Place, down: Tensor, facts: Mapping[str, Any]) -> Ends:
     """Returns the input and output sizes that an update of a layer must have."""
-    layer: Any = place.seat.layer
-    if not isinstance(layer, nn.Conv2d):
-        return [layer.in_features], [layer.out_features]
-    channels = layer.in_channels
+    layer = place.seat.facts
+    if not place.seat.is_a(nn.Conv2d):
+        return [layer["in_features"]], [layer["out_features"]]
+    channels = layer["in_channels"]
     if place.part == "unet" and place.name == "conv_in" and down.shape[1] < channels:
         # A LoRA for the plain UNet updates the first channels of an inpainting UNet.
         channels = facts.get("latent_channels", channels)
-    kernel = [] if layer.kernel_size == (1, 1) else list(layer.kernel_size)
-    return [channels, *kernel], [layer.out_channels]
+    kernel = [] if layer["kernel_size"] == (1, 1) else list(layer["kernel_size"])
+    return [channels, *kernel], [layer["out_channels"]]
 
 
 def _ends(down: Tensor, up: Tensor) -> Ends:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core import Chain, Context
+from refiners_core import Chain, Context, Seat
 
 
 class LowRank(Chain):
@@ -86,25 +86,27 @@ class WithLowRank(Chain):
         return repr(self.scale)
 
 
-def low_rank(layer: nn.Module, down: Tensor, up: Tensor, alpha: float) -> LowRank:
+def low_rank(seat: Seat, down: Tensor, up: Tensor, alpha: float) -> LowRank:
     """Builds the update of a layer from two factors that fit it.
 
     Args:
-        layer: A linear layer or a convolution.
+        seat: The place of a linear layer or a convolution, or of a layer that replaced one, such as
+            a quantised one.
         down: (rank, in), or (rank, in, height, width) for a convolution; a 1x1 kernel may be
             missing, or present though the layer is linear.
         up: (out, rank), with or without a 1x1 kernel.
         alpha: The strength before division by the rank.
     """
-    if not isinstance(layer, nn.Conv2d):
+    if not seat.is_a(nn.Conv2d):
         return LowRank(_linear(down.flatten(1)), _linear(up.flatten(1)), alpha=alpha)
-    options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
+    facts = seat.facts
+    options = {name: facts[name] for name in ("stride", "padding", "dilation", "padding_mode")}
     kernel = down[:, :, None, None] if down.ndim == 2 else down
     return LowRank(
-        _convolution(kernel, padding_mode=layer.padding_mode, **options),
+        _convolution(kernel, **options),
         _convolution(up.flatten(1)[:, :, None, None]),
         alpha=alpha,
-        channels=kernel.shape[1] if kernel.shape[1] < layer.in_channels else None,
+        channels=kernel.shape[1] if kernel.shape[1] < facts["in_channels"] else None,
     )
 
 

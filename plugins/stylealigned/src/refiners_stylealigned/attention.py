@@ -21,7 +21,7 @@ class SharedAttention(Chain):
     attention, by the strength.
 
     Args:
-        strength: The context key of the adapter's scale, 0-d.
+        strength: The context key of the adapter's scale, 0-d or (rows, 1, 1).
         share: A factor of the first picture's keys.
         shift: A term added to the logits of the first picture's keys.
         attend: The attention.
@@ -46,6 +46,8 @@ class SharedAttention(Chain):
         first, others = _by_branch(plain, len(branches)).split_with_sizes(
             [1, len(plain) // len(branches) - 1], dim=1
         )
+        if strength.ndim:  # one for each row
+            strength = _by_branch(strength, len(branches))[:, 1:]
         mixed = torch.lerp(others, _by_branch(shared, len(branches))[:, 1:], strength)
         return torch.cat([first, mixed], dim=1).flatten(0, 1)
 
