@@ -31,6 +31,8 @@ class NamedPreprocessor:
     """Returns the preprocessor; it may fetch weights at the first call."""
     has_weights: bool
     """Whether it runs a network, which a check of arguments must not do."""
+    version: str = ""
+    """The version of its package; empty for a function without one."""
 
 
 class FindPreprocessor(Protocol):

@@ -103,7 +103,10 @@ class PreprocessorsOf:
             raise
         guarded(plugin, self.lock)
         return NamedPreprocessor(
-            plugin.id, partial(self._load, plugin.id), has_weights=bool(plugin.spec.weights)
+            plugin.id,
+            partial(self._load, plugin.id),
+            has_weights=bool(plugin.spec.weights),
+            version=plugin.version,
         )
 
     def _declared(self, role: str) -> Input | None:

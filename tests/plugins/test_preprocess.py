@@ -1,9 +1,11 @@
 """Photos become the inputs of installed adapters, as their manifests declare it."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import refiners
 import torch
@@ -11,8 +13,10 @@ from click.testing import CliRunner
 from PIL import Image
 from refiners.choose.lookup import find_preprocessor
 from refiners.cli import main
-from refiners.errors import UnknownNameError
+from refiners.errors import Notice, OptionError, UnknownNameError
 from refiners.load import dress, outline
+from refiners.recipe.form import AdapterRecord, ArgumentRecord, ModelRecord, Recipe
+from refiners.recipe.pieces import find_pieces
 
 from refiners_core import Condition
 from refiners_core.errors import ConditionError
@@ -70,6 +74,61 @@ def test_a_photo_gives_the_same_picture_as_its_edges(model: Any, photo: Image.Im
         assert not generate(model, {canny: photo}).equal(wanted)
 
 
+def test_a_picture_from_a_photo_is_made_again(
+    model: Any, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    photo.save("photo.png")
+    arguments = {"seed": 3, "steps": 1, "progress": False}
+
+    def traced(value: Any, *, size: Any = None) -> Image.Image:
+        return Image.new("L", size, 255)
+
+    made: list[Image.Image] = []
+    with refiners.load_adapter("controlnet-canny").on(model) as canny:
+        for how in (True, "soft-edge", traced):
+            condition = Condition(Image.open("photo.png"), preprocess=how)
+            made.append(model.generate("a heart", conditions={canny: condition}, **arguments))
+    for image, id in zip(made, ("canny", "soft-edge"), strict=False):
+        image.save("made.png")
+        record = refiners.read_recipe("made.png").adapters[0]
+        assert record.preprocess == f"refiners-preprocessors:{id}"
+        assert record.preprocessors == {record.preprocess: version("refiners-preprocessors")}
+        assert refiners.regenerate("made.png", progress=False).tobytes() == image.tobytes()
+    made[2].save("made.png")
+    with pytest.raises(OptionError, match=r"\.preprocess: the preprocessor traced, a fun") as error:
+        refiners.regenerate("made.png")
+    assert error.value.hint == (
+        'Pass the function: conditions={"controlnet-canny.preprocess": function}.'
+    )
+    passed = {"controlnet-canny.preprocess": traced}
+    again = refiners.regenerate("made.png", conditions=passed, progress=False)
+    assert again.tobytes() == made[2].tobytes()
+    assert made[2].tobytes() != made[0].tobytes()
+
+
+def test_a_recipe_names_the_preprocessors_that_are_missing_or_differ():
+    recipe = Recipe(
+        model=ModelRecord(id="refiners-playground:playground"),
+        adapters=(
+            AdapterRecord(
+                key="canny",
+                id="refiners-controlnet:controlnet-canny",
+                preprocess="refiners-preprocessors:canny",
+                preprocessors={"refiners-preprocessors:canny": "0.1", "refiners-deep:hed": "2.0"},
+            ),
+        ),
+        arguments=ArgumentRecord(prompt="a"),
+    )
+    with pytest.raises(OptionError, match=r"canny: refiners-deep:hed 2\.0"):
+        find_pieces(recipe)
+    (record,) = recipe.adapters
+    record = msgspec.structs.replace(record, preprocessors={"refiners-preprocessors:canny": "0.1"})
+    with pytest.warns(Notice, match=r"refiners-preprocessors:canny 0\.1 made the picture"):
+        (part,) = find_pieces(msgspec.structs.replace(recipe, adapters=(record,))).parts
+    assert part.condition["preprocess"] == "refiners-preprocessors:canny"
+
+
 def test_what_is_taken_as_it_is_has_nothing_to_preprocess(model: Any, photo: Image.Image):
     with (
         refiners.load_adapter("ip-adapter").on(model) as prompt,
@@ -107,7 +166,7 @@ def test_the_shell_preprocesses_the_pictures_of_adapters(photo: Image.Image, tmp
         assert result.exit_code == 0, result.output
         (facts,) = json.loads(result.stdout)["adapters"]
         assert facts["preprocess"] == (True if option else "canny")
-        made.append(out.read_bytes())
+        made.append(Image.open(out).tobytes())
     assert made[0] == made[1]
     for wrong, words in (
         (("--preprocess", "--adapter", f"ip-adapter={picture}"), "no adapter of this command"),

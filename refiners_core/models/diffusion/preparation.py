@@ -39,7 +39,7 @@ def prepare(adapter: Adapter, condition: Condition, size: tuple[int, int]) -> Pr
     """
     if condition.preprocess is False:
         return Preparation(condition.value)
-    chosen = _chosen(adapter, condition)
+    chosen = chosen_preprocessors(adapter, condition)
 
     def made(make: Callable[[NamedPreprocessor, Any], Any]) -> Any:
         value = condition.value
@@ -56,8 +56,13 @@ def prepare(adapter: Adapter, condition: Condition, size: tuple[int, int]) -> Pr
     return Preparation(light, lambda: made(run))
 
 
-def _chosen(adapter: Adapter, condition: Condition) -> Mapping[str, NamedPreprocessor]:
-    """Returns the preprocessor of each input; the only input of an adapter has no name."""
+def chosen_preprocessors(adapter: Adapter, condition: Condition) -> Mapping[str, NamedPreprocessor]:
+    """Returns the preprocessor of each input; the only input of an adapter has no name.
+
+    Raises:
+        ConditionError: There is nothing to preprocess.
+        RefinersError: The name of a preprocessor does not lead to exactly one.
+    """
     how = condition.preprocess
     roles = [*condition.value] if isinstance(condition.value, Mapping) else [""]
     if not isinstance(how, bool | str):

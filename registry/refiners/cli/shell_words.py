@@ -55,6 +55,10 @@ def _condition_options(match: re.Match[str]) -> str:
 
 _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
     (r"Pass conditions=\{((?:\"[^\"]+\": \"PATH\"(?:, )?)+)\}\.", _condition_options),
+    (
+        r"Pass the function: conditions=\{[\"'](.+)\.preprocess[\"']: function\}",
+        "Write {adapter} {0}=PICTURE,preprocess=NAME",
+    ),
     (r"Pass the model: model=\"([^\"]+)\"", "Add {model} {0}"),
     (r"conditions=\{adapter: None\}", "{adapter} NAME:0"),
     (

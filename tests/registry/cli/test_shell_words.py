@@ -72,6 +72,10 @@ def test_an_unknown_option_without_a_suggestion_is_left_to_click() -> None:
             'Condition(picture, preprocess="refiners-a:canny")',
             "--adapter NAME=PICTURE,preprocess=refiners-a:canny",
         ),
+        (
+            'Pass the function: conditions={"canny.preprocess": function}.',
+            "Write --adapter canny=PICTURE,preprocess=NAME.",
+        ),
         ('load_adapter("lora", model, file="a.safetensors")', "--adapter lora=a.safetensors"),
         ('load_adapter("lora", model, file="a b.safetensors")', "--adapter lora='a b.safetensors'"),
         ('load_adapter("a.safetensors", model)', "--adapter a.safetensors"),
