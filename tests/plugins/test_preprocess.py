@@ -132,7 +132,7 @@ def test_a_recipe_names_the_preprocessors_that_are_missing_or_differ():
 def test_what_is_taken_as_it_is_has_nothing_to_preprocess(model: Any, photo: Image.Image):
     with (
         refiners.load_adapter("ip-adapter").on(model) as prompt,
-        pytest.raises(ConditionError, match="ip-adapter takes the picture as it is"),
+        pytest.raises(ConditionError, match="takes the picture as it is"),
     ):
         generate(model, {prompt: Condition(photo, preprocess=True)})
 
