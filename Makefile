@@ -37,7 +37,7 @@ effects: .venv/.run
 
 # All pairs of adapters on one model, in both orders, and random sets of them; writes a page of the guide.
 matrix: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python tests/plugins/matrix.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.plugins.matrix
 
 # How many of 300 small faults in five modules the tests notice; half an hour on one core.
 mutation: .venv/.dev

@@ -13,9 +13,9 @@ from torch import nn
 
 from refiners_core import Adapter, Chain, Lambda, Selection
 
-from . import matrix
+from . import matrix, stage
 
-SUITABLE = matrix.suitable()
+SUITABLE = stage.suitable()
 NAMES = [plugin.name for plugin in SUITABLE]
 SAMPLE = [*{plugin.spec.factory: plugin for plugin in SUITABLE}.values()]
 """An adapter of each factory."""
@@ -38,9 +38,9 @@ def test_the_page_has_every_adapter_for_its_base():
 
 
 def test_the_page_is_current_for_pairs_of_all_kinds():
-    stage = matrix.Stage(SAMPLE)
-    cycle = itertools.pairwise([*stage.adapters, next(iter(stage.adapters))])
-    refusals = matrix.check_pairs(stage, [pair for a, b in cycle for pair in ((a, b), (b, a))])
+    company = stage.Stage(SAMPLE)
+    cycle = itertools.pairwise([*company.adapters, next(iter(company.adapters))])
+    refusals = matrix.check_pairs(company, [pair for a, b in cycle for pair in ((a, b), (b, a))])
     signs = written()
     assert all(signs[pair] == matrix.cell(refusals, *pair) for pair in refusals), "run make matrix"
 
@@ -145,13 +145,13 @@ class Masking(Doubling):
         return model.slot(self.place).wrap(lambda inner, seat: Chain(inner, alone), stage="output")
 
 
-def check(stage: matrix.Stage) -> dict[tuple[str, str], str]:
-    return matrix.check_pairs(stage, itertools.permutations(stage.adapters, 2))
+def check(company: stage.Stage) -> dict[tuple[str, str], str]:
+    return matrix.check_pairs(company, itertools.permutations(company.adapters, 2))
 
 
 def staged(
     monkeypatch: pytest.MonkeyPatch, kinds: Sequence[type[Adapter]], conflicts: tuple[str, ...] = ()
-) -> matrix.Stage:
+) -> stage.Stage:
     """Returns a stage with an adapter of each class, named by it; the first has conflicts."""
     by_name = {kind.__name__.lower(): kind for kind in kinds}
     plugin = next(plugin for plugin in SUITABLE if plugin.name == "style-aligned")
@@ -165,8 +165,8 @@ def staged(
         made_from[adapter] = plugin
         return adapter
 
-    monkeypatch.setattr(matrix, "built", built)
-    return matrix.Stage(plugins)
+    monkeypatch.setattr(stage, "built", built)
+    return stage.Stage(plugins)
 
 
 @pytest.mark.parametrize(
@@ -184,13 +184,13 @@ def staged(
 def test_a_fault_is_found(
     monkeypatch: pytest.MonkeyPatch, kinds: Sequence[type[Adapter]], words: str
 ):
-    with pytest.raises(matrix.Fault, match=words):
+    with pytest.raises(stage.Fault, match=words):
         check(staged(monkeypatch, kinds))
 
 
 def test_adapters_that_keep_the_laws_go_together(monkeypatch: pytest.MonkeyPatch):
-    stage = staged(monkeypatch, [Doubling, Tripling])
-    assert matrix.table([*stage.adapters], check(stage)) == (
+    company = staged(monkeypatch, [Doubling, Tripling])
+    assert matrix.table([*company.adapters], check(company)) == (
         "           12\n1 doubling .+\n2 tripling +."
     )
 
@@ -198,16 +198,16 @@ def test_adapters_that_keep_the_laws_go_together(monkeypatch: pytest.MonkeyPatch
 def test_a_declared_conflict_is_refused_in_both_orders_and_in_sets(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    stage = staged(monkeypatch, [Replacing, Renewing, Doubling], conflicts=("renewing",))
-    refusals = check(stage)
-    names = [*stage.adapters]
+    company = staged(monkeypatch, [Replacing, Renewing, Doubling], conflicts=("renewing",))
+    refusals = check(company)
+    names = [*company.adapters]
     assert matrix.table(names, refusals).splitlines()[1:] == [
         *("1 replacing .x+", "2 renewing  x.+", "3 doubling  ++."),
     ]
     assert "its manifest lists renewing as a conflict" in refusals["renewing", "replacing"]
-    assert matrix.check_sets(stage, refusals, 3, 2) == 2
+    assert matrix.check_sets(company, refusals, 3, 2) == 2
     text = matrix.page(names, refusals, 2)
     assert "\n- `replacing` + `renewing`: renewing (any base): the manifest of replacing" in text
     refusals["replacing", "renewing"] = refusals["renewing", "replacing"] = ""
-    with pytest.raises(matrix.Fault, match="is refused, but no pair"):
-        matrix.check_sets(stage, refusals, 3, 1)
+    with pytest.raises(stage.Fault, match="is refused, but no pair"):
+        matrix.check_sets(company, refusals, 3, 1)

@@ -1,0 +1,215 @@
+"""A tiny model and the adapters built for it, which are put on and taken off in any order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import refiners
+import torch
+from refiners.choose.variant import variant_for
+from refiners.errors import IncompatibleError
+from refiners.installed.factory import build_adapter
+from refiners.installed.inventory import Installed
+from refiners.sources.origin import introduce
+
+from refiners_core import Adapter
+from refiners_core.models.clip import ClipImageConfig
+from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.testing import tiny_model
+from refiners_core.testing.case import bits
+
+BASE: Final = "sd15"
+LARGEST: Final = 2_000_000
+"""The largest number of weights of an adapter on the tiny model."""
+ENCODER: Final = ClipImageConfig(
+    image_size=32, patch_size=16, width=8, inner_width=16, layers=1, heads=2, projection_width=8
+)
+SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
+    "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
+}
+"""The options of factories whose adapters have the sizes of released files by default."""
+PICTURE: Final = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+
+
+class Fault(AssertionError):
+    """Adapters do not keep the laws of composition."""
+
+
+@dataclass
+class Stage:
+    """A tiny model, and adapters with random weights that were built for it.
+
+    Args:
+        plugins: The adapters, all of which have a variant for the model.
+    """
+
+    plugins: Sequence[Installed[Any]]
+    model: LatentDiffusion = field(init=False)
+    adapters: dict[str, Adapter] = field(default_factory=dict[str, Adapter], init=False)
+    alone: dict[str, Any] = field(default_factory=dict[str, Any], init=False)
+    """The footprint of each adapter that is worn alone."""
+    outcomes: dict[frozenset[str], Any] = field(default_factory=dict[Any, Any], init=False)
+    """The bits of the latents that the model generates with each set of adapters."""
+    layers: dict[str, tuple[int, int]] = field(default_factory=dict[str, Any], init=False)
+
+    def __post_init__(self) -> None:
+        self.model = bare_model()
+        noise = torch.Generator().manual_seed(3)
+        for plugin in self.plugins:
+            adapter = self.adapters[plugin.name] = built(plugin)
+            adapter.inject(self.model).eject()
+            if (size := sum(weight.numel() for weight in adapter.parameters())) > LARGEST:
+                raise Fault(f"{plugin.name} has {size} weights; give its factory options in SMALL")
+            with torch.no_grad():
+                for weight in adapter.parameters():
+                    weight.copy_(torch.randn(weight.shape, generator=noise) * 0.2)
+        self.layers = layers_of(self.model)
+        self.outcomes[frozenset()] = self.generated()
+        for name, adapter in self.adapters.items():
+            adapter.inject(self.model)
+            self.alone[name] = footprint(adapter, self.model)
+            self.check_outcome((name,))
+            adapter.eject()
+
+    def refusal(self, names: Sequence[str], *, is_repeated: bool = False) -> str:
+        """Returns why manifests refuse these adapters in this order; empty if they go together.
+
+        Args:
+            names: The adapters, in the order in which they are put on.
+            is_repeated: Whether another order was checked before, so that the model need not
+                generate again without each of them.
+
+        Raises:
+            Fault: The adapters conflict, but no manifest declares it, or another law is broken.
+        """
+        try:
+            refusal = self.put_on(names)
+            if not refusal:
+                for name in names:
+                    if footprint(self.adapters[name], self.model) != self.alone[name]:
+                        raise Fault(f"{name} edits other places or layers in {' + '.join(names)}")
+                self.check_outcome(names)
+        except BaseException:
+            self.model.eject_all()
+            raise
+        self.take_off(names, is_checked=not is_repeated)
+        return refusal
+
+    def put_on(self, names: Sequence[str]) -> str:
+        """Injects adapters in this order, up to one that a manifest refuses; returns why.
+
+        Raises:
+            Fault: An adapter cannot be injected, but no manifest declares it.
+        """
+        plugins = {plugin.name: plugin for plugin in self.plugins}
+        for name in names:
+            try:
+                variant_for(plugins[name], self.model)
+            except IncompatibleError as error:
+                return str(error.trace[0])
+            try:
+                self.adapters[name].inject(self.model)
+            except Exception as error:
+                raise Fault(f"{' + '.join(names)} is not refused by a manifest") from error
+        return ""
+
+    def check_outcome(self, names: Sequence[str]) -> None:
+        """Generates with the worn adapters and compares with other orders and with fewer.
+
+        Raises:
+            Fault: The order matters, or one of the adapters changes nothing.
+        """
+        worn = frozenset(names)
+        outcome = self.generated()
+        if self.outcomes.setdefault(worn, outcome) != outcome:
+            raise Fault(f"the order of {' + '.join(names)}, or what was worn before, matters")
+        for name in names:
+            if self.outcomes.get(worn - {name}) == outcome:
+                raise Fault(f"{name} changes nothing in {' + '.join(names)}")
+
+    def take_off(self, names: Sequence[str], *, is_checked: bool) -> None:
+        """Ejects adapters in a random order, and checks the model in the end.
+
+        Args:
+            names: The adapters.
+            is_checked: Whether to check what the model generates after each.
+
+        Raises:
+            Fault: An adapter leaves a trace.
+        """
+        worn = [name for name in names if self.adapters[name] in self.model.adapters]
+        for name in random.Random(" ".join(names)).sample(worn, len(worn)):
+            self.adapters[name].eject()
+            worn.remove(name)
+            known = self.outcomes.get(frozenset(worn)) if is_checked else None
+            if known is not None and self.generated() != known:
+                raise Fault(f"{name} leaves a trace in {' + '.join(names)}")
+        if layers_of(self.model) != self.layers:
+            raise Fault(f"the model is not what it was after {' + '.join(names)}")
+
+    def generated(self) -> Any:
+        """Returns the bits of the latents that the model generates with the worn adapters."""
+        worn = self.model.adapters
+        words = " ".join(word for adapter in worn for word in adapter.advice.trigger_words)
+        with torch.random.fork_rng():
+            latents = self.model.generate(
+                [f"a cat {words}", "a dog"],
+                conditions={a: condition_of(a) for a in worn if a.takes_condition},
+                **{"steps": 1, "guidance": 3.0, "sampler": "ddim", "seed": 7},
+                **{"output": "latents", "progress": False},
+            )
+        if not latents.isfinite().all():
+            raise Fault(f"{[adapter.key for adapter in worn]} make numbers that are not finite")
+        return bits(latents)
+
+
+def bare_model() -> LatentDiffusion:
+    """Returns a tiny model that states the facts of Stable Diffusion 1.5."""
+    (published,) = (model for model in refiners.models() if model.name == BASE)
+    return tiny_model(facts=published.spec.facts)
+
+
+def suitable() -> list[Installed[Any]]:
+    """Returns the installed adapters that have a variant for Stable Diffusion 1.5, by name."""
+    model = bare_model()
+    return [plugin for plugin in refiners.adapters() if _suits(plugin, model)]
+
+
+def _suits(plugin: Installed[Any], model: LatentDiffusion) -> bool:
+    try:
+        variant_for(plugin, model)
+    except IncompatibleError:
+        return False
+    return True
+
+
+def built(plugin: Installed[Any]) -> Adapter:
+    """Returns an adapter of a package, without weights."""
+    options = dict(SMALL.get(plugin.spec.factory, {}))
+    adapter = build_adapter(plugin, None, options)
+    introduce(adapter, plugin, options)
+    return adapter
+
+
+def condition_of(adapter: Adapter) -> Any:
+    """Returns a picture, or one for each input."""
+    names = adapter.inputs or adapter.optional_inputs[:1]
+    return dict.fromkeys(names, PICTURE) or PICTURE
+
+
+def layers_of(model: LatentDiffusion) -> dict[str, tuple[int, int]]:
+    """Returns the identities of layers and of their mappings of children, by path."""
+    return {name: (id(m), id(m._modules)) for name, m in model.named_modules()}
+
+
+def footprint(adapter: Adapter, model: LatentDiffusion) -> Any:
+    """Returns the places and base layers that an adapter edits, and its own layers."""
+    edits: Any = adapter.edits(model)
+    places = [
+        (seat.path, edit.kind, edit.stage, id(seat.layer)) for edit in edits for seat in edit.seats
+    ]
+    layers = {name: (id(m), id(m._modules)) for name, m in adapter.named_modules()}
+    return places, layers
