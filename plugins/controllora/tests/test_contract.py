@@ -107,7 +107,7 @@ ATTENTION = "middle_block.1.transformer_blocks.0.attn2.to_k"
             lambda t: {k: WIDE if k.endswith("attn2.to_k.down") else v for k, v in t.items()},
             "as those for sdxl do",
         ),
-        (lambda t: t | {"input_hint_block.0.weight": torch.ones(4, 1, 3, 3)}, "of 1 channels"),
+        (lambda t: t | {"input_hint_block.0.weight": torch.ones(4, 1, 3, 3)}, "1 channel instead"),
     ],
 )  # fmt: skip
 def test_other_files_are_refused_and_leave_the_model_bare(
@@ -128,8 +128,6 @@ def test_a_value_that_is_not_a_picture_is_refused(file: Path):
 
 
 def test_a_worn_lora_does_not_reach_the_side_network(file: Path):
-    from refiners_core.testing.case import Neighbour
-
     model = tiny_model()
     adapter = load(file, model)
     context = {
@@ -140,6 +138,6 @@ def test_a_worn_lora_does_not_reach_the_side_network(file: Path):
     }
     x = torch.ones(1, 4, 8, 8)
     alone = adapter.parts.network(model.unet)(x, context=context)
-    Neighbour(key="neighbour").inject(model)
+    AdapterCase(untrained).beside().inject(model)
     again = adapter.parts.network(model.unet)(x, context=context)
     assert all(map(torch.equal, again, alone))

@@ -68,7 +68,18 @@ def test_a_picture_of_scale_zero_is_absent(worn: Any):
     assert torch.equal(generated(worn, {"canny": None}), generated(worn, None))
 
 
-def test_the_outputs_for_one_picture_are_multiplied_by_the_scale(worn: Any):
+@pytest.mark.parametrize("pictures", [{"canny": A}, {"canny": A, "depth": B}])
+def test_a_scale_by_place_weights_the_outputs(worn: Any, pictures: dict[str, Any]):
+    _, union = worn
+    by_place = generated(worn, Condition(pictures, scale={"unet.mid": 0.5}))
+    union.layers = [0.0] * 6 + [0.5]
+    weighted = generated(worn, pictures)
+    union.layers = None
+    assert torch.allclose(by_place, weighted, atol=1e-5)
+    assert not torch.allclose(by_place, generated(worn, pictures), atol=1e-3)
+
+
+def test_the_scale_of_one_picture_is_applied_where_outputs_are_added(worn: Any):
     _, union = worn
     values = {
         union.types_key: torch.tensor([[0.0, 0, 0, 1, 0, 0]]),
@@ -83,7 +94,13 @@ def test_the_outputs_for_one_picture_are_multiplied_by_the_scale(worn: Any):
         union.parts.network(x, context=values | {union.scale_key: torch.tensor(scale)})
         for scale in (1.0, 0.5)
     )
-    assert all(torch.equal(a * 0.5, b) for a, b in zip(full, half, strict=True))
+    assert all(map(torch.equal, full, half))
+    values[f"{union.features_key}.depth"] = -torch.ones(1, 8, 8, 8)
+    full, half = (
+        union.parts.network(x, context=values | {union.scale_key: torch.tensor(scale)})
+        for scale in (1.0, 0.5)
+    )
+    assert not any(map(torch.equal, full, half))
 
 
 @pytest.mark.parametrize(

@@ -69,9 +69,10 @@ def condition_channels(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
             hint="Give the diffusion_pytorch_model.safetensors of a ControlNet.",
         )
     if (channels := tensors[first].shape[1]) != 3:
+        plural = "s" * (channels > 1)
         raise WeightsError(
-            f"this ControlNet reads pictures of {channels} channels; only those that read 3 are "
-            "supported.",
+            f"this ControlNet reads pictures with {channels} channel{plural} instead of 3; such "
+            "networks are not supported.",
             hint="Give one that was trained on RGB pictures.",
         )
     halving = (

@@ -114,7 +114,7 @@ def test_every_plain_controlnet_of_sdxl_exists() -> None:
         (spec.weights[variant.files["weights"]].address, name)
         for name, spec in adapters.items()
         for variant in spec.variant
-        if name.startswith("controlnet-") and variant.base == "sdxl" and spec.file is None
+        if name.startswith("controlnet-") and variant.base == "sdxl"
     }
     assert adapters_of_sdxl == {(repository, f"controlnet-{name}") for name, repository in OF_SDXL}
     for name in ("canny", "depth"):

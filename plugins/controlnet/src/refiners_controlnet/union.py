@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any, ClassVar, Final
 
 import torch
@@ -225,12 +226,12 @@ class UnionControlNet(SideNetwork):
                 hint='Pass conditions={union: {"canny": edges}}.',
             )
         if unknown := [str(name) for name in value if name not in known]:
-            is_promax = unknown[0] in TYPES
+            near = get_close_matches(unknown[0], known, 1) or known[:1]
             raise ConditionError(
                 f"{self.key} has no control type {unknown[0]!r}; its types are {', '.join(known)}.",
                 hint='Try load_adapter("controlnet-union-promax").'
-                if is_promax
-                else f"Pass {{{known[0]!r}: picture}}.",
+                if unknown[0] in TYPES
+                else f'Pass {{"{near[0]}": picture}}.',
             )
         given = {name: _scaled(self.key, name, item) for name, item in value.items()}
         return {
