@@ -8,13 +8,12 @@ passes others.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Final
 
 from refiners_core.errors import AdapterError
-from refiners_core.sampler_name import SAMPLER_NAMES
+from refiners_core.sampler_name import find_name, nearest_name
 
 FOLLOWED: Final = ("sampler", "steps", "timesteps", "guidance")
 """The arguments of `generate` that required advice sets."""
@@ -37,7 +36,7 @@ class Advice:
     strength: tuple[float, float, float] | None = None
     """The least, the usual and the greatest scale of a condition."""
     sampler: str | None = None
-    """The name of a sampler."""
+    """The name of a sampler as `generate` takes it, such as `lcm` or `euler-trailing`."""
     steps: int | None = None
     """The number of steps, from 1."""
     guidance: float | None = None
@@ -75,10 +74,9 @@ def advice_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         values: The fields of `Advice`; missing ones have no value.
     """
     known = {name: value for name, value in values.items() if value is not None}
-    if (sampler := known.get("sampler")) is not None and sampler not in SAMPLER_NAMES:
-        close = get_close_matches(str(sampler), SAMPLER_NAMES, n=1)
-        names = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(SAMPLER_NAMES)}"
-        yield "sampler", f"no sampler has the name {sampler!r}; {names}"
+    if (sampler := known.get("sampler")) is not None and find_name(str(sampler)) is None:
+        near = nearest_name(str(sampler))
+        yield "sampler", f"no sampler has the name {sampler!r}; did you mean {near!r}?"
     for name, least in (("steps", 1), ("clip_skip", 1)):
         if name in known and not (_is_whole(known[name]) and known[name] >= least):
             yield name, f"it should be a whole number from {least} on"

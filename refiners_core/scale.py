@@ -107,6 +107,13 @@ def is_zero(scale: Fixed) -> bool:
     return scale == 0 if isinstance(scale, int | float) else all(map(is_zero, _parts(scale)))
 
 
+def is_off(scale: Any) -> bool:
+    """Whether a checked scale is 0 at every place and in every picture; a function never is."""
+    if isinstance(scale, dict | tuple):
+        return all(map(is_off, _parts(cast("dict[str, Any]", scale))))
+    return scale == 0
+
+
 def places_in(scale: Fixed) -> Iterator[str]:
     """Yields the names of places in a scale."""
     if isinstance(scale, dict):
@@ -142,6 +149,27 @@ def by_picture(
             f"count={len(scale)}.",
         )
     return tuple([by_picture(part, names, count, adapter)[i] for i, part in enumerate(scale)])
+
+
+def recorded_scale(scale: Any, steps: int) -> Any:
+    """Returns a checked scale as plain data, which is the same scale in a run of as many steps.
+
+    A function becomes the pairs of progress and scale that it gives these steps. One that returns
+    scales by place cannot be recorded and stays.
+    """
+    if isinstance(scale, dict):
+        by_place = cast("dict[str, Any]", scale)
+        return {place: recorded_scale(part, steps) for place, part in by_place.items()}
+    if isinstance(scale, tuple):
+        return [recorded_scale(part, steps) for part in cast("tuple[Any, ...]", scale)]
+    if isinstance(scale, Ramp):
+        return [[progress, recorded_scale(part, steps)] for progress, part in scale.points]
+    if not callable(scale):
+        return scale
+    points = [(step / steps, fixed(scale, step / steps)) for step in range(steps)]
+    if any(any(places_in(part)) for _, part in points):
+        return scale
+    return [[progress, recorded_scale(part, steps)] for progress, part in points]
 
 
 def _parts(scale: dict[str, Any] | tuple[Any, ...]) -> Sequence[Any]:

@@ -81,7 +81,7 @@ class Call:
     def __call__(self, *inputs: Any, context: Context | Mapping[str, Any] | None = None) -> Any:
         block = self.block()
         assert block is not None, "a block is called while it is alive"
-        if isinstance(context, Context) and context.places is not None:
+        if isinstance(context, Context) and context._places is not None:
             with in_block(block, context) as pattern:
                 return self._function(block, pattern)(block, inputs, context)
         return self._function(block, ())(block, inputs, context)

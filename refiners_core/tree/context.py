@@ -31,7 +31,7 @@ class Context:
         3
     """
 
-    __slots__ = ("__weakref__", "_entered", "_memory", "_values", "bound", "places")
+    __slots__ = ("__weakref__", "_bound", "_entered", "_memory", "_places", "_values")
 
     def __init__(
         self, values: Mapping[str, Any] | None = None, memory: Memory | None = None
@@ -46,8 +46,8 @@ class Context:
         self._memory = memory
         # The scales of adapters by place, a `place.Places`, and the values of the place that runs,
         # which come before the others. Both are None in a call without scales by place.
-        self.places: Any = None
-        self.bound: dict[str, Any] | None = None
+        self._places: Any = None
+        self._bound: dict[str, Any] | None = None
 
     @property
     def memory(self) -> Memory:
@@ -61,8 +61,8 @@ class Context:
         self._memory = memory
 
     def __getitem__(self, key: str) -> Any:
-        if self.bound is not None and key in self.bound:
-            return self.bound[key]
+        if self._bound is not None and key in self._bound:
+            return self._bound[key]
         value = self._values.get(key, _MISSING)
         if value is _MISSING:
             present = ", ".join(sorted(self._values)) or "nothing"
@@ -80,8 +80,8 @@ class Context:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Returns the value of `key`, or `default` if the key is absent."""
-        if self.bound is not None and key in self.bound:
-            return self.bound[key]
+        if self._bound is not None and key in self._bound:
+            return self._bound[key]
         return self._values.get(key, default)
 
     def keys(self) -> Iterator[str]:
@@ -105,13 +105,13 @@ class Context:
             ContextError: A key that should supply a value is absent.
         """
         inner = Context(self._values, memory)
-        inner._entered, inner.places, inner.bound = self._entered, self.places, self.bound
+        inner._entered, inner._places, inner._bound = self._entered, self._places, self._bound
         for name, source in (rebind or {}).items():
             inner._values[name] = self[source]
         return inner
 
     @contextmanager
-    def without(self, *starts: str) -> Generator[None]:
+    def _without(self, *starts: str) -> Generator[None]:
         """Hides the values whose keys begin so, for the length of a `with` block."""
         hidden = {key: self._values.pop(key) for key in self.keys() if key.startswith(starts)}
         try:

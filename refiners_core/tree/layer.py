@@ -72,7 +72,7 @@ def run_child(child: nn.Module, context: Context, *inputs: Any) -> Any:
         return child(*inputs, context=context) if isinstance(child, Layer) else child(*inputs)
     if not isinstance(child, Layer):
         return child.forward(*inputs)
-    if context.places is not None and "_place" in state:  # a layer of an adapter
+    if context._places is not None and "_place" in state:  # a layer of an adapter
         return state["_place"].run(child, context, inputs)
     return child.run(context, *inputs)
 
@@ -147,5 +147,5 @@ class Layer(nn.Module):
 
     def _run_in_place(self, context: Context, inputs: tuple[Any, ...]) -> Any:
         """Runs the layer, with the scale of its place if the context has one."""
-        place = None if context.places is None else self.__dict__.get("_place")
+        place = None if context._places is None else self.__dict__.get("_place")
         return self.run(context, *inputs) if place is None else place.run(self, context, inputs)

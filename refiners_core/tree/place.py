@@ -79,7 +79,7 @@ class Place:
         Raises:
             ConditionError: The place cannot have a scale for each picture.
         """
-        scales = context.places.scales.get(self.key)
+        scales = context._places.scales.get(self.key)
         if scales is None or self.name not in scales:
             return child.run(context, *inputs)
         scale = scales[self.name]
@@ -91,10 +91,10 @@ class Place:
 
     def _run(self, child: Layer, context: Context, scale: Tensor, inputs: tuple[Any, ...]) -> Any:
         # Not a value: a compiled block that writes values is compiled for their number.
-        outside = context.bound
-        context.bound = {**(outside or {}), f"{self.key}.scale": scale}
+        outside = context._bound
+        context._bound = {**(outside or {}), f"{self.key}.scale": scale}
         output = child.run(context, *inputs)
-        context.bound = outside
+        context._bound = outside
         return output
 
     def _skip(self, child: Layer, context: Context, inputs: tuple[Any, ...]) -> Any:
@@ -102,7 +102,7 @@ class Place:
         if self.is_beside:
             return inputs[0] if len(inputs) == 1 else inputs
         if self.inner is None:  # the layer replaced what was there, and finds no scale
-            with context.without(f"{self.key}."):
+            with context._without(f"{self.key}."):
                 return child.run(context, *inputs)
         layer: nn.Module = child
         for name in self.inner:
@@ -175,7 +175,7 @@ def in_block(block: nn.Module, context: Context) -> Generator[tuple[Any, ...]]:
         The pattern of the scales that remain: blocks that print alike and have one pattern can
         share a compiled function.
     """
-    outside = context.places
+    outside = context._places
     scales: dict[str, Mapping[str, PlaceScale]] = {}
     restored: dict[str, Any] = {}
     hidden: list[str] = []
@@ -193,11 +193,11 @@ def in_block(block: nn.Module, context: Context) -> Generator[tuple[Any, ...]]:
         for key, by_name in scales.items()
         for name, scale in by_name.items()
     ]
-    context.places = Places(scales, {}) if scales else None
+    context._places = Places(scales, {}) if scales else None
     try:
-        with context.without(*hidden):
+        with context._without(*hidden):
             yield tuple(pattern)
     finally:
-        context.places = outside
+        context._places = outside
         for key, scale in restored.items():
             context[key] = scale

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Never, cast
 from refiners.choose.lock import held, named
 from refiners.choose.lookup import find_adapter, find_model
 from refiners.choose.policy import Guard
-from refiners.choose.variant import advice_for, made_from, variant_for
+from refiners.choose.variant import advice_for, variant_for
 from refiners.errors import DeprecationNotice, OfflineError, OptionError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
@@ -25,7 +25,7 @@ from refiners.sources.answer import constructor_options
 from refiners.sources.fetch import fetch_source
 from refiners.sources.given import is_file
 from refiners.sources.local import is_local, open_local, open_repository
-from refiners.sources.origin import NamedAdapter, NamedModel, originating
+from refiners.sources.origin import NamedModel, introduce, originating
 from refiners.sources.repository import PREFIX
 from refiners.sources.user_file import (
     check_file,
@@ -143,6 +143,7 @@ def load_adapter(
     from refiners_core import Chain
 
     load_hooks()
+    given_options = options
     if file is None and is_file(name):
         reader, given = None, name
     else:
@@ -169,7 +170,7 @@ def load_adapter(
             variant_for(plugin, model, guard=guard)
     assert plugin is not None, "an argument is a name or a file"
     adapter = build_adapter(plugin, WeightsOf(plugin, offline, guard), options)
-    _introduce(adapter, plugin, options)
+    introduce(adapter, plugin, given_options)
     return adapter if model is None else adapter.inject(model)
 
 
@@ -218,7 +219,7 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
             weights = WeightsOf(plugin, True, guard)
         assert plugin is not None, "an argument is a name or a file"
         adapter = build_adapter(plugin, weights, options)
-        _introduce(adapter, plugin, options)
+        introduce(adapter, plugin, options)
         if weights is None:
             advice = advice_for(plugin.spec, variant_for(plugin, model))
             adapter.advice = advice or adapter.advice
@@ -227,15 +228,6 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
         text = f"{name}={file}" if name and file else name or file
         error.hint = f"Run {quoted('refiners', 'fetch', text)} first."
         raise
-
-
-def _introduce(adapter: Adapter, plugin: Installed[AdapterSpec], options: dict[str, Any]) -> None:
-    """Tells an adapter its package and, if all variants have the same, its advice."""
-    made_from[adapter] = plugin
-    adapter.origin = NamedAdapter.of(plugin, options)
-    advice = {advice_for(plugin.spec, variant) for variant in plugin.spec.variant}
-    if len(advice) == 1 and (common := advice.pop()) is not None:
-        adapter.advice = common
 
 
 def _outlined(model: str) -> Model:
@@ -270,14 +262,8 @@ class WeightsOf:
         """
         hub = Hub.from_environment(self.offline)
         variant = variant_for(self.adapter, model, hub, guard=self.guard)
-        source = fetch_source(
-            self.adapter,
-            variant.files,
-            variant.label,
-            variant.settings,
-            offline=self.offline,
-            guard=self.guard,
-        )
+        chosen = variant.files, variant.label, variant.settings
+        source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
         files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
         source = with_parts(source, files, hub.receipts.folder)
         return replace(source, advice=advice_for(self.adapter.spec, variant))

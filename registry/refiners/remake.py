@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from refiners.load import load_adapter, load_model
 from refiners.recipe.form import Recipe
@@ -104,8 +104,10 @@ def remake(
         options: dict[str, Any] = {"offline": offline, "lock": lock, "file": part.file}
         adapter = load_adapter(part.name, model, **options, **part.options)
         condition = Condition(**part.condition)
-        value = _alone(condition.value, recipe) if is_alone else condition.value
-        conditions[adapter] = replace(condition, value=value)
+        if is_alone:
+            value, scale = _alone(condition.value, recipe), _alone(condition.scale, recipe)
+            condition = replace(condition, value=value, scale=scale)
+        conditions[adapter] = condition
     result = model.generate(**arguments, conditions=conditions)
     if is_alone or not isinstance(result, list):
         return result
@@ -145,8 +147,11 @@ def _alone(value: Any, recipe: Recipe) -> Any:
     if isinstance(value, dict):
         items: dict[str, Any] = value
         return {name: _alone(item, recipe) for name, item in items.items()}
-    has_each = isinstance(value, list) and len(value) == total > 1
-    return value[recipe.image] if has_each and recipe.image < total else value
+    if not isinstance(value, list) or not len(value) == total > recipe.image:
+        return value
+    each = cast("list[Any]", value)
+    is_schedule = all(isinstance(item, list) for item in each)  # pairs of progress and scale
+    return each if is_schedule or total == 1 else each[recipe.image]
 
 
 def _cast(model: Model, dtypes: Mapping[str, str]) -> None:

@@ -96,7 +96,7 @@ CASES = {
     "more tokens": case(text_encoder.Longer),
     "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),
-    "TeaCache": AdapterCase(tea_cache.TeaCache, run=of_steps(4)),
+    "TeaCache": AdapterCase(lambda: tea_cache.TeaCache(1.0), run=of_steps(3)),
     "APG": case(projected_guidance.ProjectedGuidance),
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),

@@ -1,22 +1,25 @@
 """Required advice of worn adapters: the arguments of `generate` where the caller gives none."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, Final
+
+from torch import Tensor
 
 from refiners_core.errors import GenerationError, Notice
 from refiners_core.models.samplers import SAMPLERS, Sampler
+from refiners_core.sampler_name import find_name
 from refiners_core.surgery.adapter import Adapter
 
 _PATH: Final = ("steps", "timesteps", "sigmas")
-"""Arguments that choose the same: which noise levels are visited."""
+"""The arguments that choose the same: which noise levels are visited."""
 
 
 def follow_advice(adapters: Sequence[Adapter], given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of a generation, with those that active adapters require.
 
     An argument of the caller takes precedence. `steps`, `timesteps` and `sigmas` exclude each
-    other, so one of the caller's replaces those of the advice, unless it is as many steps as
+    other, so any of the caller's replaces those of the advice, unless it is as many steps as
     advised.
 
     Args:
@@ -43,7 +46,7 @@ def follow_advice(adapters: Sequence[Adapter], given: Mapping[str, Any]) -> dict
             arguments[name] = _agreed(name, wanted)
     if not has_path and arguments["timesteps"] is not None:
         arguments["steps"] = None
-    if has_path and given["timesteps"] is None:
+    if has_path and given["steps"] is not None:
         wanted = {
             key: items["timesteps"] for key, items in required.items() if "timesteps" in items
         }
@@ -63,8 +66,8 @@ def _settings(adapter: Adapter) -> dict[str, Any]:
 
 def _agreed(name: str, wanted: Mapping[str, Any]) -> Any:
     """Returns the value that all adapters require."""
-    values = list(dict.fromkeys(wanted.values()))
-    if len(values) > 1:
+    values = list(wanted.values())
+    if not all(_is_same(values[0], other) for other in values[1:]):
         needs = " and ".join(f"{key} needs {name}={value!r}" for key, value in wanted.items())
         raise GenerationError(
             f"the adapters disagree: {needs}.",
@@ -76,10 +79,9 @@ def _agreed(name: str, wanted: Mapping[str, Any]) -> Any:
 
 def _warn_of_others(key: str, required: Mapping[str, Any], used: Mapping[str, Any]) -> None:
     """Warns of each argument that differs from the one that an adapter requires."""
-    if used["timesteps"] is not None:
-        used = dict(used) | {"steps": len(used["timesteps"])}
-    elif used["sigmas"] is not None:
-        used = dict(used) | {"steps": len(used["sigmas"]) - 1}
+    for name, ends in (("timesteps", 0), ("sigmas", 1)):
+        if isinstance(used[name], Sized):
+            used = dict(used) | {"steps": len(used[name]) - ends}
     others = [name for name in required if not _is_same(required[name], used[name])]
     if others:
         right = " and ".join(f"{name}={required[name]!r}" for name in others)
@@ -92,9 +94,21 @@ def _warn_of_others(key: str, required: Mapping[str, Any], used: Mapping[str, An
 
 
 def _is_same(required: Any, used: Any) -> bool:
-    if isinstance(used, Sampler):
-        return type(used) is SAMPLERS.get(required)
+    used = used.tolist() if isinstance(used, Tensor) else used
+    if isinstance(required, str):
+        request = find_name(required)
+        if isinstance(used, str):
+            return request == find_name(used)
+        kind = SAMPLERS.get(request.entry.name) if request and request.entry else None
+        return type(used) is kind and _is_spaced(used, required)
     return tuple(used) == required if isinstance(used, list | tuple) else used == required
+
+
+def _is_spaced(sampler: Sampler, name: str) -> bool:
+    """Whether a sampler has the spacing that a name asks for, if it asks for one."""
+    request = find_name(name)
+    spacing = None if request is None else request.spacing
+    return spacing in (None, sampler.schedule.spacing)
 
 
 def _shown(value: Any) -> str:

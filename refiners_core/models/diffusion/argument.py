@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Final, Literal, Protocol, cast, get_args, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core.errors import ConditionError, GenerationError, Notice
 from refiners_core.models.clip.prompt import broken_at
-from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler, named_sampler
 from refiners_core.picture import to_rows
 
@@ -25,7 +23,6 @@ DEFAULT_GUIDANCE: Final = 7.5
 DEFAULT_STRENGTH: Final = 0.8
 _MUCH_NOISE: Final = 0.98
 """The share of noise from which on a network treats latents as pure noise."""
-_MOST_SEED: Final = 2**63
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
@@ -52,16 +49,16 @@ def callback(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         hint = "step, latents: step < 9" if name == "callback" else "seen: print(seen.step)"
         raise GenerationError(
-            f"{name} is a function, not {_described(value)}.", hint=f"Try {name}=lambda {hint}."
+            f"{name} is a function, not {described(value)}.", hint=f"Try {name}=lambda {hint}."
         )
     return value
 
 
 def whole(name: str, value: Any, default: int) -> int:
     """Returns a whole number of at least 1."""
-    if not _is_whole(value) or value < 1:
+    if not is_whole(value) or value < 1:
         raise GenerationError(
-            f"{name} is a whole number from 1 on, not {_described(value)}.",
+            f"{name} is a whole number from 1 on, not {described(value)}.",
             hint=f"Try {name}={default}.",
         )
     return int(value)
@@ -74,7 +71,7 @@ def number(name: str, value: Any, low: float, high: float, default: float) -> fl
     if not math.isfinite(converted) or not low <= converted <= high:
         bounds = f"of at least {low:g}" if high == math.inf else f"in {low:g}...{high:g}"
         raise GenerationError(
-            f"{name} is a number {bounds}, not {_described(value)}.", hint=f"Try {name}={default}."
+            f"{name} is a number {bounds}, not {described(value)}.", hint=f"Try {name}={default}."
         )
     return converted
 
@@ -90,7 +87,7 @@ def texts(name: str, value: Any) -> list[str]:
     items = [value] if isinstance(value, str) else several
     if not items or not all(isinstance(item, str) for item in items):
         raise GenerationError(
-            f"{name} is a text or a list of texts, not {_described(value)}.",
+            f"{name} is a text or a list of texts, not {described(value)}.",
             hint=f'Try {name}="a red circle".',
         )
     for item in items:
@@ -156,7 +153,7 @@ def sampler(
         value = named_sampler(value, model.scheduler)
     if not isinstance(value, Sampler):
         raise GenerationError(
-            f"sampler is a name or a Sampler, not {_described(value)}.",
+            f"sampler is a name or a Sampler, not {described(value)}.",
             hint='Try sampler="ddim" or sampler=DDIM(...).',
         )
     lists = {"steps": steps, "timesteps": timesteps, "sigmas": sigmas}
@@ -243,11 +240,11 @@ def check_beginning(run: Sampler, is_noise: bool) -> None:
 
 def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]:
     """Returns width and height in pixels."""
-    sides = default if value is None else (value, value) if _is_whole(value) else value
+    sides = default if value is None else (value, value) if is_whole(value) else value
     is_pair = isinstance(sides, list | tuple) and len(sides) == 2
-    if not is_pair or not all(_is_whole(side) and side > 0 for side in sides):
+    if not is_pair or not all(is_whole(side) and side > 0 for side in sides):
         raise GenerationError(
-            f"size is one side or (width, height), in pixels, not {_described(value)}.",
+            f"size is one side or (width, height), in pixels, not {described(value)}.",
             hint=f"Try size={default[0]}.",
         )
     if any(side % multiple for side in sides):
@@ -259,74 +256,13 @@ def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]
     return int(sides[0]), int(sides[1])
 
 
-def seeds(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[int, ...]:
-    """Returns the seed of each image, drawn if none is given; none where no noise is drawn."""
-    if latents is not None and not run.is_stochastic:
-        if seed is not None:
-            raise GenerationError(
-                "latents are the noise that a seed would draw; got both.",
-                hint="Pass one of them.",
-            )
-        return ()
-    return tuple(_seeds(seed, count))
-
-
-def generators(seeds: Sequence[int]) -> tuple[torch.Generator, ...]:
-    """Returns a random generator per image, on the CPU."""
-    return tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds)
-
-
-def noise(
-    latents: Any, sources: Sequence[torch.Generator], channels: int, request: GenerationRequest
-) -> Float[Tensor, "count channels latent_height latent_width"]:
-    """Returns the initial noise: the caller's, or noise drawn for each image alone."""
-    shape = (request.count, channels, request.latent_height, request.latent_width)
-    if latents is None:
-        return draw_noise(sources, shape[1:])
-    is_noise = isinstance(latents, Tensor) and latents.is_floating_point()
-    if not is_noise or tuple(latents.shape) not in (shape, (1, *shape[1:])):
-        raise GenerationError(
-            f"latents must be a float tensor of the shape {shape}, not {_described(latents)}.",
-            hint=f"Try latents=torch.randn{shape}, or another size= or count=.",
-        )
-    return latents.expand(shape)
-
-
-def draw_noise(
-    sources: Sequence[torch.Generator], shape: Sequence[int]
-) -> Float[Tensor, "count channels latent_height latent_width"]:
-    """Returns noise with a row from each generator, so that batching changes no image."""
-    return torch.stack(
-        [
-            torch.randn(tuple(shape), generator=source, dtype=torch.float32, device="cpu")
-            for source in sources
-        ]
-    )
-
-
-def _seeds(value: Any, count: int) -> list[int]:
-    if value is None:
-        value = int(torch.randint(_MOST_SEED - count, (), device="cpu"))
-    items = [int(value) + i for i in range(count)] if _is_whole(value) else value
-    is_list = isinstance(items, list | tuple)
-    if not is_list or not all(_is_whole(item) and 0 <= item < _MOST_SEED for item in items):
-        raise GenerationError(
-            f"a seed is a whole number from 0 to 2**63 - 1, or a list of these, not {value!r}.",
-            hint="Try seed=7.",
-        )
-    if len(items) != count:
-        raise GenerationError(
-            f"there are {len(items)} seeds for {count} pictures.",
-            hint="Pass one for each, or a single one.",
-        )
-    return [int(item) for item in items]
-
-
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; True and False are not."""
     return not isinstance(value, bool) and isinstance(value, Integral)
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """Returns a value for a message: short, and a tensor by shape and dtype."""
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)} of {value.dtype}"
     if isinstance(value, str | int | float | list | tuple | None):

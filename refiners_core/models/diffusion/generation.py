@@ -33,6 +33,7 @@ from refiners_core.models.diffusion.inpaint import (
     mask_rows,
 )
 from refiners_core.models.diffusion.loop import denoising_loop, scalar
+from refiners_core.models.diffusion.noise import generators_of, initial_noise, seeds_of
 from refiners_core.models.diffusion.offload import offload_device
 from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.diffusion.prompt_encoding import encoded_prompts, for_each_image
@@ -41,7 +42,7 @@ from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.sampler_data import steps_data
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture import shrunk, to_images, to_pixels
-from refiners_core.scale import checked_scale
+from refiners_core.scale import checked_scale, is_off
 from refiners_core.tree.layer import running
 
 Generated = Image.Image | list[Image.Image] | Tensor
@@ -120,7 +121,7 @@ class Generation:
         total = len(prompts) * per_prompt
         matched = match_conditions(model.adapters, conditions)
         used = follow_advice(
-            [item.adapter for item in matched if checked_scale(item.condition.scale) != 0],
+            [item.adapter for item in matched if not is_off(checked_scale(item.condition.scale))],
             {
                 **{"sampler": sampler, "guidance": guidance},
                 **{"steps": steps, "timesteps": timesteps, "sigmas": sigmas},
@@ -163,8 +164,8 @@ class Generation:
         request = replace(request, scales=scales.outside().values, places=scales)
         for item in active:
             item.adapter.check(item.condition.value, request)
-        seeds = argument.seeds(latents, seed, total, run)
-        generators = argument.generators(seeds)
+        seeds = seeds_of(latents, seed, total, run)
+        generators = generators_of(seeds)
         guidance_rescale = argument.number("guidance_rescale", guidance_rescale, 0, 1, 0.7)
         output = argument.output(output)
         arguments = {
@@ -184,7 +185,7 @@ class Generation:
             sampler=run,
             guidance=guidance,
             guidance_rescale=guidance_rescale,
-            noise=argument.noise(
+            noise=initial_noise(
                 latents, generators, model.autoencoder.config.latent_channels, request
             ),
             generators=generators if run.is_stochastic else (),

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from refiners_core.models.diffusion.argument import draw_noise
 from refiners_core.models.diffusion.conditioning import AdapterCondition, Conditioning
 from refiners_core.models.diffusion.finite import check_finite
+from refiners_core.models.diffusion.noise import draw_noise
 from refiners_core.models.diffusion.strength import Scales
 from refiners_core.models.samplers import Sampler
 from refiners_core.tree.memory import Memory

@@ -23,6 +23,7 @@ from refiners_core.models.diffusion.sampler_data import sampler_data
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture.digest import digest
 from refiners_core.recipe_image import RecipeImage
+from refiners_core.scale import checked_scale, recorded_scale
 from refiners_core.surgery.adapter import Adapter
 
 VERSION: Final = 1
@@ -108,7 +109,9 @@ def _keys(adapters: Sequence[AdapterCondition]) -> list[str]:
 def _adapter(item: AdapterCondition) -> dict[str, Any]:
     adapter, condition = item.adapter, item.condition
     facts = {"name": adapter.name, **_origin(adapter)}
-    facts |= {"scale": digest(condition.scale), "start": condition.start, "end": condition.end}
+    steps = len(item.strengths.steps) if item.strengths else 1
+    scale = recorded_scale(checked_scale(condition.scale), steps)
+    facts |= {"scale": digest(scale), "start": condition.start, "end": condition.end}
     for name, value in (("condition", condition.value), ("mask", condition.mask)):
         if value is not None:
             facts[name] = digest(value)

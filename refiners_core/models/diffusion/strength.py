@@ -109,7 +109,7 @@ class StepScales(NamedTuple):
     def context(self, values: Mapping[str, Any], memory: Memory | None = None) -> Context:
         """Returns a new context with these scales and other values."""
         context = Context({**values, **self.values}, memory)
-        context.places = self.places
+        context._places = self.places
         return context
 
 

@@ -5,7 +5,7 @@
 A file is a path with a separator or the ending of a file of weights, or `hf:organisation/name`. The
 value is a picture, or several pictures as `INPUT=PICTURE,INPUT=PICTURE`; after the name of an
 adapter that needs a file, it is the file. The scale is the number after the last colon; 1 by
-default.
+default. Instead of a number there may be numbers by place or a schedule, see `scale_option`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import click
 
 from refiners.choose.lookup import find_adapter
 from refiners.choose.policy import Guard
+from refiners.cli.scale_option import split_scale, written_scale
 from refiners.errors import UnknownNameError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
@@ -44,7 +45,8 @@ class AdapterOption(NamedTuple):
     name: str
     pictures: Mapping[str, Path]
     """The pictures by the names of the adapter's inputs; a single one by an empty name."""
-    scale: float = 1.0
+    scale: Any = 1.0
+    """A number, numbers by place, or pairs of progress and scale, as `Condition` takes it."""
     file: str | None = None
     """The user's file, for an adapter that reads one."""
     options: Mapping[str, Any] = {}
@@ -82,6 +84,7 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
         click.BadParameter: The value is malformed, or a picture does not exist.
         RefinersError: The adapter is not installed, or no adapter reads the file.
     """
+    text, by_place = split_scale(text)
     head = _file_in(text)
     is_name = not head
     head = head or re.split(r"[=,]", text, maxsplit=1)[0]
@@ -101,7 +104,12 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
                 f"{text!r} has two scales; write {quoted(f'{name}={value}:{scale:g}')}"
             )
         scale = value_scale if scale is None else scale
-    if scale is not None and not math.isfinite(scale):
+    if by_place is not None and scale is not None:
+        raise click.BadParameter(
+            f"{name} has two scales; write {quoted(f'{name}:{written_scale(by_place)}')}"
+        )
+    scale = scale if by_place is None else by_place
+    if isinstance(scale, float) and not math.isfinite(scale):
         raise click.BadParameter(
             f"the scale of {name} is {scale}; write a finite number, {name}:0.8"
         )

@@ -126,6 +126,9 @@ def generate(
     trained, and 0 turns it off. Options are the arguments of the adapter's constructor; numbers,
     true, false and none are parsed. Everything is checked before a file is fetched or loaded.
 
+    The scale may also be one for each of several places, unet.up.0=1+unet.mid=0.4, others being 0,
+    or change over the steps: 1@0+0.2@0.5 falls from 1 to 0.2 in the first half.
+
     \b
     Examples:
       refiners generate "a red circle on a blue field" --out circle.png
@@ -133,6 +136,7 @@ def generate(
       refiners generate "" --adapter ip-adapter=photo.png:0.8 --steps 20 --guidance 3
       refiners generate "a cat" --model sd15 --adapter style.safetensors:0.8
       refiners generate "a cat" --model sd15 --adapter freeu:0.5
+      refiners generate "a heart" --adapter lora-ink:unet.up=1+unet.mid=0.4
       refiners generate "a cat" --model sd15 --adapter style-aligned:1,shift=0.5 --count 4
       refiners generate "a door" --adapter controlnet-inpaint=picture=in.png,mask=where.png
       refiners generate "a (red:1.3) circle" --image in.png --mask where.png --sampler euler

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refiners.cli.adapter_option import AdapterOption
+from refiners.cli.scale_option import written_scale
 from refiners.errors import Notice, OptionError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _check_pictures(option: AdapterOption, adapter: Adapter) -> None:
     if not adapter.takes_condition and option.pictures:
         raise OptionError(
             f"{name} does not take a picture.",
-            hint=f"Write --adapter {written}:{option.scale:g}.",
+            hint=f"Write --adapter {written}:{written_scale(option.scale)}.",
             dist=option.adapter.dist,
         )
     missing = [input for input in adapter.inputs if input not in option.pictures]

@@ -130,7 +130,7 @@ def _facts(recipe: Recipe) -> list[tuple[str, Any]]:
 
 def _adapter(record: AdapterRecord) -> tuple[str, str, str, str]:
     span = "" if (record.start, record.end) == (0, 1) else f", {record.start:g}...{record.end:g}"
-    scale = f"{record.scale:g}" if isinstance(record.scale, int | float) else str(record.scale)
+    scale = f"{record.scale:g}" if isinstance(record.scale, int | float) else _shown(record.scale)
     origin = " ".join(filter(None, (record.id or record.kind or record.name, record.version)))
     options = ", ".join(f"{name}={_shown(value)}" for name, value in record.options.items())
     parts = [record.file, options, _shown(record.condition)]

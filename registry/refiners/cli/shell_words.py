@@ -65,6 +65,7 @@ _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     (r"conditions=\{[^{}]*\}(?: with what load_adapter returned)?", "{adapter} NAME=PICTURE"),
     (r"Condition\((?:value, )?scale=([\d.]+)\)", "{adapter} NAME=PICTURE:{0}"),
     (r"; Condition\(value, mask=\.\.\.\) limits an adapter", ""),
+    (r"\bscale=\{\"([\w.]+)\": 1\.0\}", "{adapter} NAME:{0}=1"),
     (
         r"(?:refiners\.)?load_adapter\([\"']([^\"']+)[\"'][^()]*file=[\"']([^\"']+)[\"']\)",
         "{adapter} {0}={1}",

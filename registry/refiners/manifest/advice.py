@@ -47,7 +47,8 @@ class AdviceTable(_Table, frozen=True, kw_only=True):
     trigger_words: tuple[str, ...] = ()
     """The words that the adapter was trained to react to."""
     strength: Strength | None = None
-    sampler: Annotated[str, Meta(extra_json_schema={"enum": [*SAMPLER_NAMES]})] | None = None
+    sampler: Annotated[str, Meta(extra_json_schema={"examples": [*SAMPLER_NAMES]})] | None = None
+    """The name of a sampler, such as `lcm`, which a spacing may follow, as in `euler-trailing`."""
     steps: Annotated[int, Meta(ge=1, description="a whole number from 1 on")] | None = None
     guidance: Annotated[float, Meta(ge=0, description="a number from 0 on")] | None = None
     timesteps: tuple[Annotated[float, Meta(ge=0, description="a number from 0 on")], ...] = ()

@@ -101,8 +101,9 @@ class Supply:
     def _given(self, name: str, record: Any) -> Any:
         self.used.add(name)
         value = self.given[name]
+        is_file = isinstance(record, dict) and "path" in record
         if isinstance(value, str | os.PathLike) and isinstance(record, dict | list):
-            value = open_picture(Path(value))
+            value = value if is_file else open_picture(Path(value))
         from refiners_core.picture.digest import digest
 
         known = next(iter(hashes_of(record)), "")

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from refiners.choose.variant import advice_for, made_from
 from refiners.host.stamp import Stamp
 from refiners.hub.client import Hub
 from refiners.hub.receipts import Receipts, pinned
 from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX
 from refiners.manifest.schema import LOCAL, UNKNOWN, AdapterSpec, ModelSpec, WeightsFile
+from refiners.sources.companion import LABEL
 from refiners.sources.repository import RepositoryModel
-from refiners.sources.user_file import LABEL, WithFile
+from refiners.sources.user_file import WithFile
 
 if TYPE_CHECKING:
     from refiners_core import Adapter, Model
@@ -82,15 +84,17 @@ class NamedAdapter:
 
     adapter: Installed[AdapterSpec]
     options: Mapping[str, Any]
-    file: StampedFile | None = None
+    local: Mapping[str, StampedFile]
+    """The user's files, by their names among the weights."""
 
     @classmethod
     def of(cls, adapter: Installed[AdapterSpec], options: Mapping[str, Any]) -> NamedAdapter:
-        """Returns the origin of an adapter, before its local file is read."""
-        file = adapter.spec.weights.get(LABEL)
-        is_local = file is not None and file.scheme == LOCAL
-        stamped = StampedFile.of(file.local_path) if file is not None and is_local else None
-        return cls(adapter, dict(options), stamped)
+        """Returns the origin of an adapter, before its local files are read."""
+        weights = adapter.spec.weights.items()
+        local = {
+            name: StampedFile.of(file.local_path) for name, file in weights if file.scheme == LOCAL
+        }
+        return cls(adapter, dict(options), local)
 
     def __call__(self, adapter: Adapter) -> Origin:
         """Returns the name, the version and the hashes of the files of the bound variant."""
@@ -99,10 +103,13 @@ class NamedAdapter:
         plugin, label = self.adapter, adapter.source.variant if adapter.source else None
         variant = next((item for item in plugin.spec.variant if item.label == label), None)
         roles = variant.files if variant is not None else {}
-        wanted = {role: plugin.spec.weights[name] for role, name in roles.items()}
-        files = hashes({role: file for role, file in wanted.items() if file.scheme != LOCAL})
-        if self.file is not None:
-            files[LABEL] = self.file.sha256(Hub.from_environment(offline=True).receipts)
+        receipts = Hub.from_environment(offline=True).receipts
+        files = {
+            role: self.local[name].sha256(receipts)
+            if name in self.local
+            else hash_of(plugin.spec.weights[name], receipts)
+            for role, name in roles.items()
+        }
         given = plugin.given if isinstance(plugin, WithFile) else ""
         if given.startswith(PREFIX):
             given = address_of({LABEL: plugin.spec.weights[LABEL]})
@@ -140,6 +147,21 @@ def originating(model: T, origin: OriginOf) -> T:
     if isinstance(model, Model):
         model.origin = origin
     return model
+
+
+def introduce(adapter: Adapter, plugin: Installed[AdapterSpec], options: Mapping[str, Any]) -> None:
+    """Sets the package and the origin of a new adapter and, if all variants agree, its advice.
+
+    Args:
+        adapter: The adapter, which is not bound to a variant yet.
+        plugin: Its package.
+        options: The options with which the caller loaded it.
+    """
+    made_from[adapter] = plugin
+    adapter.origin = NamedAdapter.of(plugin, options)
+    advice = {advice_for(plugin.spec, variant) for variant in plugin.spec.variant}
+    if len(advice) == 1 and (common := advice.pop()) is not None:
+        adapter.advice = common
 
 
 def hashes(files: Mapping[str, WeightsFile]) -> dict[str, str]:

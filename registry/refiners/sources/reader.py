@@ -9,8 +9,10 @@ from refiners.choose.policy import Guard
 from refiners.errors import (
     AmbiguousNameError,
     IntegrityError,
+    NotInstalledError,
     OfflineError,
     OptionError,
+    PolicyError,
     RefinersError,
     UnsupportedError,
 )
@@ -45,6 +47,13 @@ _MOST: Final = 16
 """The most files of a folder or a repository whose headers are read to find the adapter in it."""
 
 
+_REFUSALS: Final = (
+    *(AmbiguousNameError, NotInstalledError, UnsupportedError),
+    *(IntegrityError, PolicyError),
+)
+"""The errors about one file of a folder that leave the choice of another one open."""
+
+
 class Found(NamedTuple):
     """A file of a user, the adapter that reads it, and how it was recognised."""
 
@@ -77,15 +86,20 @@ def find_reader(given: str, hub: Hub, guard: Guard | None = None) -> Found:
         return _identified(examine(given, place, name, hub))
     check_not_model(given, place)
     levels = candidates(place)
-    refusals: dict[str, RefinersError] = {}
+    refusals: list[RefinersError] = []
     for level in levels:
+        if len(level) > _MOST:
+            raise OptionError(
+                f"{given} has {len(level)} files of weights: {some(level)}.",
+                hint=f'Name one: load_adapter("{place.written(level[0])}", model).',
+            )
         matches: list[Found] = []
-        for path in level[:_MOST]:
+        for path in level:
             try:
                 matches.append(_identified(examine(given, place, path, hub)))
-            except RefinersError as error:
-                refusals[path] = error
-        if len(matches) == 1 and len(level) <= _MOST:
+            except _REFUSALS as error:
+                refusals.append(error)
+        if len(matches) == 1:
             return matches[0]
         if matches:
             readable = [match.file.name for match in matches]
@@ -93,8 +107,9 @@ def find_reader(given: str, hub: Hub, guard: Guard | None = None) -> Found:
                 f"{given} has several files that an adapter reads: {some(readable)}.",
                 hint=f'Name one: load_adapter("{place.written(readable[0])}", model).',
             )
-    if len(refusals) == 1:
-        raise next(iter(refusals.values()))
+    for error in refusals:
+        if len(refusals) == 1 or isinstance(error, AmbiguousNameError):
+            raise error
     names = [path for level in levels for path in level]
     raise UnsupportedError(
         f"{given} has no file that an installed adapter reads; it has {some(names)}.",

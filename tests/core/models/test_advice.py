@@ -8,8 +8,7 @@ from torch import nn
 
 from refiners_core import Adapter, Advice, Condition, Multiply, Source, Sum, When
 from refiners_core.errors import AdapterError, GenerationError, Notice
-from refiners_core.models.samplers import LCM, SAMPLERS
-from refiners_core.sampler_name import SAMPLER_NAMES
+from refiners_core.models.samplers import LCM, named_sampler
 from refiners_core.testing import tiny_model
 
 FOUR = {"sampler": "lcm", "steps": 4, "guidance": 1.0}
@@ -107,7 +106,48 @@ def test_adapters_that_disagree_name_what_to_pass(model):
         run(model, sampler="lcm")
 
 
-@pytest.mark.parametrize("left_out", [None, Condition(scale=0)])
+VERY = (900, 600, 200)
+
+
+def test_required_timesteps_are_followed_bit_for_bit(model):
+    adapter = worn(model, Advice(timesteps=VERY, guidance=0, is_required=True))
+    followed = quietly(model)
+    assert followed.equal(quietly(model, steps=3))  # as many as advised
+    assert followed.equal(quietly(model, timesteps=torch.tensor(VERY)))
+    adapter.advice = Advice()
+    assert followed.equal(quietly(model, timesteps=[*VERY], guidance=0))
+    assert not followed.equal(quietly(model, steps=3, guidance=0))
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        ({"steps": 2}, r"steps=3; this generation has timesteps=None and steps=2"),
+        (
+            {"timesteps": [900, 300]},
+            r"200\) and steps=3; this generation has",
+        ),
+        ({"timesteps": [900, 500, 200]}, r"timesteps=\(900, 600, 200\); this generation has"),
+        ({"sigmas": [14, 2, 1, 0]}, "this generation has timesteps=None"),
+    ],
+)
+def test_the_path_of_the_caller_wins(model, given, note):
+    adapter = worn(model, Advice(timesteps=VERY, is_required=True))
+    with pytest.warns(Notice, match=note):
+        explicit = run(model, **given)
+    adapter.advice = Advice()
+    assert explicit.equal(run(model, **given))
+
+
+def test_timesteps_and_as_many_steps_agree(model):
+    worn(model, Advice(timesteps=VERY, is_required=True), "a")
+    worn(model, Advice(steps=3, sampler="lcm", is_required=True), "b")
+    assert quietly(model).equal(quietly(model, timesteps=VERY, sampler="LCM"))
+
+
+@pytest.mark.parametrize(
+    "left_out", [None, Condition(scale=0), Condition(scale={"unet.linear": [0.0]})], ids=str
+)
 def test_an_adapter_that_is_left_out_advises_nothing(model, left_out):
     without = run(model, steps=2)
     adapter = worn(model, Advice(**FOUR, is_required=True))
@@ -164,5 +204,14 @@ def test_a_misspelt_sampler_is_corrected():
         Advice(sampler="eulre")
 
 
-def test_the_names_of_samplers_are_those_of_the_table():
-    assert tuple(SAMPLERS) == SAMPLER_NAMES
+def test_a_name_may_have_a_spacing_or_be_that_of_another_program(model):
+    trailing = Advice(sampler="euler-trailing", steps=2, is_required=True)
+    worn(model, trailing, "a")
+    worn(model, Advice(sampler="Euler Simple", is_required=True), "b")
+    followed = quietly(model)
+    assert followed.equal(quietly(model, sampler="euler-trailing", steps=2))
+    sampler = named_sampler("euler-trailing", model.scheduler)
+    assert followed.equal(quietly(model, sampler=sampler, steps=2))
+    for other in ("euler", "euler-karras", named_sampler("euler-karras", model.scheduler)):
+        with pytest.warns(Notice, match="a is only right with sampler='euler-trailing'"):
+            run(model, sampler=other)

@@ -99,6 +99,18 @@ def test_an_adapter_is_recorded_with_its_condition_if_it_acts(model):
     }
 
 
+@pytest.mark.parametrize("path", [{"timesteps": (900, 40)}, {"sigmas": (9.0, 1.5, 0.0)}])
+def test_an_explicit_path_is_recorded_instead_of_steps(model, path):
+    arguments = made(model, steps=None, sampler="euler", **path)[0]["arguments"]
+    assert {name: tuple(arguments[name]) for name in path} == path
+    assert "steps" not in arguments
+    assert "explicit" not in arguments["sampler"]
+    sampler = sampler_of(arguments["sampler"])
+    options = {"seed": 7, "size": 16, "output": "latents", "progress": False}
+    latents = model.generate("a", sampler=sampler, **path, **options)
+    assert latents.equal(model.generate("a", sampler="euler", **path, **options))
+
+
 def test_keys_do_not_depend_on_what_the_process_made_before(model):
     keys = ("reads-7", "reads-9", "mine")
     for key in keys:

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -193,3 +194,38 @@ def test_size_may_be_one_side_and_several_pictures_are_numbered(toys: Site, tmp_
         *("star-1.png", "star-2.png", "star-3.png")
     ]
     assert len(json.loads(run("generate", "x", *arguments, "--json").stdout)["outs"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "scale", "options"),
+    [
+        ("edges:unet.up.0=1+unet.mid=0.4", None, {"unet.up.0": 1.0, "unet.mid": 0.4}, {}),
+        (
+            "edges:unet.up.0=1,unet.mid=0.4,rank=3",
+            None,
+            {"unet.up.0": 1, "unet.mid": 0.4},
+            {"rank": 3},
+        ),
+        ("edges=a.png:text_encoder=.5,rank=3", "a.png", {"text_encoder": 0.5}, {"rank": 3}),
+        ("edges=a.png:unet=-1e-2", "a.png", {"unet": -0.01}, {}),
+        ("edges=with,comma.png:1@0+0.2@0.5", "with,comma.png", [(0.0, 1.0), (0.5, 0.2)], {}),
+        ("edges:0.5@1,strength=2", None, [(1.0, 0.5)], {"strength": 2}),
+        ("style=s.safetensors:unet=1", "s.safetensors", {"unet": 1.0}, {}),
+    ],
+)
+def test_a_scale_by_place_or_over_the_steps_is_parsed(pictures, text, value, scale, options):
+    assert read(text)[1:] == (value, scale, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("edges:unet=1+unet=2", "the place unet has two scales in 'unet=1\\+unet=2'"),
+        ("edges:1@1+0@0", "the points of '1@1\\+0@0' are not in order, between 0 and 1"),
+        ("edges:1@0+0@2", "are not in order, between 0 and 1"),
+        ("edges=a.png:0.5:unet=1", "edges has two scales; write edges:unet=1"),
+    ],
+)
+def test_a_scale_by_place_that_makes_no_sense_is_refused(pictures, text, message):
+    with pytest.raises(click.BadParameter, match=message):
+        parse_adapter_option(text)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import refiners
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from refiners.cli import main
@@ -179,11 +180,60 @@ def test_the_keys_and_options_of_adapters_are_repeated():
     assert again.info[RECIPE] == made.info[RECIPE]
 
 
+@pytest.mark.parametrize(
+    ("scale", "of_this_picture"),
+    [
+        (
+            {"unet.up.2": 1.0, "unet.mid": [0.4, 0.0]},
+            {"inputs": {"unet.up.2": 1.0, "unet.mid": 0.0}},
+        ),
+        ([(0.0, 1.0), (0.5, 0.2)], [[0.0, 1.0], [0.5, 0.2]]),
+        ([0.5, 0.9], 0.9),
+        (torch.tensor([0.5, 1.0]), 1.0),
+    ],
+    ids=str,
+)
+def test_scales_of_every_form_are_repeated(scale, of_this_picture):
+    model = refiners.load_model("playground")
+    ink = refiners.load_adapter("lora-ink", model)
+    made = model.generate(
+        "a heart", conditions={ink: Condition(scale=scale)}, count=2, seed=3, **FEW
+    )[1]
+    recipe = msgspec.json.decode(made.info[RECIPE], type=Recipe)
+    assert same(refiners.regenerate(recipe, **AGAIN), made)
+    alone = refiners.regenerate(recipe, seed=4, **AGAIN)
+    assert json.loads(alone.info[RECIPE])["adapters"][0]["scale"] == of_this_picture
+
+
+def test_a_function_of_progress_is_recorded_as_pairs():
+    model = refiners.load_model("playground")
+    ink = refiners.load_adapter("lora-ink", model)
+    scale = {ink: Condition(scale=lambda progress: 1 - progress**2)}
+    made = model.generate("a heart", conditions=scale, seed=3, **FEW)
+    recipe = msgspec.json.decode(made.info[RECIPE], type=Recipe)
+    assert recipe.adapters[0].scale[0] == [0, 1]
+    assert same(refiners.regenerate(recipe), made)
+
+
+def test_a_function_that_returns_scales_by_place_is_asked_for():
+    def up(progress):
+        return {"unet.up": 1 - progress}
+
+    model = refiners.load_model("playground")
+    ink = refiners.load_adapter("lora-ink", model)
+    made = model.generate("a heart", conditions={ink: Condition(scale=up)}, seed=3, **FEW)
+    recipe = msgspec.json.decode(made.info[RECIPE], type=Recipe)
+    with pytest.raises(OptionError, match=r"lora-ink\.scale: a value of type function"):
+        refiners.regenerate(recipe)
+    assert same(refiners.regenerate(recipe, conditions={"lora-ink.scale": up}, **AGAIN), made)
+
+
 def test_the_shell_prints_a_notice_once(saved):
     shutil.copy("elsewhere/photo.png", ".")
     adapter = "ip-adapter=photo.png"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refiners.load.advice_for", lambda *_: Advice(steps=1, is_required=True))
+        advice = Advice(steps=1, is_required=True)
+        patch.setattr("refiners.sources.origin.advice_for", lambda *_: advice)
         done = run("x", "--adapter", adapter, "--steps", "2")
         assert done.stderr.count("is only right with steps=1") == 1
         run("x", "--adapter", adapter)

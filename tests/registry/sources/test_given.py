@@ -228,6 +228,21 @@ def test_a_repository_without_exactly_one_adapter_is_refused(
     assert words in str(error.value)
 
 
+def test_a_folder_of_many_files_is_not_searched(hub: LoopbackHub):
+    publish(hub, {f"{number}.safetensors": PLAIN for number in range(17)})
+    with pytest.raises(OptionError) as error:
+        load("hf:org/edges")
+    assert "hf:org/edges has 17 files of weights: 0.safetensors, 1.safetensors" in str(error.value)
+    assert not [request for request in hub.requests if "resolve" in request.path]
+
+
+def test_a_hub_that_fails_on_one_file_of_a_repository_is_named(hub: LoopbackHub):
+    publish(hub, {"a.safetensors": PLAIN, "b.safetensors": OTHER})
+    hub.fail("b.safetensors", Fault.UNAVAILABLE)
+    with pytest.raises(refiners.NetworkError):
+        load("hf:org/edges")
+
+
 def test_a_missing_folder_of_a_repository_is_named(hub: LoopbackHub):
     publish(hub, {"deep/a.safetensors": PLAIN})
     with pytest.raises(MissingError, match=r"It has deep/a\.safetensors"):
@@ -324,6 +339,9 @@ def test_two_readers_are_both_named(site: Site):
         load("mine.safetensors")
     assert "refiners-edges:edges and refiners-other:lines" in str(error.value)
     assert content(load("edges", file="mine.safetensors")) == PLAIN
+    put(folder__a_safetensors=PLAIN, folder__b_safetensors=OTHER)
+    with pytest.raises(AmbiguousNameError):
+        load("./folder")
     typed = error.value.hint.removeprefix("Name one: load_adapter(").rstrip(").").split(", ")
     reader, file = json.loads(typed[0]), json.loads(typed[2].removeprefix("file="))
     assert content(load(reader, file=file)) == PLAIN
