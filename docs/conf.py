@@ -43,7 +43,10 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", rf"({_OTHERS})(\..*)?"),
-    ("py:.*", r"(enum|threading|_thread)\..*|dict\[str|typing\.(Annotated|Literal).*|tuple\[~refiners.*"),
+    (
+        "py:.*",
+        r"(enum|threading|_thread)\..*|dict\[str|typing\.(Annotated|Literal).*|tuple\[~refiners.*",
+    ),
     ("py:.*", rf"(refiners\w*\.(\w+\.)*)?({_OURS}|[A-Z])"),
 ]
 

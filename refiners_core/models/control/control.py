@@ -142,12 +142,26 @@ def build_control(
             "this file is a union: one ControlNet for several control types.",
             hint="Load it with an adapter for unions, such as controlnet-union.",
         )
-    keys = {"features": features, "scale": scale, "text": text, "weights": weights}
     if file.is_difference:
-        return build_difference(unet, file, is_pooled=is_pooled, **keys)
+        return build_difference(
+            unet,
+            file,
+            features=features,
+            scale=scale,
+            text=text,
+            weights=weights,
+            is_pooled=is_pooled,
+        )
     with built_on("meta"):
         control = Control(
-            file.config, file.channels, is_pooled=is_pooled, is_cut=file.is_cut, **keys
+            file.config,
+            file.channels,
+            features,
+            scale,
+            text,
+            weights=weights,
+            is_pooled=is_pooled,
+            is_cut=file.is_cut,
         )
     load(control, file.tensors, file.keys, dtype=unet.dtype, device=unet.device)
     return control.requires_grad_(False)

@@ -75,10 +75,16 @@ def build_difference(
     if missing or misshapen:
         title = f"{len(file.tensors)} differences for {type(unet).__name__}"
         raise MisfitError(title, tuple(missing), (), misshapen)
-    keys = {"features": features, "scale": scale, "text": text, "weights": weights}
     with built_on("meta"):
         control = DifferenceControl(
-            unet.config, file.channels, changes, is_pooled=is_pooled, **keys
+            unet.config,
+            file.channels,
+            changes,
+            features=features,
+            scale=scale,
+            text=text,
+            weights=weights,
+            is_pooled=is_pooled,
         )
     load(control.own_parts(), rest, file.keys, dtype=unet.dtype, device=unet.device)
     control.file = file.without_tensors()

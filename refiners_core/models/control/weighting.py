@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Final
+from typing import Any, Final, cast
 
 from refiners_core.errors import AdapterError
 
@@ -39,11 +39,11 @@ def guess_weights(formula: str, count: int) -> tuple[float, ...]:
     return tuple(10 ** (i / (count - 1) - 1) for i in range(count))
 
 
-def checked_weights(layers: Sequence[float], count: int, adapter: str) -> tuple[float, ...]:
+def checked_weights(layers: Any, count: int, adapter: str) -> tuple[float, ...]:
     """Returns a weight per output.
 
     Args:
-        layers: The weights.
+        layers: The weights, a list of numbers.
         count: The number of outputs.
         adapter: The name of the adapter, for messages.
 
@@ -51,22 +51,22 @@ def checked_weights(layers: Sequence[float], count: int, adapter: str) -> tuple[
         AdapterError: The weights are not finite numbers, or their number is not that of the
             outputs.
     """
-    if isinstance(layers, str) or not isinstance(layers, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
         raise AdapterError(
             f"layers of {adapter} is a list of weights, not {layers!r}.",
             hint=f"Try layers=[1.0] * {count}.",
         )
-    for weight in layers:
-        value: object = weight
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    weights = cast("Sequence[Any]", layers)
+    for weight in weights:
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight):
             raise AdapterError(
                 f"layers of {adapter} contains {weight!r}, which is not a finite number.",
                 hint=f"Try layers=[1.0] * {count}.",
             )
-    if len(layers) != count:
+    if len(weights) != count:
         raise AdapterError(
-            f"layers of {adapter} has {len(layers)} weights; this model takes {count}: "
+            f"layers of {adapter} has {len(weights)} weights; this model takes {count}: "
             f"{count - 1} for the skips, then one for the middle.",
             hint=f"Try layers=[1.0] * {count}.",
         )
-    return tuple(map(float, layers))
+    return tuple(map(float, weights))
