@@ -9,11 +9,13 @@ import pytest
 from refiners.catalog import SHIPPED, Listed
 from refiners.catalog.entry import releases_of
 from refiners.manifest.reader import load_manifest
-from refiners.manifest.schema import UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
+from refiners.manifest.schema import MANIFESTS as KINDS
+from refiners.manifest.schema import UNKNOWN, AdapterManifest, WeightsFile
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(__file__).parent / "data"
 MANIFESTS = sorted(ROOT.glob("plugins/*/src/*/adapter.toml"))
+PREPROCESSORS = sorted(ROOT.glob("plugins/*/src/*/preprocessor.toml"))
 PINS = {
     (file["repo"], file["path"]): file
     for file in tomllib.loads((DATA / "pins.toml").read_text())["file"]
@@ -75,8 +77,8 @@ PICKLES = {
 
 def published() -> Iterator[tuple[str, str, WeightsFile]]:
     """Yields every file on the Hub that a first-party manifest names."""
-    for path in MANIFESTS:
-        for name, spec in load_manifest(path, AdapterManifest).adapter.items():
+    for path in (*MANIFESTS, *PREPROCESSORS):
+        for name, spec in load_manifest(path, KINDS[path.stem]).tables.items():
             for role, file in spec.weights.items():
                 if file.scheme == "hf":
                     yield name, role, file
@@ -154,11 +156,10 @@ def test_the_list_of_gaps_is_exact() -> None:
 
 def test_the_shipped_catalog_equals_the_manifests() -> None:
     """To update: `refiners catalog build WHEELS --out registry/refiners/catalog`."""
-    for path in (*MANIFESTS, *ROOT.glob("plugins/*/src/*/model.toml")):
+    for path in (*MANIFESTS, *PREPROCESSORS, *ROOT.glob("plugins/*/src/*/model.toml")):
         project = tomllib.loads((path.parents[2] / "pyproject.toml").read_text())["project"]
         kind = path.stem
-        manifest = load_manifest(path, AdapterManifest if kind == "adapter" else ModelManifest)
-        for name, spec in getattr(manifest, kind).items():
+        for name, spec in load_manifest(path, KINDS[kind]).tables.items():
             entry = Listed(name=name, kind=kind, distribution=project["name"], summary="")
             known = releases_of(SHIPPED, entry)
             (release,) = [entry for entry in known if entry.version == project["version"]]
