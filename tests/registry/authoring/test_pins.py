@@ -35,6 +35,7 @@ CONTROLNETS = {
     "inpaint": "p_sd15_inpaint",
     "ip2p": "e_sd15_ip2p",
     "tile": "f1e_sd15_tile",
+    "shuffle": "e_sd15_shuffle",
 }
 OF_SDXL = [
     *((name, f"diffusers/controlnet-{name}-sdxl-1.0") for name in ("canny", "depth")),
@@ -45,6 +46,17 @@ OF_SDXL = [
     ),
     ("openpose-thibaud", "thibaud/controlnet-openpose-sdxl-1.0"),
     ("qrcode-monster", "monster-labs/control_v1p_sdxl_qrcode_monster"),
+    *(
+        (f"{name}-{size}", f"diffusers/controlnet-{name}-sdxl-1.0-{size}")
+        for name in ("canny", "depth")
+        for size in ("small", "mid")
+    ),
+    ("softedge-dexined", "SargeZT/controlnet-sd-xl-1.0-softedge-dexined"),
+    ("depth-zoe-16bit", "SargeZT/controlnet-sd-xl-1.0-depth-16bit-zoe"),
+    ("tile-ttplanet", "TTPlanet/TTPLanet_SDXL_Controlnet_Tile_Realistic"),
+    ("inpaint-dreamer", "destitech/controlnet-inpaint-dreamer-sdxl"),
+    ("union", "xinsir/controlnet-union-sdxl-1.0"),
+    ("union-promax", "xinsir/controlnet-union-sdxl-1.0"),
 ]
 IP_ADAPTERS = {
     "ip-adapter": ("sd15", "vit-h"),
@@ -54,6 +66,7 @@ IP_ADAPTERS = {
 }
 
 PICKLES = {
+    ("controlnet-sam", "sd15"),
     ("controlnet-tile", "sd15"),
     ("instantid", "ip-adapter"),
     ("ip-adapter-light-v11", "sd15"),
