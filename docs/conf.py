@@ -20,8 +20,8 @@ _OTHERS = "abc|collections|importlib|jaxtyping|msgspec|nn|os|pathlib|torch|Image
 _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
     "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
-    "|ModelSpec|Place|PreprocessorSpec|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|_Table"
-    "|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
+    "|ModelSpec|Place|PreprocessorSpec|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin"
+    "|_Table|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
 

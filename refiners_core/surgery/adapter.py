@@ -20,6 +20,7 @@ from refiners_core.preprocessor import FindPreprocessor
 from refiners_core.surgery import plan
 from refiners_core.surgery.hotswap import hotswap
 from refiners_core.surgery.key import checked_key, natural, next_key
+from refiners_core.surgery.merging import Merging
 from refiners_core.surgery.overlay import Swap
 from refiners_core.surgery.placement import place_layer, weight_around
 from refiners_core.surgery.rollback import restorer
@@ -29,7 +30,7 @@ from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_ind
 from refiners_core.tree.chain import Chain
 
 
-class Adapter(nn.Module):
+class Adapter(Merging):
     """An add-on that a tree can wear: edits of the tree, and the layers that they need.
 
     A subclass defines `edits`, usually `build`, and `encode` if it takes a condition. Ejecting is
@@ -67,9 +68,9 @@ class Adapter(nn.Module):
     """Finds the preprocessors of its condition; a registry sets it."""
 
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
-        super().__init__()
-        self.name: Final = name or type(self).__name__.lower()
-        self.key: Final = checked_key(key or next_key(self.name))
+        name = name or type(self).__name__.lower()
+        super().__init__(checked_key(key or next_key(name)))
+        self.name: Final = name
         self.order: Final = natural(self.key)
         self.source: Source | None = None
         self.own_layers = nn.ModuleDict()
@@ -236,6 +237,7 @@ class Adapter(nn.Module):
         tree = self._tree() if self._tree is not None else None
         tree = chains[0] if tree is None else tree  # a part may live on without its model
         self._swap("eject", tree, plan.plan_eject(tree, chains, self))
+        self._merged = None
         return self
 
     @contextmanager
@@ -260,11 +262,33 @@ class Adapter(nn.Module):
             PlanError: A tree that wears either adapter is running; nothing was changed.
         """
         plan.check_idle((*self._wearing(), *other._wearing()), f"swap weights of {self.key}")
+        for adapter in (self, other):
+            if adapter.merged_scale is not None:
+                raise AdapterError(
+                    f"{adapter.key} is merged, so its weights cannot be swapped.",
+                    hint="Call its unmerge() first.",
+                )
         hotswap(self, other, (self.key, other.key))
         self.source, other.source = other.source, self.source
         self.origin, other.origin = other.origin, self.origin
         self.advice, other.advice = other.advice, self.advice
         return self
+
+    def reserve(self, *others: Adapter) -> Self:
+        """Makes room for the weights of other adapters and returns the adapter: `hotswap` with any
+        of them then edits no tree and compiles nothing.
+
+        Args:
+            others: Adapters that differ in layers or sizes.
+
+        Raises:
+            AdapterError: Adapters of this class swap only with those of the same shapes.
+        """
+        raise AdapterError(
+            f"{self.key} cannot make room for {', '.join(other.key for other in others)}: "
+            f"a {type(self).__name__} swaps only with one of the same shapes.",
+            hint="Eject the one and inject the other.",
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes its weights as safetensors in the layout that its family publishes.
@@ -278,7 +302,8 @@ class Adapter(nn.Module):
         write(self.published(), path)
 
     def _checked_edits(self, tree: Chain) -> tuple[Edit, ...]:
-        returned: Any = self.edits(tree)
+        merged = self._merged
+        returned: Any = self.edits(tree) if merged is None else self.merged_edits(tree, merged)
         edits = tuple(returned) if isinstance(returned, Iterable) else (returned,)
         for edit in edits:
             if not isinstance(edit, Edit):
@@ -304,6 +329,12 @@ class Adapter(nn.Module):
             plan.apply(undo)
             self._tree, self._chains = worn_by
             raise
+
+    def _worn_tree(self) -> Chain:
+        tree = self._tree() if self._tree is not None else None
+        if tree is None:
+            raise AdapterError(f"{self.key} is not worn.", hint="Call its inject(model) first.")
+        return tree
 
     def _wearing(self) -> list[Chain]:
         return [chain for ref in self._chains if (chain := ref()) is not None]
@@ -347,5 +378,6 @@ class Adapter(nn.Module):
             "_tree": None,
             "_chains": (),
             "_choose_source": None,
+            "_merged": None,
             "preprocessors": None,
         }
