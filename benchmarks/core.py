@@ -49,10 +49,14 @@ def low_rank(layer: Any) -> Chain:
     return Chain(down, nn.Linear(RANK, layer.out_features, bias=False))
 
 
-def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def milliseconds(
+    calls: dict[str, Callable[[], Any]],
+    rounds: int,
+    undo: dict[str, Callable[[], Any]] | None = None,
+) -> dict[str, float]:
     """Returns the median time of each call. Calls alternate, and so does which one is first.
 
-    The first round is not counted.
+    The first round is not counted, nor is the time of `undo`, which follows each call.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(rounds + 1):
@@ -60,6 +64,8 @@ def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, 
             start = time.perf_counter()
             calls[name]()
             times[name].append(1e3 * (time.perf_counter() - start))
+            if undo is not None:
+                undo[name]()
     return {name: statistics.median(samples[1:]) for name, samples in times.items()}
 
 

@@ -167,7 +167,7 @@ def merged(
     twin.__dict__["_parameters"] = dict(inner._parameters)
     for name, part in changes.items():
         weight = inner._parameters.get(name)
-        total = part if weight is None else weight.detach().float() + part
+        total = part if weight is None else part.add_(weight.detach())
         kind = pristine.weight.dtype
         twin._parameters[name] = nn.Parameter(total.to(kind), requires_grad=False)
     return twin

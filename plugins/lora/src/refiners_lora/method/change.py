@@ -138,7 +138,7 @@ class Change(Layer):
         raise NotImplementedError
 
     def merged(self, weight: Tensor, bias: Tensor | None, strength: float) -> Mapping[str, Tensor]:
-        """Returns the change of each parameter of the layer at a strength, in float32."""
+        """Returns the change of each parameter of the layer at a strength, new and in float32."""
         return {name: part * strength for name, part in self.delta(weight, bias).items()}
 
     def published(self) -> Mapping[str, Tensor]:

@@ -86,17 +86,21 @@ class LowRank(Chain, Change):
         return super().run(context, *inputs) * self.factor
 
     def delta(self, weight: Tensor, bias: Tensor | None = None) -> Mapping[str, Tensor]:
+        return self.merged(weight, bias, 1.0)
+
+    def merged(self, weight: Tensor, bias: Tensor | None, strength: float) -> Mapping[str, Tensor]:
+        strength *= self.factor
         parts = {name: layer.weight.float() for name, layer in self.factors()}
-        up, down = parts["up"].flatten(1), parts["down"]
+        up, down = parts["up"].flatten(1) * strength, parts["down"]
         if "core" in parts:
             change = torch.einsum("mnhw,om,ni->oihw", parts["core"], up, down.flatten(1))
         else:
             change = (up @ down.flatten(1)).view(len(up), *down.shape[1:])
         change = widened(change.reshape(*change.shape[:2], *weight.shape[2:]), weight)
-        changes = {"weight": change * self.factor}
+        changes = {"weight": change}
         up_bias: Tensor | None = self["up"].bias
         if up_bias is not None:
-            changes["bias"] = up_bias.float() * self.factor
+            changes["bias"] = up_bias.float() * strength
         return changes
 
     def factors(self) -> list[tuple[str, Any]]:
