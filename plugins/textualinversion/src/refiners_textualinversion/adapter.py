@@ -114,7 +114,7 @@ class TextualInversion(Adapter):
             if other is not self and (taken := [w for w in self.words if w.lower() in known]):
                 raise AdapterError(
                     f"{self.key} brings {min(taken)!r}, which {other.key} brings as well.",
-                    hint=f"Choose another: load_adapter(..., word={_other(min(taken))!r}).",
+                    hint=f'Pass another: word="<{min(taken).strip("<>")}-2>".',
                 )
         seats = model.slot(SLOT).where(self._is_taught)
         return seats.wrap(self._with_words, name="words")
@@ -213,6 +213,11 @@ def _fitted(file: str, part: Vectors, base: str, widths: Sequence[int]) -> Vecto
         return Vectors(part.word, part.values, widths.index(width))
     if part.encoder is not None and [width] == list(widths[part.encoder : part.encoder + 1]):
         return part
+    if part.encoder == len(widths) == 1:
+        raise WeightsError(
+            f"{file} has vectors for a second text encoder, as SDXL has; this {base} has one.",
+            hint=f"Give a textual inversion that was trained for {base}.",
+        )
     family = f", as those for {_FAMILIES[width]}" if width in _FAMILIES else ""
     readers = " and ".join(map(str, widths))
     plural = "encoders" if len(widths) > 1 else "encoder"
@@ -225,10 +230,6 @@ def _fitted(file: str, part: Vectors, base: str, widths: Sequence[int]) -> Vecto
 
 def _table(values: Sequence[Tensor], *, is_trained: bool) -> nn.Embedding:
     return nn.Embedding.from_pretrained(torch.cat([*values]), freeze=is_trained)
-
-
-def _other(word: str) -> str:
-    return f"<{word.strip('<>')}-2>"
 
 
 def _missing() -> nn.Module:

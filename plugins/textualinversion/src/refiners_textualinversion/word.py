@@ -14,7 +14,7 @@ def check_word(word: str) -> None:
     is_text = isinstance(word, str) and word  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_text or word != word.strip() or parse_weights(word) != [(word, 1.0)]:
         raise AdapterError(
-            f"{word!r} cannot be a word of a prompt.", hint='Choose one: word="<cat>".'
+            f"{word!r} cannot be a word of a prompt.", hint='Pass another: word="<cat>".'
         )
 
 
@@ -34,7 +34,7 @@ def check_new(word: str, count: int, tokenizer: ClipTokenizer, base: str, key: s
     if len(tokenizer.tokens(word)) < 2:
         raise AdapterError(
             f"{key} brings {word!r}, which is a word that this {base} knows already.",
-            hint=f'Choose another: load_adapter(..., word="<{word.strip("<|>")}>").',
+            hint=f'Pass another: word="<{word.strip("<|>")}>".',
         )
     room = tokenizer.length - 2
     if count > room:
