@@ -6,7 +6,7 @@ PLUGINS := $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-SHAPED  := refiners_core,refiners_controlnet,refiners_instantid,refiners_ipadapter,refiners_lora,refiners_playground,refiners_stylealigned,refiners_t2iadapter
+SHAPED  := refiners_core,refiners_controlnet,refiners_instantid,refiners_ipadapter,refiners_lora,refiners_playground,refiners_stylealigned,refiners_t2iadapter,refiners_textualinversion
 
 .PHONY: demo test lint docs bench effects mutation floor clean
 

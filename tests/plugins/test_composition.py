@@ -1,4 +1,4 @@
-"""The adapters of six packages on one model: pairs and triples of them, in any order."""
+"""The adapters of seven packages on one model: pairs and triples of them, in any order."""
 
 import itertools
 import random
@@ -14,6 +14,7 @@ from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
+from refiners_textualinversion.adapter import TextualInversion
 
 from refiners_core import Adapter
 from refiners_core.models.clip import ClipImageConfig
@@ -36,8 +37,9 @@ CONDITIONS: Mapping[str, Any] = {
     "identity": {"face": FACE, "keypoints": POINTS},
     "style": None,
     "lora": None,
+    "word": None,
 }
-SIZES = {"sd15": 5, "sdxl": 6}  # InstantID is published for Stable Diffusion XL only
+SIZES = {"sd15": 6, "sdxl": 7}  # InstantID is published for Stable Diffusion XL only
 PAIRS = [(base, pair) for base in BASES for pair in itertools.permutations(range(SIZES[base]), 2)]
 TRIPLES = [
     (base, tuple(random.Random(f"{base} {i}").sample(range(SIZES[base]), 3)))
@@ -53,6 +55,7 @@ def adapters(base: str) -> list[Adapter]:
         T2iAdapter(key="maps"),
         StyleAligned(key="style"),
         Lora(rank=2, key="lora"),
+        TextualInversion(word="cat", key="word"),
     ]
     if base == "sdxl":
         sizes = ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)

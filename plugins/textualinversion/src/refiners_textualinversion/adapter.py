@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from refiners_core import Adapter, Chain, Edit, Model, Seat, Source
+from refiners_core import Adapter, Edit, Model, Seat, Source
 from refiners_core.errors import AdapterError, Notice, WeightsError
 from refiners_core.models.device import built_on
 from refiners_core.weights import write
@@ -100,7 +100,9 @@ class TextualInversion(Adapter):
         for encoder, seat in enumerate(seats):
             values = [part.values for part in parts if part.encoder == encoder]
             if values:
-                self.layer(seat, lambda values=values: _table(values, is_trained=source is not None))
+                self.layer(
+                    seat, lambda values=values: _table(values, is_trained=source is not None)
+                )
         self.words = counts
 
     def edits(self, model: Any) -> Iterable[Edit]:
@@ -113,7 +115,7 @@ class TextualInversion(Adapter):
             known = {word.lower() for word in other.words}
             if other is not self and (taken := [w for w in self.words if w.lower() in known]):
                 raise AdapterError(
-                    f"{self.key} brings {min(taken)!r}, which {other.key} brings as well.",
+                    f"{self._origin} brings {min(taken)!r}, which {other.key} brings as well.",
                     hint=f'Pass another: word="<{min(taken).strip("<>")}-2>".',
                 )
         seats = model.slot(SLOT).where(self._is_taught)
@@ -135,6 +137,11 @@ class TextualInversion(Adapter):
         metadata = {NAME: next(iter(self.words))} if len(self.words) == 1 else {}
         write(self.published(), path, metadata)
 
+    @property
+    def _origin(self) -> str:
+        """The file of the words, or the key of an untrained adapter, for messages."""
+        return self.key if self.source is None else self.source.files["weights"].name
+
     def _is_taught(self, seat: Seat) -> bool:
         return seat.path.replace(".", "/") in self.own_layers
 
@@ -154,7 +161,7 @@ class TextualInversion(Adapter):
         if tokenizer is None:  # a model without weights
             return
         for word, numbers in counts.items():
-            check_new(word, max(numbers), tokenizer, model.base, self.key)
+            check_new(word, max(numbers), tokenizer, model.base, self._origin)
         if self.initial is not None:
             tokens = tokenizer.tokens(self.initial)
             if len(tokens) != 1:

@@ -18,7 +18,7 @@ def check_word(word: str) -> None:
         )
 
 
-def check_new(word: str, count: int, tokenizer: ClipTokenizer, base: str, key: str) -> None:
+def check_new(word: str, count: int, tokenizer: ClipTokenizer, base: str, origin: str) -> None:
     """Checks that a word is new to a model, and that its tokens fit into a prompt.
 
     Args:
@@ -26,19 +26,19 @@ def check_new(word: str, count: int, tokenizer: ClipTokenizer, base: str, key: s
         count: The number of its tokens.
         tokenizer: The tokenizer of the model.
         base: The name of the model's family.
-        key: The key of the adapter.
+        origin: The file of the word, or the adapter, for messages.
 
     Raises:
         AdapterError: The model knows the word, or the tokens are too many.
     """
     if len(tokenizer.tokens(word)) < 2:
         raise AdapterError(
-            f"{key} brings {word!r}, which is a word that this {base} knows already.",
+            f"{origin} brings {word!r}, which is a word that this {base} knows already.",
             hint=f'Pass another: word="<{word.strip("<|>")}>".',
         )
     room = tokenizer.length - 2
     if count > room:
         raise AdapterError(
-            f"{key} brings {word!r} of {count} vectors; this {base} reads {room} tokens at a time.",
+            f"{origin} brings {word!r} of {count} vectors; this {base} reads {room} tokens at a time.",
             hint="Give a textual inversion with fewer vectors.",
         )
