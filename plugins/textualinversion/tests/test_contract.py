@@ -1,4 +1,4 @@
-"""Textual inversion keeps the contract of adapters; its words mean what they ought to in prompts."""
+"""Textual inversion keeps the contract of adapters, and prompts have its words."""
 
 import tomllib
 from collections.abc import Callable
@@ -56,8 +56,8 @@ def latents(model: Any, prompt: Any = "a <cat>", **options: Any) -> Tensor:
 
 def wide_sdxl() -> Any:
     """A model whose second encoder reads vectors of 12 features."""
-    sizes = ClipTextConfig(vocabulary=514, max_tokens=16, width=12, inner_width=16, layers=2,
-                           heads=2, end_token=513, activation="gelu", projection_width=8)  # fmt: skip
+    facts = {"vocabulary": 514, "max_tokens": 16, "width": 12, "inner_width": 16, "layers": 2}
+    sizes = ClipTextConfig(**facts, heads=2, end_token=513, projection_width=8)
     unet = replace(tiny_sdxl().unet.config, text_width=20)
     return tiny_sdxl(text_encoder_2=sizes, unet=unet)
 

@@ -70,7 +70,7 @@ def test_a_file_that_does_not_suit_is_refused_in_one_line(words: str, tmp_path: 
 def test_a_file_for_the_second_encoder_needs_one(tmp_path: Path):
     with pytest.raises(WeightsError, match="a second text encoder, as SDXL has; this sd15 has one"):
         inject(tmp_path / "a.safetensors", {"clip_g": VECTORS})
-    with pytest.raises(WeightsError, match="16 features; the text encoders .* read 8 and 8"):
+    with pytest.raises(WeightsError, match=r"16 features; the text encoders .* read 8 and 8"):
         inject(tmp_path / "a.safetensors", {"clip_g": torch.ones(3, 16)}, tiny_sdxl)
 
 
@@ -96,7 +96,8 @@ def test_a_word_of_another_adapter_is_refused(word: str, tmp_path: Path):
 
 
 def test_options_are_checked(tmp_path: Path):
-    for word in ("", " cat", "(cat:1.5)", 3):
+    words: tuple[Any, ...] = ("", " cat", "(cat:1.5)", 3)
+    for word in words:
         with pytest.raises(AdapterError, match="cannot be a word of a prompt"):
             TextualInversion(word=word)
     with pytest.raises(AdapterError, match="cannot have 0 vectors"):
@@ -104,7 +105,7 @@ def test_options_are_checked(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     with pytest.raises(AdapterError, match="begins at the vector of one token; 'cat' has 3"):
         inject(path, {"<cat>": VECTORS}, initial="cat")
-    with pytest.raises(AdapterError, match="has 2 words: <a>, <b>. Leave word= out"):
+    with pytest.raises(AdapterError, match=r"has 2 words: <a>, <b>. Leave word= out"):
         inject(path, {"<a>": VECTORS, "<b>": VECTORS}, word="<c>")
     with pytest.raises(AdapterError, match=r"a model with the slot .*, not on UNet"):
         TextualInversion().inject(shared(tiny_model).unet)

@@ -41,8 +41,8 @@ class TextualInversion(Adapter):
         AdapterError: The word is empty or cannot be part of a prompt, or there is no vector.
 
     Example:
-        >>> TextualInversion(word="<cat>").words
-        {}
+        >>> TextualInversion(word="<cat>").word
+        '<cat>'
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TextualInversion(Adapter):
                 f"{self.key} cannot have {vectors!r} vectors.",
                 hint='Try TextualInversion(word="<cat>", vectors=4).',
             )
-        self.words: dict[str, tuple[int, ...]] = {}
+        self._counts: dict[str, tuple[int, ...]] = {}  # in each text encoder, by word
         self.word = word
         self.initial = initial
         self._untrained: Final = vectors
@@ -101,9 +101,9 @@ class TextualInversion(Adapter):
             values = [part.values for part in parts if part.encoder == encoder]
             if values:
                 self.layer(
-                    seat, lambda values=values: _table(values, is_trained=source is not None)
+                    seat, lambda values=values: _table(values, is_frozen=source is not None)
                 )
-        self.words = counts
+        self.words = self._counts = counts
 
     def edits(self, model: Any) -> Iterable[Edit]:
         """Looks up the tokens of the words beside those of the base.
@@ -124,8 +124,8 @@ class TextualInversion(Adapter):
     def published(self) -> Mapping[str, Tensor]:
         """Returns the vectors under the word, as diffusers writes them; for the second text
         encoder, or both, under `clip_l` and `clip_g`."""
-        tables = [layer.weight for layer in self.own_layers.children()]
-        counts = [*self.words.values()]
+        tables = [weight.detach() for weight in self.own_layers.parameters()]
+        counts = [*self._counts.values()]
         taught = [i for i in range(len(counts[0])) if any(each[i] for each in counts)]
         if taught == [0]:
             parts = tables[0].split([each[0] for each in counts])
@@ -235,8 +235,8 @@ def _fitted(file: str, part: Vectors, base: str, widths: Sequence[int]) -> Vecto
     )
 
 
-def _table(values: Sequence[Tensor], *, is_trained: bool) -> nn.Embedding:
-    return nn.Embedding.from_pretrained(torch.cat([*values]), freeze=is_trained)
+def _table(values: Sequence[Tensor], *, is_frozen: bool) -> nn.Embedding:
+    return nn.Embedding.from_pretrained(torch.cat([*values]), freeze=is_frozen)
 
 
 def _missing() -> nn.Module:

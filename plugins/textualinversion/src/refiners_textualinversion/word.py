@@ -39,6 +39,7 @@ def check_new(word: str, count: int, tokenizer: ClipTokenizer, base: str, origin
     room = tokenizer.length - 2
     if count > room:
         raise AdapterError(
-            f"{origin} brings {word!r} of {count} vectors; this {base} reads {room} tokens at a time.",
+            f"{origin} brings {word!r} of {count} vectors; this {base} reads {room} tokens at a "
+            "time.",
             hint="Give a textual inversion with fewer vectors.",
         )
