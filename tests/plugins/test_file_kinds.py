@@ -178,8 +178,9 @@ KINDS: Mapping[str, tuple[Shapes, str]] = {
          "adapter.body.0.out_conv.weight": (320, 80, 1, 1)},
         "a T2I-Adapter for sd15 (light, diffusers)"),
     "T2I-Adapter for style": (
-        {"style_embedding": (1, 8, 1024), "transformer_layes.0.ln_1.weight": (1024,)},
-        "a T2I-Adapter for style"),
+        {"style_embedding": (1, 8, 1024), "proj": (1024, 768),
+         "transformer_layes.0.attn.in_proj_weight": (3072, 1024)},
+        "a T2I-Adapter for style for sd15 (original)"),
     "textual inversion": ({"emb_params": (4, 768)}, "a textual inversion for sd15 (embedding)"),
     "textual inversion for SDXL": (
         {"clip_l": (4, 768), "clip_g": (4, 1280)}, "a textual inversion for sdxl"),
