@@ -14,6 +14,8 @@ from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
+from refiners_t2iadapter.style import StyleAdapter
+from refiners_t2iadapter.style_network import StyleConfig
 from refiners_textualinversion.adapter import TextualInversion
 
 from refiners_core import Adapter
@@ -38,8 +40,9 @@ CONDITIONS: Mapping[str, Any] = {
     "style": None,
     "lora": None,
     "word": None,
+    "tokens": PICTURE,
 }
-SIZES = {"sd15": 6, "sdxl": 7}  # InstantID is published for Stable Diffusion XL only
+SIZES = {"sd15": 7, "sdxl": 7}  # the last one is published for this base only
 PAIRS = [(base, pair) for base in BASES for pair in itertools.permutations(range(SIZES[base]), 2)]
 TRIPLES = [
     (base, tuple(random.Random(f"{base} {i}").sample(range(SIZES[base]), 3)))
@@ -60,6 +63,9 @@ def adapters(base: str) -> list[Adapter]:
     if base == "sdxl":
         sizes = ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
         made.append(InstantId(resampler=sizes, channels=(4, 8, 8), key="identity"))
+    else:
+        config = StyleConfig(tokens=2, layers=1, heads=2)
+        made.append(StyleAdapter(encoder=ENCODER, config=config, key="tokens"))
     return made
 
 

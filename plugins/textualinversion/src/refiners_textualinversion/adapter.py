@@ -38,7 +38,7 @@ class TextualInversion(Adapter):
         options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
-        AdapterError: The word is empty or cannot be part of a prompt, or there is no vector.
+        AdapterError: The word cannot be part of a prompt, or the number of vectors is below 1.
 
     Example:
         >>> TextualInversion(word="<cat>").word
@@ -100,9 +100,7 @@ class TextualInversion(Adapter):
         for encoder, seat in enumerate(seats):
             values = [part.values for part in parts if part.encoder == encoder]
             if values:
-                self.layer(
-                    seat, lambda values=values: _table(values, is_frozen=source is not None)
-                )
+                self.layer(seat, lambda values=values: _table(values, is_frozen=source is not None))
         self.words = self._counts = counts
 
     def edits(self, model: Any) -> Iterable[Edit]:

@@ -61,7 +61,7 @@ def read_vectors(path: Path) -> list[Vectors]:
             f"{path.name} is not a textual inversion: it holds {_some(odd)}.",
             hint="Give a file of vectors for a word, such as learned_embeds.safetensors.",
         )
-    found = [
+    parts = [
         Vectors(
             name if key in (*_NAMELESS, *_ALIASES) else key,
             _checked(path, key, tensor),
@@ -69,7 +69,7 @@ def read_vectors(path: Path) -> list[Vectors]:
         )
         for key, tensor in tensors.items()
     ]
-    return sorted(found, key=lambda vectors: vectors.encoder or 0)
+    return sorted(parts, key=lambda vectors: vectors.encoder or 0)
 
 
 def _vectors_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
