@@ -6,9 +6,9 @@ PLUGINS := $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-SHAPED  := refiners_core,refiners_controlnet,refiners_instantid,refiners_ipadapter,refiners_lora,refiners_playground,refiners_stylealigned,refiners_t2iadapter,refiners_textualinversion
+SHAPED  := refiners_core$(shell printf ',%s' $(patsubst plugins/%/pyproject.toml,refiners_%,$(wildcard plugins/*/pyproject.toml)))
 
-.PHONY: demo test lint docs bench effects mutation floor clean
+.PHONY: demo test lint docs bench effects matrix mutation floor clean
 
 demo: .venv/.run
 	$(BIN)/refiners demo --out demo.png
@@ -34,6 +34,10 @@ bench: .venv/.dev
 # The measured effects of every playground adapter, on held-out prompts; fails where a bar is missed.
 effects: .venv/.run
 	$(BIN)/python plugins/playground/training/measure.py
+
+# All pairs of adapters on one model, in both orders, and random sets of them; writes a page of the guide.
+matrix: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/plugins/matrix.py
 
 # How many of 300 small faults in five modules the tests notice; half an hour on one core.
 mutation: .venv/.dev

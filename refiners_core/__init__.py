@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from refiners_core.advice import Advice as Advice
     from refiners_core.condition import Condition as Condition
     from refiners_core.model import Model as Model
+    from refiners_core.preprocessor import FindPreprocessor as FindPreprocessor
+    from refiners_core.preprocessor import NamedPreprocessor as NamedPreprocessor
+    from refiners_core.preprocessor import Preprocessor as Preprocessor
     from refiners_core.surgery.adapter import Adapter as Adapter
     from refiners_core.surgery.selection import Edit as Edit
     from refiners_core.surgery.selection import Selection as Selection
@@ -68,6 +71,7 @@ _HOMES: Final[dict[str, str]] = {
         "tree.memory": ("Memory",),
         "tree.recall": ("Recall", "Remember", "Reuse"),
         "model": ("Model",),
+        "preprocessor": ("FindPreprocessor", "NamedPreprocessor", "Preprocessor"),
         "surgery.selection": ("Edit", "Selection", "select"),
         "surgery.tree_index": ("Seat",),
     }.items()

@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any
 
 from refiners_core.errors import ConditionError
+from refiners_core.preprocessor import Preprocessor
 from refiners_core.scale import Scale, checked_scale, fixed, is_zero
 
 
@@ -15,7 +16,7 @@ class Condition:
 
     Raises:
         ConditionError: `scale` is not a scale, `start` or `end` is not a finite number or is out of
-            range, or `value` is itself a condition.
+            range, `value` is itself a condition, or `preprocess` is of another type.
 
     Example:
         >>> Condition("edges", end=0.5).is_active(step=9, steps=20)
@@ -41,6 +42,10 @@ class Condition:
     mask: Any = None
     """The region in which the adapter acts: an image or a tensor (1, 1, height, width) in 0...1,
     with 1 inside the region."""
+    preprocess: bool | str | Preprocessor = False
+    """Whether `value` is a picture from which the adapter's preprocessor makes its input, at the
+    size of the generated pictures. Or the preprocessor: its name, or a function that takes the
+    value and `size=(width, height)`."""
 
     def __post_init__(self) -> None:
         checked_scale(self.scale)
@@ -61,6 +66,12 @@ class Condition:
             raise ConditionError(
                 "the value of a condition is itself a condition.",
                 hint="Write one Condition(value, ...).",
+            )
+        is_known = isinstance(self.preprocess, bool | str) and self.preprocess != ""
+        if not is_known and not callable(self.preprocess):
+            raise ConditionError(
+                f"preprocess is True, a name or a function, not {self.preprocess!r}.",
+                hint='Try preprocess=True, or a name such as preprocess="canny".',
             )
 
     def spans(self, step: int, steps: int) -> bool:

@@ -16,6 +16,7 @@ from refiners_core.advice import Advice
 from refiners_core.errors import AdapterError, ConditionError, PlanError
 from refiners_core.hookspecs import Surgery, manager
 from refiners_core.origin import OriginOf
+from refiners_core.preprocessor import FindPreprocessor
 from refiners_core.surgery import plan
 from refiners_core.surgery.hotswap import hotswap
 from refiners_core.surgery.key import checked_key, natural, next_key
@@ -64,6 +65,8 @@ class Adapter(nn.Module):
     first inject takes that of the manifest."""
     origin: OriginOf | None = None
     """Returns the package and the files it comes from, for the recipe of a picture."""
+    preprocessors: FindPreprocessor | None = None
+    """Finds the preprocessors of its condition; a registry sets it."""
 
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
         super().__init__()
@@ -342,4 +345,9 @@ class Adapter(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state for `deepcopy` and `pickle`: the adapter, not worn."""
-        return self.__dict__ | {"_tree": None, "_chains": (), "_choose_source": None}
+        return self.__dict__ | {
+            "_tree": None,
+            "_chains": (),
+            "_choose_source": None,
+            "preprocessors": None,
+        }

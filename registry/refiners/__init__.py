@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from refiners.installed.inventory import adapters as adapters
     from refiners.installed.inventory import broken as broken
     from refiners.installed.inventory import models as models
+    from refiners.installed.inventory import preprocessors as preprocessors
     from refiners.load import load_adapter as load_adapter
     from refiners.load import load_model as load_model
+    from refiners.preprocessing import load_preprocessor as load_preprocessor
     from refiners.recipe.form import Recipe as Recipe
     from refiners.recipe.read import read_recipe as read_recipe
     from refiners.remake import regenerate as regenerate
@@ -57,8 +59,9 @@ _HOMES: Final[dict[str, str]] = {
             *("NotInstalledError", "OfflineError", "OptionError", "PluginError", "PolicyError"),
             *("RefinersError", "UnknownNameError", "UnsupportedError"),
         ),
-        "installed.inventory": ("adapters", "broken", "models"),
+        "installed.inventory": ("adapters", "broken", "models", "preprocessors"),
         "load": ("load_adapter", "load_model"),
+        "preprocessing": ("load_preprocessor",),
         "recipe.form": ("Recipe",),
         "recipe.read": ("read_recipe",),
         "remake": ("regenerate",),

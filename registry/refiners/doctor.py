@@ -22,11 +22,10 @@ from refiners.installed.distribution import (
     owner_of,
 )
 from refiners.installed.inventory import (
-    ADAPTERS,
-    MODELS,
     UNKNOWN,
     Installed,
     Inventory,
+    is_plugin,
     package_file,
     scan,
 )
@@ -92,7 +91,7 @@ def _stale() -> Iterator[Problem]:
     ours: set[str] = set()
     for dist in installed.distributions():
         text = dist.read_text("entry_points.txt") or ""
-        is_ours = ADAPTERS in text or MODELS in text
+        is_ours = is_plugin(text)
         name = name_on_disk(dist) or ((owner_of(dist) or Owner("", "")).name if is_ours else "")
         copies.setdefault(name, []).append(dist)
         if is_ours:
@@ -107,7 +106,11 @@ def _stale() -> Iterator[Problem]:
 
 
 def _duplicates(inventory: Inventory) -> Iterator[Problem]:
-    kinds: tuple[tuple[Installed[Any], ...], ...] = (inventory.adapters, inventory.models)
+    kinds: tuple[tuple[Installed[Any], ...], ...] = (
+        inventory.adapters,
+        inventory.models,
+        inventory.preprocessors,
+    )
     for plugins in kinds:
         owners: dict[str, list[Installed[Any]]] = {}
         for plugin in plugins:
@@ -151,14 +154,14 @@ def _aliased(
 
 
 def _misfits(inventory: Inventory) -> Iterator[Problem]:
-    for plugin in (*inventory.adapters, *inventory.models):
+    for plugin in inventory.plugins:
         if refusal := check_api(plugin, API_VERSION):
             command = f"pip install -U {plugin.dist} {DISTRIBUTION}"
             yield Problem("core API", plugin.dist, f"{plugin.name} {refusal.reason}", command)
 
 
 def _files(inventory: Inventory) -> Iterator[Problem]:
-    for plugin in (*inventory.adapters, *inventory.models):
+    for plugin in inventory.plugins:
         weights: Mapping[str, WeightsFile] = plugin.spec.weights
         for name, file in weights.items():
             if file.scheme != "pkg":
@@ -195,7 +198,7 @@ def _rules(inventory: Inventory) -> Iterator[Problem]:
     except RefinersError as error:
         yield Problem("policy", "", error.message, error.hint)
         return
-    for plugin in (*inventory.adapters, *inventory.models):
+    for plugin in inventory.plugins:
         for refusal in guard.package_refusals(plugin):
             what = f"{refusal.reason} ({refusal.rule})"
             yield Problem("policy", plugin.dist, what, refusal.hint or _removal(plugin.dist))

@@ -113,6 +113,8 @@ class AmbiguousNameError(RefinersError):
     code = "name-ambiguous"
     exit_code = 2
     page = f"{GLOSSARY}#short-name"
+    choices: tuple[str, ...] = ()
+    """The canonical names, of which each leads to one distribution."""
 
 
 class OptionError(RefinersError):

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, cast
 
-from refiners.choose.lock import held, named
+from refiners.choose.admission import admit, guarded
+from refiners.choose.lock import held
 from refiners.choose.lookup import find_adapter, find_model
 from refiners.choose.policy import Guard
 from refiners.choose.variant import advice_for, variant_for
-from refiners.errors import DeprecationNotice, OfflineError, OptionError
+from refiners.errors import OfflineError, OptionError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.installed.factory import build_adapter, build_model
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
+from refiners.preprocessing import PreprocessorsOf
 from refiners.sources.answer import constructor_options
 from refiners.sources.fetch import fetch_source
 from refiners.sources.given import is_file
@@ -90,7 +91,7 @@ def load_model(
         options = torch_options(device, dtype)
         return open_repository(what, **options, offline=offline, lock=lock)
     model = held(find_model(what), lock)
-    guard = _guarded(model, lock)
+    guard = guarded(model, lock)
     options = torch_options(device, dtype)
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
@@ -150,7 +151,7 @@ def load_adapter(
         reader, given = find_adapter(cast("str", name)), file
         check_file(reader, given)
     plugin = reader if reader is None or given is not None else held(reader, lock)
-    guard = _guarded(plugin, lock)
+    guard = guarded(plugin, lock)
     if model is not None:
         if not isinstance(model, Chain):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OptionError(
@@ -164,12 +165,13 @@ def load_adapter(
         joined = with_file(reader, given, hub, lock, guard, options)
         options = constructor_options(joined, options)
         if reader is None:
-            _admit(joined, guard)
+            admit(joined, guard)
         plugin = located(held(joined, lock))
         if model is not None:
             variant_for(plugin, model, guard=guard)
     assert plugin is not None, "an argument is a name or a file"
     adapter = build_adapter(plugin, WeightsOf(plugin, offline, guard), options)
+    adapter.preprocessors = PreprocessorsOf(plugin, offline, lock)
     introduce(adapter, plugin, given_options)
     return adapter if model is None else adapter.inject(model)
 
@@ -204,7 +206,7 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
         RefinersError: The same as in `load_adapter`; nothing is fetched.
     """
     plugin = find_adapter(name) if name else None
-    guard = _guarded(plugin, None)
+    guard = guarded(plugin, None)
     if plugin is not None:
         check_file(plugin, file)
         variant_for(plugin, model)
@@ -219,6 +221,7 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
             weights = WeightsOf(plugin, True, guard)
         assert plugin is not None, "an argument is a name or a file"
         adapter = build_adapter(plugin, weights, options)
+        adapter.preprocessors = PreprocessorsOf(plugin, True, None)
         introduce(adapter, plugin, options)
         if weights is None:
             advice = advice_for(plugin.spec, variant_for(plugin, model))
@@ -236,7 +239,7 @@ def _outlined(model: str) -> Model:
 
         return open_model(Path(model))
     plugin = find_model(model)
-    _guarded(plugin, None)
+    guarded(plugin, None)
     return build_model(plugin, None, device="meta")
 
 
@@ -267,20 +270,6 @@ class WeightsOf:
         files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
         source = with_parts(source, files, hub.receipts.folder)
         return replace(source, advice=advice_for(self.adapter.spec, variant))
-
-
-def _guarded(plugin: Installed[Any] | None, lock: str | Path | None) -> Guard:
-    """Returns the policies and advisories, after checking a package before its code is imported."""
-    guard = Guard.from_environment(is_locked=named(lock) is not None)
-    if plugin is not None:
-        _admit(plugin, guard)
-    return guard
-
-
-def _admit(plugin: Installed[Any], guard: Guard) -> None:
-    guard.admit(plugin)
-    for message in guard.warnings(plugin):
-        warnings.warn(message, DeprecationNotice, stacklevel=4)
 
 
 def torch_options(device: Any, dtype: Any) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from refiners.choose.lock import (
     differences,
     digest,
     hold,
-    kind_of,
     read_lock,
     read_lock_or_empty,
     write_lock,
@@ -31,7 +30,8 @@ from refiners.hub.client import Hub
 from refiners.hub.receipts import sha256_of
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed, Inventory, package_file
-from refiners.manifest.schema import LOCAL, UNKNOWN, ModelSpec, WeightsFile
+from refiners.manifest.pattern import LOCAL
+from refiners.manifest.schema import UNKNOWN, ModelSpec, WeightsFile, kind_of
 from refiners.sources.fetch import fetch_all, fetch_file
 from refiners.sources.repository import PREFIX, RepositoryModel, of_locked
 from refiners.sources.user_file import WithFile, of_locked_file, split_file
@@ -80,7 +80,7 @@ def lock_of(
         IncompatibleError: An adapter does not suit a model, and `must_suit` is set.
     """
     guard = guard or Guard()
-    unique = {(kind_of(plugin), plugin.id): plugin for plugin in plugins}
+    unique = {(kind_of(plugin.spec), plugin.id): plugin for plugin in plugins}
     needs = {
         key: need_of(plugin, models, guard, must_suit=must_suit) for key, plugin in unique.items()
     }
@@ -121,9 +121,8 @@ def renewed(lock: Lock, inventory: Inventory, hub: Hub, guard: Guard, path: Path
     if not locked:
         models = installed_models(inventory, hub)
         newer = lock_of(suitable_plugins(inventory, models, guard), hub, guard, models)
-    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
-    for plugin in both:
-        entry = locked.get((kind_of(plugin), canonical_id(plugin.id)))
+    for plugin in inventory.plugins:
+        entry = locked.get((kind_of(plugin.spec), canonical_id(plugin.id)))
         if entry is not None and any(differences(entry, plugin)):
             models = [m for m in inventory.models if (m.spec.base or m.name) in entry.base]
             newer = updated(newer, lock_of([plugin], hub, guard, models))
@@ -175,8 +174,7 @@ def installed_of(lock: Lock, inventory: Inventory, path: Path) -> tuple[Installe
     Raises:
         LockError: A plugin is not installed, or differs from the lock; the message lists them all.
     """
-    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
-    installed = {(kind_of(plugin), canonical_id(plugin.id)): plugin for plugin in both}
+    installed = {(kind_of(p.spec), canonical_id(p.id)): p for p in inventory.plugins}
     plugins: list[Installed[Any]] = []
     messages: list[str] = []
     for locked in lock.plugin:
@@ -280,7 +278,7 @@ def _locked(
 ) -> LockedPlugin:
     return LockedPlugin(
         id=plugin.id,
-        kind=kind_of(plugin),
+        kind=kind_of(plugin.spec),
         version=plugin.version,
         manifest=UNKNOWN if isinstance(plugin, RepositoryModel) else digest(plugin.declared),
         base=bases,

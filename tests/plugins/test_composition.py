@@ -1,4 +1,4 @@
-"""The adapters of seven packages on one model: pairs and triples of them, in any order."""
+"""The adapters of all packages on one model: pairs and triples of them, in any order."""
 
 import itertools
 import random
@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
+from refiners_controlnet.union import UnionControlNet
 from refiners_instantid.adapter import InstantId
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
@@ -34,6 +36,8 @@ FACE = torch.randn(512, generator=torch.Generator().manual_seed(5))
 POINTS = [(10, 12), (22, 12), (16, 17), (11, 23), (21, 23)]
 CONDITIONS: Mapping[str, Any] = {
     "control": PICTURE,
+    "control-lora": PICTURE,
+    "union": {"canny": PICTURE, "depth": 1 - PICTURE},
     "image": PICTURE,
     "maps": PICTURE,
     "identity": {"face": FACE, "keypoints": POINTS},
@@ -42,7 +46,7 @@ CONDITIONS: Mapping[str, Any] = {
     "word": None,
     "tokens": PICTURE,
 }
-SIZES = {"sd15": 7, "sdxl": 7}  # the last one is published for this base only
+SIZES = {"sd15": 9, "sdxl": 9}  # the last one is published for this base only
 PAIRS = [(base, pair) for base in BASES for pair in itertools.permutations(range(SIZES[base]), 2)]
 TRIPLES = [
     (base, tuple(random.Random(f"{base} {i}").sample(range(SIZES[base]), 3)))
@@ -58,6 +62,8 @@ def adapters(base: str) -> list[Adapter]:
         T2iAdapter(key="maps"),
         StyleAligned(key="style"),
         Lora(rank=2, key="lora"),
+        ControlLora(rank=2, channels=(4, 8, 8), guess="original", key="control-lora"),
+        UnionControlNet(channels=(4, 8, 8), key="union"),
         TextualInversion(word="cat", key="word"),
     ]
     if base == "sdxl":

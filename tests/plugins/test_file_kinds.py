@@ -326,7 +326,7 @@ def test_a_file_without_a_known_layout_is_described_by_its_tensors(tmp_path: Pat
     with pytest.raises(RefinersError) as error:
         find_reader(str(path), Hub.from_environment(offline=True))
     assert "it holds 'layer.0', 'layer.1', 'layer.2' and 6 more" in error.value.message
-    assert 'load_adapter("controlnet", model, file=' in error.value.hint
+    assert 'load_adapter("control-lora", model, file=' in error.value.hint
 
 
 # --- pairs that do not fit -----------------------------------------------------------------------
@@ -350,7 +350,7 @@ WRONG: Mapping[str, tuple[str, str]] = {
     "InstantID": ("sd15", "an InstantID for sdxl (resampler of faces), not for this sd15 model"),
     "FaceID": ("sd15", "no known adapter reads it"),
     "ControlNet for SDXL": ("sd15", "a ControlNet for sdxl (diffusers), not for this sd15 model"),
-    "ControlNet, original": ("sd15", "only the layout of diffusers' folders is read"),
+    "ControlNet, original": ("sdxl", "a ControlNet for sd15 (original), not for this sdxl model"),
     "T2I-Adapter XL": ("sd15", "a T2I-Adapter for sdxl (full, diffusers), not for this sd15 model"),
     "Flux, kohya": ("sd15", "a LoRA for flux (kohya); no known adapter reads it"),
     "whole SDXL": ("sdxl", "a whole model for sdxl (single file), not an adapter"),

@@ -46,11 +46,20 @@ for (factory, base), adapter in kinds.items():
     before = model.adapters
     model.eject_all()
     worn[f"{adapter.name} on {base}"] = [len(before), len(model.adapters)]
+preprocessed = {}
+for preprocessor in refiners.preprocessors():
+    if not preprocessor.spec.weights and preprocessor.name != "keypoints":
+        from PIL import Image
+
+        function = refiners.load_preprocessor(preprocessor.name)
+        preprocessed[preprocessor.name] = function(Image.new("RGB", (8, 6))).size
+plugins = (*refiners.adapters(), *refiners.models(), *refiners.preprocessors())
 made = None
 if "playground" in {model.name for model in refiners.models()}:
     made = refiners.load_model("playground").generate("a heart", steps=1, progress=False).size
 print(json.dumps({
-    "dists": sorted({plugin.dist for plugin in (*refiners.adapters(), *refiners.models())}),
+    "dists": sorted({plugin.dist for plugin in plugins}),
+    "preprocessed": preprocessed,
     "broken": [str(plugin) for plugin in refiners.broken()],
     "worn": worn,
     "made": made,
@@ -98,6 +107,9 @@ def test_a_package_works_without_our_other_packages(
     assert report["broken"] == []
     if plugin == "playground":
         assert report["made"] == [64, 64]
+    elif plugin == "preprocessors":
+        assert len(report["preprocessed"]) == 9
+        assert set(map(tuple, report["preprocessed"].values())) == {(8, 6)}
     else:
         assert report["worn"]
         assert set(map(tuple, report["worn"].values())) == {(1, 0)}

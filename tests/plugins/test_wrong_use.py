@@ -13,7 +13,9 @@ import pytest
 import refiners
 import torch
 from PIL import Image
+from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
+from refiners_controlnet.union import UnionControlNet
 from refiners_instantid.adapter import InstantId
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_stylealigned.adapter import StyleAligned
@@ -41,6 +43,10 @@ KEY = QUERY.replace("attn1_to_q", "attn2_to_k")
 
 def control() -> ControlNet:
     return ControlNet(channels=(4, 8, 8), key="controlnet")
+
+
+def union() -> UnionControlNet:
+    return UnionControlNet(channels=(4, 8, 8), key="union")
 
 
 def image_prompt() -> IpAdapter:
@@ -109,6 +115,14 @@ class Bench:
         write(tensors, path)
         files = dict.fromkeys(("weights", "encoder", "control"), path)
         make(weights=lambda _: Source(files), key="adapter").inject(self.model)
+
+    def changed(
+        self, make: Callable[..., Adapter], change: Callable[[dict[str, torch.Tensor]], Any]
+    ) -> None:
+        """Reads a file that an untrained adapter saved, after a change of its tensors."""
+        donor = tiny_model()
+        made = make(channels=(4, 8, 8)).inject(donor)
+        self.file(make, change(dict(made.published())))
 
     def named(self, name: str, *, sdxl: bool = False, **options: Any) -> None:
         self.model = tiny_sdxl() if sdxl else tiny_model()
@@ -183,6 +197,53 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "another file as an embedding": lambda b: b.file(
         TextualInversion, {"a.b": torch.ones(2, 2, 2)}
     ),
+    "guess mode by an unknown formula": lambda b: b.generate(
+        lambda: ControlNet(guess="strong", key="controlnet"), PICTURE
+    ),
+    "ten weights for five outputs": lambda b: b.generate(
+        lambda: ControlNet(channels=(4, 8, 8), layers=[1.0] * 10, key="controlnet"), PICTURE
+    ),
+    "guess mode and weights": lambda b: b.generate(
+        lambda: ControlNet(channels=(4, 8, 8), guess="original", layers=[1.0], key="controlnet"),
+        PICTURE,
+    ),
+    "a ControlNet that is not a number": lambda b: b.changed(
+        ControlNet, lambda t: t | {"conv_in.bias": torch.full((8,), torch.nan)}
+    ),
+    "a ControlNet for another family": lambda b: b.changed(
+        ControlNet,
+        lambda t: {
+            k: torch.ones(8, 2048) if k.endswith("attn2.to_k.weight") else v for k, v in t.items()
+        },
+    ),
+    "a ControlNet that reads one channel": lambda b: b.changed(
+        ControlNet,
+        lambda t: t | {"controlnet_cond_embedding.conv_in.weight": torch.ones(4, 1, 3, 3)},
+    ),
+    "a union as a ControlNet": lambda b: b.changed(
+        ControlNet, lambda t: t | {"task_embedding": ONE}
+    ),
+    "a ControlNet as a union": lambda b: b.file(
+        UnionControlNet, ControlNet(channels=(4, 8, 8)).inject(tiny_model()).published()
+    ),
+    "a control type that the file lacks": lambda b: b.generate(union, {"tile": PICTURE}),
+    "an unknown control type": lambda b: b.generate(union, {"edges": PICTURE}),
+    "a picture without a control type": lambda b: b.generate(union, PICTURE),
+    "a span for one control type": lambda b: b.generate(
+        union, {"canny": Condition(PICTURE, end=0.5)}
+    ),
+    "another file for a Control-LoRA": lambda b: b.file(ControlLora, {"a": ONE}),
+    "half a Control-LoRA": lambda b: b.changed(
+        ControlLora, lambda t: {k: v for k, v in t.items() if k != "time_embed.0.up"}
+    ),
+    "a Control-LoRA for another family": lambda b: b.changed(
+        ControlLora,
+        lambda t: {
+            k: torch.ones(8, 2048) if k.endswith("attn2.to_k.down") else v for k, v in t.items()
+        },
+    ),
+    "a Control-LoRA of SDXL on Stable Diffusion 1.5": lambda b: b.named("control-lora-sketch"),
+    "a Control-LoRA without a file": lambda b: b.named("control-lora"),
     "another file for an IP-Adapter": lambda b: b.file(IpAdapter, {"a": ONE}),
     "a text for an IP-Adapter": lambda b: b.generate(image_prompt, "photo.png"),
 }

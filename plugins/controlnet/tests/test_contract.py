@@ -9,10 +9,11 @@ from tempfile import mkdtemp
 
 import pytest
 import torch
-from refiners_controlnet.adapter import ControlNet, InpaintControlNet, SideNetwork
+from refiners_controlnet.adapter import ControlNet, InpaintControlNet
 
 from refiners_core import Source
 from refiners_core.errors import ConditionError, WeightsError
+from refiners_core.models.control import SideNetwork
 from refiners_core.testing import LAWS, AdapterCase, tiny_model
 from refiners_core.weights import write
 

@@ -7,14 +7,22 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from refiners_core.errors import ConditionError
-from refiners_core.models.control.layout import CONTROL_KEYS, condition_channels
-from refiners_core.models.control.network import ConditionEncoder, ControlNetwork
+from refiners_core.errors import WeightsError
+from refiners_core.models.control.checkpoint import UNION, ControlFile
+from refiners_core.models.control.difference import build_difference
+from refiners_core.models.control.layout import CONTROL_KEYS
+from refiners_core.models.control.network import (
+    ConditionEncoder,
+    ControlNetwork,
+    control_trunk,
+)
+from refiners_core.models.control.shared import SharedControl
+from refiners_core.models.control.size import check_reduction
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.unet import UNetConfig
+from refiners_core.models.unet import MidBlock, UNetConfig
 from refiners_core.tree.chain import Chain
-from refiners_core.weights import load, published, read
+from refiners_core.weights import load, published
 
 RELEASED_CHANNELS: Final = (16, 32, 96, 256)
 """The channels of the image encoder in the released ControlNets."""
@@ -31,6 +39,9 @@ class Control(Chain):
         features: The context key of the encoded image.
         scale: The context key by which the network multiplies its outputs, if it does.
         text: The context key of the tokens to which the network attends instead of `text`.
+        weights: The context key of the weights of outputs, for `ControlOutput`.
+        is_pooled: Whether each output is the mean over all positions.
+        is_cut: Whether the middle has a single residual block.
     """
 
     def __init__(
@@ -40,10 +51,22 @@ class Control(Chain):
         features: str,
         scale: str | None = None,
         text: str = "text",
+        *,
+        weights: str = "",
+        is_pooled: bool = False,
+        is_cut: bool = False,
     ) -> None:
+        trunk = control_trunk(config)
+        if is_cut:
+            middle = trunk["mid"]
+            assert isinstance(middle, MidBlock), "the trunk is new"
+            middle.pop("resnet_1")
+        network = ControlNetwork(
+            config, features, scale, text, weights=weights, is_pooled=is_pooled, trunk=trunk
+        )
         super().__init__(
             encoder=ConditionEncoder(channels, config.channels[0]),
-            network=ControlNetwork(config, features, scale, text),
+            network=network,
         )
 
     def features(
@@ -62,13 +85,7 @@ class Control(Chain):
         Raises:
             ConditionError: The sizes differ.
         """
-        side = self.layer("encoder", ConditionEncoder).reduction
-        if request.height != request.latent_height * side:
-            raise ConditionError(
-                f"{adapter} encodes {side} x {side} pixels to a position, this model "
-                f"{request.height // request.latent_height} to a latent.",
-                hint="Load one that was trained for latents of this size.",
-            )
+        check_reduction(self.layer("encoder", ConditionEncoder).reduction, request, adapter)
 
     def published(self) -> Mapping[str, Tensor]:
         """Returns the weights in the layout of diffusers."""
@@ -83,8 +100,13 @@ def build_control(
     scale: str | None = None,
     text: str = "text",
     channels: Sequence[int] | None = None,
-) -> Control:
+    weights: str = "",
+    is_pooled: bool = False,
+) -> Control | SharedControl:
     """Builds a ControlNet with the sizes of a model's UNet and loads its weights.
+
+    Files are read in the layout of diffusers and in that of the original code. A file of
+    differences is added to the UNet's own weights wherever the network runs.
 
     Args:
         model: The model.
@@ -94,20 +116,52 @@ def build_control(
         text: The context key of the tokens to which the network attends instead of `text`.
         channels: The channels of each level of an untrained encoder; by default those of the
             released ones, for as many levels as the model's latents need.
+        weights: The context key of the weights of outputs, for `ControlOutput`.
+        is_pooled: Whether each output is the mean over all positions.
 
     Raises:
-        WeightsError: The file is unreadable, or not a ControlNet of these sizes.
+        WeightsError: The file is unreadable, damaged, or not a ControlNet of these sizes.
     """
     unet = model.unet
     if path is None:
         levels = len(model.autoencoder.config.channels)
         with built_on(unet.device):
             untrained = Control(
-                unet.config, channels or RELEASED_CHANNELS[:levels], features, scale, text
+                unet.config,
+                channels or RELEASED_CHANNELS[:levels],
+                features,
+                scale,
+                text,
+                weights=weights,
+                is_pooled=is_pooled,
             )
         return untrained.to(unet.dtype)
-    tensors = read(path)
+    file = ControlFile.read(path, unet.config)
+    if UNION in file.tensors:
+        raise WeightsError(
+            "this file is a union: one ControlNet for several control types.",
+            hint="Load it with an adapter for unions, such as controlnet-union.",
+        )
+    if file.is_difference:
+        return build_difference(
+            unet,
+            file,
+            features=features,
+            scale=scale,
+            text=text,
+            weights=weights,
+            is_pooled=is_pooled,
+        )
     with built_on("meta"):
-        control = Control(unet.config, condition_channels(tensors), features, scale, text)
-    load(control, tensors, CONTROL_KEYS, dtype=unet.dtype, device=unet.device)
+        control = Control(
+            file.config,
+            file.channels,
+            features,
+            scale,
+            text,
+            weights=weights,
+            is_pooled=is_pooled,
+            is_cut=file.is_cut,
+        )
+    load(control, file.tensors, file.keys, dtype=unet.dtype, device=unet.device)
     return control.requires_grad_(False)

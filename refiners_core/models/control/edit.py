@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from refiners_core.models.control.prompted import PromptedRows
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.tree_index import Seat
@@ -21,32 +22,43 @@ from refiners_core.tree.combinators import (
 
 def control_edits(
     model: LatentDiffusion,
-    network: nn.Module,
+    network: nn.Module | Callable[[Chain], nn.Module],
     key: Callable[[str], str],
     then: Callable[[], Mapping[str, nn.Module]] = dict,
     scale: str | None = None,
+    *,
+    prompted: str = "",
+    when: str = "features",
 ) -> tuple[Edit, ...]:
     """Returns edits that run a side network before the UNet and add its outputs to it.
 
-    The network runs if the context has `features`. Its outputs are passed on under the context keys
-    of `skip.0`, `skip.1`, ... and `mid`.
+    The network runs while the context has the condition. Its outputs are passed on under the
+    context keys of `skip.0`, `skip.1`, ... and `mid`; an output of None adds nothing.
 
     Args:
         model: The model.
-        network: Returns a tuple of feature maps, the skips' first and the middle's last.
+        network: Returns a tuple of feature maps, the skips' first and the middle's last; or a
+            function that wires such a network around layers of the UNet that it is given.
         key: Returns the context key of a name: the adapter's `context_key`.
         then: Returns the named layers that each output passes before it is added.
         scale: The context key of the adapter's scale, by which outputs are multiplied where they
             are added, so that it can differ from place to place; None for a network that scales its
             outputs itself.
+        prompted: The context key that limits the network to the branches that read the prompt, as
+            `PromptedRows` does; empty for a network that always steers all of them.
+        when: The name of the condition, whose context key `key` returns.
     """
     skips = model.slot("unet.skip.write")
     keys = {seat.path: key(f"skip.{i}") for i, seat in enumerate(skips)}
-    mid, features = key("mid"), key("features")
+    mid, condition = key("mid"), key(when)
 
     def beside(inner: nn.Module, seat: Seat) -> Chain:
-        write = Distribute(*map(SetContext, [*keys.values(), mid]))
-        return Chain(inner, Passthrough(When(features, network=network, write=write)))
+        outputs = [*keys.values(), mid]
+        side = network if isinstance(network, nn.Module) else network(seat.chain)
+        if prompted:
+            side = PromptedRows(prompted, len(outputs), rows=side)
+        write = Distribute(*map(SetContext, outputs))
+        return Chain(inner, Passthrough(When(condition, network=side, write=write)))
 
     def added(output: str) -> When:
         scaled = {} if scale is None else {"scale": Multiply(scale)}

@@ -1,7 +1,7 @@
 """The conditions of worn adapters in one generation."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 from refiners_core.condition import Condition
 from refiners_core.errors import ConditionError, Notice
 from refiners_core.models.diffusion.denoise import COND
+from refiners_core.models.diffusion.preparation import prepare
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.strength import Scales, Strengths, strengths
 from refiners_core.picture import to_mask
@@ -30,6 +31,9 @@ class AdapterCondition:
     conditioning: Conditioning = field(default_factory=dict[str, Mapping[str, Tensor]])
     strengths: Strengths | None = None
     """The scales of the condition; None until they are evaluated for a number of steps."""
+    finish: Callable[[], Any] | None = None
+    """Returns the value of the condition, which networks of preprocessors make; None if `condition`
+    has it."""
 
     def evaluated(self, request: GenerationRequest, steps: int) -> "AdapterCondition":
         """Evaluates the scale at each of so many steps and returns this condition with the result.
@@ -70,8 +74,22 @@ class AdapterCondition:
             if any(_is_elsewhere(weight, request) for weight in weights):
                 layer._apply(partial(_moved, request=request), recurse=False)
 
+    def prepared(self, request: GenerationRequest) -> "AdapterCondition":
+        """Preprocesses the value of the condition, after which the adapter checks it.
+
+        Raises:
+            ConditionError: The value cannot be preprocessed, or the adapter refuses the generation.
+            RefinersError: The name of a preprocessor does not lead to exactly one.
+        """
+        made = prepare(self.adapter, self.condition, (request.width, request.height))
+        self.adapter.check(made.value, request)
+        condition = replace(self.condition, value=made.value, preprocess=False)
+        return replace(self, condition=condition, finish=made.finish)
+
     def encoded(self, request: GenerationRequest) -> "AdapterCondition":
         """Encodes the value of the condition and returns this condition with the tensors.
+
+        Networks of preprocessors run first, and the adapter checks what they make.
 
         Raises:
             ConditionError: The adapter refuses the value, or its `encode` returns tensors that do
@@ -79,6 +97,10 @@ class AdapterCondition:
         """
         if not self.adapter.takes_condition:
             return self
+        if self.finish is not None:
+            condition = replace(self.condition, value=self.finish())
+            self.adapter.check(condition.value, request)
+            return replace(self, condition=condition, finish=None).encoded(request)
         if self.condition.mask is not None:
             mask = to_mask(self.condition.mask, (request.height, request.width))
             if len(mask) != 1:
@@ -209,6 +231,11 @@ def _check(adapter: Adapter, condition: Condition) -> None:
         raise ConditionError(
             f"{adapter.key} takes no value, but is given a {type(condition.value).__name__}.",
             hint="Condition(scale=0.5) sets its strength, None leaves it out this time.",
+        )
+    if not adapter.takes_condition and condition.preprocess is not False:
+        raise ConditionError(
+            f"{adapter.key} takes no value that could be preprocessed.",
+            hint="Leave preprocess= out.",
         )
     if adapter.inputs:
         _check_inputs(adapter, condition.value)

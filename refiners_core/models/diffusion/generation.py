@@ -162,8 +162,7 @@ class Generation:
         active = active_conditions(matched, request, run.step_numbers[-1] + 1)
         scales = scales_of(active, request)
         request = replace(request, scales=scales.outside().values, places=scales)
-        for item in active:
-            item.adapter.check(item.condition.value, request)
+        given, active = active, tuple([item.prepared(request) for item in active])
         seeds = seeds_of(latents, seed, total, run)
         generators = generators_of(seeds)
         guidance_rescale = argument.number("guidance_rescale", guidance_rescale, 0, 1, 0.7)
@@ -202,7 +201,7 @@ class Generation:
             preview=argument.callback("preview", preview),
             is_sequential=bool(sequential),
             offload=device,
-            recipe=GenerationRecipe(model, active, arguments, values, whole, request.device)
+            recipe=GenerationRecipe(model, given, arguments, values, whole, request.device)
             if recipe and output == "pil"
             else None,
         )

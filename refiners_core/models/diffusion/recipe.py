@@ -19,6 +19,7 @@ from PIL import Image
 from refiners_core.model import Model
 from refiners_core.models.diffusion.callback import Callback
 from refiners_core.models.diffusion.conditioning import AdapterCondition
+from refiners_core.models.diffusion.preparation import chosen_preprocessors
 from refiners_core.models.diffusion.sampler_data import sampler_data
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture.digest import digest
@@ -39,7 +40,7 @@ class GenerationRecipe:
 
     model: Any
     adapters: Sequence[AdapterCondition]
-    """The adapters that act at some step."""
+    """The adapters that act at some step, with their conditions as given."""
     arguments: Mapping[str, Any]
     """The other arguments of `generate`, with the values that were used and the drawn seeds."""
     values: Mapping[str, Any]
@@ -115,7 +116,20 @@ def _adapter(item: AdapterCondition) -> dict[str, Any]:
     for name, value in (("condition", condition.value), ("mask", condition.mask)):
         if value is not None:
             facts[name] = digest(value)
-    return facts
+    return facts | _preprocessing(item)
+
+
+def _preprocessing(item: AdapterCondition) -> dict[str, Any]:
+    """Returns the preprocessors of a condition: one id for all inputs, or True; and versions."""
+    how = item.condition.preprocess
+    if how is False:
+        return {}
+    chosen = chosen_preprocessors(item.adapter, item.condition).values()
+    versions = {preprocessor.name: preprocessor.version for preprocessor in chosen}
+    if not isinstance(how, bool | str):
+        return {"preprocess": {"object": next(iter(versions))}}
+    name = next(iter(versions)) if len(versions) == 1 else how
+    return {"preprocess": name, "preprocessors": versions}
 
 
 def _origin(part: Model | Adapter) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from refiners_core.models.formats.pipeline import from_pipeline, is_pipeline, to
 from refiners_core.models.formats.single_file import (
     autoencoder_keys,
     single_file_keys,
-    unet_keys,
 )
+from refiners_core.models.unet.original import unet_keys
 
 __all__ = [
     "autoencoder_keys",

@@ -60,12 +60,12 @@ class MidBlock(Chain):
 
     def __init__(self, config: UNetConfig) -> None:
         channels = config.channels[-1]
-        super().__init__(
-            resnet_0=_resnet(config, channels, channels),
-            transformer=_transformer(config, -1, config.mid_depth),
-            resnet_1=_resnet(config, channels, channels),
-            output=Identity(),
-        )
+        children: dict[str, nn.Module] = {"resnet_0": _resnet(config, channels, channels)}
+        if config.mid_depth:
+            children["transformer"] = _transformer(config, -1, config.mid_depth)
+        children["resnet_1"] = _resnet(config, channels, channels)
+        children["output"] = Identity()
+        super().__init__(**children)
 
 
 class UpPath(Chain):

@@ -79,7 +79,7 @@ class UNetConfig:
     depths: tuple[int, ...] = (1, 1, 1, 0)
     """The transformer blocks after each residual block of a level; 0 for no attention."""
     mid_depth: int = 1
-    """The transformer blocks of the middle."""
+    """The transformer blocks of the middle; 0 for no attention."""
     heads: tuple[int, ...] = (8, 8, 8, 8)
     """The attention heads of each level; the middle has those of the last level."""
     text_width: int = 768

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from refiners.manifest.schema import AdapterSpec, ModelSpec, Variant
+from refiners.manifest.schema import AdapterSpec, Spec, Variant
 from refiners_core import API_VERSION
 
 
@@ -35,10 +35,8 @@ def installed_bases() -> tuple[Base, ...]:
     )
 
 
-def broken_promises(
-    name: str, spec: AdapterSpec | ModelSpec, bases: Sequence[Base]
-) -> Iterator[str]:
-    """Yields the requirements of an adapter or a model that can never be met.
+def broken_promises(name: str, spec: Spec, bases: Sequence[Base]) -> Iterator[str]:
+    """Yields the requirements of a plugin that can never be met.
 
     Args:
         name: The name in the manifest.

@@ -13,19 +13,16 @@ from refiners.authoring.promise import broken_promises, installed_bases
 from refiners.errors import ManifestError, OptionError
 from refiners.hub.receipts import sha256_of
 from refiners.installed.distribution import DISTRIBUTION, canonical
-from refiners.installed.inventory import ADAPTERS, MODELS, manifest_place
+from refiners.installed.inventory import GROUPS, manifest_place
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import (
+    MANIFESTS,
     UNKNOWN,
     AdapterManifest,
-    AdapterSpec,
-    ModelManifest,
-    ModelSpec,
+    Manifest,
     WeightsFile,
 )
 from refiners.manifest.toml import TomlError, load_toml
-
-Specs = Mapping[str, AdapterSpec | ModelSpec]
 
 
 class Finding(NamedTuple):
@@ -56,8 +53,9 @@ def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
     return tuple(_project(project, is_strict))
 
 
-def _kind(path: Path) -> type[AdapterManifest] | type[ModelManifest]:
-    return ModelManifest if path.name == "model.toml" else AdapterManifest
+def _kind(path: Path) -> type[Manifest]:
+    kinds = {f"{kind}.toml": manifest for kind, manifest in MANIFESTS.items()}
+    return kinds.get(path.name, AdapterManifest)
 
 
 def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
@@ -65,7 +63,7 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
         table, _ = load_toml(path)
         project: dict[str, Any] = table["project"]
         points: dict[str, dict[str, str]] = project.get("entry-points", {})
-        groups = [points.get(group, {}) for group in (ADAPTERS, MODELS)]
+        groups = [points.get(group, {}) for group in GROUPS]
         values = [str(value) for group in groups for value in group.values()]
     except (
         *(OSError, TomlError),
@@ -84,7 +82,7 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
         else:
             yield Finding(path, f"it does not depend on {DISTRIBUTION}: {hint}")
     if not values:
-        yield Finding(path, f'no entry point: [project.entry-points."{ADAPTERS}"]')
+        yield Finding(path, f'no entry point: [project.entry-points."{next(iter(GROUPS))}"]')
     for value in values:
         try:
             package, file = manifest_place(value)
@@ -121,15 +119,12 @@ def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
 
 def _manifest(
     path: Path,
-    kind: type[AdapterManifest] | type[ModelManifest],
+    kind: type[Manifest],
     source: Path | None,
     is_strict: bool,
 ) -> Iterator[Finding]:
     try:
-        if kind is AdapterManifest:
-            specs: Specs = load_manifest(path, AdapterManifest).adapter
-        else:
-            specs = load_manifest(path, ModelManifest).model
+        specs = load_manifest(path, kind).tables
     except ManifestError as error:
         for fault in error.faults:
             yield Finding(path, str(fault))

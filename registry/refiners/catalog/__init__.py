@@ -1,6 +1,6 @@
-"""The catalog of published adapters and models: a list to search, and its releases, read offline.
+"""The catalog of published plugins: a list to search, and its releases, read offline.
 
-    search.json                       the newest release of each adapter and model
+    search.json                       the newest release of each plugin
     entries/<hex digit>.jsonl         every release, one per line; append-only
     advisories.toml                   advisories on published releases; append-only
 
@@ -93,7 +93,7 @@ def steadily(read: Callable[[tuple[Path, ...]], T]) -> T:
 
 
 def listed() -> tuple[Listed, ...]:
-    """Returns the newest release of each adapter and model, sorted by name.
+    """Returns the newest release of each plugin, sorted by name.
 
     Raises:
         CatalogError: A folder does not have a readable list.
@@ -148,7 +148,7 @@ _lists: Final[dict[Path, tuple[Stamp, tuple[Listed, ...]]]] = {}
 
 
 def releases(entry: Listed) -> tuple[Release, ...]:
-    """Returns every release of an adapter or a model, in the order of publication.
+    """Returns every release of a plugin, in the order of publication.
 
     Raises:
         CatalogError: A file with its releases is damaged.

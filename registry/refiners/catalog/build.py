@@ -7,7 +7,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -24,21 +24,14 @@ from refiners.errors import CatalogError, ManifestError, RefinersError
 from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import reason_of
 from refiners.installed.distribution import entry_points_in, owner_in
-from refiners.installed.inventory import ADAPTERS, MODELS, manifest_place
+from refiners.installed.inventory import GROUPS, manifest_place
 from refiners.manifest.reader import parse
-from refiners.manifest.schema import (
-    AdapterManifest,
-    AdapterSpec,
-    ModelManifest,
-    ModelSpec,
-    WeightsFile,
-)
+from refiners.manifest.schema import MANIFESTS, KindName, WeightsFile
 from refiners.manifest.version import is_development, is_newer, version_of
 
 _LARGEST: Final = 1_000_000
 """The maximum size in bytes of a manifest or of metadata."""
 _METADATA: Final = re.compile(r"[^/]+\.dist-info/METADATA")
-_KINDS: Final[Mapping[str, Literal["adapter", "model"]]] = {ADAPTERS: "adapter", MODELS: "model"}
 
 
 def read_wheel(path: Path) -> tuple[Release, ...]:
@@ -145,7 +138,7 @@ def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
         raise ValueError("its METADATA lacks a name or a version that pip accepts")
     points = _bytes(wheel, str(PurePosixPath(info).with_name("entry_points.txt"))).decode("utf-8")
     for group, _, value in entry_points_in(points):
-        if (kind := _KINDS.get(group)) is None:
+        if (kind := GROUPS.get(group)) is None:
             continue
         package, name = manifest_place(value)
         text = _bytes(wheel, f"{package}/{name}").decode("utf-8")
@@ -160,18 +153,11 @@ def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
             )
 
 
-def _tables(
-    text: str, kind: Literal["adapter", "model"], path: Path, dist: str
-) -> Mapping[str, AdapterSpec | ModelSpec]:
-    if kind == "adapter":
-        adapters, faults = parse(text, AdapterManifest)
-        if adapters is not None:
-            return adapters.adapter
-    else:
-        models, faults = parse(text, ModelManifest)
-        if models is not None:
-            return models.model
-    raise ManifestError(path, faults, dist=dist)
+def _tables(text: str, kind: KindName, path: Path, dist: str) -> Mapping[str, Any]:
+    manifest, faults = parse(text, MANIFESTS[kind])
+    if manifest is None:
+        raise ManifestError(path, faults, dist=dist)
+    return manifest.tables
 
 
 def _check_weights(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -13,7 +13,8 @@ from msgspec import Meta
 from refiners.errors import CatalogError
 from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import is_all_plain
-from refiners.manifest.schema import Name
+from refiners.manifest.schema import KindName
+from refiners.manifest.term import Name
 from refiners.manifest.version import version_of
 
 _DISTRIBUTION: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)"
@@ -26,18 +27,18 @@ Distribution = Annotated[
 
 
 class Listed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A published adapter or model, as the search list has it."""
+    """A published plugin, as the search list has it."""
 
     name: Name
-    kind: Literal["adapter", "model"]
+    kind: KindName
     distribution: Distribution
     summary: str
     version: Annotated[str, Meta(pattern=rf"{_VERSION}|^$")] = ""
     """The newest release."""
     bases: tuple[str, ...] = ()
-    """The bases for which an adapter has variants; for a model, its family."""
+    """The bases for which an adapter has variants; for a model, its family; otherwise `any`."""
     aliases: tuple[Name, ...] = ()
-    """Other names of the adapter or model."""
+    """Its other names."""
     does: str = ""
     """The kind of adapter in one word, such as `control`."""
     reads: bool = False
@@ -50,10 +51,10 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of an adapter or a model, with its table in the manifest."""
+    """One version of a plugin, with its table in the manifest."""
 
     name: Name
-    kind: Literal["adapter", "model"]
+    kind: KindName
     distribution: Distribution
     version: Annotated[str, Meta(pattern=_VERSION)]
     spec: dict[str, Any]
@@ -63,7 +64,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The kind, distribution and name, which all releases of one adapter or model share."""
+        """The kind, distribution and name, which all releases of one plugin share."""
         return self.kind, self.distribution, self.name
 
 
@@ -103,6 +104,8 @@ def listed_as(release: Release) -> Listed:
     if "\n" in f"{sketch.summary}{sketch.kind}":
         raise ValueError("its summary has several lines")
     bases = dict.fromkeys(variant.base or "any" for variant in sketch.variant)
+    if release.kind == "preprocessor":
+        bases = {"any": None}
     if not bases and not sketch.family:
         raise ValueError("it has neither a variant nor a family")
     return Listed(
@@ -119,7 +122,7 @@ def listed_as(release: Release) -> Listed:
 
 
 def entry_path(folder: Path, entry: Listed | Release) -> Path:
-    """Returns the file to which the releases of an adapter or a model are added."""
+    """Returns the file to which the releases of a plugin are added."""
     separate = folder / _separate_name(entry)
     return separate if separate.is_file() else folder / _shared_name(entry)
 
@@ -143,7 +146,7 @@ def entry_files(folder: Path) -> tuple[Path, ...]:
 
 
 def releases_of(folder: Path, entry: Listed | Release) -> tuple[Release, ...]:
-    """Returns the releases of one adapter or model in a folder.
+    """Returns the releases of one plugin in a folder.
 
     Raises:
         CatalogError: A file with its releases is damaged, or contradicts itself.

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -22,18 +22,16 @@ from refiners.host.shell import quoted
 from refiners.host.text import UNSEEN
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed
-from refiners.manifest.schema import (
+from refiners.manifest.pattern import (
     REPOSITORY,
     UNKNOWN,
-    AdapterSpec,
     Commit,
     Digest,
     FileName,
     LockedLocation,
-    ModelSpec,
-    Name,
-    WeightsFile,
 )
+from refiners.manifest.schema import AdapterSpec, KindName, Spec, WeightsFile, kind_of
+from refiners.manifest.term import Name
 from refiners.manifest.toml import load_toml
 from refiners.manifest.version import is_same
 
@@ -49,7 +47,7 @@ _ID: Final = (
 )
 _VERSION: Final = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$(?!\n)"
 
-S = TypeVar("S", AdapterSpec, ModelSpec)
+S = TypeVar("S", bound=Spec)
 
 
 class _Table(
@@ -72,10 +70,10 @@ class LockedFile(_Table, frozen=True, kw_only=True):
 
 
 class LockedPlugin(_Table, frozen=True, kw_only=True):
-    """One adapter or model as it was when the lock was written."""
+    """One plugin as it was when the lock was written."""
 
     id: Annotated[str, Meta(pattern=_ID, description="a name as refiners lock writes it")]
-    kind: Literal["adapter", "model"]
+    kind: KindName
     version: Annotated[str, Meta(pattern=_VERSION, description="a version")]
     manifest: Digest
     base: tuple[Name, ...] = ()
@@ -90,7 +88,7 @@ class Lock(_Table, frozen=True, kw_only=True):
     plugin: tuple[LockedPlugin, ...] = ()
 
     def get(self, kind: str, id: str) -> LockedPlugin | None:
-        """Returns the entry of an adapter or a model; None if it is not locked."""
+        """Returns the entry of a plugin; None if it is not locked."""
         wanted = (kind, canonical_id(id))
         return next((p for p in self.plugin if (p.kind, canonical_id(p.id)) == wanted), None)
 
@@ -186,14 +184,9 @@ def lock_command(path: Path, *names: str) -> str:
     return quoted("refiners", "lock", *names, "--out", path)
 
 
-def digest(spec: AdapterSpec | ModelSpec) -> str:
+def digest(spec: Spec) -> str:
     """Returns the sha256 of one table of a manifest, independent of the formatting of the file."""
     return hashlib.sha256(msgspec.json.encode(spec, order="sorted")).hexdigest()
-
-
-def kind_of(plugin: Installed[Any]) -> Literal["adapter", "model"]:
-    """Returns the kind of a plugin."""
-    return "adapter" if isinstance(plugin.spec, AdapterSpec) else "model"
 
 
 def named(lock: str | Path | None) -> Path | None:
@@ -214,7 +207,7 @@ def held(plugin: Installed[S], lock: str | Path | None) -> Installed[S]:
 
 def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
     """Returns a plugin with the pins of a lock that was read, as `held` does."""
-    entry = lock.get(kind_of(plugin), plugin.id)
+    entry = lock.get(kind_of(plugin.spec), plugin.id)
     if entry is None:
         raise LockError(
             f"{plugin.id} is not in {path}.",
@@ -262,7 +255,7 @@ def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
         )
 
 
-def _changes(locked: LockedPlugin, spec: AdapterSpec | ModelSpec, is_other: bool) -> Iterator[str]:
+def _changes(locked: LockedPlugin, spec: Spec, is_other: bool) -> Iterator[str]:
     before = {file.name: file for file in locked.file}
     needed = {*spec.weights}
     if locked.base and isinstance(spec, AdapterSpec):  # other files need not be locked

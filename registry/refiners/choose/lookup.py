@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,10 +17,17 @@ from refiners.errors import (
 )
 from refiners.host.shell import quoted
 from refiners.installed.inventory import Broken, Installed, scan
-from refiners.manifest.schema import AdapterSpec, ModelSpec
+from refiners.manifest.schema import (
+    MANIFESTS,
+    AdapterSpec,
+    KindName,
+    ModelSpec,
+    PreprocessorSpec,
+    Spec,
+)
 from refiners_core import API_VERSION
 
-S = TypeVar("S", AdapterSpec, ModelSpec)
+S = TypeVar("S", bound=Spec)
 
 
 def find_model(name: str) -> Installed[ModelSpec]:
@@ -37,7 +44,7 @@ def find_model(name: str) -> Installed[ModelSpec]:
         )
     inventory = scan()
     try:
-        return _checked_api(look_up(name, inventory.models, inventory.broken, "model"))
+        return _checked_api(look_up(name, inventory.models, inventory.broken, ("model",)))
     except UnknownNameError as error:
         if Path(name).exists():
             error.hint = f"For the folder or file of that name, write {Path('.', name).absolute()}."
@@ -53,15 +60,31 @@ def find_adapter(name: str) -> Installed[AdapterSpec]:
         )
     inventory = scan()
     try:
-        return _checked_api(look_up(name, inventory.adapters, inventory.broken, "adapter"))
+        adapters = inventory.adapters
+        return _checked_api(look_up(name, adapters, inventory.broken, ("adapter",)))
     except UnknownNameError as error:
         if Path(name).exists():
             error.hint = f"For the folder or file of that name, write {Path('.', name).absolute()}."
         raise
 
 
+def find_preprocessor(name: str) -> Installed[PreprocessorSpec]:
+    """Finds an installed preprocessor by name, and checks that this core can run it."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise OptionError(
+            f"a preprocessor is loaded by name, not by a {type(name).__name__}.",
+            hint='Try refiners.load_preprocessor("canny").',
+        )
+    inventory = scan()
+    plugins = inventory.preprocessors
+    return _checked_api(look_up(name, plugins, inventory.broken, ("preprocessor",)))
+
+
 def look_up(
-    name: str, installed: Sequence[Installed[S]], broken: Sequence[Broken], what: str
+    name: str,
+    installed: Sequence[Installed[S]],
+    broken: Sequence[Broken],
+    kinds: Collection[KindName] = tuple(MANIFESTS),
 ) -> Installed[S]:
     """Finds a name among installed plugins.
 
@@ -69,18 +92,20 @@ def look_up(
 
     Args:
         name: A short or a canonical name.
-        installed: The installed adapters, models or both.
+        installed: The installed plugins of these kinds.
         broken: The installed packages that cannot be read.
-        what: `adapter`, `model` or `adapter or model`, for messages.
+        kinds: The kinds of plugins, all by default.
 
     Raises:
         UnknownNameError, AmbiguousNameError, NotInstalledError: The name does not lead to exactly
             one installed plugin.
     """
+    *others, last = kinds
+    what = f"{', '.join(others)} or {last}" if others else last
     try:
         return find(name, installed, broken=broken, what=what)
     except UnknownNameError:
-        catalog = [entry for entry in listed() if entry.kind in what]
+        catalog = [entry for entry in listed() if entry.kind in kinds]
         return find(name, installed, broken=broken, catalog=catalog, what=what)
 
 

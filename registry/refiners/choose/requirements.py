@@ -46,7 +46,7 @@ def need_of(
     """Returns the files of a plugin that some models need; all files if the adapter suits none.
 
     Args:
-        plugin: An adapter or a model; a model needs all its files.
+        plugin: A plugin; all but adapters need all their files.
         models: The models that are to wear the adapter.
         guard: The policies and advisories.
         must_suit: Whether an adapter without a variant for one of the models is an error.
@@ -104,14 +104,14 @@ def models_beside(
 def suitable_plugins(
     inventory: Inventory, models: Sequence[Installed[ModelSpec]], guard: Guard
 ) -> Plugins:
-    """Returns some models and the adapters that suit one of them; all adapters without models.
+    """Returns some models, the adapters that suit one of them and all preprocessors.
 
-    A notice names the adapters and models that are left out.
+    Without models, all adapters are returned. A notice names the plugins that are left out.
     """
     adapters = tuple(a for a in inventory.adapters if need_of(a, models, guard).bases)
-    chosen: Plugins = (*(adapters if models else inventory.adapters), *models)
-    installed: Plugins = (*inventory.adapters, *inventory.models)
-    if left := sorted({*_names(installed)} - {*_names(chosen)}):
+    allowed = tuple(p for p in inventory.preprocessors if not any(guard.package_refusals(p)))
+    chosen: Plugins = (*(adapters if models else inventory.adapters), *models, *allowed)
+    if left := sorted({*_names(inventory.plugins)} - {*_names(chosen)}):
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         warnings.warn(
             f"not locked, because they suit no locked model or a rule refuses them: "

@@ -10,9 +10,9 @@ from refiners.catalog import Listed
 from refiners.errors import AmbiguousNameError, NotInstalledError, UnknownNameError
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Broken, Installed
-from refiners.manifest.schema import AdapterSpec, ModelSpec
+from refiners.manifest.schema import Spec
 
-S = TypeVar("S", AdapterSpec, ModelSpec)
+S = TypeVar("S", bound=Spec)
 
 
 def find(
@@ -45,10 +45,12 @@ def find(
         return matches[0]
     if matches:
         ids = " and ".join(sorted(plugin.id for plugin in matches))
-        raise AmbiguousNameError(
+        error = AmbiguousNameError(
             f"{name!r} is provided by {len(matches)} distributions: {ids}.",
             hint=f"Use a canonical name: {matches[0].id!r}.",
         )
+        error.choices = tuple(plugin.id for plugin in matches)
+        raise error
     at_fault = {package.dist: package for package in broken}
     published = [entry.distribution for entry in catalog if name in (entry.name, entry.id)]
     published = published or [entry.distribution for entry in catalog if name in entry.aliases]

@@ -37,6 +37,7 @@ _FUNCTIONS: Final = {
     "tree": "tree",
     "samplers": "samplers",
     "generate": "generate",
+    "preprocess": "preprocess",
     "demo": "demo",
     "new": "authoring",
     "validate": "authoring",

@@ -5,7 +5,9 @@
 A file is a path with a separator or the ending of a file of weights, or `hf:organisation/name`. The
 value is a picture, or several pictures as `INPUT=PICTURE,INPUT=PICTURE`; after the name of an
 adapter that needs a file, it is the file. The scale is the number after the last colon; 1 by
-default. Instead of a number there may be numbers by place or a schedule, see `scale_option`.
+default. Instead of a number there may be numbers by place or a schedule, see `scale_option`. The
+option `preprocess=true` makes the adapter's input from the picture, `preprocess=NAME` does so with
+the preprocessor of that name.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ class AdapterOption(NamedTuple):
     """The user's file, for an adapter that reads one."""
     options: Mapping[str, Any] = {}
     """The arguments of the adapter's constructor."""
+    preprocess: bool | str = False
+    """Whether the adapter's preprocessor makes its input from the picture, or which one does."""
 
     def value(self, convert: Callable[[Path], Any]) -> Any:
         """Returns the converted picture, or several by name; None without a picture."""
@@ -66,9 +70,9 @@ class AdapterOption(NamedTuple):
     def facts(self) -> dict[str, Any]:
         """The facts that `--json` prints."""
         facts = {"name": self.name, "picture": self.value(str), "scale": self.scale}
-        return facts | ({"file": self.file} if self.file else {}) | (
-            {"options": dict(self.options)} if self.options else {}
-        )  # fmt: skip
+        facts |= {"file": self.file} if self.file else {}
+        facts |= {"preprocess": self.preprocess} if self.preprocess else {}
+        return facts | ({"options": dict(self.options)} if self.options else {})
 
 
 def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOption:
@@ -113,7 +117,8 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
         raise click.BadParameter(
             f"the scale of {name} is {scale}; write a finite number, {name}:0.8"
         )
-    parsed = _options(name, options)
+    parsed = parse_options(name, options)
+    preprocess = _preprocess(name, parsed.pop("preprocess", False))
     file = None if is_name else name
     if is_name and adapter.spec.file is not None and "file" in parsed:
         file = str(parsed.pop("file"))
@@ -124,7 +129,8 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
     pictures = _pictures(value, adapter.spec)
     _check_pictures(name, pictures, adapter.spec)
     label = name if is_name else f"{adapter.dist}:{adapter.name}"
-    return AdapterOption(adapter, label, pictures, 1.0 if scale is None else scale, file, parsed)
+    scale = 1.0 if scale is None else scale
+    return AdapterOption(adapter, label, pictures, scale, file, parsed, preprocess)
 
 
 def _file_in(text: str) -> str:
@@ -149,6 +155,36 @@ def _reader_of(file: str, offline: bool | None) -> Installed[AdapterSpec]:
     guard = Guard.from_environment()
     hub = Hub.from_environment(offline, largest=guard.largest)
     return with_file(None, file, hub, guard=guard)
+
+
+def _preprocess(name: str, value: Any) -> bool | str:
+    if isinstance(value, bool | str) and value != "":
+        return value
+    raise click.BadParameter(
+        f"preprocess is true or a name; write {name}=photo.png,preprocess=true"
+    )
+
+
+def with_preprocess(options: Sequence[AdapterOption]) -> tuple[AdapterOption, ...]:
+    """Preprocesses the pictures of every adapter that declares a preprocessor.
+
+    Raises:
+        click.UsageError: No adapter with a picture declares one.
+    """
+    declared = [
+        bool(option.pictures)
+        and any(given.preprocessor for given in option.adapter.spec.input.values())
+        for option in options
+    ]
+    if not any(declared):
+        raise click.UsageError(
+            "--preprocess: no adapter of this command makes its input from a picture; refiners "
+            "info NAME shows the preprocessor of an adapter."
+        )
+    return tuple(
+        option._replace(preprocess=option.preprocess or is_declared)
+        for option, is_declared in zip(options, declared, strict=True)
+    )
 
 
 def _is_known(name: str) -> bool:
@@ -218,7 +254,7 @@ def _check_pictures(name: str, pictures: Mapping[str, Path], spec: AdapterSpec) 
             raise click.BadParameter(f"the picture {picture} does not exist")
 
 
-def _options(name: str, parts: Sequence[str]) -> dict[str, Any]:
+def parse_options(name: str, parts: Sequence[str]) -> dict[str, Any]:
     """Parses `OPTION=VALUE` parts; numbers, true, false and none are not strings."""
     options: dict[str, Any] = {}
     for part in parts:

@@ -8,17 +8,18 @@ import click
 
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.host.shell import quoted
+from refiners.manifest.schema import MANIFESTS, KindName, json_schema
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True), required=False)
-@click.option("--schema", type=click.Choice(["adapter", "model"]),
+@click.option("--schema", type=click.Choice(tuple(MANIFESTS)),
               help="Print the JSON Schema of a manifest, for editors, and check nothing.",
 )  # fmt: skip
 @click.option("--strict", is_flag=True,
               help="Apply the rules for new publications: every file must be pinned.")  # fmt: skip
 @json_option
-def validate(path: Path | None, schema: str | None, strict: bool, as_json: bool) -> None:
+def validate(path: Path | None, schema: KindName | None, strict: bool, as_json: bool) -> None:
     """Check a manifest or the folder of a plugin.
 
     Does not run the code of the plugin. Exits with 1 if there is a problem to fix.
@@ -32,9 +33,7 @@ def validate(path: Path | None, schema: str | None, strict: bool, as_json: bool)
     from refiners.authoring.validate import validate as check
 
     if schema is not None:
-        from refiners.manifest.schema import AdapterManifest, ModelManifest, json_schema
-
-        print_json(json_schema(AdapterManifest if schema == "adapter" else ModelManifest))
+        print_json(json_schema(MANIFESTS[schema]))
         return
     if path is None:
         raise click.UsageError("Name what to check: a manifest, or the folder of a plugin.")

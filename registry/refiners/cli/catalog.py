@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from refiners.catalog import Listed
 from refiners.cli.hub_search import search_hub
 from refiners.cli.report import json_option, print_json, print_table
+from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX
+from refiners.manifest.schema import AdapterSpec, ModelSpec, Spec, kind_of
 
 
 @click.command()
@@ -19,9 +22,10 @@ from refiners.manifest.address import PREFIX
 def search(terms: tuple[str, ...], base: str | None, as_json: bool) -> None:
     """Search installed and published adapters.
 
-    Also searches models. Looks for TERMS in names, summaries, bases and kinds, offline; every term
-    must match. With hf: before the first term, searches the Hub instead, and with --base those
-    repositories whose card names that base model. Exits with 1 if nothing matches.
+    Also searches models and preprocessors. Looks for TERMS in names, summaries, bases and kinds,
+    offline; every term must match. With hf: before the first term, searches the Hub instead, and
+    with --base those repositories whose card names that base model. Exits with 1 if nothing
+    matches.
 
     \b
     Examples:
@@ -37,38 +41,15 @@ def search(terms: tuple[str, ...], base: str | None, as_json: bool) -> None:
     from refiners.catalog.owner import unclaimed
     from refiners.installed.inventory import scan
 
-    inventory = scan()
-    installed = {
-        adapter.id: Listed(
-            name=adapter.name,
-            kind="adapter",
-            distribution=adapter.dist,
-            summary=adapter.spec.summary,
-            version=adapter.version,
-            bases=adapter.spec.bases,
-            aliases=adapter.spec.aliases,
-            does=adapter.spec.kind,
-        )
-        for adapter in inventory.adapters
-    }
-    installed |= {
-        model.id: Listed(
-            name=model.name,
-            kind="model",
-            distribution=model.dist,
-            summary=model.spec.summary,
-            version=model.version,
-            bases=(model.spec.family,),
-            aliases=model.spec.aliases,
-        )
-        for model in inventory.models
-    }
+    installed = {(entry.kind, entry.id): entry for entry in map(_listed, scan().plugins)}
     owners = {
         name: entry.distribution
         for entry in installed.values()
         for name in (entry.name, *entry.aliases)
     }
-    published = (entry for entry in unclaimed(listed(), owners) if entry.id not in installed)
+    published = (
+        entry for entry in unclaimed(listed(), owners) if (entry.kind, entry.id) not in installed
+    )
     matches = search_entries(terms, (*installed.values(), *published))
     if base is not None:
         matches = tuple(match for match in matches if {base, "any"} & {*match.bases})
@@ -83,7 +64,7 @@ def search(terms: tuple[str, ...], base: str | None, as_json: bool) -> None:
                         "version": match.version,
                         "summary": match.summary,
                         "bases": list(match.bases),
-                        "installed": match.id in installed,
+                        "installed": (match.kind, match.id) in installed,
                     }
                     for match in matches
                 ]
@@ -96,7 +77,7 @@ def search(terms: tuple[str, ...], base: str | None, as_json: bool) -> None:
                 ", ".join(match.bases),
                 match.summary,
                 f"{match.distribution} {match.version}"
-                if match.id in installed
+                if (match.kind, match.id) in installed
                 else f"pip install {match.distribution}",
             )
             for match in matches
@@ -108,11 +89,27 @@ def search(terms: tuple[str, ...], base: str | None, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
+def _listed(plugin: Installed[Any]) -> Listed:
+    """Returns an installed plugin as an entry of the catalog."""
+    spec: Spec = plugin.spec
+    bases = (spec.family,) if isinstance(spec, ModelSpec) else ("any",)
+    return Listed(
+        name=plugin.name,
+        kind=kind_of(spec),
+        distribution=plugin.dist,
+        summary=spec.summary,
+        version=plugin.version,
+        bases=spec.bases if isinstance(spec, AdapterSpec) else bases,
+        aliases=spec.aliases,
+        does=spec.kind if isinstance(spec, AdapterSpec) else "",
+    )
+
+
 @click.group()
 def catalog() -> None:
     """Build, refresh or forget the catalog.
 
-    The catalog is the list of published adapters and models.
+    The catalog is the list of published adapters, models and preprocessors.
 
     \b
     Examples:

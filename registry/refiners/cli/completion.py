@@ -1,8 +1,8 @@
-"""Completes the names of adapters and models with the tab key."""
+"""Completes the names of plugins with the tab key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -27,15 +27,22 @@ def complete_model(
     return _items(scan().models, incomplete) or [CompletionItem(incomplete, type="file")]
 
 
-def complete_either(
+def complete_preprocessor(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Returns the installed adapters and models whose names start with a text."""
+    """Returns the installed preprocessors whose names start with a text."""
     from refiners.installed.inventory import scan
 
-    inventory = scan()
-    plugins: Sequence[Any] = (*inventory.adapters, *inventory.models)
-    return _items(plugins, incomplete)
+    return _items(scan().preprocessors, incomplete)
+
+
+def complete_plugin(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Returns the installed plugins whose names start with a text."""
+    from refiners.installed.inventory import scan
+
+    return _items(scan().plugins, incomplete)
 
 
 def _items(plugins: Iterable[Any], incomplete: str) -> list[CompletionItem]:

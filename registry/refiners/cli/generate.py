@@ -7,7 +7,12 @@ from typing import Any, Final
 
 import click
 
-from refiners.cli.adapter_option import METAVAR, AdapterOption, parse_adapter_option
+from refiners.cli.adapter_option import (
+    METAVAR,
+    AdapterOption,
+    parse_adapter_option,
+    with_preprocess,
+)
 from refiners.cli.completion import complete_adapter, complete_model
 from refiners.cli.location import name_or_path
 from refiners.cli.picture import check_out, replacing
@@ -25,9 +30,10 @@ def _parse_adapters(
     return tuple(parse_adapter_option(value, offline=offline) for value in values)
 
 
-def _parse_size(
+def parse_size(
     ctx: click.Context, parameter: click.Parameter, value: str | None
 ) -> int | tuple[int, int] | None:
+    """Parses `--size`: one side, or width and height, in pixels."""
     if value is None:
         return None
     sides = value.lower().split("x")
@@ -65,6 +71,8 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
               shell_complete=complete_adapter,
               help="Use this adapter; repeatable. With several inputs: NAME=INPUT=PICTURE,...",
 )  # fmt: skip
+@click.option("--preprocess", is_flag=True,
+              help="Make the inputs of adapters, such as edges, from their pictures.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="out.png",
               show_default=True, help="The file to write; several are numbered.")  # fmt: skip
 @click.option("--like", type=_PICTURE,
@@ -85,7 +93,7 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 )  # fmt: skip
 @click.option("--guidance", type=click.FloatRange(min=0),
               help="How closely to follow the prompt; as an adapter requires, or 7.5.")  # fmt: skip
-@click.option("--size", callback=_parse_size, metavar="SIDE|WIDTHxHEIGHT",
+@click.option("--size", callback=parse_size, metavar="SIDE|WIDTHxHEIGHT",
               help="In pixels; the model's own by default.")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=1), help="The number of pictures; 1 by default.")
 @click.option("--sampler", metavar="NAME",
@@ -109,6 +117,7 @@ def generate(
     prompt: str | None,
     model: str | None,
     adapters: tuple[AdapterOption, ...],
+    preprocess: bool,
     like: Path | None,
     conditions: dict[str, Path],
     out: Path,
@@ -124,7 +133,9 @@ def generate(
     An adapter is written NAME[=PICTURE][:SCALE][,OPTION=VALUE...], with its file or hf:ORG/NAME in
     place of the name if you like. The scale is the strength of the adapter: 1, the default, is as
     trained, and 0 turns it off. Options are the arguments of the adapter's constructor; numbers,
-    true, false and none are parsed. Everything is checked before a file is fetched or loaded.
+    true, false and none are parsed. The option preprocess=true makes the adapter's input from a
+    photo, and preprocess=NAME does so with another preprocessor. Everything is checked before a
+    file is fetched or loaded.
 
     The scale may also be one for each of several places, unet.up.0=1+unet.mid=0.4, others being 0,
     or change over the steps: 1@0+0.2@0.5 falls from 1 to 0.2 in the first half.
@@ -133,6 +144,7 @@ def generate(
     Examples:
       refiners generate "a red circle on a blue field" --out circle.png
       refiners generate "a red circle" --adapter controlnet-canny=edges.png --seed 7
+      refiners generate "a circle" --adapter controlnet-canny=photo.png --preprocess
       refiners generate "" --adapter ip-adapter=photo.png:0.8 --steps 20 --guidance 3
       refiners generate "a cat" --model sd15 --adapter style.safetensors:0.8
       refiners generate "a cat" --model sd15 --adapter freeu:0.5
@@ -150,6 +162,7 @@ def generate(
     for path in outs:
         check_out(path)
     model = None if model is None else name_or_path(model)
+    adapters = with_preprocess(adapters) if preprocess else adapters
     # options that are not given are not passed, because another model may not take them
     arguments = {name: value for name, value in optional.items() if value is not None}
     pictures = {name: arguments[name] for name in ("image", "mask") if name in arguments}
@@ -197,7 +210,7 @@ def _new(
     conditions: dict[Any, Condition] = {}
     for option, value in zip(adapters, values, strict=True):
         adapter = load_adapter(option.name, loaded, offline=loading["offline"], **option.arguments)
-        conditions[adapter] = Condition(value, scale=option.scale)
+        conditions[adapter] = Condition(value, scale=option.scale, preprocess=option.preprocess)
     result = loaded.generate(prompt, conditions=conditions, progress=has_bar, **arguments)
     return result if isinstance(result, list) else [result]
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from refiners.cli.advice import advice_facts, print_advice
-from refiners.cli.completion import complete_either
+from refiners.cli.completion import complete_plugin
 from refiners.cli.file_info import print_file_info
 from refiners.cli.location import name_or_path
 from refiners.cli.output import say
@@ -16,13 +16,13 @@ from refiners.cli.recipe import is_picture, print_recipe
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.errors import NotInstalledError
 from refiners.installed.inventory import Installed, Inventory, package_file, scan
-from refiners.manifest.schema import AdapterSpec, ModelSpec, WeightsFile
+from refiners.manifest.schema import MANIFESTS, AdapterSpec, ModelSpec, Spec, WeightsFile
 
 
 @click.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the installed adapters and models.
+    """List the installed adapters, models and preprocessors.
 
     \b
     Examples:
@@ -41,21 +41,24 @@ def list_(as_json: bool) -> None:
     if inventory.models:
         rows = [(m.name, m.spec.family, m.spec.summary, _owner(m)) for m in inventory.models]
         print_table("Models", ("name", "family", "summary", "package"), rows)
-    if not inventory.adapters and not inventory.models:
+    if inventory.preprocessors:
+        rows = [(p.name, p.spec.summary, _owner(p)) for p in inventory.preprocessors]
+        print_table("Preprocessors", ("name", "summary", "package"), rows)
+    if not inventory.plugins:
         click.echo("No adapters or models are installed. Try pip install refiners-playground.")
     for broken in inventory.broken:
         say(f"broken: {broken.dist} ({broken.name}): {broken.error}", color="yellow", err=True)
 
 
 @click.command()
-@click.argument("name", shell_complete=complete_either)
+@click.argument("name", shell_complete=complete_plugin)
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Show the facts about an adapter, a model or a picture.
+    """Show the facts about an adapter, a model, a preprocessor or a picture.
 
     NAME may also be a file, a folder, or hf:ORG/NAME[/FILE]: shows what a file is and which adapter
-    reads it, from its header alone. Of a picture it shows the recipe. For an adapter or a model
-    that is published but not installed, shows the facts in the catalog.
+    reads it, from its header alone. Of a picture it shows the recipe. For what is published but not
+    installed, shows the facts in the catalog.
 
     \b
     Examples:
@@ -78,9 +81,8 @@ def info(name: str, as_json: bool) -> None:
             print_file_info(path, as_json)
         return
     inventory = scan()
-    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
     try:
-        plugin = look_up(name, both, inventory.broken, "adapter or model")
+        plugin: Installed[Any] | None = look_up(name, inventory.plugins, inventory.broken)
     except NotInstalledError as error:
         plugin = _published(name)
         if plugin is None:
@@ -145,9 +147,8 @@ def _published(name: str) -> Installed[Any] | None:
     if entry is None or entry.version not in versions:
         return None
     newest = versions[entry.version]
-    kind = AdapterSpec if entry.kind == "adapter" else ModelSpec
     try:
-        spec: Any = msgspec.convert(newest.spec, kind)
+        spec: Any = msgspec.convert(newest.spec, MANIFESTS[entry.kind].spec)
     except msgspec.ValidationError:  # published with a later schema
         return None
     return Installed(entry.name, entry.distribution, newest.version, Path("not installed"), spec)
@@ -161,6 +162,7 @@ def _inventory(inventory: Inventory) -> dict[str, Any]:
     return {
         "adapters": [_summary(a) | {"bases": list(a.spec.bases)} for a in inventory.adapters],
         "models": [_summary(m) | {"family": m.spec.family} for m in inventory.models],
+        "preprocessors": [*map(_summary, inventory.preprocessors)],
         "broken": [{"dist": b.dist, "name": b.name, "error": b.error} for b in inventory.broken],
     }
 
@@ -176,7 +178,7 @@ def _summary(plugin: Installed[Any]) -> dict[str, str]:
 
 
 def _described(plugin: Installed[Any]) -> dict[str, Any]:
-    spec: AdapterSpec | ModelSpec = plugin.spec
+    spec: Spec = plugin.spec
     facts: dict[str, Any] = _summary(plugin) | {
         "paper": spec.paper,
         "license": spec.license,
@@ -207,7 +209,7 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
             }
             for variant in spec.variant
         ]
-    else:
+    elif isinstance(spec, ModelSpec):
         facts |= {"family": spec.family, "base": spec.base or plugin.name}
     facts["weights"] = [_weights(name, file) for name, file in spec.weights.items()]
     return facts

@@ -21,7 +21,7 @@ def name_or_path(what: str) -> str:
     inventory = scan()
     names = {
         name
-        for plugin in (*inventory.adapters, *inventory.models)
+        for plugin in inventory.plugins
         for name in (plugin.name, plugin.id, *plugin.spec.aliases)
     }
     return what if what in names else os.path.join(os.curdir, what)

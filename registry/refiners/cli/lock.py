@@ -143,7 +143,7 @@ def verify(path: Path | None, deep: bool, as_json: bool) -> None:
     from refiners.sync import examine_files, installed_of
 
     inventory = scan()
-    plugins: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
+    plugins = inventory.plugins
     if path is not None:
         plugins = installed_of(read_lock(path), inventory, path)
     hub = Hub.from_environment(offline=True)
@@ -162,7 +162,7 @@ def find_plugins(
     guard: Guard,
     lock: str = "",
 ) -> tuple[Installed[Any], ...]:
-    """Returns the adapters, models and repositories that a command line names.
+    """Returns the plugins and repositories that a command line names.
 
     A path or an address is a file of an adapter, or a repository with a whole model; `NAME=FILE`
     names the reader of the file as well.
@@ -172,17 +172,15 @@ def find_plugins(
     from refiners.sources.repository import PREFIX
     from refiners.sources.user_file import split_file, with_file
 
-    both: tuple[Installed[Any], ...] = (*inventory.adapters, *inventory.models)
-
     def find(name: str) -> Installed[Any]:
         if name.startswith(PREFIX) and is_model(name, hub, guard, lock):
             return repository(name)
         reader, file = split_file(name)
         if file is not None:
             adapters, broken = inventory.adapters, inventory.broken
-            adapter = look_up(reader, adapters, broken, "adapter") if reader else None
+            adapter = look_up(reader, adapters, broken, ("adapter",)) if reader else None
             return with_file(adapter, file, hub, lock, guard)
-        return look_up(reader, both, inventory.broken, "adapter or model")
+        return look_up(reader, inventory.plugins, inventory.broken)
 
     return tuple(find(name) for name in names)
 

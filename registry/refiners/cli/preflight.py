@@ -30,6 +30,7 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
     from refiners.choose.policy import Guard
     from refiners.choose.variant import verdicts
     from refiners.hub.client import Hub
+    from refiners.preprocessing import PreprocessorsOf
     from refiners.sources.local import is_local
     from refiners.sources.repository import PREFIX, parse_address
     from refiners.sources.user_file import check_file, with_file
@@ -38,6 +39,9 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
     for option in options:
         guard.admit(option.adapter)
         check_file(option.adapter, option.file)
+        find = PreprocessorsOf(option.adapter, True, None)
+        for role in option.pictures if option.preprocess else ():
+            find(role, option.preprocess if isinstance(option.preprocess, str) else "")
     if model.startswith(PREFIX):
         parse_address(model)
         return
@@ -98,7 +102,7 @@ def dry_run(
             continue
         adapter = dress(structure, option.name, **option.options)
         _check_pictures(option, adapter)
-        conditions[adapter] = Condition(value, scale=option.scale)
+        conditions[adapter] = Condition(value, scale=option.scale, preprocess=option.preprocess)
     if structure is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Notice)  # the generation itself repeats them

@@ -91,7 +91,11 @@ def pieces_like(
             option.adapter.id,
             option.options,
             option.file,
-            {"value": option.value(open_picture), "scale": option.scale},
+            {
+                "value": option.value(open_picture),
+                "scale": option.scale,
+                "preprocess": option.preprocess,
+            },
         )
         for option in options
     ]
@@ -135,7 +139,14 @@ def _adapter(record: AdapterRecord) -> tuple[str, str, str, str]:
     options = ", ".join(f"{name}={_shown(value)}" for name, value in record.options.items())
     parts = [record.file, options, _shown(record.condition)]
     parts += [f"mask {_shown(record.mask)}"] if record.mask is not None else []
+    parts += [f"preprocess {_preprocess(record)}"] if record.preprocess else []
     return record.key, origin, f"{scale}{span}", "; ".join(filter(None, parts))
+
+
+def _preprocess(record: AdapterRecord) -> str:
+    if isinstance(record.preprocess, dict):
+        return str(record.preprocess.get("object", "function"))
+    return record.preprocess if isinstance(record.preprocess, str) else "as declared"
 
 
 def _files(recipe: Recipe) -> list[tuple[str, str, str]]:

@@ -55,6 +55,10 @@ def _condition_options(match: re.Match[str]) -> str:
 
 _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
     (r"Pass conditions=\{((?:\"[^\"]+\": \"PATH\"(?:, )?)+)\}\.", _condition_options),
+    (
+        r"Pass the function: conditions=\{[\"'](.+)\.preprocess[\"']: function\}",
+        "Write {adapter} {0}=PICTURE,preprocess=NAME",
+    ),
     (r"Pass the model: model=\"([^\"]+)\"", "Add {model} {0}"),
     (r"conditions=\{adapter: None\}", "{adapter} NAME:0"),
     (
@@ -63,6 +67,10 @@ _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
     ),
     (r"conditions=\{adapter: \{[^{}]*\}\}", "{adapter} NAME=INPUT=PICTURE,INPUT=PICTURE"),
     (r"conditions=\{[^{}]*\}(?: with what load_adapter returned)?", "{adapter} NAME=PICTURE"),
+    (
+        r"Condition\(picture, preprocess=[\"']([^\"']+)[\"']\)",
+        "{adapter} NAME=PICTURE,preprocess={0}",
+    ),
     (r"Condition\((?:value, )?scale=([\d.]+)\)", "{adapter} NAME=PICTURE:{0}"),
     (r"; Condition\(value, mask=\.\.\.\) limits an adapter", ""),
     (r"\bscale=\{\"([\w.]+)\": 1\.0\}", "{adapter} NAME:{0}=1"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from refiners.hub.client import Hub
 from refiners.hub.tensor_header import Header, read_header
 from refiners.installed.inventory import package_file
-from refiners.manifest.schema import LOCAL, WeightsFile
+from refiners.manifest.pattern import LOCAL
+from refiners.manifest.schema import WeightsFile
 
 
 def header_of(file: WeightsFile, hub: Hub, *, dist: str | None = None) -> Header | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,11 @@ from refiners.host.machine import is_memory, machine_fault
 from refiners.host.text import reason_of
 from refiners.installed.inventory import Installed
 from refiners.installed.unreadable import let_torch_load
-from refiners.manifest.schema import AdapterSpec, ModelSpec
+from refiners.manifest.schema import AdapterSpec, ModelSpec, PreprocessorSpec
 from refiners_core.argument_names import suggestion
 
 if TYPE_CHECKING:
-    from refiners_core import Adapter, Chain, Model, Source
+    from refiners_core import Adapter, Chain, Model, Preprocessor, Source
 
 
 def build_model(model: Installed[ModelSpec], source: Source | None, **options: Any) -> Model:
@@ -63,19 +64,64 @@ def build_adapter(
     if refused := sorted(given.keys() - accepted):
         error = TypeError(f"it takes no {' and no '.join(refused)}")
         raise _failed(f"building {adapter.name}", error, adapter.dist)
-    accepted_options = accepted - given.keys()
-    unknown = sorted(options.keys() - accepted_options)
+    _check_options(adapter, factory, (), given, options)
+    return _built(adapter, lambda: factory(**given, **options), Adapter)
+
+
+def build_preprocessor(
+    plugin: Installed[PreprocessorSpec], weights: Callable[[], Source], options: dict[str, Any]
+) -> Preprocessor:
+    """Returns the function of a preprocessor; one with weights is built from them.
+
+    Args:
+        plugin: The installed preprocessor.
+        weights: Fetches its files.
+        options: The keyword arguments of the caller.
+
+    Raises:
+        OptionError: The preprocessor does not take an option.
+        PluginError: The import or the factory failed.
+    """
+    let_torch_load()
+    factory = import_reference(plugin.spec.factory, plugin.dist)
+    if plugin.spec.weights:
+        given = {"weights": weights}
+        _check_options(plugin, factory, (), given, options)
+        return _built(plugin, lambda: factory(**given, **options), Callable)
+    if not options:
+        return factory
+    _check_options(plugin, factory, (None,), {"size": None}, options)
+    return partial(factory, **options)
+
+
+def _check_options(
+    plugin: Installed[Any],
+    factory: Callable[..., Any],
+    first: tuple[Any, ...],
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> None:
+    """Raises an `OptionError` if a factory does not take the options of the caller.
+
+    Args:
+        plugin: The plugin, for messages.
+        factory: The factory.
+        first: The positional arguments of its call.
+        given: The keyword arguments of the registry.
+        options: The keyword arguments of the caller.
+    """
+    accepted = _keywords(factory) - given.keys()
+    unknown = sorted(options.keys() - accepted)
     try:
         if unknown:
             raise TypeError(f"it takes no {' and no '.join(unknown)}")
-        inspect.signature(factory).bind(**given, **options)
+        inspect.signature(factory).bind(*first, **given, **options)
     except TypeError as error:
         raise OptionError(
-            f"{adapter.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
-            hint=_meant(unknown, accepted_options),
-            dist=adapter.dist,
+            f"{plugin.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
+            hint=_meant(unknown, accepted),
+            dist=plugin.dist,
         ) from error
-    return _built(adapter, lambda: factory(**given, **options), Adapter)
 
 
 def import_reference(reference: str, dist: str | None) -> Callable[..., Any]:
@@ -119,7 +165,7 @@ def _meant(unknown: Iterable[str], known: Collection[str]) -> str:
     return f"Did you mean {' and '.join(meant)}? {options}" if meant else options
 
 
-def _built(plugin: Installed[Any], make: Callable[[], Any], kind: type[Any]) -> Any:
+def _built(plugin: Installed[Any], make: Callable[[], Any], kind: Any) -> Any:
     try:
         built = make()
     except (RefinersError, KeyboardInterrupt):

@@ -12,7 +12,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -81,8 +81,7 @@ def main() -> None:
 def _tasks() -> Iterator[tuple[Task, Any]]:
     for point in announced():
         yield Task("hooks", _owner(point), point.value), point.load
-    inventory = scan()
-    plugins: Iterable[Any] = (*inventory.adapters, *inventory.models)
+    plugins = scan().plugins
     factories = {Task("factory", plugin.dist, plugin.spec.factory): None for plugin in plugins}
     for task in factories:
         yield task, lambda task=task: import_reference(task.what, task.dist)

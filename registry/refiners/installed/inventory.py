@@ -1,7 +1,7 @@
 """Finds the manifests of installed plugins without importing a plugin.
 
 A distribution names its manifest by an entry point: `package:adapter.toml` in the group
-`refiners.adapters`, or `package:model.toml` in `refiners.models`. The package is located, not
+`refiners.adapters`, and likewise for models and preprocessors. The package is located, not
 imported. The inventory lists unreadable plugins with the reason; a broken plugin never affects
 others.
 """
@@ -27,17 +27,23 @@ from refiners.installed.distribution import (
     owner_of,
 )
 from refiners.manifest.reader import load_manifest
-from refiners.manifest.schema import AdapterManifest, AdapterSpec, ModelManifest, ModelSpec
+from refiners.manifest.schema import (
+    MANIFESTS,
+    AdapterSpec,
+    KindName,
+    Manifest,
+    ModelSpec,
+    PreprocessorSpec,
+    Spec,
+)
 
-ADAPTERS: Final = "refiners.adapters"
-MODELS: Final = "refiners.models"
+GROUPS: Final[Mapping[str, KindName]] = {f"refiners.{kind}s": kind for kind in MANIFESTS}
+"""The kind of plugins that each entry-point group lists."""
 UNKNOWN: Final = "unknown"
 """The name of a distribution whose metadata lack one."""
 
-S = TypeVar("S", AdapterSpec, ModelSpec)
-M = TypeVar("M", AdapterManifest, ModelManifest)
+S = TypeVar("S", bound=Spec, covariant=True)
 
-_GROUPS: Final = (ADAPTERS, MODELS)
 _VALUE: Final = re.compile(r"(?P<package>[A-Za-z_]\w*)\s*:\s*(?P<file>\w+\.toml)", re.ASCII)
 """An object reference in the syntax of importlib, without hyphens."""
 
@@ -51,7 +57,7 @@ class Misfit(NamedTuple):
 
 
 class Installed(msgspec.Struct, Generic[S], frozen=True):
-    """An installed adapter or model, as its manifest describes it."""
+    """An installed plugin, as its manifest describes it."""
 
     name: str
     dist: str
@@ -96,11 +102,22 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """The installed adapters and models, sorted by name, and the broken entry points."""
+    """The installed plugins of each kind, sorted by name, and the broken entry points."""
 
     adapters: tuple[Installed[AdapterSpec], ...]
     models: tuple[Installed[ModelSpec], ...]
+    preprocessors: tuple[Installed[PreprocessorSpec], ...]
     broken: tuple[Broken, ...]
+
+    @property
+    def plugins(self) -> tuple[Installed[Any], ...]:
+        """The plugins of all kinds."""
+        return (*self.adapters, *self.models, *self.preprocessors)
+
+
+def is_plugin(entry_points: str) -> bool:
+    """Whether the text of an `entry_points.txt` may declare a plugin."""
+    return any(group in entry_points for group in GROUPS)
 
 
 def adapters() -> tuple[Installed[AdapterSpec], ...]:
@@ -113,6 +130,11 @@ def models() -> tuple[Installed[ModelSpec], ...]:
     return scan().models
 
 
+def preprocessors() -> tuple[Installed[PreprocessorSpec], ...]:
+    """Returns the installed preprocessors, as their manifests describe them."""
+    return scan().preprocessors
+
+
 def broken() -> tuple[Broken, ...]:
     """Returns the installed packages that cannot be read, with the reasons."""
     return scan().broken
@@ -120,34 +142,28 @@ def broken() -> tuple[Broken, ...]:
 
 def scan() -> Inventory:
     """Reads the manifests of all installed plugins; faults of plugins never raise."""
-    found_adapters: list[Installed[AdapterSpec]] = []
-    found_models: list[Installed[ModelSpec]] = []
+    plugins: dict[KindName, list[Installed[Any]]] = {kind: [] for kind in MANIFESTS}
     unread: list[Broken] = []
     for owner, group, point, value in _entry_points(unread):
         name, version = owner
         try:
-            path = _manifest_path(value)
-            if group == ADAPTERS:
-                adapter = _read(path, AdapterManifest, name).adapter
-                found_adapters += [Installed(n, name, version, path, s) for n, s in adapter.items()]
-            else:
-                model = _read(path, ModelManifest, name).model
-                found_models += [Installed(n, name, version, path, s) for n, s in model.items()]
+            kind, path = GROUPS[group], _manifest_path(value)
+            tables = _read(path, MANIFESTS[kind], name).tables
+            plugins[kind] += [Installed(n, name, version, path, s) for n, s in tables.items()]
         except ManifestError as error:
             unread.append(Broken(point, name, error.message.rstrip()))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # any fault of a foreign package becomes a reason
             unread.append(Broken(point, name, reason_of(error)))
-    adapters, models = _once(found_adapters, unread), _once(found_models, unread)
-    return Inventory(
-        adapters, models, tuple(sorted(unread, key=lambda broken: (broken.dist, broken.name)))
-    )
+    adapters, models, preprocessors = (_once(several, unread) for several in plugins.values())
+    unread.sort(key=lambda broken: (broken.dist, broken.name))
+    return Inventory(adapters, models, preprocessors, tuple(unread))
 
 
-def _once(plugins: list[Installed[S]], unread: list[Broken]) -> tuple[Installed[S], ...]:
+def _once(plugins: list[Installed[Any]], unread: list[Broken]) -> tuple[Installed[Any], ...]:
     """Returns each name of a distribution once, sorted; a second manifest for a name is broken."""
-    kept: dict[str, Installed[S]] = {}
+    kept: dict[str, Installed[Any]] = {}
     for plugin in plugins:
         first = kept.setdefault(plugin.id, plugin)
         if first.path != plugin.path:
@@ -156,7 +172,7 @@ def _once(plugins: list[Installed[S]], unread: list[Broken]) -> tuple[Installed[
     return tuple(sorted(kept.values(), key=lambda plugin: (plugin.name, plugin.dist)))
 
 
-def _read(path: Path, kind: type[M], dist: str) -> M:
+def _read(path: Path, kind: type[Manifest], dist: str) -> Manifest:
     """Reads a manifest, or returns the cached one if the file has not changed since."""
     stamp = Stamp.of(path)
     known = _manifests.get((path, kind))
@@ -200,7 +216,7 @@ def _entry_points(unread: list[Broken]) -> Iterator[tuple[Owner, str, str, str]]
             continue
         # most distributions are not plugins: a search in the text saves reading their metadata
         text = dist.read_text("entry_points.txt") or ""
-        if ADAPTERS in text or MODELS in text:
+        if is_plugin(text):
             yield from _points(dist, text, seen, unread)
         if on_disk:
             seen.add(on_disk)
@@ -218,7 +234,7 @@ def _points(
         return
     seen.add(owner.name)
     try:
-        points = [*entry_points_in(text, _GROUPS)]
+        points = [*entry_points_in(text, tuple(GROUPS))]
     except ValueError as error:
         unread.append(Broken("entry_points.txt", owner.name, f"it cannot be read: {error}"))
         return

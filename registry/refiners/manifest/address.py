@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from refiners.errors import OptionError
-from refiners.manifest.schema import FILE_NAME, REPOSITORY, UNKNOWN
+from refiners.manifest.pattern import FILE_NAME, REPOSITORY, UNKNOWN
 
 PREFIX: Final = "hf:"
 _REVISION: Final = r"refs/[\w-]+/[\w.-]+|[A-Za-z0-9](?:[\w.-]|%2[Ff])*"

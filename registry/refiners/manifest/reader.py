@@ -15,9 +15,9 @@ from refiners.manifest.file_layout import FileTable, UserFile
 from refiners.manifest.schema import (
     SCHEMA,
     UNKNOWN,
-    AdapterManifest,
     AdapterSpec,
-    ModelManifest,
+    Manifest,
+    ModelSpec,
     WeightsFile,
 )
 from refiners.manifest.toml import TomlError, load_toml, parse_toml
@@ -33,7 +33,7 @@ _PART: Final = r"[<>]=?[0-9]{1,9}(\.[0-9]{1,9}){0,9}"
 _SIMPLE: Final = re.compile(rf"{_PART}(,{_PART}){{0,9}}")
 """Version specifiers that are valid without a call of packaging."""
 
-M = TypeVar("M", AdapterManifest, ModelManifest)
+M = TypeVar("M", bound=Manifest)
 
 
 def load_manifest(path: Path, kind: type[M], *, dist: str | None = None) -> M:
@@ -41,7 +41,7 @@ def load_manifest(path: Path, kind: type[M], *, dist: str | None = None) -> M:
 
     Args:
         path: The file.
-        kind: `AdapterManifest` or `ModelManifest`.
+        kind: The manifest of one kind of plugins, such as `AdapterManifest`.
         dist: The distribution that ships the manifest, for messages.
 
     Raises:
@@ -103,25 +103,19 @@ def _with_lines(faults: list[ManifestFault], text: str) -> tuple[ManifestFault, 
     return with_lines(faults, text)
 
 
-def _contradictions(manifest: AdapterManifest | ModelManifest) -> Iterator[ManifestFault]:
+def _contradictions(manifest: Manifest) -> Iterator[ManifestFault]:
     """Yields faults that types cannot express: dangling names, and files with missing keys."""
-    if isinstance(manifest, ModelManifest):
-        for name, spec in manifest.model.items():
-            yield from _core_api(("model", name), spec.core_api)
-            yield from _files(("model", name), spec.weights)
-            if spec.file is not None:
-                yield from _layouts(("model", name, "file"), spec.file, spec.weights, ())
-        return
-    for name, spec in manifest.adapter.items():
-        yield from _core_api(("adapter", name), spec.core_api)
-        yield from _files(("adapter", name), spec.weights)
-        for index, variant in enumerate(spec.variant):
-            place = ("adapter", name, "variant", index, "weights")
+    for name, spec in manifest.tables.items():
+        yield from _core_api((manifest.kind, name), spec.core_api)
+        yield from _files((manifest.kind, name), spec.weights)
+        for index, variant in enumerate(spec.variant if isinstance(spec, AdapterSpec) else ()):
+            place = (manifest.kind, name, "variant", index, "weights")
             yield from _dangling(place, variant.files.values(), spec.weights)
-        if spec.file is not None:
-            place = ("adapter", name, "file")
-            yield from _layouts(place, spec.file, spec.weights, spec.file.asks)
-        yield from _advice(("adapter", name), spec)
+        if isinstance(spec, AdapterSpec | ModelSpec) and spec.file is not None:
+            asks = spec.file.asks if isinstance(spec, AdapterSpec) else ()
+            yield from _layouts((manifest.kind, name, "file"), spec.file, spec.weights, asks)
+        if isinstance(spec, AdapterSpec):
+            yield from _advice((manifest.kind, name), spec)
 
 
 def _advice(place: Place, spec: AdapterSpec) -> Iterator[ManifestFault]:

@@ -1,4 +1,4 @@
-"""The schema of the manifests in a plugin: `adapter.toml` and `model.toml`.
+"""The schema of the manifests in a plugin: `adapter.toml`, `model.toml`, `preprocessor.toml`.
 
 A manifest is data in a package, read without running any code. Its keys are kebab-case. Keys that
 begin with `x-` are reserved for users; every other unknown key is a fault. `json_schema` exports
@@ -9,70 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from refiners.host.text import UNSEEN
 from refiners.manifest.advice import AdviceTable
 from refiners.manifest.file_layout import FileTable, UserFile
-from refiners.manifest.term import END, Fact, Name
+from refiners.manifest.pattern import (
+    UNKNOWN,
+    Commit,
+    Digest,
+    FileName,
+    Location,
+    OptionalName,
+    Reference,
+)
+from refiners.manifest.term import Fact, Name
 
 SCHEMA: Final = 1
 """The version of the schema that this release reads and writes."""
-UNKNOWN: Final = "unknown"
-"""A revision or a hash that is not pinned; the first fetch resolves it."""
-LOCAL: Final = "file"
-"""The scheme of a local file that a user names; manifests may not use it."""
 
-_PART = rf"[^/\\:.{UNSEEN}][^/\\:{UNSEEN}]*"
-REPOSITORY: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*"
-FILE_NAME: Final = rf"{_PART}(/{_PART})*"
-
-Reference = Annotated[
-    str,
-    Meta(
-        pattern=rf"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*{END}",
-        description='"package.module:attribute"',
-    ),
-]
-_SOURCE = (
-    rf"hf:{REPOSITORY}|pkg:[A-Za-z_][A-Za-z0-9_]*(/{_PART})+|"
-    rf"(?!hf:|pkg:|{LOCAL}:|https?:)[a-z][a-z0-9+.-]*:[^\s{UNSEEN}]+"
-)
-Location = Annotated[
-    str,
-    Meta(
-        pattern=rf"^({_SOURCE}){END}",
-        description='"hf:organisation/repository", "pkg:package/path/to/file" or "scheme:address"',
-    ),
-]
-LockedLocation = Annotated[
-    str,
-    Meta(
-        pattern=rf"^({_SOURCE}|{LOCAL}:[^{UNSEEN}]+){END}",
-        description='as a manifest has it, or "file:path" for a file of the user\'s',
-    ),
-]
-FileName = Annotated[
-    str,
-    Meta(pattern=rf"^{FILE_NAME}{END}", description="a path inside the repository"),
-]
-Commit = Annotated[
-    str,
-    Meta(
-        pattern=f"^([0-9a-f]{{40}}|{UNKNOWN}){END}",
-        description='40 lower-case hex digits, or "unknown"',
-    ),
-]
-Digest = Annotated[
-    str,
-    Meta(
-        pattern=f"^([0-9a-f]{{64}}|{UNKNOWN}){END}",
-        description='64 lower-case hex digits, or "unknown"',
-    ),
-]
+KindName = Literal["adapter", "model", "preprocessor"]
+"""The kinds of plugins; each has a manifest, an entry-point group and a list of releases."""
 Dimension = Annotated[
     int | str,
     Meta(description='a number, the name of a fact of the model, or "*" for any'),
@@ -148,8 +107,8 @@ class Input(_Table, frozen=True, kw_only=True):
     """The condition that an adapter takes in a generation, and how to prepare it."""
 
     summary: str
-    preprocessor: str = ""
-    """The preprocessor that makes it from an image, such as `canny`."""
+    preprocessor: OptionalName = ""
+    """The name of the preprocessor that makes it from an image, such as `canny`."""
     range: tuple[float, float] | None = None
     """The lowest and the highest value."""
     channels: Annotated[int, Meta(gt=0, description="a number of channels")] | None = None
@@ -191,17 +150,23 @@ class Variant(_Table, frozen=True, kw_only=True):
         return self.name or single or self.base or "any base"
 
 
-class AdapterSpec(_Table, frozen=True, kw_only=True):
-    """One adapter of a package."""
+class Spec(_Table, frozen=True, kw_only=True):
+    """The keys that the tables of all kinds of plugins have."""
 
     factory: Reference
     summary: str
     core_api: str
     paper: str = ""
-    kind: str = ""
     license: str = ""
     aliases: tuple[Name, ...] = ()
-    """Other short names of the adapter; the name of an adapter takes precedence over an alias."""
+    """Other short names; the name of a plugin takes precedence over an alias."""
+    weights: dict[Name, WeightsFile] = {}
+
+
+class AdapterSpec(Spec, frozen=True, kw_only=True):
+    """One adapter of a package."""
+
+    kind: str = ""
     conflicts: tuple[str, ...] = ()
     """The names of adapters that cannot be worn together with it."""
     input: dict[Name, Input] = {}
@@ -211,7 +176,6 @@ class AdapterSpec(_Table, frozen=True, kw_only=True):
     advice: AdviceTable | None = None
     """The advice for all variants."""
     variant: Annotated[tuple[Variant, ...], Meta(min_length=1, description="at least one variant")]
-    weights: dict[Name, WeightsFile] = {}
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -225,19 +189,13 @@ class AdapterSpec(_Table, frozen=True, kw_only=True):
         return variant.advice.over(self.advice)
 
 
-class ModelSpec(_Table, frozen=True, kw_only=True):
+class ModelSpec(Spec, frozen=True, kw_only=True):
     """One base model of a package; `weights` has its files by role."""
 
-    factory: Reference
-    summary: str
-    core_api: str
     family: Name
     base: Name | None = None
     slots: tuple[str, ...] = ()
     """The names of its slots; those of its family if empty."""
-    paper: str = ""
-    license: str = ""
-    aliases: tuple[Name, ...] = ()
     facts: dict[str, Fact] = {}
     settings: dict[str, Any] = {}
     demo: Reference | None = None
@@ -246,23 +204,67 @@ class ModelSpec(_Table, frozen=True, kw_only=True):
     named_as: dict[str, tuple[str, ...]] = {}
     """The names of the base in metadata, configurations and cards of adapters: the patterns of
     values by key, such as `ss_base_model_version` or `base_model`."""
-    weights: dict[Name, WeightsFile] = {}
 
 
-class AdapterManifest(_Table, frozen=True, kw_only=True):
+class PreprocessorSpec(Spec, frozen=True, kw_only=True):
+    """One preprocessor of a package; `weights` has its files by role.
+
+    Without weights, the factory is the function itself. With weights, it is called with
+    `weights=`, a function that fetches them and returns their `Source`, and builds the function.
+    """
+
+
+class Manifest(_Table, frozen=True, kw_only=True):
+    """The manifest of one kind of plugins."""
+
+    kind: ClassVar[KindName]
+    spec: ClassVar[type[Spec]]
+    """The type of its tables."""
+    schema: Annotated[int, Meta(ge=SCHEMA, le=SCHEMA, description=f"{SCHEMA}")]
+
+    @property
+    def tables(self) -> Mapping[str, Any]:
+        """Its tables by name."""
+        return getattr(self, self.kind)
+
+
+class AdapterManifest(Manifest, frozen=True, kw_only=True):
     """An `adapter.toml`."""
 
-    schema: Annotated[int, Meta(ge=SCHEMA, le=SCHEMA, description=f"{SCHEMA}")]
+    kind: ClassVar[KindName] = "adapter"
+    spec: ClassVar[type[Spec]] = AdapterSpec
     adapter: Annotated[dict[Name, AdapterSpec], Meta(min_length=1, description="named tables")]
 
 
-class ModelManifest(_Table, frozen=True, kw_only=True):
+class ModelManifest(Manifest, frozen=True, kw_only=True):
     """A `model.toml`."""
 
-    schema: Annotated[int, Meta(ge=SCHEMA, le=SCHEMA, description=f"{SCHEMA}")]
+    kind: ClassVar[KindName] = "model"
+    spec: ClassVar[type[Spec]] = ModelSpec
     model: Annotated[dict[Name, ModelSpec], Meta(min_length=1, description="named tables")]
 
 
-def json_schema(kind: type[AdapterManifest] | type[ModelManifest]) -> dict[str, Any]:
+class PreprocessorManifest(Manifest, frozen=True, kw_only=True):
+    """A `preprocessor.toml`."""
+
+    kind: ClassVar[KindName] = "preprocessor"
+    spec: ClassVar[type[Spec]] = PreprocessorSpec
+    preprocessor: Annotated[
+        dict[Name, PreprocessorSpec], Meta(min_length=1, description="named tables")
+    ]
+
+
+MANIFESTS: Final[Mapping[KindName, type[Manifest]]] = {
+    manifest.kind: manifest for manifest in (AdapterManifest, ModelManifest, PreprocessorManifest)
+}
+"""The manifest of each kind of plugins."""
+
+
+def kind_of(spec: Spec) -> KindName:
+    """Returns the kind of plugin that a table describes."""
+    return next(kind for kind, manifest in MANIFESTS.items() if isinstance(spec, manifest.spec))
+
+
+def json_schema(kind: type[Manifest]) -> dict[str, Any]:
     """Returns the JSON Schema of a manifest, for editors."""
     return msgspec.json.schema(kind)

@@ -9,11 +9,10 @@ from msgspec import Meta
 END: Final = r"$(?!\n)"
 """The end of a text in Python and in JSON Schema; a bare `$` would accept a final newline."""
 
+WORDS: Final = r"[a-z0-9]+(-[a-z0-9]+)*"
+"""Lower-case words joined by hyphens."""
+
 Name = Annotated[
-    str,
-    Meta(
-        pattern=f"^[a-z0-9]+(-[a-z0-9]+)*{END}",
-        description="lower-case words joined by hyphens",
-    ),
+    str, Meta(pattern=f"^{WORDS}{END}", description="lower-case words joined by hyphens")
 ]
 Fact = str | int | float | bool

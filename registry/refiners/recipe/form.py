@@ -66,6 +66,11 @@ class AdapterRecord(_Table, frozen=True, kw_only=True):
     condition: Any = None
     """A number, a text, or the hash of a picture or a tensor; or several."""
     mask: Any = None
+    preprocess: bool | str | dict[str, Any] = False
+    """The preprocessor of the condition: a canonical name, true for those that the adapter declares
+    for several inputs, or the name of a function as `{"object": name}`."""
+    preprocessors: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    """The version of each preprocessor by its canonical name."""
 
 
 class ArgumentRecord(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from refiners.choose.lookup import find_adapter, find_model
+from refiners.choose.lookup import find_adapter, find_model, find_preprocessor
 from refiners.errors import Notice, NotInstalledError, OptionError, RefinersError
 from refiners.hub.client import Hub
 from refiners.manifest.address import PREFIX
@@ -186,11 +186,33 @@ def _part(record: AdapterRecord, supply: Supply, replaced: Collection[str]) -> P
         "mask": _value(supply, f"{record.key}.mask", record.mask),
         "scale": supply.value(f"{record.key}.scale", record.scale),
         **{"start": record.start, "end": record.end},
+        "preprocess": _preprocess(supply, record),
     }
     options = {
         key: supply.value(f"{record.key}.{key}", item) for key, item in record.options.items()
     }
     return Part(plugin.id, options, file, condition)
+
+
+def _preprocess(supply: Supply, record: AdapterRecord) -> Any:
+    """Returns the preprocessor of a condition; a missing one is noted."""
+    for id, version in record.preprocessors.items():
+        try:
+            plugin = find_preprocessor(id)
+        except RefinersError as error:
+            supply.missing.append(_not_installed(record.key, id, version, error))
+        else:
+            _compare(plugin.id, version, plugin.version, supply)
+    if not isinstance(record.preprocess, dict):
+        return record.preprocess
+    name = f"{record.key}.preprocess"
+    if name in supply.given:
+        supply.used.add(name)
+        return supply.given[name]
+    what = f"the preprocessor {record.preprocess.get('object', '')}, a function".replace(" ,", ",")
+    hint = f'Pass the function: conditions={{"{name}": function}}.'
+    supply.missing.append(Missing(name, what, hint))
+    return False
 
 
 def _value(supply: Supply, name: str, record: Any) -> Any:

@@ -22,7 +22,8 @@ from refiners.hub.receipts import Receipts, check_header, sha256_of
 from refiners.installed.distribution import distribution_of
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed, package_file
-from refiners.manifest.schema import LOCAL, UNKNOWN, WeightsFile
+from refiners.manifest.pattern import LOCAL
+from refiners.manifest.schema import UNKNOWN, WeightsFile
 from refiners_core.hookspecs import WeightRequest, manager
 
 if TYPE_CHECKING:

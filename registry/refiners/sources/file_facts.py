@@ -14,7 +14,7 @@ from refiners.errors import RefinersError
 from refiners.hub.card import card_fields
 from refiners.hub.client import Hub
 from refiners.hub.tensor_header import START, Header
-from refiners.manifest.schema import LOCAL, UNKNOWN
+from refiners.manifest.pattern import LOCAL, UNKNOWN
 from refiners.recognition.note import notes_of, strength_of, trigger_words, values_of
 from refiners.recognition.number import numbers_in
 from refiners.recognition.recogniser import Evidence, Recognised

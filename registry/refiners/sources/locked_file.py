@@ -12,7 +12,8 @@ from refiners.errors import AmbiguousNameError, LockError
 from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX
-from refiners.manifest.schema import LOCAL, UNKNOWN, AdapterSpec, WeightsFile
+from refiners.manifest.pattern import LOCAL
+from refiners.manifest.schema import UNKNOWN, AdapterSpec, WeightsFile
 from refiners.sources.listing import means
 from refiners.sources.place import PICKLES, SUFFIX, format_of
 

@@ -16,7 +16,8 @@ from refiners.hub.client import Hub
 from refiners.hub.receipts import Receipts, pinned
 from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX
-from refiners.manifest.schema import LOCAL, UNKNOWN, AdapterSpec, ModelSpec, WeightsFile
+from refiners.manifest.pattern import LOCAL, UNKNOWN
+from refiners.manifest.schema import AdapterSpec, ModelSpec, WeightsFile
 from refiners.sources.companion import LABEL
 from refiners.sources.repository import RepositoryModel
 from refiners.sources.user_file import WithFile

@@ -16,7 +16,8 @@ from refiners.hub.metadata import Contents
 from refiners.hub.shapes import header_of
 from refiners.hub.tensor_header import Header
 from refiners.manifest.address import PREFIX, Address
-from refiners.manifest.schema import LOCAL, UNKNOWN, WeightsFile
+from refiners.manifest.pattern import LOCAL
+from refiners.manifest.schema import UNKNOWN, WeightsFile
 from refiners.sources.fetch import fetch_file
 
 SUFFIX: Final = ".safetensors"

@@ -20,7 +20,8 @@ from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.hub.receipts import sha256_of
 from refiners.installed.inventory import Installed, scan
-from refiners.manifest.schema import LOCAL, UNKNOWN, AdapterSpec, WeightsFile
+from refiners.manifest.pattern import LOCAL
+from refiners.manifest.schema import UNKNOWN, AdapterSpec, WeightsFile
 from refiners.recognition.recogniser import Evidence, Recognised, recognise
 from refiners.sources.given import (
     GivenFile,

@@ -24,7 +24,8 @@ from refiners.hub.client import Hub
 from refiners.hub.metadata import Contents
 from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX, parse_address
-from refiners.manifest.schema import FILE_NAME, UNKNOWN, ModelSpec, WeightsFile
+from refiners.manifest.pattern import FILE_NAME
+from refiners.manifest.schema import UNKNOWN, ModelSpec, WeightsFile
 from refiners.sources.listing import contents_of, means
 
 _NEEDED: Final = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")

@@ -23,7 +23,8 @@ from refiners.hub.client import Hub
 from refiners.hub.shapes import header_of
 from refiners.installed.inventory import Installed, Misfit
 from refiners.manifest.file_layout import Choice
-from refiners.manifest.schema import LOCAL, AdapterSpec, Variant, WeightsFile
+from refiners.manifest.pattern import LOCAL
+from refiners.manifest.schema import AdapterSpec, Variant, WeightsFile
 from refiners.recognition.recogniser import Evidence, Recognised, misfit
 from refiners.sources.answer import choices_of
 from refiners.sources.companion import LABEL, companions

@@ -9,11 +9,13 @@ import pytest
 from refiners.catalog import SHIPPED, Listed
 from refiners.catalog.entry import releases_of
 from refiners.manifest.reader import load_manifest
-from refiners.manifest.schema import UNKNOWN, AdapterManifest, ModelManifest, WeightsFile
+from refiners.manifest.schema import MANIFESTS as KINDS
+from refiners.manifest.schema import UNKNOWN, AdapterManifest, WeightsFile
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(__file__).parent / "data"
 MANIFESTS = sorted(ROOT.glob("plugins/*/src/*/adapter.toml"))
+PREPROCESSORS = sorted(ROOT.glob("plugins/*/src/*/preprocessor.toml"))
 PINS = {
     (file["repo"], file["path"]): file
     for file in tomllib.loads((DATA / "pins.toml").read_text())["file"]
@@ -33,6 +35,7 @@ CONTROLNETS = {
     "inpaint": "p_sd15_inpaint",
     "ip2p": "e_sd15_ip2p",
     "tile": "f1e_sd15_tile",
+    "shuffle": "e_sd15_shuffle",
 }
 OF_SDXL = [
     *((name, f"diffusers/controlnet-{name}-sdxl-1.0") for name in ("canny", "depth")),
@@ -43,6 +46,17 @@ OF_SDXL = [
     ),
     ("openpose-thibaud", "thibaud/controlnet-openpose-sdxl-1.0"),
     ("qrcode-monster", "monster-labs/control_v1p_sdxl_qrcode_monster"),
+    *(
+        (f"{name}-{size}", f"diffusers/controlnet-{name}-sdxl-1.0-{size}")
+        for name in ("canny", "depth")
+        for size in ("small", "mid")
+    ),
+    ("softedge-dexined", "SargeZT/controlnet-sd-xl-1.0-softedge-dexined"),
+    ("depth-zoe-16bit", "SargeZT/controlnet-sd-xl-1.0-depth-16bit-zoe"),
+    ("tile-ttplanet", "TTPlanet/TTPLanet_SDXL_Controlnet_Tile_Realistic"),
+    ("inpaint-dreamer", "destitech/controlnet-inpaint-dreamer-sdxl"),
+    ("union", "xinsir/controlnet-union-sdxl-1.0"),
+    ("union-promax", "xinsir/controlnet-union-sdxl-1.0"),
 ]
 IP_ADAPTERS = {
     "ip-adapter": ("sd15", "vit-h"),
@@ -52,6 +66,7 @@ IP_ADAPTERS = {
 }
 
 PICKLES = {
+    ("controlnet-sam", "sd15"),
     ("controlnet-tile", "sd15"),
     ("instantid", "ip-adapter"),
     ("ip-adapter-light-v11", "sd15"),
@@ -62,8 +77,8 @@ PICKLES = {
 
 def published() -> Iterator[tuple[str, str, WeightsFile]]:
     """Yields every file on the Hub that a first-party manifest names."""
-    for path in MANIFESTS:
-        for name, spec in load_manifest(path, AdapterManifest).adapter.items():
+    for path in (*MANIFESTS, *PREPROCESSORS):
+        for name, spec in load_manifest(path, KINDS[path.stem]).tables.items():
             for role, file in spec.weights.items():
                 if file.scheme == "hf":
                     yield name, role, file
@@ -141,11 +156,10 @@ def test_the_list_of_gaps_is_exact() -> None:
 
 def test_the_shipped_catalog_equals_the_manifests() -> None:
     """To update: `refiners catalog build WHEELS --out registry/refiners/catalog`."""
-    for path in (*MANIFESTS, *ROOT.glob("plugins/*/src/*/model.toml")):
+    for path in (*MANIFESTS, *PREPROCESSORS, *ROOT.glob("plugins/*/src/*/model.toml")):
         project = tomllib.loads((path.parents[2] / "pyproject.toml").read_text())["project"]
         kind = path.stem
-        manifest = load_manifest(path, AdapterManifest if kind == "adapter" else ModelManifest)
-        for name, spec in getattr(manifest, kind).items():
+        for name, spec in load_manifest(path, KINDS[kind]).tables.items():
             entry = Listed(name=name, kind=kind, distribution=project["name"], summary="")
             known = releases_of(SHIPPED, entry)
             (release,) = [entry for entry in known if entry.version == project["version"]]

@@ -68,6 +68,14 @@ def test_an_unknown_option_without_a_suggestion_is_left_to_click() -> None:
         ("Leave negative_prompt out.", "Leave --negative out."),
         ("Pass image= as well.", "Pass --image as well."),
         ('Try refiners.load_model("sd15").', "Try --model sd15."),
+        (
+            'Condition(picture, preprocess="refiners-a:canny")',
+            "--adapter NAME=PICTURE,preprocess=refiners-a:canny",
+        ),
+        (
+            'Pass the function: conditions={"canny.preprocess": function}.',
+            "Write --adapter canny=PICTURE,preprocess=NAME.",
+        ),
         ('load_adapter("lora", model, file="a.safetensors")', "--adapter lora=a.safetensors"),
         ('load_adapter("lora", model, file="a b.safetensors")', "--adapter lora='a b.safetensors'"),
         ('load_adapter("a.safetensors", model)', "--adapter a.safetensors"),

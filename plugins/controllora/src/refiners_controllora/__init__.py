@@ -1,0 +1,1 @@
+"""Control-LoRA for Refiners: a ControlNet stored as a low-rank change of the base."""

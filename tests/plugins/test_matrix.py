@@ -1,0 +1,213 @@
+"""The matrix of adapters finds faults of composition, and the page that it wrote is current."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from msgspec.structs import replace
+from refiners.choose.variant import made_from
+from torch import nn
+
+from refiners_core import Adapter, Chain, Lambda, Selection
+
+from . import matrix
+
+SUITABLE = matrix.suitable()
+NAMES = [plugin.name for plugin in SUITABLE]
+SAMPLE = [*{plugin.spec.factory: plugin for plugin in SUITABLE}.values()]
+"""An adapter of each factory."""
+
+
+def written() -> dict[tuple[str, str], str]:
+    """Returns the signs on the page by pair."""
+    block = matrix.PAGE.read_text().partition("```text\n")[2].partition("```")[0]
+    rows = [line.split() for line in block.splitlines() if len(line.split()) == 3]
+    names = [name for _, name, _ in rows]
+    return {
+        (first, second): sign
+        for _, first, signs in rows
+        for second, sign in zip(names, signs, strict=True)
+    }
+
+
+def test_the_page_has_every_adapter_for_its_base():
+    assert written().keys() == {*itertools.product(NAMES, NAMES)}, "run make matrix"
+
+
+def test_the_page_is_current_for_pairs_of_all_kinds():
+    stage = matrix.Stage(SAMPLE)
+    cycle = itertools.pairwise([*stage.adapters, next(iter(stage.adapters))])
+    refusals = matrix.check_pairs(stage, [pair for a, b in cycle for pair in ((a, b), (b, a))])
+    signs = written()
+    assert all(signs[pair] == matrix.cell(refusals, *pair) for pair in refusals), "run make matrix"
+
+
+@pytest.mark.slow
+def test_the_page_is_what_the_command_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    before = matrix.PAGE.read_text()
+    monkeypatch.setattr(matrix, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr("sys.argv", ["matrix.py"])
+    matrix.main()
+    assert matrix.PAGE.read_text() == before
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+class Doubling(Adapter):
+    """An adapter that keeps the laws."""
+
+    place = "unet.conv_in"
+
+    def edits(self, model: Any) -> Any:
+        return self.times(2, model.slot(self.place))
+
+    def others(self, model: Any) -> list[Any]:
+        return [adapter for adapter in model.adapters if adapter is not self]
+
+    def times(self, factor: int, place: Selection) -> Any:
+        scaled = Lambda(lambda x: factor * x)
+        return place.wrap(lambda inner, seat: Chain(inner, scaled), stage="output")
+
+
+class Tripling(Doubling):
+    """Another that keeps the laws."""
+
+    def edits(self, model: Any) -> Any:
+        return self.times(3, model.slot(self.place))
+
+
+class Replacing(Doubling):
+    """An adapter that replaces a layer, so that no other can."""
+
+    def edits(self, model: Any) -> Any:
+        small = Lambda(lambda x: x[:, :4] / 2)
+        return model.slot("unet.conv_out").replace(lambda seat: small)
+
+
+class Renewing(Doubling):
+    """An adapter that replaces the same layer."""
+
+    def edits(self, model: Any) -> Any:
+        large = Lambda(lambda x: x[:, :4] * 2)
+        return model.slot("unet.conv_out").replace(lambda seat: large)
+
+
+class Idle(Doubling):
+    """An adapter that changes nothing."""
+
+    def edits(self, model: Any) -> Any:
+        return self.times(1, model.slot(self.place))
+
+
+class Writing(Doubling):
+    """An adapter that changes a weight of the model when another is worn."""
+
+    def edits(self, model: Any) -> Any:
+        if self.others(model):
+            with torch.no_grad():
+                next(model.unet.parameters()).add_(1)
+        return super().edits(model)
+
+
+class Counting(Doubling):
+    """An adapter that acts by the number of those that were put on before."""
+
+    def edits(self, model: Any) -> Any:
+        return self.times(2 + len(self.others(model)), model.slot(self.place))
+
+
+class Evading(Doubling):
+    """An adapter that edits another place when another is worn."""
+
+    def edits(self, model: Any) -> Any:
+        place = "unet.conv_out" if self.others(model) else self.place
+        return self.times(2, model.slot(place))
+
+
+class Meddling(Doubling):
+    """An adapter that changes the layers of others."""
+
+    def edits(self, model: Any) -> Any:
+        for other in self.others(model):
+            other.extra = nn.Identity()
+        return super().edits(model)
+
+
+class Masking(Doubling):
+    """An adapter that acts only alone."""
+
+    def edits(self, model: Any) -> Any:
+        alone = Lambda(lambda x: x if len(model.adapters) > 1 else 2 * x)
+        return model.slot(self.place).wrap(lambda inner, seat: Chain(inner, alone), stage="output")
+
+
+def check(stage: matrix.Stage) -> dict[tuple[str, str], str]:
+    return matrix.check_pairs(stage, itertools.permutations(stage.adapters, 2))
+
+
+def staged(
+    monkeypatch: pytest.MonkeyPatch, kinds: Sequence[type[Adapter]], conflicts: tuple[str, ...] = ()
+) -> matrix.Stage:
+    """Returns a stage with an adapter of each class, named by it; the first has conflicts."""
+    by_name = {kind.__name__.lower(): kind for kind in kinds}
+    plugin = next(plugin for plugin in SUITABLE if plugin.name == "style-aligned")
+    plugins: list[Any] = []
+    for name in by_name:
+        spec = replace(plugin.spec, conflicts=() if plugins else conflicts)
+        plugins.append(replace(plugin, name=name, spec=spec))
+
+    def built(plugin: Any) -> Adapter:
+        adapter = by_name[plugin.name](name=plugin.name)
+        made_from[adapter] = plugin
+        return adapter
+
+    monkeypatch.setattr(matrix, "built", built)
+    return matrix.Stage(plugins)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ([Replacing, Renewing], r"replacing \+ renewing is not refused by a manifest"),
+        ([Writing, Doubling], "leaves a trace in writing"),
+        ([Counting, Doubling], r"the order of doubling \+ counting"),
+        ([Evading, Doubling], "evading edits other places"),
+        ([Meddling, Doubling], "doubling edits other places or layers"),
+        ([Idle], "idle changes nothing"),
+        ([Masking, Doubling], "masking changes nothing in"),
+    ],
+)
+def test_a_fault_is_found(
+    monkeypatch: pytest.MonkeyPatch, kinds: Sequence[type[Adapter]], words: str
+):
+    with pytest.raises(matrix.Fault, match=words):
+        check(staged(monkeypatch, kinds))
+
+
+def test_adapters_that_keep_the_laws_go_together(monkeypatch: pytest.MonkeyPatch):
+    stage = staged(monkeypatch, [Doubling, Tripling])
+    assert matrix.table([*stage.adapters], check(stage)) == (
+        "           12\n1 doubling .+\n2 tripling +."
+    )
+
+
+def test_a_declared_conflict_is_refused_in_both_orders_and_in_sets(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    stage = staged(monkeypatch, [Replacing, Renewing, Doubling], conflicts=("renewing",))
+    refusals = check(stage)
+    names = [*stage.adapters]
+    assert matrix.table(names, refusals).splitlines()[1:] == [
+        *("1 replacing .x+", "2 renewing  x.+", "3 doubling  ++."),
+    ]
+    assert "its manifest lists renewing as a conflict" in refusals["renewing", "replacing"]
+    assert matrix.check_sets(stage, refusals, 3, 2) == 2
+    text = matrix.page(names, refusals, 2)
+    assert "\n- `replacing` + `renewing`: renewing (any base): the manifest of replacing" in text
+    refusals["replacing", "renewing"] = refusals["renewing", "replacing"] = ""
+    with pytest.raises(matrix.Fault, match="is refused, but no pair"):
+        matrix.check_sets(stage, refusals, 3, 1)
