@@ -68,7 +68,7 @@ class Stage:
     model: LatentDiffusion = field(init=False)
     adapters: dict[str, Adapter] = field(default_factory=dict[str, Adapter], init=False)
     alone: dict[str, Any] = field(default_factory=dict[str, Any], init=False)
-    """What each adapter edits, and its own layers, while it is worn alone."""
+    """The edits of each adapter, and its own layers, while it is worn alone."""
     outcomes: dict[frozenset[str], Any] = field(default_factory=dict[Any, Any], init=False)
     """The bits of the latents that the model generates with each set of adapters."""
     layers: dict[str, tuple[int, int]] = field(default_factory=dict[str, Any], init=False)
@@ -229,8 +229,8 @@ def footprint(adapter: Adapter, model: LatentDiffusion) -> Any:
     places = [
         (seat.path, edit.kind, edit.stage, id(seat.layer)) for edit in edits for seat in edit.seats
     ]
-    own = {name: (id(m), id(m._modules)) for name, m in adapter.named_modules()}
-    return places, own
+    parts = {name: (id(m), id(m._modules)) for name, m in adapter.named_modules()}
+    return places, parts
 
 
 def check_pairs(stage: Stage, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
