@@ -50,10 +50,12 @@ class Adapter(Merging):
     """Whether a generation must pass it a condition, such as an image or an edge map."""
     takes_mask: ClassVar[bool] = False
     """Whether it can act on a region of the image: `Condition(value, mask=...)`."""
-    words: Mapping[str, int] = MappingProxyType({})
-    """The words that prompts may use while it is worn, each with its number of tokens. The text
-    encoder finds the id of the first token of the first word in the context, as the value `words`
-    of the adapter; the ids of all further tokens count down from it."""
+    words: Mapping[str, int | Sequence[int]] = MappingProxyType({})
+    """The words that prompts may use while it is worn, each with its number of tokens: in every
+    text encoder, or in each, which spells out a word of 0 tokens. The text encoder finds the id of
+    the first token of the first word in the context, as the value `words` of the adapter; the ids
+    of all further tokens count down from it, in each word as many as in the encoder with the most.
+    """
     inputs: ClassVar[tuple[str, ...]] = ()
     """The names in the mapping that its condition must be, if it needs several values; a missing
     name is an error before any network runs."""

@@ -24,6 +24,8 @@ _CALLED: Final = re.compile(r"\bGLOBAL ([A-Za-z_][\w.]*)")
 """The part of an error of torch that names the function a pickle wanted to call."""
 _TRAINERS: Final = ("pytorch_lightning.", "lightning.")
 """The packages whose objects early checkpoints contain beside their tensors."""
+_DICTIONARY: Final = "torch.nn.modules.container.ParameterDict"
+"""The module in which early textual inversions keep their tensors."""
 
 
 class PickleError(WeightsError):
@@ -126,7 +128,8 @@ def _reason(error: Exception) -> str:
 
 
 def _stand_ins(file: IO[bytes]) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Returns empty classes in place of those of training frameworks, which are never imported."""
+    """Returns empty classes in place of the classes of objects around the tensors, of which no code
+    runs."""
     if not torch.serialization._is_zipfile(file):  # pyright: ignore  (the old format names no classes)
         return []
     names = get_unsafe_globals_in_checkpoint(file)  # pyright: ignore  (typed for paths alone)
@@ -134,11 +137,13 @@ def _stand_ins(file: IO[bytes]) -> list[Callable[..., Any] | tuple[Callable[...,
     return [
         (type(name.rpartition(".")[2], (), {}), name)
         for name in names
-        if name.startswith(_TRAINERS)
+        if name.startswith((*_TRAINERS, _DICTIONARY))
     ]
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if type(value).__name__ == _DICTIONARY.rpartition(".")[2]:
+        value = vars(value).get("_parameters")
     if isinstance(value, Mapping):
         for key, item in cast("Mapping[Any, Any]", value).items():
             yield from _leaves(item, f"{path}.{key}" if path else str(key))

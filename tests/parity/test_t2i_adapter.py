@@ -248,3 +248,36 @@ def test_a_whole_generation_equals_that_of_diffusers(
             progress=False,
         )
     assert differ(made, expected) <= 1e-4
+
+
+def test_several_at_once_equal_a_multi_adapter(
+    hub: None, peers: dict[str, T2IAdapter], models: Any, differ: Any
+) -> None:
+    pipe, model = models["sd15"]
+    rows = [row for row in ROWS if row.name in ("t2i-depth", "t2i-sketch")]
+    pictures = [picture(row, 1) for row in rows]
+    parts = {"adapter": [peers[row.name] for row in rows], **pipe.components}
+    del parts["image_encoder"]
+    theirs = StableDiffusionAdapterPipeline(**parts, requires_safety_checker=False)
+    theirs.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    expected = theirs(
+        PROMPTS[0],
+        image=pictures,
+        adapter_conditioning_scale=[0.8, 0.3],
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        latents=noise,
+        output_type="latent",
+    ).images
+    worn = [refiners.load_adapter(row.name, model) for row in rows]
+    conditions = {
+        adapter: Condition(pixels, scale=scale)
+        for adapter, pixels, scale in zip(worn, pictures, (0.8, 0.3), strict=True)
+    }
+    arguments: dict[str, Any] = {"steps": 4, "guidance": 5.0, "latents": noise}
+    made = model.generate(
+        PROMPTS[0], conditions=conditions, output="latents", progress=False, **arguments
+    )
+    model.eject_all()
+    assert differ(made, expected) <= 1e-4

@@ -29,8 +29,11 @@ ENCODER: Final = ClipImageConfig(
 )
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
+    "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
+    "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
 }
-"""The options of factories whose adapters have the sizes of released files by default."""
+"""The options of factories whose adapters have the sizes of released files, or do not act in the
+prompts, by default."""
 PICTURE: Final = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 
 

@@ -1,4 +1,4 @@
-"""The adapters of seven packages on one model: pairs and triples of them, in any order."""
+"""The adapters of all packages on one model: pairs and triples of them, in any order."""
 
 import itertools
 import random
@@ -16,6 +16,9 @@ from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
+from refiners_t2iadapter.style import StyleAdapter
+from refiners_t2iadapter.style_network import StyleConfig
+from refiners_textualinversion.adapter import TextualInversion
 
 from refiners_core import Adapter
 from refiners_core.models.clip import ClipImageConfig
@@ -40,8 +43,10 @@ CONDITIONS: Mapping[str, Any] = {
     "identity": {"face": FACE, "keypoints": POINTS},
     "style": None,
     "lora": None,
+    "word": None,
+    "tokens": PICTURE,
 }
-SIZES = {"sd15": 7, "sdxl": 8}  # InstantID is published for Stable Diffusion XL only
+SIZES = {"sd15": 9, "sdxl": 9}  # the last one is published for this base only
 PAIRS = [(base, pair) for base in BASES for pair in itertools.permutations(range(SIZES[base]), 2)]
 TRIPLES = [
     (base, tuple(random.Random(f"{base} {i}").sample(range(SIZES[base]), 3)))
@@ -59,10 +64,14 @@ def adapters(base: str) -> list[Adapter]:
         Lora(rank=2, key="lora"),
         ControlLora(rank=2, channels=(4, 8, 8), guess="original", key="control-lora"),
         UnionControlNet(channels=(4, 8, 8), key="union"),
+        TextualInversion(word="cat", key="word"),
     ]
     if base == "sdxl":
         sizes = ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
         made.append(InstantId(resampler=sizes, channels=(4, 8, 8), key="identity"))
+    else:
+        config = StyleConfig(tokens=2, layers=1, heads=2)
+        made.append(StyleAdapter(encoder=ENCODER, config=config, key="tokens"))
     return made
 
 

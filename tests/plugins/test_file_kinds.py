@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import refiners
+import torch
 from refiners.errors import RefinersError
 from refiners.hub.client import Hub
 from refiners.recognition.recogniser import Evidence
@@ -19,6 +20,7 @@ from refiners.sources.recognition import identify_kind
 
 from refiners_core import Model
 from refiners_core.models import sd15, sdxl
+from refiners_core.weights import write
 
 Shapes = Mapping[str, tuple[int, ...]]
 LDM, HF = "input_blocks.4.1.transformer_blocks.0", "down_blocks.1.attentions.0.transformer_blocks.0"
@@ -193,11 +195,20 @@ KINDS: Mapping[str, tuple[Shapes, str]] = {
          "adapter.body.0.out_conv.weight": (320, 80, 1, 1)},
         "a T2I-Adapter for sd15 (light, diffusers)"),
     "T2I-Adapter for style": (
-        {"style_embedding": (1, 8, 1024), "transformer_layes.0.ln_1.weight": (1024,)},
-        "a T2I-Adapter for style"),
+        {"style_embedding": (1, 8, 1024), "proj": (1024, 768),
+         "transformer_layes.0.attn.in_proj_weight": (3072, 1024)},
+        "a T2I-Adapter for style for sd15 (original)"),
     "textual inversion": ({"emb_params": (4, 768)}, "a textual inversion for sd15 (embedding)"),
     "textual inversion for SDXL": (
         {"clip_l": (4, 768), "clip_g": (4, 1280)}, "a textual inversion for sdxl"),
+    "textual inversion of a web interface": (
+        {"string_to_param.*": (2, 768), "string_to_token.*": ()},
+        "a textual inversion for sd15 (embedding of a web interface)"),
+    "textual inversion for SD 2": ({"sks": (4, 1024)}, "a textual inversion for sd2 (learned"),
+    "textual inversion for SD 3": (
+        {"clip_l": (4, 768), "clip_g": (4, 1280), "t5xxl": (4, 4096)},
+        "a textual inversion for sd3"),
+    "learned tokens without brackets": ({"sks": (4, 768)}, "a textual inversion for sd15 (learn"),
     "learned token": ({"<cat-toy>": (768,)}, "a textual inversion for sd15 (learned token)"),
     "whole SD 1.5": (whole(768), "a whole model for sd15 (single file)"),
     "whole SDXL": (whole(2048), "a whole model for sdxl (single file)"),
@@ -367,6 +378,9 @@ WRONG: Mapping[str, tuple[str, str]] = {
     "ControlNet for SDXL": ("sd15", "a ControlNet for sdxl (diffusers), not for this sd15 model"),
     "ControlNet, original": ("sdxl", "a ControlNet for sd15 (original), not for this sdxl model"),
     "T2I-Adapter XL": ("sd15", "a T2I-Adapter for sdxl (full, diffusers), not for this sd15 model"),
+    "textual inversion for SDXL": ("sd15", "a textual inversion for sdxl (embeddings of two enc"),
+    "textual inversion for SD 2": ("sdxl", "a textual inversion for sd2 (learned tokens), not for"),
+    "textual inversion for SD 3": ("sdxl", "only embeddings of CLIP's text encoders are read"),
     "Flux, kohya": ("sd15", "a LoRA for flux (kohya); no known adapter reads it"),
     "whole SDXL": ("sdxl", "a whole model for sdxl (single file), not an adapter"),
     "VAE": ("sd15", "an autoencoder (diffusers); no known adapter reads it"),
@@ -385,6 +399,14 @@ def test_a_wrong_pair_is_refused_before_a_tensor_is_read(
     assert words in str(error.value)
     assert error.value.hint or "Load a model of base" in str(error.value)
     assert models[base].adapters == ()
+
+
+def test_a_word_of_sd15_goes_on_sdxl_with_a_notice(tmp_path: Path, models: Mapping[str, Model]):
+    write({"<cat>": torch.ones(2, 768)}, tmp_path / "a.safetensors")
+    with pytest.warns(refiners.Notice, match=r"the second text encoder of this sdxl \(1280 feat"):
+        adapter = refiners.load_adapter(tmp_path / "a.safetensors", models["sdxl"])
+    assert adapter.words == {"<cat>": (2, 0)}
+    adapter.eject()
 
 
 def test_an_unbound_adapter_is_refused_by_the_model(tmp_path: Path, models: Mapping[str, Model]):

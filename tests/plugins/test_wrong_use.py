@@ -21,6 +21,7 @@ from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
+from refiners_textualinversion.adapter import TextualInversion
 from torch import nn
 
 from refiners_core import Adapter, Condition, Source
@@ -112,6 +113,16 @@ class Bench:
             adapter.merge(merged)
         self.model.generate("a cat", conditions={adapter: condition}, steps=2, progress=False)
 
+    def word(self, tensors: Mapping[str, torch.Tensor], **options: Any) -> None:
+        path = self.folder / "learned_embeds.safetensors"
+        write(tensors, path)
+        refiners.load_adapter(path, self.model, **options)
+
+    def pickle(self, name: str) -> None:
+        path = self.folder / "cat.pt"
+        torch.save({"<cat>": VECTORS}, path)
+        refiners.load_adapter(name, self.model, file=path)
+
     def file(self, make: Callable[..., Adapter], tensors: Mapping[str, torch.Tensor]) -> None:
         path = self.folder / "other.safetensors"
         write(tensors, path)
@@ -131,7 +142,7 @@ class Bench:
         refiners.load_adapter(name, self.model, **options)
 
 
-ONE = torch.ones(1)
+ONE, VECTORS = torch.ones(1), torch.ones(2, 8)
 USES: Mapping[str, Callable[[Bench], None]] = {
     "no face": lambda b: b.generate(identity, {"keypoints": POINTS}, sdxl=True),
     "a face of 256 numbers": lambda b: b.face(FACE[:256]),
@@ -189,6 +200,33 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "a text for a ControlNet": lambda b: b.generate(control, "edges.png"),
     "nothing for a ControlNet": lambda b: b.generate(control, ...),
     "three pictures for two": lambda b: b.generate(control, [Image.new("RGB", (32, 32))] * 3),
+    "an embedding of Stable Diffusion 1.5 on a model of other sizes": lambda b: b.word(
+        {"<cat>": torch.ones(768)}
+    ),
+    "an embedding of Stable Diffusion XL on 1.5": lambda b: b.word(
+        {"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}
+    ),
+    "an embedding for a second encoder that is not there": lambda b: b.word(
+        {"clip_l": VECTORS, "clip_g": VECTORS}
+    ),
+    "an embedding of Stable Diffusion 3": lambda b: b.word(
+        {"clip_l": VECTORS, "clip_g": VECTORS, "t5xxl": VECTORS}
+    ),
+    "an embedding that is not a number": lambda b: b.word({"<cat>": VECTORS * torch.nan}),
+    "an embedding of a word that the model knows": lambda b: b.word({"<cat>": VECTORS}, word="x"),
+    "an embedding of a word that another one brings": lambda b: (
+        TextualInversion(word="<cat>", key="first").inject(b.model),
+        b.word({"<cat>": VECTORS}),
+    ),
+    "an embedding of a word that is a weight": lambda b: b.word({"<cat>": VECTORS}, word="(a:2)"),
+    "more vectors than a prompt has tokens": lambda b: b.word({"<cat>": torch.ones(15, 8)}),
+    "a picture for a word": lambda b: b.generate(
+        lambda: TextualInversion(word="<cat>", key="word"), PICTURE
+    ),
+    "an embedding as a pickle": lambda b: b.pickle("textual-inversion"),
+    "another file as an embedding": lambda b: b.file(
+        TextualInversion, {"a.b": torch.ones(2, 2, 2)}
+    ),
     "guess mode by an unknown formula": lambda b: b.generate(
         lambda: ControlNet(guess="strong", key="controlnet"), PICTURE
     ),

@@ -8,12 +8,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 from refiners_ipadapter.adapter import IpAdapter
-from refiners_ipadapter.preprocessing import clip_pixels
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from refiners_core import Source
-from refiners_core.models.clip import ClipTextConfig
+from refiners_core.models.clip import ClipTextConfig, clip_pixels
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.sd15 import build
 from refiners_core.models.unet import UNET_KEYS, UNetConfig

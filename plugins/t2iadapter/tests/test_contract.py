@@ -46,7 +46,9 @@ def narrow_model() -> LatentDiffusion:
 
 def test_the_manifest_declares_the_targets_of_each_base():
     manifest = tomllib.loads((files("refiners_t2iadapter") / "adapter.toml").read_text())
-    for spec in manifest["adapter"].values():
+    for name, spec in manifest["adapter"].items():
+        if name == "t2i-style":
+            continue  # another class, with a contract of its own
         for variant in spec["variant"]:
             declared = [(target["slot"], target["stage"]) for target in variant["targets"]]
             assert declared == (ALL if variant["base"] == "sdxl" else DOWN)

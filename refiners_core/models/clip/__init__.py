@@ -4,6 +4,7 @@ from refiners_core.models.clip.config import ClipImageConfig, ClipTextConfig
 from refiners_core.models.clip.image import ClipImageEncoder
 from refiners_core.models.clip.layout import CLIP_IMAGE_KEYS, CLIP_TEXT_KEYS
 from refiners_core.models.clip.pair import TextEncoderPair
+from refiners_core.models.clip.pixels import clip_pixels
 from refiners_core.models.clip.prompt import apply_weights, parse_weights
 from refiners_core.models.clip.skip import ClipSkip
 from refiners_core.models.clip.text import ClipTextEncoder
@@ -20,5 +21,6 @@ __all__ = [
     "ClipTokenizer",
     "TextEncoderPair",
     "apply_weights",
+    "clip_pixels",
     "parse_weights",
 ]

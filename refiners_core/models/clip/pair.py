@@ -1,6 +1,6 @@
 """Two text encoders that read the same texts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from refiners_core.models.clip.layer import PENULTIMATE
 from refiners_core.models.clip.text import ClipTextEncoder, first_end
 from refiners_core.models.clip.tokenizer import ClipTokenizer
-from refiners_core.models.clip.window import TextOutput
+from refiners_core.models.clip.window import WINDOWS, TextOutput, Windows
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Concatenate, UseContext
 from refiners_core.tree.context import Context
@@ -18,6 +18,8 @@ from refiners_core.tree.layer import Layer
 
 SECOND_TOKENS: Final = "clip_g.tokens"
 """The context key of the tokens that the second encoder reads, if they are others."""
+SECOND_WINDOWS: Final = "clip_g.windows"
+"""The context key of the windows of these tokens."""
 
 
 class TextEncoderPair(Concatenate):
@@ -50,33 +52,39 @@ class TextEncoderPair(Concatenate):
         )
         self.padding: Final = padding
 
-    def second_tokens(
-        self, tokenizer: ClipTokenizer, texts: Sequence[str], counts: Sequence[int]
-    ) -> Int[Tensor, "rows tokens"] | None:
-        """Returns the tokens of texts as the second tokenizer is published; None if the same.
+    def second_tokenizer(
+        self,
+        tokenizer: ClipTokenizer,
+        words: Sequence[Mapping[str, Sequence[int]]],
+        texts: Sequence[str],
+    ) -> ClipTokenizer | None:
+        """Returns the tokenizer of the second encoder; None if it reads the texts as the first.
 
         Args:
-            tokenizer: The tokenizer of both encoders, with the words of adapters.
+            tokenizer: The tokenizer of both encoders.
+            words: The ids of the words of adapters, in each encoder.
             texts: The texts.
-            counts: The number of windows of each text, at least; what is longer is cut off.
         """
-        if self.padding == tokenizer.padding:
+        padding = tokenizer.text_of(self.padding)
+        has_padding = self.padding != tokenizer.padding and any(padding in text for text in texts)
+        if not has_padding and words[0] == words[1]:
             return None
-        word = tokenizer.text_of(self.padding)
-        if not any(word in text for text in texts):
-            return None
-        second = tokenizer.padded_with(self.padding)
-        windows = [second.windows(text)[0] for text in texts]
-        return torch.cat([rows[:count] for rows, count in zip(windows, counts, strict=False)])
+        second = tokenizer.padded_with(self.padding) if has_padding else tokenizer
+        return second.with_words(words[1])
 
 
 class PublishedTokens(Layer):
-    """Takes the tokens from `context["clip_g.tokens"]` where they differ from its input.
+    """Takes the tokens from `context["clip_g.tokens"]` where they differ from its input, and their
+    windows from `context["clip_g.windows"]`.
 
-    They do where a prompt has the padding of the second tokenizer, "!".
+    They do where a prompt has the padding of the second tokenizer, "!", or a word for which an
+    adapter has other tokens in this encoder than in the first.
     """
 
     def run(self, context: Context, *inputs: Any) -> Int[Tensor, "rows tokens"]:
+        windows: Windows | None = context.get(SECOND_WINDOWS)
+        if windows is not None:
+            context[WINDOWS] = windows
         tokens: Tensor | None = context.get(SECOND_TOKENS)
         return inputs[0] if tokens is None else tokens
 

@@ -1,10 +1,10 @@
 """CLIP's tokenizer."""
 
 import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
+from itertools import groupby
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,6 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 
 from refiners_core.errors import ModelError
+from refiners_core.models.clip.added_word import AddedWords
 from refiners_core.models.clip.prompt import broken_at, parse_weights
 from refiners_core.models.clip.vocabulary import read_vocabulary
 
@@ -69,7 +70,7 @@ class ClipTokenizer:
         self.start: Final = vocab[start]
         self.end: Final = vocab[end]
         self.padding: int = vocab[padding]
-        self._words: dict[str, tuple[int, ...]] = {}
+        self._words = AddedWords({})
         try:
             pairs = models.BPE(
                 vocab=dict(vocab),
@@ -146,14 +147,14 @@ class ClipTokenizer:
         other.padding = padding
         return other
 
-    def with_words(self, words: Mapping[str, int]) -> "ClipTokenizer":
+    def with_words(self, words: Mapping[str, int | Sequence[int]]) -> "ClipTokenizer":
         """Returns this tokenizer with more words, each of so many tokens.
 
         The ids of their tokens count down from -1, in the order of the words. They are below zero
         because early text encoders find the end of a text by the highest id.
 
         Args:
-            words: The number of tokens of each word.
+            words: The number of tokens of each word, or their ids, all of which are below zero.
 
         Example:
             >>> vocab = {"a</w>": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}
@@ -161,11 +162,15 @@ class ClipTokenizer:
             [0, -1, -2]
         """
         other = copy(self)
+        ids: dict[str, Sequence[int]] = {}
         first = -1
-        other._words = {}
-        for word, count in words.items():
-            other._words[word] = tuple(range(first, first - count, -1))
-            first -= count
+        for word, tokens in words.items():
+            if isinstance(tokens, int):
+                ids[word] = [*range(first, first - tokens, -1)]
+                first -= tokens
+            else:
+                ids[word] = tokens
+        other._words = AddedWords(ids)
         return other
 
     def tokens(self, text: str) -> list[int]:
@@ -179,17 +184,13 @@ class ClipTokenizer:
                 f"the text has half a character, {text[position]!a}, at position {position}.",
                 hint='Mend it: text.encode("utf-8", "replace").decode().',
             )
-        if not self._words:
-            return self._model.encode(text, add_special_tokens=False).ids
-        longest_first = sorted(self._words, key=len, reverse=True)
-        parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
-        tokens = [
-            self._words[part]
-            if part in self._words
-            else self._model.encode(part, add_special_tokens=False).ids
-            for part in parts
-        ]
-        return [token for part in tokens for token in part]
+        tokens: list[int] = []
+        for part in self._words.split(text):
+            if isinstance(part, str):
+                tokens += self._model.encode(part, add_special_tokens=False).ids
+            else:
+                tokens += part
+        return tokens
 
     def __call__(self, prompts: Sequence[str]) -> Int[Tensor, "rows tokens"]:
         """Returns a row of `length` tokens for each prompt.
@@ -205,7 +206,8 @@ class ClipTokenizer:
     ) -> tuple[Int[Tensor, "windows tokens"], Float[Tensor, "windows tokens"]]:
         """Returns a prompt of any length as rows of `length` tokens, and the weight of each token.
 
-        A window ends at the end of a word, unless one word fills it. `parse_weights` in
+        A window ends at the end of a word, unless one word fills it; the tokens of a word that an
+        adapter brings stay together. `parse_weights` in
         `refiners_core.models.clip.prompt` explains the weights, `(text:number)`.
         """
         room = self.length - 2
@@ -235,17 +237,13 @@ class ClipTokenizer:
         return str(self._model.id_to_token(token))
 
     def _is_end(self, token: int) -> bool:
-        return token < 0 or self.text_of(token).endswith(_WORD_END)
+        return self._words.is_end(token) or (token >= 0 and self.text_of(token).endswith(_WORD_END))
 
     def _row(self, prompt: str) -> list[int]:
         tokens = self.tokens(prompt)
         room = self.length - 2
         if len(tokens) > room:
-            cut_off = (
-                self._model.decode([token for token in tokens[room:] if token >= 0])
-                .replace(_WORD_END, " ")
-                .strip()
-            )
+            cut_off = self._text(tokens[room:])
             warnings.warn(
                 f"the prompt has {len(tokens)} tokens, {len(tokens) - room} more than the {room} "
                 f"that are read; this is cut off: {cut_off!r}",
@@ -254,6 +252,17 @@ class ClipTokenizer:
             )
         row = [self.start, *tokens[:room], self.end]
         return row + [self.padding] * (self.length - len(row))
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        parts: list[str] = []
+        for is_word, group in groupby(tokens, lambda token: token < 0):
+            ids = [*group]
+            parts += (
+                [self._words.word_of(token) for token in ids if self._words.is_end(token)]
+                if is_word
+                else [self._model.decode(ids).replace(_WORD_END, " ").strip()]
+            )
+        return " ".join(parts)
 
     def reads_like(self, other: "ClipTokenizer") -> bool:
         """Whether another tokenizer returns the same tokens for every text, up to padding."""

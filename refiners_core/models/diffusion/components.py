@@ -10,10 +10,17 @@ from torch import Tensor
 
 from refiners_core.errors import ModelError
 from refiners_core.model import Model
-from refiners_core.models.clip.pair import SECOND_TOKENS, TextEncoderPair, encoder_tokens
+from refiners_core.models.clip.pair import (
+    SECOND_TOKENS,
+    SECOND_WINDOWS,
+    TextEncoderPair,
+    encoder_tokens,
+)
+from refiners_core.models.clip.reading import Reading, readings
 from refiners_core.models.clip.text import POOLED
 from refiners_core.models.clip.tokenizer import ClipTokenizer
-from refiners_core.models.clip.window import JOINED, WINDOWS, Windows
+from refiners_core.models.clip.window import JOINED, WINDOWS
+from refiners_core.models.diffusion.active_word import active_words
 from refiners_core.models.diffusion.denoise import Denoise
 from refiners_core.models.diffusion.family import Family
 from refiners_core.models.diffusion.prompt_tokens import PromptTokens
@@ -107,22 +114,19 @@ class DiffusionComponents(Model):
                 word.
         """
         reading = context if isinstance(context, Context) else Context(context)
-        ids, windows = self._windows(texts, reading)
         encoder = self.text_encoder
         laid = {
             key: value.to(encoder.device, encoder.dtype if value.is_floating_point() else None)
             for key, value in (rows or {}).items()
         }
-        windows = replace(windows, rows=laid, is_silent=is_silent)
-        if windows.empty_rows:
-            assert self.tokenizer is not None, "windows were made by a tokenizer"
-            empty = self.tokenizer.windows("")[0]
-            empty = empty.expand(windows.empty_rows, -1)
-            ids = torch.cat([ids, empty])
-            if SECOND_TOKENS in reading:
-                reading[SECOND_TOKENS] = torch.cat([reading[SECOND_TOKENS], empty])
-        if SECOND_TOKENS in reading:
-            reading[SECOND_TOKENS] = reading[SECOND_TOKENS].to(encoder.device)
+        tokenizer, parts = self._readings(texts, reading)
+        (ids, windows), *others = [
+            Reading(ids, replace(part, rows=laid, is_silent=is_silent)).with_empty(tokenizer)
+            for ids, part in parts
+        ]
+        for second_ids, second_windows in others:
+            reading[SECOND_TOKENS] = second_ids.to(encoder.device)
+            reading[SECOND_WINDOWS] = second_windows
         reading[WINDOWS] = windows
         for key, value in laid.items():
             reading[key] = value
@@ -144,51 +148,38 @@ class DiffusionComponents(Model):
         Raises:
             ModelError: As `read` raises it.
         """
-        reading = Context(context)
-        ids, windows = self._windows(texts, reading)
+        first, *others = self._readings(texts, Context(context))[1]
+        windows = first.windows
         weights = windows.weights
         if weights is None:
-            weights = torch.ones(ids.shape, dtype=torch.float32, device="cpu")
-        encoder_ids = encoder_tokens(self.text_encoder, ids, reading.get(SECOND_TOKENS))
+            weights = torch.ones(first.ids.shape, dtype=torch.float32, device="cpu")
+        second = others[0].ids if others else None
         return PromptTokens(
-            tuple([windows.tiled(each) for each in encoder_ids]),
+            tuple(
+                [
+                    windows.tiled(each)
+                    for each in encoder_tokens(self.text_encoder, first.ids, second)
+                ]
+            ),
             windows.tiled(weights),
         )
 
-    def _windows(self, texts: Sequence[str], reading: Context) -> tuple[Tensor, Windows]:
-        """Returns the tokens of texts in rows of windows, and the texts that these make up."""
+    def _readings(
+        self, texts: Sequence[str], reading: Context
+    ) -> tuple[ClipTokenizer, list[Reading]]:
+        """Returns the tokenizer, and the texts as the text encoder reads them; then as the second
+        encoder of a pair reads them, if it does so otherwise."""
         if self.tokenizer is None:
             raise ModelError(
                 f"this {self.base} has no tokenizer, so it cannot read.",
                 hint="Build it with tokenizer=ClipTokenizer.load(folder).",
             )
-        tokenizer = self.tokenizer.with_words(self._adapter_words(reading))
-        parts = [tokenizer.windows(text) for text in texts]
-        weights = torch.cat([weight for _, weight in parts])
-        has_weights = bool((weights != 1).any())
-        counts = [len(ids) for ids, _ in parts]
+        words = active_words(self, reading, encoders=2)
+        tokenizers = [self.tokenizer.with_words(words[0])]
         if isinstance(self.text_encoder, TextEncoderPair):
-            second = self.text_encoder.second_tokens(tokenizer, texts, counts)
-            if second is not None:
-                reading[SECOND_TOKENS] = second
-        windows = Windows(counts, weights if has_weights else None)
-        return torch.cat([ids for ids, _ in parts]), windows
-
-    def _adapter_words(self, reading: Context) -> dict[str, int]:
-        """Returns the words of active adapters, and gives each adapter its first token."""
-        words: dict[str, int] = {}
-        for adapter in self.adapters:
-            if not adapter.words or adapter.scale_key not in reading:
-                continue
-            reading[adapter.context_key("words")] = -1 - sum(words.values())
-            if duplicates := words.keys() & adapter.words.keys():
-                raise ModelError(
-                    f"{adapter.key} brings {min(duplicates)!r}, which another adapter brings as "
-                    "well.",
-                    hint="Eject one of them, or leave it out: conditions={adapter: None}.",
-                )
-            words |= adapter.words
-        return words
+            second = self.text_encoder.second_tokenizer(self.tokenizer, words, texts)
+            tokenizers += [] if second is None else [second]
+        return self.tokenizer, readings(texts, tokenizers)
 
     def describe(self, request: GenerationRequest) -> dict[str, Float[Tensor, "1 numbers"]]:
         """Returns the `time_ids` of the images, for a UNet that reads them; otherwise nothing.

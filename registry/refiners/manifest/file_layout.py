@@ -64,6 +64,8 @@ class Layout(_Table, frozen=True, kw_only=True):
     """The kind of file in words, such as `a LoHa`; that of the whole table by default."""
     base: Name | None = None
     """The base of every file of this layout; None if facts or metadata decide."""
+    also: tuple[Name, ...] = ()
+    """Further bases that can use such a file, if only a part of it or for a part of the model."""
     keys: tuple[Pattern, ...] = ()
     """Patterns of which each matches a tensor."""
     any: tuple[Pattern, ...] = ()

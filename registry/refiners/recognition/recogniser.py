@@ -138,7 +138,7 @@ def misfit(recognised: Recognised, base: str | None, facts: Mapping[str, Any]) -
         if stated != values[0]:
             return f"it has {name} = {values[0]}, not {stated}"
         is_confirmed = True
-    if not recognised.bases or base in recognised.bases:
+    if not recognised.bases or base in (*recognised.bases, *recognised.layout.also):
         return ""
     # facts decide, unless the layout itself fixes the base: a model may have a base name of its own
     return "" if is_confirmed and recognised.layout.base is None else "it is for another base"

@@ -135,3 +135,37 @@ def test_a_short_prompt_is_one_window_as_ever(vocabulary):
     tokenizer = ClipTokenizer(vocabulary, [], length=9)
     for prompt in ("", "cool fun"):
         assert tokenizer.windows(prompt)[0].equal(tokenizer([prompt]))
+
+
+# --- words of adapters ---------------------------------------------------------------------------
+
+
+def test_a_word_is_found_whole_in_any_case(vocabulary):
+    tokenizer = ClipTokenizer(vocabulary, [], length=40)
+    words = {"cat": 2, "cat2": 1, "<cat>": 12, "<cat": 1}
+    taught = tokenizer.with_words(words)
+    cat, cat2, bracketed, half = [-1, -2], [-3], [*range(-4, -16, -1)], [-16]
+    plain = tokenizer.tokens
+    for text, expected in {
+        "cat": cat,
+        "a CAT, cat2": [*plain("a"), *cat, *plain(","), *cat2],
+        "cats concat cat3 _cat": plain("cats concat cat3 _cat"),
+        "<cat><cat>": [*bracketed, *bracketed],
+        "<cat, x<cat>x": [*half, *plain(","), *plain("x"), *bracketed, *plain("x")],
+    }.items():
+        assert taught.tokens(text) == expected, text
+    assert tokenizer.with_words({"cat": [-7, -9]}).tokens("cat") == [-7, -9]
+
+
+def test_the_tokens_of_a_word_stay_together(vocabulary):
+    tokenizer = ClipTokenizer(vocabulary, [], length=8).with_words({"<cat>": 4, "<long>": 9})
+    rows = tokenizer.windows("a b <cat> c (<cat>:2) <long>")[0].tolist()
+    kept = [
+        [token for token in row if token not in (tokenizer.start, tokenizer.end)] for row in rows
+    ]
+    a, b, c = (vocabulary[f"{letter}</w>"] for letter in "abc")
+    cat = [-1, -2, -3, -4]
+    long = [*range(-5, -14, -1)]
+    assert kept == [[a, b, *cat], [c, *cat], long[:6], long[6:]]
+    with pytest.warns(PromptWarning, match="this is cut off: 'c <cat>'"):
+        tokenizer(["a b <cat> c <cat>"])

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from torch import nn
 
 from refiners_core.weights import PickleError, TensorFile, read, rewrite_pickle
 
@@ -85,3 +86,17 @@ def test_a_training_checkpoint_keeps_its_weights_without_importing_the_trainer(t
     assert list(tensors) == ["model.diffusion_model.w"]
     assert tensors["model.diffusion_model.w"].equal(torch.arange(3.0))
     assert not any(name.startswith("pytorch_lightning") for name in sys.modules)
+
+
+def test_the_dictionary_of_a_textual_inversion_is_read(tmp_path):
+    vectors = torch.arange(6.0).view(2, 3)
+    content = {
+        "string_to_token": {"*": torch.tensor(265)},
+        "string_to_param": nn.ParameterDict({"*": nn.Parameter(vectors)}),
+        "name": "cat",
+    }
+    torch.save(content, tmp_path / "a.pt")
+    written = rewrite(tmp_path / "a.pt")
+    assert read(written)["string_to_param.*"].equal(vectors)
+    with TensorFile(written) as file:
+        assert file.metadata()["name"] == '"cat"'

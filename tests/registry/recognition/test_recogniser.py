@@ -155,6 +155,9 @@ MISFITS: Mapping[str, tuple[Mapping[str, Any], str, Mapping[str, Any], str]] = {
         {"shapes": {"up": ["width", "*"]}}, "mine", {"width": 2}, ""),
     "a fixed base": ({"keys": ["up"], "base": "small"}, "small", {}, ""),
     "another fixed base": ({"keys": ["up"], "base": "small"}, "large", {}, "for another base"),
+    "a further base": ({"keys": ["up"], "base": "small", "also": ["large"]}, "large", {}, ""),
+    "neither the base nor a further one": (
+        {"keys": ["up"], "base": "small", "also": ["large"]}, "mine", {}, "for another base"),
     "a fixed base, though a fact agrees": (
         {"shapes": {"up": ["width", "*"]}, "base": "small"}, "mine", {"width": 2},
         "for another base"),

@@ -8,13 +8,17 @@ from torch import Tensor
 
 from refiners_core import Adapter, Chain, Edit, Source
 from refiners_core.errors import AdapterError
-from refiners_core.models.clip import CLIP_IMAGE_KEYS, ClipImageConfig, ClipImageEncoder
+from refiners_core.models.clip import (
+    CLIP_IMAGE_KEYS,
+    ClipImageConfig,
+    ClipImageEncoder,
+    clip_pixels,
+)
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.image_prompt import image_attentions, image_edits
 from refiners_core.weights import load, published, read
 from refiners_ipadapter.checkpoint import IP_ADAPTER_KEYS, projection_sizes
-from refiners_ipadapter.preprocessing import clip_pixels
 from refiners_ipadapter.projection import ImageProjection
 
 

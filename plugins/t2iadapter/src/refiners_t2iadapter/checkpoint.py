@@ -58,7 +58,9 @@ def as_diffusers(tensors: Mapping[str, Tensor], maps: int) -> dict[str, Tensor]:
         kind = style if is_style else f"holds {next(iter(names), None)!r}"
         raise WeightsError(
             f"this file {kind}: it is not a T2I-Adapter that makes maps of a picture.",
-            hint="Give the diffusion_pytorch_model of a repository such as "
+            hint='Load it with the adapter for style: load_adapter("t2i-style", model, file=...).'
+            if is_style
+            else "Give the diffusion_pytorch_model of a repository such as "
             "TencentARC/t2i-adapter-canny-sdxl-1.0.",
         )
     numbers = {int(match[1]) for name in names.values() if (match := _BLOCK.fullmatch(name))}

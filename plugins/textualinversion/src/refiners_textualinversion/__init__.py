@@ -1,0 +1,1 @@
+"""Textual inversion for Refiners: learned words in prompts (arXiv:2208.01618)."""
