@@ -30,7 +30,10 @@ DECLARED = sorted(
         if given.preprocessor
     }
 )
-NOT_PROVIDED = {"mlsd", "normalbae", "segmentation"}
+NOT_PROVIDED = {
+    *("cpds", "dexined", "hand-depth", "mlsd", "normal", "normalbae"),
+    *("segment-anything", "segmentation"),
+}
 """The networks that no package here provides."""
 
 

@@ -12,6 +12,7 @@ from refiners_preprocessors import (
     blur,
     canny,
     colour_palette,
+    grey,
     inpaint_mask,
     lineart,
     scribble,
@@ -23,8 +24,19 @@ from refiners_preprocessors.line import thinned
 
 from refiners_core.errors import ConditionError
 
-FILTERS = [canny, soft_edge, lineart, scribble, blur, tile, colour_palette, shuffle, inpaint_mask]
-GREY = [canny, soft_edge, lineart, scribble, inpaint_mask]
+FILTERS = [
+    canny,
+    soft_edge,
+    lineart,
+    scribble,
+    blur,
+    grey,
+    tile,
+    colour_palette,
+    shuffle,
+    inpaint_mask,
+]
+GREY = [canny, soft_edge, lineart, scribble, grey, inpaint_mask]
 
 
 def photo(width: int = 96, height: int = 64) -> Image.Image:
@@ -167,6 +179,11 @@ def test_blur_is_a_gaussian():
     x = np.exp(-((np.arange(61) - 30) ** 2) / (2 * 1.5**2))
     wanted = 255 * np.outer(x, x) / x.sum() ** 2
     assert np.abs(array(blur(levels, sigma=1.5))[:, :, 0] - wanted).max() <= 1
+
+
+def test_grey_weighs_the_colours_as_the_eye_does():
+    levels = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 10, 10]]], np.uint8)
+    assert np.asarray(grey(levels)).tolist() == [[76, 150, 29, 10]]
 
 
 def test_a_tile_keeps_means_and_loses_detail():

@@ -156,7 +156,7 @@ class SideNetwork(Adapter, ABC):
         Without an output of another weight than 0 there is nothing to run.
         """
         weights = self._weights(len(request.model.unet.config.skip_channels) + 1)
-        values, unit = dict(features), torch.ones(1, 1, 1, 1)
+        values, unit = dict(features), torch.ones(1, 1, 1, 1, dtype=torch.float32, device="cpu")
         if self.guess is not None or self.cond_only or self.is_pooled:
             values[self.prompted_key] = {"cond": unit}
         if weights is None:

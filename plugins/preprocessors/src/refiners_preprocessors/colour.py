@@ -9,6 +9,19 @@ from PIL import Image
 from refiners_preprocessors.picture import Size, number, to_bytes, whole
 
 
+def grey(picture: Any, /, *, size: Size | None = None) -> Image.Image:
+    """Returns a picture in grey, by the luma of Rec. 601.
+
+    Args:
+        picture: A picture in any form that `refiners_core.picture.to_pixels` takes.
+        size: Width and height of the result in pixels; by default those of the picture.
+
+    Raises:
+        ConditionError: The value is not one picture.
+    """
+    return Image.fromarray(cv2.cvtColor(to_bytes(picture, size), cv2.COLOR_RGB2GRAY))
+
+
 def blur(picture: Any, /, *, sigma: float = 9.0, size: Size | None = None) -> Image.Image:
     """Returns a blurred picture.
 
