@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ class Adapter(nn.Module):
         self.own_layers = nn.ModuleDict()
         self._choose_source = weights
         self._bound_to: str | None = None
+        self._merged: float | None = None
         self._tree: weakref.ref[Chain] | None = None
         self._chains: tuple[weakref.ref[Chain], ...] = ()
         self._known: TreeIndex | None = None  # the index of the tree being planned
@@ -92,6 +94,21 @@ class Adapter(nn.Module):
         raise AdapterError(
             f"{type(self).__name__} does not define edits.",
             hint="Define edits(self, model), e.g. return select(model)...wrap(...).",
+        )
+
+    def merged_edits(self, model: Any, scale: float) -> Iterable[Edit]:
+        """Returns the edits that put the adapter's effect into copies of weights of the base.
+
+        Args:
+            model: The tree that wears the adapter.
+            scale: The strength at which it is merged.
+
+        Raises:
+            AdapterError: The subclass does not define it.
+        """
+        raise AdapterError(
+            f"{self.key} cannot be merged: its effect is not a change of weights.",
+            hint="Leave it worn; Condition(scale=...) sets its strength.",
         )
 
     def build(self, model: Any, source: Source | None) -> None:
@@ -233,6 +250,7 @@ class Adapter(nn.Module):
         tree = self._tree() if self._tree is not None else None
         tree = chains[0] if tree is None else tree  # a part may live on without its model
         self._swap("eject", tree, plan.plan_eject(tree, chains, self))
+        self._merged = None
         return self
 
     @contextmanager
@@ -257,11 +275,85 @@ class Adapter(nn.Module):
             PlanError: A tree that wears either adapter is running; nothing was changed.
         """
         plan.check_idle((*self._wearing(), *other._wearing()), f"swap weights of {self.key}")
+        for adapter in (self, other):
+            if adapter.merged_scale is not None:
+                raise AdapterError(
+                    f"{adapter.key} is merged, so its weights cannot be swapped.",
+                    hint="Call its unmerge() first.",
+                )
         hotswap(self, other, (self.key, other.key))
         self.source, other.source = other.source, self.source
         self.origin, other.origin = other.origin, self.origin
         self.advice, other.advice = other.advice, self.advice
         return self
+
+    @property
+    def merged_scale(self) -> float | None:
+        """The strength at which the adapter is merged; None while it is not."""
+        return self._merged
+
+    def merge(self, scale: float = 1.0) -> Self:
+        """Merges the effect into copies of the layers that it changes, and returns the adapter.
+
+        The model then computes as with the adapter at that scale, up to rounding, at the speed of a
+        bare one. The base layers are kept untouched, so the copies need memory of their own. Until
+        `unmerge`, conditions cannot change the strength.
+
+        Args:
+            scale: The strength, which `Condition(scale=...)` sets otherwise.
+
+        Raises:
+            AdapterError: The adapter is not worn, is merged already, is not a change of weights, or
+                other adapters edit its layers or what a changed layer reads; nothing was changed.
+            PlanError: The tree was edited by hand, or is running; nothing was changed.
+        """
+        if self._merged is not None:
+            raise AdapterError(
+                f"{self.key} is merged already, at scale {self._merged:g}.",
+                hint="Call its unmerge() first.",
+            )
+        if not math.isfinite(scale):
+            raise AdapterError(
+                f"the scale of a merge is a finite number, not {scale!r}.",
+                hint="Try adapter.merge(0.8).",
+            )
+        editing = dict.fromkeys(
+            key
+            for layer in self.modules()
+            if isinstance(layer, Chain) and (record := layer.__dict__.get("_worn")) is not None
+            for key in record.keys()
+        )
+        if editing:
+            raise AdapterError(
+                f"{self.key} cannot be merged: {', '.join(editing)} edits its layers.",
+                hint="Eject that adapter first.",
+            )
+        return self._wear_anew(float(scale))
+
+    def unmerge(self) -> Self:
+        """Wears the adapter as before `merge`, with the very base layers, and returns it.
+
+        Raises:
+            AdapterError: The adapter is not merged.
+            PlanError: The tree was edited by hand, or is running; nothing was changed.
+        """
+        if self._merged is None:
+            raise AdapterError(f"{self.key} is not merged.", hint="Call its merge() first.")
+        return self._wear_anew(None)
+
+    def _wear_anew(self, scale: float | None) -> Self:
+        """Ejects the adapter and injects it again, merged at a scale or not."""
+        tree, before = None if self._tree is None else self._tree(), self._merged
+        if tree is None:
+            raise AdapterError(f"{self.key} is not worn.", hint="Call its inject(model) first.")
+        self.eject()
+        self._merged = scale
+        try:
+            return self.inject(tree)
+        except BaseException:
+            self._merged = before
+            self.inject(tree)
+            raise
 
     def save(self, path: str | Path) -> None:
         """Writes its weights as safetensors in the layout that its family publishes.
@@ -275,7 +367,8 @@ class Adapter(nn.Module):
         write(self.published(), path)
 
     def _checked_edits(self, tree: Chain) -> tuple[Edit, ...]:
-        returned: Any = self.edits(tree)
+        merged = self._merged
+        returned: Any = self.edits(tree) if merged is None else self.merged_edits(tree, merged)
         edits = tuple(returned) if isinstance(returned, Iterable) else (returned,)
         for edit in edits:
             if not isinstance(edit, Edit):
@@ -340,4 +433,5 @@ class Adapter(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the state for `deepcopy` and `pickle`: the adapter, not worn."""
-        return self.__dict__ | {"_tree": None, "_chains": (), "_choose_source": None}
+        bare = {"_tree": None, "_chains": (), "_choose_source": None, "_merged": None}
+        return self.__dict__ | bare

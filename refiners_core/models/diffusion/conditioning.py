@@ -77,7 +77,7 @@ class AdapterCondition:
             ConditionError: The adapter refuses the value, or its `encode` returns tensors that do
                 not fit the context.
         """
-        if not self.adapter.takes_condition:
+        if not self.adapter.takes_condition and self.condition.mask is None:
             return self
         if self.condition.mask is not None:
             mask = to_mask(self.condition.mask, (request.height, request.width))
@@ -179,6 +179,9 @@ def match_conditions(worn: Sequence[Adapter], conditions: Any) -> tuple[AdapterC
                 hint="Pass conditions={adapter: ...}, None to leave it out this time, or eject it.",
             )
         condition = value if isinstance(value, Condition) else Condition(value)
+        if adapter.merged_scale is not None:
+            _check_merged(adapter, value, condition)
+            condition = Condition(scale=adapter.merged_scale)  # as recipes record it
         if value is None or (adapter.takes_condition and condition.value is None):
             continue
         _check(adapter, condition)
@@ -215,6 +218,16 @@ def _check(adapter: Adapter, condition: Condition) -> None:
     if condition.mask is not None and not adapter.takes_mask:
         raise ConditionError(
             f"{adapter.key} acts on the whole picture: it takes no mask.", hint="Leave mask= out."
+        )
+
+
+def _check_merged(adapter: Adapter, value: Any, condition: Condition) -> None:
+    """Raises if a condition asks for another strength than that of a merged adapter."""
+    if value is None or condition not in (Condition(), Condition(scale=adapter.merged_scale or 0)):
+        raise ConditionError(
+            f"{adapter.key} is merged at scale {adapter.merged_scale:g}: a condition cannot change "
+            "its strength, steps or region.",
+            hint="Leave it out of conditions, or call its unmerge() first.",
         )
 
 

@@ -113,6 +113,7 @@ SLOTS: Final[Mapping[str, Slot]] = {
     ),
     "denoise.step": Slot("the step of the sampler", "denoise", name="step", chain=Denoise),
     "text_encoder.linear": Slot("every linear layer", "text_encoder", nn.Linear),
+    "text_encoder.norm": Slot("every normalisation", "text_encoder", nn.LayerNorm),
     "text_encoder.embedding": Slot(
         "the embedding of each token", "text_encoder", nn.Embedding, name="token"
     ),

@@ -1,34 +1,39 @@
-"""LoRA: low-rank updates beside layers of the UNet and of the text encoders (arXiv:2106.09685)."""
+"""LoRA and its kin: changes of layers of the UNet and of the text encoders (arXiv:2106.09685)."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
-from refiners_core import Adapter, Chain, Edit, Model, Seat, Source, select
+from refiners_core import Adapter, Chain, Edit, Model, Seat, Selection, Source, select
 from refiners_core.errors import AdapterError
 from refiners_core.layers import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
+from refiners_core.models.diffusion import COND
 from refiners_core.weights import write
-from refiners_lora.alpha import Alphas, Strength, configured
-from refiners_lora.layer_match import Match, match_layers
-from refiners_lora.layer_name import places_by_name
-from refiners_lora.lora_file import METADATA, LoraFile, read_lora
-from refiners_lora.low_rank import LowRank, WithLowRank, low_rank
+from refiners_lora.layer_match import match_layers
+from refiners_lora.layer_name import Published, places_by_name
+from refiners_lora.lora_file import read_lora
+from refiners_lora.method.change import Change
+from refiners_lora.method.low_rank import LowRank, low_rank
+from refiners_lora.method.table import build
+from refiners_lora.saved import published, settings
+from refiners_lora.strength import alphas_of
+from refiners_lora.worn import Region, WithChange, checked_base, merged
 
 Where = Callable[[Any], Iterable[Seat]]
 """Chooses the layers of a model that an untrained LoRA updates."""
 
 
 class Lora(Adapter):
-    """Adds the low-rank updates of a LoRA file to linear layers and convolutions.
+    """Adds the changes of a LoRA file, of whichever method, to layers of a model.
 
-    It takes no condition. `Condition(scale=0.8)` sets its strength, for the UNet and the text
-    encoders alike. Several LoRAs add up. Without a file it is untrained, and changes nothing until
-    `up` is trained.
+    It takes no condition. `Condition(scale=0.8, mask=...)` sets its strength and its region.
+    Several add up. Without a file it is an untrained LoRA, and changes nothing until `up` is
+    trained.
 
     Args:
         rank: For an untrained LoRA, its rank.
@@ -45,6 +50,8 @@ class Lora(Adapter):
         False
     """
 
+    takes_mask = True
+
     def __init__(
         self,
         *,
@@ -57,7 +64,8 @@ class Lora(Adapter):
         if not isinstance(rank, int) or rank < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(f"a LoRA cannot have rank {rank!r}.", hint="Try Lora(rank=8).")
         self._untrained = rank, float(rank if alpha is None else alpha), where or attentions
-        self._published: dict[str, tuple[str, str]] = {}  # component and name there, by seat
+        self._published: dict[str, Published] = {}  # by the path of the seat
+        self._region = Region(self.context_key("mask"))
 
     def build(self, model: Chain, source: Source | None) -> None:
         """Builds an update for each layer that the file names.
@@ -76,37 +84,47 @@ class Lora(Adapter):
             return
         file = read_lora(source.files["weights"], source.files.get("config"))
         matches = match_layers(file, model)
-        alphas = _alphas(file, matches)
-        self._published = {match.place.seat.path: match.place[1:] for match in matches}
-        for match in matches:
-            self.layer(match.place.seat, lambda match=match: _loaded(match, alphas))
+        alphas = alphas_of(file, matches)
+        self._published = {match.place.seat.path: match.place.published for match in matches}
+        for (place, module), alpha in zip(matches, alphas, strict=True):
+            method, tensors, seat = module.method, module.tensors, place.seat
+            if method.needs_base or module.title == "a DoRA":
+                checked_base(seat.layer, seat.path, module.title)
+            self.layer(seat, lambda m=method, s=seat, t=tensors, a=alpha: build(m, s, t, a))
         self.requires_grad_(False)
 
     def edits(self, model: Any) -> Iterable[Edit]:
-        """Adds each update to the output of its layer."""
-        seats = select(model).where(self._is_changed).expect(len(self._published))
-        return seats.wrap(self._with_change, name="lora")
+        """Adds each change to the output of its layer."""
+        return self._seats(model).wrap(self._with_change, name="lora")
+
+    def merged_edits(self, model: Any, scale: float) -> Iterable[Edit]:
+        """Puts each change into a copy of its layer, inside the wraps of other adapters."""
+
+        def copied(inner: nn.Module, seat: Seat) -> nn.Module:
+            change = self.layer(seat, _missing)
+            return merged(inner, change, scale, seat.layer, seat.path, self.key)
+
+        return self._seats(model).wrap(copied, stage="inputs", name="merged")
+
+    def encode(self, value: Any, request: Any) -> dict[str, dict[str, Tensor]]:
+        """Returns the mask of the region in which it acts, in the size of the latents."""
+        if request.mask is None:
+            return super().encode(value, request)
+        size = request.latent_height, request.latent_width
+        return {self.context_key("mask"): {COND: adaptive_avg_pool2d(request.mask, size)}}
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns the weights under the keys that diffusers writes: `unet.<layer>.lora_A.weight`
-        and so on."""
-        return {
-            f"{part}.{name}.lora_{half}.weight": weight
-            for part, name, change in self._changes()
-            for half, weight in zip("AB", (change.down.weight, change.up.weight), strict=True)
-        }
+        """Returns the weights under published keys.
+
+        Those of plain LoRAs are the keys that diffusers writes: `unet.<layer>.lora_A.weight` and so
+        on. Other methods have kohya's and LyCORIS' keys.
+        """
+        return published(self._changes())
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights as diffusers does, with the alphas in the header of the file."""
-        parts: dict[str, dict[str, Strength]] = {}
-        for part, name, change in self._changes():
-            parts.setdefault(part, {})[name] = Strength(change.rank, change.alpha)
-        config = {
-            f"{part}.{field}": value
-            for part, strengths in parts.items()
-            for field, value in configured(strengths, part).items()
-        }
-        write(self.published(), path, {METADATA: json.dumps(config, sort_keys=True)})
+        """Writes the weights: a plain LoRA as diffusers does, with the alphas in the header of the
+        file; other methods as LyCORIS does."""
+        write(self.published(), path, settings(self._changes()))
 
     def _begin(self, model: Any) -> None:
         rank, alpha, where = self._untrained
@@ -119,52 +137,32 @@ class Lora(Adapter):
                     "with a published name.",
                     hint='Choose layers of model.slot("unet.linear"), for instance.',
                 )
-            self._published[seat.path] = place[1:]
+            self._published[seat.path] = place.published
             self.layer(seat, lambda seat=seat: _untrained(seat, rank, alpha, model.device))
+
+    def _seats(self, model: Any) -> Selection:
+        return select(model).where(self._is_changed).expect(len(self._published))
 
     def _is_changed(self, seat: Seat) -> bool:
         return seat.path in self._published
 
-    def _with_change(self, inner: nn.Module, seat: Seat) -> WithLowRank:
-        return WithLowRank(inner, self.layer(seat, _missing), self.scale_key)
+    def _with_change(self, inner: nn.Module, seat: Seat) -> WithChange:
+        change: Change = self.layer(seat, _missing)
+        base = checked_base(seat.layer, seat.path, change.title) if change.needs_base else None
+        place = self._published[seat.path]
+        region = self._region if place.part == "unet" else None
+        return WithChange(inner, change, self.scale_key, base, region, has_grid=place.has_grid)
 
-    def _changes(self) -> Iterable[tuple[str, str, Any]]:
-        for path, (part, name) in self._published.items():
-            yield part, name, self.own_layers[path.replace(".", "/")]
+    def _changes(self) -> list[tuple[Published, Change]]:
+        return [
+            (place, self.own_layers[path.replace(".", "/")])
+            for path, place in self._published.items()
+        ]  # pyright: ignore[reportReturnType]
 
 
 def attentions(model: Any) -> Iterable[Seat]:
     """Returns the linear layers of all attentions of a UNet."""
     return model.slot("unet.linear").within(SelfAttention, CrossAttention)
-
-
-def _alphas(file: LoraFile, matches: Iterable[Match]) -> dict[str, Alphas]:
-    """Returns the alphas that PEFT's configuration gives each component."""
-    names: dict[str, list[str]] = {}
-    for place, _ in matches:
-        names.setdefault(place.part, []).append(place.name)
-    is_of_parts = any("." in field for field in file.config)
-    return {
-        part: Alphas(
-            {
-                field.removeprefix(f"{part}."): value
-                for field, value in file.config.items()
-                if not is_of_parts or field.startswith(f"{part}.")
-            },
-            layers,
-        )
-        for part, layers in names.items()
-    }
-
-
-def _loaded(match: Match, alphas: Mapping[str, Alphas]) -> LowRank:
-    (seat, part, name), module = match
-    down, up = module.factors
-    rank = down.shape[0]
-    alpha = module.alpha
-    if alpha is None:
-        alpha = alphas[part].of(name, rank)
-    return low_rank(seat, down, up, float(rank if alpha is None else alpha))
 
 
 def _untrained(seat: Seat, rank: int, alpha: float, device: torch.device) -> LowRank:

@@ -23,17 +23,12 @@ class Alphas:
         names: The component's layers that the file names.
 
     Raises:
-        WeightsError: A field has the wrong type, or the configuration is that of a DoRA.
+        WeightsError: A field has the wrong type.
     """
 
     def __init__(self, config: Mapping[str, Any], names: Iterable[str]) -> None:
-        if config.get("use_dora"):
-            raise WeightsError(
-                "the LoRA's configuration has use_dora: it is a DoRA. Only plain LoRAs are read.",
-                hint="Give a file whose configuration has use_dora = false.",
-            )
         patterns: Any = config.get("alpha_pattern") or {}
-        default: Any = config.get("lora_alpha")
+        default: Any = config.get("lora_alpha", config.get("alpha"))
         values: list[Any] = [*patterns.values()] if isinstance(patterns, Mapping) else [None]
         if not all(map(_is_number, [*values, *([] if default is None else [default])])):
             raise WeightsError(
@@ -42,6 +37,9 @@ class Alphas:
                 hint="Fetch the file again.",
             )
         self._default = default
+        rank: Any = config.get("r")
+        self.rank: int | None = rank if isinstance(rank, int) else None
+        self.has_magnitudes = bool(config.get("use_dora"))
         self._is_stabilised = bool(config.get("use_rslora"))
         named = {*names}
         self._whole: dict[str, float] = {}

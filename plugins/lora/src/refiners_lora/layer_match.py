@@ -5,12 +5,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from refiners_core import Model
 from refiners_core.errors import Notice, WeightsError
-from refiners_lora.layer_name import Place, places_by_name
+from refiners_lora.layer_name import ALL_SLOTS, Place, places_by_name
 from refiners_lora.lora_file import LoraFile, Module
+from refiners_lora.method.change import Sizes, plain
+from refiners_lora.method.decomposed import MAGNITUDES, is_on_input
 
 BASES: Final = {768: "sd15", 1024: "sd2", 1280: "sdxl-refiner", 2048: "sdxl"}
 """Bases by the width of the text embeddings that their UNets read."""
@@ -24,20 +26,18 @@ MARKS: Final[Mapping[str, re.Pattern[str]]] = {
     ),
 }
 """Patterns of layer names that only models of one base have."""
-Ends = tuple[list[int], list[int]]
-"""The input and output sizes of a layer: features, or channels and kernel."""
 _SHOWN: Final = 3
 
 
 class Match(NamedTuple):
-    """A layer of the model, and the update that the file holds for it."""
+    """A layer of the model, and the change that the file holds for it."""
 
     place: Place
     module: Module
 
 
 def match_layers(file: LoraFile, model: Model) -> list[Match]:
-    """Returns the layers of a model that a file updates.
+    """Returns the layers of a model that a file changes.
 
     Layers are matched by their published names, never by order or shape. Names that the model does
     not have are left out with a `Notice`, unless they show that the file is for another base.
@@ -45,7 +45,7 @@ def match_layers(file: LoraFile, model: Model) -> list[Match]:
     Raises:
         WeightsError: The file is for another base, or has no layer of the model.
     """
-    known = places_by_name(model)
+    known = places_by_name(model, ALL_SLOTS)
     matches = [Match(known[name], module) for name, module in file.modules.items() if name in known]
     unknown = [name for name in file.modules if name not in known]
     _check_text_width(file, model)
@@ -56,8 +56,8 @@ def match_layers(file: LoraFile, model: Model) -> list[Match]:
     parts = {match.place.part for match in matches}
     if not matches or ("unet" not in parts and any(map(_is_of_unet, unknown))):
         raise WeightsError(
-            f"{file.path.name} holds a LoRA for {len(file.modules)} layers; this {model.base} has "
-            f"no layer {_some(unknown)}.",
+            f"{file.path.name} holds {file.title} for {len(file.modules)} layers; this {model.base} "
+            f"has no layer {_some(unknown)}.",
             hint=f"Give a LoRA for {model.base}.",
         )
     seats: dict[str, str] = {}
@@ -76,32 +76,41 @@ def match_layers(file: LoraFile, model: Model) -> list[Match]:
 def _check_text_width(file: LoraFile, model: Model) -> None:
     """Refuses a file whose cross-attentions read text embeddings of another width."""
     needed = model.facts.get("cross_attention_dim")
-    name = next((name for name in file.modules if _READS_TEXT.search(name)), None)
-    if name is None or needed is None:
+    if needed is None:
         return
-    width = file.modules[name].factors[0].shape[1]
-    if width != needed:
-        base = BASES.get(width) or _marked(file, model)
-        reason = f"it reads texts of width {width}, not {needed}"
-        raise _of_another_base(file, base, model, reason)
+    for name, module in file.modules.items():
+        inputs = module.method.sizes(module.tensors)[0] if _READS_TEXT.search(name) else None
+        if inputs is not None and inputs[0] != needed:
+            base = BASES.get(inputs[0]) or _marked(file, model)
+            reason = f"it reads texts of width {inputs[0]}, not {needed}"
+            raise _of_another_base(file, base, model, reason)
 
 
 def _check_shapes(file: LoraFile, model: Model, matches: Sequence[Match]) -> None:
-    misfits = [
-        (module.name, given, needed)
-        for place, module in matches
-        if (given := _ends(*module.factors))
-        != (needed := _needed(place, module.factors[0], model.facts))
-    ]
+    misfits: list[tuple[str, str]] = []
+    first_given = 0
+    for place, module in matches:
+        if not place.seat.is_a(*module.method.kinds):
+            kind = place.seat.role.__name__
+            raise WeightsError(
+                f"{file.path.name} holds {module.title} for {module.name!r}, which is a {kind}.",
+                hint="Give a file whose weights are for layers of their kind.",
+            )
+        if reason := _misfit(place, module, model.facts):
+            misfits.append((module.name, reason))
+            first_given = first_given or (module.method.sizes(module.tensors)[0] or [0])[0]
     if misfits:
-        name, given, needed = misfits[0]
-        reason = (
-            f"{len(misfits)} of {len(matches)} layers have other sizes. {name!r} goes from "
-            f"{given[0]} to {given[1]}, the layer from {needed[0]} to {needed[1]}"
-        )
-        reads_more = len(misfits) == 1 and name.endswith(_FIRST) and given[0][0] > needed[0][0]
+        name, reason = misfits[0]
+        needed = _sizes(place_named(matches, name))
+        reads_more = len(misfits) == 1 and name.endswith(_FIRST) and first_given > needed[1]
         base = "an inpainting model" if reads_more else _marked(file, model)
-        raise _of_another_base(file, base, model, reason)
+        text = f"{len(misfits)} of {len(matches)} layers have other sizes. {name!r} {reason}"
+        raise _of_another_base(file, base, model, text)
+
+
+def place_named(matches: Sequence[Match], name: str) -> Place:
+    """Returns the place of the layer that a file spells so."""
+    return next(place for place, module in matches if module.name == name)
 
 
 def _marked(file: LoraFile, model: Model) -> str:
@@ -112,23 +121,40 @@ def _marked(file: LoraFile, model: Model) -> str:
     return "a model of other sizes"
 
 
-def _needed(place: Place, down: Tensor, facts: Mapping[str, Any]) -> Ends:
-    """Returns the input and output sizes that an update of a layer must have."""
-    layer = place.seat.facts
-    if not place.seat.is_a(nn.Conv2d):
-        return [layer["in_features"]], [layer["out_features"]]
-    channels = layer["in_channels"]
-    if place.part == "unet" and place.name == "conv_in" and down.shape[1] < channels:
+def _misfit(place: Place, module: Module, facts: Mapping[str, Any]) -> str:
+    """Returns why a change does not fit a layer, as a clause; empty if it does."""
+    sizes, method, tensors = _sizes(place), module.method, module.tensors
+    options = [sizes]
+    if place.part == "unet" and place.name == "conv_in":
         # A LoRA for the plain UNet updates the first channels of an inpainting UNet.
-        channels = facts.get("latent_channels", channels)
-    kernel = [] if layer["kernel_size"] == (1, 1) else list(layer["kernel_size"])
-    return [channels, *kernel], [layer["out_channels"]]
+        fewer = min(sizes[1], facts.get("latent_channels", sizes[1]))
+        options.append((sizes[0], fewer, *sizes[2:]))
+    fitting = [option for option in options if method.fits(tensors, option)]
+    if not fitting:
+        inputs, outputs = method.sizes(tensors)
+        given = f"goes from {inputs or 'any'} to {outputs or 'any'}"
+        return f"{given}, the layer from {[*sizes[1:]]} to {[sizes[0]]}"
+    if any(role in tensors for role in MAGNITUDES):
+        try:
+            is_on_input(tensors, fitting[0])
+        except ValueError as error:
+            return f"has magnitudes {error}, the layer goes from {sizes[1]} to {sizes[0]} features"
+    offset = tensors.get("diff_b")
+    if offset is not None and tuple(offset.shape) != sizes[:1]:
+        return f"changes a bias of {[*offset.shape]}, the layer has {[sizes[0]]}"
+    return ""
 
 
-def _ends(down: Tensor, up: Tensor) -> Ends:
-    """Returns the input and output sizes of two factors; a kernel of 1x1 is left out."""
-    kernels = [[] if end.shape[2:] in ((), (1, 1)) else [*end.shape[2:]] for end in (down, up)]
-    return [down.shape[1], *kernels[0]], [up.shape[0], *kernels[1]]
+def _sizes(place: Place) -> Sizes:
+    """Returns the features of a layer: out, in and a kernel unless it is 1x1; a norm's alone."""
+    layer, seat = place.seat.facts, place.seat
+    if seat.is_a(nn.Linear):
+        return (layer["out_features"], layer["in_features"])
+    if seat.is_a(nn.Conv2d):
+        return plain((layer["out_channels"], layer["in_channels"], *layer["kernel_size"]))
+    if seat.is_a(nn.Embedding):
+        return (layer["embedding_dim"], layer["num_embeddings"])
+    return (layer["num_channels"],) if seat.is_a(nn.GroupNorm) else layer["normalized_shape"]
 
 
 def _of_another_base(file: LoraFile, base: str, model: Model, reason: str) -> WeightsError:

@@ -1,6 +1,7 @@
 """The names that LoRA files use for the layers of a model."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from refiners_core import Seat
@@ -11,11 +12,36 @@ from refiners_core.models.unet import UNET_KEYS, UNet
 from refiners_core.weights import KeyMap
 
 SLOTS: Final = ("unet.linear", "unet.conv", "text_encoder.linear")
-"""The slots of the layers that a LoRA can change."""
+"""The slots of the layers to which a LoRA adds a product of two factors."""
+ALL_SLOTS: Final = (*SLOTS, "unet.norm", "text_encoder.norm", "text_encoder.embedding")
+"""The slots of the layers that a file can change."""
+
+
+class Published(NamedTuple):
+    """The published name of a layer."""
+
+    part: str
+    """The component, as diffusers calls it: `unet`, `text_encoder` or `text_encoder_2`."""
+    name: str
+    """The name in that component."""
+    is_of_pair: bool
+    """Whether the layer is in one of two text encoders."""
+
+    @property
+    def flat(self) -> str:
+        """The name that kohya's trainer writes."""
+        prefix = {"unet": "lora_unet_", "text_encoder_2": "lora_te2_"}.get(self.part)
+        prefix = prefix or ("lora_te1_" if self.is_of_pair else "lora_te_")
+        return prefix + self.name.replace(".", "_")
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether the layer may see a feature map or its tokens, rather than texts or times."""
+        return self.part == "unet" and not _READS_TEXT.search(self.name)
 
 
 class Place(NamedTuple):
-    """A layer of a model that a LoRA can change."""
+    """A layer of a model that a file can change."""
 
     seat: Seat
     part: str
@@ -24,9 +50,9 @@ class Place(NamedTuple):
     """The published name of the layer in that component."""
 
     @property
-    def published(self) -> str:
-        """The name of the layer in files that we write."""
-        return f"{self.part}.{self.name}"
+    def published(self) -> Published:
+        """The published name of the layer, without the layer."""
+        return Published(self.part, self.name, self.seat.path.startswith("text_encoder.clip_"))
 
 
 class _Layout(NamedTuple):
@@ -41,19 +67,20 @@ class _Layout(NamedTuple):
     """The prefixes of names in which underscores replace the dots."""
 
 
-def places_by_name(model: Any) -> dict[str, Place]:
-    """Returns every layer that a LoRA can change, under each name that a file may use for it.
+def places_by_name(model: Any, slots: Sequence[str] = SLOTS) -> dict[str, Place]:
+    """Returns every layer that a file can change, under each name that a file may use for it.
 
     A flat name does not show which underscores were dots, so the names in files are never parsed
     but looked up in this table. Ambiguous names are left out.
 
     Args:
-        model: A model with the slots `SLOTS`.
+        model: A model.
+        slots: The slots of the layers; those that the model does not have are left out.
     """
     layouts = list(_layouts(model))
     places: dict[str, Place] = {}
     ambiguous: set[str] = set()
-    for seat in (seat for slot in SLOTS for seat in model.slot(slot)):
+    for seat in (seat for slot in slots if slot in model.slots for seat in model.slot(slot)):
         published = ""
         for layout in layouts:
             if not seat.path.startswith(layout.path):
@@ -112,6 +139,7 @@ def _variants(name: str) -> Iterator[str]:
         yield f"{above}.{old}"
 
 
+_READS_TEXT: Final = re.compile(r"attn2\.to_[kv]$")
 _PROCESSORS: Final[Mapping[tuple[str, str], str]] = {
     **{
         (attention, f"to_{which}"): f"{attention}.processor.to_{which}_lora"

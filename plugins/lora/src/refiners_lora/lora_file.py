@@ -1,7 +1,6 @@
-"""The contents of a LoRA file: two factors and an alpha for each layer that it names."""
+"""The contents of a LoRA file: for each layer that it names, a method, weights and an alpha."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,51 +11,67 @@ from torch import Tensor
 
 from refiners_core.errors import WeightsError
 from refiners_core.weights import PICKLES, TensorFile, rewriting_hint
+from refiners_lora.method.change import Change
+from refiners_lora.method.table import method_of, missing_role, odd_roles, title
 from refiners_lora.peft_method import check_method
+from refiners_lora.role import PEFT, parse
 
 METADATA: Final = "lora_adapter_metadata"
 """The metadata key of a safetensors file under which diffusers stores PEFT's configurations, as
 JSON."""
 CONFIG: Final = "adapter_config.json"
 """The file in which PEFT stores its configuration, beside the weights."""
-PEFT: Final = "base_model.model."
-"""The prefix of layer names in files that PEFT writes."""
+RANK: Final = "ss_network_dim"
+"""The metadata key under which kohya's trainer stores the rank that it was given."""
 
 
 @dataclass
 class Module:
-    """The low-rank update of one layer."""
+    """The change of one layer, as a file holds it."""
 
     name: str
     """The layer's name, as the file spells it."""
-    down: Tensor | None = None
-    """(rank, in), or (rank, in, height, width) for a convolution."""
-    up: Tensor | None = None
-    """(out, rank), or (out, rank, 1, 1)."""
+    tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """The weights by their roles."""
     alpha: float | None = None
     """The strength before division by the rank; None if the file has no key for it."""
+    scalar: float = 1.0
+    """A trained factor of the change."""
 
     @property
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """The weights `down` and `up`, which a checked file has."""
-        assert self.down is not None, self.name
-        assert self.up is not None, self.name
-        return self.down, self.up
+    def method(self) -> type[Change]:
+        """The method, which a checked file has."""
+        method = method_of(self.tensors)
+        assert method is not None, self.name
+        return method
+
+    @property
+    def title(self) -> str:
+        """The method in words, such as `a DoRA`."""
+        return title(self.method, self.tensors)
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """A file that holds a LoRA and nothing else."""
+    """A file that holds changes of layers and nothing else."""
 
     path: Path
     modules: Mapping[str, Module]
-    """The updates by layer name, as the file spells it."""
+    """The changes by layer name, as the file spells it."""
     odd_keys: tuple[str, ...]
-    """Keys that do not belong to a LoRA."""
+    """Keys that do not belong to a method."""
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """PEFT's configuration: fields, or `<component>.<field>`."""
     lacks_config: bool = False
     """Whether PEFT wrote the file, but the configuration with its alphas is missing."""
+    dim: int | None = None
+    """The rank in kohya's metadata."""
+
+    @property
+    def title(self) -> str:
+        """The methods in words, such as `a LoRA` or `a LoHa and a LoKr`."""
+        titles = dict.fromkeys(module.title for module in self.modules.values())
+        return " and ".join([*titles][:2]) or "a LoRA"
 
 
 def read_lora(path: Path, config: Path | None = None) -> LoraFile:
@@ -77,42 +92,54 @@ def read_lora(path: Path, config: Path | None = None) -> LoraFile:
     with TensorFile(path) as file:
         tensors = {key: file.tensor(key) for key in file.names()}
         metadata = file.metadata()
-    modules: dict[str, Module] = {}
-    odd: list[str] = []
-    for key, tensor in tensors.items():
-        if (match := _KEY.fullmatch(key)) is None:
-            odd.append(key)
-            continue
-        name = match["name"].replace(PEFT, "", 1)
-        module = modules.setdefault(name, Module(name))
-        role = _ROLES.get(match["half"], "alpha")
-        if getattr(module, role) is not None:
-            raise WeightsError(
-                f"{path.name} holds two weights `{role}` for {name!r}.",
-                hint="Give a file of one adapter: PEFT keeps each in a folder.",
-            )
-        setattr(module, role, _alpha(path, key, tensor) if role == "alpha" else tensor)
-    # An alpha without factors changes nothing.
-    odd += [
-        f"{module.name}.alpha"
-        for module in modules.values()
-        if module.down is None and module.up is None
-    ]
-    modules = {
-        name: module
-        for name, module in modules.items()
-        if module.down is not None or module.up is not None
-    }
+    modules, odd = _modules(path, tensors)
     check_method(path, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, [*modules])
     for module in modules.values():
         _check(path, module)
     beside = config or path.with_name(CONFIG)
     is_peft = any(PEFT in key for key in tensors)
     fields, lacks_config = _config(path, beside, metadata, is_peft=is_peft)
-    return LoraFile(path, modules, tuple(odd), fields, lacks_config)
+    dim = metadata.get(RANK, "")
+    return LoraFile(
+        path, modules, tuple(odd), fields, lacks_config, int(dim) if dim.isdecimal() else None
+    )
 
 
-def _alpha(path: Path, key: str, tensor: Tensor) -> float:
+def _modules(path: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Module], list[str]]:
+    """Returns the changes by layer, and the keys that belong to none."""
+    modules: dict[str, Module] = {}
+    keys: dict[str, dict[str, str]] = {}
+    odd: list[str] = []
+    for key, tensor in tensors.items():
+        if (named := parse(key)) is None:
+            odd.append(key)
+            continue
+        module = modules.setdefault(named.layer, Module(named.layer))
+        roles = keys.setdefault(named.layer, {})
+        if named.role in roles:
+            raise WeightsError(
+                f"{path.name} holds two weights `{named.role}` for {named.layer!r}.",
+                hint="Give a file of one adapter: PEFT keeps each in a folder.",
+            )
+        roles[named.role] = key
+        if named.role == "alpha":
+            module.alpha = _number(path, key, tensor)
+        elif named.role == "scalar":
+            module.scalar = _number(path, key, tensor)
+        else:
+            module.tensors[named.role] = tensor
+    for name, module in [*modules.items()]:
+        method = method_of(module.tensors)
+        if method is None:  # an alpha without weights changes nothing
+            del modules[name]
+            odd += keys[name].values()
+        elif "weight" in module.tensors and "on_input" not in module.tensors:
+            del module.tensors["weight"]
+            odd.append(keys[name]["weight"])
+    return modules, odd
+
+
+def _number(path: Path, key: str, tensor: Tensor) -> float:
     if tensor.numel() != 1 or not torch.isfinite(tensor.float()).all():
         raise WeightsError(
             f"{path.name} is damaged: {key!r} is not a finite number.", hint="Fetch it again."
@@ -121,28 +148,36 @@ def _alpha(path: Path, key: str, tensor: Tensor) -> float:
 
 
 def _check(path: Path, module: Module) -> None:
-    if module.down is None or module.up is None:
-        present, missing = ("down", "up") if module.up is None else ("up", "down")
+    method, tensors = module.method, module.tensors
+    if missing := missing_role(method, tensors):
+        present = next(role for role in tensors if role in method.marks | method.may)
         raise WeightsError(
             f"{path.name} is incomplete: {module.name!r} has a weight `{present}`, no `{missing}`.",
             hint="Fetch it again.",
         )
-    down, up = module.factors
-    if down.ndim not in (2, 4) or up.ndim not in (2, 4) or down.shape[0] != up.shape[1]:
+    if odd := odd_roles(method, tensors):
         raise WeightsError(
-            f"{path.name} is damaged: the weights of {module.name!r} do not share a rank: down is "
-            f"{list(down.shape)}, up is {list(up.shape)}.",
+            f"{path.name} changes {module.name!r} by two methods: beside {method.title} it has a "
+            f"weight `{odd[0]}`.",
+            hint="Give a file of one method for each layer.",
+        )
+    if fault := method.fault(tensors):
+        raise WeightsError(
+            f"{path.name} is damaged: the weights of {module.name!r} {fault}.",
             hint="Fetch it again.",
         )
-    if not (down.is_floating_point() and up.is_floating_point() and down.numel() and up.numel()):
+    weights = [tensor for role, tensor in tensors.items() if role != "on_input"]
+    if not all(tensor.is_floating_point() and tensor.numel() for tensor in weights):
+        shown = " and ".join(
+            f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+            for tensor in weights[:4]
+        )
         raise WeightsError(
-            f"{path.name} is damaged: the weights of {module.name!r} are {list(down.shape)} "
-            f"{str(down.dtype).removeprefix('torch.')} and {list(up.shape)} "
-            f"{str(up.dtype).removeprefix('torch.')}.",
+            f"{path.name} is damaged: the weights of {module.name!r} are {shown}.",
             hint="Give a file of floating-point weights.",
         )
     # torch has no isfinite for 8-bit floats.
-    if not all(torch.isfinite(w if w.itemsize > 1 else w.float()).all() for w in (down, up)):
+    if not all(torch.isfinite(w if w.itemsize > 1 else w.float()).all() for w in weights):
         raise WeightsError(
             f"{path.name} is damaged: the weights of {module.name!r} are not all finite numbers.",
             hint="Fetch it again, or ask its author: training diverged.",
@@ -165,11 +200,3 @@ def _config(
             f"{origin} is not a JSON object: {error}.", hint="Fetch the file again."
         ) from error
     return config, False
-
-
-_KEY: Final = re.compile(
-    r"(?P<name>.+?)"
-    r"(?:(?:\.lora_|\.lora\.|\.lora_linear_layer\.|(?<=_lora)\.)(?P<half>down|up|A|B)(?:\.\w+)?\.weight"
-    r"|(?:\.lora)?\.alpha)"
-)
-_ROLES: Final = {"down": "down", "A": "down", "up": "up", "B": "up"}

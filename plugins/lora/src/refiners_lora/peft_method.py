@@ -1,4 +1,4 @@
-"""Refuses files of other PEFT methods, and LoRAs for other families of models, by their keys."""
+"""Refuses files of methods that are not read, and LoRAs for other families, by their keys."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,27 +10,18 @@ from refiners_core.errors import WeightsError
 METHODS: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern)
     for name, pattern in {
-        "a DoRA": r"\.(dora_scale|lora_magnitude_vector)(\.|$)",
-        "a LoHa": r"\.hada_",
-        "a LoKr": r"\.lokr_",
-        "a BOFT": r"\.boft_",
-        "an OFT": r"\.oft_",
-        "a GLoRA": r"\.[ab][12]\.weight$",
-        "an IA3": r"\.(ia3_l|on_input)(\.|$)",
-        "a LoCon with a core tensor (CP decomposition)": r"\.lora_mid\.weight$",
-        "a LoCon with trained scalars": r"\.scalar$",
+        "a BOFT of PEFT": r"\.boft_",
+        "an OFT of PEFT": r"\.oft_R",
         "an AdaLoRA": r"\.lora_E(\.|$)",
         "a VeRA": r"(^|\.)vera_(lambda_[bd]|A|B)(\.|$)",
         "a FourierFT": r"\.fourierft_spectrum",
         "an HRA": r"\.hra_u",
-        "a LoRA that also changes token embeddings": r"\.lora_embedding_[AB]|\.token_adapter\.",
-        "a LoRA that also changes biases": r"\.(lora_B|lora_up)\.(\w+\.)?bias$|\.diff_b$",
-        "a LoRA that also changes norms": r"\.[wb]_norm$|\.ln_tuning_layers\.",
-        "a difference of whole weights": r"\.(diff|set_weight|reshape_weight)$",
+        "a LoRA that also trains tokens": r"\.token_adapter\.",
+        "a file that replaces whole weights": r"\.(set_weight|reshape_weight)$",
         "a prompt of trained tokens": r"(^|\.)prompt_embeddings$",
     }.items()
 }
-"""PEFT methods by patterns of their keys; the first match counts."""
+"""Methods that are not read, by patterns of their keys; the first match counts."""
 
 FAMILIES: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern)
@@ -48,12 +39,12 @@ FAMILIES: Final[Mapping[str, re.Pattern[str]]] = {
 
 
 def check_method(path: Path, shapes: Mapping[str, tuple[int, ...]], names: Sequence[str]) -> None:
-    """Refuses a file that is not a plain LoRA, or is a LoRA for another family of models.
+    """Refuses a file of a method that is not read, or for another family of models.
 
     Args:
         path: The file, for messages.
         shapes: The shapes of its tensors by key.
-        names: The layers for which it holds a LoRA.
+        names: The layers for which it holds changes.
 
     Raises:
         WeightsError: The file is of another kind; the message names it if it is known.
@@ -62,8 +53,9 @@ def check_method(path: Path, shapes: Mapping[str, tuple[int, ...]], names: Seque
         if keys := [key for key in shapes if pattern.search(key)]:
             raise WeightsError(
                 f"{path.name} is {method}: {len(keys)} of its {len(shapes)} tensors are like "
-                f"{keys[0]!r}. Only plain LoRAs are read.",
-                hint="Give a file whose tensors are pairs of lora_down and lora_up.",
+                f"{keys[0]!r}. That method is not read.",
+                hint="Give a LoRA, DoRA, LoHa, LoKr, OFT, BOFT, GLoRA, IA3 or a difference of "
+                "weights.",
             )
     if not names:
         raise WeightsError(f"{path.name} is not a LoRA: it holds {_some(shapes)}.", hint=_HINT)

@@ -1,0 +1,1 @@
+"""The methods by which files change layers: a class each, chosen by the names of the weights."""

@@ -1,0 +1,173 @@
+"""A layer that wears a change: at a strength, in a region, or merged into its weights."""
+
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from refiners_core import Chain, Context
+from refiners_core.errors import AdapterError
+from refiners_core.layers import MaskMap, MaskTokens
+from refiners_lora.method.change import Change
+
+
+class Base:
+    """Holds the base layer whose weight a change reads, without being its parent.
+
+    Args:
+        layer: The base layer.
+    """
+
+    __slots__ = ("layer",)
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer: Any = layer
+
+
+class Region:
+    """Multiplies changes by the mask of an adapter, averaged to the grid of each layer.
+
+    Args:
+        key: The context key of the mask, (rows, 1, height, width) in 0...1.
+    """
+
+    __slots__ = ("key", "map", "tokens")
+
+    def __init__(self, key: str) -> None:
+        self.key: Final = key
+        self.map: Final = MaskMap(key)
+        self.tokens: Final = MaskTokens(key)
+
+    def __call__(self, update: Tensor, context: Context, *, has_grid: bool) -> Tensor:
+        """Returns a change within the region.
+
+        Args:
+            update: The change of a layer's output.
+            context: The values of the call; without a mask the change passes unchanged.
+            has_grid: Whether the layer sees positions of the picture; otherwise the change is
+                multiplied by the share of the picture that the mask covers.
+        """
+        mask: Tensor | None = context.get(self.key)
+        if mask is None:
+            return update
+        if has_grid and update.ndim > 2:
+            return (self.map if update.ndim == 4 else self.tokens).run(context, update)
+        share = mask.flatten(1).mean(1)
+        return update * share.view(-1, *(1 for _ in range(update.ndim - 1)))
+
+
+class WithChange(Chain):
+    """Adds a change to the output of a layer, if the context has its scale.
+
+    Args:
+        inner: The layer, with the edits of other adapters.
+        change: The change.
+        scale: The context key of the scale, a 0-d tensor or one number a row; without a value the
+            layer runs alone.
+        base: The base layer, whose weight some methods read.
+        region: The region in which the change acts; None where masks do not act.
+        has_grid: Whether the layer sees positions of the picture.
+    """
+
+    def __init__(
+        self,
+        inner: nn.Module,
+        change: Change,
+        scale: str,
+        base: Base | None = None,
+        region: Region | None = None,
+        *,
+        has_grid: bool = False,
+    ) -> None:
+        # Attributes before children: a chain without state is built faster.
+        self.scale: Final = scale
+        self.base_layer: Final = base
+        self.region: Final = region
+        self.has_grid: Final = has_grid
+        super().__init__(base=inner, lora=change)
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        inner, change = self
+        output = self.call(inner, context, *inputs)
+        scale = context.get(self.scale)
+        if scale is None:
+            return output
+        if scale.ndim and scale.ndim < output.ndim:  # token ids have one axis less than features
+            scale = scale.view(*scale.shape, *(1 for _ in range(output.ndim - scale.ndim)))
+        update = self._update(change, context, scale, inputs)
+        if self.region is not None:
+            update = self.region(update, context, has_grid=self.has_grid)
+        return output + update
+
+    def _update(self, change: Any, context: Context, scale: Tensor, inputs: tuple[Any, ...]) -> Any:
+        given = inputs
+        if self.base_layer is not None:
+            layer = self.base_layer.layer
+            given = (*inputs, layer.weight, layer.bias)
+        if change.is_linear:
+            update = self.call(change, context, *given) * scale
+        else:
+            update = self.call(change, context, *given, scale)
+        if (offset := change.offset) is None:
+            return update
+        column = offset.view(-1, 1, 1) if update.ndim == 4 else offset
+        return update + column * scale
+
+    def extra_repr(self) -> str:
+        return repr(self.scale)
+
+
+def checked_base(layer: nn.Module, path: str, title: str) -> Base:
+    """Returns the holder of a base layer whose weight a change can read.
+
+    Raises:
+        AdapterError: The layer keeps its weight in another form, such as a quantised one.
+    """
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and weight.is_floating_point():
+        return Base(layer)
+    raise AdapterError(
+        f"{title} reads the weight of {path!r}, which a {type(layer).__name__} does not keep as "
+        "numbers.",
+        hint="Load the model without quantisation.",
+    )
+
+
+def merged(
+    inner: nn.Module, change: Change, strength: float, base: nn.Module, path: str, key: str
+) -> nn.Module:
+    """Returns a copy of a layer with a change merged into its weights.
+
+    The parameters of the layer itself stay untouched; those that do not change are shared.
+
+    Args:
+        inner: The base layer, or the copy of another merged adapter.
+        change: The change.
+        strength: Its strength.
+        base: The base layer, from whose weight the change is computed.
+        path: The path of the layer, for messages.
+        key: The key of the adapter, for messages.
+
+    Raises:
+        AdapterError: Another adapter wraps the layer inside the merged one, or the layer keeps its
+            weight in another form.
+    """
+    if type(inner) is not type(base):
+        raise AdapterError(
+            f"{key} cannot be merged into {path!r}: another adapter changes what the layer reads.",
+            hint="Eject that adapter, merge, and inject it again.",
+        )
+    checked_base(base, path, f"merging {key}")
+    pristine: Any = base
+    bias = getattr(pristine, "bias", None)
+    changes = dict(change.merged(pristine.weight, bias, strength))
+    if (offset := change.offset) is not None:
+        changes["bias"] = changes.get("bias", 0) + offset.float() * strength
+    twin = type(inner).__new__(type(inner))
+    twin.__dict__.update(inner.__dict__)
+    twin.__dict__["_parameters"] = dict(inner._parameters)
+    for name, part in changes.items():
+        weight = inner._parameters.get(name)
+        total = part if weight is None else weight.detach().float() + part
+        kind = pristine.weight.dtype
+        twin._parameters[name] = nn.Parameter(total.to(kind), requires_grad=False)
+    return twin
