@@ -321,7 +321,7 @@ class Adapter(nn.Module):
             key
             for layer in self.modules()
             if isinstance(layer, Chain) and (record := layer.__dict__.get("_worn")) is not None
-            for key in record.keys()
+            for key in record.keys()  # noqa: SIM118
         )
         if editing:
             raise AdapterError(

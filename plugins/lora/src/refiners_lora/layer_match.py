@@ -56,8 +56,8 @@ def match_layers(file: LoraFile, model: Model) -> list[Match]:
     parts = {match.place.part for match in matches}
     if not matches or ("unet" not in parts and any(map(_is_of_unet, unknown))):
         raise WeightsError(
-            f"{file.path.name} holds {file.title} for {len(file.modules)} layers; this {model.base} "
-            f"has no layer {_some(unknown)}.",
+            f"{file.path.name} holds {file.title} for {len(file.modules)} layers; this "
+            f"{model.base} has no layer {_some(unknown)}.",
             hint=f"Give a LoRA for {model.base}.",
         )
     seats: dict[str, str] = {}

@@ -32,12 +32,8 @@ class Hadamard(Dense):
             ranks = {a.shape[0 if has_core else -1], b.shape[0]}
             if core is not None:
                 ranks |= {*core.shape[:2]}
-            if (
-                a.ndim != 2
-                or b.ndim != 2
-                or len(ranks) != 1
-                or (core is not None and core.ndim < 3)
-            ):
+            is_core = core is None or core.ndim == 4
+            if a.ndim != 2 or b.ndim != 2 or len(ranks) != 1 or not is_core:
                 return f"do not share a rank: w{i}_a is {[*a.shape]}, w{i}_b is {[*b.shape]}"
         shapes = [tensors[f"hada_w{i}_{half}"].shape for i in "12" for half in "ab"]
         axes = (1, 1) if has_core else (0, 1)

@@ -78,8 +78,9 @@ class LowRank(Chain, Change):
     def of(cls, seat: Seat, tensors: Tensors, alpha: float | None) -> Self:
         down, up = tensors["down"], tensors["up"]
         alpha = float(len(down) if alpha is None else alpha)
-        update = low_rank(seat, down, up, alpha, tensors.get("mid"), tensors.get("up_bias"))
-        return update  # pyright: ignore[reportReturnType]
+        return low_rank(  # pyright: ignore[reportReturnType]
+            seat, down, up, alpha, tensors.get("mid"), tensors.get("up_bias")
+        )
 
     def run(self, context: Context, *inputs: Any) -> Any:
         return super().run(context, *inputs) * self.factor

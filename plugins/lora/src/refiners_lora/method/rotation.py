@@ -15,8 +15,8 @@ class Rotation(Dense):
     """Rotates blocks of output features: `rescale * R^T W - W` for each block (OFT).
 
     `oft_blocks`, (blocks, size, size), are rotations by Cayley's map of their skew part, whose norm
-    over all blocks is limited to `alpha * out`, if alpha is positive. `oft_diag` holds the rotations
-    themselves. The transpose is that of kohya's trainer and LyCORIS.
+    over all blocks is limited to `alpha * out`, if alpha is positive. `oft_diag` holds the
+    rotations themselves. The transpose is that of kohya's trainer and LyCORIS.
     """
 
     title = "an OFT"
