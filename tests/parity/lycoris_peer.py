@@ -25,7 +25,7 @@ UNET = (
     "up_blocks.0.resnets.0.conv_shortcut",
     "mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj",
 )
-TEXT = ("encoder.layers.0.mlp.fc1", "encoder.layers.1.self_attn.q_proj")
+TEXT = ("encoder.layers.0.mlp.fc2", "encoder.layers.1.self_attn.q_proj")
 NORMS = ("mid_block.resnets.0.norm1", "mid_block.attentions.0.transformer_blocks.0.norm2")
 TEXT_NORMS = ("encoder.layers.1.layer_norm1", "final_layer_norm")
 
@@ -100,5 +100,5 @@ def trained(pipe, kind, multiplier=1.0, seed=3):
 
 def drawn(shape, role, generator):
     """Returns random numbers, of a size at which the effect is neither lost nor huge."""
-    size = 0.05 if role in ("weight", "bias") or "norm" in role or "rescale" in role else 0.25
+    size = 0.05 if role in ("weight", "bias") or "rescale" in role else 0.25
     return torch.randn(shape, generator=generator) * size

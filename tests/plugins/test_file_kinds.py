@@ -136,6 +136,21 @@ KINDS: Mapping[str, tuple[Shapes, str]] = {
     "LoCon with a core": (
         {**pair(ATTENTION, 768), f"{ATTENTION}.lora_mid.weight": (8, 8, 3, 3)},
         "a LoCon with a core tensor (CP decomposition) for sd15"),
+    "DoRA of a text encoder": (
+        {**pair(f"lora_te_{TEXT}", 768), f"lora_te_{TEXT}.dora_scale": (1, 768)},
+        "a DoRA for sd15 (kohya, text encoder)"),
+    "OFT": ({f"{ATTENTION}.oft_blocks": (4, 160, 160)}, "an OFT (LyCORIS)"),
+    "OFT of PEFT": ({f"base_model.model.{HF}.attn2.to_k.oft_R.weight": (4, 12)}, "an OFT of PEFT"),
+    "BOFT": ({f"{ATTENTION}.oft_blocks": (3, 160, 4, 4)}, "a BOFT (LyCORIS)"),
+    "GLoRA": (
+        {f"{ATTENTION}.{half}.weight": shape for half, shape in (
+            ("a1", (768, 8)), ("a2", (8, 768)), ("b1", (640, 8)), ("b2", (8, 768)))},
+        "a GLoRA for sd15 (LyCORIS)"),
+    "difference": ({f"{ATTENTION}.diff": (640, 768)}, "a difference of whole weights for sd15"),
+    "difference of norms": (
+        {"lora_unet_mid_block_resnets_0_norm1.w_norm": (1280,)}, "a difference of norms (LyCORIS)"),
+    "IA3": ({f"{ATTENTION}.on_input": (), f"{ATTENTION}.weight": (640,)}, "an IA3 (LyCORIS)"),
+    "IA3 of PEFT": ({f"base_model.model.{HF}.attn2.to_k.ia3_l": (640, 1)}, "an IA3 (PEFT)"),
     "IP-Adapter": (
         ip_adapter(768, proj__weight=(3072, 1024), norm__weight=(768,)),
         "an IP-Adapter for sd15 (linear projection, ViT-H)"),
@@ -342,8 +357,9 @@ WRONG: Mapping[str, tuple[str, str]] = {
     "kohya, SD 1.5": ("sdxl", "a LoRA for sd15 (kohya, diffusers' names), not for this sdxl mo"),
     "kohya, SD 2": ("sd15", "a LoRA for sd2"),
     "kohya, text encoders of SDXL": ("sd15", "a LoRA for sdxl (kohya, text encoders), not for"),
-    "LoHa": ("sd15", "a LoHa for sd15 (LyCORIS): only plain LoRAs are read"),
-    "DoRA": ("sd15", "a DoRA for sd15 (magnitudes beside a LoRA): only plain LoRAs are read"),
+    "LoHa": ("sdxl", "a LoHa for sd15 (LyCORIS), not for this sdxl model"),
+    "DoRA": ("sdxl", "a DoRA for sd15 (kohya, diffusers' names), not for this sdxl model"),
+    "OFT of PEFT": ("sd15", "an OFT of PEFT (PEFT): OFTs are read as kohya and LyCORIS write them"),
     "IP-Adapter": ("sdxl", "an IP-Adapter for sd15 (linear projection, ViT-H), not for this sdxl"),
     "IP-Adapter Plus": ("sd15", "an IP-Adapter Plus for sd15"),
     "InstantID": ("sd15", "an InstantID for sdxl (resampler of faces), not for this sd15 model"),

@@ -126,6 +126,9 @@ class FileTable(_Table, frozen=True, kw_only=True):
     what: str = ""
     """The kind of file in words, such as `a LoRA`."""
     layout: tuple[Layout, ...] = ()
+    methods: dict[Annotated[str, Meta(min_length=1)], tuple[Pattern, ...]] = {}
+    """Kinds of file in words, such as `a DoRA`, that any layout may have, and the patterns of
+    tensors of which one suffices; the first counts, before `what`."""
     facts: dict[Annotated[str, Meta(min_length=1)], dict[Pattern, int]] = {}
     """Facts that shapes show: the axis of the tensors that match a pattern."""
     values: dict[Annotated[str, Meta(min_length=1)], tuple[str, ...]] = {}

@@ -70,11 +70,13 @@ class Recognised:
     facts: Facts
     bases: tuple[str, ...]
     """The bases that it may be for; empty if the file leaves it open."""
+    method: str = ""
+    """The kind of file in words that its tensors show in any layout; empty if they do not."""
 
     @property
     def what(self) -> str:
         """The kind of file in words, such as `a LoRA`."""
-        return self.layout.what or self.reader.file.what or f"a file of {self.reader.name}"
+        return self.method or self.layout.what or self.reader.file.what or f"a file of {self.reader.name}"
 
     @property
     def is_readable(self) -> bool:
@@ -107,7 +109,9 @@ def recognise(
         if bound:
             layout, facts = max(bound, key=lambda fit: (bool(fit[0].refuses), fit[0].conditions))
             known = facts | _shown(reader.file, evidence, facts)
-            fits.append(Recognised(reader, layout, known, _bases(layout, known, evidence, bases)))
+            named = _bases(layout, known, evidence, bases)
+            method = _method(reader.file, evidence)
+            fits.append(Recognised(reader, layout, known, named, method))
     fits = [fit for fit in fits if not fit.layout.refuses] or fits
     most = max((fit.layout.conditions for fit in fits), default=0)
     return tuple(fit for fit in fits if fit.layout.conditions == most)
@@ -171,6 +175,11 @@ def _fit(layout: Layout, evidence: Evidence) -> dict[str, tuple[int, ...]] | Non
     ):
         return None
     return fits_shapes(layout.shapes, evidence, {})
+
+
+def _method(file: FileTable, evidence: Evidence) -> str:
+    has = evidence.names.has
+    return next((words for words, patterns in file.methods.items() if any(map(has, patterns))), "")
 
 
 def _binds(sizes: Sequence[Size], shape: Shape, bound: dict[str, tuple[int, ...]]) -> bool:

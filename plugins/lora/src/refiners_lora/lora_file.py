@@ -99,6 +99,7 @@ def read_lora(path: Path, config: Path | None = None) -> LoraFile:
     beside = config or path.with_name(CONFIG)
     is_peft = any(PEFT in key for key in tensors)
     fields, lacks_config = _config(path, beside, metadata, is_peft=is_peft)
+    _tell_sides(modules, fields)
     dim = metadata.get(RANK, "")
     return LoraFile(
         path, modules, tuple(odd), fields, lacks_config, int(dim) if dim.isdecimal() else None
@@ -182,6 +183,21 @@ def _check(path: Path, module: Module) -> None:
             f"{path.name} is damaged: the weights of {module.name!r} are not all finite numbers.",
             hint="Fetch it again, or ask its author: training diverged.",
         )
+
+
+def _tell_sides(modules: Mapping[str, Module], config: Mapping[str, Any]) -> None:
+    """Shapes the factors of PEFT's IA3 for convolutions, (1, features, 1, 1), by their side.
+
+    Those of linear layers are (out, 1) or (1, in). Of a convolution, only the configuration tells
+    whether the factors are for inputs.
+    """
+    listed: Any = config.get("feedforward_modules") or ()
+    endings = [listed] if isinstance(listed, str) else [str(ending) for ending in listed]
+    for name, module in modules.items():
+        factors = module.tensors.get("ia3_l")
+        if factors is not None and factors.ndim == 4:
+            is_input = any(f".{name}".endswith(f".{ending}") for ending in endings)
+            module.tensors["ia3_l"] = factors.view(*((1, -1) if is_input else (-1, 1)))
 
 
 def _config(

@@ -1,7 +1,9 @@
 """IA3: a factor for each feature (arXiv:2205.05638)."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from refiners_core import Context, Seat
@@ -28,7 +30,8 @@ class Rescaling(Dense):
     needs_base: ClassVar = True
 
     def __init__(self, apply: Operation, tensors: Tensors, on_input: bool) -> None:
-        super().__init__(apply, tensors, None, 1.0)
+        weights = {role: tensor for role, tensor in tensors.items() if role != "on_input"}
+        super().__init__(apply, weights, None, 1.0)
         self.on_input = on_input
 
     @classmethod
@@ -75,6 +78,12 @@ class Rescaling(Dense):
         if bias is not None and self._has_bias:
             outputs = outputs + bias.view(-1, *(1 for _ in weight.shape[2:]))
         return outputs * added
+
+    def published(self) -> Mapping[str, Tensor]:
+        weights = super().published()
+        if "ia3_l" in weights:
+            return weights
+        return {**weights, "on_input": torch.tensor(int(self.on_input))}
 
     @property
     def _has_bias(self) -> bool:
