@@ -1,4 +1,4 @@
-"""LyCORIS' modules on the layers of a pipeline, with random weights, and the file that they make."""
+"""LyCORIS modules on the layers of a pipeline, with random weights, and the file they make."""
 
 from contextlib import contextmanager
 
@@ -41,10 +41,16 @@ KINDS = {
     "LoHa with cores": (LohaModule, CORE),
     "LoHa with magnitudes": (LohaModule, {**RANK, "weight_decompose": True}),
     "LoKr": (LokrModule, {"lora_dim": 1, "alpha": 3, "factor": 2}),
-    "LoKr of products": (LokrModule, {"lora_dim": 1, "alpha": 3, "factor": 4, "decompose_both": True}),
+    "LoKr of products": (
+        LokrModule,
+        {"lora_dim": 1, "alpha": 3, "factor": 4, "decompose_both": True},
+    ),
     "LoKr with a core": (LokrModule, {"lora_dim": 1, "alpha": 3, "factor": 2, "use_tucker": True}),
     "LoKr of whole factors": (LokrModule, {**RANK, "full_matrix": True}),
-    "LoKr with magnitudes": (LokrModule, {"lora_dim": 1, "alpha": 3, "factor": 2, "weight_decompose": True}),
+    "LoKr with magnitudes": (
+        LokrModule,
+        {"lora_dim": 1, "alpha": 3, "factor": 2, "weight_decompose": True},
+    ),
     "OFT": (DiagOFTModule, {"lora_dim": 4}),
     "OFT, limited": (DiagOFTModule, {"lora_dim": 4, "constraint": 0.02}),
     "OFT, rescaled": (DiagOFTModule, {"lora_dim": 4, "rescaled": True}),
@@ -83,7 +89,9 @@ def trained(pipe, kind, multiplier=1.0, seed=3):
             weight.data = weight.data + drawn(weight.shape, role, generator)
         if make is FullModule:
             change = {role: weight.detach().clone() for role, weight in module.named_parameters()}
-            state = {"diff": change["weight"]} | ({"diff_b": change["bias"]} if "bias" in change else {})
+            state = {"diff": change["weight"]} | (
+                {"diff_b": change["bias"]} if "bias" in change else {}
+            )
         else:
             state = module.state_dict()
         state = {role: part.detach().clone().contiguous() for role, part in state.items()}

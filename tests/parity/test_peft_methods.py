@@ -1,6 +1,5 @@
 """Files that PEFT writes of its other methods compute what PEFT makes of them."""
 
-import json
 
 import pytest
 import refiners
@@ -12,7 +11,6 @@ from peft import (
     LoraConfig,
     get_peft_model,
 )
-from safetensors.torch import save_file
 
 from .lora_network import networks
 
@@ -29,7 +27,10 @@ KINDS = {
     "LoKr with a core": LoKrConfig(
         r=1, alpha=3, use_effective_conv2d=True, decompose_both=True, target_modules=LAYERS
     ),
-    "IA3": IA3Config(target_modules=[*LINEAR, "conv1", "downsamplers.0.conv"], feedforward_modules=["net.2", "downsamplers.0.conv"]),
+    "IA3": IA3Config(
+        target_modules=[*LINEAR, "conv1", "downsamplers.0.conv"],
+        feedforward_modules=["net.2", "downsamplers.0.conv"],
+    ),
 }
 
 

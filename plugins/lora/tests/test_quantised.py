@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from refiners_core import Source, select
+from refiners_core.errors import AdapterError
 from refiners_core.testing import tiny_model
 from refiners_core.weights import write
 
@@ -91,3 +92,14 @@ def test_an_untrained_lora_takes_the_sizes_of_what_was_built(file):
     ]
     assert shapes[0] == shapes[1]
     assert {weight.dtype for weight in lora.parameters()} == {torch.float32}
+
+
+def test_a_method_that_reads_the_weight_is_refused_beside_a_quantised_layer(tmp_path):
+    name = next(iter(NAMES))
+    tensors = {f"{name}.oft_blocks": torch.ones(4, 4, 4)}
+    write(tensors, tmp_path / "style.safetensors")
+    model = packed(tiny_model())
+    lora = Lora(weights=lambda _: Source({"weights": tmp_path / "style.safetensors"}))
+    with pytest.raises(AdapterError, match=r"an OFT reads the weight of .* a Packed does not keep"):
+        lora.inject(model)
+    assert model.adapters == ()

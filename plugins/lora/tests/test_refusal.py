@@ -37,6 +37,11 @@ def peft(name, rows=16, columns=16, rank=2):
     }
 
 
+def loha(a, b):
+    shapes = {"w1_a": a, "w1_b": b, "w2_a": a, "w2_b": b}
+    return {f"{ATTENTION}.hada_{role}": torch.ones(shape) for role, shape in shapes.items()}
+
+
 GOOD = pair(ATTENTION)
 ONE = torch.ones(1)
 
@@ -75,22 +80,14 @@ def inject(tensors, tmp_path, model=None, metadata=None, name="style.safetensors
 
 
 KINDS = {
-    "a DoRA": {**GOOD, f"{ATTENTION}.dora_scale": ONE},
-    "a DoRA: ": {**peft(f"{DOTTED}.to_q"), f"{DOTTED}.to_q.lora_magnitude_vector": ONE},
-    "a LoHa": {f"{ATTENTION}.hada_w1_a": ONE, f"{ATTENTION}.hada_w1_b": ONE},
-    "a LoKr": {f"{ATTENTION}.lokr_w1": ONE, f"{ATTENTION}.lokr_w2": ONE},
-    "an OFT": {f"{ATTENTION}.oft_blocks": ONE},
-    "a BOFT": {f"base_model.model.{DOTTED}.to_q.boft_R": ONE},
-    "a GLoRA": {f"{ATTENTION}.a1.weight": ONE, f"{ATTENTION}.b1.weight": ONE},
-    "an IA3": {f"base_model.model.{DOTTED}.to_k.ia3_l": ONE},
-    "CP decomposition": {**GOOD, f"{ATTENTION}.lora_mid.weight": ONE},
-    "trained scalars": {**GOOD, f"{ATTENTION}.scalar": ONE},
+    "a BOFT of PEFT": {f"base_model.model.{DOTTED}.to_q.boft_R": ONE},
+    "an OFT of PEFT": {f"base_model.model.{DOTTED}.to_q.oft_R.weight": ONE},
     "an AdaLoRA": {f"{DOTTED}.to_q.lora_A": ONE, f"{DOTTED}.to_q.lora_E": ONE},
     "a VeRA": {f"{DOTTED}.to_q.vera_lambda_b": ONE},
-    "also changes token embeddings": {f"{DOTTED}.lora_embedding_A": ONE},
-    "also changes biases": {**peft(f"{DOTTED}.to_q"), f"{DOTTED}.to_q.lora_B.bias": ONE},
-    "also changes norms": {**GOOD, "lora_unet_conv_norm_out.w_norm": ONE},
-    "a difference of whole weights": {f"{ATTENTION}.diff": ONE},
+    "a FourierFT": {f"{DOTTED}.to_q.fourierft_spectrum": ONE},
+    "an HRA": {f"{DOTTED}.to_q.hra_u": ONE},
+    "also trains tokens": {**GOOD, "lora_te.token_adapter.trainable_tokens_delta": ONE},
+    "a file that replaces whole weights": {f"{ATTENTION}.set_weight": ONE},
     "a prompt of trained tokens": {"prompt_embeddings": ONE},
 }
 
@@ -101,7 +98,7 @@ def test_other_peft_methods_are_refused_by_name(kind, tmp_path):
         inject(KINDS[kind], tmp_path)
     assert str(refusal.value).startswith("style.safetensors is ")
     assert kind in str(refusal.value)
-    assert "Only plain LoRAs are read" in str(refusal.value)
+    assert "That method is not read" in str(refusal.value)
     assert len(str(refusal.value)) < 300
 
 
@@ -144,6 +141,42 @@ WRONG = {
     },
     "are not all finite numbers": DAMAGED,
     "'.*alpha' is not a finite number": {**GOOD, f"{ATTENTION}.alpha": torch.tensor(torch.inf)},
+    "has a weight `hada_w1_a`, no `hada_w1_b`": {f"{ATTENTION}.hada_w1_a": torch.ones(16, 2)},
+    "are incomplete: there is a `hada_t1`, but no `hada_t2`": {
+        **loha((16, 2), (2, 16)),
+        f"{ATTENTION}.hada_t1": torch.ones(2, 2, 1, 1),
+    },
+    "are incomplete: there is a `hada_t2`, but no `hada_t1`": {
+        **loha((16, 2), (2, 16)),
+        f"{ATTENTION}.hada_t2": torch.ones(2, 2, 1, 1),
+    },
+    "do not share a rank: w1_a is [16, 3], w1_b is [2, 16]": loha((16, 3), (2, 16)),
+    "goes from [17] to [16], the layer from [16] to [16]": loha((16, 2), (2, 17)),
+    "has a weight `lokr_w1`, no `lokr_w2`": {f"{ATTENTION}.lokr_w1": torch.ones(2, 2)},
+    "by two methods: beside a LoRA it has a weight `hada_w1_a`": {
+        **GOOD,
+        **loha((16, 2), (2, 16)),
+    },
+    "are not square blocks: [4, 4, 2]": {f"{ATTENTION}.oft_blocks": torch.ones(4, 4, 2)},
+    "goes from any to [12], the layer from [16] to [16]": {
+        f"{ATTENTION}.oft_blocks": torch.ones(3, 4, 4)
+    },
+    "has magnitudes [5, 1], the layer goes from 16 to 16": {
+        **GOOD,
+        f"{ATTENTION}.dora_scale": torch.ones(5, 1),
+    },
+    "changes a bias of [3], the layer has [16]": {**GOOD, f"{ATTENTION}.diff_b": torch.ones(3)},
+    "holds a LoRA for 'lora_unet_mid_block_resnets_0_norm1', which is a GroupNorm": pair(
+        "lora_unet_mid_block_resnets_0_norm1"
+    ),
+    "do not share a rank: a1 is [16, 2], a2 is [3, 16]": {
+        f"{ATTENTION}.{half}.weight": torch.ones(shape)
+        for half, shape in {"a1": (16, 2), "a2": (3, 16), "b1": (16, 2), "b2": (2, 16)}.items()
+    },
+    "are not a factor for each feature: [4, 4]": {
+        f"{ATTENTION}.weight": torch.ones(4, 4),
+        f"{ATTENTION}.on_input": torch.tensor(0),
+    },
     "holds two weights `down`": {
         f"{DOTTED}.to_q.lora_A.{name}.weight": torch.ones(2, 16) for name in ("one", "two")
     },
@@ -212,7 +245,7 @@ def test_unknown_layers_and_keys_are_left_out_with_one_notice(tmp_path):
         ("{", "is not a JSON object"),
         ('{"unet.lora_alpha": "big"}', "lora_alpha = 'big'"),
         ('{"unet.alpha_pattern": [3]}', "which are not numbers"),
-        ('{"unet.use_dora": true}', "it is a DoRA"),
+        ('{"unet.use_dora": true}', "has use_dora, but no layer of the unet has magnitudes"),
     ],
 )
 def test_an_invalid_configuration_is_refused(config, words, tmp_path):

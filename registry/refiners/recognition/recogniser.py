@@ -76,7 +76,12 @@ class Recognised:
     @property
     def what(self) -> str:
         """The kind of file in words, such as `a LoRA`."""
-        return self.method or self.layout.what or self.reader.file.what or f"a file of {self.reader.name}"
+        return (
+            self.method
+            or self.layout.what
+            or self.reader.file.what
+            or f"a file of {self.reader.name}"
+        )
 
     @property
     def is_readable(self) -> bool:
