@@ -1,6 +1,5 @@
 """Files that PEFT writes of its other methods compute what PEFT makes of them."""
 
-
 import pytest
 import refiners
 import torch

@@ -16,6 +16,7 @@ from PIL import Image
 from refiners_controlnet.adapter import ControlNet
 from refiners_instantid.adapter import InstantId
 from refiners_ipadapter.adapter import IpAdapter
+from refiners_lora.adapter import Lora
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
 from torch import nn
@@ -68,6 +69,11 @@ def pair(name: str, rows: int = 16, columns: int = 16) -> dict[str, torch.Tensor
     }
 
 
+def loha(name: str, width: int = 16) -> dict[str, torch.Tensor]:
+    shapes = {"w1_a": (16, 2), "w1_b": (2, width), "w2_a": (16, 2), "w2_b": (2, width)}
+    return {f"{name}.hada_{role}": torch.ones(shape) for role, shape in shapes.items()}
+
+
 class Bench:
     """A model, a folder for files, and ways to misuse them."""
 
@@ -92,6 +98,13 @@ class Bench:
         path = self.folder / "style.safetensors"
         write(tensors, path)
         refiners.load_adapter("lora", self.model, file=path)
+
+    def untrained(self, condition: Condition, merged: float | None = None) -> None:
+        self.model = tiny_model()
+        adapter = Lora(rank=2, key="lora").inject(self.model)
+        if merged is not None:
+            adapter.merge(merged)
+        self.model.generate("a cat", conditions={adapter: condition}, steps=2, progress=False)
 
     def file(self, make: Callable[..., Adapter], tensors: Mapping[str, torch.Tensor]) -> None:
         path = self.folder / "other.safetensors"
@@ -129,6 +142,23 @@ USES: Mapping[str, Callable[[Bench], None]] = {
         {**pair(QUERY), f"{QUERY}.lora_up.weight": torch.full((16, 2), torch.nan)}
     ),
     "a DoRA": lambda b: b.lora({**pair(QUERY), f"{QUERY}.dora_scale": ONE}),
+    "half a LoHa": lambda b: b.lora({f"{QUERY}.hada_w1_a": torch.ones(16, 2)}),
+    "a LoHa with one core": lambda b: b.lora(
+        {**loha(QUERY), f"{QUERY}.hada_t1": torch.ones(2, 2, 1, 1)}
+    ),
+    "a LoHa of other sizes": lambda b: b.lora(loha(QUERY, 20)),
+    "a LoHa that is not a number": lambda b: b.lora(
+        {**loha(QUERY), f"{QUERY}.hada_w2_b": torch.full((2, 16), torch.nan)}
+    ),
+    "a LoKr without its second factor": lambda b: b.lora({f"{QUERY}.lokr_w1": torch.ones(2, 2)}),
+    "an OFT of other sizes": lambda b: b.lora({f"{QUERY}.oft_blocks": torch.ones(3, 4, 4)}),
+    "an OFT of PEFT": lambda b: b.lora({f"{QUERY}.oft_R.weight": torch.ones(4, 6)}),
+    "two methods for one layer": lambda b: b.lora({**pair(QUERY), **loha(QUERY)}),
+    "a LoRA for a norm": lambda b: b.lora(pair("lora_unet_mid_block_resnets_0_norm1")),
+    "a LoRA with two strengths": lambda b: b.lora({**pair(QUERY), f"{QUERY}.alpha": torch.ones(2)}),
+    "a mask of no picture for a LoRA": lambda b: b.untrained(Condition(mask="left")),
+    "two masks for a LoRA": lambda b: b.untrained(Condition(mask=torch.ones(2, 1, 32, 32))),
+    "another strength for a merged LoRA": lambda b: b.untrained(Condition(scale=0.5), merged=0.8),
     "a ControlNet as a LoRA": lambda b: b.lora({"controlnet_cond_embedding.conv_in.weight": ONE}),
     "a LoRA without a file": lambda b: b.named("lora"),
     "a LoRA that is not there": lambda b: b.named("lora", file="nowhere/style.safetensors"),

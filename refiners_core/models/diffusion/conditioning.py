@@ -85,7 +85,8 @@ class AdapterCondition:
                 raise ConditionError(
                     f"{self.adapter.key} acts in the same area of every picture, but it is given "
                     f"{len(mask)} masks.",
-                    hint="Pass one mask: Condition(value, mask=mask).",
+                    hint="Pass one mask: Condition("
+                    f"{'value, ' * self.adapter.takes_condition}mask=mask).",
                 )
             request = replace(request, mask=mask)
         tensors = self.adapter.encode(self.condition.value, request)

@@ -31,6 +31,7 @@ COUNTS = {
     "denoise.guidance": 1,
     "denoise.step": 1,
     "text_encoder.linear": 72 + 193,
+    "text_encoder.norm": 25 + 65,
     "text_encoder.embedding": 2,
     "unet.conv_out": 1,
     "unet.down": 3,

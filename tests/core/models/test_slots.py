@@ -44,6 +44,7 @@ COUNTS = {
     "denoise.guidance": 1,
     "denoise.step": 1,
     "text_encoder.linear": 72,
+    "text_encoder.norm": 12 * 2 + 1,
     "text_encoder.embedding": 1,
     "text_encoder.layer": 12,
     "text_encoder.output": 1,

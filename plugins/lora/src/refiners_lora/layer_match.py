@@ -159,7 +159,7 @@ def _sizes(place: Place) -> Sizes:
 
 def _of_another_base(file: LoraFile, base: str, model: Model, reason: str) -> WeightsError:
     return WeightsError(
-        f"{file.path.name} is a LoRA for {base}; this model is {model.base}: {reason}.",
+        f"{file.path.name} is {file.title} for {base}; this model is {model.base}: {reason}.",
         hint=f"Give a LoRA for {model.base}, or load the model that this LoRA is for.",
     )
 

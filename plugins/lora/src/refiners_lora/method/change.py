@@ -32,11 +32,11 @@ class Operation(NamedTuple):
         if len(self.shape) == 2:
             return F.linear(x, weight)
         x = x[:, : self.shape[1]]
-        if self.mode == "zeros":
-            return F.conv2d(x, weight, **self.options)
-        height, width = self.options["padding"]
-        x = F.pad(x, (width, width, height, height), mode=self.mode)
-        return F.conv2d(x, weight, **{**self.options, "padding": 0})
+        options = dict(self.options)
+        if self.mode != "zeros":
+            height, width = options.pop("padding")
+            x = F.pad(x, (width, width, height, height), mode=self.mode)
+        return F.conv2d(x, weight, **options)
 
 
 def operation(seat: Seat, channels: int | None = None) -> Operation:
@@ -50,8 +50,8 @@ def operation(seat: Seat, channels: int | None = None) -> Operation:
     if not seat.is_a(nn.Conv2d):
         return Operation((facts["out_features"], facts["in_features"]), {})
     options = {name: facts[name] for name in ("stride", "padding", "dilation", "groups")}
-    channels = facts["in_channels"] // facts["groups"] if channels is None else channels
-    shape = (facts["out_channels"], channels, *facts["kernel_size"])
+    inputs = facts["in_channels"] // facts["groups"] if channels is None else channels
+    shape = (facts["out_channels"], inputs, *facts["kernel_size"])
     return Operation(shape, options, facts["padding_mode"])
 
 

@@ -94,7 +94,7 @@ class LowRank(Chain, Change):
             change = (up @ down.flatten(1)).view(len(up), *down.shape[1:])
         change = widened(change.reshape(*change.shape[:2], *weight.shape[2:]), weight)
         changes = {"weight": change * self.factor}
-        up_bias: Tensor | None = self.layer("up").bias
+        up_bias: Tensor | None = self["up"].bias
         if up_bias is not None:
             changes["bias"] = up_bias.float() * self.factor
         return changes
@@ -107,7 +107,7 @@ class LowRank(Chain, Change):
     def published(self) -> Mapping[str, Tensor]:
         roles = {"down": "down", "core": "mid", "up": "up"}
         weights: dict[str, Tensor] = {roles[name]: layer.weight for name, layer in self.factors()}
-        bias: Tensor | None = self.layer("up").bias
+        bias: Tensor | None = self["up"].bias
         return weights if bias is None else {**weights, "up_bias": bias}
 
     def extra_repr(self) -> str:
