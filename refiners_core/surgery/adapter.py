@@ -341,6 +341,25 @@ class Adapter(nn.Module):
             raise AdapterError(f"{self.key} is not merged.", hint="Call its merge() first.")
         return self._wear_anew(None)
 
+    @contextmanager
+    def taken_off(self) -> Generator[None]:
+        """Takes the adapter off for the length of a `with` block, for a change of its layers; then
+        the same tree wears it again, merged if it was.
+
+        Raises:
+            AdapterError: No living tree wears the adapter.
+            PlanError: The tree was edited by hand, or is running.
+        """
+        tree, merged = None if self._tree is None else self._tree(), self._merged
+        if tree is None:
+            raise AdapterError(f"{self.key} is not worn.", hint="Call its inject(model) first.")
+        self.eject()
+        try:
+            yield
+        finally:
+            self._merged = merged
+            self.inject(tree)
+
     def _wear_anew(self, scale: float | None) -> Self:
         """Ejects the adapter and injects it again, merged at a scale or not."""
         tree, before = None if self._tree is None else self._tree(), self._merged

@@ -1,4 +1,4 @@
-"""A compiled model wears a LoRA. Shapes are not checked in this test: torch cannot compile that."""
+"""A compiled model wears LoRAs. Shapes are not checked here: torch cannot compile that."""
 
 import torch
 from refiners_lora.adapter import Lora
@@ -24,3 +24,41 @@ def test_a_compiled_model_wears_it():
     assert not torch.equal(plain, bare)
     model.compile(backend="eager")
     assert torch.equal(latents(0.5), plain)
+
+
+def test_loras_of_other_layers_and_ranks_swap_without_compiling():
+    model, graphs = tiny_model(), []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    def latents(adapter):
+        conditions = {adapter: Condition(scale=0.8)}
+        return model.generate(
+            "a", conditions=conditions, steps=1, seed=1, output="latents", progress=False
+        )
+
+    def random(rank, *names):
+        def where(model):
+            slots = (model.slot(slot) for slot in ("unet.linear", "text_encoder.linear"))
+            return [seat for seats in slots for seat in seats if seat.name in names]
+
+        adapter = Lora(rank=rank, where=where).inject(model)
+        for weight in adapter.parameters():
+            weight.data = torch.randn(weight.shape, generator=generator) * 0.3
+        return adapter
+
+    generator = torch.Generator().manual_seed(0)
+    ink = random(2, "to_q", "contract").eject()
+    wash = random(5, "to_v", "expand")
+    expected = latents(wash)
+    ink.reserve(wash.eject()).inject(model)
+    model.compile(backend=backend)
+    first, count = latents(ink), len(graphs)
+    assert count > 0
+    second = latents(ink.hotswap(wash))
+    assert float((second - expected).norm() / expected.norm()) <= 1e-5
+    assert torch.equal(latents(ink.hotswap(wash)), first)
+    assert not torch.equal(first, second)
+    assert len(graphs) == count

@@ -1,8 +1,9 @@
 """LoRA and its kin: changes of layers of the UNet and of the text encoders (arXiv:2106.09685)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from refiners_lora.lora_file import read_lora
 from refiners_lora.method.change import Change
 from refiners_lora.method.low_rank import LowRank, low_rank
 from refiners_lora.method.table import build
+from refiners_lora.room import cut, is_alike, joined, padded, room_of
 from refiners_lora.saved import published, settings
 from refiners_lora.strength import alphas_of
 from refiners_lora.worn import Region, WithChange, checked_base, merged
@@ -65,6 +67,8 @@ class Lora(Adapter):
             raise AdapterError(f"a LoRA cannot have rank {rank!r}.", hint="Try Lora(rank=8).")
         self._untrained = rank, float(rank if alpha is None else alpha), where or attentions
         self._published: dict[str, Published] = {}  # by the path of the seat
+        self._room: dict[str, int] | None = None  # the ranks that it is padded to, by path
+        self._sizes: dict[str, int] | None = None  # the ranks without padding
         self._region = Region(self.context_key("mask"))
 
     def build(self, model: Chain, source: Source | None) -> None:
@@ -126,6 +130,76 @@ class Lora(Adapter):
         file; other methods as LyCORIS does."""
         write(self.published(), path, settings(self._changes()))
 
+    def reserve(self, *others: Self) -> Self:
+        """Makes room for the layers and ranks of other LoRAs, and returns the adapter.
+
+        The layers that this one lacks get updates of zeros, and factors are padded with zeros up to
+        the greatest rank, each strength folded into them. Then `hotswap` with any of these edits no
+        tree and compiles nothing. Called before the first generation of a compiled model, it saves
+        the one compilation that the first `hotswap` with a larger one costs.
+
+        Args:
+            others: Plain LoRAs that have been on a model of this kind.
+
+        Raises:
+            AdapterError: One has not been on a model yet, or has other weights than pairs of
+                factors; nothing was changed.
+        """
+        rooms = [room_of(adapter._changes_by_path(), adapter.key) for adapter in (self, *others)]
+        self._fill(joined(rooms), others)
+        return self
+
+    def hotswap(self, other: Adapter) -> Self:
+        """Swaps weights with another adapter, and returns itself.
+
+        Plain LoRAs may differ in layers and ranks: both are padded with zeros, which edits the tree
+        only if `other` is larger than what `reserve` made room for. Adapters of other methods have
+        equal layers and shapes.
+
+        Raises:
+            AdapterError: The adapters differ in more; nothing was changed.
+            PlanError: A tree that wears either adapter is running; nothing was changed.
+        """
+        if isinstance(other, Lora) and self is not other:
+            self._make_alike(other)
+        super().hotswap(other)
+        if isinstance(other, Lora):
+            self._sizes, other._sizes = other._sizes, self._sizes
+        return self
+
+    def _make_alike(self, other: Self) -> None:
+        if self.merged_scale is not None or other.merged_scale is not None:
+            return  # the swap is refused
+        mine, theirs = self._changes_by_path(), other._changes_by_path()
+        if self._room is not None and self._room == other._room:
+            return
+        if self._room is None and other._room is None and is_alike(mine, theirs):
+            return
+        rooms = [room_of(mine, self.key), room_of(theirs, other.key)]
+        room = joined(rooms)
+        self._fill(room, [other])
+        other._fill(room, [self])
+
+    def _fill(self, room: Mapping[str, int], others: Sequence[Self]) -> None:
+        """Pads the updates to the layers and ranks of a room, unless they have them already."""
+        if self._room == room:
+            return
+        known = [adapter._changes_by_path() for adapter in (self, *others)]
+        places = {path: name for adapter in (*others, self)
+                  for path, name in adapter._published.items()}  # fmt: skip
+        sizes = self._sizes or room_of(known[0], self.key)
+        filled = {path: padded(path, rank, known) for path, rank in room.items()}
+        with self.taken_off() if self.is_worn else nullcontext():
+            self.own_layers = nn.ModuleDict(
+                {path.replace(".", "/"): change for path, change in filled.items()}
+            )
+            self._published = {path: places[path] for path in room}
+            self._room, self._sizes = dict(room), {path: sizes.get(path, 0) for path in room}
+
+    def _changes_by_path(self) -> dict[str, Change]:
+        layers = self.own_layers._modules
+        return {path: layers[path.replace(".", "/")] for path in self._published}  # pyright: ignore
+
     def _begin(self, model: Any) -> None:
         rank, alpha, where = self._untrained
         places = {place.seat.path: place for place in places_by_name(model).values()}
@@ -154,10 +228,12 @@ class Lora(Adapter):
         return WithChange(inner, change, self.scale_key, base, region, has_grid=place.has_grid)
 
     def _changes(self) -> list[tuple[Published, Change]]:
-        return [
-            (place, self.own_layers[path.replace(".", "/")])
-            for path, place in self._published.items()
-        ]  # pyright: ignore[reportReturnType]
+        """Returns the changes without their padding."""
+        changes = self._changes_by_path()
+        if self._sizes is not None:
+            sizes = self._sizes
+            changes = {p: cut(c, sizes[p]) for p, c in changes.items() if sizes[p]}
+        return [(self._published[path], change) for path, change in changes.items()]
 
 
 def attentions(model: Any) -> Iterable[Seat]:

@@ -159,7 +159,7 @@ def low_rank(
     if not seat.is_a(nn.Conv2d):
         return LowRank(_linear(down.flatten(1)), _linear(up.flatten(1), bias), alpha=alpha)
     facts = seat.facts
-    options = {name: facts[name] for name in ("stride", "padding", "dilation", "padding_mode")}
+    options = {name: facts[name] for name in _OPTIONS}
     kernel = down[:, :, None, None] if down.ndim == 2 else down
     return LowRank(
         _convolution(kernel, None, **({} if core is not None else options)),
@@ -168,6 +168,30 @@ def low_rank(
         channels=kernel.shape[1] if kernel.shape[1] < facts["in_channels"] else None,
         core=None if core is None else _convolution(core, None, **options),
     )
+
+
+def rebuilt(change: LowRank, down: Tensor, up: Tensor, is_trained: bool) -> LowRank:
+    """Returns an update like another one, with other factors, at a strength of 1.
+
+    Args:
+        change: The other update.
+        down: The weight of `down`, of another rank perhaps.
+        up: The weight of `up`, of the same rank.
+        is_trained: Whether the factors are to be trained.
+    """
+    layers = dict(change.children_by_name())
+    first: Any = layers.get("first")
+    new: list[Any] = []
+    for name, weight in (("down", down), ("up", up)):
+        layer: Any = layers[name]
+        if isinstance(layer, nn.Conv2d):
+            options = {key: getattr(layer, key) for key in _OPTIONS}
+            new.append(_convolution(weight.contiguous(), None, **options))
+        else:
+            new.append(_linear(weight.contiguous()))
+    channels = None if first is None else first.channels
+    made = LowRank(new[0], new[1], alpha=float(len(down)), channels=channels)
+    return made.requires_grad_(is_trained)
 
 
 def _kernel(factor: Tensor) -> list[int]:
@@ -192,3 +216,6 @@ def _with_weights(layer: Any, weight: Tensor, bias: Tensor | None) -> Any:
     if bias is not None:
         layer.bias = nn.Parameter(bias)
     return layer
+
+
+_OPTIONS: Final = ("stride", "padding", "dilation", "padding_mode")
