@@ -132,6 +132,7 @@ def test_a_trained_scalar_multiplies_the_change(model, tmp_path):
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
 def test_a_convolution_keeps_its_padding(mode):
     layer = nn.Conv2d(4, 8, 3, padding=1, stride=2, padding_mode=mode, bias=False)
-    (seat,) = select(Chain(layer))
+    tree = Chain(layer)
+    (seat,) = select(tree)
     x = torch.randn(1, 4, 9, 9)
     assert torch.equal(operation(seat)(x, layer.weight), layer(x))
