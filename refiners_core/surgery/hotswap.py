@@ -1,6 +1,7 @@
 """The hot swap of weights between two adapters of one class."""
 
 import reprlib
+from collections.abc import Set
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ Tensors = dict[str, Tensor | None]
 _ABSENT: Final = object()
 _STATE: Final = nn.Module().__dict__.keys() | {"_tree_index"}
 """The attributes of every module and the cache of a chain, which are not settings of a layer."""
+_PLAIN: Final = (int, float, bool, str, type(None))
 
 
 class Difference(NamedTuple):
@@ -38,7 +40,7 @@ def hotswap(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None:
     difference = (
         Difference("", type(ours).__name__, "itself" if ours is theirs else type(theirs).__name__)
         if ours is theirs or type(ours) is not type(theirs)
-        else _unlike(ours.__dict__, theirs.__dict__, pairs, names)
+        else _unlike(ours.__dict__, theirs.__dict__, pairs, names, {})
     )
     # A layer in two places is listed twice, but swaps its weights once.
     unique = {(id(a), id(b)): (a, b) for a, b in pairs}
@@ -62,28 +64,40 @@ def _unlike(
     theirs: dict[str, Any],
     pairs: list[tuple[Tensors, Tensors]],
     keys: tuple[str, str],
+    forms: dict[tuple[str, ...], Set[str]],
 ) -> Difference | None:
     for kind in ("_parameters", "_buffers"):
-        if ours[kind] or theirs[kind]:
-            pairs.append((ours[kind], theirs[kind]))
-            if (difference := _unlike_tensors(*pairs[-1])) is not None:
+        mine, other_tensors = ours[kind], theirs[kind]
+        if mine or other_tensors:
+            pairs.append((mine, other_tensors))
+            if (difference := _unlike_tensors(mine, other_tensors)) is not None:
                 return difference
     layers, others = ours["_modules"], theirs["_modules"]
+    if not layers and not others:
+        return None
     if layers.keys() != others.keys():
         return Difference("", _listed(layers), _listed(others))
     for name, layer in layers.items():
         a, b = layer.__dict__, others[name].__dict__
         if type(layer) is not type(others[name]):
             return Difference(name, type(layer).__name__, type(others[name]).__name__)
-        for fact in a.keys() | b.keys():
-            if fact in _STATE or a.get(fact, _ABSENT) is b.get(fact, _ABSENT):
+        # A swap takes as long as this comparison, so modules of one form share its preparation.
+        form = tuple(a)
+        facts = forms.get(form)
+        if tuple(b) != form:
+            facts = (a.keys() | b.keys()) - _STATE
+        elif facts is None:
+            facts = forms[form] = a.keys() - _STATE
+        for fact in facts:
+            value, other = a.get(fact, _ABSENT), b.get(fact, _ABSENT)
+            if value is other or (type(value) in _PLAIN and value == other):
                 continue
-            if fact not in a or fact not in b or not _is_same(a[fact], b[fact], keys):
+            if fact not in a or fact not in b or not _is_same(value, other, keys):
                 return Difference(
                     name,
                     *(_named(layer, fact, state.get(fact, "nothing")) for state in (a, b)),
                 )
-        difference = _unlike(a, b, pairs, keys)
+        difference = _unlike(a, b, pairs, keys, forms)
         if difference is not None:
             below = f"{name}.{difference.path}" if difference.path else name
             return difference._replace(path=below)
@@ -123,6 +137,8 @@ def _unlike_tensors(ours: Tensors, theirs: Tensors) -> Difference | None:
         return Difference("", _listed(ours), _listed(theirs))
     for name, a in ours.items():
         b = theirs[name]
+        if a is b:
+            continue
         if a is None or b is None:
             is_like = a is b
         else:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import refiners
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
@@ -196,3 +196,56 @@ def test_a_whole_generation_with_two_equals_that_of_diffusers(pair, tmp_path, di
     finally:
         model.eject_all()
         pipe.unload_lora_weights()
+
+
+def test_a_dora_at_a_strength_equals_that_of_PEFT(pair, tmp_path, differ):
+    """diffusers drops the magnitudes of kohya's files, so the file is in its own names."""
+    pipe, model = pair
+    unet = pipe.unet
+    config = LoraConfig(r=4, lora_alpha=2, use_dora=True, target_modules=["to_q", "to_v", "conv1"])
+    unet.add_adapter(config, adapter_name="style")
+    try:
+        for name, weight in unet.named_parameters():
+            if "magnitude" in name:
+                weight.data *= 1 + 0.3 * torch.randn(weight.shape)
+            elif "lora_" in name:
+                weight.data.normal_(std=0.2)
+        pipe.save_lora_weights(
+            tmp_path,
+            unet_lora_layers=get_peft_model_state_dict(unet, adapter_name="style"),
+            unet_lora_adapter_metadata=config.to_dict(),
+        )
+        pipe.set_adapters(["style"], [0.7])
+        file = tmp_path / "pytorch_lora_weights.safetensors"
+        with refiners.load_adapter(file).on(model) as adapter:
+            _, ours, theirs = next(networks(pair, {adapter: 0.7}))
+            assert differ(ours, theirs) <= 1e-5
+            assert differ(next(networks(pair, {adapter: 1.0}))[1], theirs) > 1e-3
+    finally:
+        pipe.unload_lora_weights()
+
+
+@pytest.mark.parametrize("pair", ["sd15"], indirect=True)
+def test_token_embeddings_that_PEFT_trained_are_read(pair, tmp_path, differ):
+    pipe, model = pair
+    encoder = get_peft_model(
+        pipe.text_encoder, LoraConfig(r=3, lora_alpha=2, target_modules=["token_embedding", "fc1"])
+    )
+    try:
+        for name, weight in encoder.named_parameters():
+            if "lora_" in name:
+                weight.data.normal_(std=0.3)
+        encoder.save_pretrained(tmp_path, save_embedding_layers=False)
+        rows = torch.tensor([[512, *range(30), 513]])
+        with (
+            refiners.load_adapter("lora", file=tmp_path / "adapter_model.safetensors").on(
+                model
+            ) as adapter,
+            torch.no_grad(),
+        ):
+            ours = model.text_encoder(rows, context={adapter.scale_key: torch.tensor(1.0)})
+            theirs = encoder(rows)[0]
+            assert differ(ours, theirs) <= 1e-5
+            assert differ(model.text_encoder(rows), theirs) > 1e-2
+    finally:
+        encoder.unload()

@@ -21,7 +21,7 @@ from refiners_lora.lora_file import read_lora
 from refiners_lora.method.change import Change
 from refiners_lora.method.low_rank import LowRank, low_rank
 from refiners_lora.method.table import build
-from refiners_lora.room import cut, is_alike, joined, padded, room_of
+from refiners_lora.room import cut, joined, padded, room_of
 from refiners_lora.saved import published, settings
 from refiners_lora.strength import alphas_of
 from refiners_lora.worn import Region, WithChange, checked_base, merged
@@ -160,25 +160,20 @@ class Lora(Adapter):
             AdapterError: The adapters differ in more; nothing was changed.
             PlanError: A tree that wears either adapter is running; nothing was changed.
         """
-        if isinstance(other, Lora) and self is not other:
-            self._make_alike(other)
-        super().hotswap(other)
+        try:
+            super().hotswap(other)
+        except AdapterError:
+            merged_scales = self.merged_scale, other.merged_scale
+            if not isinstance(other, Lora) or self is other or merged_scales != (None, None):
+                raise
+            rooms = [room_of(lora._changes_by_path(), lora.key) for lora in (self, other)]
+            room = joined(rooms)
+            self._fill(room, [other])
+            other._fill(room, [self])
+            super().hotswap(other)
         if isinstance(other, Lora):
             self._sizes, other._sizes = other._sizes, self._sizes
         return self
-
-    def _make_alike(self, other: Self) -> None:
-        if self.merged_scale is not None or other.merged_scale is not None:
-            return  # the swap is refused
-        mine, theirs = self._changes_by_path(), other._changes_by_path()
-        if self._room is not None and self._room == other._room:
-            return
-        if self._room is None and other._room is None and is_alike(mine, theirs):
-            return
-        rooms = [room_of(mine, self.key), room_of(theirs, other.key)]
-        room = joined(rooms)
-        self._fill(room, [other])
-        other._fill(room, [self])
 
     def _fill(self, room: Mapping[str, int], others: Sequence[Self]) -> None:
         """Pads the updates to the layers and ranks of a room, unless they have them already."""

@@ -45,14 +45,6 @@ def joined(rooms: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return {path: max(room.get(path, 0) for room in rooms) for path in paths}
 
 
-def is_alike(mine: Changes, theirs: Changes) -> bool:
-    """Whether two LoRAs have the same layers, ranks and alphas, so that no padding is needed."""
-    return mine.keys() == theirs.keys() and all(
-        (change.rank, change.alpha) == (theirs[path].rank, theirs[path].alpha)
-        for path, change in mine.items()
-    )
-
-
 def padded(path: str, rank: int, known: Sequence[Changes]) -> LowRank:
     """Returns the update of a layer with factors of a rank, to which zeros are added.
 
