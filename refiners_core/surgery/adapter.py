@@ -287,6 +287,22 @@ class Adapter(nn.Module):
         self.advice, other.advice = other.advice, self.advice
         return self
 
+    def reserve(self, *others: Adapter) -> Self:
+        """Makes room for the weights of others, so that `hotswap` with any of them compiles nothing,
+        and returns the adapter.
+
+        Args:
+            others: Adapters that differ in layers or sizes.
+
+        Raises:
+            AdapterError: Adapters of this class swap only with those of the same shapes.
+        """
+        raise AdapterError(
+            f"{self.key} cannot make room for {', '.join(other.key for other in others)}: "
+            f"a {type(self).__name__} swaps only with one of the same shapes.",
+            hint="Eject the one and inject the other.",
+        )
+
     @property
     def merged_scale(self) -> float | None:
         """The strength at which the adapter is merged; None while it is not."""

@@ -7,7 +7,7 @@ from refiners_lora.layer_name import SLOTS
 
 from refiners_core import Condition, Source
 from refiners_core.errors import AdapterError
-from refiners_core.testing import tiny_model
+from refiners_core.testing import Neighbour, tiny_model
 from refiners_core.weights import TensorFile, read, write
 
 
@@ -77,6 +77,8 @@ def test_what_cannot_be_padded_is_refused(pair, tmp_path):
     model, ink, _ = pair
     with pytest.raises(AdapterError, match="has not been on a model yet"):
         ink.reserve(Lora(name="new"))
+    with pytest.raises(AdapterError, match=r"cannot make room for neighbour: a Lora swaps only"):
+        ink.reserve(Neighbour(key="neighbour"))
     name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
     write({f"{name}.diff": torch.ones(16, 16)}, tmp_path / "other.safetensors")
     other = loaded(tmp_path / "other.safetensors", model)

@@ -130,7 +130,7 @@ class Lora(Adapter):
         file; other methods as LyCORIS does."""
         write(self.published(), path, settings(self._changes()))
 
-    def reserve(self, *others: Self) -> Self:
+    def reserve(self, *others: Adapter) -> Self:
         """Makes room for the layers and ranks of other LoRAs, and returns the adapter.
 
         The layers that this one lacks get updates of zeros, and factors are padded with zeros up to
@@ -142,11 +142,14 @@ class Lora(Adapter):
             others: Plain LoRAs that have been on a model of this kind.
 
         Raises:
-            AdapterError: One has not been on a model yet, or has other weights than pairs of
+            AdapterError: A LoRA has not been on a model yet, or has other weights than pairs of
                 factors; nothing was changed.
         """
-        rooms = [room_of(adapter._changes_by_path(), adapter.key) for adapter in (self, *others)]
-        self._fill(joined(rooms), others)
+        loras = [other for other in others if isinstance(other, Lora)]
+        if len(loras) != len(others):
+            return super().reserve(*[other for other in others if not isinstance(other, Lora)])
+        rooms = [room_of(lora._changes_by_path(), lora.key) for lora in (self, *loras)]
+        self._fill(joined(rooms), loras)
         return self
 
     def hotswap(self, other: Adapter) -> Self:
@@ -175,7 +178,7 @@ class Lora(Adapter):
             self._sizes, other._sizes = other._sizes, self._sizes
         return self
 
-    def _fill(self, room: Mapping[str, int], others: Sequence[Self]) -> None:
+    def _fill(self, room: Mapping[str, int], others: Sequence["Lora"]) -> None:
         """Pads the updates to the layers and ranks of a room, unless they have them already."""
         if self._room == room:
             return

@@ -100,7 +100,7 @@ def is_on_input(tensors: Tensors, sizes: tuple[int, ...]) -> bool:
     outputs, though that of a convolution is (1, out, 1, 1).
 
     Raises:
-        ValueError: They are for neither the outputs nor the inputs.
+        ValueError: The magnitudes are for neither the outputs nor the inputs.
     """
     role, magnitude = next((r, tensors[r]) for r in MAGNITUDES if r in tensors)
     count = magnitude.numel()
