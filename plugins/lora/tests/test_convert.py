@@ -103,7 +103,7 @@ def test_a_method_of_full_rank_needs_a_rank_and_the_weights(model, outline, tmp_
     path = written("DoRA", tmp_path / "dora.safetensors")
     with pytest.raises(AdapterError, match="depends on the weights"):
         convert(path, outline)
-    with pytest.raises(AdapterError, match=r"full rank.*\n.*rank=32"):
+    with pytest.raises(AdapterError, match=r"full rank.*rank=32"):
         convert(path, model)
     errors = [convert(path, model, rank).groups[-1].total for rank in (2, 4, 16)]
     assert errors[0] > errors[1] > errors[2]
@@ -148,7 +148,7 @@ def test_what_a_plain_lora_cannot_carry_is_refused_unless_dropped(what, outline,
     path = written("LoRA", tmp_path / "style.safetensors", BESIDE[what])
     for make in (lambda **o: convert(path, outline, **o), lambda **o: resize(path, outline, 2, **o),
                  lambda **o: merge({path: 1.0}, outline, **o)):  # fmt: skip
-        with pytest.raises(AdapterError, match=rf"cannot carry: {what}.*\n.*drop=True"):
+        with pytest.raises(AdapterError, match=rf"cannot carry: {what}.*drop=True"):
             make()
         made = make(drop=True)
         assert [dropped.what for dropped in made.dropped] == [what]
