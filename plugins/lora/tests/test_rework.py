@@ -140,7 +140,7 @@ def test_dare_drops_and_rescales_by_the_seed(pair, outline, tmp_path):
     generator = torch.Generator().manual_seed(5)
     changes = changes_in(tmp_path / "both.safetensors")
     for path, (target, _) in merged.layers.items():
-        name = target.place.name
+        name = target.published.name
         expected = torch.zeros(target.matrix_shape)
         for (_, change), strength in zip(pair, (0.8, 0.5), strict=True):
             if name in change:

@@ -14,7 +14,7 @@ from refiners_lora.rework.convert import nearest
 from refiners_lora.rework.product import PlainLora, made
 from refiners_lora.rework.source import Changes, Dropped, Origin
 from refiners_lora.rework.spectrum import checked_rank, checked_share
-from refiners_lora.rework.target import Factors, Target
+from refiners_lora.rework.target import Factors, Target, group_of
 
 
 class Pair(NamedTuple):
@@ -117,7 +117,7 @@ def _weight(layer: Any, name: str, path: str) -> Tensor | None:
 
 
 def _difference(place: Place, change: Tensor) -> Target:
-    return Target(place, tuple(change.shape), whole=change.flatten(1))
+    return Target(place.published, group_of(place), tuple(change.shape), whole=change.flatten(1))
 
 
 def _clamped(factors: Factors, quantile: float | None) -> Factors:

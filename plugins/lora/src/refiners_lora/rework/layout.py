@@ -11,18 +11,16 @@ from torch import Tensor
 from refiners_core.errors import WeightsError
 from refiners_core.weights import write
 from refiners_lora.alpha import Strength, configured
-from refiners_lora.layer_name import Place
-from refiners_lora.lora_file import CONFIG
-from refiners_lora.method.low_rank import LowRank, low_rank
+from refiners_lora.layer_name import Published
+from refiners_lora.lora_file import CONFIG, METADATA
 from refiners_lora.rework.source import WEIGHTS
 from refiners_lora.rework.target import Factors
 from refiners_lora.role import PEFT
-from refiners_lora.saved import published, settings
 
 LAYOUTS: Final = ("diffusers", "kohya", "peft")
 """The layouts; the first is the default."""
 
-Entries = Sequence[tuple[Place, Factors]]
+Entries = Sequence[tuple[Published, Factors]]
 """The layers of a LoRA and their updates."""
 
 
@@ -44,37 +42,55 @@ def written(entries: Entries, path: Path, layout: str, metadata: Mapping[str, st
     elif layout == "kohya":
         write(_kohya(entries), path, metadata)
     else:
-        changes = [(place.published, _built(place, factors)) for place, factors in entries]
-        write(published(changes), path, {**metadata, **settings(changes)})
+        write(_diffusers(entries), path, {**metadata, METADATA: _configuration(entries)})
 
 
-def _built(place: Place, factors: Factors) -> LowRank:
-    return low_rank(place.seat, factors.down, factors.up, factors.alpha)
+def _diffusers(entries: Entries) -> dict[str, Tensor]:
+    return {
+        f"{layer.part}.{layer.name}.lora_{half}.weight": weight
+        for layer, factors in entries
+        for half, weight in (("A", factors.down), ("B", factors.up))
+    }
+
+
+def _configuration(entries: Entries) -> str:
+    """Returns PEFT's configuration of each component, as JSON."""
+    parts = dict.fromkeys(layer.part for layer, _ in entries)
+    fields = {
+        f"{part}.{name}": value for part in parts for name, value in _fields(entries, part).items()
+    }
+    return json.dumps(fields, sort_keys=True)
+
+
+def _fields(entries: Entries, part: str) -> dict[str, Any]:
+    strengths = {
+        layer.name: Strength(factors.rank, factors.alpha)
+        for layer, factors in entries
+        if layer.part == part
+    }
+    return configured(strengths, part)
 
 
 def _kohya(entries: Entries) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for place, factors in entries:
-        name = place.published.flat
-        weights = _built(place, factors).published()
-        tensors[f"{name}.lora_down.weight"] = weights["down"]
-        tensors[f"{name}.lora_up.weight"] = weights["up"]
-        tensors[f"{name}.alpha"] = torch.tensor(factors.alpha)
+    for layer, factors in entries:
+        tensors[f"{layer.flat}.lora_down.weight"] = factors.down
+        tensors[f"{layer.flat}.lora_up.weight"] = factors.up
+        tensors[f"{layer.flat}.alpha"] = torch.tensor(factors.alpha)
     return tensors
 
 
 def _write_peft(entries: Entries, folder: Path, metadata: Mapping[str, str]) -> None:
     """Writes a folder as PEFT's `save_pretrained` does; of several components, one for each."""
-    parts = dict.fromkeys(place.part for place, _ in entries)
+    parts = dict.fromkeys(layer.part for layer, _ in entries)
     for part in parts:
         below = folder / part if len(parts) > 1 or part != "unet" else folder
-        mine = [(place, factors) for place, factors in entries if place.part == part]
-        tensors: dict[str, Tensor] = {}
-        for place, factors in mine:
-            weights = _built(place, factors).published()
-            for half, role in (("A", "down"), ("B", "up")):
-                tensors[f"{PEFT}{place.name}.lora_{half}.weight"] = weights[role]
-        strengths = {place.name: Strength(f.rank, f.alpha) for place, f in mine}
+        tensors = {
+            f"{PEFT}{layer.name}.lora_{half}.weight": weight
+            for layer, factors in entries
+            if layer.part == part
+            for half, weight in (("A", factors.down), ("B", factors.up))
+        }
         fields: dict[str, Any] = {
             "peft_type": "LORA",
             "task_type": None,
@@ -82,7 +98,7 @@ def _write_peft(entries: Entries, folder: Path, metadata: Mapping[str, str]) -> 
             "inference_mode": True,
             "bias": "none",
             "lora_dropout": 0.0,
-            **configured(strengths, part),
+            **_fields(entries, part),
         }
         try:
             below.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from refiners_core import Model
 from refiners_core.errors import AdapterError
@@ -108,7 +107,7 @@ class PlainLora:
         if not force:
             refuse_existing(target)
         metadata = notes(self.base, title or target.stem, self.command, self.origins)
-        entries = [(target_.place, factors) for target_, factors in self.layers.values()]
+        entries = [(exact.published, factors) for exact, factors in self.layers.values()]
         written(entries, target, layout, metadata)
 
 
@@ -148,7 +147,7 @@ def made(
             hint="Give files that change weights of linear layers or convolutions.",
         )
     errors = tuple(
-        LayerError(path, _group(target), *_distance(target, factors))
+        LayerError(path, target.group, *_distance(target, factors))
         for path, (target, factors) in layers.items()
     )
     origins = tuple(each.origin for each in changes)
@@ -170,16 +169,3 @@ def _summed(name: str, errors: Sequence[LayerError]) -> GroupError:
     size = sum(error.size**2 for error in errors) ** 0.5
     total = difference / size if size else 0.0
     return GroupError(name, len(errors), max(relative), median(relative), total)
-
-
-def _group(target: Target) -> str:
-    place = target.place
-    if place.seat.is_a(nn.Conv2d):
-        kind = "convolution"
-    elif ".attn" in place.name or "self_attn" in place.name:
-        kind = "attention"
-    elif ".ff." in place.name or ".mlp." in place.name:
-        kind = "feed-forward"
-    else:
-        kind = "other"
-    return f"{place.part} {kind}"

@@ -19,7 +19,7 @@ from refiners_lora.method.change import Change, changed_channels, operation
 from refiners_lora.method.low_rank import LowRank
 from refiners_lora.method.rescaling import Rescaling
 from refiners_lora.method.table import build
-from refiners_lora.rework.target import Factors, Target
+from refiners_lora.rework.target import Factors, Target, group_of
 from refiners_lora.strength import alphas_of
 from refiners_lora.worn import checked_base
 
@@ -201,7 +201,7 @@ def _target(place: Place, module: Module, change: Change) -> Target | None:
     if "weight" not in parts:
         return None
     matrix = parts["weight"].detach()[:, : shape[1]].reshape(shape[0], -1).float()
-    return Target(place, shape, whole=matrix)
+    return Target(place.published, group_of(place), shape, whole=matrix)
 
 
 def _product(place: Place, change: LowRank) -> Target:
@@ -213,7 +213,7 @@ def _product(place: Place, change: LowRank) -> Target:
     whole = operation(place.seat).shape
     shape = (*whole[:1], down.shape[1], *whole[2:])
     product = up.float().flatten(1) * change.factor, down.float().flatten(1)
-    return Target(place, shape, product=product, written=written)
+    return Target(place.published, group_of(place), shape, None, product, written)
 
 
 def _sha256(files: Iterable[Path]) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from refiners_lora.layer_name import Place
+from refiners_lora.layer_name import Place, Published
 from refiners_lora.method.change import Sizes
 from refiners_lora.rework.spectrum import Spectrum
 
@@ -35,7 +35,10 @@ class Factors(NamedTuple):
 class Target(NamedTuple):
     """The exact change of a weight: a matrix, or a product if it is known to be one."""
 
-    place: Place
+    published: Published
+    """The published name of the layer."""
+    group: str
+    """The component and the kind of layer, such as `unet attention`."""
     shape: Sizes
     """The shape of the changed part of the weight: out, in, and a convolution's kernel."""
     whole: Tensor | None = None
@@ -82,6 +85,19 @@ class Target(NamedTuple):
         shaped = down.reshape(len(down), *self.shape[1:]).to(kind)
         ones = (1,) * len(kernel)
         return Factors(shaped, up.reshape(*up.shape, *ones).to(kind), float(len(down)))
+
+
+def group_of(place: Place) -> str:
+    """Returns the component and the kind of a layer, such as `unet attention`."""
+    if place.seat.is_a(nn.Conv2d):
+        kind = "convolution"
+    elif ".attn" in place.name or "self_attn" in place.name:
+        kind = "attention"
+    elif ".ff." in place.name or ".mlp." in place.name:
+        kind = "feed-forward"
+    else:
+        kind = "other"
+    return f"{place.part} {kind}"
 
 
 def total(targets: Sequence[Target]) -> Target:
