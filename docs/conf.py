@@ -21,6 +21,7 @@ _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
     "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
     "|ModelSpec|Place|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|_Table"
+    "|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
 
@@ -42,7 +43,7 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", rf"({_OTHERS})(\..*)?"),
-    ("py:.*", r"(enum|threading|_thread)\..*|dict\[str|typing\.Annotated.*|tuple\[~refiners.*"),
+    ("py:.*", r"(enum|threading|_thread)\..*|dict\[str|typing\.(Annotated|Literal).*|tuple\[~refiners.*"),
     ("py:.*", rf"(refiners\w*\.(\w+\.)*)?({_OURS}|[A-Z])"),
 ]
 

@@ -28,7 +28,7 @@ CORE = (
     ("tree.role",),
     ("surgery.source", "surgery.tree_index", "tree.combinators", "tree.recall"),
     ("layers", "surgery.placement", "surgery.selection"),
-    ("surgery.overlay", "surgery.slot"),
+    ("surgery.merging", "surgery.overlay", "surgery.slot"),
     ("surgery.plan",),
     ("hookspecs",),
     ("surgery.adapter", "surgery.block_compiler"),

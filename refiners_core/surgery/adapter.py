@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from refiners_core.origin import OriginOf
 from refiners_core.surgery import plan
 from refiners_core.surgery.hotswap import hotswap
 from refiners_core.surgery.key import checked_key, natural, next_key
+from refiners_core.surgery.merging import Merging
 from refiners_core.surgery.overlay import Swap
 from refiners_core.surgery.placement import place_layer, weight_around
 from refiners_core.surgery.rollback import restorer
@@ -29,7 +29,7 @@ from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_ind
 from refiners_core.tree.chain import Chain
 
 
-class Adapter(nn.Module):
+class Adapter(Merging):
     """An add-on that a tree can wear: edits of the tree, and the layers that they need.
 
     A subclass defines `edits`, usually `build`, and `encode` if it takes a condition. Ejecting is
@@ -65,15 +65,14 @@ class Adapter(nn.Module):
     """Returns the package and the files it comes from, for the recipe of a picture."""
 
     def __init__(self, *, weights: Weights | None = None, name: str = "", key: str = "") -> None:
-        super().__init__()
-        self.name: Final = name or type(self).__name__.lower()
-        self.key: Final = checked_key(key or next_key(self.name))
+        name = name or type(self).__name__.lower()
+        super().__init__(checked_key(key or next_key(name)))
+        self.name: Final = name
         self.order: Final = natural(self.key)
         self.source: Source | None = None
         self.own_layers = nn.ModuleDict()
         self._choose_source = weights
         self._bound_to: str | None = None
-        self._merged: float | None = None
         self._tree: weakref.ref[Chain] | None = None
         self._chains: tuple[weakref.ref[Chain], ...] = ()
         self._known: TreeIndex | None = None  # the index of the tree being planned
@@ -94,21 +93,6 @@ class Adapter(nn.Module):
         raise AdapterError(
             f"{type(self).__name__} does not define edits.",
             hint="Define edits(self, model), e.g. return select(model)...wrap(...).",
-        )
-
-    def merged_edits(self, model: Any, scale: float) -> Iterable[Edit]:
-        """Returns the edits that put the adapter's effect into copies of weights of the base.
-
-        Args:
-            model: The tree that wears the adapter.
-            scale: The strength at which it is merged.
-
-        Raises:
-            AdapterError: The subclass does not define it.
-        """
-        raise AdapterError(
-            f"{self.key} cannot be merged: its effect is not a change of weights.",
-            hint="Leave it worn; Condition(scale=...) sets its strength.",
         )
 
     def build(self, model: Any, source: Source | None) -> None:
@@ -288,8 +272,8 @@ class Adapter(nn.Module):
         return self
 
     def reserve(self, *others: Adapter) -> Self:
-        """Makes room for the weights of others, so that `hotswap` with any of them compiles nothing,
-        and returns the adapter.
+        """Makes room for the weights of other adapters and returns the adapter: `hotswap` with any
+        of them then edits no tree and compiles nothing.
 
         Args:
             others: Adapters that differ in layers or sizes.
@@ -302,93 +286,6 @@ class Adapter(nn.Module):
             f"a {type(self).__name__} swaps only with one of the same shapes.",
             hint="Eject the one and inject the other.",
         )
-
-    @property
-    def merged_scale(self) -> float | None:
-        """The strength at which the adapter is merged; None while it is not."""
-        return self._merged
-
-    def merge(self, scale: float = 1.0) -> Self:
-        """Merges the effect into copies of the layers that it changes, and returns the adapter.
-
-        The model then computes as with the adapter at that scale, up to rounding, at the speed of a
-        bare one. The base layers are kept untouched, so the copies need memory of their own. Until
-        `unmerge`, conditions cannot change the strength.
-
-        Args:
-            scale: The strength, which `Condition(scale=...)` sets otherwise.
-
-        Raises:
-            AdapterError: The adapter is not worn, is merged already, is not a change of weights, or
-                other adapters edit its layers or what a changed layer reads; nothing was changed.
-            PlanError: The tree was edited by hand, or is running; nothing was changed.
-        """
-        if self._merged is not None:
-            raise AdapterError(
-                f"{self.key} is merged already, at scale {self._merged:g}.",
-                hint="Call its unmerge() first.",
-            )
-        if not math.isfinite(scale):
-            raise AdapterError(
-                f"the scale of a merge is a finite number, not {scale!r}.",
-                hint="Try adapter.merge(0.8).",
-            )
-        editing = dict.fromkeys(
-            key
-            for layer in self.modules()
-            if isinstance(layer, Chain) and (record := layer.__dict__.get("_worn")) is not None
-            for key in record.keys()  # noqa: SIM118
-        )
-        if editing:
-            raise AdapterError(
-                f"{self.key} cannot be merged: {', '.join(editing)} edits its layers.",
-                hint="Eject that adapter first.",
-            )
-        return self._wear_anew(float(scale))
-
-    def unmerge(self) -> Self:
-        """Wears the adapter as before `merge`, with the very base layers, and returns it.
-
-        Raises:
-            AdapterError: The adapter is not merged.
-            PlanError: The tree was edited by hand, or is running; nothing was changed.
-        """
-        if self._merged is None:
-            raise AdapterError(f"{self.key} is not merged.", hint="Call its merge() first.")
-        return self._wear_anew(None)
-
-    @contextmanager
-    def taken_off(self) -> Generator[None]:
-        """Takes the adapter off for the length of a `with` block, for a change of its layers; then
-        the same tree wears it again, merged if it was.
-
-        Raises:
-            AdapterError: No living tree wears the adapter.
-            PlanError: The tree was edited by hand, or is running.
-        """
-        tree, merged = None if self._tree is None else self._tree(), self._merged
-        if tree is None:
-            raise AdapterError(f"{self.key} is not worn.", hint="Call its inject(model) first.")
-        self.eject()
-        try:
-            yield
-        finally:
-            self._merged = merged
-            self.inject(tree)
-
-    def _wear_anew(self, scale: float | None) -> Self:
-        """Ejects the adapter and injects it again, merged at a scale or not."""
-        tree, before = None if self._tree is None else self._tree(), self._merged
-        if tree is None:
-            raise AdapterError(f"{self.key} is not worn.", hint="Call its inject(model) first.")
-        self.eject()
-        self._merged = scale
-        try:
-            return self.inject(tree)
-        except BaseException:
-            self._merged = before
-            self.inject(tree)
-            raise
 
     def save(self, path: str | Path) -> None:
         """Writes its weights as safetensors in the layout that its family publishes.
@@ -429,6 +326,12 @@ class Adapter(nn.Module):
             plan.apply(undo)
             self._tree, self._chains = worn_by
             raise
+
+    def _worn_tree(self) -> Chain:
+        tree = self._tree() if self._tree is not None else None
+        if tree is None:
+            raise AdapterError(f"{self.key} is not worn.", hint="Call its inject(model) first.")
+        return tree
 
     def _wearing(self) -> list[Chain]:
         return [chain for ref in self._chains if (chain := ref()) is not None]
