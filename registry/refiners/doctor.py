@@ -91,15 +91,15 @@ def _broken(inventory: Inventory) -> Iterator[Problem]:
 
 def _commands(inventory: Inventory, reserved: Collection[str]) -> Iterator[Problem]:
     """Yields the commands of packages that the shell refuses."""
-    found = package_commands(reserved)
+    declared = package_commands(reserved)
     known = {broken.dist for broken in inventory.broken}
     known |= {package.dist for package in garbled()}
-    for broken in found.broken:
+    for broken in declared.broken:
         if broken.dist in known:
             continue
         what = f"{broken.name}: {broken.error}"
         yield Problem("command", broken.dist, what, _removal(broken.dist))
-    for name, commands in found.namesakes.items():
+    for name, commands in declared.namesakes.items():
         ids = ", ".join(command.id for command in commands)
         what = f"the command {name!r} is in {len(commands)} packages: {ids}; use the long name"
         yield Problem("duplicate", commands[-1].dist, what, _removal(commands[-1].dist))

@@ -112,12 +112,12 @@ def test_two_models_give_a_lora(tmp_path):
 def test_options_reach_the_method(method, tmp_path):
     out = tmp_path / "both.safetensors"
     invoked("extract", "--base", "base", "--tuned", "tuned", "--rank", "3", out)
-    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    shell, python = tmp_path / "shell.safetensors", tmp_path / "python.safetensors"
     options = ("--method", method, "--rank", "2", "--density", "0.3", "--seed", "7")
-    invoked("merge", f"{out}:0.6", out, *options, "--out", one)
+    invoked("merge", f"{out}:0.6", out, *options, "--out", shell)
     merged = merge([(out, 0.6), (out, 1.0)], tiny_model(), method, rank=2, density=0.3, seed=7)
-    merged.save(two, title="one")
-    assert one.read_bytes() == two.read_bytes()
+    merged.save(python, title="shell")
+    assert shell.read_bytes() == python.read_bytes()
 
 
 def test_the_help_loads_no_torch():

@@ -68,15 +68,15 @@ def changes_in(path, names=LAYERS):
     """Returns the change of each layer that a file in diffusers' layout has."""
     with TensorFile(path) as file:
         config = json.loads(file.metadata()["lora_adapter_metadata"])
-        found = {}
+        changes = {}
         for part, name in names:
             down = file.tensor(f"{part}.{name}.lora_A.weight").float()
             up = file.tensor(f"{part}.{name}.lora_B.weight").float()
             ending = f"^{name}" if part == "unet" else name.removeprefix("text_model.")
             patterns = config[f"{part}.alpha_pattern"]
             alpha = patterns.get(ending, config[f"{part}.lora_alpha"])
-            found[name] = up.flatten(1) @ down.flatten(1) * (alpha / len(down))
-    return found
+            changes[name] = up.flatten(1) @ down.flatten(1) * (alpha / len(down))
+    return changes
 
 
 def close(ours, theirs, bar=1e-6):

@@ -50,13 +50,13 @@ def listed(reserved: Collection[str]) -> list[tuple[str, str]]:
     Args:
         reserved: The names of the commands of Refiners itself.
     """
-    found = package_commands(reserved)
-    for fault in found.broken:
+    declared = package_commands(reserved)
+    for fault in declared.broken:
         say(f"note: {fault}", color="yellow", err=True)
-    for name, commands in found.namesakes.items():
+    for name, commands in declared.namesakes.items():
         ids = " and ".join(command.id for command in commands)
         say(f"note: {name!r} is a command of several packages: {ids}", color="yellow", err=True)
-    return [(command.name, f"A command of {command.dist}.") for command in found.unique]
+    return [(command.name, f"A command of {command.dist}.") for command in declared.unique]
 
 
 def load_command(name: str, reserved: Collection[str]) -> click.Command | None:
@@ -74,8 +74,8 @@ def load_command(name: str, reserved: Collection[str]) -> click.Command | None:
         PolicyError: A rule of the project or the user, or an advisory, refuses the package.
         PluginError: The import failed, or did not lead to a command of click.
     """
-    found = package_commands(reserved)
-    command = found.named(name)
+    declared = package_commands(reserved)
+    command = declared.named(name)
     return None if command is None else _imported(command)
 
 

@@ -115,7 +115,7 @@ def refuse_existing(path: Path) -> None:
     """Refuses to replace a file, or a folder that is not empty.
 
     Raises:
-        AdapterError: It exists.
+        AdapterError: The file exists, or the folder is not empty.
     """
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise AdapterError(
@@ -139,7 +139,7 @@ def made(
         command: The command that makes it, without names of files.
 
     Raises:
-        AdapterError: It has no layer.
+        AdapterError: No layer is left.
     """
     if not layers:
         raise AdapterError(

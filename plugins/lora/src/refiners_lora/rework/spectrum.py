@@ -82,7 +82,7 @@ def checked_rank(rank: object) -> int:
     """Returns a rank.
 
     Raises:
-        AdapterError: It is not a positive whole number.
+        AdapterError: The rank is not a positive whole number.
     """
     if isinstance(rank, int) and not isinstance(rank, bool) and rank > 0:
         return rank
@@ -97,7 +97,7 @@ def checked_share(name: str, value: float) -> float:
         value: The share.
 
     Raises:
-        AdapterError: It is outside that range.
+        AdapterError: The share is outside that range.
     """
     if 0 < value <= 1:
         return value
