@@ -120,7 +120,7 @@ def merge(
     shell: Shell,
     files: Sequence[str],
     out: Path,
-    method: Any,
+    method: str,
     rank: int | None,
     density: float,
     seed: int,

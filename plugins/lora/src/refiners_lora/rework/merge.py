@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -19,16 +20,18 @@ from refiners_lora.rework.target import Factors, Target, total, widest
 
 METHODS: Final = ("concat", "svd", "ties", "dare")
 """The ways to combine LoRAs."""
-Method = Literal["concat", "svd", "ties", "dare"]
-
+Files = (
+    Mapping[str, float] | Mapping[Path, float] | Sequence[tuple[str | os.PathLike[str], float]]
+)
+"""Files and the strength of each."""
 Combine = Callable[[Sequence[Tensor], Sequence[float]], Tensor]
 
 
 @torch.no_grad()
 def merge(
-    files: Mapping[str, float] | Sequence[tuple[str | os.PathLike[str], float]],
+    files: Files,
     model: Model,
-    method: Method = "concat",
+    method: str = "concat",
     *,
     rank: int | None = None,
     density: float = 0.5,
@@ -91,9 +94,7 @@ def merge(
     return made(model, layers, changes, f"lora merge --method {method}{options}")
 
 
-def _weighted(
-    files: Mapping[str, float] | Sequence[tuple[str | os.PathLike[str], float]], model: Model
-) -> list[Changes]:
+def _weighted(files: Files, model: Model) -> list[Changes]:
     pairs = [*files.items()] if isinstance(files, Mapping) else [*files]
     changes = [
         replace(read, origin=replace(read.origin, strength=float(strength)))
