@@ -21,7 +21,7 @@ _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
     "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
     "|ModelSpec|Place|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|_Table"
-    "|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
+    "|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
 
