@@ -13,7 +13,7 @@ from refiners_core.weights import write
 
 
 @pytest.mark.parametrize("strengths", [(1.0, 1.0, 1.0), (0.8, -0.5, 1.3)])
-@pytest.mark.parametrize("density", [0.3, 1.0])
+@pytest.mark.parametrize("density", [0.3, 0.9])
 def test_ties_is_that_of_peft(strengths, density):
     generator = torch.Generator().manual_seed(0)
     changes = [torch.randn(12, 9, generator=generator) for _ in strengths]

@@ -20,9 +20,7 @@ from refiners_lora.rework.target import Factors, Target, total, widest
 
 METHODS: Final = ("concat", "svd", "ties", "dare")
 """The ways to combine LoRAs."""
-Files = (
-    Mapping[str, float] | Mapping[Path, float] | Sequence[tuple[str | os.PathLike[str], float]]
-)
+Files = Mapping[str, float] | Mapping[Path, float] | Sequence[tuple[str | os.PathLike[str], float]]
 """Files and the strength of each."""
 Combine = Callable[[Sequence[Tensor], Sequence[float]], Tensor]
 
