@@ -121,6 +121,9 @@ def test_a_plain_lora_survives_all_layouts_bit_for_bit(outline, tmp_path):
         converted.save(path, layout)
     after = convert(path, outline)
     assert after.groups[-1].total == 0
+    half = convert(path, outline, dtype=torch.float16)
+    assert {factors.up.dtype for _, factors in half.layers.values()} == {torch.float16}
+    assert 1e-5 < half.groups[-1].total < 1e-3
     for name, (_, factors) in before.layers.items():
         again = after.layers[name][1]
         assert again.alpha == factors.alpha
