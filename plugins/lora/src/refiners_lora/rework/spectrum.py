@@ -25,9 +25,9 @@ class Spectrum(NamedTuple):
     def of(cls, matrix: Tensor) -> Self:
         """Decomposes a matrix.
 
-        The eigenvectors of the smaller Gram matrix take a third of the time of a decomposition of
-        the matrix itself. Squaring costs half of float64's digits, which leaves more than float32
-        has.
+        It takes the eigenvectors of the smaller Gram matrix: half the time of a decomposition of a
+        square matrix, a seventh of that of a wide one. Squaring costs half of float64's digits,
+        which leaves more than float32 has.
         """
         matrix = matrix.double()
         is_wide = matrix.shape[0] <= matrix.shape[1]
