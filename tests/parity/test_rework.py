@@ -7,8 +7,9 @@ from peft.utils.merge_utils import ties as peft_ties
 from refiners_lora.rework import convert
 from refiners_lora.rework.combination import ties
 from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from refiners_core.testing import tiny_model
+from refiners_core.testing import tiny_model, tiny_sdxl
 from refiners_core.weights import write
 
 
@@ -20,6 +21,36 @@ def test_ties_is_that_of_peft(strengths, density):
     expected = peft_ties(changes, torch.tensor(strengths), density)
     ours = ties(changes, strengths, density)
     assert float((ours - expected).norm() / expected.norm()) <= 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("network", "part", "make"),
+    [
+        (CLIPTextModel, "text_encoder", tiny_model),
+        (CLIPTextModelWithProjection, "text_encoder_2", tiny_sdxl),
+    ],
+)
+def test_peft_reads_the_folder_of_a_text_encoder(network, part, make, tmp_path):
+    model = make()
+    prefix = "lora_te_" if part == "text_encoder" else "lora_te2_"
+    name = f"{prefix}text_model_encoder_layers_0_mlp_fc1"
+    down, up = torch.randn(2, 8), torch.randn(16, 2)
+    write(
+        {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}, tmp_path / "x.safetensors"
+    )
+    convert(tmp_path / "x.safetensors", model).save(tmp_path / "peft", "peft")
+    config = CLIPTextConfig(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
+        vocab_size=9, projection_dim=8, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    theirs = network(config)
+    before = {name: weight.clone() for name, weight in theirs.state_dict().items()}
+    merged = PeftModel.from_pretrained(theirs, tmp_path / "peft" / part).merge_and_unload()
+    changed = [n for n, weight in merged.state_dict().items() if not weight.equal(before[n])]
+    assert [each.rpartition("encoder.")[2] for each in changed] == ["layers.0.mlp.fc1.weight"]
+    difference = merged.state_dict()[changed[0]] - before[changed[0]]
+    assert torch.allclose(difference, up @ down, atol=1e-5)
 
 
 class Node(nn.Module):

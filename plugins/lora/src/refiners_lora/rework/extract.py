@@ -81,7 +81,7 @@ def extract(
         raise AdapterError(
             f"{names[0]} and {names[1]} have the same weights in every linear layer and "
             "convolution.",
-            hint="Give the tuned model as `tuned`.",
+            hint="Give a model and a tuned copy of it.",
         )
     origins = [
         Origin(name, digest.hexdigest()) for name, digest in zip(names, digests, strict=True)

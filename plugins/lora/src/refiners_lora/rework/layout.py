@@ -80,13 +80,21 @@ def _kohya(entries: Entries) -> dict[str, Tensor]:
     return tensors
 
 
+def _peft_name(layer: Published) -> str:
+    """Returns the name of a layer in its network, where PEFT looks for it.
+
+    transformers omits `text_model` since 5.6, except in an encoder with a projection.
+    """
+    return layer.name.removeprefix("text_model.") if layer.part == "text_encoder" else layer.name
+
+
 def _write_peft(entries: Entries, folder: Path, metadata: Mapping[str, str]) -> None:
     """Writes a folder as PEFT's `save_pretrained` does; of several components, one for each."""
     parts = dict.fromkeys(layer.part for layer, _ in entries)
     for part in parts:
         below = folder / part if len(parts) > 1 or part != "unet" else folder
         tensors = {
-            f"{PEFT}{layer.name}.lora_{half}.weight": weight
+            f"{PEFT}{_peft_name(layer)}.lora_{half}.weight": weight
             for layer, factors in entries
             if layer.part == part
             for half, weight in (("A", factors.down), ("B", factors.up))
