@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from refiners_core.command import Report, Shell
-from refiners_core.errors import AdapterError
+from refiners_lora.file_argument import model_of, weighted_file
 
 if TYPE_CHECKING:
-    from refiners_core import Model
     from refiners_lora.rework import PlainLora
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -138,8 +136,8 @@ def merge(
     from refiners_lora import rework
 
     _check_out(out, output)
-    terms = [_term(file) for file in files]
-    target = _model(shell, [path for path, _ in terms], model)
+    terms = [weighted_file(file) for file in files]
+    target = model_of(shell, [path for path, _ in terms], model)
     merged = rework.merge(
         terms,
         target,
@@ -182,7 +180,7 @@ def resize(
     from refiners_lora import rework
 
     _check_out(out, output)
-    target = _model(shell, [file], model)
+    target = model_of(shell, [file], model)
     resized = rework.resize(file, target, rank, energy, drop=drop, dtype=_dtype(output))
     return _saved(resized, out, output)
 
@@ -214,25 +212,9 @@ def convert(
     from refiners_lora import rework
 
     _check_out(out, output)
-    target = _model(shell, [file], model)
+    target = model_of(shell, [file], model)
     converted = rework.convert(file, target, rank, drop=drop, dtype=_dtype(output))
     return _saved(converted, out, output)
-
-
-def _term(text: str) -> tuple[Path, float]:
-    """Returns the file and the strength of `FILE[:STRENGTH]`.
-
-    Raises:
-        click.BadParameter: The file does not exist, or the strength is not a number.
-    """
-    path, colon, strength = text.rpartition(":")
-    if colon and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", strength, re.IGNORECASE):
-        file, scale = Path(path), float(strength)
-    else:
-        file, scale = Path(text), 1.0
-    if not file.exists():
-        raise click.BadParameter(f"the file {file} does not exist; write FILE or FILE:0.8.")
-    return file, scale
 
 
 def _check_out(out: Path, output: dict[str, Any]) -> None:
@@ -240,33 +222,6 @@ def _check_out(out: Path, output: dict[str, Any]) -> None:
 
     if not output["force"]:
         refuse_existing(out)
-
-
-def _model(shell: Shell, files: Sequence[Path], name: str | None) -> Model:
-    """Returns the model of some files, with weights only if a method reads them."""
-    from refiners_lora.rework.source import needs_weights
-
-    name = name or _model_name(shell, files)
-    is_needed = any(needs_weights(file) for file in files)
-    return shell.load_model(name) if is_needed else shell.outline(name)
-
-
-def _model_name(shell: Shell, files: Sequence[Path]) -> str:
-    """Returns the one installed model that all files suit.
-
-    Raises:
-        AdapterError: There is none, or there are several.
-    """
-    suiting = [{*shell.models_for(str(file))} for file in files]
-    names = sorted(set[str].intersection(*suiting))
-    if len(names) == 1:
-        return names[0]
-    shown = ", ".join(map(str, files))
-    raise AdapterError(
-        f"{shown}: the model is not clear from the layers; of those installed, "
-        f"{', '.join(names) or 'none'} would fit.",
-        hint=f'Name it: model="{names[0] if names else "sd15"}".',
-    )
 
 
 def _dtype(output: dict[str, Any]) -> Any:
