@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Preprocessor(Protocol):
     """A function that makes the value of a condition from a picture."""
 
@@ -35,6 +36,7 @@ class NamedPreprocessor:
     """The version of its package; empty for a function without one."""
 
 
+@runtime_checkable
 class FindPreprocessor(Protocol):
     """A function that finds the preprocessors of an adapter; a registry gives it to adapters."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 MODULES: Final = (
     "refiners_core",
+    "refiners_core.command",
     "refiners_core.errors",
     "refiners_core.hookspecs",
     "refiners_core.layers",

@@ -33,7 +33,7 @@ CORE = (
     ("hookspecs",),
     ("surgery.adapter", "surgery.block_compiler"),
     ("model",),
-    ("models",),
+    ("command", "models"),
     ("testing",),
 )
 """The modules and folders of `refiners_core`; each imports only from rows above its row."""
@@ -243,7 +243,7 @@ def brings_torch(name: str) -> bool:
     if name.partition(".")[0] != "refiners_core":
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
     light = (
-        *("API_VERSION", "advice", "argument_names", "errors", "hookspecs", "public"),
+        *("API_VERSION", "advice", "argument_names", "command", "errors", "hookspecs", "public"),
         *("recipe_image", "sampler_name"),
     )
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)

@@ -1,5 +1,6 @@
 """Memory-mapped safetensors files."""
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -67,7 +68,7 @@ class TensorFile:
 def write(
     tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes tensors as a safetensors file, atomically.
+    """Writes tensors as a safetensors file, atomically; equal contents give equal bytes.
 
     Args:
         tensors: Tensors by published name.
@@ -95,6 +96,7 @@ def write(
         mode = part.stat().st_mode  # save_file makes files that only their owner can read
         # Loaders of other libraries read the framework from the header.
         save_file(ready, part, metadata={"format": "pt", **(metadata or {})})
+        _sort_metadata(part)
         part.chmod(mode)
         part.replace(target)
     except (OSError, SafetensorError) as error:
@@ -103,3 +105,15 @@ def write(
         raise WeightsError(
             f"{target} cannot be written: {error}.", hint="Pass a path in an existing folder."
         ) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sorts the metadata in the header, which safetensors writes in a random order."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:  # the same characters, though escapes may be shorter
+            file.seek(8)
+            file.write(text.ljust(length))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from refiners.errors import CatalogError, RefinersError
 from refiners.host.shell import quoted
 from refiners.installed import inventory as installed
 from refiners.installed import namesake
+from refiners.installed.command import COMMANDS, package_commands
 from refiners.installed.distribution import (
     DISTRIBUTION,
     Owner,
@@ -43,11 +44,12 @@ class Problem(NamedTuple):
     command: str
 
 
-def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
+def examine(*, is_probing: bool = True, reserved: Collection[str] = ()) -> tuple[Problem, ...]:
     """Examines everything that is installed; faults of plugins never raise.
 
     Args:
         is_probing: Whether to import plugins as well, in a separate process.
+        reserved: The names of commands that no package may take.
     """
     inventory = scan()
     problems = [
@@ -56,6 +58,7 @@ def examine(*, is_probing: bool = True) -> tuple[Problem, ...]:
         *_stale(),
         *_duplicates(inventory),
         *_misfits(inventory),
+        *_commands(inventory, reserved),
     ]
     problems += [*_files(inventory), *_rules(inventory), *_catalog(), *_foreign(inventory)]
     problems += _leftovers()
@@ -85,13 +88,29 @@ def _broken(inventory: Inventory) -> Iterator[Problem]:
         yield Problem("manifest", broken.dist, what, _removal(broken.dist))
 
 
+def _commands(inventory: Inventory, reserved: Collection[str]) -> Iterator[Problem]:
+    """Yields the commands of packages that the shell refuses."""
+    declared = package_commands(reserved)
+    known = {broken.dist for broken in inventory.broken}
+    known |= {package.dist for package in garbled()}
+    for broken in declared.broken:
+        if broken.dist in known:
+            continue
+        what = f"{broken.name}: {broken.error}"
+        yield Problem("command", broken.dist, what, _removal(broken.dist))
+    for name, commands in declared.namesakes.items():
+        ids = ", ".join(command.id for command in commands)
+        what = f"the command {name!r} is in {len(commands)} packages: {ids}; use the long name"
+        yield Problem("duplicate", commands[-1].dist, what, _removal(commands[-1].dist))
+
+
 def _stale() -> Iterator[Problem]:
     """Yields plugins with several sets of metadata on the import path."""
     copies: dict[str, list[Any]] = {}
     ours: set[str] = set()
     for dist in installed.distributions():
         text = dist.read_text("entry_points.txt") or ""
-        is_ours = is_plugin(text)
+        is_ours = is_plugin(text) or COMMANDS in text
         name = name_on_disk(dist) or ((owner_of(dist) or Owner("", "")).name if is_ours else "")
         copies.setdefault(name, []).append(dist)
         if is_ours:

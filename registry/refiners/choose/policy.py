@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from refiners.catalog import SHIPPED, steadily
 from refiners.choose.policy_rules import Advisories, Advisory, Policy, read_rules
@@ -23,6 +23,25 @@ from refiners.manifest.version import is_within
 
 VARIABLE: Final = "REFINERS_POLICY"
 _SHIPPED: Final = SHIPPED / "advisories.toml"
+
+
+class Package(Protocol):
+    """An adapter, a model or a command of a package."""
+
+    @property
+    def dist(self) -> str:
+        """The distribution; empty for a repository of the Hub."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """The canonical name, for messages."""
+        ...
 
 
 class Refusal(NamedTuple):
@@ -71,7 +90,7 @@ class Guard:
         sizes = [policy.files.max_size for _, policy in self.policies if policy.files.max_size]
         return min(sizes, default=None)
 
-    def package_refusals(self, plugin: Installed[Any]) -> Iterator[Refusal]:
+    def package_refusals(self, plugin: Package) -> Iterator[Refusal]:
         """Yields the refusals of a package, regardless of its files."""
         if not plugin.dist:  # a repository of the Hub, which has no package
             return
@@ -135,7 +154,7 @@ class Guard:
                 instead = f" Use {advisory.instead}." if advisory.instead else ""
                 yield f"{plugin.id} is deprecated ({advisory.id}): {advisory.reason}.{instead}"
 
-    def admit(self, plugin: Installed[Any], files: Iterable[WeightsFile] = ()) -> None:
+    def admit(self, plugin: Package, files: Iterable[WeightsFile] = ()) -> None:
         """Checks a package and its files.
 
         Raises:
@@ -153,7 +172,7 @@ class Guard:
                 dist=plugin.dist,
             )
 
-    def _about(self, plugin: Installed[Any]) -> Iterator[Advisory]:
+    def _about(self, plugin: Package) -> Iterator[Advisory]:
         name = canonical(plugin.dist)
         for advisory in self.advisories:
             is_about = advisory.package and fnmatchcase(name, canonical(advisory.package.strip()))

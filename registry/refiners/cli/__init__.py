@@ -24,7 +24,7 @@ from refiners.errors import RefinersError
 from refiners.installed.distribution import DISTRIBUTION
 from refiners.installed.namesake import is_overwritten, warn
 
-_FUNCTIONS: Final = {
+FUNCTIONS: Final = {
     "list": "inventory:list_",
     "search": "catalog",
     "info": "inventory",
@@ -80,8 +80,15 @@ class Commands(click.Group):
         prog_name, complete_var, extra = more
         command: click.Command | None = None
         try:
-            name = next((word for word in arguments if word in _FUNCTIONS), "")
+            name = next((word for word in arguments if not word.startswith("-")), "")
             command = self.get_command(click.Context(self), name)
+            if command is not None and name not in FUNCTIONS:
+                from refiners.cli.package_command import RegistryShell, leaf, print_result
+
+                command = leaf(command, arguments)
+                shell = RegistryShell()
+                code = super().main(arguments, prog_name, complete_var, False, obj=shell, **extra)
+                return print_result(code, as_json=as_json)
             code = super().main(arguments, prog_name, complete_var, False, **extra)
         except click.Abort:
             return report_interrupt(as_json=as_json)
@@ -100,14 +107,31 @@ class Commands(click.Group):
             raise to_refiners_error(error, None) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_FUNCTIONS]
+        from refiners.installed.command import package_commands
+
+        return [*FUNCTIONS, *(command.name for command in package_commands(FUNCTIONS).unique)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        path = _FUNCTIONS.get(cmd_name)
+        path = FUNCTIONS.get(cmd_name)
         if path is None:
-            return None
+            from refiners.cli.package_command import load_command
+
+            return load_command(cmd_name, FUNCTIONS)
         module, _, function = path.partition(":")
         return getattr(import_module(f"refiners.cli.{module}"), function or cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands; those of packages are not imported."""
+        from refiners.cli.package_command import listed
+
+        commands = {name: self.get_command(ctx, name) for name in FUNCTIONS}
+        limit = formatter.width - 6 - max(map(len, commands))
+        rows = [(n, c.get_short_help_str(limit)) for n, c in commands.items() if c is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        if more := listed(FUNCTIONS):
+            with formatter.section("Commands of packages"):
+                formatter.write_dl(more)
 
 
 @click.group(

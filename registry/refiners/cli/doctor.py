@@ -22,9 +22,10 @@ def doctor(quick: bool, as_json: bool) -> None:
       refiners doctor
       refiners doctor --quick --json
     """
+    from refiners.cli import FUNCTIONS
     from refiners.doctor import examine
 
-    problems = examine(is_probing=not quick)
+    problems = examine(is_probing=not quick, reserved=FUNCTIONS)
     if as_json:
         print_json({"problems": [problem._asdict() for problem in problems]})
     elif problems:

@@ -36,8 +36,12 @@ OPTIONS: Final[Mapping[str, str]] = {
 _VARIABLES: Final = {"offline": "REFINERS_OFFLINE", "lock": "REFINERS_LOCK"}
 """The variable for an argument, in commands without the option."""
 _VALUE: Final = r"\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[-\d., ]*\]|-?\d[\w.]*|True|False|None"
-_ARGUMENT: Final = re.compile(rf"(?<![\w.\"'-])({'|'.join(OPTIONS)})=({_VALUE})?(?![\w{{=])")
 _BARE: Final = re.compile(rf"\b([Ll]eave )({'|'.join(OPTIONS)})( out)|\b()(\w+_\w+)()\b")
+
+
+def _arguments(names: Collection[str]) -> re.Pattern[str]:
+    """Returns the pattern of an argument in Python, with one of some names."""
+    return re.compile(rf"(?<![\w.\"'-])({'|'.join(names)})=({_VALUE})?(?![\w{{=])")
 
 
 def _pickle_command(match: re.Match[str]) -> str:
@@ -122,9 +126,12 @@ def shell_words(text: str, options: Collection[str]) -> str:
             continue
         text = re.sub(pattern, lambda match, words=words: translated(match, words), text)
 
+    named = {name: option for option in options if (name := _argument(option)) not in OPTIONS}
+    arguments = {**OPTIONS, **named}
+
     def option_of(match: re.Match[str]) -> str:
         name, value = match[1], match[2]
-        option = OPTIONS[name]
+        option = arguments[name]
         if option not in options:
             return _variable(name, value) or match[0]
         if value == "False":
@@ -136,7 +143,12 @@ def shell_words(text: str, options: Collection[str]) -> str:
         option = OPTIONS.get(name)
         return f"{before}{option}{after}" if option in options else match[0]
 
-    return _BARE.sub(bare, _ARGUMENT.sub(option_of, text))
+    return _BARE.sub(bare, _arguments(arguments).sub(option_of, text))
+
+
+def _argument(option: str) -> str:
+    """Returns the name in Python of an option such as `--rank`."""
+    return option.lstrip("-").replace("-", "_")
 
 
 def _variable(name: str, value: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Imports the factories and hook modules of plugins in a separate process, and reports failures.
+"""Imports factories, commands and hook modules in a separate process, and reports failures.
 
 The process runs `python -m refiners.installed.import_check`. A plugin may raise, exit, kill the
 process or print anything: results go to a file that only the two processes know, so that the parent
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from refiners.host.text import reason_of
+from refiners.installed.command import package_commands
 from refiners.installed.distribution import canonical
 from refiners.installed.factory import import_reference
 from refiners.installed.inventory import scan
@@ -29,7 +30,7 @@ _LIMIT: Final = 120
 
 
 class Task(NamedTuple):
-    """One factory or hook module to import."""
+    """One factory, command or hook module to import."""
 
     kind: str
     dist: str
@@ -83,7 +84,8 @@ def _tasks() -> Iterator[tuple[Task, Any]]:
         yield Task("hooks", _owner(point), point.value), point.load
     plugins = scan().plugins
     factories = {Task("factory", plugin.dist, plugin.spec.factory): None for plugin in plugins}
-    for task in factories:
+    commands = (Task("command", c.dist, c.reference) for c in package_commands(()).commands)
+    for task in (*factories, *commands):
         yield task, lambda task=task: import_reference(task.what, task.dist)
 
 

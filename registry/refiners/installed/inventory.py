@@ -9,7 +9,7 @@ others.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -144,7 +144,7 @@ def scan() -> Inventory:
     """Reads the manifests of all installed plugins; faults of plugins never raise."""
     plugins: dict[KindName, list[Installed[Any]]] = {kind: [] for kind in MANIFESTS}
     unread: list[Broken] = []
-    for owner, group, point, value in _entry_points(unread):
+    for owner, group, point, value in entry_points(tuple(GROUPS), unread):
         name, version = owner
         try:
             kind, path = GROUPS[group], _manifest_path(value)
@@ -207,8 +207,18 @@ def package_file(package: str, name: str) -> Path | None:
     return next((f / name for f in package_folders(package) if (f / name).is_file()), None)
 
 
-def _entry_points(unread: list[Broken]) -> Iterator[tuple[Owner, str, str, str]]:
-    """Yields the entry points of our groups; importlib would stop at the first garbled file."""
+def entry_points(
+    groups: Collection[str], unread: list[Broken]
+) -> Iterator[tuple[Owner, str, str, str]]:
+    """Yields the entry points of some groups; importlib would stop at the first garbled file.
+
+    Args:
+        groups: The groups.
+        unread: The list to which packages that cannot be read are added.
+
+    Returns:
+        Owner, group, name and value of each.
+    """
     seen: set[str] = set()
     for dist in distributions():
         on_disk = name_on_disk(dist)
@@ -216,14 +226,14 @@ def _entry_points(unread: list[Broken]) -> Iterator[tuple[Owner, str, str, str]]
             continue
         # most distributions are not plugins: a search in the text saves reading their metadata
         text = dist.read_text("entry_points.txt") or ""
-        if is_plugin(text):
-            yield from _points(dist, text, seen, unread)
+        if any(group in text for group in groups):
+            yield from _points(dist, text, groups, seen, unread)
         if on_disk:
             seen.add(on_disk)
 
 
 def _points(
-    dist: Any, text: str, seen: set[str], unread: list[Broken]
+    dist: Any, text: str, groups: Collection[str], seen: set[str], unread: list[Broken]
 ) -> Iterator[tuple[Owner, str, str, str]]:
     owner = owner_of(dist)
     if owner is None:
@@ -234,7 +244,7 @@ def _points(
         return
     seen.add(owner.name)
     try:
-        points = [*entry_points_in(text, tuple(GROUPS))]
+        points = [*entry_points_in(text, groups)]
     except ValueError as error:
         unread.append(Broken("entry_points.txt", owner.name, f"it cannot be read: {error}"))
         return

@@ -159,12 +159,16 @@ def merged(
     checked_base(base, path, f"merging {key}")
     pristine: Any = base
     bias = getattr(pristine, "bias", None)
-    changes = dict(change.merged(pristine.weight, bias, strength))
+    current: Any = inner
+    fused = change.fused(current.weight.detach(), strength)
+    changes = {} if fused is not None else dict(change.merged(pristine.weight, bias, strength))
     if (offset := change.offset) is not None:
         changes["bias"] = changes.get("bias", 0) + offset.float() * strength
     twin = type(inner).__new__(type(inner))
     twin.__dict__.update(inner.__dict__)
     twin.__dict__["_parameters"] = dict(inner._parameters)
+    if fused is not None:
+        twin._parameters["weight"] = nn.Parameter(fused, requires_grad=False)
     for name, part in changes.items():
         weight = inner._parameters.get(name)
         total = part if weight is None else part.add_(weight.detach())

@@ -103,6 +103,14 @@ class LowRank(Chain, Change):
             changes["bias"] = up_bias.float() * strength
         return changes
 
+    def fused(self, weight: Tensor, strength: float) -> Tensor | None:
+        parts = dict(self.published())
+        if parts.keys() != {"down", "up"} or parts["down"].shape[1] != weight.shape[1]:
+            return None
+        up, down = (parts[role].detach().flatten(1).to(weight) for role in ("up", "down"))
+        product = torch.addmm(weight.flatten(1), up, down, alpha=self.factor * strength)
+        return product.view_as(weight)
+
     def factors(self) -> list[tuple[str, Any]]:
         """Returns the layers with weights by name."""
         named = self.children_by_name()
