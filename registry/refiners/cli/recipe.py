@@ -172,4 +172,6 @@ def _shown(record: Any) -> str:
     if isinstance(inputs, dict):
         parts: dict[str, Any] = inputs
         return "; ".join(f"{name}: {_shown(value)}" for name, value in parts.items())
+    if "value" in table:
+        return f"{_shown(table['value'])}, scale {table.get('scale', 1.0):g}"
     return described(table)

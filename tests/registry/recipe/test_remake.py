@@ -18,9 +18,11 @@ from refiners.cli import main
 from refiners.errors import Notice, OptionError
 from refiners.recipe.form import AdapterRecord, ArgumentRecord, ModelRecord, Recipe
 from refiners.recipe.pieces import find_pieces
+from refiners.remake import remake
 from safetensors.torch import load_file, save_file
 
 from refiners_core import Advice, Condition
+from refiners_core.picture.digest import picture_digest
 from refiners_core.recipe_image import RECIPE
 
 FEW: dict[str, Any] = {"steps": 2, "progress": False}
@@ -373,3 +375,41 @@ def test_info_prints_the_recipe_without_torch(saved):
     done = subprocess.run([sys.executable, "-c", code, "info", "ring.png"], capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "does not exist" in CliRunner().invoke(main, ["info", "none.png"]).stderr
+
+
+def test_an_input_with_its_own_scale_and_preprocessor_is_a_condition_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    picture = Image.new("RGB", (8, 8), "red")
+    picture.save("edges.png")
+    digests = {"picture": picture_digest(picture), "size": [8, 8], "name": "edges.png"}
+    inputs = {
+        "canny": {"value": digests, "scale": 0.5, "preprocess": "soft-edge"},
+        "depth": {"value": {**digests, "name": ""}, "scale": 0.25},
+    }
+    recipe = Recipe(
+        model=ModelRecord(id="refiners-core:sdxl"),
+        adapters=(
+            AdapterRecord(
+                key="union",
+                id="refiners-controlnet:controlnet-union",
+                condition={"inputs": inputs},
+            ),
+        ),
+        arguments=ArgumentRecord(prompt="a"),
+    )
+    with pytest.raises(OptionError, match=r"union\.depth: the picture, sha256 "):
+        find_pieces(recipe)
+    pieces = find_pieces(recipe, conditions={"union.depth": tmp_path / "edges.png"})
+    seen: dict[str, Any] = {}
+
+    class Model:
+        def generate(self, **arguments: Any) -> None:
+            seen.update(arguments["conditions"]["union"].value)
+
+    monkeypatch.setattr("refiners.remake.load_model", lambda *_, **__: Model())
+    monkeypatch.setattr("refiners.remake.load_adapter", lambda *_, **__: "union")
+    remake(pieces, {})
+    canny, depth = seen["canny"], seen["depth"]
+    assert (canny.scale, canny.preprocess, depth.scale) == (0.5, "soft-edge", 0.25)
+    assert picture_digest(canny.value) == picture_digest(depth.value) == digests["picture"]
