@@ -93,4 +93,4 @@ def whole(name: str, value: Any, low: int, high: int, default: int) -> int:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return not isinstance(value, bool) and isinstance(value, Integral)
