@@ -19,6 +19,7 @@ from refiners.errors import Notice, OptionError
 from refiners.recipe.form import AdapterRecord, ArgumentRecord, ModelRecord, Recipe
 from refiners.recipe.pieces import find_pieces
 from refiners.remake import remake
+from refiners_lora.adapter import Lora
 from safetensors.torch import load_file, save_file
 
 from refiners_core import Advice, Condition
@@ -142,6 +143,20 @@ def test_the_shell_changes_what_is_given(saved, tmp_path: Path):
     scales = {part.name: part.condition["scale"] for part in seen["pieces"].parts}
     assert scales == {"refiners-lora:lora-ink": 0.7, "refiners-ipadapter:ip-adapter": 0.2}
     assert recipe.arguments.sampler == seen["pieces"].arguments["sampler"]
+
+
+def test_the_shell_takes_a_file_in_place_of_that_of_the_recipe(tmp_path: Path):
+    model = refiners.load_model("playground")
+    Lora(rank=1).inject(model).save("elsewhere.safetensors")
+    model.eject_all()
+    style = refiners.load_adapter("elsewhere.safetensors", model)
+    model.generate("a ring", seed=1, **FEW).save("ring.png")
+    style.eject()
+    adapter = "./elsewhere.safetensors:0.2"
+    done = run("--like", "ring.png", "--adapter", adapter)
+    assert done.exit_code == 0, done.output
+    (record,) = refiners.read_recipe("out.png").adapters
+    assert (record.id, record.scale) == ("refiners-lora:lora", 0.2)
 
 
 def test_conditions_without_a_place_are_refused(saved):
