@@ -88,6 +88,8 @@ def test_an_output_of_weight_zero_is_not_computed():
     assert torch.equal(latents(model, {adapter: PICTURE}), bare)
     adapter.layers = [1.0] * COUNT
     full = latents(model, {adapter: PICTURE})
+    adapter.layers = torch.ones(COUNT)
+    assert torch.equal(latents(model, {adapter: PICTURE}), full)
     adapter.layers = None
     assert torch.equal(latents(model, {adapter: PICTURE}), full)
     convolution = adapter.parts.network.outputs.skip_1.zero_conv

@@ -76,9 +76,9 @@ def chosen_preprocessors(adapter: Adapter, condition: Condition) -> Mapping[str,
             f"{adapter.key} takes several inputs, and preprocess= is one function.",
             hint=f'Apply it before: {{"{first}": preprocess(picture), ...}}.',
         )
-    found = {role: _found(adapter, role, how) for role, how in wanted.items()}
-    chosen = {role: item for role, item in found.items() if item is not None}
-    if not chosen or not own_preprocessors(condition).keys() <= chosen.keys():
+    choices = {role: _choice(adapter, role, how) for role, how in wanted.items()}
+    chosen = {role: item for role, item in choices.items() if item is not None}
+    if not chosen or not named_preprocessors(condition).keys() <= chosen.keys():
         raise ConditionError(
             f"{adapter.key} takes the picture as it is: it declares no preprocessor.",
             hint="Leave preprocess= out.",
@@ -88,10 +88,10 @@ def chosen_preprocessors(adapter: Adapter, condition: Condition) -> Mapping[str,
 
 def is_preprocessed(condition: Condition) -> bool:
     """Whether a condition, or one of its inputs, is to be preprocessed."""
-    return condition.preprocess is not False or bool(own_preprocessors(condition))
+    return condition.preprocess is not False or bool(named_preprocessors(condition))
 
 
-def own_preprocessors(condition: Condition) -> dict[str, Any]:
+def named_preprocessors(condition: Condition) -> dict[str, Any]:
     """Returns the `preprocess` of each input that is itself a condition with one."""
     inputs: Mapping[Any, Any] = condition.value if isinstance(condition.value, Mapping) else {}
     return {
@@ -103,14 +103,18 @@ def own_preprocessors(condition: Condition) -> dict[str, Any]:
 
 def _wanted(condition: Condition) -> dict[str, Any]:
     """Returns the `preprocess` of each input that is to be preprocessed."""
-    own, outer, value = own_preprocessors(condition), condition.preprocess, condition.value
+    explicit, outer, value = named_preprocessors(condition), condition.preprocess, condition.value
     if not isinstance(value, Mapping):
         return {} if outer is False else {"": outer}
     present = [role for role, item in value.items() if _plain(item) is not None]
-    return {role: own.get(role, outer) for role in present if own.get(role, outer) is not False}
+    return {
+        role: explicit.get(role, outer)
+        for role in present
+        if explicit.get(role, outer) is not False
+    }
 
 
-def _found(adapter: Adapter, role: str, how: Any) -> NamedPreprocessor | None:
+def _choice(adapter: Adapter, role: str, how: Any) -> NamedPreprocessor | None:
     """Returns the preprocessor of one input; None if the adapter declares none for it.
 
     Raises:

@@ -23,7 +23,7 @@ from refiners_core.models.diffusion.conditioning import AdapterCondition
 from refiners_core.models.diffusion.preparation import (
     chosen_preprocessors,
     is_preprocessed,
-    own_preprocessors,
+    named_preprocessors,
 )
 from refiners_core.models.diffusion.sampler_data import sampler_data
 from refiners_core.models.samplers import Sampler
@@ -132,16 +132,16 @@ def _recorded_value(condition: Condition, chosen: Mapping[str, NamedPreprocessor
     value = condition.value
     if not isinstance(value, Mapping):
         return digest(value)
-    own, inputs = own_preprocessors(condition), dict[str, Any]()
+    explicit, inputs = named_preprocessors(condition), dict[str, Any]()
     for role, item in value.items():
         if not isinstance(item, Condition):
             inputs[str(role)] = digest(item, 1)
             continue
         scale = digest(recorded_scale(checked_scale(item.scale), 1))
         inputs[str(role)] = {"value": digest(item.value, 1), "scale": scale}
-        if role in own:
+        if role in explicit:
             name = chosen[role].name
-            inputs[str(role)]["preprocess"] = {"object": name} if callable(own[role]) else name
+            inputs[str(role)]["preprocess"] = {"object": name} if callable(explicit[role]) else name
     return {"inputs": inputs}
 
 
@@ -150,11 +150,11 @@ def _preprocessing(condition: Condition, chosen: Mapping[str, NamedPreprocessor]
 
     Inputs that name their own preprocessor are recorded with it; the versions are all here.
     """
-    how, own = condition.preprocess, own_preprocessors(condition)
+    how, explicit = condition.preprocess, named_preprocessors(condition)
     if callable(how):
         return {"preprocess": {"object": chosen[""].name}}
-    named = [item for role, item in chosen.items() if not callable(own.get(role))]
-    shared = {item.name for role, item in chosen.items() if role not in own}
+    named = [item for role, item in chosen.items() if not callable(explicit.get(role))]
+    shared = {item.name for role, item in chosen.items() if role not in explicit}
     facts: dict[str, Any] = {}
     if how is not False:
         facts["preprocess"] = next(iter(shared)) if len(shared) == 1 else how

@@ -140,7 +140,7 @@ def _check_scale(name: str) -> None:
     """Checks that a name is not another one, or a file, with a malformed scale.
 
     Raises:
-        click.BadParameter: It is.
+        click.BadParameter: The text after the colon is not a scale.
     """
     front, colon, _ = name.partition(":")
     if colon and not _is_known(name) and (is_file(front) or _is_known(front)):
