@@ -30,8 +30,8 @@ DECLARED = sorted(
         if given.preprocessor
     }
 )
-NOT_PROVIDED = {"mlsd", "normalbae", "segmentation"}
-"""The networks that no package here provides."""
+NOT_PROVIDED = {"cpds", "mlsd", "normalbae", "segmentation"}
+"""The preprocessors that no package here provides: networks, and that of one Control-LoRA."""
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ def test_contradictory_options_are_refused(change: dict[str, Any], message: str)
     ("options", "message"),
     [
         ({"guess": "strong"}, "formulas of guess mode are original and diffusers"),
-        ({"channel_order": "grb"}, "It is rgb or bgr"),
+        ({"channel_order": "grb"}, "networks read rgb or bgr"),
     ],
 )
 def test_unknown_options_are_refused_at_once(options: dict[str, Any], message: str):
