@@ -30,7 +30,9 @@ DECLARED = sorted(
         if given.preprocessor
     }
 )
-NOT_PROVIDED = {"cpds", "mlsd", "normalbae", "segmentation"}
+NOT_PROVIDED = {
+    *("cpds", "hand-depth", "mlsd", "normal", "normalbae", "segment-anything", "segmentation"),
+}
 """The preprocessors that no package here provides: networks, and that of one Control-LoRA."""
 
 

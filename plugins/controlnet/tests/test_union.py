@@ -48,9 +48,9 @@ def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_the_order_of_pictures_does_not_matter(worn: Any, guidance: float):
-    one = generated(worn, {"canny": A, "depth": B}, guidance=guidance)
-    assert torch.equal(one, generated(worn, {"depth": B, "canny": A}, guidance=guidance))
-    assert not torch.equal(one, generated(worn, {"canny": B, "depth": A}, guidance=guidance))
+    forwards = generated(worn, {"canny": A, "depth": B}, guidance=guidance)
+    assert torch.equal(forwards, generated(worn, {"depth": B, "canny": A}, guidance=guidance))
+    assert not torch.equal(forwards, generated(worn, {"canny": B, "depth": A}, guidance=guidance))
 
 
 def test_a_scale_belongs_to_the_picture_or_to_all(worn: Any):

@@ -13,6 +13,7 @@ from refiners_preprocessors import (
     blur,
     canny,
     colour_palette,
+    grey,
     inpaint_mask,
     lineart,
     scribble,
@@ -24,8 +25,9 @@ from refiners_preprocessors.line import thinned
 
 from refiners_core.errors import ConditionError
 
-FILTERS = [canny, soft_edge, lineart, scribble, blur, tile, colour_palette, shuffle, inpaint_mask]
-GREY = [canny, soft_edge, lineart, scribble, inpaint_mask]
+COLOUR = [blur, tile, colour_palette, shuffle]
+GREY = [canny, soft_edge, lineart, scribble, inpaint_mask, grey]
+FILTERS = [*COLOUR, *GREY]
 
 
 def photo(width: int = 96, height: int = 64) -> Image.Image:
@@ -67,7 +69,7 @@ def test_a_picture_in_any_form_gives_an_image_of_the_same_size(make: Callable[..
 @pytest.mark.parametrize("level", [0, 255])
 def test_an_even_picture_has_no_edges_and_keeps_its_colour(make: Callable[..., Any], level: int):
     made = array(make(Image.new("RGB", (70, 70), (level, level, level))))
-    assert (made == (0 if make in GREY and make is not inpaint_mask else level)).all()
+    assert (made == (0 if make in GREY and make not in (inpaint_mask, grey) else level)).all()
 
 
 @pytest.mark.parametrize("make", [canny, soft_edge, lineart, scribble])
@@ -235,3 +237,8 @@ def test_a_size_is_two_sides_in_pixels(name: str, size: Any):
     value = np.full((1, 18, 2), 0.5) if name == "draw_keypoints" else Image.new("RGB", (8, 8))
     with pytest.raises(ConditionError, match="size is a width and a height in 1"):
         getattr(refiners_preprocessors, name)(value, size=size)
+
+
+def test_grey_is_the_luma_of_the_colours():
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    assert array(grey(colours)).tolist() == [[76, 150, 29]]

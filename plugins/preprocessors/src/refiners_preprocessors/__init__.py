@@ -1,6 +1,6 @@
 """Functions that make control pictures from photos, for ControlNet, T2I-Adapter and their kin."""
 
-from refiners_preprocessors.colour import blur, colour_palette, shuffle, tile
+from refiners_preprocessors.colour import blur, colour_palette, grey, shuffle, tile
 from refiners_preprocessors.depth import DepthEstimator
 from refiners_preprocessors.edge import canny, soft_edge
 from refiners_preprocessors.keypoint import draw_keypoints
@@ -13,6 +13,7 @@ __all__ = [
     "canny",
     "colour_palette",
     "draw_keypoints",
+    "grey",
     "inpaint_mask",
     "lineart",
     "scribble",
