@@ -54,7 +54,7 @@ class Condition:
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
                 raise ConditionError(
                     f"the {name} of a condition is a finite number, not {value!r}.",
-                    hint=f"Try {name}=1.0.",
+                    hint=f"Try {name}={0.0 if name == 'start' else 1.0}.",
                 )
         if not 0 <= self.start <= self.end <= 1:
             raise ConditionError(

@@ -28,6 +28,7 @@ from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.source import Source, Weights
 from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index, unchanging
 from refiners_core.tree.chain import Chain
+from refiners_core.weights.load import MisfitError
 
 
 class Adapter(Merging):
@@ -357,7 +358,15 @@ class Adapter(Merging):
         if advice is not None and "advice" not in vars(self):
             self.advice = advice
         self._known = tree_index(tree)  # build() may call layer()
-        self.build(tree, self.source)
+        try:
+            self.build(tree, self.source)
+        except MisfitError as error:
+            files = self.source.files.values() if self.source else ()
+            names = " and ".join(dict.fromkeys(path.name for path in files)) or "the file"
+            title = f"{names} does not fit {self.key} on this {family}"
+            raise error.concerning(
+                title, f"Fetch it again, or give a file that was made for {family}."
+            ) from error
         self._bound_to, self._fitted = family, placement
 
     def _follow(self, new: tuple[torch.device, torch.dtype]) -> None:

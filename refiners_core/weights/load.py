@@ -27,6 +27,7 @@ class MisfitError(WeightsError):
         missing: Published keys that the tree needs and the source lacks.
         unexpected: Published keys that the tree does not have.
         misshapen: For each key with a wrong shape, the shape in the source and that of the tree.
+        hint: The next thing to do.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class MisfitError(WeightsError):
         missing: tuple[str, ...],
         unexpected: tuple[str, ...],
         misshapen: Mapping[str, tuple[Shape, Shape]],
+        hint: str = "Nothing was loaded. Pass the file and the layout of this network.",
     ) -> None:
         self.missing = missing
         self.unexpected = unexpected
@@ -54,8 +56,17 @@ class MisfitError(WeightsError):
         counts = ", ".join(f"{len(lines)} {name}" for name, lines in groups.items())
         super().__init__(
             "\n".join([f"{title}: {counts}.", *_listed(groups)]),
-            hint="Nothing was loaded. Pass the file and the layout of this network.",
+            hint=hint,
         )
+
+    def concerning(self, title: str, hint: str) -> "MisfitError":
+        """Returns the same error in the words of somebody who gave a file to an adapter.
+
+        Args:
+            title: The file and what it does not fit.
+            hint: The next thing to do.
+        """
+        return MisfitError(title, self.missing, self.unexpected, self.misshapen, hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from refiners.load import load_adapter, load_model
 from refiners.recipe.form import Recipe
 from refiners.recipe.pieces import Pieces, find_pieces
+from refiners.recipe.supply import InputCondition
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +104,7 @@ def remake(
     for part in pieces.parts:
         options: dict[str, Any] = {"offline": offline, "lock": lock, "file": part.file}
         adapter = load_adapter(part.name, model, **options, **part.options)
-        condition = Condition(**part.condition)
+        condition = Condition(**{**part.condition, "value": _conditions(part.condition)})
         if is_alone:
             value, scale = _alone(condition.value, recipe), _alone(condition.scale, recipe)
             condition = replace(condition, value=value, scale=scale)
@@ -140,13 +141,31 @@ def _arguments(pieces: Pieces, changes: Mapping[str, Any], is_alone: bool) -> di
     return arguments
 
 
+def _conditions(condition: Mapping[str, Any]) -> Any:
+    """Returns the value of a condition, with the conditions of inputs that are recorded as such."""
+    from refiners_core import Condition
+
+    value = condition.get("value")
+    if not isinstance(value, dict):
+        return value
+    items: dict[str, Any] = value
+    return {
+        name: Condition(**item._asdict()) if isinstance(item, InputCondition) else item
+        for name, item in items.items()
+    }
+
+
 def _alone(value: Any, recipe: Recipe) -> Any:
     """Returns the part of a value for this picture, where each of its generation has one."""
+    from refiners_core import Condition
+
     prompts, count = recipe.arguments.prompt, recipe.arguments.count
     total = count * (1 if isinstance(prompts, str) else len(prompts))
     if isinstance(value, dict):
         items: dict[str, Any] = value
         return {name: _alone(item, recipe) for name, item in items.items()}
+    if isinstance(value, Condition):
+        return replace(value, value=_alone(value.value, recipe))
     if not isinstance(value, list) or not len(value) == total > recipe.image:
         return value
     each = cast("list[Any]", value)

@@ -31,10 +31,9 @@ DECLARED = sorted(
     }
 )
 NOT_PROVIDED = {
-    *("cpds", "dexined", "hand-depth", "mlsd", "normal", "normalbae"),
-    *("segment-anything", "segmentation"),
+    *("cpds", "hand-depth", "mlsd", "normal", "normalbae", "segment-anything", "segmentation"),
 }
-"""The networks that no package here provides."""
+"""The preprocessors that no package here provides: networks, and that of one Control-LoRA."""
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from refiners_controlnet.union import UnionControlNet
 from refiners_instantid.adapter import InstantId
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
+from refiners_preprocessors import canny
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
 from refiners_textualinversion.adapter import TextualInversion
@@ -274,6 +275,52 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     ),
     "a Control-LoRA of SDXL on Stable Diffusion 1.5": lambda b: b.named("control-lora-sketch"),
     "a Control-LoRA without a file": lambda b: b.named("control-lora"),
+    "a scale by place for one control type": lambda b: b.generate(
+        union, {"canny": Condition(PICTURE, scale={"unet.mid": 0.5})}
+    ),
+    "two pictures of a control type for one": lambda b: b.generate(
+        union, {"canny": Condition([PICTURE] * 2, scale=0.5)}, prompt="a cat"
+    ),
+    "an inpainting type without a mask": lambda b: b.generate(
+        lambda: UnionControlNet(types=8, channels=(4, 8, 8), key="union"),
+        {"inpaint": {"picture": PICTURE}},
+    ),
+    "a ControlNet at a misspelt place": lambda b: b.generate(
+        control, Condition(PICTURE, scale={"unet.midd": 0.5})
+    ),
+    "a ControlNet where it does not act": lambda b: b.generate(
+        control, Condition(PICTURE, scale={"unet.up": 0.5})
+    ),
+    "three scales for two pictures": lambda b: b.generate(
+        control, Condition(PICTURE, scale=[0.1, 0.2, 0.3])
+    ),
+    "a schedule that goes back": lambda b: Condition(PICTURE, scale=[(0.5, 1.0), (0.2, 0.0)]),
+    "a mask for a ControlNet": lambda b: b.generate(control, Condition(PICTURE, mask=PICTURE[:1])),
+    "a ControlNet with the channel order gbr": lambda b: b.generate(
+        lambda: ControlNet(channel_order="gbr", key="controlnet"), PICTURE
+    ),
+    "half a ControlNet": lambda b: b.changed(
+        ControlNet, lambda t: {k: v for k, v in t.items() if not k.startswith("controlnet_mid")}
+    ),
+    "a ControlNet for nine channels": lambda b: b.changed(
+        ControlNet, lambda t: t | {"conv_in.weight": torch.ones(8, 9, 3, 3)}
+    ),
+    "a Control-LoRA of two ranks": lambda b: b.changed(
+        ControlLora, lambda t: t | {"time_embed.0.up": torch.ones(32, 5)}
+    ),
+    "a Control-LoRA that is not a number": lambda b: b.changed(
+        ControlLora, lambda t: t | {"time_embed.0.up": t["time_embed.0.up"] / 0}
+    ),
+    "a preprocessor that takes no size": lambda b: b.generate(
+        control, Condition(PICTURE, preprocess=round)
+    ),
+    "a photo for an adapter without a manifest": lambda b: b.generate(
+        control, Condition(PICTURE, preprocess=True)
+    ),
+    "a size of one number for a preprocessor": lambda b: canny(PICTURE, size=64),
+    "a file for an adapter that has its own": lambda b: b.named(
+        "controlnet-canny", file="a.safetensors"
+    ),
     "another file for an IP-Adapter": lambda b: b.file(IpAdapter, {"a": ONE}),
     "a text for an IP-Adapter": lambda b: b.generate(image_prompt, "photo.png"),
 }

@@ -48,9 +48,9 @@ def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_the_order_of_pictures_does_not_matter(worn: Any, guidance: float):
-    one = generated(worn, {"canny": A, "depth": B}, guidance=guidance)
-    assert torch.equal(one, generated(worn, {"depth": B, "canny": A}, guidance=guidance))
-    assert not torch.equal(one, generated(worn, {"canny": B, "depth": A}, guidance=guidance))
+    forwards = generated(worn, {"canny": A, "depth": B}, guidance=guidance)
+    assert torch.equal(forwards, generated(worn, {"depth": B, "canny": A}, guidance=guidance))
+    assert not torch.equal(forwards, generated(worn, {"canny": B, "depth": A}, guidance=guidance))
 
 
 def test_a_scale_belongs_to_the_picture_or_to_all(worn: Any):
@@ -111,6 +111,10 @@ def test_the_scale_of_one_picture_is_applied_where_outputs_are_added(worn: Any):
         (A, "takes pictures by control type, not a Tensor"),
         ({}, "not nothing"),
         ({"canny": Condition(A, end=0.5)}, "no span and no mask"),
+        ({"canny": Condition(A, scale={"unet.mid": 0.5})}, "the scale of canny is one number"),
+        ({"canny": Condition(A, scale=[0.5, 1.0]), "depth": B}, "the scale of canny is one number"),
+        ({"canny": Condition(A, scale=lambda progress: progress)}, "the scale of canny is one"),
+        ({"canny": Condition([A, B])}, "given 2 values as canny for 1 picture"),
         ({"canny": "edges.png"}, "not an image"),
     ],
 )
@@ -129,6 +133,20 @@ def test_promax_reads_black_under_the_mask_of_inpainting():
     value = {"inpaint": {"picture": A, "mask": mask}}
     model.generate("a", conditions={union: value}, steps=1, progress=False)
     assert torch.equal(seen[0], (A * (1 - mask))[None])
+
+
+def test_inpainting_in_promax_needs_a_picture_and_a_mask():
+    model = tiny_model()
+    union = UnionControlNet(types=8, channels=(4, 8, 8), key="union").inject(model)
+    value = {"inpaint": {"picture": A}}
+    with pytest.raises(ConditionError, match="fills in a picture under a mask; it is given pic"):
+        model.generate("a", conditions={union: value}, steps=1, progress=False)
+
+
+def test_a_picture_may_be_preprocessed_with_a_scale_of_its_own(worn: Any):
+    made = {"canny": Condition(1 - A, scale=0.5)}
+    photo = {"canny": Condition(A, scale=0.5, preprocess=lambda picture, size: 1 - picture)}
+    assert torch.equal(generated(worn, photo), generated(worn, made))
 
 
 def test_each_kind_of_file_is_read_by_its_adapter(worn: Any, tmp_path: Any):

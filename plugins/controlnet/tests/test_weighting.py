@@ -88,6 +88,8 @@ def test_an_output_of_weight_zero_is_not_computed():
     assert torch.equal(latents(model, {adapter: PICTURE}), bare)
     adapter.layers = [1.0] * COUNT
     full = latents(model, {adapter: PICTURE})
+    adapter.layers = torch.ones(COUNT)
+    assert torch.equal(latents(model, {adapter: PICTURE}), full)
     adapter.layers = None
     assert torch.equal(latents(model, {adapter: PICTURE}), full)
     convolution = adapter.parts.network.outputs.skip_1.zero_conv
@@ -121,7 +123,7 @@ def test_contradictory_options_are_refused(change: dict[str, Any], message: str)
     ("options", "message"),
     [
         ({"guess": "strong"}, "formulas of guess mode are original and diffusers"),
-        ({"channel_order": "grb"}, "It is rgb or bgr"),
+        ({"channel_order": "grb"}, "networks read rgb or bgr"),
     ],
 )
 def test_unknown_options_are_refused_at_once(options: dict[str, Any], message: str):

@@ -194,8 +194,9 @@ class SideNetwork(Adapter, ABC):
     def _check_order(self) -> None:
         if self.channel_order not in ORDERS:
             raise AdapterError(
-                f"{self.key} has the channel order {self.channel_order!r}.",
-                hint=f"It is {' or '.join(ORDERS)}.",
+                f"{self.key} has the channel order {self.channel_order!r}; networks read "
+                f"{' or '.join(ORDERS)}.",
+                hint=f'Try channel_order="{ORDERS[0]}".',
             )
 
     def _ordered(

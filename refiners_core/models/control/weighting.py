@@ -43,7 +43,7 @@ def checked_weights(layers: Any, count: int, adapter: str) -> tuple[float, ...]:
     """Returns a weight per output.
 
     Args:
-        layers: The weights, a list of numbers.
+        layers: The weights, a list, a tensor or an array of numbers.
         count: The number of outputs.
         adapter: The name of the adapter, for messages.
 
@@ -51,6 +51,7 @@ def checked_weights(layers: Any, count: int, adapter: str) -> tuple[float, ...]:
         AdapterError: The weights are not finite numbers, or their number is not that of the
             outputs.
     """
+    layers = layers.tolist() if hasattr(layers, "tolist") else layers  # a tensor or an array
     if isinstance(layers, str) or not isinstance(layers, Sequence):
         raise AdapterError(
             f"layers of {adapter} is a list of weights, not {layers!r}.",

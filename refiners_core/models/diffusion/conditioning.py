@@ -1,7 +1,7 @@
 """The conditions of worn adapters in one generation."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -120,10 +120,9 @@ class AdapterCondition:
         self, tensors: Mapping[str, Mapping[str, Tensor]], request: GenerationRequest
     ) -> None:
         """Refuses a batch of values, each encoded to a row, whose length is not the image count."""
-        value: Any = self.condition.value
-        values = value if isinstance(value, Mapping) else {"": value}
+        values = _inputs("", self.condition.value)
         rows = {len(tensor) for branches in tensors.values() for tensor in branches.values()}
-        for name, item in values.items():
+        for name, item in values:
             count = len(item) if isinstance(item, list | tuple) or _is_batch(item) else 1
             if count not in (1, request.count) and count in rows:
                 role = f" as {name}" if name else ""
@@ -155,6 +154,17 @@ class AdapterCondition:
             else tensor.to(request.device)
             for name, tensor in branches.items()
         }
+
+
+def _inputs(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the name and the value of each input, also of those inside inputs."""
+    if isinstance(value, Condition):
+        yield from _inputs(name, value.value)
+    elif isinstance(value, Mapping):
+        for role, item in value.items():
+            yield from _inputs(f"{name}.{role}" if name else str(role), item)
+    else:
+        yield name, value
 
 
 def _is_batch(value: Any) -> bool:

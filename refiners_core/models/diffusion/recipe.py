@@ -16,13 +16,19 @@ from typing import Any, Final
 import torch
 from PIL import Image
 
+from refiners_core.condition import Condition
 from refiners_core.model import Model
 from refiners_core.models.diffusion.callback import Callback
 from refiners_core.models.diffusion.conditioning import AdapterCondition
-from refiners_core.models.diffusion.preparation import chosen_preprocessors
+from refiners_core.models.diffusion.preparation import (
+    chosen_preprocessors,
+    is_preprocessed,
+    named_preprocessors,
+)
 from refiners_core.models.diffusion.sampler_data import sampler_data
 from refiners_core.models.samplers import Sampler
 from refiners_core.picture.digest import digest
+from refiners_core.preprocessor import NamedPreprocessor
 from refiners_core.recipe_image import RecipeImage
 from refiners_core.scale import checked_scale, recorded_scale
 from refiners_core.surgery.adapter import Adapter
@@ -113,23 +119,48 @@ def _adapter(item: AdapterCondition) -> dict[str, Any]:
     steps = len(item.strengths.steps) if item.strengths else 1
     scale = recorded_scale(checked_scale(condition.scale), steps)
     facts |= {"scale": digest(scale), "start": condition.start, "end": condition.end}
-    for name, value in (("condition", condition.value), ("mask", condition.mask)):
-        if value is not None:
-            facts[name] = digest(value)
-    return facts | _preprocessing(item)
+    chosen = chosen_preprocessors(adapter, condition) if is_preprocessed(condition) else {}
+    if condition.value is not None:
+        facts["condition"] = _recorded_value(condition, chosen)
+    if condition.mask is not None:
+        facts["mask"] = digest(condition.mask)
+    return facts | _preprocessing(condition, chosen)
 
 
-def _preprocessing(item: AdapterCondition) -> dict[str, Any]:
-    """Returns the preprocessors of a condition: one id for all inputs, or True; and versions."""
-    how = item.condition.preprocess
-    if how is False:
-        return {}
-    chosen = chosen_preprocessors(item.adapter, item.condition).values()
-    versions = {preprocessor.name: preprocessor.version for preprocessor in chosen}
-    if not isinstance(how, bool | str):
-        return {"preprocess": {"object": next(iter(versions))}}
-    name = next(iter(versions)) if len(versions) == 1 else how
-    return {"preprocess": name, "preprocessors": versions}
+def _recorded_value(condition: Condition, chosen: Mapping[str, NamedPreprocessor]) -> Any:
+    """Returns the record of a value; of an input that is itself a condition, with its fields."""
+    value = condition.value
+    if not isinstance(value, Mapping):
+        return digest(value)
+    explicit, inputs = named_preprocessors(condition), dict[str, Any]()
+    for role, item in value.items():
+        if not isinstance(item, Condition):
+            inputs[str(role)] = digest(item, 1)
+            continue
+        scale = digest(recorded_scale(checked_scale(item.scale), 1))
+        inputs[str(role)] = {"value": digest(item.value, 1), "scale": scale}
+        if role in explicit:
+            name = chosen[role].name
+            inputs[str(role)]["preprocess"] = {"object": name} if callable(explicit[role]) else name
+    return {"inputs": inputs}
+
+
+def _preprocessing(condition: Condition, chosen: Mapping[str, NamedPreprocessor]) -> dict[str, Any]:
+    """Returns the preprocessors of a condition: one id for all inputs, or True; and versions.
+
+    Inputs that name their own preprocessor are recorded with it; the versions are all here.
+    """
+    how, explicit = condition.preprocess, named_preprocessors(condition)
+    if callable(how):
+        return {"preprocess": {"object": chosen[""].name}}
+    named = [item for role, item in chosen.items() if not callable(explicit.get(role))]
+    shared = {item.name for role, item in chosen.items() if role not in explicit}
+    facts: dict[str, Any] = {}
+    if how is not False:
+        facts["preprocess"] = next(iter(shared)) if len(shared) == 1 else how
+    if named:
+        facts["preprocessors"] = {item.name: item.version for item in named}
+    return facts
 
 
 def _origin(part: Model | Adapter) -> dict[str, Any]:

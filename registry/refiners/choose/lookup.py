@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -46,7 +47,7 @@ def find_model(name: str) -> Installed[ModelSpec]:
     try:
         return _checked_api(look_up(name, inventory.models, inventory.broken, ("model",)))
     except UnknownNameError as error:
-        if Path(name).exists():
+        if os.path.exists(name):
             error.hint = f"For the folder or file of that name, write {Path('.', name).absolute()}."
         raise
 
@@ -55,7 +56,7 @@ def find_adapter(name: str) -> Installed[AdapterSpec]:
     """Finds an installed adapter by name, and checks that this core can run it."""
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise OptionError(
-            f"an adapter is loaded by name or from a path, not by a {type(name).__name__}.",
+            f"an adapter is loaded by name or from a path, not by {type(name).__name__}.",
             hint='Try refiners.load_adapter("controlnet-canny", model).',
         )
     inventory = scan()
@@ -63,7 +64,7 @@ def find_adapter(name: str) -> Installed[AdapterSpec]:
         adapters = inventory.adapters
         return _checked_api(look_up(name, adapters, inventory.broken, ("adapter",)))
     except UnknownNameError as error:
-        if Path(name).exists():
+        if os.path.exists(name):
             error.hint = f"For the folder or file of that name, write {Path('.', name).absolute()}."
         raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from refiners.catalog import Listed
 from refiners.errors import AmbiguousNameError, NotInstalledError, UnknownNameError
@@ -13,6 +13,8 @@ from refiners.installed.inventory import Broken, Installed
 from refiners.manifest.schema import Spec
 
 S = TypeVar("S", bound=Spec)
+_SHOWN: Final = 12
+"""The number of installed names that an error lists."""
 
 
 def find(
@@ -93,7 +95,8 @@ def _unknown(
     if close:
         hint = f"Did you mean {' or '.join(map(repr, close))}?"
     else:
-        hint = f"Installed: {', '.join(names) or 'none'}. Run refiners list."
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        hint = f"Installed: {', '.join(names[:_SHOWN]) or 'none'}{more}. Run refiners list."
     culprits = "; ".join(map(str, broken))
     unread = f" Some packages could not be read: {culprits}." if culprits else ""
     return UnknownNameError(f"no {what} has the name {name!r}.{unread}", hint=hint)

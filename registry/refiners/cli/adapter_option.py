@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -97,6 +98,8 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
         raise click.BadParameter(
             f"{text!r} does not name an adapter; write controlnet-canny=edges.png"
         )
+    if is_name:
+        _check_scale(name)
     adapter = find_adapter(name) if is_name else _reader_of(name, offline)
     needs_file = is_name and adapter.spec.file is not None and not adapter.spec.file.optional
     rest = text[len(head) :]
@@ -133,6 +136,18 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
     return AdapterOption(adapter, label, pictures, scale, file, parsed, preprocess)
 
 
+def _check_scale(name: str) -> None:
+    """Checks that a name is not another one, or a file, with a malformed scale.
+
+    Raises:
+        click.BadParameter: The text after the colon is not a scale.
+    """
+    front, colon, _ = name.partition(":")
+    if colon and not _is_known(name) and (is_file(front) or _is_known(front)):
+        wrong = name.removeprefix(front)
+        raise click.BadParameter(f"{wrong} is not a scale of {front}; write {front}:0.8")
+
+
 def _file_in(text: str) -> str:
     """Returns the path or address at the beginning of a text; empty if it begins with a name.
 
@@ -148,7 +163,7 @@ def _file_in(text: str) -> str:
 
 
 def _exists(path: str) -> bool:
-    return Path(path).expanduser().exists()
+    return os.path.exists(os.path.expanduser(path))
 
 
 def _reader_of(file: str, offline: bool | None) -> Installed[AdapterSpec]:

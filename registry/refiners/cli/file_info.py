@@ -50,7 +50,7 @@ def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(key, text) for key, text in notes.items() if key != "license"]
     if "tensors" in facts:
         count = f"{facts['tensors']}, {facts['parameters'] / 1e6:.1f} M values"
-        rows.append(("tensors", f"{count}, {', '.join(facts['dtypes'])}"))
+        rows.append(("tensors", ", ".join((count, *facts.get("dtypes", [])))))
     if "holds" in facts:
         rows.append(("holds", ", ".join(facts["holds"])))
     if "next" in facts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 
 def name_or_path(what: str) -> str:
@@ -16,7 +15,7 @@ def name_or_path(what: str) -> str:
     from refiners.sources.local import is_local
     from refiners.sources.repository import PREFIX
 
-    if is_local(what) or what.startswith(PREFIX) or not Path(what).exists():
+    if is_local(what) or what.startswith(PREFIX) or not os.path.exists(what):
         return what
     inventory = scan()
     names = {

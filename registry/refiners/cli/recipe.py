@@ -84,11 +84,12 @@ def pieces_like(
     Raises:
         OptionError: A piece is missing; the error lists all.
     """
-    ids = {option.adapter.id for option in options}
-    pieces = find_pieces(picture, conditions=conditions, model=model, replaced=ids)
+    # not the ids of the adapters, which have the file in them where a file chose the adapter
+    names = [f"{option.adapter.dist}:{option.adapter.name}" for option in options]
+    pieces = find_pieces(picture, conditions=conditions, model=model, replaced=names)
     parts = [
         Part(
-            option.adapter.id,
+            name,
             option.options,
             option.file,
             {
@@ -97,7 +98,7 @@ def pieces_like(
                 "preprocess": option.preprocess,
             },
         )
-        for option in options
+        for name, option in zip(names, options, strict=True)
     ]
     return replace(pieces, parts=(*pieces.parts, *parts))
 
@@ -172,4 +173,6 @@ def _shown(record: Any) -> str:
     if isinstance(inputs, dict):
         parts: dict[str, Any] = inputs
         return "; ".join(f"{name}: {_shown(value)}" for name, value in parts.items())
+    if "value" in table:
+        return f"{_shown(table['value'])}, scale {table.get('scale', 1.0):g}"
     return described(table)

@@ -143,7 +143,9 @@ def shell_words(text: str, options: Collection[str]) -> str:
         option = OPTIONS.get(name)
         return f"{before}{option}{after}" if option in options else match[0]
 
-    return _BARE.sub(bare, _arguments(arguments).sub(option_of, text))
+    text = _BARE.sub(bare, _arguments(arguments).sub(option_of, text))
+    # without the option, the variable stays, which such hints name anyway
+    return text.replace("REFINERS_OFFLINE unset, REFINERS_OFFLINE", "REFINERS_OFFLINE")
 
 
 def _argument(option: str) -> str:

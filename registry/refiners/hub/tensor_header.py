@@ -20,6 +20,15 @@ LARGEST: Final = 100_000_000
 START: Final = 8
 """The bytes before a header, which hold its length."""
 _LENGTH: Final = struct.Struct("<Q")
+_OTHERS: Final = {
+    b"version ": "a Git LFS pointer; git lfs pull fetches the file itself",
+    b"<!DOCTYP": "a web page",
+    b"<!doctyp": "a web page",
+    b"<html": "a web page",
+    b"PK\x03\x04": "a zip archive, as pickles of PyTorch are",
+    b"GGUF": "a GGUF file",
+}
+"""The kinds of file that are found under the name of a safetensors file, by their first bytes."""
 _PIECE: Final = 1 << 16
 _METADATA: Final = "__metadata__"
 
@@ -114,6 +123,8 @@ def _needed(text: bytes | bytearray) -> int | None:
         return None
     length = int(_LENGTH.unpack_from(text)[0])
     if length > LARGEST:
+        if kind := next((kind for start, kind in _OTHERS.items() if text.startswith(start)), ""):
+            raise ValueError(f"it is {kind}")
         raise ValueError(f"its header claims {length} bytes")
     return START + length
 

@@ -14,6 +14,11 @@ _REVISION: Final = r"refs/[\w-]+/[\w.-]+|[A-Za-z0-9](?:[\w.-]|%2[Ff])*"
 _ADDRESS: Final = re.compile(
     rf"hf:(?P<repository>{REPOSITORY})(@(?P<revision>{_REVISION}))?(/(?P<path>{FILE_NAME}))?"
 )
+_URL: Final = re.compile(r"(?i:https?://|ftp://|file://|s3://|gs://)(?P<rest>.*)", re.DOTALL)
+_PAGE: Final = re.compile(
+    rf"(?:huggingface\.co|hf\.co)/(?P<repository>{REPOSITORY})"
+    rf"(?:/(?:blob|resolve|tree|raw)/(?P<revision>[^/]+)(?:/(?P<path>{FILE_NAME}))?)?"
+)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _UPPER_COMMIT: Final = re.compile(r"[0-9a-fA-F]{40}")
 
@@ -48,6 +53,33 @@ def parse_address(what: str) -> Address:
     if _UPPER_COMMIT.fullmatch(revision):
         revision = revision.lower()
     return Address(match["repository"], revision, match["path"] or "")
+
+
+def check_not_url(what: str) -> None:
+    """Refuses the URL of a page or a file; of one on the Hub, the error has the address.
+
+    Raises:
+        OptionError: The text is a URL, or an address whose prefix is in upper case.
+    """
+    if what[:3].lower() == PREFIX and not what.startswith(PREFIX):
+        raise OptionError(
+            f"{what} is neither a file nor an address.", hint=f"Write {PREFIX}{what[3:]}."
+        )
+    match = _URL.match(what)
+    if match is None:
+        return
+    page = _PAGE.fullmatch(match["rest"].partition("?")[0].rstrip("/"))
+    if page is None:
+        is_local = what[:5].lower() == "file:"
+        raise OptionError(
+            f"{what} is a URL, and nothing is fetched from there.",
+            hint=f"Write {match['rest']}." if is_local else "Download the file, and give its path.",
+        )
+    revision = f"@{page['revision']}" if page["revision"] not in (None, "main") else ""
+    path = f"/{page['path']}" if page["path"] else ""
+    raise OptionError(
+        f"{what} is a URL of the Hub.", hint=f"Write {PREFIX}{page['repository']}{revision}{path}."
+    )
 
 
 def readings(address: Address) -> Iterator[Address]:

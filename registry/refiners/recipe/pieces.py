@@ -203,16 +203,7 @@ def _preprocess(supply: Supply, record: AdapterRecord) -> Any:
             supply.missing.append(_not_installed(record.key, id, version, error))
         else:
             _compare(plugin.id, version, plugin.version, supply)
-    if not isinstance(record.preprocess, dict):
-        return record.preprocess
-    name = f"{record.key}.preprocess"
-    if name in supply.given:
-        supply.used.add(name)
-        return supply.given[name]
-    what = f"the preprocessor {record.preprocess.get('object', '')}, a function".replace(" ,", ",")
-    hint = f'Pass the function: conditions={{"{name}": function}}.'
-    supply.missing.append(Missing(name, what, hint))
-    return False
+    return supply.preprocess(record.key, record.preprocess)
 
 
 def _value(supply: Supply, name: str, record: Any) -> Any:

@@ -23,6 +23,14 @@ class Missing(NamedTuple):
     """The next step; empty if the caller passes it by its name."""
 
 
+class InputCondition(NamedTuple):
+    """The arguments of `Condition` for one of several inputs that has a scale of its own."""
+
+    value: Any
+    scale: Any
+    preprocess: Any = False
+
+
 class Supply:
     """The pictures, tensors and files for a recipe.
 
@@ -50,7 +58,8 @@ class Supply:
             record: A number, a text, or the record of a picture, a tensor or several values.
             depth: The number of lists and tables around the record.
         """
-        if name in self.given:
+        is_condition = isinstance(record, dict) and "value" in record
+        if name in self.given and not is_condition:
             return self._given(name, record)
         if depth > 8:
             raise OptionError(f"{name} of the recipe is nested too deeply.", hint="Pass it.")
@@ -63,6 +72,10 @@ class Supply:
         if isinstance(inputs := table.get("inputs"), dict):
             items = cast("dict[str, Any]", inputs).items()
             return {key: self.value(f"{name}.{key}", item, depth + 1) for key, item in items}
+        if is_condition:
+            value = self.value(name, table["value"], depth + 1)
+            preprocess = self.preprocess(name, table.get("preprocess", False))
+            return InputCondition(value, table.get("scale", 1.0), preprocess)
         if isinstance(table.get("picture"), str):
             for path in self._named(table.get("name")):
                 image = _opened(path)
@@ -70,6 +83,25 @@ class Supply:
                     return image
         self.missing.append(Missing(name, described(table)))
         return None
+
+    def preprocess(self, name: str, record: Any) -> Any:
+        """Returns a recorded preprocessor; False if it is a missing function, which is noted.
+
+        Args:
+            name: The name of the value that it makes.
+            record: A name, true, or the name of a function as `{"object": name}`.
+        """
+        if not isinstance(record, dict):
+            return record
+        name = f"{name}.preprocess"
+        if name in self.given:
+            self.used.add(name)
+            return self.given[name]
+        function = cast("dict[str, Any]", record).get("object", "")
+        what = f"the preprocessor {function}, a function".replace(" ,", ",")
+        hint = f'Pass the function: conditions={{"{name}": function}}.'
+        self.missing.append(Missing(name, what, hint))
+        return False
 
     def file(self, name: str, file: str, sha256: str) -> Path | None:
         """Returns the path of a file of the user's; None if it is missing, which is noted.
@@ -135,6 +167,8 @@ def hashes_of(record: Any) -> set[str]:
         return {
             item for part in cast("dict[str, Any]", inputs).values() for item in hashes_of(part)
         }
+    if "value" in table:
+        return hashes_of(table["value"])
     return {table[key] for key in ("picture", "tensor") if isinstance(table.get(key), str)}
 
 

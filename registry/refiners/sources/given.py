@@ -17,7 +17,7 @@ from refiners.errors import MissingError, Notice, OptionError, PolicyError, Unsu
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.hub.tensor_header import Header
-from refiners.manifest.address import PREFIX, parse_address
+from refiners.manifest.address import PREFIX, check_not_url, parse_address
 from refiners.manifest.schema import WeightsFile
 from refiners.recognition.recogniser import Evidence
 from refiners.sources.listing import contents_of
@@ -82,7 +82,7 @@ def is_file(what: object) -> bool:
         return True
     return isinstance(what, str) and (
         what.startswith((PREFIX, "~"))
-        or what.endswith(WEIGHTS)
+        or what.lower().endswith(WEIGHTS)
         or any(mark in what for mark in ("/", os.sep))
     )
 
@@ -96,16 +96,17 @@ def locate(given: str, hub: Hub, guard: Guard | None = None) -> tuple[Place, str
         guard: The policy rules, checked before the Hub is asked.
 
     Raises:
-        OptionError, MissingError: The file does not exist.
+        OptionError, MissingError: The file does not exist, or the path is a URL.
         NetworkError, IntegrityError: The Hub does not list the repository.
         PolicyError: A rule refuses the organisation.
     """
+    check_not_url(given)
     if given.startswith(PREFIX):
         return _on_hub(given, hub, guard)
     path = Path(given).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return LocalPlace(Path(given)), ""
-    if path.is_file():
+    if os.path.isfile(path):
         folder, name = LocalPlace(Path(given).parent), path.name
         return folder, _readable(given, folder, name)
     raise _missing(path)
@@ -193,8 +194,13 @@ def _readable(given: str, place: Place, name: str) -> str:
     if name.endswith((SUFFIX, INDEX)):
         return name
     if not name.endswith(PICKLES):
+        stem, ending = posixpath.splitext(name)
+        lower = f"{stem}{ending.lower()}"
         raise OptionError(
-            f"{given} is not a safetensors file.", hint="Use a file that ends in .safetensors."
+            f"{given} is not a safetensors file.",
+            hint=f"Rename it to {lower}: endings are in lower case."
+            if ending != ending.lower() and lower.endswith(WEIGHTS)
+            else "Use a file that ends in .safetensors.",
         )
     twin = f"{posixpath.splitext(name)[0]}{SUFFIX}"
     if not place.has(twin):
@@ -232,6 +238,15 @@ def _on_hub(given: str, hub: Hub, guard: Guard | None) -> tuple[Place, str]:
 
 
 def _missing(path: Path) -> OptionError:
+    if os.path.islink(path) and not os.path.exists(path):
+        return OptionError(
+            f"{path} is a link to {os.readlink(path)}, which does not exist.",
+            hint="Give the file itself, or make the link again.",
+        )
+    if os.path.exists(path):
+        return OptionError(
+            f"{path} is neither a file nor a folder.", hint="Use a file that ends in .safetensors."
+        )
     try:
         names = sorted(file.name for file in path.parent.iterdir() if file.suffix == SUFFIX)
     except OSError:

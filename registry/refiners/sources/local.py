@@ -15,6 +15,7 @@ from refiners.hub.client import Hub
 from refiners.hub.shapes import header_of
 from refiners.hub.tensor_header import Header, read_header
 from refiners.installed.distribution import DISTRIBUTION
+from refiners.manifest.address import check_not_url
 from refiners.recognition.recogniser import Evidence
 from refiners.sources.fetch import fetch_all, fetch_source
 from refiners.sources.links import linked
@@ -54,7 +55,8 @@ def open_local(
     file, or fetched from the repository of the released model.
 
     Raises:
-        OptionError: A device or a dtype is given for a pipeline, whose tensors are shared.
+        OptionError: A device or a dtype is given for a pipeline, whose tensors are shared, or the
+            path is a URL.
         ModelError, WeightsError: The file is unreadable, or not a known model.
         NetworkError, IntegrityError, CacheError: The vocabulary cannot be fetched.
     """
@@ -69,6 +71,7 @@ def open_local(
         return from_pipeline(what)
     from refiners_core.models.formats.open import open_model
 
+    check_not_url(str(what))
     path = Path(what)
     if path.suffix == SUFFIX and path.is_file():
         _check_whole(str(what), read_header(path))

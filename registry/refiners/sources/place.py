@@ -62,7 +62,11 @@ class LocalPlace:
             if len(above.parts) + 1 >= _DEEPEST:
                 folders.clear()
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            names += [(above / name).as_posix() for name in files if not name.startswith(".")]
+            names += [
+                (above / name).as_posix()
+                for name in files
+                if not name.startswith(".") and os.path.isfile(os.path.join(folder, name))
+            ]
             if len(names) >= _MOST:
                 break
         return tuple(sorted(names[:_MOST]))

@@ -131,12 +131,18 @@ def short(given: str) -> str:
 def unknown(given: str, evidence: Evidence) -> UnsupportedError:
     """Returns the error for a file whose layout nothing declares."""
     keys = [*evidence.shapes]
-    contents = ", ".join(map(repr, keys[:_SHOWN])) or "no tensors"
+    if not keys:
+        return UnsupportedError(
+            f"{short(given)} holds no tensors.",
+            hint="Fetch it again, or ask the publisher for an intact file.",
+        )
+    contents = ", ".join(map(repr, keys[:_SHOWN]))
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     takers = [plugin.name for plugin in scan().adapters if plugin.spec.file is not None]
     return UnsupportedError(
         f"{short(given)} has a layout that no adapter declares; it holds {contents}{more}.",
-        hint=f'If you know its reader: load_adapter("{takers[0]}", model, file="{given}").'
+        hint=f"If you know its reader, one of {', '.join(takers)}: "
+        f'load_adapter("{takers[0]}", model, file="{given}").'
         if takers
         else "Install the adapter that reads it: refiners search WORDS.",
     )

@@ -65,3 +65,9 @@ def test_a_span_without_a_step_is_noticed_with_the_steps_that_there_are(model, r
         made(model, Condition(PICTURE, start=0.3, end=0.45))
     with pytest.warns(Notice, match=r"the 30 steps are .*, \.\.\., "):
         made(model, Condition(PICTURE, start=0.01, end=0.02), steps=30)
+
+
+def test_the_hint_of_a_wrong_start_is_a_start_that_acts():
+    with pytest.raises(ConditionError) as error:
+        Condition(start="soon")  # type: ignore[arg-type]
+    assert error.value.hint == "Try start=0.0."

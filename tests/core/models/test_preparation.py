@@ -8,6 +8,7 @@ from PIL import Image
 
 from refiners_core import Adapter, Condition, NamedPreprocessor, Sum
 from refiners_core.errors import ConditionError, GenerationError
+from refiners_core.models.diffusion.preparation import prepare
 from refiners_core.picture import to_pixels
 
 PHOTO = Image.new("RGB", (20, 12), "red")
@@ -186,3 +187,28 @@ def test_a_copy_of_an_adapter_leaves_the_registry_behind():
     adapter = Reads(key="reads")
     adapter.preprocessors = Preprocessors({"": "canny"})
     assert copy.deepcopy(adapter).preprocessors is None
+
+
+def test_an_input_with_a_scale_may_name_its_own_preprocessor(model):
+    adapter = worn(model, {"picture": "canny", "mask": "hole"}, kind=ReadsTwo)
+    value = {"picture": Condition(PHOTO, scale=0.5, preprocess=True), "mask": PHOTO.convert("L")}
+    seen = prepare(adapter, Condition(value), (20, 12)).value
+    assert adapter.preprocessors.runs == [("canny", PHOTO, (20, 12))]
+    assert (seen["picture"].scale, seen["picture"].preprocess) == (0.5, False)
+    assert seen["picture"].value.getpixel((0, 0)) == len("canny")
+    assert seen["mask"] is value["mask"]
+    prepare(adapter, Condition(value, preprocess="blur"), (20, 12))
+    assert [name for name, *_ in adapter.preprocessors.runs[1:]] == ["canny", "blur"]
+
+
+def test_an_input_that_is_left_out_is_not_preprocessed(model):
+    adapter = worn(model, {"picture": "canny", "mask": "hole"}, kind=ReadsTwo)
+    value = {"picture": PHOTO, "mask": None}
+    assert prepare(adapter, Condition(value, preprocess=True), (20, 12)).value["mask"] is None
+    assert [name for name, *_ in adapter.preprocessors.runs] == ["canny"]
+
+
+def test_a_function_that_takes_no_size_is_refused_before_anything_runs(model):
+    worn(model, {"": "canny"})
+    with pytest.raises(ConditionError, match=r"size=\(width, height\), which it does not take"):
+        generate(model, Condition(PHOTO, preprocess=lambda picture: picture))

@@ -215,3 +215,19 @@ def test_a_sampler_without_a_name_is_recorded_by_class():
 def test_a_damaged_record_of_a_sampler_is_refused(record):
     with pytest.raises(GenerationError, match="cannot be made"):
         sampler_of(record)
+
+
+def test_an_input_that_is_a_condition_is_recorded_with_its_fields(model):
+    picture = Image.new("RGB", (8, 8), "red")
+
+    def outlined(picture, size):
+        return picture
+
+    value = {"lines": Condition(picture, scale=0.5, preprocess=outlined), "depth": picture}
+    with Reads(key="reads").on(model) as adapter:
+        (recipe,) = made(model, conditions={adapter: value})
+    (record,) = recipe["adapters"]
+    plain = digest(picture)
+    lines = {"value": plain, "scale": 0.5, "preprocess": {"object": "outlined"}}
+    assert record["condition"] == {"inputs": {"lines": lines, "depth": plain}}
+    assert "preprocess" not in record

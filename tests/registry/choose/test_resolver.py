@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from refiners.catalog import Listed, listed
 from refiners.choose.compatibility import (
@@ -112,6 +113,12 @@ def test_the_error_of_an_unknown_name_lists_the_installed_ones() -> None:
     with pytest.raises(UnknownNameError, match="Installed: edges") as caught:
         find("zzzz", [edges()], broken=[broken])
     assert "refiners-odd" in str(caught.value)
+
+
+def test_of_many_installed_names_the_first_are_listed() -> None:
+    many = [msgspec.structs.replace(edges(), name=f"edges-{i:02}") for i in range(30)]
+    with pytest.raises(UnknownNameError, match=r"edges-11 and 18 more. Run refiners list"):
+        find("zzzz", many)
 
 
 def test_the_catalog_lists_the_first_party_plugins() -> None:

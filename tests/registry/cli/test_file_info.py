@@ -1,6 +1,7 @@
 """`refiners info FILE` and `refiners search hf:WORDS`: files and repositories, without torch."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -297,3 +298,16 @@ def test_a_hub_that_does_not_answer_a_search_is_named(
 def test_the_list_of_published_adapters_may_be_narrowed_to_a_base():
     assert "edges" in run("search", "refiners-edges", "--base", "toy").stdout
     assert run("search", "refiners-edges", "--base", "sd15").exit_code == 1
+
+
+def test_a_file_without_tensors_and_a_broken_link_are_no_faults_of_ours():
+    Path("empty.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    assert "tensors  0, 0.0 M values" in run("info", "empty.safetensors").output
+    os.symlink("nowhere", "link.safetensors")
+    shown = run("info", ".")
+    assert (shown.exit_code, "link" in shown.output) == (0, False), shown.output
+
+
+def test_a_hint_for_the_network_names_each_variable_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REFINERS_OFFLINE", "1")
+    assert run("info", "hf:org/nothing").output.count("REFINERS_OFFLINE") == 1

@@ -18,9 +18,12 @@ from refiners.cli import main
 from refiners.errors import Notice, OptionError
 from refiners.recipe.form import AdapterRecord, ArgumentRecord, ModelRecord, Recipe
 from refiners.recipe.pieces import find_pieces
+from refiners.remake import remake
+from refiners_lora.adapter import Lora
 from safetensors.torch import load_file, save_file
 
 from refiners_core import Advice, Condition
+from refiners_core.picture.digest import picture_digest
 from refiners_core.recipe_image import RECIPE
 
 FEW: dict[str, Any] = {"steps": 2, "progress": False}
@@ -140,6 +143,20 @@ def test_the_shell_changes_what_is_given(saved, tmp_path: Path):
     scales = {part.name: part.condition["scale"] for part in seen["pieces"].parts}
     assert scales == {"refiners-lora:lora-ink": 0.7, "refiners-ipadapter:ip-adapter": 0.2}
     assert recipe.arguments.sampler == seen["pieces"].arguments["sampler"]
+
+
+def test_the_shell_takes_a_file_in_place_of_that_of_the_recipe(tmp_path: Path):
+    model = refiners.load_model("playground")
+    Lora(rank=1).inject(model).save("elsewhere.safetensors")
+    model.eject_all()
+    style = refiners.load_adapter("elsewhere.safetensors", model)
+    model.generate("a ring", seed=1, **FEW).save("ring.png")
+    style.eject()
+    adapter = "./elsewhere.safetensors:0.2"
+    done = run("--like", "ring.png", "--adapter", adapter)
+    assert done.exit_code == 0, done.output
+    (record,) = refiners.read_recipe("out.png").adapters
+    assert (record.id, record.scale) == ("refiners-lora:lora", 0.2)
 
 
 def test_conditions_without_a_place_are_refused(saved):
@@ -373,3 +390,41 @@ def test_info_prints_the_recipe_without_torch(saved):
     done = subprocess.run([sys.executable, "-c", code, "info", "ring.png"], capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "does not exist" in CliRunner().invoke(main, ["info", "none.png"]).stderr
+
+
+def test_an_input_with_its_own_scale_and_preprocessor_is_a_condition_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    picture = Image.new("RGB", (8, 8), "red")
+    picture.save("edges.png")
+    digests = {"picture": picture_digest(picture), "size": [8, 8], "name": "edges.png"}
+    inputs = {
+        "canny": {"value": digests, "scale": 0.5, "preprocess": "soft-edge"},
+        "depth": {"value": {**digests, "name": ""}, "scale": 0.25},
+    }
+    recipe = Recipe(
+        model=ModelRecord(id="refiners-core:sdxl"),
+        adapters=(
+            AdapterRecord(
+                key="union",
+                id="refiners-controlnet:controlnet-union",
+                condition={"inputs": inputs},
+            ),
+        ),
+        arguments=ArgumentRecord(prompt="a"),
+    )
+    with pytest.raises(OptionError, match=r"union\.depth: the picture, sha256 "):
+        find_pieces(recipe)
+    pieces = find_pieces(recipe, conditions={"union.depth": tmp_path / "edges.png"})
+    seen: dict[str, Any] = {}
+
+    class Model:
+        def generate(self, **arguments: Any) -> None:
+            seen.update(arguments["conditions"]["union"].value)
+
+    monkeypatch.setattr("refiners.remake.load_model", lambda *_, **__: Model())
+    monkeypatch.setattr("refiners.remake.load_adapter", lambda *_, **__: "union")
+    remake(pieces, {})
+    canny, depth = seen["canny"], seen["depth"]
+    assert (canny.scale, canny.preprocess, depth.scale) == (0.5, "soft-edge", 0.25)
+    assert picture_digest(canny.value) == picture_digest(depth.value) == digests["picture"]

@@ -1,6 +1,7 @@
 """An adapter is loaded from a path or an address: data of manifests finds its reader."""
 
 import json
+import os
 import struct
 import warnings
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from refiners.errors import (
     OfflineError,
     OptionError,
     PolicyError,
+    RefinersError,
     UnsupportedError,
 )
 from refiners.testing import Fault, LoopbackHub, safetensors_of
@@ -574,3 +576,50 @@ def test_a_damaged_configuration_beside_a_file_decides_nothing(content: bytes):
     put(a_safetensors=PLAIN)
     Path("config.json").write_bytes(content)
     assert load("a.safetensors").name == "edges"
+
+
+def test_a_url_of_the_hub_is_answered_with_its_address():
+    page = "https://huggingface.co/org/edges"
+    for what, hint in (
+        (page, "Write hf:org/edges."),
+        (f"{page}/resolve/main/deep/a.safetensors?download=true", "Write hf:org/edges/deep/a.saf"),
+        (f"{page}/tree/v1/deep", "Write hf:org/edges@v1/deep."),
+        ("HF:org/edges", "Write hf:org/edges."),
+        ("https://example.com/a.safetensors", "Download the file, and give its path."),
+        ("file:///models/a.safetensors", "Write /models/a.safetensors."),
+    ):
+        for load_what in (refiners.load_adapter, refiners.load_model):
+            with pytest.raises(OptionError) as error:
+                load_what(what)
+            assert error.value.hint.startswith(hint)
+
+
+def test_what_is_there_but_is_not_a_file_is_named():
+    put(**{"a.safetensors": b"", "b.SAFETENSORS": b""})
+    os.symlink("nowhere", "link.safetensors")
+    os.mkfifo("pipe.safetensors")
+    for what, message in (
+        ("link.safetensors", "is a link to nowhere, which does not exist"),
+        ("pipe.safetensors", "is neither a file nor a folder"),
+        ("b.SAFETENSORS", "Rename it to b.safetensors: endings are in lower case"),
+        (f"{'a' * 5000}.safetensors", "does not exist"),
+        ("a" * 5000, "no adapter has the name"),
+    ):
+        with pytest.raises(RefinersError, match=message):
+            refiners.load_adapter(what)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab", "it is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "it is a web page"),
+        (b"GGUF\3\0\0\0\0\0", "it is a GGUF file"),
+        (b"PK\3\4\0\0\x08\x08data", "it is a zip archive"),
+        (b"\2\0\0\0\0\0\0\0{}", "a.safetensors holds no tensors"),
+    ],
+)
+def test_another_kind_of_file_under_the_name_is_named(content: bytes, message: str):
+    put(**{"a.safetensors": content})
+    with pytest.raises(RefinersError, match=message):
+        refiners.load_adapter("a.safetensors")

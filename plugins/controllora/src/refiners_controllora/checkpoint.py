@@ -79,11 +79,14 @@ def read_changes(
         if any(tensor is not None for tensor in factors.values()):
             up, down = (_present(name, factors, part).flatten(1) for part in ("up", "down"))
             ours = shape_of_change(next(layer.parameters(recurse=False)), path, unet)
-            shapes = (len(up), down[0].numel())
-            if shapes != (ours[0], torch.Size(ours[1:]).numel()) or len(down) != up.shape[1]:
-                misshapen[f"{name}.up"] = tuple(up.shape), (ours[0], len(down))
-                misshapen[f"{name}.down"] = tuple(down.shape), (len(down), *ours[1:])
-            else:
+            expected = (ours[0], len(down)), (len(down), torch.Size(ours[1:]).numel())
+            wrong = {
+                f"{name}.{part}": (tuple(tensor.shape), shape)
+                for part, tensor, shape in zip(("up", "down"), (up, down), expected, strict=True)
+                if tensor.shape != shape
+            }
+            misshapen |= wrong
+            if not wrong:
                 low_rank = factor_layers(layer, ours, len(down))
                 for part, tensor in (("up", up), ("down", down)):
                     beside = low_rank.layer(part)

@@ -65,8 +65,15 @@ def masked(
         adapter: The name of the adapter, for messages.
 
     Raises:
-        ConditionError: The picture or the mask is not a picture, or their counts differ.
+        ConditionError: The picture or the mask is missing or is not a picture, other values are
+            given, or the counts differ.
     """
+    if (names := {*value}) != {"picture", "mask"}:
+        given = " and ".join(sorted(map(str, names))) or "nothing"
+        raise ConditionError(
+            f"{adapter} fills in a picture under a mask; it is given {given}.",
+            hint='Pass {"picture": picture, "mask": mask}.',
+        )
     picture, mask = to_pixels(value["picture"], size), to_mask(value["mask"], size)
     if len(picture) != len(mask) and 1 not in (len(picture), len(mask)):
         raise ConditionError(

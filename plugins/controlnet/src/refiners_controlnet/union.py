@@ -1,9 +1,8 @@
 """A ControlNet for several control types at once: ControlNet Union, and Union ProMax."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import torch
 from jaxtyping import Float
@@ -261,17 +260,24 @@ def _scaled(adapter: str, name: str, item: Any) -> tuple[Any, float]:
     """Returns the picture of a control type and its scale.
 
     Raises:
-        ConditionError: The picture has a span or a mask of its own.
+        ConditionError: The picture has a span, a mask, or a scale that is not one number.
     """
     if not isinstance(item, Condition):
         return item, 1.0
-    if replace(item, scale=1.0) != Condition(item.value):
+    if (item.start, item.end) != (0, 1) or item.mask is not None:
         raise ConditionError(
             f"{adapter} runs all control types together: {name} has a scale of its own, but no "
             "span and no mask.",
             hint="Pass Condition({...}, start=..., end=...), or load the adapter twice.",
         )
-    return item.value, item.scale
+    try:
+        return item.value, float(cast("Any", item.scale))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConditionError(
+            f"{adapter} runs all control types together: the scale of {name} is one number for all "
+            "places, steps and pictures.",
+            hint="Pass Condition({...}, scale=...) for all types, or load the adapter twice.",
+        ) from error
 
 
 def _named(value: Any) -> str:

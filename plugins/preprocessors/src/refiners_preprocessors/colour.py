@@ -1,4 +1,4 @@
-"""Pictures that keep colours and lose detail: blurred, coarse, in squares, shuffled."""
+"""Pictures that lose detail or colour: blurred, coarse, in squares, shuffled, grey."""
 
 from typing import Any
 
@@ -7,19 +7,6 @@ import numpy as np
 from PIL import Image
 
 from refiners_preprocessors.picture import Size, number, to_bytes, whole
-
-
-def grey(picture: Any, /, *, size: Size | None = None) -> Image.Image:
-    """Returns a picture in grey, by the luma of Rec. 601.
-
-    Args:
-        picture: A picture in any form that `refiners_core.picture.to_pixels` takes.
-        size: Width and height of the result in pixels; by default those of the picture.
-
-    Raises:
-        ConditionError: The value is not one picture.
-    """
-    return Image.fromarray(cv2.cvtColor(to_bytes(picture, size), cv2.COLOR_RGB2GRAY))
 
 
 def blur(picture: Any, /, *, sigma: float = 9.0, size: Size | None = None) -> Image.Image:
@@ -35,6 +22,19 @@ def blur(picture: Any, /, *, sigma: float = 9.0, size: Size | None = None) -> Im
     """
     sigma = number("sigma", sigma, 0.3, 200, 9)
     return Image.fromarray(cv2.GaussianBlur(to_bytes(picture, size), (0, 0), sigma))
+
+
+def grey(picture: Any, /, *, size: Size | None = None) -> Image.Image:
+    """Returns the picture in grey: the luma of ITU-R BT.601.
+
+    Args:
+        picture: A picture in any form that `refiners_core.picture.to_pixels` takes.
+        size: Width and height of the result in pixels; by default those of the picture.
+
+    Raises:
+        ConditionError: The value is not one picture, or the size is not one.
+    """
+    return Image.fromarray(cv2.cvtColor(to_bytes(picture, size), cv2.COLOR_RGB2GRAY))
 
 
 def tile(picture: Any, /, *, factor: int = 8, size: Size | None = None) -> Image.Image:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from refiners_core.errors import ConditionError
-from refiners_preprocessors.picture import Size, number, whole
+from refiners_preprocessors.picture import Size, number, sides, whole
 
 JOINTS: Final = (
     *("nose", "neck"),
@@ -62,16 +62,18 @@ def draw_keypoints(
     """
     threshold, width = number("threshold", threshold, 0, 1, 0.3), whole("width", width, 1, 100, 4)
     joints = _checked(people)
-    if size is None:
+    shape = sides(size)
+    if shape is None:
         raise ConditionError(
             "the size of the picture in which keypoints are drawn is missing.",
             hint="Try draw_keypoints(people, size=(512, 512)).",
         )
-    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    rows, columns = shape
+    canvas = np.zeros((rows, columns, 3), np.uint8)
     for person in joints:
         is_seen = np.isfinite(person).all(1) & (person[:, 2:] >= threshold).all(1)
         places = [
-            (float(x) * size[0], float(y) * size[1]) if seen else None
+            (float(x) * columns, float(y) * rows) if seen else None
             for (x, y), seen in zip(person[:, :2], is_seen, strict=True)
         ]
         _draw(canvas, places, width)

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from refiners_core.errors import ConditionError
 from refiners_core.picture import to_mask
-from refiners_preprocessors.picture import Size, number, whole
+from refiners_preprocessors.picture import Size, number, sides, whole
 
 
 def inpaint_mask(
@@ -31,9 +31,7 @@ def inpaint_mask(
     """
     threshold, grow = number("threshold", threshold, 0, 1, 0.5), whole("grow", grow, 0, 512, 0)
     share = _transparency(picture)
-    mask = to_mask(
-        picture if share is None else share, None if size is None else (size[1], size[0])
-    )
+    mask = to_mask(picture if share is None else share, sides(size))
     if len(mask) != 1:
         raise ConditionError(
             f"a mask is made from one picture; {len(mask)} are given.",

@@ -1,8 +1,9 @@
 """Pictures as arrays of bytes, and the checks of the numbers that preprocessors take."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -13,6 +14,7 @@ from refiners_core.picture import to_pixels
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+_LARGEST: Final = 16_384
 
 
 def to_bytes(picture: Any, size: Size | None) -> UInt8[np.ndarray, "height width 3"]:
@@ -23,9 +25,9 @@ def to_bytes(picture: Any, size: Size | None) -> UInt8[np.ndarray, "height width
         size: Width and height to which it is resized first; None keeps its size.
 
     Raises:
-        ConditionError: The value is not one picture.
+        ConditionError: The value is not one picture, or the size is not one.
     """
-    pixels = to_pixels(picture, None if size is None else (size[1], size[0]))
+    pixels = to_pixels(picture, sides(size))
     if len(pixels) != 1:
         raise ConditionError(
             f"a preprocessor takes one picture; it is given {len(pixels)}.",
@@ -37,6 +39,26 @@ def to_bytes(picture: Any, size: Size | None) -> UInt8[np.ndarray, "height width
 def to_grey_image(levels: Float[np.ndarray, "height width"]) -> Image.Image:
     """Returns levels in 0...1 as an image of one channel; values outside are clamped."""
     return Image.fromarray((levels.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def sides(size: Any) -> tuple[int, int] | None:
+    """Returns the height and the width of a size; None for None.
+
+    Args:
+        size: Width and height in 1...16384 pixels.
+
+    Raises:
+        ConditionError: The value is not a size.
+    """
+    if size is None:
+        return None
+    pair: list[Any] = [*size] if isinstance(size, Sequence) else []
+    if len(pair) == 2 and all(_is_whole(side) and 1 <= side <= _LARGEST for side in pair):
+        return int(pair[1]), int(pair[0])
+    raise ConditionError(
+        f"size is a width and a height in 1...{_LARGEST} pixels, not {size!r}.",
+        hint="Try size=(512, 512).",
+    )
 
 
 def number(name: str, value: Any, low: float, high: float, default: float) -> float:
@@ -61,11 +83,14 @@ def whole(name: str, value: Any, low: int, high: int, default: int) -> int:
     Raises:
         ConditionError: The value is another one.
     """
-    is_whole = not isinstance(value, bool) and isinstance(value, Integral)
-    converted = int(value) if is_whole else low - 1
+    converted = int(value) if _is_whole(value) else low - 1
     if not low <= converted <= high:
         raise ConditionError(
             f"{name} is a whole number in {low}...{high}, not {value!r}.",
             hint=f"Try {name}={default}.",
         )
     return converted
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral)
