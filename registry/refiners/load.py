@@ -141,9 +141,11 @@ def load_adapter(
         PolicyError: A rule of the project or the user, or an advisory, refuses the adapter.
         PluginError: The code of the adapter failed.
     """
+    from refiners.choose.conflict import check_conflicts
     from refiners_core import Chain
 
     load_hooks()
+    check_conflicts()
     given_options = options
     if file is None and is_file(name):
         reader, given = None, name

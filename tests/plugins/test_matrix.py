@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from msgspec.structs import replace
+from refiners.choose.conflict import check_conflicts
 from refiners.choose.variant import made_from
+from refiners.errors import IncompatibleError
 from torch import nn
 
 from refiners_core import Adapter, Chain, Lambda, Selection
@@ -211,3 +213,17 @@ def test_a_declared_conflict_is_refused_in_both_orders_and_in_sets(
     refusals["replacing", "renewing"] = refusals["renewing", "replacing"] = ""
     with pytest.raises(stage.Fault, match="is refused, but no pair"):
         matrix.check_sets(company, refusals, 3, 1)
+
+
+def test_a_conflict_is_refused_when_an_adapter_is_put_on_again(monkeypatch: pytest.MonkeyPatch):
+    check_conflicts()  # as load_adapter does
+    company = staged(monkeypatch, [Doubling, Tripling], conflicts=("tripling",))
+    model, (first, second) = company.model, company.adapters.values()
+    with second.on(model):
+        with pytest.raises(IncompatibleError, match="its manifest lists tripling as a conflict"):
+            first.inject(model)
+        assert model.adapters == (second,)
+    message = "doubling lists it as a conflict. Eject doubling first"
+    with first.on(model), pytest.raises(IncompatibleError, match=message):
+        second.inject(model)
+    assert not model.adapters

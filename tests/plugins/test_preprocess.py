@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import refiners
+import refiners_preprocessors
 import torch
 from click.testing import CliRunner
 from PIL import Image
@@ -199,3 +200,13 @@ def test_the_shell_makes_a_control_picture(photo: Image.Image, tmp_path: Path):
         result = CliRunner().invoke(main, ["preprocess", name, str(picture), "--json"])
         assert result.exit_code == 2
         assert words in json.dumps(json.loads(result.stdout)["error"])
+
+
+@pytest.mark.parametrize(
+    "size", [64, "64x64", (0, 5), (-1, 4), (3.5, 4), (8,), (True, 8), (4, 10**6)]
+)
+@pytest.mark.parametrize("name", ["canny", "inpaint_mask", "draw_keypoints"])
+def test_a_size_is_two_sides_in_pixels(name: str, size: Any):
+    value = torch.full((1, 18, 2), 0.5) if name == "draw_keypoints" else Image.new("RGB", (8, 8))
+    with pytest.raises(ConditionError, match="size is a width and a height in 1"):
+        getattr(refiners_preprocessors, name)(value, size=size)

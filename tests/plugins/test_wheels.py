@@ -108,7 +108,7 @@ def test_a_package_works_without_our_other_packages(
     if plugin == "playground":
         assert report["made"] == [64, 64]
     elif plugin == "preprocessors":
-        assert len(report["preprocessed"]) == 9
+        assert len(report["preprocessed"]) == 10
         assert set(map(tuple, report["preprocessed"].values())) == {(8, 6)}
     else:
         assert report["worn"]

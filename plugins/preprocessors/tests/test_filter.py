@@ -6,7 +6,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import refiners_preprocessors
 import torch
 from PIL import Image
 from refiners_preprocessors import (
@@ -227,16 +226,6 @@ def test_a_mask_is_where_a_picture_is_transparent_or_bright():
     assert grown[15, 7]
     assert not grown[15, 6]
     assert set(np.unique(array(inpaint_mask(photo())))) == {0, 255}
-
-
-@pytest.mark.parametrize(
-    "size", [64, "64x64", (0, 5), (-1, 4), (3.5, 4), (8,), (True, 8), (4, 10**6)]
-)
-@pytest.mark.parametrize("name", ["canny", "inpaint_mask", "draw_keypoints"])
-def test_a_size_is_two_sides_in_pixels(name: str, size: Any):
-    value = np.full((1, 18, 2), 0.5) if name == "draw_keypoints" else Image.new("RGB", (8, 8))
-    with pytest.raises(ConditionError, match="size is a width and a height in 1"):
-        getattr(refiners_preprocessors, name)(value, size=size)
 
 
 def test_grey_is_the_luma_of_the_colours():

@@ -223,7 +223,7 @@ def _reasons(
             reason = f"{model.name} does not have the slot {', '.join(missing)}"
             yield Rejected(candidate, reason, "Its slots: print(sorted(model.slots)).")
     for worn in model.worn:
-        yield from _conflicts(candidate, adapter, variant, worn)
+        yield from conflicts(candidate, adapter, variant, worn)
     if unlocked := sorted({*variant.files.values()} - adapter.spec.weights.keys()):
         base = model.base or variant.base or "NAME"
         hint = f"Run {quoted('refiners', 'lock', adapter.id, '--model', base)}."
@@ -243,9 +243,17 @@ def _reasons(
         yield Rejected(candidate, reason, refusal.hint, refusal.rule)
 
 
-def _conflicts(
+def conflicts(
     candidate: str, adapter: Installed[AdapterSpec], variant: Variant, worn: WornAdapter
 ) -> Iterator[Rejected]:
+    """Yields why a variant does not go with an adapter that a model wears.
+
+    Args:
+        candidate: The name of the adapter and the variant, for messages.
+        adapter: The adapter.
+        variant: Its variant.
+        worn: The adapter that is worn.
+    """
     way_out = f"Eject {worn.name} first."
     if {worn.name, worn.id} & {*map(canonical_id, adapter.spec.conflicts)}:
         yield Rejected(candidate, f"its manifest lists {worn.name} as a conflict", way_out)

@@ -30,7 +30,8 @@ class KeyNames:
 
     def _may_have(self, pattern: str) -> bool:
         # most patterns fail here, and a search for a plain text is far faster than a match
-        return all(part in self._text for part in pattern.split("*"))
+        # and a file without tensors has no name, not an empty one
+        return bool(self._text) and all(part in self._text for part in pattern.split("*"))
 
 
 def is_match(text: str, pattern: str) -> bool:

@@ -57,6 +57,11 @@ def test_only_stars_are_special_in_patterns(pattern: str, matching: list[str]):
     assert names.has(pattern) == bool(matching)
 
 
+def test_a_file_without_tensors_has_no_name():
+    assert not KeyNames([]).has("*")
+    assert KeyNames([]).matching("*") == []
+
+
 def test_patterns_take_linear_time():
     names = KeyNames(["a" * 20_000] * 5)
     assert not names.has("a*a*a*a*a*a*b")

@@ -374,7 +374,7 @@ def test_a_published_reader_is_named(site: Site, tmp_path: Path, monkeypatch: py
 
 
 def test_a_named_reader_refuses_a_file_of_another_kind():
-    put(mine_safetensors=safetensors_of({"clip_l": [1.0]}), cube_safetensors=CUBIC)
+    put(mine_safetensors=safetensors_of({"mine.x": [1.0]}), cube_safetensors=CUBIC)
     with pytest.raises(UnsupportedError, match="is a cubic edge file"):
         load("edges", file="cube.safetensors")
     Path("vision.safetensors").write_bytes(safetensors_of({"vision_model.x": [1.0]}))
