@@ -12,7 +12,7 @@ from refiners_core.layers.feed_forward import (
 from refiners_core.layers.mask import MaskMap, MaskTokens
 from refiners_core.layers.resample import Downsample, ResizeLike, Upsample, UpsampleLike
 from refiners_core.layers.residual_block import ResidualBlock
-from refiners_core.layers.timestep import SinusoidalEmbedding, TimestepEncoder
+from refiners_core.layers.timestep import EachEmbedding, SinusoidalEmbedding, TimestepEncoder
 from refiners_core.layers.tokens import AsTokens
 from refiners_core.layers.transformer import SpatialTransformer, TransformerBlock
 
@@ -22,6 +22,7 @@ __all__ = [
     "Convolution",
     "CrossAttention",
     "Downsample",
+    "EachEmbedding",
     "FeedForward",
     "GatedFeedForward",
     "GatedGelu",

@@ -65,3 +65,21 @@ class SinusoidalEmbedding(nn.Module):
         frequencies = torch.exp(steps * (-math.log(10000.0) / half))
         phase = timestep.to(like.device, torch.float32).reshape(-1, 1) * frequencies
         return torch.cat([phase.cos(), phase.sin()], dim=-1).to(like.dtype)
+
+
+class EachEmbedding(nn.Module):
+    """Embeds each number of a row as sines and cosines, and concatenates the embeddings.
+
+    Args:
+        width: The features of each embedding, an even number.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.waves: Final = SinusoidalEmbedding(width)
+
+    def forward(
+        self, numbers: Num[Tensor, "rows numbers"], like: Float[Tensor, "..."]
+    ) -> Float[Tensor, "rows waves"]:
+        """Returns the embeddings in the dtype and on the device of `like`."""
+        return self.waves(numbers.flatten(), like).reshape(len(numbers), -1)

@@ -1,11 +1,9 @@
 """The embedding of the timestep, which every residual block reads."""
 
-from typing import Final
-
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from refiners_core.layers.timestep import SinusoidalEmbedding, TimestepEncoder
+from refiners_core.layers.timestep import EachEmbedding, TimestepEncoder
 from refiners_core.models.unet.config import UNetConfig
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import (
@@ -84,24 +82,6 @@ class AddedConditionEmbedding(Residual):
             act=nn.SiLU(),
             linear_2=nn.Linear(config.time_width, config.time_width),
         )
-
-
-class EachEmbedding(nn.Module):
-    """Embeds each number of a row as sines and cosines, and concatenates the embeddings.
-
-    Args:
-        width: The features of each embedding, an even number.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.waves: Final = SinusoidalEmbedding(width)
-
-    def forward(
-        self, numbers: Num[Tensor, "rows numbers"], like: Float[Tensor, "..."]
-    ) -> Float[Tensor, "rows waves"]:
-        """Returns the embeddings in the dtype and on the device of `like`."""
-        return self.waves(numbers.flatten(), like).reshape(len(numbers), -1)
 
 
 class TimeShift(Residual):

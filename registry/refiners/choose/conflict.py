@@ -30,10 +30,11 @@ class ConflictCheck:
         if plugin is None:
             return
         label = adapter.source.variant if adapter.source else None
+        company = facts_of(tree).worn
         for variant in plugin.spec.variant:
             if label not in (None, variant.label):
                 continue
-            for worn in facts_of(tree).worn:
+            for worn in company:
                 for refusal in conflicts(adapter.name, plugin, variant, worn):
                     raise IncompatibleError(
                         f"{adapter.name} does not go with {worn.name}:",

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refiners_core import Chain, Context, Identity, Lambda, Parallel, Residual, UseContext
-from refiners_core.layers import FeedForward, QuickGelu, SelfAttention, SinusoidalEmbedding
+from refiners_core.layers import EachEmbedding, FeedForward, QuickGelu, SelfAttention
 from refiners_core.models.control import CONTROL_KEYS
 from refiners_core.weights import KeyMap, stacked
 
@@ -169,21 +169,3 @@ class ControlTypeEmbedding(Residual):
             act=nn.SiLU(),
             linear_2=nn.Linear(width, width),
         )
-
-
-class EachEmbedding(nn.Module):
-    """Embeds each number of a row as sines and cosines, and concatenates the embeddings.
-
-    Args:
-        width: The features of each embedding, an even number.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.waves: Final = SinusoidalEmbedding(width)
-
-    def forward(
-        self, numbers: Float[Tensor, "rows numbers"], like: Float[Tensor, "..."]
-    ) -> Float[Tensor, "rows waves"]:
-        """Returns the embeddings in the dtype and on the device of `like`."""
-        return self.waves(numbers.flatten(), like).reshape(len(numbers), -1)
