@@ -142,7 +142,9 @@ KINDS: Mapping[str, tuple[Shapes, str]] = {
         {**pair(f"lora_te_{TEXT}", 768), f"lora_te_{TEXT}.dora_scale": (1, 768)},
         "a DoRA for sd15 (kohya, text encoder)"),
     "OFT": ({f"{ATTENTION}.oft_blocks": (4, 160, 160)}, "an OFT (LyCORIS)"),
-    "OFT of PEFT": ({f"base_model.model.{HF}.attn2.to_k.oft_R.weight": (4, 12)}, "an OFT of PEFT"),
+    "OFT of PEFT": ({f"base_model.model.{HF}.attn2.to_k.oft_R.weight": (4, 12)}, "an OFT (PEFT)"),
+    "BOFT of PEFT": (
+        {f"base_model.model.{HF}.attn2.to_k.boft_R": (1, 40, 4, 4)}, "a BOFT (PEFT)"),
     "BOFT": ({f"{ATTENTION}.oft_blocks": (3, 160, 4, 4)}, "a BOFT (LyCORIS)"),
     "GLoRA": (
         {f"{ATTENTION}.{half}.weight": shape for half, shape in (
@@ -273,6 +275,9 @@ KINDS: Mapping[str, tuple[Shapes, str]] = {
     "language model, LoRA": (peft(LANGUAGE, 2048), "a LoRA for a language model (PEFT)"),
     "language model, IA3": (
         {"base_model.model.model.layers.0.self_attn.k_proj.ia3_l": (512, 1)}, "an IA3 (PEFT)"),
+    "language model, OFT": (
+        {"base_model.model.model.layers.0.self_attn.k_proj.oft_R.weight": (16, 6)},
+        "an OFT (PEFT)"),
     "language model, AdaLoRA": (
         {**peft(LANGUAGE), f"{LANGUAGE}.lora_E": (8, 1)}, "an AdaLoRA (PEFT)"),
     "trained prompt": ({"prompt_embeddings": (20, 2048)}, "trained tokens before a prompt"),
@@ -370,7 +375,6 @@ WRONG: Mapping[str, tuple[str, str]] = {
     "kohya, text encoders of SDXL": ("sd15", "a LoRA for sdxl (kohya, text encoders), not for"),
     "LoHa": ("sdxl", "a LoHa for sd15 (LyCORIS), not for this sdxl model"),
     "DoRA": ("sdxl", "a DoRA for sd15 (kohya, diffusers' names), not for this sdxl model"),
-    "OFT of PEFT": ("sd15", "an OFT of PEFT (PEFT): OFTs are read as kohya and LyCORIS write them"),
     "IP-Adapter": ("sdxl", "an IP-Adapter for sd15 (linear projection, ViT-H), not for this sdxl"),
     "IP-Adapter Plus": ("sd15", "an IP-Adapter Plus for sd15"),
     "InstantID": ("sd15", "an InstantID for sdxl (resampler of faces), not for this sd15 model"),

@@ -40,6 +40,7 @@ PICTURE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(4))
 FACE = torch.linspace(-1, 1, 512)
 POINTS = [(10, 12), (22, 12), (16, 17), (11, 23), (21, 23)]
 QUERY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+ATTN = "mid_block.attentions.0.transformer_blocks.0.attn1"
 KEY = QUERY.replace("attn1_to_q", "attn2_to_k")
 
 
@@ -178,7 +179,12 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     ),
     "a LoKr without its second factor": lambda b: b.lora({f"{QUERY}.lokr_w1": torch.ones(2, 2)}),
     "an OFT of other sizes": lambda b: b.lora({f"{QUERY}.oft_blocks": torch.ones(3, 4, 4)}),
-    "an OFT of PEFT": lambda b: b.lora({f"{QUERY}.oft_R.weight": torch.ones(4, 6)}),
+    "an OFT of PEFT without its configuration": lambda b: b.lora(
+        {f"base_model.model.{ATTN}.to_q.oft_R.weight": torch.ones(4, 6)}
+    ),
+    "a BOFT of PEFT of other sizes": lambda b: b.lora(
+        {f"base_model.model.{ATTN}.to_q.boft_R": torch.ones(1, 3, 4, 4)}
+    ),
     "two methods for one layer": lambda b: b.lora({**pair(QUERY), **loha(QUERY)}),
     "a LoRA for a norm": lambda b: b.lora(pair("lora_unet_mid_block_resnets_0_norm1")),
     "a LoRA with two strengths": lambda b: b.lora({**pair(QUERY), f"{QUERY}.alpha": torch.ones(2)}),

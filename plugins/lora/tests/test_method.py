@@ -74,6 +74,11 @@ METHODS = {
     "OFT of rotations": lambda out, *_: {"oft_diag": (out // 4, 4, 4)},
     "BOFT": lambda out, *_: {"oft_blocks": ({8: 2, 16: 3}[out], out // 4, 4, 4)},
     "IA3": lambda out, *_: {"weight": (out,), "on_input": ()},
+    "OFT of PEFT": lambda out, *rest: {"input_rotation": (1, flat(rest[0], rest[1:]) // 4, 4, 4)},
+    "BOFT of PEFT": lambda out, *rest: {
+        "input_rotation": (3 if rest[0] == 16 else 1, flat(rest[0], rest[1:]) // 4, 4, 4),
+        "rescale": (out,),
+    },
     "difference": lambda out, *rest: {"diff": (out, *rest), "diff_b": (out,)},
     "LoRA and a bias": lambda out, *rest: pair(out, *rest) | {"diff_b": (out,)},
 }  # fmt: skip
@@ -95,7 +100,7 @@ def tensors_of(method, seed=0):
             value = torch.randn(shape, generator=generator) * size
             value = 1 + value / 2 if role in ("dora_scale", "rescale") else value
             tensors[f"{name}.{role}"] = torch.tensor(0) if role == "on_input" else value
-        if method not in ("OFT", "OFT of rotations", "BOFT", "IA3", "difference"):
+        if method not in ("IA3", "difference") and "OFT" not in method:
             tensors[f"{name}.alpha"] = torch.tensor(1.5)
     return tensors
 

@@ -80,8 +80,6 @@ def inject(tensors, tmp_path, model=None, metadata=None, name="style.safetensors
 
 
 KINDS = {
-    "a BOFT of PEFT": {f"base_model.model.{DOTTED}.to_q.boft_R": ONE},
-    "an OFT of PEFT": {f"base_model.model.{DOTTED}.to_q.oft_R.weight": ONE},
     "an AdaLoRA": {f"{DOTTED}.to_q.lora_A": ONE, f"{DOTTED}.to_q.lora_E": ONE},
     "a VeRA": {f"{DOTTED}.to_q.vera_lambda_b": ONE},
     "a FourierFT": {f"{DOTTED}.to_q.fourierft_spectrum": ONE},

@@ -14,6 +14,7 @@ from refiners_core.weights import PICKLES, TensorFile, rewriting_hint
 from refiners_lora.method.change import Change
 from refiners_lora.method.table import method_of, missing_role, odd_roles, title
 from refiners_lora.peft_method import check_method
+from refiners_lora.peft_rotation import has_rotation, rotation
 from refiners_lora.role import PEFT, parse
 
 METADATA: Final = "lora_adapter_metadata"
@@ -94,11 +95,13 @@ def read_lora(path: Path, config: Path | None = None) -> LoraFile:
         metadata = file.metadata()
     modules, odd = _modules(path, tensors)
     check_method(path, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, [*modules])
-    for module in modules.values():
-        _check(path, module)
     beside = config or path.with_name(CONFIG)
     is_peft = any(PEFT in key for key in tensors)
     fields, lacks_config = _config(path, beside, metadata, is_peft=is_peft)
+    for module in modules.values():
+        if has_rotation(module.tensors):
+            module.tensors = rotation(path, module.name, module.tensors, fields)
+        _check(path, module)
     _tell_sides(modules, fields)
     dim = metadata.get(RANK, "")
     return LoraFile(

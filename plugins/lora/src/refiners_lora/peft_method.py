@@ -10,8 +10,6 @@ from refiners_core.errors import WeightsError
 METHODS: Final[Mapping[str, re.Pattern[str]]] = {
     name: re.compile(pattern)
     for name, pattern in {
-        "a BOFT of PEFT": r"\.boft_",
-        "an OFT of PEFT": r"\.oft_R",
         "an AdaLoRA": r"\.lora_E(\.|$)",
         "a VeRA": r"(^|\.)vera_(lambda_[bd]|A|B)(\.|$)",
         "a FourierFT": r"\.fourierft_spectrum",

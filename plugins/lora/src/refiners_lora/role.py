@@ -39,8 +39,9 @@ _KEY: Final = re.compile(
     r"(?:\.lora_|\.lora\.|\.lora_linear_layer\.|(?<=_lora)\.)(?P<half>down|up|A|B)(?:\.\w+)?\.weight"
     r"|\.lora_(?P<bias>up|B)(?:\.\w+)?\.bias"
     r"|\.lora_embedding_(?P<embedding>[AB])(?:\.\w+)?"
-    r"|\.(?P<plain>hada_[wt][12](?:_[ab])?|lokr_[wt][12](?:_[ab])?|oft_blocks|oft_diag|rescale"
+    r"|\.(?P<plain>input_rotation|boft_[Rs]|hada_[wt][12](?:_[ab])?|lokr_[wt][12](?:_[ab])?|oft_blocks|oft_diag|rescale"
     r"|diff_b|diff|w_norm|b_norm|on_input|ia3_l|dora_scale|scalar)(?:\.(?!weight)\w+)?"
+    r"|\.(?P<triangle>oft_R)(?:\.\w+)?\.weight"
     r"|\.(?P<letter>[ab][12]|bm)\.weight"
     r"|\.lora_mid\.weight|\.lora_magnitude_vector(?:\.\w+)*|(?:\.lora)?\.alpha|\.weight)"
 )

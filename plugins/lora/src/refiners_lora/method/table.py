@@ -12,6 +12,7 @@ from refiners_lora.method.difference import Difference
 from refiners_lora.method.embedding import EmbeddingRank
 from refiners_lora.method.generalised import Generalised
 from refiners_lora.method.hadamard import Hadamard
+from refiners_lora.method.input_rotation import InputRotation
 from refiners_lora.method.kronecker import Kronecker
 from refiners_lora.method.low_rank import LowRank
 from refiners_lora.method.rescaling import Rescaling
@@ -23,6 +24,7 @@ METHODS: Final[tuple[type[Change], ...]] = (
     Kronecker,
     Generalised,
     Rotation,
+    InputRotation,
     Rescaling,
     EmbeddingRank,
     Difference,
