@@ -22,6 +22,7 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.weights import write
 
 PLUGINS: Final = Path(__file__).parents[2]
+LINES: Final = Scene((Item("heart", "red", radius=0.5, x=0.3, y=-0.25, angle=0.2),), "white")
 WEIGHTS: Final = "playground/src/refiners_playground/weights"
 
 
@@ -31,7 +32,7 @@ def pictures(model: LatentDiffusion, prompts: Sequence[str], **options: Any) -> 
 
 
 def controlnet(model: LatentDiffusion) -> list[Column]:
-    """Returns a prompt with and without the edges of a scene, at three strengths."""
+    """Returns a prompt with a ControlNet, and without."""
     return by_edges(model, "controlnet-canny")
 
 
@@ -44,13 +45,14 @@ def controllora(model: LatentDiffusion) -> list[Column]:
 
 
 def by_edges(model: LatentDiffusion, name: str, **options: Any) -> list[Column]:
-    lines = edges(draw([scene("star", "red", "white")])).expand(-1, 3, -1, -1)
-    plain = pictures(model, ["a star"])
+    """Returns a prompt with and without the edges of a scene, at three strengths."""
+    lines = edges(draw([LINES])).expand(-1, 3, -1, -1)
+    plain = pictures(model, ["a heart"])
     adapter = refiners.load_adapter(name, model, **options)
-    columns: list[Column] = [("edges", "", [lines[0]]), ('"a star"', "without", plain)]
+    columns: list[Column] = [("edges", "", [lines[0]]), ("a heart", "without", plain)]
     for scale in (0.3, 0.6, 1.0):
         value = {adapter: Condition(lines, scale=scale)}
-        made = pictures(model, ["a star"], conditions=value)
+        made = pictures(model, ["a heart"], conditions=value)
         columns.append((name, f"scale {scale}", made))
     return columns
 
@@ -62,23 +64,25 @@ def ipadapter(model: LatentDiffusion) -> list[Column]:
     plain = pictures(model, prompts)
     adapter = refiners.load_adapter("ip-adapter", model)
     made = pictures(model, prompts, conditions={adapter: picture})
-    titles = ["an empty prompt", '"a star"', '"a circle"']
+    titles = ["an empty prompt", *prompts[1:]]
     rows = zip(titles, made, plain, strict=True)
-    return [
-        ("picture", "", [picture[0]]),
-        *((title, "below: without", [*pair]) for title, *pair in rows),
-    ]
+    columns = [(title, "below: without", [*pair]) for title, *pair in rows]
+    return [("picture", "", [picture[0]]), *columns]
 
 
 def lora(model: LatentDiffusion) -> list[Column]:
-    """Returns three prompts in ink, and as they are without."""
-    prompts = ["a red heart on a yellow background", "a star", "a green ring"]
+    """Returns three prompts at scales 0, 0.7 and 1."""
+    prompts = [
+        "a red heart on a yellow background",
+        "a yellow star on a blue background",
+        "a white cross on a green background",
+    ]
     plain = pictures(model, prompts)
     adapter = refiners.load_adapter("lora-ink", model)
     half = pictures(model, prompts, conditions={adapter: Condition(scale=0.7)})
     made = pictures(model, prompts, conditions={adapter: Condition(scale=1.0)})
     rows = zip(prompts, plain, half, made, strict=True)
-    return [(prompt[:27], "scale 0, 0.7, 1", [*column]) for prompt, *column in rows]
+    return [(*halves(prompt), [*column]) for prompt, *column in rows]
 
 
 def stylealigned(model: LatentDiffusion) -> list[Column]:
@@ -88,11 +92,11 @@ def stylealigned(model: LatentDiffusion) -> list[Column]:
     adapter = refiners.load_adapter("style-aligned", model, shift=1.0)
     made = pictures(model, prompts, conditions={adapter: Condition()})
     rows = zip(prompts, made, plain, strict=True)
-    return [(prompt[:27], "below: without", [*pair]) for prompt, *pair in rows]
+    return [(*halves(prompt), [*pair]) for prompt, *pair in rows]
 
 
 def textualinversion(model: LatentDiffusion) -> list[Column]:
-    """Returns a word whose vector is that of another word, at five strengths."""
+    """Returns a word whose vector is that of another word, at three strengths."""
     (token,) = model.tokenizer.tokens("star")
     vector = model.text_encoder.state_dict()["embed.token.weight"][token].clone()
     with TemporaryDirectory() as folder:
@@ -102,23 +106,29 @@ def textualinversion(model: LatentDiffusion) -> list[Column]:
     columns: list[Column] = []
     for scale in (0.0, 0.5, 1.0):
         value = {adapter: Condition(scale=scale)}
-        made = pictures(model, ["a red <toy>", "a blue <toy> on white"], conditions=value)
+        made = pictures(
+            model, ["a red <toy>", "a blue <toy> on a white background"], conditions=value
+        )
         columns.append(("<toy>", f"scale {scale}", made))
     return columns
 
 
 def playground(model: LatentDiffusion) -> list[Column]:
-    """Returns prompts of all kinds."""
+    """Returns four prompts."""
     prompts = [
         "a yellow star on a blue background",
-        "a striped red circle",
-        "a green ring left of a pink square",
-        "a small blue heart in the top left corner",
+        "a red circle on a white background",
+        "a green ring on a black background",
+        "a purple cross on a pink background",
     ]
-    return [
-        (words[:27], words[27:], [image])
-        for words, image in zip(prompts, pictures(model, prompts), strict=True)
-    ]
+    made = pictures(model, prompts)
+    return [(*halves(prompt), [image]) for prompt, image in zip(prompts, made, strict=True)]
+
+
+def halves(prompt: str) -> tuple[str, str]:
+    """Returns a prompt as two lines."""
+    first, on, background = prompt.partition(" on ")
+    return first, on.strip() + " " + background
 
 
 def scene(shape: str, colour: str, background: str) -> Scene:

@@ -16,9 +16,9 @@ class InputRotation(Dense):
     R = ... R_1 R_0, and which multiply features from the right. A single block stands for as many
     as the layer has. From the second stage on, the features are put in another order before the
     rotation and back afterwards: in each group of `2**(stage + 1)` halves of blocks, those of the
-    first half of the group alternate with those of the second. `rescale`, (out,), multiplies outputs without
-    their bias. The strength multiplies the change. The inputs of a convolution are its channels
-    with the kernel.
+    first half of the group alternate with those of the second. `rescale`, (out,), multiplies
+    outputs without their bias. The strength multiplies the change. The inputs of a convolution are
+    its channels with the kernel.
     """
 
     title = "a rotation of inputs"
