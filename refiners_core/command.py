@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -52,6 +53,18 @@ class Shell(ABC):
 
         Raises:
             RefinersError: The name does not lead to a model.
+        """
+
+    @abstractmethod
+    def fetch(self, file: str) -> Path:
+        """Returns the path of a file or folder, fetched if it is on the Hub.
+
+        Args:
+            file: A path, or `hf:organisation/name[@revision][/path]`. Configurations beside weights
+                come with them.
+
+        Raises:
+            RefinersError: There is no such file, or it cannot be fetched as announced.
         """
 
     @abstractmethod

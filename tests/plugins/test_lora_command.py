@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 from refiners.cli import main
+from refiners.testing import LoopbackHub
 from refiners_lora.command import lora
 from refiners_lora.rework import merge
 
@@ -59,6 +61,23 @@ def test_refusals_are_in_words_of_the_shell(tmp_path):
     assert (refused.exit_code, out.read_bytes()) == (2, b"mine")
 
 
+def test_files_on_the_hub_are_fetched_with_what_lies_beside_them(tmp_path):
+    out = tmp_path / "peft"
+    assert run("convert", INK, out, "--layout", "peft").exit_code == 0
+    contents = {path.name: path.read_bytes() for path in out.iterdir()}
+    alone = {"weights/ink.safetensors": Path(INK).read_bytes()}
+    with LoopbackHub() as hub, hub.in_use(tmp_path / "hf"):
+        hub.publish("org/ink", {**contents, **alone, "unread.bin": b"never fetched"})
+        made = tmp_path / "made.safetensors"
+        assert run("convert", "hf:org/ink/adapter_model.safetensors", made).exit_code == 0
+        facts = json.loads(run("merge", "hf:org/ink/weights/ink.safetensors:0.5", made, "--out",
+                               tmp_path / "both.safetensors", "--json").stdout)  # fmt: skip
+        assert facts["ranks"] == [32, 32]
+        missing = run("resize", "hf:org/ink/none.safetensors", "--rank", "2", tmp_path / "x")
+        assert "org/ink has no file none.safetensors" in missing.stderr
+        assert not [request for request in hub.requests if "unread" in request.path]
+
+
 def test_a_file_of_no_installed_model_asks_for_a_model(tmp_path):
     path = tmp_path / "text.safetensors"
     name = "lora_te_text_model_encoder_layers_0_mlp_fc1"
@@ -85,6 +104,9 @@ class Tiny(Shell):
 
     def outline(self, what):
         return self.load_model(what)
+
+    def fetch(self, file):
+        return Path(file)
 
     def models_for(self, file):
         return ["base"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,6 +33,12 @@ class RegistryShell(Shell):
         from refiners.load import outline
 
         return outline(name_or_path(what))
+
+    def fetch(self, file: str) -> Path:
+        """Fetches a file as `load_adapter` does, by the rules of the policy."""
+        from refiners.sources.on_disk import on_disk
+
+        return on_disk(file)
 
     def models_for(self, file: str) -> Sequence[str]:
         """Returns the installed models of the bases that `refiners info` shows for a file."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from refiners_core.command import Report, Shell
-from refiners_lora.file_argument import model_of, weighted_file
+from refiners_lora.file_argument import model_of, named_file, weighted_file
 
 if TYPE_CHECKING:
     from refiners_lora.rework import PlainLora
@@ -20,7 +20,6 @@ LAYOUTS: Final = ("diffusers", "kohya", "peft")
 METHODS: Final = ("concat", "svd", "ties", "dare")
 DTYPES: Final = ("float32", "float16", "bfloat16")
 _FILE: Final = click.Path(path_type=Path)
-_SOURCE: Final = click.Path(path_type=Path, exists=True)
 _RANK: Final = click.IntRange(min=1)
 
 
@@ -32,7 +31,7 @@ def lora() -> None:
     Examples:
       refiners lora extract --base sd15 --tuned mine.safetensors --rank 32 style.safetensors
       refiners lora merge a.safetensors:0.8 b.safetensors:0.5 --out both.safetensors
-      refiners lora resize style.safetensors --energy 0.9 small.safetensors
+      refiners lora resize hf:ORG/NAME/style.safetensors --energy 0.9 small.safetensors
       refiners lora convert loha.safetensors lora.safetensors --layout kohya
 
     Each prints the error of the result, relative to the exact changes, by groups of layers.
@@ -136,7 +135,7 @@ def merge(
     from refiners_lora import rework
 
     _check_out(out, output)
-    terms = [weighted_file(file) for file in files]
+    terms = [weighted_file(shell, file) for file in files]
     target = model_of(shell, [path for path, _ in terms], model)
     merged = rework.merge(
         terms,
@@ -152,7 +151,7 @@ def merge(
 
 
 @lora.command()
-@click.argument("file", type=_SOURCE)
+@click.argument("file")
 @click.option("--rank", type=_RANK, help="The greatest rank of a layer.")
 @click.option("--energy", type=click.FloatRange(0, 1, min_open=True),
               help="The share of each layer's squared norm to keep.")  # fmt: skip
@@ -162,7 +161,7 @@ def merge(
 @click.pass_obj
 def resize(
     shell: Shell,
-    file: Path,
+    file: str,
     rank: int | None,
     energy: float | None,
     out: Path,
@@ -175,18 +174,19 @@ def resize(
     \b
     Examples:
       refiners lora resize style.safetensors --rank 8 small.safetensors
-      refiners lora resize style.safetensors --energy 0.9 small.safetensors
+      refiners lora resize hf:ORG/NAME/style.safetensors --energy 0.9 small.safetensors
     """
     from refiners_lora import rework
 
     _check_out(out, output)
-    target = model_of(shell, [file], model)
-    resized = rework.resize(file, target, rank, energy, drop=drop, dtype=_dtype(output))
+    path = named_file(shell, file)
+    target = model_of(shell, [path], model)
+    resized = rework.resize(path, target, rank, energy, drop=drop, dtype=_dtype(output))
     return _saved(resized, out, output)
 
 
 @lora.command()
-@click.argument("file", type=_SOURCE)
+@click.argument("file")
 @click.option("--rank", type=_RANK,
               help="The greatest rank of a layer, for changes that have no low rank.")  # fmt: skip
 @source_options
@@ -195,7 +195,7 @@ def resize(
 @click.pass_obj
 def convert(
     shell: Shell,
-    file: Path,
+    file: str,
     rank: int | None,
     out: Path,
     model: str | None,
@@ -212,8 +212,9 @@ def convert(
     from refiners_lora import rework
 
     _check_out(out, output)
-    target = model_of(shell, [file], model)
-    converted = rework.convert(file, target, rank, drop=drop, dtype=_dtype(output))
+    path = named_file(shell, file)
+    target = model_of(shell, [path], model)
+    converted = rework.convert(path, target, rank, drop=drop, dtype=_dtype(output))
     return _saved(converted, out, output)
 
 

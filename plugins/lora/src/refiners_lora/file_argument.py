@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,20 +16,32 @@ if TYPE_CHECKING:
     from refiners_core import Model
 
 
-def weighted_file(text: str) -> tuple[Path, float]:
+_HUB: Final = "hf:"
+
+
+def weighted_file(shell: Shell, text: str) -> tuple[Path, float]:
     """Returns the file and the strength of `FILE[:STRENGTH]`.
 
     Raises:
         click.BadParameter: The file does not exist, or the strength is not a number.
+        RefinersError: The file is on the Hub and cannot be fetched.
     """
     path, colon, strength = text.rpartition(":")
     if colon and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", strength, re.IGNORECASE):
-        file, scale = Path(path), float(strength)
-    else:
-        file, scale = Path(text), 1.0
-    if not file.exists():
-        raise click.BadParameter(f"the file {file} does not exist; write FILE or FILE:0.8.")
-    return file, scale
+        return named_file(shell, path), float(strength)
+    return named_file(shell, text, "write FILE or FILE:0.8"), 1.0
+
+
+def named_file(shell: Shell, text: str, hint: str = "write FILE or hf:ORG/NAME/FILE") -> Path:
+    """Returns the path of a file or folder, fetched if it is on the Hub.
+
+    Raises:
+        click.BadParameter: The file does not exist.
+        RefinersError: The file is on the Hub and cannot be fetched.
+    """
+    if not text.startswith(_HUB) and not Path(text).expanduser().exists():
+        raise click.BadParameter(f"the file {text} does not exist; {hint}.")
+    return shell.fetch(text)
 
 
 def model_of(shell: Shell, files: Sequence[Path], name: str | None) -> Model:
