@@ -16,9 +16,11 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from refiners_core.models import sd15, sdxl
-from refiners_core.models.formats.diffusers_config import of_unet
+from refiners_core.models.clip import CLIP_TEXT_KEYS, ClipTokenizer
+from refiners_core.models.formats.diffusers_config import of_text_encoder, of_unet
 from refiners_core.models.unet import UNET_KEYS
 from refiners_core.weights import load
 
@@ -223,3 +225,26 @@ def test_a_lora_equals_that_of_peft(family: str, folder: Path, check: Any) -> No
     adapter.eject()
     assert not torch.equal(model.unet(values["latents"], context=context), made)
     check([made], [expected])
+
+
+def test_a_learned_word_equals_that_of_transformers(folder: Path, check: Any) -> None:
+    words = ["<|startoftext|>", "<|endoftext|>", "a", "b", "c", "a</w>", "b</w>", "c</w>"]
+    words += [f"{number}</w>" for number in range(49408 - len(words))]
+    tokenizer = ClipTokenizer({word: id for id, word in enumerate(words)}, [], length=77)
+    model = sd15.build(device="meta", tokenizer=tokenizer)
+    config = model.text_encoder.config
+    peer = drawn(lambda: CLIPTextModel(CLIPTextConfig(**of_text_encoder(config))))
+    weights = {f"text_model.{k.removeprefix('text_model.')}": w
+               for k, w in peer.state_dict().items()}  # fmt: skip
+    load(model.text_encoder, weights, CLIP_TEXT_KEYS)
+    vectors = torch.randn(3, 768, generator=torch.Generator().manual_seed(5)) * 0.02
+    save_file({"<cat>": vectors}, folder / "cat.safetensors")
+    adapter = refiners.load_adapter(folder / "cat.safetensors", model)
+    ours = model.read(["a <cat> b"], {adapter.scale_key: torch.tensor(1.0)})["text"]
+    table = peer.get_input_embeddings()
+    size = len(table.weight)
+    table.weight.data = torch.cat((table.weight, vectors))
+    ids = [tokenizer.start, *tokenizer.tokens("a"), size, size + 1, size + 2,
+           *tokenizer.tokens("b"), tokenizer.end]  # fmt: skip
+    ids += [tokenizer.padding] * (77 - len(ids))
+    check([ours], [peer(torch.tensor([ids])).last_hidden_state])
