@@ -14,10 +14,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from refiners.cli import main
+from refiners_playground import demo
+from refiners_playground.effect import Settings
 from sybil import Document, Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
@@ -112,9 +115,12 @@ sybil = Sybil([CodeBlockParser(*each) for each in EVALUATORS.items()])
 
 @pytest.fixture(scope="module")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the demo has run, as the pages assume."""
+    """A folder in which a short demo has run, as the pages assume."""
     folder = tmp_path_factory.mktemp("reader")
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(demo, "SETTINGS", Settings(steps=4, seed=7))
+        patched.setattr(demo, "COUNT", 2)
+        patched.setattr(demo, "COMPARED", 3)
         code, printed = run(DEMO, folder)
     assert code == 0, printed
     return folder
@@ -149,6 +155,16 @@ def test_the_command_is_a_script_of_this_environment():
 
 def test_the_demo_has_made_its_picture(demo_folder: Path):
     assert (demo_folder / "demo.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_demo_measures_effects_and_ejects_exactly(tmp_path: Path, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    table = json.loads(run(f"{DEMO} --json", tmp_path)[1])["rows"]
+    rows = {row["name"]: row["value"] for row in table}
+    assert [value for name, value in rows.items() if "eject" in name] == ["bit-equal"] * 2
+    before, after = map(float, rows["ControlNet: edge F1"].split(" -> "))
+    assert after > before + 0.4
 
 
 def test_the_pages_have_something_to_type():
