@@ -9,7 +9,6 @@ import controlnet
 import controlnext
 import deep_cache
 import distilled
-import ella
 import face_id
 import few_steps
 import freeu
@@ -27,7 +26,6 @@ import projected_guidance
 import pytest
 import reference_only
 import regional
-import relight
 import self_attention_guidance
 import style_aligned
 import t2i_adapter
@@ -92,7 +90,6 @@ CASES = {
     "MultiDiffusion": case(multi_diffusion.MultiDiffusion),
     "LCM": case(distilled.Distilled),
     "textual inversion": case(lambda: textual_inversion.TextualInversion("red")),
-    "ELLA": case(ella.Ella, "a cat"),
     "more tokens": case(text_encoder.Longer),
     "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),
@@ -101,7 +98,6 @@ CASES = {
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
     "regional prompts": case(regional.RegionalPrompts, {"a cat": MASK}),
-    "IC-Light": case(relight.Relight, PICTURE),
     "AnimateDiff": case(motion.Motion),
     "ControlNeXt": case(controlnext.ControlNext, PICTURE),
     "BrushNet": case(brushnet.BrushNet, PICTURE),

@@ -6,7 +6,6 @@ from typing import Any
 import control_lora
 import controlnet
 import distilled
-import ella
 import few_steps
 import freeu
 import inpainting_head
@@ -19,7 +18,6 @@ import multi_diffusion
 import perturbed_attention
 import pytest
 import reference_only
-import relight
 import restart
 import self_attention_guidance
 import style_aligned
@@ -27,6 +25,7 @@ import t2i_adapter
 import text_encoder
 import textual_inversion
 import torch
+from refiners_iclight.adapter import ForegroundLight
 from torch import Tensor, nn
 
 from refiners_core import Chain, Condition, Context, select
@@ -401,20 +400,6 @@ def test_another_text_encoder_replaces_the_bases(model):
     assert torch.equal(generate(model), bare)
 
 
-@torch.no_grad()
-def test_ellas_tokens_depend_on_the_timestep(model):
-    adapter = ella.Ella().inject(model)
-    features = torch.ones(1, 16, 8)
-    tokens = []
-    for timestep in (900, 100):
-        context = Context(
-            unet_context(adapter, features=features) | {"timestep": torch.tensor(timestep)}
-        )
-        model.unet(rows(model, 1), context=context)
-        tokens.append(context["text"])
-    assert not torch.equal(*tokens)
-
-
 # --- inputs, layers, axes --------------------------------------------------------------------
 
 
@@ -425,7 +410,7 @@ def test_a_wider_first_convolution_replaces_the_bases(model):
     assert not torch.equal(a, b)
     conv: Any = head.own_layers.get_submodule("unet/conv_in")
     assert conv.in_channels == 9
-    light = relight.Relight(key="light").inject(model)  # beside the replaced convolution
+    light = ForegroundLight(key="light").inject(model)  # beside the replaced convolution
     assert generate(model, conditions={head: PICTURE, light: PICTURE}).isfinite().all()
 
 
