@@ -110,6 +110,17 @@ class Adapter(Merging):
             source: Verified files, or None to begin untrained.
         """
 
+    def named_places(self, model: Any) -> Mapping[str, Sequence[str]]:
+        """Returns further names of places for scales by place, `Condition(scale={name: 0.5})`.
+
+        Args:
+            model: The model that wears the adapter.
+
+        Returns:
+            For each name, the paths of the layers that it includes.
+        """
+        return {}
+
     def check(self, value: Any, request: Any) -> None:
         """Raises if the adapter cannot act in a generation; called before any network runs, for
         every adapter that is active at some step.
