@@ -10,6 +10,7 @@ from refiners_core.models.image_prompt.beside import (
 from refiners_core.models.image_prompt.guided_resampler import (
     GUIDED_RESAMPLER_KEYS,
     GuidedResampler,
+    first_input,
 )
 from refiners_core.models.image_prompt.mask import PictureAttend, joined_masks, token_masks
 from refiners_core.models.image_prompt.resampler import (
@@ -28,6 +29,7 @@ __all__ = [
     "PictureAttend",
     "Resampler",
     "ResamplerConfig",
+    "first_input",
     "image_attentions",
     "image_edits",
     "joined_masks",
