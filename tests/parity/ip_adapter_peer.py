@@ -120,7 +120,7 @@ PROJECTIONS: Final = {
     "ip-adapter-faceid": face,
     "ip-adapter-faceid-plus": face_plus,
     "ip-adapter-faceid-plusv2": face_plus,
-    "ip-adapter-faceid-portrait": portrait,
+    "ip-adapter-faceid-portrait-v11": portrait,
     "ip-adapter-faceid-portrait-unnorm": unnormed,
 }
 """The projection of each adapter; FaceIDs but portraits contain a LoRA."""

@@ -160,7 +160,7 @@ CASES = [
 def test_a_generation_equals_that_of_diffusers(stage, name, differ):
     peer, bare = Peer(stage, name), ours(stage, {})
     peer.pipe.set_ip_adapter_scale(0.7)
-    numbers = (0, 1) if name in ("ip-adapter-plus", "ip-adapter-faceid-portrait") else (0,)
+    numbers = (0, 1) if name in ("ip-adapter-plus", "ip-adapter-faceid-portrait-v11") else (0,)
     expected = peer.latents(numbers)
     with worn(stage, name) as (adapter,):
         made = ours(stage, {adapter: Condition(value(name, numbers), scale=0.7)})

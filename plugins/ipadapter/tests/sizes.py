@@ -54,3 +54,8 @@ def shown(kind: str) -> Any:
     if kind.startswith("faceid-plus"):
         return {"face": FACE, "picture": PICTURE}
     return FACE if kind in ("faceid", "portrait", "unnormed") else PICTURE
+
+
+def bits(latents: torch.Tensor) -> bytes:
+    """Returns the bits of a tensor, which compare and hash by value."""
+    return latents.numpy().tobytes()

@@ -18,15 +18,20 @@ from refiners_core import Condition, Source
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.face import aligned_crop
-from refiners_core.models.face.crop import TEMPLATE
 from refiners_core.models.image_prompt import numbered
 from refiners_core.testing import tiny_model
-from refiners_core.testing.case import bits
-from refiners_core.testing.evidence import state
 from refiners_core.weights import read
 
-from .sizes import FACE, KINDS, PICTURE
+from .sizes import FACE, KINDS, PICTURE, bits
 
+EYES_NOSE_MOUTH = [
+    [38.2946, 51.6963],
+    [73.5318, 51.5014],
+    [56.0252, 71.7366],
+    [41.5493, 92.3655],
+    [70.7299, 92.2041],
+]
+"""The template of ArcFace in a crop of 112 pixels."""
 OTHER = torch.randn(512, generator=torch.Generator().manual_seed(9))
 
 
@@ -47,13 +52,17 @@ def trained(adapter: Any, seed: int = 1) -> Any:
     return adapter
 
 
+def layers(model: LatentDiffusion) -> dict[str, int]:
+    return {name: id(layer) for name, layer in model.named_modules()}
+
+
 def latents(model: LatentDiffusion, conditions: Any):
     arguments = {"steps": 2, "seed": 1, "output": "latents", "progress": False}
     return model.generate("a cat", conditions=conditions, **arguments)
 
 
 def test_the_lora_is_worn_and_taken_off_with_its_adapter(model):
-    bare, before = state(model), bits(latents(model, {}))
+    bare, before = layers(model), bits(latents(model, {}))
     first, second = (trained(faces(key).inject(model), i) for i, key in enumerate("ab"))
     both = bits(latents(model, {first: FACE, second: OTHER}))
     alone = {}
@@ -66,7 +75,7 @@ def test_the_lora_is_worn_and_taken_off_with_its_adapter(model):
     assert bits(latents(model, {second: OTHER})) == alone[second]
     second.eject()
     assert bits(latents(model, {})) == before
-    assert state(model) == bare
+    assert layers(model) == bare
 
 
 def test_the_lora_adds_its_change_once_to_every_projection(model):
@@ -152,7 +161,7 @@ class FakeAnalysis:
         self.det_model = SimpleNamespace(input_size=(640, 640))
 
     def get(self, img: np.ndarray) -> list[SimpleNamespace]:
-        points = np.array(TEMPLATE, np.float32) / 112 * 18 + 1
+        points = np.array(EYES_NOSE_MOUTH, np.float32) / 112 * 18 + 1
         return [
             SimpleNamespace(bbox=np.array([0, 0, 9, 9]), kps=points, embedding=20 * FACE.numpy())
         ]
@@ -161,7 +170,7 @@ class FakeAnalysis:
 def test_a_picture_is_its_embedding_and_its_aligned_crop(model):
     detector = FakeAnalysis()
     adapter = trained(faces("a", "faceid-plusv2", detector=detector).inject(model))
-    points = torch.tensor(TEMPLATE) / 112 * 18 + 1
+    points = torch.tensor(EYES_NOSE_MOUTH) / 112 * 18 + 1
     crop = aligned_crop(PICTURE, points, 224)
     seen = latents(model, {adapter: PICTURE})
     given = latents(model, {adapter: {"face": FACE, "picture": crop.clamp(0, 1)}})
@@ -175,7 +184,7 @@ def test_a_crop_puts_the_points_of_a_face_in_their_places():
     for size in (112, 224, 256):
         tight = size % 112 == 0
         unit, shift = (size / 112, 0.0) if tight else (size / 128, size / 16)
-        goal = torch.tensor(TEMPLATE) * unit + torch.tensor([shift, 0.0])
+        goal = torch.tensor(EYES_NOSE_MOUTH) * unit + torch.tensor([shift, 0.0])
         points = goal @ turn.T + torch.tensor([80.0, 20.0])
         height, width = torch.meshgrid(torch.arange(200.0), torch.arange(160.0), indexing="ij")
         ramps = torch.stack([width / 160, height / 200, torch.zeros_like(width)])

@@ -10,9 +10,8 @@ from refiners_core import Condition
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.testing import tiny_model
-from refiners_core.testing.case import bits
 
-from .sizes import KINDS
+from .sizes import KINDS, bits
 
 PICTURES = torch.rand(3, 3, 20, 24, generator=torch.Generator().manual_seed(5))
 A, B, C = PICTURES
@@ -51,7 +50,7 @@ def test_pictures_are_joined_by_default_and_averaged_if_asked(adapter, model):
     adapter.blend = "average"
     averaged = latents(adapter, model, [[A, B]])
     assert not close(averaged, joined)
-    features = adapter.features([A[None], B[None]], Request())
+    features = adapter.features([A[None], B[None]], request_of(model))
     with torch.no_grad():
         expected = adapter.projected((features[0].mean(0, keepdim=True),))
         encoded = adapter.encode([[A, B]], request_of(model))[adapter.tokens_key]
@@ -61,10 +60,6 @@ def test_pictures_are_joined_by_default_and_averaged_if_asked(adapter, model):
     adapter.blend = "mean"
     with pytest.raises(AdapterError, match="the blend of photo is join or average, not 'mean'"):
         latents(adapter, model, A)
-
-
-class Request:
-    device, dtype = torch.device("cpu"), torch.float32
 
 
 def request_of(model: LatentDiffusion) -> Any:
