@@ -156,12 +156,15 @@ def test_style_and_layout_are_single_transformers(adapter, model):
 
 WRONG = {
     "another input": ({"picture": A, "mask": LEFT}, "takes picture, negative, masks, not mask."),
-    "no picture": ({"negative": A}, "takes picture, negative, masks, and needs picture."),
-    "pictures too many": ([A, B, C], "is given picture for 3 generated pictures; there are 1."),
-    "masks too many": ({"picture": A, "masks": [LEFT, LEFT]}, "is given 2 masks for 1 pictures."),
+    "no picture": ({"negative": A}, "needs picture; it is given negative."),
+    "pictures too many": ([A, B, C], "is given 3 values as picture for 1 picture."),
+    "masks too many": (
+        {"picture": A, "masks": [LEFT, LEFT]},
+        "is given 2 masks, and 1 as picture.",
+    ),
     "negatives too many": (
         {"picture": [[A, B]], "negative": [[A, B, C]]},
-        "is given 3 negative pictures beside 2.",
+        "is given 3 values as negative beside 2 as picture.",
     ),
     "no number": (7, "a value of type int is not an image"),
 }
@@ -179,5 +182,5 @@ def test_a_wrong_use_is_an_error_before_any_network_runs(wrong, adapter, model):
 
 
 def test_rows_of_different_lengths_are_refused(adapter, model):
-    with pytest.raises(ConditionError, match="given 1 and 2 as the numbers of picture"):
+    with pytest.raises(ConditionError, match="given lists of 1 and 2 as picture"):
         latents(adapter, model, [[A], [B, C]], prompt=["a", "b"])

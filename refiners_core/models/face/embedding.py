@@ -39,7 +39,7 @@ def face_embeddings(face: Any, adapter: str, pack: FacePack) -> Float[Tensor, "c
     """
     if is_face_picture(face):
         return None
-    hint = f"Pass the {pack.attribute} of insightface's {pack.name}: 512 numbers, or one row per "
+    hint = f"Pass the {pack.vector} of insightface's {pack.name}: 512 numbers, or one row per "
     hint += "picture."
     array = _array(face)
     if array is None or array.ndim not in (1, 2) or len(array) == 0:

@@ -24,12 +24,11 @@ class FacePack:
     """The folder in which packs lie."""
 
     @property
-    def attribute(self) -> str:
-        """The attribute of a face of insightface that the adapter reads."""
-        return "normed_embedding" if self.is_normed else "embedding"
+    def vector(self) -> str:
+        """The attribute of a face of insightface that the adapter reads, in words."""
+        return "`normed_embedding`" if self.is_normed else "raw `embedding`"
 
     @property
     def numbers(self) -> str:
         """The advice to pass numbers in place of a picture, for hints."""
-        kind = "" if self.is_normed else "raw "
-        return f"pass face as 512 numbers, the {kind}`{self.attribute}` of {self.name}"
+        return f"pass face as 512 numbers, the {self.vector} of {self.name}"

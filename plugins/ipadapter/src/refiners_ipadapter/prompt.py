@@ -62,9 +62,11 @@ def prompt_of(
     inputs: Mapping[Any, Any] = value if isinstance(value, Mapping) else {names[0]: value}
     unknown = [str(name) for name in inputs if name not in names]
     if unknown or names[0] not in inputs:
-        fact = f"not {', '.join(unknown)}" if unknown else f"and needs {names[0]}"
+        given = ", ".join(map(str, inputs)) or "nothing"
         raise ConditionError(
-            f"{adapter} takes {', '.join(names)}, {fact}.",
+            f"{adapter} takes {', '.join(names)}, not {', '.join(unknown)}."
+            if unknown
+            else f"{adapter} needs {names[0]}; it is given {given}.",
             hint=f'Pass conditions={{adapter: {{"{names[0]}": ...}}}}.',
         )
     rows = read(inputs[names[0]], names[0])
@@ -75,15 +77,15 @@ def prompt_of(
         shown = _count(negative, "negative", request, adapter)
         if shown not in (1, pictures):
             raise ConditionError(
-                f"{adapter} is given {shown} negative pictures beside {pictures}.",
-                hint="Pass one, or as many as there are pictures.",
+                f"{adapter} is given {shown} values as negative beside {pictures} as {names[0]}.",
+                hint="Pass one, or as many.",
             )
     masks = None
     if inputs.get("masks") is not None:
         masks = to_mask(inputs["masks"], (request.height, request.width))
         if len(masks) != pictures:
             raise ConditionError(
-                f"{adapter} is given {len(masks)} masks for {pictures} pictures.",
+                f"{adapter} is given {len(masks)} masks, and {pictures} as {names[0]}.",
                 hint="Pass a mask for each: "
                 f'{{"{names[0]}": [[first, second]], "masks": [left, right]}}.',
             )
@@ -107,16 +109,15 @@ def _count(rows: Rows, name: str, request: GenerationRequest, adapter: str) -> i
     """Returns the number of pictures for each generated picture."""
     if len(rows) not in (1, request.count):
         raise ConditionError(
-            f"{adapter} is given {name} for {len(rows)} generated pictures; there are "
-            f"{request.count}.",
-            hint=f"Pass one, one for each, or [[first, second]] for both in every picture; or make "
-            f"as many: count={len(rows)}.",
+            f"{adapter} is given {len(rows)} values as {name} for {request.count} "
+            f"picture{'s' * (request.count > 1)}.",
+            hint="Pass one for all pictures or one for each; [[first, second]] shows both to every "
+            "picture.",
         )
     counts = sorted({len(row) for row in rows})
     if len(counts) > 1 or 0 in counts:
         raise ConditionError(
-            f"{adapter} is given {' and '.join(map(str, counts))} as the numbers of {name} for one "
-            "generated picture.",
-            hint="Give every generated picture as many; repeat some if need be.",
+            f"{adapter} is given lists of {' and '.join(map(str, counts))} as {name}.",
+            hint="Give every generated picture equally many; repeat some if need be.",
         )
     return counts[0]
