@@ -14,7 +14,7 @@ from refiners_playground.scene import Item, Scene, draw
 from refiners_core import Condition
 from refiners_core.picture import to_images
 
-SHOWN: Final = 112
+SHOWN: Final = 104
 FIRST: Final = Scene((Item("heart", "red", radius=0.5, x=-0.3),), background="yellow")
 SECOND: Final = Scene((Item("ring", "cyan", radius=0.5, x=0.3),), background="purple")
 
@@ -37,15 +37,11 @@ def main() -> None:
         "b": to_images(second)[0],
         "a star": drawn(None, prompt="a star"),
         "a star, a": drawn(first, 0.4, prompt="a star"),
-        "style of a": drawn(first, {"style": 1.5}, prompt="a star"),
-        "layout of a": drawn(first, {"layout": 1.5}, prompt="a star"),
         "a and b joined": drawn(both),
         "a left, b right": drawn({**both, "masks": [left, 1 - left]}),
         "a, not b": drawn({"picture": first, "negative": second}),
     }
-    adapter.blend = "average"
-    pictures["a and b averaged"] = drawn(both)
-    columns, line = 5, 16
+    columns, line = 7, 16
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * SHOWN, rows * (SHOWN + line)), "white")
     pen = ImageDraw.Draw(sheet)

@@ -184,3 +184,18 @@ def test_a_wrong_use_is_an_error_before_any_network_runs(wrong, adapter, model):
 def test_rows_of_different_lengths_are_refused(adapter, model):
     with pytest.raises(ConditionError, match="given lists of 1 and 2 as picture"):
         latents(adapter, model, [[A], [B, C]], prompt=["a", "b"])
+
+
+def test_a_hot_swap_exchanges_weights_and_encoders(adapter, model):
+    first = latents(adapter, model, A)
+    other = KINDS["plus"](key="other")
+    other.inject(model).eject()
+    for weight in (*other.parts.parameters(), *other.encoder.parameters()):
+        weight.data += 0.1
+    adapter.hotswap(other)
+    assert not close(latents(adapter, model, A), first)
+    adapter.eject()
+    other.inject(model)
+    assert bits(latents(other, model, A)) == bits(first)
+    other.eject()
+    adapter.inject(model)

@@ -32,6 +32,7 @@ class PicturePrompt(ImagePrompt):
     """
 
     optional_inputs: ClassVar[tuple[str, ...]] = ("picture", "negative", "masks")
+    outside: ClassVar[tuple[str, ...]] = ("encoder",)
     encoder_kind: ClassVar[Encoder]
     """How a picture becomes features."""
 

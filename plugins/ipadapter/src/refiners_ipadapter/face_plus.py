@@ -42,6 +42,7 @@ class FaceIdPlus(LoraFacePrompt):
         ('face', 'picture', 'negative', 'masks')
     """
 
+    outside: ClassVar[tuple[str, ...]] = ("encoder",)
     kind: ClassVar[Kind] = FACE_PLUS
     optional_inputs: ClassVar[tuple[str, ...]] = ("face", "picture", "negative", "masks")
 
