@@ -16,7 +16,12 @@ from refiners.installed.distribution import distributions
 from refiners.testing import LoopbackHub
 from safetensors.torch import save
 from torch import Tensor
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    Dinov2Config,
+    Dinov2Model,
+)
 
 from .tiny_hub import install
 
@@ -30,6 +35,15 @@ ENCODER: Final = {
     "layers": 3,
     "heads": 2,
     "projection-width": EMBEDDING,
+}
+DINO_NAME: Final = "ip-adapter-dinov2"
+DINO: Final = {
+    "image-size": 28,
+    "input-size": 42,
+    "width": 24,
+    "inner-width": 96,
+    "layers": 2,
+    "heads": 2,
 }
 RANK: Final = 3
 Shapes = dict[str, tuple[int, ...]]
@@ -148,6 +162,14 @@ def vision() -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(config).eval()
 
 
+def dino() -> Dinov2Model:
+    """Returns a tiny DINOv2."""
+    torch.manual_seed(1)
+    sizes = {"hidden_size": DINO["width"], "num_hidden_layers": DINO["layers"]}
+    config = Dinov2Config(**sizes, num_attention_heads=DINO["heads"], image_size=28)
+    return Dinov2Model(config).eval()
+
+
 @contextmanager
 def serving(folder: Path, bases: Mapping[str, Any], encoder: Any) -> Iterator[LoopbackHub]:
     """Serves adapters and their encoder; the manifest is as it is, pins and sizes apart.
@@ -160,7 +182,12 @@ def serving(folder: Path, bases: Mapping[str, Any], encoder: Any) -> Iterator[Lo
     manifest = tomllib.loads((files("refiners_ipadapter") / "adapter.toml").read_text())
     specs, repositories = manifest["adapter"], dict[str, dict[str, bytes]]()
     names = {name for _, nested in bases.values() for name in nested}
-    manifest["adapter"] = specs = {name: specs[name] for name in sorted(names)}
+    dino = specs[DINO_NAME]
+    for variant in dino["variant"]:
+        width = bases[variant["base"]][0].config.cross_attention_dim
+        variant |= {"facts": {"cross_attention_dim": width}, "settings": {"encoder": DINO}}
+    manifest["adapter"] = {name: specs[name] for name in sorted(names)} | {DINO_NAME: dino}
+    specs = {name: specs[name] for name in sorted(names)}
     for name, spec in specs.items():
         bound = [(v, *bases[v["base"]]) for v in spec["variant"] if v["base"] in bases]
         bound = [(variant, unet, nested) for variant, unet, nested in bound if name in nested]
