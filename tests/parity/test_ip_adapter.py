@@ -314,12 +314,12 @@ def test_a_file_of_the_user_has_the_tokens_of_the_named_one(stage, name, tmp_pat
     path = tmp_path / OWN[name]
     path.write_bytes(saved(stage.weights[name], ""))
     with worn(stage, name) as (named,):
-        own = refiners.load_adapter(path, stage.model)
+        loaded = refiners.load_adapter(path, stage.model)
         for (key, ours), (_, theirs) in zip(
-            own.state_dict().items(), named.state_dict().items(), strict=True
+            loaded.state_dict().items(), named.state_dict().items(), strict=True
         ):
             assert torch.equal(ours, theirs), key
-        assert own.has_shortcut(own.source) == named.has_shortcut(named.source)
+        assert loaded.has_shortcut(loaded.source) == named.has_shortcut(named.source)
 
 
 @torch.no_grad()
@@ -339,7 +339,7 @@ def test_each_kind_shows_its_own_nothing_to_the_negative_branch(stage, differ):
         with worn(stage, name) as (adapter,):
             seen: list[Any] = []
             adapter.parts.projection.register_forward_pre_hook(lambda _, xs, s=seen: s.append(xs))
-            ours(stage, {adapter: value(name, (0,))}, steps=1)
+            ours(stage, {adapter: value(name, (0,))}, steps=2)
         uncond = seen[1]
         assert all(
             differ(a, b) <= 1e-5 if b.any() else not a.any()

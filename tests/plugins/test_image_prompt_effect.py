@@ -77,6 +77,6 @@ def test_masks_divide_a_picture_between_two(stage: Stage):
     pairs = [[a, b] for a, b in zip(PICTURES, OTHERS, strict=True)]
     pixels = stage.drawn(picture=pairs, masks=[left, 1 - left])
     halves = pixels[..., :28], pixels[..., 36:]
-    own = [colour_distance(half, x) for half, x in zip(halves, (PICTURES, OTHERS), strict=True)]
+    right = [colour_distance(half, x) for half, x in zip(halves, (PICTURES, OTHERS), strict=True)]
     swapped = [colour_distance(half, x) for half, x in zip(halves, (OTHERS, PICTURES), strict=True)]
-    assert max(own) < min(swapped) / 2
+    assert max(right) < min(swapped) / 2

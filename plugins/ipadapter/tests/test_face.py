@@ -191,8 +191,8 @@ def test_a_crop_puts_the_points_of_a_face_in_their_places():
         crop = aligned_crop(ramps, points, size)
         x, y = goal[2].round().int().tolist()
         source = torch.tensor([x, y]).float() @ turn.T + torch.tensor([80.0, 20.0])
-        found = crop[:2, y, x] * torch.tensor([160, 200])
-        torch.testing.assert_close(found, source, atol=1e-2, rtol=1e-3)
+        colour = crop[:2, y, x] * torch.tensor([160, 200])
+        torch.testing.assert_close(colour, source, atol=1e-2, rtol=1e-3)
 
 
 def test_the_shortcut_adds_the_tokens_of_the_embedding(model):

@@ -61,7 +61,7 @@ def built(factory: str, variant: Any) -> ImagePrompt:
     module, _, name = factory.partition(":")
     make, settings = getattr(import_module(module), name), variant.get("settings", {})
     sizes = {key.replace("-", "_"): size for key, size in settings.get("encoder", {}).items()}
-    options = {}
+    options: dict[str, Any] = {}
     if hasattr(make, "encoder_kind") or name == "FaceIdPlus":
         options["encoder"] = ClipImageConfig(**{**sizes, "layers": 2})
     if "shortcut" in settings:

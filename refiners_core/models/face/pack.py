@@ -17,7 +17,7 @@ class FacePack:
     files: tuple[str, ...]
     """The models of the pack that are used: the detector and the face embedding."""
     extra: str
-    """What to install for faces in pictures, such as `refiners-ipadapter[insightface]`."""
+    """The package to install for faces in pictures, such as `refiners-ipadapter[insightface]`."""
     is_normed: bool
     """Whether the adapter reads embeddings of length 1; otherwise it reads raw ones."""
     place: Path = PLACE

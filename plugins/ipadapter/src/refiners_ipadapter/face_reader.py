@@ -63,7 +63,7 @@ class FaceReader:
             needs_crops: Whether such crops are required, if the adapter reads any.
 
         Raises:
-            ConditionError: A face cannot be read, a crop is missing, or there is no detector.
+            ConditionError: A face cannot be read, or a crop or the detector is missing.
         """
         rows = (
             [self._row(item) for item in value]

@@ -19,7 +19,7 @@ Rows = Sequence[Sequence[Any]]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a condition shows to the branches of a generation."""
+    """The pictures that a condition shows to the branches of a generation."""
 
     rows: Rows
     """For each generated picture, its pictures: tensors of pixels or of numbers."""
