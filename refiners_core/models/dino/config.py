@@ -9,12 +9,8 @@ from refiners_core.errors import ModelError
 class DinoConfig:
     """The sizes of an encoder; the defaults are those of ViT-L/14.
 
-    | | width | inner_width | layers | heads | is_gated |
-    |---|---|---|---|---|---|
-    | ViT-S | 384 | 1536 | 12 | 6 | no |
-    | ViT-B | 768 | 3072 | 12 | 12 | no |
-    | ViT-L | 1024 | 4096 | 24 | 16 | no |
-    | ViT-g | 1536 | 4096 | 40 | 24 | yes |
+    `width`, `inner_width`, `layers` and `heads` of the released ones: ViT-S 384, 1536, 12, 6; ViT-B
+    768, 3072, 12, 12; ViT-L 1024, 4096, 24, 16; ViT-g, which alone is gated, 1536, 4096, 40, 24.
 
     Raises:
         ModelError: The patches do not tile the image.
