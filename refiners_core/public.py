@@ -19,6 +19,8 @@ MODULES: Final = (
     "refiners_core.models.control",
     "refiners_core.models.device",
     "refiners_core.models.diffusion",
+    "refiners_core.models.dino",
+    "refiners_core.models.face",
     "refiners_core.models.formats",
     "refiners_core.models.image_prompt",
     "refiners_core.models.samplers",

@@ -1,7 +1,7 @@
 """The places at which a worn adapter acts by its scale, and their names."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -68,10 +68,11 @@ def names_at(
 ) -> dict[str, list[str]]:
     """Returns, for each place, which of some names include it, the most specific first.
 
-    A name is that of a component, of a slot, or of one place of a slot, such as `unet.up.0`; it
-    includes what is inside. The name for fewer places of the model is more specific: `unet.up.0`,
-    then `unet.up`, then all attentions, then all linear layers; a component comes last. Of names
-    for as many places, the one whose place is further inside is more specific.
+    A name is that of a component, of a slot, of one place of a slot, such as `unet.up.0`, or one
+    that the adapter gives to places, such as `style`; it includes what is inside. The name for
+    fewer places of the model is more specific: `unet.up.0`, then `unet.up`, then all attentions,
+    then all linear layers; a component comes last. Of names for as many places, the one whose place
+    is further inside is more specific.
 
     Args:
         model: The model that wears the adapter.
@@ -83,27 +84,33 @@ def names_at(
         ConditionError: The adapter does not act at any place of a name.
     """
     paths = [place.path for place in places]
+    given = adapter.named_places(model)
     ranked: dict[str, list[tuple[Any, ...]]] = {path: [] for path in paths}
     for name in dict.fromkeys(wanted):
-        roots = _roots(model, name)
+        roots = _roots(model, name, given)
         is_component = name in bare_children(model)
         inside = [(path, root) for path in paths for root in roots if _is_inside(path, root)]
         if not inside:
-            raise _nowhere(model, adapter, paths, name, bool(roots))
+            raise _nowhere(model, adapter, paths, name, given)
         for path, root in inside:
             ranked[path].append((is_component, len(roots), -root.count("."), name))
     return {path: [rank[-1] for rank in sorted(ranks)] for path, ranks in ranked.items()}
 
 
 def _nowhere(
-    model: Model, adapter: Adapter, paths: Iterable[str], name: str, exists: bool
+    model: Model,
+    adapter: Adapter,
+    paths: Iterable[str],
+    name: str,
+    given: Mapping[str, Sequence[str]],
 ) -> ConditionError:
+    exists = bool(_roots(model, name, given))
     slots = {slot: len(model.slot(slot)) for slot in model.slots}
     numbered = [f"{slot}.{i}" for slot, count in slots.items() for i in range(count)]
     names = [
         candidate
-        for candidate in (*bare_children(model), *slots, *numbered)
-        if any(_is_inside(path, root) for root in _roots(model, candidate) for path in paths)
+        for candidate in (*bare_children(model), *slots, *given, *numbered)
+        if any(_is_inside(path, root) for root in _roots(model, candidate, given) for path in paths)
     ]
     fact = f"{adapter.key} does not act at {name!r}" if exists else f"{name!r} is not a place"
     shown = [candidate for candidate in names if candidate not in numbered]
@@ -114,13 +121,15 @@ def _nowhere(
     )
 
 
-def _roots(model: Model, name: str) -> tuple[str, ...]:
-    """Returns the paths of the places of a name; none if the model does not have the name."""
+def _roots(model: Model, name: str, given: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Returns the paths of the places of a name; none if model and adapter do not have the name."""
     if name in bare_children(model):
         return (name,)
     slot, _, index = name.rpartition(".")
     if name in model.slots:
         return tuple([seat.path for seat in model.slot(name)])
+    if name in given:
+        return tuple(given[name])
     seats = model.slot(slot).seats if slot in model.slots and index.isdecimal() else ()
     return tuple([seat.path for seat in seats[int(index or 0) :][:1]]) if seats else ()
 

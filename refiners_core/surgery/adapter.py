@@ -65,6 +65,9 @@ class Adapter(Merging):
     name is an error before any network runs."""
     optional_inputs: ClassVar[tuple[str, ...]] = ()
     """The names that the mapping may have beside `inputs`; any other name is an error."""
+    outside: ClassVar[tuple[str, ...]] = ()
+    """The attributes with layers that are never in a tree, such as the encoder of its condition; a
+    hot swap exchanges them as they are, so that it takes no longer for a large one."""
     advice: Advice = Advice()
     """How its publisher recommends to use it. A subclass or a caller may set it; otherwise the
     first inject takes that of the manifest."""
@@ -112,6 +115,17 @@ class Adapter(Merging):
             model: The tree of that inject; read facts from it and keep none of its layers.
             source: Verified files, or None to begin untrained.
         """
+
+    def named_places(self, model: Any) -> Mapping[str, Sequence[str]]:
+        """Returns further names of places for scales by place, `Condition(scale={name: 0.5})`.
+
+        Args:
+            model: The model that wears the adapter.
+
+        Returns:
+            For each name, the paths of the layers that it includes.
+        """
+        return {}
 
     def check(self, value: Any, request: Any) -> None:
         """Raises if the adapter cannot act in a generation; called before any network runs, for
@@ -274,7 +288,7 @@ class Adapter(Merging):
                     f"{adapter.key} is merged, so its weights cannot be swapped.",
                     hint="Call its unmerge() first.",
                 )
-        hotswap(self, other, (self.key, other.key))
+        hotswap(self, other, (self.key, other.key), self.outside)
         self.source, other.source = other.source, self.source
         self.origin, other.origin = other.origin, self.origin
         self.advice, other.advice = other.advice, self.advice

@@ -1,7 +1,7 @@
 """The hot swap of weights between two adapters of one class."""
 
 import reprlib
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
@@ -23,13 +23,16 @@ class Difference(NamedTuple):
     theirs: str
 
 
-def hotswap(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None:
+def hotswap(
+    ours: nn.Module, theirs: nn.Module, names: tuple[str, str], outside: Sequence[str] = ()
+) -> None:
     """Swaps all parameters and buffers of two trees of layers; the layers stay in place.
 
     Args:
         ours: One tree.
         theirs: The other tree.
         names: The names of the trees for errors.
+        outside: The names of children that are swapped as they are, whatever their shapes.
 
     Raises:
         AdapterError: The trees are the same object, or differ in class, in layers, in which layers
@@ -40,7 +43,7 @@ def hotswap(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None:
     difference = (
         Difference("", type(ours).__name__, "itself" if ours is theirs else type(theirs).__name__)
         if ours is theirs or type(ours) is not type(theirs)
-        else _unlike(ours.__dict__, theirs.__dict__, pairs, names, {})
+        else _unlike(_without(ours, outside), _without(theirs, outside), pairs, names, {})
     )
     # A layer in two places is listed twice, but swaps its weights once.
     unique = {(id(a), id(b)): (a, b) for a, b in pairs}
@@ -57,6 +60,16 @@ def hotswap(ours: nn.Module, theirs: nn.Module, names: tuple[str, str]) -> None:
     for a, b in unique.values():
         for name in a:
             a[name], b[name] = b[name], a[name]
+    layers, others = ours._modules, theirs._modules
+    for name in outside:
+        if name in layers and name in others:
+            layers[name], others[name] = others[name], layers[name]
+
+
+def _without(tree: nn.Module, outside: Sequence[str]) -> dict[str, Any]:
+    """Returns the state of a tree without some of its children."""
+    layers = {name: layer for name, layer in tree._modules.items() if name not in outside}
+    return tree.__dict__ | {"_modules": layers}
 
 
 def _unlike(

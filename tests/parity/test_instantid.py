@@ -16,11 +16,12 @@ from diffusers import ControlNetModel
 from refiners.installed import inventory
 from refiners.installed.distribution import distributions
 from refiners.testing import LoopbackHub
-from refiners_instantid.face_embedding import embeddings
+from refiners_instantid.face_pack import ANTELOPE
 from refiners_instantid.keypoint import draw, keypoint_pixels
 from safetensors.torch import save
 
 from refiners_core import Condition
+from refiners_core.models.face import face_embeddings
 
 FACE = torch.randn(512, generator=torch.Generator().manual_seed(5)) * 0.9
 POINTS = [[14, 8], [30, 9], [22, 15], [15, 22], [29, 23]]
@@ -252,7 +253,7 @@ def test_the_example_of_the_package_page_works(hub, model, monkeypatch, tmp_path
     ((adapter, value),) = values.items()
     adapter.eject()
     assert keypoint_pixels(value["keypoints"], (1024, 1024), "id").any()
-    assert torch.equal(embeddings(value["face"], "id"), FACE[None])
+    assert torch.equal(face_embeddings(value["face"], "id", ANTELOPE), FACE[None])
 
 
 def test_sd15_is_refused(hub, sd15_folder):

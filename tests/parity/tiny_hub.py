@@ -35,13 +35,14 @@ def serving(
                 assert count == 1, f"the manifest names {repository}/{path}"
             for released, tiny in WIDTHS.items():
                 manifest = manifest.replace(released, tiny)
-            _install(folder, f"tiny_{package}", manifest)
+            install(folder, f"tiny_{package}", manifest)
         patch.syspath_prepend(str(folder))
         patch.setattr(inventory, "distributions", lambda: distributions([str(folder)]))
         yield hub
 
 
-def _install(folder: Path, package: str, manifest: str) -> None:
+def install(folder: Path, package: str, manifest: str) -> None:
+    """Writes a package with a manifest into a folder, as pip installs it."""
     (folder / package).mkdir()
     (folder / package / "adapter.toml").write_text(manifest)
     (folder / package / "__init__.py").touch()

@@ -19,6 +19,8 @@ from refiners_ella.connector import ConnectorConfig
 from refiners_core import Adapter
 from refiners_core.models.clip import ClipImageConfig
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.dino import DinoConfig
+from refiners_core.models.image_prompt import ResamplerConfig
 from refiners_core.models.t5 import T5Config
 from refiners_core.testing import tiny_model, tiny_t5_tokenizer
 from refiners_core.testing.case import bits
@@ -29,6 +31,11 @@ LARGEST: Final = 2_000_000
 ENCODER: Final = ClipImageConfig(
     image_size=32, patch_size=16, width=8, inner_width=16, layers=1, heads=2, projection_width=8
 )
+DINO: Final = DinoConfig(image_size=28, input_size=28, width=8, inner_width=16, layers=1, heads=2)
+RESAMPLER: Final = ResamplerConfig(
+    features=8, width=64, heads=1, depth=1, inner=16, tokens=2, out_width=8
+)
+FACE: Final = torch.randn(512, generator=torch.Generator().manual_seed(5))
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
     "refiners_ella.adapter:Ella": {
@@ -38,6 +45,11 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
         "connector": ConnectorConfig(features=8, width=8, tokens=3, layers=1, heads=1, waves=4),
         "tokenizer": tiny_t5_tokenizer(),
     },
+    "refiners_ipadapter.adapter:IpAdapterPlus": {"encoder": ENCODER, "resampler": RESAMPLER},
+    "refiners_ipadapter.adapter:IpAdapterFull": {"encoder": ENCODER},
+    "refiners_ipadapter.adapter:IpAdapterDino": {"encoder": DINO, "resampler": RESAMPLER},
+    "refiners_ipadapter.face_id:FaceId": {"rank": 2},
+    "refiners_ipadapter.face_plus:FaceIdPlus": {"encoder": ENCODER, "rank": 2},
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
 }
@@ -209,6 +221,9 @@ def built(plugin: Installed[Any]) -> Adapter:
 def condition_of(adapter: Adapter) -> Any:
     """Returns a picture, or one for each input."""
     names = adapter.inputs or adapter.optional_inputs[:1]
+    if "face" in names:  # as numbers, with its picture if the adapter reads it
+        names = {*names, "picture"} & {*adapter.inputs, *adapter.optional_inputs}
+        return dict.fromkeys(names, PICTURE) | {"face": FACE}
     return dict.fromkeys(names, PICTURE) or PICTURE
 
 

@@ -161,7 +161,17 @@ KINDS: Mapping[str, tuple[Shapes, str]] = {
     "IP-Adapter of ViT-G": (
         ip_adapter(2048, proj__weight=(8192, 1280), norm__weight=(2048,)),
         "an IP-Adapter for sdxl (linear projection, ViT-G)"),
-    "IP-Adapter Plus": (ip_adapter(768, **RESAMPLER), "an IP-Adapter Plus for sd15"),
+    "IP-Adapter Plus": (
+        ip_adapter(768, **RESAMPLER), "an IP-Adapter Plus for sd15 (resampler, ViT-H)"),
+    "IP-Adapter Plus of another encoder": (
+        ip_adapter(2048, **RESAMPLER | {"proj_in__weight": (768, 1664)}),
+        "an IP-Adapter Plus for sdxl (resampler)"),
+    "IP-Adapter of DINOv2": (
+        ip_adapter(768, **RESAMPLER | {"proj_in__weight": (768, 1024)}),
+        "an IP-Adapter of DINOv2 for sd15 (resampler, ViT-L)"),
+    "IP-Adapter of the largest DINOv2": (
+        ip_adapter(2048, **RESAMPLER | {"proj_in__weight": (1280, 1536)}),
+        "an IP-Adapter of DINOv2 for sdxl (resampler, ViT-g)"),
     "IP-Adapter Full": (
         ip_adapter(768, proj__0__weight=(1280, 1280), proj__3__weight=(768,)),
         "an IP-Adapter Full for sd15"),
@@ -376,9 +386,15 @@ WRONG: Mapping[str, tuple[str, str]] = {
     "LoHa": ("sdxl", "a LoHa for sd15 (LyCORIS), not for this sdxl model"),
     "DoRA": ("sdxl", "a DoRA for sd15 (kohya, diffusers' names), not for this sdxl model"),
     "IP-Adapter": ("sdxl", "an IP-Adapter for sd15 (linear projection, ViT-H), not for this sdxl"),
-    "IP-Adapter Plus": ("sd15", "an IP-Adapter Plus for sd15"),
+    "IP-Adapter Plus": ("sdxl", "an IP-Adapter Plus for sd15 (resampler, ViT-H), not for this sd"),
+    "IP-Adapter Full": (
+        "sdxl",
+        "an IP-Adapter Full for sd15 (projection of every token, ViT-H), n",
+    ),
+    "IP-Adapter of DINOv2": ("sdxl", "an IP-Adapter of DINOv2 for sd15 (resampler, ViT-L), not f"),
     "InstantID": ("sd15", "an InstantID for sdxl (resampler of faces), not for this sd15 model"),
-    "FaceID": ("sd15", "no known adapter reads it"),
+    "FaceID": ("sdxl", "an IP-Adapter FaceID for sd15 (linear projection), not for this sdxl"),
+    "FaceID Plus": ("sdxl", "an IP-Adapter FaceID for sd15 (plus), not for this sdxl model"),
     "ControlNet for SDXL": ("sd15", "a ControlNet for sdxl (diffusers), not for this sd15 model"),
     "ControlNet, original": ("sdxl", "a ControlNet for sd15 (original), not for this sdxl model"),
     "T2I-Adapter XL": ("sd15", "a T2I-Adapter for sdxl (full, diffusers), not for this sd15 model"),

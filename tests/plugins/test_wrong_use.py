@@ -21,6 +21,8 @@ from refiners_ella.connector import ConnectorConfig
 from refiners_iclight.adapter import BackgroundLight, ForegroundLight
 from refiners_instantid.adapter import InstantId
 from refiners_ipadapter.adapter import IpAdapter
+from refiners_ipadapter.face_id import FaceId
+from refiners_ipadapter.face_plus import FaceIdPlus
 from refiners_lora.adapter import Lora
 from refiners_palette.adapter import PaletteAdapter
 from refiners_preprocessors import canny
@@ -58,10 +60,17 @@ def union() -> UnionControlNet:
     return UnionControlNet(channels=(4, 8, 8), key="union")
 
 
-def image_prompt() -> IpAdapter:
-    sizes = {"image_size": 32, "patch_size": 16, "width": 8, "inner_width": 16, "layers": 1}
-    encoder = ClipImageConfig(**sizes, heads=2, projection_width=8)
-    return IpAdapter(encoder=encoder, tokens=2, key="ip-adapter")
+TINY_ENCODER = ClipImageConfig(
+    image_size=32, patch_size=16, width=8, inner_width=16, layers=1, heads=2, projection_width=8
+)
+
+
+def image_prompt(**options: Any) -> IpAdapter:
+    return IpAdapter(encoder=TINY_ENCODER, tokens=2, key="ip-adapter", **options)
+
+
+def face(**options: Any) -> FaceId:
+    return FaceId(rank=2, key="faceid", **options)
 
 
 def identity() -> InstantId:
@@ -380,6 +389,34 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "another file for a palette": lambda b: b.file(PaletteAdapter, {"a": ONE}),
     "another file for an IP-Adapter": lambda b: b.file(IpAdapter, {"a": ONE}),
     "a text for an IP-Adapter": lambda b: b.generate(image_prompt, "photo.png"),
+    "an IP-Adapter Plus as a plain one": lambda b: b.file(IpAdapter, {"image_proj.latents": ONE}),
+    "a plain IP-Adapter as a FaceID": lambda b: b.file(FaceId, {"image_proj.proj.weight": ONE}),
+    "a FaceID Plus of unknown version": lambda b: b.file(
+        FaceIdPlus, {"image_proj.perceiver_resampler.proj_in.weight": ONE}
+    ),
+    "an unknown input of an IP-Adapter": lambda b: b.generate(
+        image_prompt, {"picture": PICTURE, "mask": PICTURE[:1]}
+    ),
+    "masks without a picture": lambda b: b.generate(image_prompt, {"masks": PICTURE[:1]}),
+    "three pictures for two of an IP-Adapter": lambda b: b.generate(image_prompt, [PICTURE] * 3),
+    "two masks for one picture": lambda b: b.generate(
+        image_prompt, {"picture": PICTURE, "masks": [PICTURE[:1]] * 2}
+    ),
+    "masks for averaged pictures": lambda b: b.generate(
+        lambda: image_prompt(blend="average"),
+        {"picture": [[PICTURE] * 2], "masks": [PICTURE[:1]] * 2},
+    ),
+    "an unknown blend": lambda b: image_prompt(blend="sum"),
+    "two pictures beside one": lambda b: b.generate(image_prompt, [[PICTURE], [PICTURE] * 2]),
+    "a misspelt place of InstantStyle": lambda b: b.generate(
+        image_prompt, Condition(PICTURE, scale={"styles": 1.0})
+    ),
+    "a face of 256 numbers for FaceID": lambda b: b.generate(face, FACE[:256]),
+    "a face for FaceID without insightface": lambda b: b.generate(face, PICTURE),
+    "a LoRA of FaceID at infinity": lambda b: face(lora_scale=float("inf")),
+    "a face without its picture for FaceID Plus": lambda b: b.generate(
+        lambda: FaceIdPlus(rank=2, encoder=TINY_ENCODER, key="faceid-plus"), FACE
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """Faces are embeddings or pictures; other values are refused before a network runs."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -9,15 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from refiners_instantid import face_detector
 from refiners_instantid.adapter import InstantId
-from refiners_instantid.face_detector import SIDES, largest_face
-from refiners_instantid.face_embedding import embeddings
+from refiners_instantid.face_pack import ANTELOPE
 from refiners_instantid.keypoint import draw
 from torch import Tensor
 
 from refiners_core.errors import ConditionError
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.models.face import SIDES, default_detector, face_embeddings, largest_face
 from refiners_core.models.image_prompt import ResamplerConfig
 from refiners_core.testing import tiny_model
 
@@ -69,7 +69,7 @@ def make(**options: Any) -> InstantId:
     ],
 )
 def test_a_face_is_512_raw_numbers_in_any_form(face: Any):
-    rows = embeddings(face, "id")
+    rows = face_embeddings(face, "id", ANTELOPE)
     assert rows is not None
     assert rows.dtype == torch.float32
     torch.testing.assert_close(rows, FACE[None], atol=0.02, rtol=0)
@@ -78,7 +78,7 @@ def test_a_face_is_512_raw_numbers_in_any_form(face: Any):
 
 def test_rows_of_numbers_are_faces_for_several_pictures():
     for faces in (torch.stack([FACE, -FACE]), [FACE, (-FACE).numpy()], [FACE.tolist()] * 2):
-        rows = embeddings(faces, "id")
+        rows = face_embeddings(faces, "id", ANTELOPE)
         assert rows is not None
         assert rows.shape == (2, 512)
         assert torch.equal(rows[0], FACE)
@@ -86,24 +86,24 @@ def test_rows_of_numbers_are_faces_for_several_pictures():
 
 def test_a_normalised_face_is_warned_about():
     with pytest.warns(UserWarning, match=r"face\.embedding, not face\.normed_embedding"):
-        embeddings(FACE / FACE.norm(), "id")
+        face_embeddings(FACE / FACE.norm(), "id", ANTELOPE)
 
 
 def test_the_largest_face_is_chosen_in_any_order():
     big, low = detected([10, 0, 60, 30], 1), detected([0, 80, 20, 100], 2)
     for order in ((big, low), (low, big)):
-        face = largest_face(PICTURE, FakeAnalysis(*order), "id")
+        face = largest_face(PICTURE, FakeAnalysis(*order), "id", ANTELOPE)
         assert torch.equal(face.embedding, torch.from_numpy(big.embedding))
         assert torch.equal(face.keypoints, torch.from_numpy(big.kps))
     twins = detected([0, 0, 5, 10], 3), detected([5, 5, 15, 10], 4)
-    face = largest_face(PICTURE, FakeAnalysis(*twins), "id")
+    face = largest_face(PICTURE, FakeAnalysis(*twins), "id", ANTELOPE)
     assert torch.equal(face.embedding, torch.from_numpy(twins[0].embedding))
 
 
 @pytest.mark.parametrize(("seen_from", "sides"), [(640, [640]), (400, [640, 576, 512, 448, 384])])
 def test_smaller_sizes_are_tried_until_a_face_is_found(seen_from: int, sides: list[int]):
     analysis = FakeAnalysis(detected([0, 0, 9, 9], 1), seen_from=seen_from)
-    largest_face(PICTURE, analysis, "id")
+    largest_face(PICTURE, analysis, "id", ANTELOPE)
     assert [size for size, _ in analysis.searched] == [(side, side) for side in sides]
     assert analysis.det_model.input_size == (123, 123)
     assert analysis.searched[0][1].dtype == np.uint8
@@ -114,7 +114,7 @@ def test_smaller_sizes_are_tried_until_a_face_is_found(seen_from: int, sides: li
 def test_no_face_is_one_error_after_all_sizes():
     analysis = FakeAnalysis(seen_from=640)
     with pytest.raises(ConditionError, match="no face was found in the picture for id"):
-        largest_face(PICTURE, analysis, "id")
+        largest_face(PICTURE, analysis, "id", ANTELOPE)
     assert [size[0] for size, _ in analysis.searched] == [*SIDES] == [640, 576, 512, 448, 384, 320]
 
 
@@ -253,7 +253,7 @@ def test_a_wrong_use_is_one_short_error_before_any_network_runs(
 def test_without_insightface_the_error_has_a_hint(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "insightface.app", None)
     with pytest.raises(ConditionError) as error:
-        face_detector.default_detector("id")
+        default_detector("id", ANTELOPE)
     assert 'pip install "refiners-instantid[insightface]"' in error.value.hint
     assert "512 numbers" in error.value.hint
 
@@ -275,13 +275,14 @@ def test_insightface_is_prepared_once_from_installed_models(
     package.FaceAnalysis = FaceAnalysis
     monkeypatch.setitem(sys.modules, "insightface", ModuleType("insightface"))
     monkeypatch.setitem(sys.modules, "insightface.app", package)
-    monkeypatch.setattr(face_detector, "MODELS", tmp_path / "models/antelopev2")
+    moved = replace(ANTELOPE, place=tmp_path / "models")
+    monkeypatch.setattr("refiners_instantid.adapter.ANTELOPE", moved)
     adapter = make().inject(tiny_model())
     with pytest.raises(ConditionError, match=r"antelopev2 are not in .*scrfd_10g_bnkps\.onnx"):
         encoded(adapter, {"face": PICTURE})
     assert made == []
     (tmp_path / "models/antelopev2").mkdir(parents=True)
-    for name in face_detector.PACK:
+    for name in ANTELOPE.files:
         (tmp_path / "models/antelopev2" / name).touch()
     for _ in range(2):
         assert "id.tokens" in encoded(adapter, {"face": PICTURE})
@@ -294,4 +295,4 @@ def test_a_detector_without_embeddings_is_refused():
     blind = detected([0, 0, 9, 9], 1)
     blind.embedding = None
     with pytest.raises(ConditionError, match="without embedding or keypoints"):
-        largest_face(PICTURE, FakeAnalysis(blind), "id")
+        largest_face(PICTURE, FakeAnalysis(blind), "id", ANTELOPE)

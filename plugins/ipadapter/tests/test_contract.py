@@ -2,8 +2,10 @@
 
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,32 +13,34 @@ from refiners_ipadapter.adapter import IpAdapter
 
 from refiners_core import Source
 from refiners_core.errors import AdapterError, ConditionError, WeightsError
-from refiners_core.models.clip import ClipImageConfig
 from refiners_core.testing import LAWS, AdapterCase, tiny_model
 from refiners_core.weights import write
 
-ENCODER = ClipImageConfig(
-    image_size=16, patch_size=8, width=8, inner_width=8, layers=1, heads=2, projection_width=8
-)
+from .sizes import KINDS, shown
+
+IMAGE = ("unet.cross_attention.attend", "branch")
+LORA = ("unet.linear", "branch")
 
 
-def make() -> IpAdapter:
-    torch.manual_seed(3)  # the same weights each time
-    return IpAdapter(encoder=ENCODER, name="photo")
+def make(**options: Any) -> IpAdapter:
+    return KINDS["linear"](name="photo", **options)
 
 
-def targets() -> list[tuple[str, str]]:
+def test_the_manifest_declares_the_targets_of_each_kind():
     manifest = tomllib.loads((files("refiners_ipadapter") / "adapter.toml").read_text())
-    variants = [v for adapter in manifest["adapter"].values() for v in adapter["variant"]]
-    declared = {tuple((t["slot"], t["stage"]) for t in variant["targets"]) for variant in variants}
-    (same,) = declared  # every variant edits the same places
-    return list(same)
+    for spec in manifest["adapter"].values():
+        has_lora = spec["factory"].endswith((":FaceId", ":FaceIdPlus"))
+        for variant in spec["variant"]:
+            declared = [(target["slot"], target["stage"]) for target in variant["targets"]]
+            assert declared == [IMAGE, LORA][: 1 + has_lora]
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
-    picture = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(1))
-    law(AdapterCase(make, condition=picture, targets=targets()))
+@pytest.mark.parametrize("kind", ["linear", "plus", "faceid-plusv2"])
+def test_it_keeps_the_contract(law: Callable[[AdapterCase], None], kind: str):
+    targets = [IMAGE, LORA][: 1 + kind.startswith("faceid")]
+    make = partial(KINDS[kind], name="photo")
+    law(AdapterCase(make, condition=shown(kind), targets=targets))
 
 
 def test_two_adapters_have_two_pictures():
@@ -57,7 +61,9 @@ def test_two_adapters_have_two_pictures():
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("image_proj.latents", "projection of another kind"),
+        ("image_proj.latents", "is an IP-Adapter Plus, not an IP-Adapter with a linear"),
+        ("image_proj.proj.3.weight", "is an IP-Adapter Full, not"),
+        ("image_proj.norm.weight", "no projection below 'image_proj.'"),
         ("unet.conv_in.weight", "not the weights of an IP-Adapter"),
     ],
 )
@@ -71,8 +77,7 @@ def test_another_file_is_refused_and_the_model_is_left_bare(tmp_path: Path, key:
 
 
 def test_unknown_settings_of_the_encoder_are_refused(tmp_path: Path):
-    write({"image_proj.proj.weight": torch.zeros(32, 8)}, tmp_path / "ip.safetensors")
-    source = Source({"weights": tmp_path / "ip.safetensors"}, {"encoder": {"depth": 3}}, "tiny")
+    source = Source({"encoder": tmp_path / "encoder.safetensors"}, {"encoder": {"depth": 3}}, "x")
     with pytest.raises(AdapterError, match="depth"):
         IpAdapter(weights=lambda _: source).inject(tiny_model())
 

@@ -182,17 +182,5 @@ def test_a_saved_file_equals_the_published_one(
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_the_released_sizes_have_the_keys_and_size_of_the_released_file():
-    ours = IpAdapter().inject(build(device="meta")).published()
-    numbers = sorted({int(key.split(".")[1]) for key in ours if key.startswith("ip_adapter.")})
-    assert numbers == list(range(1, 32, 2))
-    assert ours["ip_adapter.31.to_k_ip.weight"].shape == (1280, 768)  # the middle comes last
-    assert ours["ip_adapter.13.to_k_ip.weight"].shape == (1280, 768)
-    assert ours["ip_adapter.1.to_k_ip.weight"].shape == (320, 768)
-    assert ours["image_proj.proj.weight"].shape == (4 * 768, 1024)
-    bytes_in_half = 2 * sum(tensor.numel() for tensor in ours.values())
-    assert round(bytes_in_half / 1e6, 1) == 44.6
-
-
 def relative(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from refiners_core.layers.embedding import PositionEmbedding
 from refiners_core.models.clip.config import ClipImageConfig
-from refiners_core.models.clip.layer import ClipTransformer
+from refiners_core.models.clip.layer import PENULTIMATE, ClipTransformer
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Residual
+from refiners_core.tree.context import Context
 
 
 class ClipImageEncoder(Chain):
@@ -45,6 +46,14 @@ class ClipImageEncoder(Chain):
             **projection,
         )
         self.config: Final = config
+
+    def features(
+        self, pixels: Float[Tensor, "rows 3 size size"]
+    ) -> Float[Tensor, "rows tokens width"]:
+        """Returns the features of class token and patches before the last layer."""
+        context = Context({})
+        self(pixels, context=context)
+        return context[PENULTIMATE]
 
 
 class PatchEmbedding(Chain):

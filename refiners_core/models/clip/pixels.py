@@ -24,19 +24,43 @@ def clip_pixels(picture: Any, size: int) -> Float[Tensor, "count 3 size size"]:
     Raises:
         ConditionError: The value is not a picture.
     """
-    mean, deviation = (
+    return normalised_squares(picture, size, MEAN, DEVIATION, size)
+
+
+def normalised_squares(
+    picture: Any,
+    size: int,
+    mean: tuple[float, float, float],
+    deviation: tuple[float, float, float],
+    shortest: int,
+) -> Float[Tensor, "count 3 size size"]:
+    """Returns pictures resized (bicubic), cropped to a centre square and normalised.
+
+    Args:
+        picture: A picture, or a list of pictures, of any sizes.
+        size: The height and width of the crop in pixels.
+        mean: The mean of each channel in the data of training, in 0...1.
+        deviation: The deviation of each channel.
+        shortest: The shortest side of a resized picture in pixels, at least `size`.
+
+    Raises:
+        ConditionError: The value is not a picture.
+    """
+    shift, spread = (
         torch.tensor(value, dtype=torch.float32, device="cpu").view(3, 1, 1)
-        for value in (MEAN, DEVIATION)
+        for value in (mean, deviation)
     )
-    squares = torch.cat([_square(pixels, size) for pixels in to_rows(picture)])
-    return (squares - mean) / deviation
+    squares = torch.cat([_square(pixels, size, shortest) for pixels in to_rows(picture)])
+    return (squares - shift) / spread
 
 
-def _square(pixels: Float[Tensor, "1 3 height width"], size: int) -> Float[Tensor, "1 3 size size"]:
+def _square(
+    pixels: Float[Tensor, "1 3 height width"], size: int, wanted: int
+) -> Float[Tensor, "1 3 size size"]:
     height, width = pixels.shape[-2:]
     shortest = min(height, width)
-    if shortest != size:
-        sides = (round(height * size / shortest), round(width * size / shortest))
+    if shortest != wanted:
+        sides = (round(height * wanted / shortest), round(width * wanted / shortest))
         pixels = interpolate(pixels, sides, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = (pixels.shape[-2] - size) // 2, (pixels.shape[-1] - size) // 2
     return pixels[..., top : top + size, left : left + size]

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from refiners_core.layers.attention import Attend
+from refiners_core.models.image_prompt.mask import PictureAttend
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Lambda, Multiply, Parallel, UseContext, When
 
@@ -19,9 +20,12 @@ class ImageAttention(When):
         width: The features of a token.
         inner: The features of the attention to the text.
         heads: The heads of the attention to the text.
+        mask: The context key of masks for the pictures; empty without masks.
     """
 
-    def __init__(self, tokens: str, scale: str, width: int, inner: int, heads: int) -> None:
+    def __init__(
+        self, tokens: str, scale: str, width: int, inner: int, heads: int, mask: str = ""
+    ) -> None:
         super().__init__(
             tokens,
             project=Parallel(
@@ -29,7 +33,7 @@ class ImageAttention(When):
                 k=Chain(UseContext(tokens), to_k_ip=nn.Linear(width, inner, bias=False)),
                 v=Chain(UseContext(tokens), to_v_ip=nn.Linear(width, inner, bias=False)),
             ),
-            attend=Attend(heads),
+            attend=PictureAttend(mask, heads) if mask else Attend(heads),
             scale=Multiply(scale),
         )
 

@@ -25,23 +25,31 @@ IMAGE_ATTENTION_KEYS: Final = KeyMap(
 """The layout in which `image_attentions` are published, below `ip_adapter`."""
 
 
-def numbered(model: Model) -> dict[str, tuple[str, Seat]]:
+def numbered(
+    model: Model, slot: str = "unet.cross_attention.attend"
+) -> dict[str, tuple[str, Seat]]:
     """Returns the published number and the seat of every attention to the text, by its path.
 
     Published files count all attentions, self-attention and cross-attention in turn: those on the
     way down first, then those on the way up, then the middle's.
+
+    Args:
+        model: The model.
+        slot: The slot of the seats, or `unet.self_attention.attend` for those of self-attention.
     """
-    seats = sorted(model.slot("unet.cross_attention.attend"), key=_published_order)
-    return {seat.path: (str(2 * i + 1), seat) for i, seat in enumerate(seats)}
+    seats = sorted(model.slot(slot), key=_published_order)
+    first = slot.startswith("unet.cross_attention")
+    return {seat.path: (str(2 * i + first), seat) for i, seat in enumerate(seats)}
 
 
-def image_attentions(model: LatentDiffusion, tokens: str, scale: str) -> Chain:
+def image_attentions(model: LatentDiffusion, tokens: str, scale: str, mask: str = "") -> Chain:
     """Builds an attention to an image for each attention to the text.
 
     Args:
         model: The model.
         tokens: The context key of the image's tokens.
         scale: The context key of the adapter's scale.
+        mask: The context key of masks for the pictures; empty without masks.
 
     Returns:
         The attentions by their published numbers.
@@ -52,7 +60,7 @@ def image_attentions(model: LatentDiffusion, tokens: str, scale: str) -> Chain:
     width = model.unet.config.text_width
     return Chain(
         **{
-            number: ImageAttention(tokens, scale, width, *_sizes(seat))
+            number: ImageAttention(tokens, scale, width, *_sizes(seat), mask)
             for number, seat in numbered(model).values()
         }
     )

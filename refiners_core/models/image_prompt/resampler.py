@@ -26,7 +26,8 @@ from refiners_core.weights.key_map import KeyMap
 
 HEAD: Final = 64
 """The features of a head in every released resampler."""
-_FEATURES: Final = "resampler.features"
+FEATURES: Final = "resampler.features"
+"""The context key of the features inside a resampler."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Resampler(Scope):
     def __init__(self, config: ResamplerConfig) -> None:
         super().__init__(
             proj_in=nn.Linear(config.features, config.width),
-            keep=SetContext(_FEATURES),
+            keep=SetContext(FEATURES),
             latents=LearnedTokens(config.tokens, config.width),
             blocks=Chain(**{str(i): ResamplerLayer(config) for i in range(config.depth)}),
             proj_out=nn.Linear(config.width, config.out_width),
@@ -153,7 +154,7 @@ class PerceiverAttention(Chain):
             sources=Parallel(
                 q=Identity(),
                 kv=Concatenate(
-                    features=Chain(UseContext(_FEATURES), norm=nn.LayerNorm(width)),
+                    features=Chain(UseContext(FEATURES), norm=nn.LayerNorm(width)),
                     tokens=Identity(),
                 ),
             ),

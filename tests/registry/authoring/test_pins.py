@@ -60,16 +60,23 @@ OF_SDXL = [
 ]
 IP_ADAPTERS = {
     "ip-adapter": ("sd15", "vit-h"),
+    "ip-adapter-plus": ("plus_sd15", "vit-h"),
+    "ip-adapter-plus-face": ("plus-face_sd15", "vit-h"),
+    "ip-adapter-full-face": ("full-face_sd15", "vit-h"),
     "ip-adapter-light": ("sd15_light", "vit-h"),
     "ip-adapter-light-v11": ("sd15_light_v11", "vit-h"),
     "ip-adapter-vit-g": ("sd15_vit-G", "vit-g"),
 }
 
+BASES = ("sd15", "sdxl")
 PICKLES = {
     ("controlnet-sam", "sd15"),
     ("controlnet-tile", "sd15"),
     ("instantid", "ip-adapter"),
     ("ip-adapter-light-v11", "sd15"),
+    *((f"ip-adapter-faceid{kind}", base) for kind in ("", "-plusv2") for base in BASES),
+    *((f"ip-adapter-faceid-{kind}", "sd15") for kind in ("plus", "portrait-v11")),
+    *((f"ip-adapter-faceid-portrait{kind}", "sdxl") for kind in ("", "-unnorm")),
     ("t2i-depth", "sd15"),
 }
 """Files that are not published as safetensors."""
@@ -127,8 +134,38 @@ def test_every_plain_ip_adapter_of_sd15_exists() -> None:
     adapters = specs()
     for name, (stem, encoder) in IP_ADAPTERS.items():
         spec = adapters[name]
-        assert Path(spec.weights["sd15"].file).stem == f"ip-adapter_{stem}"
+        assert Path(spec.weights["sd15"].file).stem == f"ip-adapter{dashed(stem)}"
         assert spec.variant[0].files == {"weights": "sd15", "encoder": encoder}
+
+
+def dashed(stem: str) -> str:
+    """Returns the end of a file's name: `-plus_sd15`, but `_sd15`."""
+    return f"-{stem}" if stem.startswith(("plus", "full")) else f"_{stem}"
+
+
+def test_every_face_id_has_its_file_and_says_that_it_is_not_for_commerce() -> None:
+    files = {
+        (Path(spec.weights[variant.files["weights"]].file).stem, variant.base)
+        for name, spec in specs().items()
+        for variant in spec.variant
+        if name.startswith("ip-adapter-faceid")
+    }
+    kinds = ("faceid_{}", "faceid-plusv2_{}")
+    both = {
+        (f"ip-adapter-{kind.format(base)}", base) for kind in kinds for base in ("sd15", "sdxl")
+    }
+    assert files == both | {
+        ("ip-adapter-faceid-plus_sd15", "sd15"),
+        ("ip-adapter-faceid-portrait-v11_sd15", "sd15"),
+        ("ip-adapter-faceid-portrait_sdxl", "sdxl"),
+        ("ip-adapter-faceid-portrait_sdxl_unnorm", "sdxl"),
+    }
+    for name, spec in specs().items():
+        if name.startswith("ip-adapter-faceid"):
+            assert spec.external["buffalo-l"].license == "non-commercial research"
+            for file in spec.weights.values():
+                is_face = file.address == "h94/IP-Adapter-FaceID"
+                assert file.sha256 == UNKNOWN or ("non-commercial" in file.license) == is_face
 
 
 def test_every_plain_ip_adapter_of_sdxl_exists() -> None:
@@ -136,9 +173,11 @@ def test_every_plain_ip_adapter_of_sdxl_exists() -> None:
     for name, stem, encoder in (
         ("ip-adapter", "sdxl", "vit-g"),
         ("ip-adapter-sdxl-vit-h", "sdxl_vit-h", "vit-h"),
+        ("ip-adapter-plus", "plus_sdxl_vit-h", "vit-h"),
+        ("ip-adapter-plus-face", "plus-face_sdxl_vit-h", "vit-h"),
     ):
         spec = adapters[name]
-        assert spec.weights["sdxl"].file == f"sdxl_models/ip-adapter_{stem}.safetensors"
+        assert spec.weights["sdxl"].file == f"sdxl_models/ip-adapter{dashed(stem)}.safetensors"
         (variant,) = (item for item in spec.variant if item.base == "sdxl")
         assert variant.files == {"weights": "sdxl", "encoder": encoder}
     assert adapters["ip-adapter"].aliases == ("ip-adapter-sdxl",)

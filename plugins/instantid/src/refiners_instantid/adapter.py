@@ -18,6 +18,14 @@ from refiners_core.layers import MaskMap, MaskTokens
 from refiners_core.models.control import build_control, control_edits
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.models.face import (
+    Detector,
+    Face,
+    default_detector,
+    face_embeddings,
+    face_pictures,
+    largest_face,
+)
 from refiners_core.models.image_prompt import (
     Resampler,
     ResamplerConfig,
@@ -26,8 +34,7 @@ from refiners_core.models.image_prompt import (
 )
 from refiners_core.weights import load, published, read, write
 from refiners_instantid.checkpoint import INSTANTID_KEYS, resampler_config
-from refiners_instantid.face_detector import Detector, Face, default_detector, largest_face
-from refiners_instantid.face_embedding import embeddings, pictures
+from refiners_instantid.face_pack import ANTELOPE
 from refiners_instantid.keypoint import draw, keypoint_pixels
 
 
@@ -146,7 +153,7 @@ class InstantId(Adapter):
         self.control.check_size(request, self.key)
         _, portraits, _ = self._read(value, request)
         if portraits and self.detector is None:
-            default_detector(self.key)
+            default_detector(self.key, ANTELOPE)
 
     def encode(
         self, value: Mapping[str, Any], request: GenerationRequest
@@ -224,9 +231,9 @@ class InstantId(Adapter):
         Each picture is (3, height, width); sizes may differ.
         """
         face, keypoints = value["face"], value.get("keypoints")
-        rows, portraits = embeddings(face, self.key), list[Tensor]()
+        rows, portraits = face_embeddings(face, self.key, ANTELOPE), list[Tensor]()
         if rows is None:
-            portraits = pictures(face)
+            portraits = face_pictures(face)
         elif keypoints is None:
             raise ConditionError(
                 f"{self.key} is given a face as numbers, but no keypoints.",
@@ -245,8 +252,8 @@ class InstantId(Adapter):
         """Returns embeddings and drawn keypoints; detects those that the value lacks."""
         rows, portraits, drawn = self._read(value, request)
         if portraits:
-            detector = self.detector or default_detector(self.key)
-            faces = [largest_face(pixels, detector, self.key) for pixels in portraits]
+            detector = self.detector or default_detector(self.key, ANTELOPE)
+            faces = [largest_face(pixels, detector, self.key, ANTELOPE) for pixels in portraits]
             rows = torch.stack([face.embedding for face in faces])
             if drawn is None:
                 size = (request.height, request.width)

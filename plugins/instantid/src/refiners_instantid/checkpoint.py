@@ -9,6 +9,7 @@ from typing import Final
 from torch import Tensor
 
 from refiners_core.errors import WeightsError
+from refiners_core.models.face import FACE_WIDTH
 from refiners_core.models.image_prompt import (
     IMAGE_ATTENTION_KEYS,
     RESAMPLER_KEYS,
@@ -18,8 +19,6 @@ from refiners_core.models.image_prompt import (
 INSTANTID_KEYS: Final = RESAMPLER_KEYS.under(
     "projection", "image_proj"
 ) | IMAGE_ATTENTION_KEYS.under("branches", "ip_adapter")
-FACE_WIDTH: Final = 512
-"""The size of a face embedding."""
 
 
 def resampler_config(tensors: Mapping[str, Tensor], text_width: int) -> ResamplerConfig:

@@ -1,120 +1,172 @@
-"""Image prompts: an attention to a picture beside each cross-attention (arXiv:2308.06721)."""
+"""IP-Adapters that read pictures (arXiv:2308.06721)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-import torch
 from torch import Tensor
 
-from refiners_core import Adapter, Chain, Edit, Source
-from refiners_core.errors import AdapterError
-from refiners_core.models.clip import (
-    CLIP_IMAGE_KEYS,
-    ClipImageConfig,
-    ClipImageEncoder,
-    clip_pixels,
-)
-from refiners_core.models.device import built_on
+from refiners_core import Chain, Source
+from refiners_core.models.clip import ClipImageConfig
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.image_prompt import image_attentions, image_edits
-from refiners_core.weights import load, published, read
-from refiners_ipadapter.checkpoint import IP_ADAPTER_KEYS, projection_sizes
-from refiners_ipadapter.projection import ImageProjection
+from refiners_core.models.dino import DinoConfig
+from refiners_core.models.image_prompt import Resampler, ResamplerConfig
+from refiners_ipadapter.encoder import CLIP, CLIP_PATCHES, DINO_PATCHES, Encoder
+from refiners_ipadapter.image_prompt import ImagePrompt, resampler_width
+from refiners_ipadapter.kind import FULL, LINEAR, PLUS, Kind
+from refiners_ipadapter.projection import FullProjection, ImageProjection
+from refiners_ipadapter.prompt import Prompt, picture_rows, prompt_of
 
 
-class IpAdapter(Adapter):
-    """Prompts a model with a picture beside the text (arXiv:2308.06721, section 3.2).
+class PicturePrompt(ImagePrompt):
+    """Prompts a model with pictures beside the text (arXiv:2308.06721, section 3.2).
 
-    The condition is a picture, or one per generated picture. Several IP-Adapters add up. The
-    unconditional branch receives the projection of an embedding of zeros.
+    The condition is a picture, or one per generated picture. `[[first, second]]` shows two pictures
+    to every generated one, and `[[a, b], [c, d]]` two to each of two. A mapping has more:
+    `{"picture": ..., "negative": ..., "masks": ...}`. The branch of the negative prompt sees the
+    negative picture, or none. With masks each picture acts in its part of the generated one.
 
     Args:
         encoder: For an untrained adapter, the sizes of the image encoder; by default those of the
-            released ViT-H.
+            released one.
+        options: `blend`, and the arguments of every adapter: `weights`, `name`, `key`.
+    """
+
+    optional_inputs: ClassVar[tuple[str, ...]] = ("picture", "negative", "masks")
+    outside: ClassVar[tuple[str, ...]] = ("encoder",)
+    encoder_kind: ClassVar[Encoder]
+    """How a picture becomes features."""
+
+    def __init__(self, *, encoder: Any = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.encoder_config: Final = encoder or self.encoder_kind.config()
+
+    def build(self, model: LatentDiffusion, source: Source | None) -> None:
+        """Builds the encoder and the parts of every image prompt, and loads their weights.
+
+        Raises:
+            WeightsError: A file is not of this kind, or not for a model of these sizes.
+            AdapterError: The variant's `encoder` settings have an unknown name.
+        """
+        super().build(model, source)
+        self.encoder = self.encoder_kind.built(source, self.encoder_config, model.unet)
+
+    def prompt(self, value: Any, request: GenerationRequest) -> Prompt:
+        """Reads pictures, negative pictures and masks.
+
+        Raises:
+            ConditionError: The value cannot be read.
+        """
+        return prompt_of(value, request, self.key, self.optional_inputs, picture_rows)
+
+    def features(self, items: Sequence[Any], request: GenerationRequest) -> tuple[Tensor, ...]:
+        """Returns the features of pictures."""
+        return (self.encoder_kind.read(self.encoder, items, request),)
+
+
+class IpAdapter(PicturePrompt):
+    """An IP-Adapter with a linear projection of the embedding of a picture.
+
+    Where nothing is shown, the embedding is zeros.
+
+    Args:
         tokens: For an untrained adapter, the number of tokens per picture.
-        options: The arguments of every adapter: `weights`, `name`, `key`.
+        options: `encoder`, `blend`, and the arguments of every adapter.
 
     Example:
         >>> IpAdapter(name="ip-adapter").takes_condition
         True
     """
 
-    takes_condition: ClassVar[bool] = True
+    kind: ClassVar[Kind] = LINEAR
+    encoder_kind: ClassVar[Encoder] = CLIP
 
     def __init__(
         self, *, encoder: ClipImageConfig | None = None, tokens: int = 4, **options: Any
     ) -> None:
-        super().__init__(**options)
-        self.encoder_config: Final = encoder or ClipImageConfig()
+        super().__init__(encoder=encoder, **options)
         self.tokens: Final = tokens
-        self.tokens_key: Final = self.context_key("tokens")
 
-    def build(self, model: LatentDiffusion, source: Source | None) -> None:
-        """Builds an image attention for each cross-attention of the UNet and loads the weights.
+    def untrained(self, model: LatentDiffusion) -> Chain:
+        """Builds the projection of an untrained adapter."""
+        config: ClipImageConfig = self.encoder_config
+        embedding = config.projection_width or config.width
+        return ImageProjection(embedding, model.unet.config.text_width, self.tokens)
 
-        Raises:
-            WeightsError: The file is not an IP-Adapter for a model of these sizes.
-            AdapterError: The variant's `encoder` settings have an unknown name.
-        """
-        unet = model.unet
-        if source is None:
-            config = self.encoder_config
-            embedding = config.projection_width or config.width
-            with built_on(unet.device):
-                self.encoder = ClipImageEncoder(config).to(unet.dtype)
-                self.parts = self._parts(model, embedding, self.tokens).to(unet.dtype)
-            return
-        tensors = read(source.files["weights"])
-        sizes = projection_sizes(tensors, unet.config.text_width)
-        with built_on("meta"):
-            self.encoder = ClipImageEncoder(_encoder_config(source))
-            self.parts = self._parts(model, **sizes)
-        placement: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
-        load(self.parts, tensors, IP_ADAPTER_KEYS, **placement)
-        load(self.encoder, source.files["encoder"], CLIP_IMAGE_KEYS, **placement)
-        self.requires_grad_(False)
 
-    def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Adds each image attention to its cross-attention, before the output projection."""
-        return image_edits(model, self.parts.layer("branches", Chain))
+class IpAdapterPlus(PicturePrompt):
+    """An IP-Adapter Plus, which resamples the patches of a picture (section 4.1.2).
 
-    def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
-        """Encodes a picture as tokens.
+    Where nothing is shown, zeros in place of normalised pixels are encoded.
 
-        Args:
-            value: A picture, or one per generated picture.
-            request: The generation.
+    Args:
+        resampler: For an untrained adapter, the sizes of the resampler; by default those of the
+            released ones for the model.
+        options: `encoder`, `blend`, and the arguments of every adapter.
 
-        Raises:
-            ConditionError: The value is not a picture.
-        """
-        pixels = clip_pixels(value, self.encoder.config.image_size)
-        embedding = self.encoder(pixels.to(request.device, request.dtype))
-        return {
-            self.tokens_key: {
-                "cond": self.parts.projection(embedding),
-                "uncond": self.parts.projection(torch.zeros_like(embedding)),
-            }
-        }
+    Example:
+        >>> IpAdapterPlus(name="ip-adapter-plus").optional_inputs
+        ('picture', 'negative', 'masks')
+    """
 
-    def published(self) -> Mapping[str, Tensor]:
-        """Returns the weights under the keys of `h94/IP-Adapter`, without the image encoder."""
-        return published(self.parts, IP_ADAPTER_KEYS)
+    kind: ClassVar[Kind] = PLUS
+    encoder_kind: ClassVar[Encoder] = CLIP_PATCHES
 
-    def _parts(self, model: LatentDiffusion, embedding: int, tokens: int) -> Chain:
-        width = model.unet.config.text_width
-        return Chain(
-            projection=ImageProjection(embedding, width, tokens),
-            branches=image_attentions(model, self.tokens_key, self.scale_key),
+    def __init__(
+        self,
+        *,
+        encoder: Any = None,
+        resampler: ResamplerConfig | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(encoder=encoder, **options)
+        self.resampler_config: Final = resampler
+
+    def untrained(self, model: LatentDiffusion) -> Chain:
+        """Builds the projection of an untrained adapter."""
+        text_width = model.unet.config.text_width
+        width = resampler_width(text_width)
+        return Resampler(
+            self.resampler_config
+            or ResamplerConfig(
+                features=self.encoder_config.width,
+                width=width,
+                heads=width // 64,
+                inner=4 * width,
+                out_width=text_width,
+            )
         )
 
 
-def _encoder_config(source: Source) -> ClipImageConfig:
-    sizes = source.settings.get("encoder", {})
-    try:
-        return ClipImageConfig(**{name.replace("-", "_"): size for name, size in sizes.items()})
-    except TypeError as error:
-        raise AdapterError(
-            f"the variant {source.variant} has unknown settings for the image encoder: {error}.",
-            hint="Its settings.encoder takes the arguments of ClipImageConfig.",
-        ) from error
+class IpAdapterDino(IpAdapterPlus):
+    """An IP-Adapter Plus that reads the patches of DINOv2 (arXiv:2304.07193) in place of CLIP's.
+
+    No weights are published: a file of the user has the layout of IP-Adapter Plus. Without one, the
+    encoder is the released one and the rest is untrained.
+
+    Example:
+        >>> IpAdapterDino(name="ip-adapter-dinov2").encoder_config.width
+        1024
+    """
+
+    encoder_kind: ClassVar[Encoder] = DINO_PATCHES
+
+    def __init__(self, *, encoder: DinoConfig | None = None, **options: Any) -> None:
+        super().__init__(encoder=encoder, **options)
+
+
+class IpAdapterFull(PicturePrompt):
+    """An IP-Adapter Full, which projects every patch of a picture to a token.
+
+    Where nothing is shown, zeros in place of normalised pixels are encoded.
+
+    Example:
+        >>> IpAdapterFull(name="ip-adapter-full-face").takes_mask
+        True
+    """
+
+    kind: ClassVar[Kind] = FULL
+    encoder_kind: ClassVar[Encoder] = CLIP_PATCHES
+
+    def untrained(self, model: LatentDiffusion) -> Chain:
+        """Builds the projection of an untrained adapter."""
+        return FullProjection(self.encoder_config.width, model.unet.config.text_width)

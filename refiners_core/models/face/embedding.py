@@ -11,65 +11,75 @@ from PIL import Image
 from torch import Tensor
 
 from refiners_core.errors import ConditionError
+from refiners_core.models.face.pack import FacePack
 from refiners_core.picture import to_rows
-from refiners_instantid.checkpoint import FACE_WIDTH
 
-_HINT: Final = (
-    "Pass the raw `embedding` of insightface's antelopev2: 512 numbers, or one row per picture."
-)
+FACE_WIDTH: Final = 512
+"""The size of a face embedding."""
 
 
-def embeddings(face: Any, adapter: str) -> Float[Tensor, "count 512"] | None:
+def face_embeddings(face: Any, adapter: str, pack: FacePack) -> Float[Tensor, "count 512"] | None:
     """Returns the embeddings of faces that are given as numbers.
 
+    They get length 1 where the adapter reads normalised embeddings.
+
     Args:
-        face: 512 numbers as a tensor, an array or a list, or one row of them per picture.
+        face: 512 numbers as a tensor, an array or a list, or one row of them per face.
         adapter: The name of the adapter, for messages.
+        pack: The models that the adapter was trained with.
 
     Returns:
         The embeddings; None if `face` is a picture.
 
     Raises:
         ConditionError: The face is neither numbers nor a picture, or the numbers are malformed.
+
+    Warns:
+        UserWarning: The numbers are normalised, but the adapter reads raw ones.
     """
-    if _is_picture(face):
+    if is_face_picture(face):
         return None
+    hint = f"Pass the {pack.vector} of insightface's {pack.name}: 512 numbers, or one row per "
+    hint += "picture."
     array = _array(face)
     if array is None or array.ndim not in (1, 2) or len(array) == 0:
         kind = type(face).__name__ if array is None else f"numbers of shape {list(array.shape)}"
         raise ConditionError(
-            f"{adapter} cannot read a face from {kind}.", hint=f"{_HINT} Or pass a picture."
+            f"{adapter} cannot read a face from {kind}.", hint=f"{hint} Or pass a picture."
         )
     if array.shape[-1] != FACE_WIDTH:
         raise ConditionError(
-            f"a face for {adapter} is {FACE_WIDTH} numbers, not {array.shape[-1]}.", hint=_HINT
+            f"a face for {adapter} is {FACE_WIDTH} numbers, not {array.shape[-1]}.", hint=hint
         )
     if not np.isfinite(array).all():
-        raise ConditionError(f"the face for {adapter} has numbers that are not finite.", hint=_HINT)
+        raise ConditionError(f"the face for {adapter} has numbers that are not finite.", hint=hint)
     rows = torch.from_numpy(array.astype(np.float32)).reshape(-1, FACE_WIDTH)
-    if bool(((rows.norm(dim=1) - 1).abs() < 1e-3).any()):
+    if pack.is_normed:
+        return rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    if bool(((rows.norm(dim=-1) - 1).abs() < 1e-3).any()):
         warnings.warn(
-            f"the face for {adapter} has length 1: it is a normalised embedding. InstantID was "
-            "trained on raw ones: pass face.embedding, not face.normed_embedding.",
+            f"the face for {adapter} has length 1: it is a normalised embedding. It was trained on "
+            "raw ones: pass face.embedding, not face.normed_embedding.",
             stacklevel=2,
         )
     return rows
 
 
-def pictures(face: Any) -> list[Float[Tensor, "3 height width"]]:
+def face_pictures(face: Any) -> list[Float[Tensor, "3 height width"]]:
     """Returns the pixels, in 0...1, of each picture of a face; sizes may differ.
 
     Raises:
         ConditionError: A value is not a picture.
     """
     if isinstance(face, list | tuple):
-        return [pixels for picture in face for pixels in pictures(picture)]
+        return [pixels for picture in face for pixels in face_pictures(picture)]
     return [row[0] for row in to_rows(face)]
 
 
-def _is_picture(value: Any) -> bool:
+def is_face_picture(value: Any) -> bool:
+    """Whether a face is given as a picture, or as a list of pictures."""
     if isinstance(value, list | tuple):
-        return bool(value) and _is_picture(value[0])
+        return bool(value) and is_face_picture(value[0])
     return isinstance(value, Image.Image) or (isinstance(value, Tensor) and value.ndim >= 3)
 
 

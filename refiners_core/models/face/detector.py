@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,14 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refiners_core.errors import ConditionError
+from refiners_core.models.face.pack import FacePack
 
 SIDES: Final = tuple(range(640, 319, -64))
 """The input sizes of the detector, in pixels, in the order in which they are tried."""
-MODELS: Final = Path("~/.insightface/models/antelopev2")
-"""The folder in which insightface keeps the models of its pack `antelopev2`."""
-PACK: Final = ("scrfd_10g_bnkps.onnx", "glintr100.onnx")
-"""The models of the pack that are used: the detector and the face embedding."""
-_NUMBERS: Final = "pass face as 512 numbers, the raw `embedding` of antelopev2"
 
 
 @runtime_checkable
@@ -51,13 +46,16 @@ class Face(NamedTuple):
     """Coordinates x and y in pixels of the picture in which the face was found."""
 
 
-def largest_face(pixels: Float[Tensor, "3 height width"], detector: Detector, adapter: str) -> Face:
+def largest_face(
+    pixels: Float[Tensor, "3 height width"], detector: Detector, adapter: str, pack: FacePack
+) -> Face:
     """Returns the face with the largest box; the first if several are equally large.
 
     Args:
         pixels: A picture in 0...1.
         detector: The face detector; its input size is tried from 640 down to 320 pixels.
         adapter: The name of the adapter, for messages.
+        pack: The models that the adapter was trained with.
 
     Raises:
         ConditionError: No face is found, or the detector returns no embedding or keypoints.
@@ -67,19 +65,23 @@ def largest_face(pixels: Float[Tensor, "3 height width"], detector: Detector, ad
     if face is None:
         raise ConditionError(
             f"no face was found in the picture for {adapter}.",
-            hint=f"Pass a picture with a larger face, seen from the front, or {_NUMBERS}.",
+            hint=f"Pass a picture with a larger face, seen from the front, or {pack.numbers}.",
         )
     if face.embedding is None or face.kps is None:
         raise ConditionError(
             f"the detector of {adapter} returns faces without embedding or keypoints.",
-            hint='Prepare FaceAnalysis(name="antelopev2") with detection and recognition.',
+            hint=f'Prepare FaceAnalysis(name="{pack.name}") with detection and recognition.',
         )
     values = (torch.from_numpy(np.array(x, np.float32)) for x in (face.embedding, face.kps))
     return Face(*values)
 
 
-def default_detector(adapter: str) -> Detector:
-    """Returns insightface's antelopev2, loaded once per process, on the CPU.
+def default_detector(adapter: str, pack: FacePack) -> Detector:
+    """Returns a pack of insightface, loaded once per process, on the CPU.
+
+    Args:
+        adapter: The name of the adapter, for messages.
+        pack: The models that the adapter was trained with.
 
     Raises:
         ConditionError: The package is not installed, or its models are missing.
@@ -89,23 +91,24 @@ def default_detector(adapter: str) -> Detector:
     except ImportError as error:
         raise ConditionError(
             f"{adapter} cannot detect a face in a picture: insightface is not installed.",
-            hint=f'Run pip install "refiners-instantid[insightface]", or {_NUMBERS}.',
+            hint=f'Run pip install "{pack.extra}", or {pack.numbers}.',
         ) from error
-    folder = MODELS.expanduser()
-    if missing := [name for name in PACK if not (folder / name).is_file()]:
-        # insightface would download them from a link that is broken.
+    folder = (pack.place / pack.name).expanduser()
+    if missing := [name for name in pack.files if not (folder / name).is_file()]:
+        # insightface would download them, against their licence or from a link that is broken.
         raise ConditionError(
-            f"the face models of antelopev2 are not in {folder}: no {' and no '.join(missing)}.",
-            hint=f"Put them there (their licence is for non-commercial research), or {_NUMBERS}.",
+            f"the face models of {pack.name} are not in {folder}: no {' and no '.join(missing)}.",
+            hint="Put them there (their licence is for non-commercial research), or "
+            f"{pack.numbers}.",
         )
-    return _prepared(module.FaceAnalysis)
+    return _prepared(module.FaceAnalysis, pack)
 
 
 @cache
-def _prepared(make: Any) -> Detector:
+def _prepared(make: Any, pack: FacePack) -> Detector:
     analysis = make(
-        name=MODELS.name,
-        root=str(MODELS.parents[1].expanduser()),
+        name=pack.name,
+        root=str(pack.place.parent.expanduser()),
         allowed_modules=["detection", "recognition"],
         providers=["CPUExecutionProvider"],
     )
