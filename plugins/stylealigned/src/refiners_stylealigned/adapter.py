@@ -3,14 +3,16 @@
 import math
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from torch import nn
+from torch import Tensor, nn
 
-from refiners_core import Adapter, Edit, Seat
+from refiners_core import Adapter, Chain, Edit, Seat
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.picture import to_rows
 from refiners_stylealigned.attention import SharedAttention
+from refiners_stylealigned.pin import Pin
 
 
 class StyleAligned(Adapter):
@@ -18,6 +20,10 @@ class StyleAligned(Adapter):
 
     In every self-attention, the other pictures also attend to the first. The first picture is bit
     for bit the same as without the adapter. Nothing is trained.
+
+    A condition is optional: a picture whose style the others take (section 4.2). It is inverted to
+    the noise that leads to it, by the first prompt, which should describe it; at each step the
+    latents of the first picture are those of the inversion, so it becomes the given picture again.
 
     Three numbers control how much style is shared. `Condition(scale=...)` interpolates between the
     plain attention (0, which skips the adapter) and the shared one (1). `share` and `shift` change
@@ -39,24 +45,38 @@ class StyleAligned(Adapter):
         1.0
     """
 
+    takes_condition: ClassVar[bool] = True
+    needs_condition: ClassVar[bool] = False
+
     def __init__(self, *, share: float = 1.0, shift: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
         self.share: Final = _number("share", share, "1.0")
         self.shift: Final = _number("shift", shift, "0.0")
+        self.path_key: Final = self.context_key("path")
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Lets every self-attention also attend to the first picture of its guidance branch."""
+        """Lets every self-attention also attend to the first picture of its guidance branch, and
+        keeps that picture on the path of a given one."""
+        path = self.path_key
 
         def shared(inner: nn.Module, seat: Seat) -> nn.Module:
             return SharedAttention(self.scale_key, self.share, self.shift, inner)
 
-        return model.slot("unet.self_attention.attend").wrap(shared, name="shared", stage="inputs")
+        def followed(inner: nn.Module, seat: Seat) -> nn.Module:
+            return Chain(inner, Pin(path, is_after=True))
+
+        attention = model.slot("unet.self_attention.attend")
+        return (
+            *attention.wrap(shared, name="shared", stage="inputs"),
+            *model.slot("denoise.branches").before("pin", lambda _: Pin(path, is_after=False)),
+            *model.slot("denoise.step").wrap(followed, name="pin", stage="output"),
+        )
 
     def check(self, value: Any, request: GenerationRequest) -> None:
-        """Refuses a batch of one picture, which has nothing to share.
+        """Refuses a batch of one picture, which has nothing to share, and several references.
 
         Raises:
-            ConditionError: The generation makes one picture.
+            ConditionError: The generation makes one picture, or the value is not one picture.
         """
         if request.count < 2:
             raise ConditionError(
@@ -65,6 +85,20 @@ class StyleAligned(Adapter):
                 hint='Pass several prompts, ["a cat", "a dog"], or count=2; conditions={adapter: '
                 "None} skips the adapter.",
             )
+        if value is not None and (pictures := len(to_rows(value))) != 1:
+            raise ConditionError(
+                f"{self.key} takes the style of one picture, but is given {pictures}.",
+                hint="Pass one of them.",
+            )
+
+    def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
+        """Inverts a picture to its latents at each noise level of the generation.
+
+        Args:
+            value: The picture.
+            request: The generation; the first prompt describes the picture.
+        """
+        return {self.path_key: {"cond": request.invert(value, request.prompts["cond"][0])[None]}}
 
 
 def _number(name: str, value: Any, usual: str) -> float:
