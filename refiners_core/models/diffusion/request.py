@@ -105,16 +105,17 @@ class GenerationRequest:
         return {key: branches[""] for key, branches in encoded.items()}
 
     def invert(
-        self, image: Any, prompt: str
+        self, image: Any, prompt: str, *, guidance: float = 1.0
     ) -> Float[Tensor, "levels channels latent_height latent_width"]:
         """Returns the latents of an image at each level of this generation's path.
 
-        They are those of DDIM inversion without guidance, in the size of this generation; merged
-        adapters act, others do not.
+        They are those of DDIM inversion, in the size of this generation; merged adapters act,
+        others do not.
 
         Args:
             image: One image.
             prompt: A text that describes it, such as `request.prompts["cond"][0]`.
+            guidance: The scale of guidance on the way back.
 
         Raises:
             ConditionError: This is not the request of a generation, or `image` is not one image.
@@ -130,6 +131,7 @@ class GenerationRequest:
             prompt,
             conditions={item: None for item in self.model.adapters if item.merged_scale is None},
             steps=walk.steps,
+            guidance=guidance,
             sampler=walk,
             size=(self.width, self.height),
             progress=False,
