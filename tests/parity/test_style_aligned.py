@@ -130,7 +130,11 @@ def test_a_whole_generation_equals_the_paper(
             values["latents"][0] = path[step + 1]
         return values
 
-    arguments = {"num_inference_steps": steps, "guidance_scale": 5.0, "callback_on_step_end": placed}
+    arguments = {
+        "num_inference_steps": steps,
+        "guidance_scale": 5.0,
+        "callback_on_step_end": placed,
+    }
     start = noise if path is None else torch.cat([path[:1], noise[1:]])
     with Restored(pipe.unet, numbers):
         theirs = pipe(PROMPTS, latents=start, **arguments, output_type="latent").images
