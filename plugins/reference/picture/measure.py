@@ -1,6 +1,6 @@
 """Measures how often pictures of the playground take the look of a reference.
 
-python plugins/reference/picture/effect.py
+python plugins/reference/picture/measure.py
 """
 
 from typing import Any, Final
