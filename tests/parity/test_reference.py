@@ -74,8 +74,8 @@ class Formula:
             if self.is_writing:
                 self.bank[name] = mean, variance
                 return output
-            own, theirs = (v.clamp(min=1e-6) ** 0.5 for v in (variance, self.bank[name][1]))
-            x = self.mixed(x, (x - mean) / own * theirs + self.bank[name][0])
+            before, after = (v.clamp(min=1e-6) ** 0.5 for v in (variance, self.bank[name][1]))
+            x = self.mixed(x, (x - mean) / before * after + self.bank[name][0])
             return (x,) if isinstance(output, tuple) else x
 
         return exchanged

@@ -28,7 +28,7 @@ TITLES: Final[Mapping[str, str]] = {"sd15": "Stable Diffusion 1.5", "sdxl": "Sta
 
 
 class Outcome(NamedTuple):
-    """What was found out about the adapters of one base."""
+    """The result of the checks for one base."""
 
     names: Sequence[str]
     """The adapters, in the order of rows."""
@@ -137,7 +137,7 @@ def checked(base: str, only: Sequence[str] | None) -> Outcome:
     """Checks the adapters of a base, or the pairs of some, and prints the table.
 
     Raises:
-        Fault: They break a law of composition.
+        Fault: Adapters break a law of composition.
     """
     plugins = [plugin for plugin in suitable(base) if only is None or plugin.name in only]
     stage = Stage(plugins, base)

@@ -186,7 +186,8 @@ class DiffusionComponents(Model):
         """Checks that the model can generate.
 
         Raises:
-            ModelError: It lacks its weights or its tokenizer, or its dtype is not computed here.
+            ModelError: The model lacks its weights or its tokenizer, or this machine cannot compute
+                in its dtype.
         """
         if self.tokenizer is None or self.unet.device.type == "meta":
             lack = "tokenizer" if self.tokenizer is None else "weights: it is on the meta device"

@@ -51,7 +51,7 @@ def inverted(
     walk = walk if isinstance(walk, Inverse) else Inverse.of(walk)
     pixels = argument.image(image, 1, has_no_size=size is None)
     if pixels is None:
-        raise GenerationError("there is no image to invert.", hint="Try invert(picture).")
+        raise GenerationError("invert needs an image, not None.", hint="Try invert(picture).")
     factor = model.autoencoder.config.reduction
     default = argument.default_size(None, pixels, model.sides, factor)
     width, height = argument.size(size, default, factor)

@@ -136,7 +136,7 @@ def test_a_request_without_a_generation_has_no_path():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image": None}, "there is no image to invert"),
+        ({"image": None}, "invert needs an image, not None"),
         ({"image": [PICTURE, PICTURE]}, "there are 2 images for 1 pictures"),
         ({"image": "me.png"}, "image: a value of type str is not an image"),
         ({"prompt": ["a", "b"]}, "one image is inverted with one prompt"),

@@ -21,7 +21,7 @@ class Reference(Adapter):
 
     The reference is as noisy as the pictures are at the step. What layers make of it is recorded,
     and a subclass decides which layers record and what becomes of it in the pictures. Nothing is
-    trained. There is no paper: the method comes from web interfaces and the community pipelines of
+    trained. The method has no paper; it comes from web interfaces and the community pipelines of
     diffusers. These draw other noise for the reference at each step; here it is the same at all
     steps and in all generations.
 

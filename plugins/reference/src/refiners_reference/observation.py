@@ -49,7 +49,7 @@ class Observe(Layer):
 
 @dataclass(frozen=True)
 class Trace:
-    """What the layers at one place record of the reference, by guidance branch."""
+    """Records what layers at one place make of the reference, by guidance branch."""
 
     key: str
     """The key of the adapter."""
