@@ -83,7 +83,7 @@ class AttendToReference(Chain):
         return self.trace.mixed(plain, changed, context)
 
     def extra_repr(self) -> str:
-        return repr(self.scale_key)
+        return f"{self.scale_key!r}, place={self.trace.place}"
 
 
 def _joined(

@@ -101,7 +101,7 @@ class TakeStatistics(Chain):
         return self.trace.mixed(x, changed, context)
 
     def extra_repr(self) -> str:
-        return repr(self.scale_key)
+        return f"{self.scale_key!r}, place={self.trace.place}"
 
 
 def _statistics(
