@@ -49,6 +49,9 @@ class Adapter(Merging):
 
     takes_condition: ClassVar[bool] = False
     """Whether a generation must pass it a condition, such as an image or an edge map."""
+    needs_condition: ClassVar[bool] = True
+    """Whether a generation must pass the condition that it takes; otherwise it also acts without
+    one."""
     takes_mask: ClassVar[bool] = False
     """Whether it can act on a region of the image: `Condition(value, mask=...)`."""
     reads_prompts: ClassVar[bool] = False
@@ -132,7 +135,7 @@ class Adapter(Merging):
         every adapter that is active at some step.
 
         Args:
-            value: The value in `conditions`; None for an adapter that takes none.
+            value: The value in `conditions`; None where an adapter acts without one.
             request: The generation: sizes, count, branches, dtype, device.
 
         Raises:

@@ -83,7 +83,8 @@ class AdapterCase:
 
     def conditions(self, adapter: Adapter) -> dict[Adapter, Any]:
         """Returns the conditions of a generation in which the adapter acts."""
-        return {adapter: self.condition} if adapter.takes_condition else {}
+        is_given = adapter.needs_condition or self.condition is not None
+        return {adapter: self.condition} if adapter.takes_condition and is_given else {}
 
     def left_out(self, adapter: Adapter) -> list[dict[Adapter, Any]]:
         """Returns the conditions of every way to leave the adapter out of a generation."""

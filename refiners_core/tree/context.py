@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -89,7 +89,11 @@ class Context:
         return iter(tuple(self._values))
 
     def scope(
-        self, rebind: Mapping[str, str] | None = None, *, memory: Memory | None = None
+        self,
+        rebind: Mapping[str, str] | None = None,
+        *,
+        memory: Memory | None = None,
+        without: Collection[str] = (),
     ) -> Context:
         """Returns a new context with the same values, whose writes stay inside.
 
@@ -100,12 +104,17 @@ class Context:
             rebind: For each key inside, the key of this context that supplies its value.
             memory: The memory inside: `context.memory` for a part of the same pass,
                 `context.memory.part(name)` for a pass of its own in every step.
+            without: The keys of adapters that do not act inside: their values are absent.
 
         Raises:
             ContextError: A key that should supply a value is absent.
         """
         inner = Context(self._values, memory)
         inner._entered, inner._places, inner._bound = self._entered, self._places, self._bound
+        if starts := tuple(f"{key}." for key in without):
+            values = inner._values
+            inner._values = {k: v for k, v in values.items() if not k.startswith(starts)}
+            inner._places = None if self._places is None else self._places.without(without)
         for name, source in (rebind or {}).items():
             inner._values[name] = self[source]
         return inner

@@ -7,7 +7,7 @@ that the layer computes as with one scale for all places.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -49,6 +49,16 @@ class Places(NamedTuple):
     """For each key of an adapter, the scales by the names of places outside compiled blocks."""
     blocks: Mapping[int, Mapping[str, Mapping[str, PlaceScale]]]
     """The same inside each compiled block, by the identity of the block."""
+
+    def without(self, keys: Collection[str]) -> Places:
+        """Returns the scales without those of some adapters, by their keys."""
+
+        def kept(scales: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in scales.items() if key not in keys}
+
+        return Places(
+            kept(self.scales), {block: kept(scales) for block, scales in self.blocks.items()}
+        )
 
 
 class Place:

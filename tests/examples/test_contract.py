@@ -24,7 +24,6 @@ import perturbed_attention
 import photo_maker
 import projected_guidance
 import pytest
-import reference_only
 import regional
 import self_attention_guidance
 import style_aligned
@@ -40,7 +39,6 @@ from refiners_core.testing import LAWS, AdapterCase
 
 PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 MASK = torch.ones(1, 1, 32, 32)
-LATENTS = torch.cat([PICTURE, PICTURE.mean(1, keepdim=True)], dim=1)
 
 
 def logits(model: Chain, conditions: object) -> torch.Tensor:
@@ -83,7 +81,6 @@ CASES = {
     "InstantID": case(instant_id.InstantId, {"face": PICTURE, "keypoints": PICTURE}),
     "few steps": case(few_steps.FewSteps),
     "StyleAligned": case(style_aligned.StyleAligned),
-    "reference-only": case(reference_only.Reference, LATENTS),
     "FreeU": case(freeu.FreeU),
     "PAG": case(perturbed_attention.PerturbedAttention),
     "SAG": case(self_attention_guidance.SelfAttentionGuidance),

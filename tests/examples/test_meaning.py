@@ -17,7 +17,6 @@ import motion
 import multi_diffusion
 import perturbed_attention
 import pytest
-import reference_only
 import restart
 import self_attention_guidance
 import style_aligned
@@ -34,7 +33,7 @@ from refiners_core.models.samplers import DDIM, LCM
 from refiners_core.testing import generated, tiny_model
 from refiners_core.testing.case import bits
 
-from .test_contract import LATENTS, PICTURE
+from .test_contract import PICTURE
 
 
 @pytest.fixture
@@ -241,7 +240,6 @@ def test_a_missing_input_is_refused_before_any_network_runs(model):
     ("make", "condition"),
     [
         (style_aligned.StyleAligned, None),
-        (reference_only.Reference, LATENTS),
         (perturbed_attention.PerturbedAttention, None),
         (self_attention_guidance.SelfAttentionGuidance, None),
         (motion.Motion, None),
@@ -263,13 +261,6 @@ def test_style_aligned_lets_other_pictures_attend_to_the_first(model):
     assert close(shared[0], bare[0], by=1e-3)  # repeated keys leave attention unchanged
     assert not close(shared[1], bare[1], by=1e-3)
     adapter.eject()
-
-
-def test_a_reference_has_a_separate_pass(model):
-    adapter = reference_only.Reference().inject(model)
-    count = Count(model.unet)
-    generate(model, conditions={adapter: LATENTS})
-    assert count.rows == [1, 2] * 3
 
 
 # --- skips -----------------------------------------------------------------------------------

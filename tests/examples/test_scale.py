@@ -11,12 +11,12 @@ import layer_diffuse
 import lora
 import motion
 import pytest
-import reference_only
 import style_aligned
 import t2i_adapter
 import text_encoder
 import torch
 from refiners_iclight.adapter import ForegroundLight
+from refiners_reference.attention import ReferenceOnly
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Condition, Context, Layer, Sum, select
@@ -26,7 +26,7 @@ from refiners_core.models.vae import Tiling
 from refiners_core.testing import tiny_model
 from refiners_core.testing.case import bits
 
-from .test_contract import LATENTS, PICTURE
+from .test_contract import PICTURE
 
 FAMILIES: dict[str, tuple[Callable[[], Adapter], Any]] = {
     "LoRA": (lora.LowRank, None),
@@ -36,7 +36,7 @@ FAMILIES: dict[str, tuple[Callable[[], Adapter], Any]] = {
     "BrushNet": (brushnet.BrushNet, PICTURE),
     "T2I-Adapter": (t2i_adapter.T2iAdapter, PICTURE),
     "IC-Light": (lambda: ForegroundLight(key="light"), PICTURE),
-    "reference-only": (reference_only.Reference, LATENTS),
+    "reference-only": (ReferenceOnly, PICTURE),
     "FreeU": (freeu.FreeU, None),
     "StyleAligned": (style_aligned.StyleAligned, None),
     "AnimateDiff": (motion.Motion, None),

@@ -10,19 +10,19 @@ import freeu
 import ip_adapter
 import lora
 import pytest
-import reference_only
 import style_aligned
 import torch
+from refiners_reference.attention import ReferenceOnly
 from torch import Tensor
 
-from refiners_core import Adapter
+from refiners_core import Adapter, Memory
 from refiners_core.models.unet import UNET_KEYS, UNetConfig
 from refiners_core.surgery.plan import worn
 from refiners_core.testing import tiny_model
 from refiners_core.testing.case import bits
 from refiners_core.weights import load, published, read, save
 
-from .test_contract import LATENTS, PICTURE
+from .test_contract import PICTURE
 
 
 def ten() -> dict[Adapter, Any]:
@@ -34,7 +34,7 @@ def ten() -> dict[Adapter, Any]:
         controlnet.ControlNet(key="control-b"): 1 - PICTURE,
         control_lora.ControlLora(key="control-lora"): PICTURE,
         style_aligned.StyleAligned(key="style"): None,
-        reference_only.Reference(key="reference"): LATENTS,
+        ReferenceOnly(key="reference"): PICTURE,
         freeu.FreeU(key="free"): None,
         lora.LowRank(key="lora-a"): None,
         lora.LowRank(lora.LokrChange, key="lora-b"): None,
@@ -95,7 +95,7 @@ def step(adapters: Iterable[Adapter]) -> dict[str, Any]:
         context[adapter.scale_key] = torch.tensor(0.7)
         context[adapter.context_key("tokens")] = rows
         context[adapter.context_key("features")] = torch.ones(2, 4, 8, 8)
-        context[adapter.context_key("mode")] = "write"
+        context[adapter.context_key("records")] = Memory()
     return context
 
 
@@ -123,7 +123,7 @@ def one_of_each_kind() -> list[Adapter]:
         ip_adapter.ImagePrompt(key="image"),
         controlnet.ControlNet(key="control"),
         style_aligned.StyleAligned(key="style"),
-        reference_only.Reference(key="reference"),
+        ReferenceOnly(key="reference"),
         freeu.FreeU(key="free"),
         lora.LowRank(slots=("unet.conv_in",), key="lora"),
     ]

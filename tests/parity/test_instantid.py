@@ -241,6 +241,37 @@ def test_the_pickle_is_opened_once_and_read_as_safetensors(hub, adapter, model):
     adapter.inject(model)
 
 
+@pytest.mark.parametrize("name", ["", "ip-adapter.safetensors"])
+def test_files_of_your_own_are_read(adapter, model, tmp_path, name, differ):
+    conditions = {"face": FACE, "keypoints": POINTS}
+    options = {"steps": 4, "seed": 1, "size": (WIDTH, HEIGHT), "output": "latents"}
+
+    def made(worn: Any) -> torch.Tensor:
+        return model.generate("two", conditions={worn: conditions}, progress=False, **options)
+
+    expected = made(adapter)
+    adapter.save(tmp_path / "mine")
+    adapter.eject()
+    mine = refiners.load_adapter(tmp_path / "mine" / name, model, **SCALES)
+    assert mine.name == "instantid"
+    assert differ(made(mine), expected) <= 1e-5
+    mine.eject()
+    adapter.inject(model)
+
+
+def test_a_pickle_of_your_own_is_read_if_it_is_the_pinned_one(hub, peer, adapter, model, tmp_path):
+    path = tmp_path / "ip-adapter.bin"
+    path.write_bytes(peer.files["ip-adapter.bin"])
+    adapter.eject()
+    with refiners.load_adapter(path).on(model) as mine:
+        known = adapter.published()
+        assert all(torch.equal(known[key], value) for key, value in mine.published().items())
+    path.write_bytes(peer.files["ip-adapter.bin"] + b"more")
+    with pytest.raises(refiners.errors.RefinersError, match="is a pickle, which could run any"):
+        refiners.load_adapter(path, model)
+    adapter.inject(model)
+
+
 def test_the_example_of_the_package_page_works(hub, model, monkeypatch, tmp_path):
     page = (Path(__file__).parents[2] / "plugins/instantid/README.md").read_text()
     program = page.partition("```py\n")[2].partition("```")[0]

@@ -112,19 +112,38 @@ def test_a_network_equals_the_paper(pair: Any, numbers: Share, differ: Any) -> N
     assert differ(pipe.unet(x, t, text, added_cond_kwargs=more).sample, theirs) > 1e-3
 
 
-def test_a_whole_generation_equals_the_paper(pair: Any, differ: Any) -> None:
+@pytest.mark.parametrize(("steps", "has_picture"), [(20, False), (6, True)])
+def test_a_whole_generation_equals_the_paper(
+    pair: Any, differ: Any, steps: int, has_picture: bool
+) -> None:
+    """A picture is inverted, and takes the place of the first one at each step."""
     pipe, model = pair
     numbers = Share(1.3, 0.8, 0.6)
     noise = torch.randn(COUNT, 4, 16, 16, generator=torch.Generator().manual_seed(1))
-    arguments = {"num_inference_steps": 20, "guidance_scale": 5.0, "latents": noise}
+    side = 16 * model.autoencoder.config.reduction
+    picture = torch.rand(3, side, side) if has_picture else None
+    options = {"steps": steps, "guidance": 2.0, "progress": False}
+    path = model.invert(picture, PROMPTS[0], **options) if has_picture else None
+
+    def placed(_: Any, step: int, __: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        if path is not None:
+            values["latents"][0] = path[step + 1]
+        return values
+
+    arguments = {
+        "num_inference_steps": steps,
+        "guidance_scale": 5.0,
+        "callback_on_step_end": placed,
+    }
+    start = noise if path is None else torch.cat([path[:1], noise[1:]])
     with Restored(pipe.unet, numbers):
-        theirs = pipe(PROMPTS, **arguments, output_type="latent").images
+        theirs = pipe(PROMPTS, latents=start, **arguments, output_type="latent").images
     options = {"share": numbers.share, "shift": numbers.shift}
     with refiners.load_adapter("style-aligned", **options).on(model) as adapter:
         ours = model.generate(
             PROMPTS,
-            conditions={adapter: Condition(scale=numbers.strength)},
-            steps=20,
+            conditions={adapter: Condition(picture, scale=numbers.strength)},
+            steps=steps,
             guidance=5.0,
             latents=noise,
             output="latents",

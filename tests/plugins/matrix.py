@@ -1,7 +1,8 @@
-"""Puts all adapters for Stable Diffusion 1.5 on one tiny model, in pairs and more, in any order.
+"""Puts all adapters for a base on one tiny model, in pairs and more, in any order.
 
     python -m tests.plugins.matrix                        # all; writes the page of the guide
     python -m tests.plugins.matrix --only lora t2i-canny  # prints the pairs of some
+    python -m tests.plugins.matrix --base sdxl --only instantid lora
 
 Adapters are those that are installed; none is named here, unless its own sizes are large. Each has
 random weights. Exits with 1 at the first fault.
@@ -15,14 +16,26 @@ import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from .stage import Fault, Stage, suitable
+from .stage import BASES, Fault, Stage, suitable
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "guide" / "composition.md"
 RANDOM_SETS: Final = 200
 """The number of random triples, and of quadruples."""
 TOGETHER, REFUSED, SAME = "+", "x", "."
+TITLES: Final[Mapping[str, str]] = {"sd15": "Stable Diffusion 1.5", "sdxl": "Stable Diffusion XL"}
+
+
+class Outcome(NamedTuple):
+    """The result of the checks for one base."""
+
+    names: Sequence[str]
+    """The adapters, in the order of rows."""
+    refusals: Mapping[tuple[str, str], str]
+    """The refusal of each ordered pair."""
+    refused: int
+    """How many of the random sets are refused."""
 
 
 def check_pairs(stage: Stage, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -77,27 +90,16 @@ def cell(refusals: Mapping[tuple[str, str], str], first: str, second: str) -> st
     return REFUSED if refusals[first, second] else TOGETHER
 
 
-def page(names: Sequence[str], refusals: Mapping[tuple[str, str], str], refused: int) -> str:
-    """Returns the page of the guide.
-
-    Args:
-        names: The adapters, in the order of rows.
-        refusals: The refusal of each ordered pair.
-        refused: How many of the random sets are refused.
-    """
-    words = sorted({f"- `{a}` + `{b}`: {text}" for (a, b), text in refusals.items() if text})
-    title = "Refused:" if words else "No pair is refused."
+def page(outcomes: Mapping[str, Outcome]) -> str:
+    """Returns the page of the guide, from the outcome of each base."""
+    sections = "\n\n".join(section(TITLES[base], outcome) for base, outcome in outcomes.items())
     return f"""\
 # Adapters together
 
 Any adapters go together, in any number and any order, unless the manifest of one of them declares
-a conflict. `make matrix` checks this for all {len(names)} adapters of this repository that suit
-Stable Diffusion 1.5, with random weights on a tiny model, and writes this page:
-
-| sets | checked |
-|---|---|
-| {len(refusals)} ordered pairs | all |
-| triples, quadruples | {RANDOM_SETS} random ones each, in two orders; {refused} are refused |
+a conflict. `make matrix` checks this for all adapters of this repository, with random weights on a
+tiny model of each base, and writes this page. It checks all ordered pairs, and {RANDOM_SETS} random
+triples and quadruples each, in two orders:
 
 - The picture does not depend on the order in which adapters are put on, bit for bit.
 - An adapter edits the same places as alone: layers of the model, never layers of another adapter.
@@ -109,30 +111,58 @@ Stable Diffusion 1.5, with random weights on a tiny model, and writes this page:
 A row is the adapter that is put on first, a column the second: `{TOGETHER}` goes together,
 `{REFUSED}` is refused, `{SAME}` is the adapter itself.
 
+{sections}
+"""
+
+
+def section(title: str, outcome: Outcome) -> str:
+    """Returns the part of the page for one base."""
+    names, refusals, refused = outcome
+    words = sorted({f"- `{a}` + `{b}`: {text}" for (a, b), text in refusals.items() if text})
+    pairs = "Refused pairs:" if words else "No pair is refused."
+    return f"""\
+## {title}
+
+{len(names)} adapters, {len(refusals)} ordered pairs. {refused} of the random sets are refused.
+
 ```text
 {table(names, refusals)}
 ```
 
-{title}
-{"".join(f"{chr(10)}{line}" for line in words)}"""
+{pairs}
+{"".join(f"{chr(10)}{line}" for line in words)}""".rstrip()
+
+
+def checked(base: str, only: Sequence[str] | None) -> Outcome:
+    """Checks the adapters of a base, or the pairs of some, and prints the table.
+
+    Raises:
+        Fault: Adapters break a law of composition.
+    """
+    plugins = [plugin for plugin in suitable(base) if only is None or plugin.name in only]
+    stage = Stage(plugins, base)
+    names = [*stage.adapters]
+    refusals = check_pairs(stage, itertools.permutations(names, 2))
+    print(f"{TITLES[base]}\n{table(names, refusals) if names else 'none of these'}")
+    sizes = () if only else (3, 4)
+    return Outcome(
+        names, refusals, sum(check_sets(stage, refusals, size, RANDOM_SETS) for size in sizes)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="the adapters to pair")
-    only = parser.parse_args().only
-    plugins = [plugin for plugin in suitable() if only is None or plugin.name in only]
-    stage = Stage(plugins)
-    names = [*stage.adapters]
+    parser.add_argument("--base", choices=[*BASES], help="the base; all of them by default")
+    options = parser.parse_args()
+    bases = [*BASES] if options.base is None else [options.base]
     try:
-        refusals = check_pairs(stage, itertools.permutations(names, 2))
-        print(table(names, refusals))
-        if only is None:
-            counts = [check_sets(stage, refusals, size, RANDOM_SETS) for size in (3, 4)]
-            PAGE.write_text(page(names, refusals, sum(counts)).rstrip() + "\n")
-            print(f"wrote {PAGE}")
+        outcomes = {base: checked(base, options.only) for base in bases}
     except Fault as fault:
         sys.exit(f"{fault}: {fault.__cause__ or 'see the laws of composition'}")
+    if options.only is None and options.base is None:
+        PAGE.write_text(page(outcomes))
+        print(f"wrote {PAGE}")
 
 
 if __name__ == "__main__":

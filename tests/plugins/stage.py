@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Final
 
+import numpy as np
 import refiners
 import torch
+from numpy.typing import NDArray
 from refiners.choose.variant import variant_for
 from refiners.errors import IncompatibleError
 from refiners.installed.factory import build_adapter
@@ -22,10 +25,11 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.dino import DinoConfig
 from refiners_core.models.image_prompt import ResamplerConfig
 from refiners_core.models.t5 import T5Config
-from refiners_core.testing import tiny_model, tiny_t5_tokenizer
+from refiners_core.testing import tiny_model, tiny_sdxl, tiny_t5_tokenizer
 from refiners_core.testing.case import bits
 
-BASE: Final = "sd15"
+BASES: Final[Mapping[str, Callable[..., LatentDiffusion]]] = {"sd15": tiny_model, "sdxl": tiny_sdxl}
+"""The bases of the matrix, and what builds a tiny model of each."""
 LARGEST: Final = 2_000_000
 """The largest number of weights of an adapter on the tiny model."""
 ENCODER: Final = ClipImageConfig(
@@ -36,6 +40,25 @@ RESAMPLER: Final = ResamplerConfig(
     features=8, width=64, heads=1, depth=1, inner=16, tokens=2, out_width=8
 )
 FACE: Final = torch.randn(512, generator=torch.Generator().manual_seed(5))
+
+
+class Faces:
+    """A face detector that finds the same face in every picture."""
+
+    det_model = SimpleNamespace(input_size=(640, 640))
+
+    def get(self, img: NDArray[np.uint8]) -> list[SimpleNamespace]:
+        """Returns the face."""
+        points = np.array([[9, 10], [22, 10], [16, 16], [11, 22], [21, 22]], np.float32)
+        return [
+            SimpleNamespace(
+                bbox=np.array([4, 4, 28, 28]),
+                kps=points,
+                embedding=np.linspace(-1, 1, 512, dtype=np.float32),
+            )
+        ]
+
+
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
     "refiners_ella.adapter:Ella": {
@@ -50,6 +73,10 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapterDino": {"encoder": DINO, "resampler": RESAMPLER},
     "refiners_ipadapter.face_id:FaceId": {"rank": 2},
     "refiners_ipadapter.face_plus:FaceIdPlus": {"encoder": ENCODER, "rank": 2},
+    "refiners_instantid.adapter:InstantId": {
+        "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2),
+        "detector": Faces(),
+    },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
 }
@@ -68,9 +95,11 @@ class Stage:
 
     Args:
         plugins: The adapters, all of which have a variant for the model.
+        base: The base of the model.
     """
 
     plugins: Sequence[Installed[Any]]
+    base: str = "sd15"
     model: LatentDiffusion = field(init=False)
     adapters: dict[str, Adapter] = field(default_factory=dict[str, Adapter], init=False)
     alone: dict[str, Any] = field(default_factory=dict[str, Any], init=False)
@@ -80,7 +109,7 @@ class Stage:
     layers: dict[str, tuple[int, int]] = field(default_factory=dict[str, Any], init=False)
 
     def __post_init__(self) -> None:
-        self.model = bare_model()
+        self.model = bare_model(self.base)
         noise = torch.Generator().manual_seed(3)
         for plugin in self.plugins:
             adapter = self.adapters[plugin.name] = built(plugin)
@@ -190,15 +219,15 @@ class Stage:
         return bits(latents)
 
 
-def bare_model() -> LatentDiffusion:
-    """Returns a tiny model that states the facts of Stable Diffusion 1.5."""
-    (published,) = (model for model in refiners.models() if model.name == BASE)
-    return tiny_model(facts=published.spec.facts)
+def bare_model(base: str) -> LatentDiffusion:
+    """Returns a tiny model that states the facts of a base."""
+    (published,) = (model for model in refiners.models() if model.name == base)
+    return BASES[base](facts=published.spec.facts)
 
 
-def suitable() -> list[Installed[Any]]:
-    """Returns the installed adapters that have a variant for Stable Diffusion 1.5, by name."""
-    model = bare_model()
+def suitable(base: str = "sd15") -> list[Installed[Any]]:
+    """Returns the installed adapters that have a variant for a base, by name."""
+    model = bare_model(base)
     return [plugin for plugin in refiners.adapters() if _suits(plugin, model)]
 
 

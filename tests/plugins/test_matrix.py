@@ -18,14 +18,13 @@ from refiners_core import Adapter, Chain, Lambda, Selection
 from . import matrix, stage
 
 SUITABLE = stage.suitable()
-NAMES = [plugin.name for plugin in SUITABLE]
-SAMPLE = [*{plugin.spec.factory: plugin for plugin in SUITABLE}.values()]
-"""An adapter of each factory."""
+BY_BASE = {base: SUITABLE if base == "sd15" else stage.suitable(base) for base in stage.BASES}
 
 
-def written() -> dict[tuple[str, str], str]:
+def written(base: str) -> dict[tuple[str, str], str]:
     """Returns the signs on the page by pair."""
-    block = matrix.PAGE.read_text().partition("```text\n")[2].partition("```")[0]
+    section = matrix.PAGE.read_text().partition(f"## {matrix.TITLES[base]}\n")[2]
+    block = section.partition("```text\n")[2].partition("```")[0]
     rows = [line.split() for line in block.splitlines() if len(line.split()) == 3]
     names = [name for _, name, _ in rows]
     return {
@@ -35,15 +34,19 @@ def written() -> dict[tuple[str, str], str]:
     }
 
 
-def test_the_page_has_every_adapter_for_its_base():
-    assert written().keys() == {*itertools.product(NAMES, NAMES)}, "run make matrix"
+@pytest.mark.parametrize("base", stage.BASES)
+def test_the_page_has_every_adapter_for_its_base(base: str):
+    names = [plugin.name for plugin in BY_BASE[base]]
+    assert written(base).keys() == {*itertools.product(names, names)}, "run make matrix"
 
 
-def test_the_page_is_current_for_pairs_of_all_kinds():
-    company = stage.Stage(SAMPLE)
+@pytest.mark.parametrize("base", stage.BASES)
+def test_the_page_is_current_for_pairs_of_all_kinds(base: str):
+    of_each_factory = {plugin.spec.factory: plugin for plugin in BY_BASE[base]}
+    company = stage.Stage([*of_each_factory.values()], base)
     cycle = itertools.pairwise([*company.adapters, next(iter(company.adapters))])
     refusals = matrix.check_pairs(company, [pair for a, b in cycle for pair in ((a, b), (b, a))])
-    signs = written()
+    signs = written(base)
     assert all(signs[pair] == matrix.cell(refusals, *pair) for pair in refusals), "run make matrix"
 
 
@@ -208,7 +211,7 @@ def test_a_declared_conflict_is_refused_in_both_orders_and_in_sets(
     ]
     assert "its manifest lists renewing as a conflict" in refusals["renewing", "replacing"]
     assert matrix.check_sets(company, refusals, 3, 2) == 2
-    text = matrix.page(names, refusals, 2)
+    text = matrix.page({"sd15": matrix.Outcome(names, refusals, 2)})
     assert "\n- `replacing` + `renewing`: renewing (any base): the manifest of replacing" in text
     refusals["replacing", "renewing"] = refusals["renewing", "replacing"] = ""
     with pytest.raises(stage.Fault, match="is refused, but no pair"):

@@ -26,6 +26,7 @@ from refiners_ipadapter.face_plus import FaceIdPlus
 from refiners_lora.adapter import Lora
 from refiners_palette.adapter import PaletteAdapter
 from refiners_preprocessors import canny
+from refiners_reference.attention import ReferenceOnly
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
 from refiners_textualinversion.adapter import TextualInversion
@@ -80,6 +81,10 @@ def identity() -> InstantId:
 
 def maps() -> T2iAdapter:
     return T2iAdapter(key="t2i")
+
+
+def reference() -> ReferenceOnly:
+    return ReferenceOnly(key="reference-only")
 
 
 def style() -> StyleAligned:
@@ -192,7 +197,24 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "another file for InstantID": lambda b: b.file(InstantId, {"a": ONE}),
     "a batch of one with StyleAligned": lambda b: b.generate(style, ..., prompt="a cat"),
     "a mask for StyleAligned": lambda b: b.generate(style, Condition(mask=PICTURE)),
-    "a picture for StyleAligned": lambda b: b.generate(style, PICTURE),
+    "two pictures for StyleAligned": lambda b: b.generate(style, [PICTURE, PICTURE]),
+    "a text for StyleAligned": lambda b: b.generate(style, "style.png"),
+    "a negative guidance of inversion": lambda b: b.named("style-aligned", inversion_guidance=-1),
+    "nothing for reference-only": lambda b: b.generate(reference, ...),
+    "a text for reference-only": lambda b: b.generate(reference, "reference.png"),
+    "three references for two pictures": lambda b: b.generate(reference, [PICTURE] * 3),
+    "a mask for reference-only": lambda b: b.generate(reference, Condition(PICTURE, mask=PICTURE)),
+    "a preprocessor for reference-only": lambda b: b.generate(
+        reference, Condition(PICTURE, preprocess=True)
+    ),
+    "a style fidelity of 2": lambda b: b.named("reference-only", style_fidelity=2),
+    "a norm weight of 3": lambda b: b.named("reference-adain", norm_weight=3),
+    "an attention weight for reference-adain": lambda b: b.named(
+        "reference-adain", attention_weight=0.5
+    ),
+    "a path for invert": lambda b: tiny_model().invert("seen.png", "a cat"),
+    "two pictures for invert": lambda b: tiny_model().invert([PICTURE, PICTURE], "a cat"),
+    "two prompts for invert": lambda b: tiny_model().invert(PICTURE, ["a cat", "a dog"]),
     "a share that is not a number": lambda b: b.named("style-aligned", share=float("nan")),
     "a Stable Diffusion XL LoRA on 1.5": lambda b: b.lora(pair(KEY, 16, 2048)),
     "a Stable Diffusion 1.5 LoRA on XL": lambda b: b.lora(pair(KEY, 16, 768), sdxl=True),

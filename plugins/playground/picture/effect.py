@@ -115,13 +115,32 @@ def stripes(colours: Palette) -> Tensor:
 
 
 def stylealigned(model: LatentDiffusion) -> list[Column]:
-    """Returns four prompts that share the style of the first, and apart."""
-    prompts = ["a red heart on a yellow background", "a star", "a circle", "a ring"]
+    """Returns three prompts that share the style of the first, that of a picture, and apart."""
+    prompts = ["a red heart on a yellow background", "a star", "a circle"]
     plain = pictures(model, prompts)
-    adapter = refiners.load_adapter("style-aligned", model, shift=1.0)
+    picture = draw([scene("ring", "green", "red")])
+    described = ["a large green ring on a red background", *prompts[1:]]
+    adapter = refiners.load_adapter("style-aligned", model, shift=1.0, inversion_guidance=1.25)
     made = pictures(model, prompts, conditions={adapter: Condition()})
+    given = pictures(model, described, conditions={adapter: Condition(picture, end=0.7)})
     rows = zip(prompts, made, plain, strict=True)
-    return [(*halves(prompt), [*pair]) for prompt, *pair in rows]
+    columns = [(*halves(prompt), [*pair]) for prompt, *pair in rows]
+    others = zip(prompts[1:], given[1:], plain[1:], strict=True)
+    styled = [(prompt, "in its style", [*pair]) for prompt, *pair in others]
+    return [*columns, ("picture", "", [picture[0]]), *styled]
+
+
+def reference(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts beside a reference, and without it."""
+    picture = draw([scene("star", "yellow", "blue")])
+    prompts = ["a large heart", "a large square"]
+    columns: list[Column] = [("reference", "", [picture[0]])]
+    columns.append(("without", "", pictures(model, prompts)))
+    for name, options in (("reference-only", {}), ("reference-adain", {"norm_weight": 2.0})):
+        with refiners.load_adapter(name, **options).on(model) as adapter:
+            made = pictures(model, prompts, conditions={adapter: picture})
+        columns.append((name, "", made))
+    return columns
 
 
 def textualinversion(model: LatentDiffusion) -> list[Column]:
@@ -168,7 +187,8 @@ def scene(shape: str, colour: str, background: str) -> Scene:
 PACKAGES: Final[Mapping[str, Callable[[LatentDiffusion], list[Column]]]] = {
     function.__name__: function
     for function in (
-        controllora, controlnet, ipadapter, lora, palette, playground, stylealigned,
+        *(controllora, controlnet, ipadapter, lora, palette, playground, reference),
+        stylealigned,
         textualinversion,
     )
 }  # fmt: skip

@@ -15,6 +15,7 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.testing import LAWS, AdapterCase, tiny_model
 
 PROMPTS = ["a red circle", "two cats", "a star"]
+PICTURE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(4))
 
 
 def make() -> StyleAligned:
@@ -28,8 +29,9 @@ def targets() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
-    law(AdapterCase(make, targets=targets()))
+@pytest.mark.parametrize("picture", [None, PICTURE], ids=["batch", "picture"])
+def test_it_keeps_the_contract(law: Callable[[AdapterCase], None], picture: Tensor | None):
+    law(AdapterCase(make, condition=picture, targets=targets()))
 
 
 def latents(model: LatentDiffusion, prompt: object = PROMPTS, **options: object) -> Tensor:
@@ -139,7 +141,47 @@ def test_a_skipped_adapter_accepts_a_batch_of_one():
         assert torch.equal(latents(model, "a cat", conditions={adapter: condition}), alone)
 
 
-@pytest.mark.parametrize("option", ["share", "shift"])
+@pytest.mark.parametrize("options", [{}, {"sampler": "heun"}, {"sampler": "euler-ancestral"}])
+@pytest.mark.parametrize("is_sequential", [False, True])
+def test_the_first_picture_becomes_the_given_one(options: dict[str, object], is_sequential: bool):
+    model = tiny_model()
+    adapter = make().inject(model)
+    shared = latents(model, **options)
+    given = latents(model, **options, sequential=is_sequential, conditions={adapter: PICTURE})
+    with torch.no_grad():
+        assert torch.equal(given[:1], model.encode(PICTURE[None]))
+    assert all(not torch.allclose(given[i], shared[i], atol=1e-2) for i in (1, 2))
+
+
+def test_the_first_picture_is_free_outside_the_span():
+    model = tiny_model()
+    adapter = make().inject(model)
+    options = {"callback": lambda step, latents: firsts.append(latents[0].clone())}
+    firsts: list[Tensor] = []
+    latents(model, conditions={adapter: Condition(PICTURE, end=0.4)}, **options)
+    path = model.invert(PICTURE, PROMPTS[0], steps=3, guidance=2.0, conditions={adapter: None},
+                        progress=False)  # fmt: skip
+    assert torch.equal(firsts[0], path[1])
+    assert not torch.allclose(firsts[1], path[2], atol=1e-3)
+
+
+def test_the_inversion_has_its_guidance():
+    model = tiny_model()
+    made: list[Tensor] = []
+    for guidance in (1.0, 2.0):
+        with StyleAligned(inversion_guidance=guidance).on(model) as adapter:
+            made.append(latents(model, conditions={adapter: PICTURE}))
+    assert torch.equal(made[0][0], made[1][0])
+    assert not torch.allclose(made[0][1], made[1][1], atol=1e-3)
+
+
+def test_a_condition_without_a_picture_shares_the_first():
+    model = tiny_model()
+    adapter = make().inject(model)
+    assert torch.equal(latents(model, conditions={adapter: Condition()}), latents(model))
+
+
+@pytest.mark.parametrize("option", ["share", "shift", "inversion_guidance"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True])
 def test_options_must_be_finite_numbers(option: str, value: object):
     with pytest.raises(AdapterError, match=f"{option} is a finite number"):

@@ -204,7 +204,7 @@ def image(
     if len(pixels) not in (1, count):
         raise GenerationError(
             f"there are {len(pixels)} images for {count} pictures.",
-            hint="Pass one, or one for each.",
+            hint="Pass one, or one for each." if count > 1 else "Pass one of them.",
         )
     return pixels
 

@@ -23,6 +23,7 @@ from refiners_core.models.clip.window import JOINED, WINDOWS
 from refiners_core.models.diffusion.active_word import active_words
 from refiners_core.models.diffusion.denoise import Denoise
 from refiners_core.models.diffusion.family import Family
+from refiners_core.models.diffusion.finite import check_arithmetic
 from refiners_core.models.diffusion.prompt_tokens import PromptTokens
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
@@ -180,6 +181,20 @@ class DiffusionComponents(Model):
             second = self.text_encoder.second_tokenizer(self.tokenizer, words, texts)
             tokenizers += [] if second is None else [second]
         return self.tokenizer, readings(texts, tokenizers)
+
+    def check_whole(self) -> None:
+        """Checks that the model can generate.
+
+        Raises:
+            ModelError: The model lacks its weights or its tokenizer, or this machine cannot compute
+                in its dtype.
+        """
+        if self.tokenizer is None or self.unet.device.type == "meta":
+            lack = "tokenizer" if self.tokenizer is None else "weights: it is on the meta device"
+            raise ModelError(
+                f"this {self.base} has no {lack}.", hint="Load it whole: load_model(...)."
+            )
+        check_arithmetic(self)
 
     def describe(self, request: GenerationRequest) -> dict[str, Float[Tensor, "1 numbers"]]:
         """Returns the `time_ids` of the images, for a UNet that reads them; otherwise nothing.

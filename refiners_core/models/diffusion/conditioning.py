@@ -95,8 +95,8 @@ class AdapterCondition:
             ConditionError: The adapter refuses the value, or its `encode` returns tensors that do
                 not fit the context.
         """
-        takes_value = self.adapter.takes_condition or self.adapter.reads_prompts
-        if not takes_value and self.condition.mask is None:
+        has_input = self.condition.value is not None or self.condition.mask is not None
+        if self.finish is None and not has_input and not self.adapter.reads_prompts:
             return self
         if self.finish is not None:
             condition = replace(self.condition, value=self.finish())
@@ -206,8 +206,9 @@ def match_conditions(worn: Sequence[Adapter], conditions: Any) -> tuple[AdapterC
     matched: list[AdapterCondition] = []
     for adapter in worn:
         is_given = adapter in values
-        value = values.get(adapter) if is_given or adapter.takes_condition else Condition()
-        if adapter.takes_condition and not is_given:
+        is_needed = adapter.takes_condition and adapter.needs_condition
+        value = values[adapter] if is_given else Condition()
+        if is_needed and not is_given:
             raise ConditionError(
                 f"{adapter.key} is worn but has no condition.",
                 hint="Pass conditions={adapter: ...}, None to leave it out this time, or eject it.",
@@ -216,7 +217,7 @@ def match_conditions(worn: Sequence[Adapter], conditions: Any) -> tuple[AdapterC
         if adapter.merged_scale is not None:
             _check_merged(adapter, value, condition)
             condition = replace(condition, scale=adapter.merged_scale)  # as recipes record it
-        if value is None or (adapter.takes_condition and condition.value is None):
+        if value is None or (is_needed and condition.value is None):
             continue
         _check(adapter, condition)
         matched.append(AdapterCondition(adapter, condition))

@@ -158,6 +158,7 @@ class Generation:
             device=device or model.unet.device,
             prompts={name: for_each_image(texts[name], total) for name in branches},
             offload=device,
+            sampler=run,
         )
         active = active_conditions(matched, request, run.step_numbers[-1] + 1)
         scales = scales_of(active, request)

@@ -10,14 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from refiners_core.argument_names import explaining, unknown_arguments
-from refiners_core.errors import ModelError
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.transformer import TransformerBlock
 from refiners_core.models.clip.layer import ClipLayer
 from refiners_core.models.diffusion.argument import DEFAULT_STRENGTH, Output
 from refiners_core.models.diffusion.components import DiffusionComponents
-from refiners_core.models.diffusion.finite import check_arithmetic
 from refiners_core.models.diffusion.generation import Generated, Generation
+from refiners_core.models.diffusion.inversion import inverted
 from refiners_core.models.diffusion.options import GenerateOptions
 from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.samplers import Sampler
@@ -228,8 +227,61 @@ class LatentDiffusion(DiffusionComponents):
             preview=preview,
             recipe=recipe,
         )
-        self._check_whole()
+        self.check_whole()
         return generation.run()
+
+    @explaining
+    def invert(
+        self,
+        image: Any,
+        prompt: str = "",
+        *,
+        conditions: Mapping[Any, Any] | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+        sampler: Sampler | str | None = None,
+        size: int | tuple[int, int] | None = None,
+        progress: bool = True,
+        offload: bool | str | torch.device = False,
+    ) -> Float[Tensor, "levels channels latent_height latent_width"]:
+        """Walks from an image back to noise: DDIM inversion (arXiv:2010.02502, section 4.3).
+
+        `model.generate(prompt, latents=model.invert(image, prompt)[:1], guidance=1)` makes about
+        the same image again.
+
+        Args:
+            image: One image; it is resized to `size`.
+            prompt: A text that describes it.
+            conditions: The conditions of worn adapters, as for `generate`; their spans count the
+                steps of the way back, which begins at the image.
+            steps: The number of steps; 30 by default.
+            guidance: The scale of guidance. 1, no guidance, leads back best.
+            sampler: The sampler whose levels are walked backwards, by name or as a value; by
+                default the model's.
+            size: One side, or (width, height), in pixels; by default that of the image.
+            progress: Whether a progress bar is shown.
+            offload: As for `generate`.
+
+        Returns:
+            The latents at each level of the way forward, noisiest first, and last of the image.
+
+        Raises:
+            GenerationError: An argument is refused; no network has run.
+            ConditionError: A worn adapter lacks its condition, or cannot use it.
+            ModelError: The model has no weights or no tokenizer.
+        """
+        return inverted(
+            self,
+            image,
+            prompt,
+            steps=steps,
+            sampler=sampler,
+            size=size,
+            offload=offload,
+            conditions=conditions,
+            guidance=guidance,
+            progress=progress,
+        )
 
     def check(self, prompt: Any, **arguments: Any) -> None:
         """Checks the arguments of `generate`; neither weights nor a tokenizer are needed.
@@ -243,12 +295,3 @@ class LatentDiffusion(DiffusionComponents):
         if unknown := [name for name in arguments if name not in defaults]:
             raise unknown_arguments("generate", unknown, defaults)
         Generation.checked(self, **{**defaults, "prompt": prompt, **arguments})
-
-    def _check_whole(self) -> None:
-        """Raises a `ModelError` if the model lacks its weights or its tokenizer."""
-        if self.tokenizer is None or self.unet.device.type == "meta":
-            lack = "tokenizer" if self.tokenizer is None else "weights: it is on the meta device"
-            raise ModelError(
-                f"this {self.base} has no {lack}.", hint="Load it whole: load_model(...)."
-            )
-        check_arithmetic(self)

@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refiners_core.errors import ConditionError
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion.finite import check_finite
 from refiners_core.models.diffusion.prompt_tokens import PromptTokens
 from refiners_core.models.diffusion.strength import Scales, StepScales, read_by_picture
+from refiners_core.models.samplers import Inverse, Sampler
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class GenerationRequest:
     """All of these scales, by place and image."""
     offload: torch.device | None = None
     """The device of components while they work; None leaves them in place."""
+    sampler: Sampler | None = None
+    """The sampler of the generation, with its steps."""
 
     @cached_property
     def tokens(self) -> Mapping[str, PromptTokens]:
@@ -99,3 +103,39 @@ class GenerationRequest:
             else:
                 encoded = read(scales.outside(0))
         return {key: branches[""] for key, branches in encoded.items()}
+
+    def invert(
+        self, image: Any, prompt: str, *, guidance: float = 1.0
+    ) -> Float[Tensor, "levels channels latent_height latent_width"]:
+        """Returns the latents of an image at each level of this generation's path.
+
+        They are those of DDIM inversion, in the size of this generation; merged adapters act,
+        others do not.
+
+        Args:
+            image: One image.
+            prompt: A text that describes it, such as `request.prompts["cond"][0]`.
+            guidance: The scale of guidance on the way back.
+
+        Raises:
+            ConditionError: This is not the request of a generation, or `image` is not one image.
+        """
+        if self.sampler is None:
+            raise ConditionError(
+                "only the request of a generation has a path on which an image is inverted.",
+                hint="Try model.invert(image, prompt).",
+            )
+        walk = Inverse.of(self.sampler)
+        latents = self.model.invert(
+            image,
+            prompt,
+            conditions={item: None for item in self.model.adapters if item.merged_scale is None},
+            steps=walk.steps,
+            guidance=guidance,
+            sampler=walk,
+            size=(self.width, self.height),
+            progress=False,
+            offload=self.offload or False,
+        )
+        noisiest_first = walk.levels[::-1]
+        return latents[[noisiest_first.index(level) for level in self.sampler.path]]

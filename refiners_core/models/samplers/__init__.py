@@ -11,6 +11,7 @@ from refiners_core.models.samplers.dpm import DPM2M, DPM2MSDE, DPM3MSDE
 from refiners_core.models.samplers.dpm_sde import DPMSDE
 from refiners_core.models.samplers.euler import Euler, EulerAncestral
 from refiners_core.models.samplers.heun import Heun
+from refiners_core.models.samplers.inverse import Inverse
 from refiners_core.models.samplers.kdpm2 import KDPM2, KDPM2Ancestral
 from refiners_core.models.samplers.level import Level
 from refiners_core.models.samplers.limit import Limit
@@ -63,6 +64,7 @@ __all__ = [
     "Euler",
     "EulerAncestral",
     "Heun",
+    "Inverse",
     "KDPM2Ancestral",
     "Level",
     "Limit",

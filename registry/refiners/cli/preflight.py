@@ -121,7 +121,8 @@ def _check_pictures(option: AdapterOption, adapter: Adapter) -> None:
     """Checks that an adapter gets the pictures that it needs, and no others."""
     name = option.name
     written = name if option.file is None else option.file
-    if adapter.takes_condition and not option.pictures and option.scale:
+    is_needed = adapter.takes_condition and adapter.needs_condition
+    if is_needed and not option.pictures and option.scale:
         raise OptionError(
             f"{name} needs a picture.",
             hint=f"Write --adapter {written}={_example(adapter)}.",

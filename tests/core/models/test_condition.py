@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from refiners_core import Adapter, Condition, Sum
+from refiners_core import Adapter, Condition, Layer, Sum
 from refiners_core.errors import ConditionError, Notice
 from refiners_core.picture import to_pixels
 
@@ -71,3 +71,43 @@ def test_the_hint_of_a_wrong_start_is_a_start_that_acts():
     with pytest.raises(ConditionError) as error:
         Condition(start="soon")  # type: ignore[arg-type]
     assert error.value.hint == "Try start=0.0."
+
+
+class MayTint(Tint):
+    """Acts with a picture, or without one."""
+
+    needs_condition = False
+
+    def edits(self, model):
+        return model.slot("unet.conv_in").wrap(lambda inner, seat: Sum(inner, Seen(self)))
+
+
+class Seen(Layer):
+    """Adds 1, and the mean of the picture if there is one."""
+
+    def __init__(self, adapter):
+        super().__init__()
+        self.seen, self.scale_key = adapter.context_key("seen"), adapter.scale_key
+
+    def run(self, context, *inputs):
+        if context.get(self.scale_key) is None:
+            return None
+        seen = context.get(self.seen)
+        return context[self.scale_key] * (1 if seen is None else 1 + seen.mean())
+
+
+def test_a_condition_that_is_not_needed_may_be_left_out(model):
+    tint = MayTint(key="tint").inject(model)
+    arguments = {"steps": 2, "seed": 1, "output": "latents", "progress": False}
+    absent = model.generate("a", **arguments)
+    assert torch.equal(made(model, Condition(), steps=2), absent)
+    assert torch.equal(
+        made(model, None, steps=2), model.generate("a", conditions={tint: None}, **arguments)
+    )
+    outcomes = [
+        absent,
+        made(model, None, steps=2),
+        made(model, PICTURE, steps=2),
+        made(model, Condition(scale=0.5), steps=2),
+    ]
+    assert len({tuple(x.flatten().tolist()) for x in outcomes}) == 4

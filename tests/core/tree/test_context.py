@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from refiners_core import Chain, Context, Lambda, Residual, Scope, SetContext, Sum, UseContext
 from refiners_core.errors import ContextError
+from refiners_core.tree.place import Places
 
 from ..trees import EditSpec, RandomAdapter, attributes, bits
 
@@ -135,3 +136,20 @@ def test_an_ejected_adapter_leaves_no_value_behind():
     tree(x, context=context)
     adapter.eject()
     assert list(context.keys()) == []
+
+
+def test_a_scope_without_adapters_has_none_of_their_values():
+    context = Context({"text": 1, "edges.scale": 2, "edges.map": 3, "edges-2.scale": 4})
+    inside = context.scope(without=["edges"])
+    assert sorted(inside.keys()) == ["edges-2.scale", "text"]
+    assert sorted(context.scope(without=[]).keys()) == sorted(context.keys())
+    assert context["edges.map"] == 3
+
+
+def test_a_scope_without_adapters_has_none_of_their_scales_by_place():
+    scales = {"edges": {"unet.mid": None}, "photo": {"unet.mid": None}}
+    context = Context()
+    context._places = Places(scales, {7: dict(scales)})
+    inside = context.scope(without=["edges"])._places
+    assert (list(inside.scales), list(inside.blocks[7])) == (["photo"], ["photo"])
+    assert list(context._places.scales) == ["edges", "photo"]

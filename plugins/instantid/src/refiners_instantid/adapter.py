@@ -8,34 +8,27 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from refiners_core import Adapter, Chain, Edit, Multiply, Source
-from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.errors import AdapterError
 from refiners_core.layers import MaskMap, MaskTokens
 from refiners_core.models.control import build_control, control_edits
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.face import (
-    Detector,
-    Face,
-    default_detector,
-    face_embeddings,
-    face_pictures,
-    largest_face,
-)
+from refiners_core.models.face import Detector, default_detector
 from refiners_core.models.image_prompt import (
     Resampler,
     ResamplerConfig,
     image_attentions,
     image_edits,
 )
-from refiners_core.weights import load, published, read, write
+from refiners_core.weights import load, published, write
+from refiners_core.weights import read as read_weights
 from refiners_instantid.checkpoint import INSTANTID_KEYS, resampler_config
 from refiners_instantid.face_pack import ANTELOPE
-from refiners_instantid.keypoint import draw, keypoint_pixels
+from refiners_instantid.identity import detected, read
 
 
 class InstantId(Adapter):
@@ -110,7 +103,7 @@ class InstantId(Adapter):
                 parts = self._parts(model, replace(config, out_width=unet.config.text_width))
             self.parts = parts.to(unet.dtype)
         else:
-            tensors = read(source.files["weights"])
+            tensors = read_weights(source.files["weights"])
             config = resampler_config(tensors, unet.config.text_width)
             with built_on("meta"):
                 self.parts = self._parts(model, config)
@@ -151,8 +144,7 @@ class InstantId(Adapter):
         """
         self._check_scales()
         self.control.check_size(request, self.key)
-        _, portraits, _ = self._read(value, request)
-        if portraits and self.detector is None:
+        if read(value, request, self.key).portraits and self.detector is None:
             default_detector(self.key, ANTELOPE)
 
     def encode(
@@ -167,7 +159,7 @@ class InstantId(Adapter):
         Raises:
             ConditionError: The value is refused by `check`, or no face is found.
         """
-        faces, drawn = self._detected(value, request)
+        faces, drawn = detected(value, request, self.key, self.detector)
         like: dict[str, Any] = {"device": request.device, "dtype": request.dtype}
         faces, resampler = faces.to(**like)[:, None], self.parts.layer("projection", Resampler)
         values = {
@@ -219,56 +211,6 @@ class InstantId(Adapter):
             branches=image_attentions(model, self.tokens_key, self.scale_key),
         )
 
-    def _read(
-        self, value: Mapping[str, Any], request: GenerationRequest
-    ) -> tuple[
-        Float[Tensor, "faces 512"] | None,
-        list[Tensor],
-        Float[Tensor, "pictures 3 height width"] | None,
-    ]:
-        """Returns embeddings or pictures of faces, and drawn keypoints if the value has some.
-
-        Each picture is (3, height, width); sizes may differ.
-        """
-        face, keypoints = value["face"], value.get("keypoints")
-        rows, portraits = face_embeddings(face, self.key, ANTELOPE), list[Tensor]()
-        if rows is None:
-            portraits = face_pictures(face)
-        elif keypoints is None:
-            raise ConditionError(
-                f"{self.key} is given a face as numbers, but no keypoints.",
-                hint='Pass "keypoints": five points (x, y) in pixels, or a picture of them.',
-            )
-        self._check_count("faces", len(portraits if rows is None else rows), request)
-        if keypoints is None:
-            return rows, portraits, None
-        drawn = keypoint_pixels(keypoints, (request.height, request.width), self.key)
-        self._check_count("sets of keypoints", len(drawn), request)
-        return rows, portraits, drawn
-
-    def _detected(
-        self, value: Mapping[str, Any], request: GenerationRequest
-    ) -> tuple[Float[Tensor, "faces 512"], Float[Tensor, "pictures 3 height width"]]:
-        """Returns embeddings and drawn keypoints; detects those that the value lacks."""
-        rows, portraits, drawn = self._read(value, request)
-        if portraits:
-            detector = self.detector or default_detector(self.key, ANTELOPE)
-            faces = [largest_face(pixels, detector, self.key, ANTELOPE) for pixels in portraits]
-            rows = torch.stack([face.embedding for face in faces])
-            if drawn is None:
-                size = (request.height, request.width)
-                drawn = torch.stack(list(map(_drawn, faces, portraits, [size] * len(portraits))))
-        assert rows is not None, "there are numbers or pictures"
-        assert drawn is not None, "there are keypoints or pictures"
-        return rows, drawn
-
-    def _check_count(self, what: str, count: int, request: GenerationRequest) -> None:
-        if count not in (1, request.count):
-            raise ConditionError(
-                f"{self.key} is given {count} {what} for {request.count} pictures.",
-                hint="Pass one, or one per picture.",
-            )
-
     def _check_scales(self) -> None:
         for name in ("image_scale", "control_scale"):
             value: object = getattr(self, name)
@@ -277,11 +219,3 @@ class InstantId(Adapter):
                     f"the {name} of {self.key} is a finite number, not {value!r}.",
                     hint=f"Try {name}=0.8.",
                 )
-
-
-def _drawn(face: Face, picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """Draws the keypoints of a face, with its picture fitted into the generated one."""
-    height, width = picture.shape[-2:]
-    factor = min(size[0] / height, size[1] / width)
-    corner = torch.tensor([(size[1] - width * factor) / 2, (size[0] - height * factor) / 2])
-    return draw(face.keypoints * factor + corner, size)

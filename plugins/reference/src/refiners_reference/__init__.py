@@ -1,0 +1,1 @@
+"""Reference-only for Refiners: take subject and style from a picture, without training."""
