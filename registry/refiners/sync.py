@@ -32,7 +32,7 @@ from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed, Inventory, package_file
 from refiners.manifest.pattern import LOCAL
 from refiners.manifest.schema import UNKNOWN, ModelSpec, WeightsFile, kind_of
-from refiners.sources.fetch import fetch_all, fetch_file
+from refiners.sources.fetch import announce_terms, fetch_all, fetch_file
 from refiners.sources.repository import PREFIX, RepositoryModel, of_locked
 from refiners.sources.user_file import WithFile, of_locked_file, split_file
 
@@ -212,6 +212,7 @@ def fetch_files(plugins: Sequence[Installed[Any]], hub: Hub, guard: Guard) -> tu
     states: list[State] = []
     for plugin in plugins:
         weights: Mapping[str, WeightsFile] = plugin.spec.weights
+        announce_terms(plugin.id, weights.values())
         paths = fetch_all(weights, hub, dist=plugin.dist) if weights else {}
         states += [
             State(plugin.id, name, file, paths[name], "ok") for name, file in weights.items()

@@ -113,8 +113,9 @@ class Guard:
         """Yields the refusals of a file."""
         yield from self._source_refusals(file)
         for path, policy in self.policies:
-            if rule := policy.licenses.refuses(file.license or "none"):
+            if rule := policy.licenses.refuses(file.license or "none", group=file.terms):
                 subject = f"its licence, {file.license}," if file.license else "a missing licence"
+                subject += f" for {file.terms} use only," if file.terms else ""
                 yield Refusal(f"licenses.{rule} of {path}", f"{subject} is not allowed: {file}")
             largest = policy.files.max_size
             if largest and file.size and file.size > largest:

@@ -27,19 +27,25 @@ class Names(_Table, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
 
-    def refuses(self, name: str, spell: Callable[[str], str] = str.lower) -> str:
+    def refuses(
+        self, name: str, spell: Callable[[str], str] = str.lower, *, group: str = ""
+    ) -> str:
         """Returns the rule that refuses a name, `allow` or `deny`; empty if none does.
 
         Args:
             name: The name of a package, an organisation or a licence.
             spell: Normalises names and rules before they are compared.
+            group: A group that the name belongs to, which rules may name in its place.
         """
-        name = spell(name)
-        if any(fnmatchcase(name, spell(rule.strip())) for rule in self.deny):
+        names = [spell(each) for each in (name, group) if each]
+
+        def matches(rules: tuple[str, ...]) -> bool:
+            patterns = [spell(rule.strip()) for rule in rules]
+            return any(fnmatchcase(each, pattern) for each in names for pattern in patterns)
+
+        if matches(self.deny):
             return "deny"
-        if self.allow and not any(fnmatchcase(name, spell(rule.strip())) for rule in self.allow):
-            return "allow"
-        return ""
+        return "allow" if self.allow and not matches(self.allow) else ""
 
 
 class Files(_Table, frozen=True, kw_only=True):

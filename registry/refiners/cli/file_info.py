@@ -11,7 +11,7 @@ from refiners.cli.report import print_json, print_table
 from refiners.cli.shell_words import shell_words
 
 _KEYS: Final = ("kind", "base", "layout", "reader", "refused", "asks")
-_BEHIND: Final = ("trigger_words", "strength", "size", "sha256", "license")
+_BEHIND: Final = ("trigger_words", "strength", "size", "sha256", "license", "terms")
 
 
 def print_file_info(what: str, as_json: bool) -> None:

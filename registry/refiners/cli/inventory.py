@@ -103,7 +103,8 @@ def info(name: str, as_json: bool) -> None:
     if weights := facts["weights"]:
         keys = ("name", "source", "size", "license", "here")
         columns = ("name", "source", "size", "license", "on disk")
-        print_table("Weights", columns, [[_flat(w[key]) for key in keys] for w in weights])
+        licences = [w | {"license": _licence(w["license"], w["terms"])} for w in weights]
+        print_table("Weights", columns, [[_flat(w[key]) for key in keys] for w in licences])
 
 
 def _print_path(path: str, as_json: bool) -> None:
@@ -196,7 +197,8 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
             low_high = f", {given.range[0]:g} to {given.range[1]:g}" if given.range else ""
             facts[f"input {name}"] = f"{summary}{low_high}"
         for name, external in spec.external.items():
-            licence = f" ({external.license})" if external.license else ""
+            license = _licence(external.license, external.terms)
+            licence = f" ({license})" if license else ""
             facts[f"you supply {name}"] = f"{external.summary}{licence} {external.home}".strip()
         facts["variants"] = [
             {
@@ -223,8 +225,14 @@ def _weights(name: str, file: WeightsFile) -> dict[str, Any]:
         "sha256": file.sha256,
         "size": file.size,
         "license": file.license,
+        "terms": file.terms,
         "here": _is_here(file),
     }
+
+
+def _licence(license: str, terms: str) -> str:
+    """Returns a licence with its terms, unless its name says them."""
+    return license if terms in license else f"{license or 'no licence'}: {terms} use only"
 
 
 def _is_here(file: WeightsFile) -> bool:

@@ -20,9 +20,15 @@ _MOST_PAGES: Final = 1_000
 """The most pages of a list; the Hub puts 1000 files on each."""
 
 
-class _Info(msgspec.Struct):
+class _Card(msgspec.Struct, rename={"licence": "license_name"}):
+    licence: str | None = None
+    """The name of a licence that the Hub does not list, whose tag is `other`."""
+
+
+class _Info(msgspec.Struct, rename={"card": "cardData"}):
     sha: str | None = None
     tags: tuple[str, ...] | None = None
+    card: _Card | None = None
 
 
 class _Lfs(msgspec.Struct):
@@ -71,7 +77,10 @@ def read_contents(repository: WeightsFile, endpoint: str, token: bool | None) ->
         for item in items
         if item.type == "file"
     }
-    return Contents(commit, next(licenses, ""), entries)
+    license = next(licenses, "")
+    if license == "other" and info.card and info.card.licence:
+        license = info.card.licence
+    return Contents(commit, license, entries)
 
 
 def _pages(url: str, endpoint: str, token: bool | None) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from refiners.manifest.advice import AdviceTable
 from refiners.manifest.file_layout import FileTable, UserFile
+from refiners.manifest.license_terms import terms_of
 from refiners.manifest.pattern import (
     UNKNOWN,
     Commit,
@@ -58,9 +59,16 @@ class WeightsFile(_Table, frozen=True, kw_only=True):
     sha256: Digest = UNKNOWN
     size: Annotated[int, Meta(gt=0, description="a number of bytes")] | None = None
     license: str = ""
+    commercial: bool | None = None
+    """Whether the licence permits commercial use; None reads it off its name."""
     format: Literal["safetensors", "json", "text", "pickle"] = "safetensors"
     shapes: dict[str, tuple[Dimension, ...]] = {}
     """The tensors that the file must have, checked against its header before the download."""
+
+    @property
+    def terms(self) -> str:
+        """`non-commercial` if the licence forbids commercial use; empty otherwise."""
+        return terms_of(self.license, self.commercial)
 
     @property
     def scheme(self) -> str:
@@ -119,8 +127,15 @@ class External(_Table, frozen=True, kw_only=True):
 
     summary: str
     license: str = ""
+    commercial: bool | None = None
+    """Whether the licence permits commercial use; None reads it off its name."""
     home: str = ""
     """The page that offers it."""
+
+    @property
+    def terms(self) -> str:
+        """`non-commercial` if the licence forbids commercial use; empty otherwise."""
+        return terms_of(self.license, self.commercial)
 
 
 class Variant(_Table, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -24,6 +25,7 @@ from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed, package_file
 from refiners.manifest.pattern import LOCAL
 from refiners.manifest.schema import UNKNOWN, WeightsFile
+from refiners_core.errors import Notice
 from refiners_core.hookspecs import WeightRequest, manager
 
 if TYPE_CHECKING:
@@ -56,14 +58,40 @@ def fetch_source(
 
     Raises:
         NetworkError, IntegrityError, CacheError, PolicyError: A file cannot be fetched as pinned.
+
+    Warns:
+        Notice: The licence of a file forbids commercial use.
     """
     from refiners_core import Source
 
     weights: Mapping[str, WeightsFile] = plugin.spec.weights
     wanted = {role: weights[name] for role, name in roles.items()}
     guard.admit(plugin, wanted.values())
+    announce_terms(plugin.id, wanted.values())
     hub = Hub.from_environment(offline, largest=guard.largest)
     return Source(fetch_all(wanted, hub, dist=plugin.dist), settings, variant)
+
+
+def announce_terms(name: str, files: Iterable[WeightsFile]) -> None:
+    """Warns of files whose licences forbid commercial use, before they are fetched.
+
+    Args:
+        name: The canonical name of the adapter or model that reads them.
+        files: All of its files.
+
+    Warns:
+        Notice: The licence of a file forbids commercial use.
+    """
+    limited = [file for file in files if file.terms]
+    if limited:
+        named = ", ".join(
+            f"{file} ({file.license or 'without a named licence'})" for file in limited
+        )
+        warnings.warn(
+            f"{name} is for {limited[0].terms} use only, by the licence of {named}.",
+            Notice,
+            stacklevel=4,
+        )
 
 
 def fetch_all(

@@ -14,6 +14,7 @@ from refiners.errors import RefinersError
 from refiners.hub.card import card_fields
 from refiners.hub.client import Hub
 from refiners.hub.tensor_header import START, Header
+from refiners.manifest.license_terms import terms_of
 from refiners.manifest.pattern import LOCAL, UNKNOWN
 from refiners.recognition.note import notes_of, strength_of, trigger_words, values_of
 from refiners.recognition.number import numbers_in
@@ -58,6 +59,7 @@ def facts_of(file: GivenFile, hub: Hub) -> dict[str, Any]:
     evidence = replace(file.evidence, config={**_fields_beside(file, hub), **file.config})
     fits = () if file.header is None else identify_kind(evidence)
     notes = notes_of(evidence)
+    license = file.file.license or notes.get("license", "")
     facts: dict[str, Any] = {
         "file": file.given,
         **_kind(file, fits),
@@ -66,7 +68,8 @@ def facts_of(file: GivenFile, hub: Hub) -> dict[str, Any]:
         "strength": strength_of(evidence),
         "size": file.file.size,
         "sha256": "" if file.file.sha256 == UNKNOWN else file.file.sha256,
-        "license": file.file.license or notes.get("license", ""),
+        "license": license,
+        "terms": terms_of(license, file.file.commercial),
         "notes": notes,
         "metadata": {} if file.header is None else {
             key: value for key, value in file.header.metadata.items() if len(value) <= 200

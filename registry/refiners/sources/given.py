@@ -12,13 +12,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from refiners.choose.policy import Guard
 from refiners.errors import MissingError, Notice, OptionError, PolicyError, UnsupportedError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.hub.tensor_header import Header
 from refiners.manifest.address import PREFIX, check_not_url, parse_address
+from refiners.manifest.license_terms import terms_of
 from refiners.manifest.schema import WeightsFile
+from refiners.recognition.note import notes_of
 from refiners.recognition.recogniser import Evidence
 from refiners.sources.listing import contents_of
 from refiners.sources.place import (
@@ -63,8 +67,15 @@ class GivenFile:
 
     @property
     def file(self) -> WeightsFile:
-        """The file, with the pins that are known."""
-        return self.place.file(self.name)
+        """The file, with the pins that are known.
+
+        A header may state a licence that forbids commercial use, but not one that permits it.
+        """
+        file = self.place.file(self.name)
+        stated = notes_of(self.evidence).get("license", "")
+        if file.terms or not terms_of(stated):
+            return file
+        return msgspec.structs.replace(file, license=file.license or stated, commercial=False)
 
     @property
     def evidence(self) -> Evidence:

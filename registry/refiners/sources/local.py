@@ -17,7 +17,7 @@ from refiners.hub.tensor_header import Header, read_header
 from refiners.installed.distribution import DISTRIBUTION
 from refiners.manifest.address import check_not_url
 from refiners.recognition.recogniser import Evidence
-from refiners.sources.fetch import fetch_all, fetch_source
+from refiners.sources.fetch import announce_terms, fetch_all, fetch_source
 from refiners.sources.links import linked
 from refiners.sources.origin import LocalModel, NamedModel, originating
 from refiners.sources.place import SUFFIX
@@ -113,6 +113,7 @@ def open_repository(
     repository = held_repository(what, hub, lock, str(dtype).removeprefix("torch."), guard)
     files = {file.file or "": file for file in repository.spec.weights.values()}
     guard.admit(repository, files.values())
+    announce_terms(repository.id, files.values())
     (single, *several) = files
     if not several:
         if header := header_of(files[single], hub):

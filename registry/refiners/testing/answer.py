@@ -51,6 +51,8 @@ class Repository(NamedTuple):
     license: str = ""
     tags: tuple[str, ...] = ()
     """More tags, such as `base_model:adapter:organisation/name`, by which a search filters."""
+    license_name: str = ""
+    """The name in the card of a licence whose tag is `other`."""
 
     def sha256(self, file: str) -> str:
         """Returns the hash of a file."""
@@ -169,6 +171,7 @@ class Answer(BaseHTTPRequestHandler):
         else:
             commit = "f" * 40 if fault is Fault.WRONG_COMMIT else repository.commit
             facts = {"id": repository.name, "sha": commit, "tags": _tags(repository)}
+            facts["cardData"] = {"license_name": repository.license_name or None}
             self._send_json({**facts, "siblings": []})
 
     def _send_json(self, content: object) -> None:

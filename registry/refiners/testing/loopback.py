@@ -81,6 +81,7 @@ class LoopbackHub:
         files: Mapping[str, bytes],
         license: str = "",
         tags: Sequence[str] = (),
+        license_name: str = "",
     ) -> Repository:
         """Serves files as `organisation/name`; other files make another commit.
 
@@ -89,10 +90,13 @@ class LoopbackHub:
             files: The contents by path.
             license: The licence in the card.
             tags: More tags, such as `base_model:adapter:organisation/name`.
+            license_name: The name in the card of a licence that is `other`.
         """
         parts = [name, *(f"{k}{hashlib.sha256(v).hexdigest()}" for k, v in sorted(files.items()))]
         commit = hashlib.sha1("\n".join(parts).encode(), usedforsecurity=False).hexdigest()
-        self.repositories[name] = Repository(name, commit, dict(files), license, tuple(tags))
+        self.repositories[name] = Repository(
+            name, commit, dict(files), license, tuple(tags), license_name
+        )
         return self.repositories[name]
 
     def fail(self, file: str, fault: Fault, *, method: str = "", times: int = 1_000_000) -> None:
