@@ -70,6 +70,7 @@ def assemble(
             facts={
                 "cross_attention_dim": unet.text_width,
                 "latent_channels": autoencoder.latent_channels,
+                "unet_channels": unet.in_channels,
                 **(facts or {}),
             },
             tokenizer=tokenizer,

@@ -17,23 +17,24 @@ _GREY = (0.299, 0.587, 0.114)
 
 
 def to_pixels(
-    picture: Any, size: tuple[int, int] | None = None
+    picture: Any, size: tuple[int, int] | None = None, *, background: float = WHITE
 ) -> Float[Tensor, "count 3 height width"]:
     """Returns pixels in 0...1, float32 on the CPU.
 
     Args:
-        picture: A PIL image of any mode, turned upright by its EXIF and laid on white where it is
-            transparent; an array (height, width, channels); a float tensor (3, height, width) or
+        picture: A PIL image of any mode, turned upright by its EXIF and laid on a background where
+            it is transparent; an array (height, width, channels); a float tensor (3, height, width) or
             (count, 3, height, width) in 0...1; or a list of these. One channel is repeated to
             three.
         size: Height and width to resize each image to (bicubic, antialiased, clamped); by default
             images keep their size.
+        background: The level of grey behind transparent parts, in 0...1; white by default.
 
     Raises:
         ConditionError: `picture` is not an image, its values are outside 0...1, or the images have
             several sizes and `size` is None.
     """
-    rows = [_resized(row, size) for row in to_rows(picture)]
+    rows = [_resized(row, size) for row in _rows(picture, background)]
     if len(sizes := {tuple(row.shape[-2:]) for row in rows}) > 1:
         named = ", ".join(f"{width} x {height}" for height, width in sorted(sizes))
         raise ConditionError(

@@ -27,7 +27,6 @@ import projected_guidance
 import pytest
 import reference_only
 import regional
-import relight
 import self_attention_guidance
 import style_aligned
 import t2i_adapter
@@ -101,7 +100,6 @@ CASES = {
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
     "regional prompts": case(regional.RegionalPrompts, {"a cat": MASK}),
-    "IC-Light": case(relight.Relight, PICTURE),
     "AnimateDiff": case(motion.Motion),
     "ControlNeXt": case(controlnext.ControlNext, PICTURE),
     "BrushNet": case(brushnet.BrushNet, PICTURE),

@@ -19,7 +19,6 @@ import multi_diffusion
 import perturbed_attention
 import pytest
 import reference_only
-import relight
 import restart
 import self_attention_guidance
 import style_aligned
@@ -27,6 +26,7 @@ import t2i_adapter
 import text_encoder
 import textual_inversion
 import torch
+from refiners_iclight.adapter import ForegroundLight
 from torch import Tensor, nn
 
 from refiners_core import Chain, Condition, Context, select
@@ -425,7 +425,7 @@ def test_a_wider_first_convolution_replaces_the_bases(model):
     assert not torch.equal(a, b)
     conv: Any = head.own_layers.get_submodule("unet/conv_in")
     assert conv.in_channels == 9
-    light = relight.Relight(key="light").inject(model)  # beside the replaced convolution
+    light = ForegroundLight(key="light").inject(model)  # beside the replaced convolution
     assert generate(model, conditions={head: PICTURE, light: PICTURE}).isfinite().all()
 
 

@@ -8,8 +8,8 @@ import controlnext
 import layer_diffuse
 import motion
 import pytest
-import relight
 import torch
+from refiners_iclight.adapter import ForegroundLight
 from torch import Tensor, nn
 
 from refiners_core.testing import tiny_model
@@ -71,23 +71,22 @@ def test_brushnet_adds_to_every_level(model):
 
 @torch.no_grad()
 def test_iclight_moves_the_weights_of_every_layer(model):
-    adapter = relight.Relight(key="light").inject(model)
+    adapter = ForegroundLight(key="light").inject(model)
+    for weight in adapter.parameters():
+        weight.normal_(std=0.1)
     light = torch.randn(2, 4, 8, 8)
     output = model.unet(rows(model), context=unet_context(adapter, 0.5, light=light))
     adapter.eject()
     twin = copy.deepcopy(model)
-    names = [name.replace("/", ".") for name, _ in adapter.own_layers.named_children()]
+    names = [seat.path for edit in adapter.edits(model) for seat in edit.seats]
     kinds = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
     layers = [path for path, layer in model.unet.walk() if isinstance(layer, kinds)]
     assert sorted(names) == sorted(f"unet.{path}" for path in layers)
-    for name, change in adapter.own_layers.named_children():
-        layer: Any = twin.layer(name.replace("/", "."))
-        if isinstance(change, relight.NormOffset):
-            layer.weight.add_(0.5 * change.weight)
-            layer.bias.add_(0.5 * change.bias)
-        elif name != "unet/conv_in":
-            layer.weight.add_(0.5 * change.change())
-    wider: Any = adapter.own_layers["unet/conv_in"]
+    for path in layers:
+        if path != "conv_in":
+            for kind, change in adapter.offsets.layer(path).named_parameters():
+                twin.unet.layer(path).get_parameter(kind).add_(0.5 * change)
+    wider: Any = adapter.offsets.conv_in
     handles: list[Any] = []
     added(twin.unet.conv_in, 0.5 * wider(torch.cat([rows(model), light], dim=1)), handles)
     assert close(output, twin.unet(rows(model), context=unet_context()))

@@ -12,11 +12,11 @@ import lora
 import motion
 import pytest
 import reference_only
-import relight
 import style_aligned
 import t2i_adapter
 import text_encoder
 import torch
+from refiners_iclight.adapter import ForegroundLight
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Condition, Context, Layer, Sum, select
@@ -35,7 +35,7 @@ FAMILIES: dict[str, tuple[Callable[[], Adapter], Any]] = {
     "ControlNet": (controlnet.ControlNet, PICTURE),
     "BrushNet": (brushnet.BrushNet, PICTURE),
     "T2I-Adapter": (t2i_adapter.T2iAdapter, PICTURE),
-    "IC-Light": (relight.Relight, PICTURE),
+    "IC-Light": (lambda: ForegroundLight(key="light"), PICTURE),
     "reference-only": (reference_only.Reference, LATENTS),
     "FreeU": (freeu.FreeU, None),
     "StyleAligned": (style_aligned.StyleAligned, None),

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import torch
 from data import Pictures
@@ -24,8 +25,8 @@ class Lesson:
 
     pictures: list[tuple[float, Pictures]]
     """The share of each kind of scene in a batch, with its scenes and latents."""
-    look: Callable[[list[Scene]], Tensor] | None
-    """Draws the condition of scenes, in 0...1; None if the adapter takes no condition."""
+    look: Callable[[list[Scene]], Any] | None
+    """Makes the conditions of scenes; None if the adapter takes no condition."""
     text_dropped: float
     """The share (0...1) of samples with an empty prompt."""
     condition_dropped: float
@@ -50,11 +51,11 @@ def request_for(model: LatentDiffusion, count: int) -> GenerationRequest:
 
 
 def encoded(
-    adapter: Adapter, model: LatentDiffusion, pixels: Tensor, dropped: Tensor
+    adapter: Adapter, model: LatentDiffusion, conditions: Any, dropped: Tensor
 ) -> dict[str, Tensor]:
-    """Returns the context values of pictures; dropped rows have the values of `uncond`."""
+    """Returns the context values of conditions; dropped rows have the values of `uncond`."""
     values: dict[str, Tensor] = {}
-    for key, branches in adapter.encode(pixels, request_for(model, len(pixels))).items():
+    for key, branches in adapter.encode(conditions, request_for(model, len(dropped))).items():
         cond = branches["cond"]
         uncond = branches.get("uncond", cond).expand_as(cond)
         values[key] = torch.where(dropped.view(-1, *[1] * (cond.ndim - 1)), uncond, cond)

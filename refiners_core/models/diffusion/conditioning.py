@@ -214,7 +214,7 @@ def match_conditions(worn: Sequence[Adapter], conditions: Any) -> tuple[AdapterC
         condition = value if isinstance(value, Condition) else Condition(value)
         if adapter.merged_scale is not None:
             _check_merged(adapter, value, condition)
-            condition = Condition(scale=adapter.merged_scale)  # as recipes record it
+            condition = replace(condition, scale=adapter.merged_scale)  # as recipes record it
         if value is None or (adapter.takes_condition and condition.value is None):
             continue
         _check(adapter, condition)
@@ -261,7 +261,10 @@ def _check(adapter: Adapter, condition: Condition) -> None:
 
 def _check_merged(adapter: Adapter, value: Any, condition: Condition) -> None:
     """Raises if a condition asks for another strength than that of a merged adapter."""
-    if value is None or condition not in (Condition(), Condition(scale=adapter.merged_scale or 0)):
+    strength = condition
+    if adapter.takes_condition:
+        strength = replace(condition, value=None, preprocess=False)
+    if value is None or strength not in (Condition(), Condition(scale=adapter.merged_scale or 0)):
         raise ConditionError(
             f"{adapter.key} is merged at scale {adapter.merged_scale:g}: a condition cannot change "
             "its strength, steps or region.",

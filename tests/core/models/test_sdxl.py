@@ -72,7 +72,7 @@ def test_places_come_in_execution_order(full):
 
 def test_it_has_the_facts_that_adapters_read(full):
     assert (full.base, full.size) == ("sdxl", 1024)
-    assert full.facts == {"cross_attention_dim": 2048, "latent_channels": 4}
+    assert full.facts == {"cross_attention_dim": 2048, "latent_channels": 4, "unet_channels": 4}
 
 
 def test_parts_of_other_models_are_refused():

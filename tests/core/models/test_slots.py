@@ -92,7 +92,7 @@ def test_places_run_in_the_order_in_which_they_are_listed(model):
 
 def test_every_slot_has_a_meaning(full):
     assert all(slot.meaning for slot in SLOTS.values())
-    assert full.facts == {"cross_attention_dim": 768, "latent_channels": 4}
+    assert full.facts == {"cross_attention_dim": 768, "latent_channels": 4, "unet_channels": 4}
     assert full.base == "sd15"
 
 

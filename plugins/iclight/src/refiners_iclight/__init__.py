@@ -1,0 +1,1 @@
+"""IC-Light for Refiners: relight a foreground by a text or by a background."""

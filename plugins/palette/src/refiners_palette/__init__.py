@@ -1,0 +1,1 @@
+"""A colour palette for Refiners: prompt a model with colours and their shares of the picture."""
