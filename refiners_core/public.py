@@ -24,6 +24,7 @@ MODULES: Final = (
     "refiners_core.models.samplers",
     "refiners_core.models.sd15",
     "refiners_core.models.sdxl",
+    "refiners_core.models.t5",
     "refiners_core.models.unet",
     "refiners_core.models.vae",
     "refiners_core.picture",

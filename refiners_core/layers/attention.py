@@ -22,12 +22,14 @@ class Attend(nn.Module):
     Args:
         heads: Number of attention heads; divides the width.
         is_causal: Whether a token attends only to itself and to earlier tokens.
+        scale: The factor of `q k^T`; `1 / sqrt(d)` by default.
     """
 
-    def __init__(self, heads: int, is_causal: bool = False) -> None:
+    def __init__(self, heads: int, is_causal: bool = False, *, scale: float | None = None) -> None:
         super().__init__()
         self.heads: Final = heads
         self.is_causal: Final = is_causal
+        self.scale: Final = scale
 
     def forward(
         self,
@@ -35,6 +37,7 @@ class Attend(nn.Module):
         k: Float[Tensor, "rows tokens inner"],
         v: Float[Tensor, "rows tokens inner"],
         mask: Float[Tensor, "#rows #queries tokens"]
+        | Float[Tensor, "#rows #heads #queries tokens"]
         | Bool[Tensor, "#rows #queries tokens"]
         | None = None,
     ) -> Float[Tensor, "rows queries inner"]:
@@ -44,8 +47,9 @@ class Attend(nn.Module):
             q: The queries.
             k: The keys.
             v: The values, one for each key.
-            mask: Values added to `q k^T / sqrt(d)`, the same for all heads; or, as bool, True for
-                the keys that a query attends to. Causal attention stays causal under a mask.
+            mask: Values added to `q k^T / sqrt(d)`, the same for all heads or for each; or, as
+                bool, True for the keys that a query attends to. Causal attention stays causal
+                under a mask.
         """
         rows, queries, inner = q.shape
         shape = (rows, -1, self.heads, inner // self.heads)
@@ -55,6 +59,7 @@ class Attend(nn.Module):
             v.view(shape).transpose(1, 2),
             attn_mask=None if mask is None else self._for_all_heads(mask, queries),
             is_causal=self.is_causal and mask is None,
+            scale=self.scale,
         )
         return x.transpose(1, 2).reshape(rows, queries, inner)
 
@@ -62,7 +67,7 @@ class Attend(nn.Module):
         if self.is_causal:
             later = torch.ones(queries, mask.shape[-1], dtype=torch.bool, device=mask.device)
             mask = mask.masked_fill(later.triu(1), float("-inf") if mask.is_floating_point() else 0)
-        return mask[:, None]
+        return mask if mask.ndim == 4 else mask[:, None]
 
 
 class SelfAttention(Chain):

@@ -23,8 +23,8 @@ def to_pixels(
 
     Args:
         picture: A PIL image of any mode, turned upright by its EXIF and laid on a background where
-            it is transparent; an array (height, width, channels); a float tensor (3, height, width) or
-            (count, 3, height, width) in 0...1; or a list of these. One channel is repeated to
+            it is transparent; an array (height, width, channels); a float tensor (3, height, width)
+            or (count, 3, height, width) in 0...1; or a list of these. One channel is repeated to
             three.
         size: Height and width to resize each image to (bicubic, antialiased, clamped); by default
             images keep their size.

@@ -51,6 +51,9 @@ class Adapter(Merging):
     """Whether a generation must pass it a condition, such as an image or an edge map."""
     takes_mask: ClassVar[bool] = False
     """Whether it can act on a region of the image: `Condition(value, mask=...)`."""
+    reads_prompts: ClassVar[bool] = False
+    """Whether its `encode` reads the prompts of the request: it is called, with None as the value,
+    although the adapter takes no condition."""
     words: Mapping[str, int | Sequence[int]] = MappingProxyType({})
     """The words that prompts may use while it is worn, each with its number of tokens: in every
     text encoder, or in each, which spells out a word of 0 tokens. The text encoder finds the id of

@@ -10,7 +10,7 @@ Example:
 
 from refiners_core.testing.case import AdapterCase, Neighbour, generated
 from refiners_core.testing.contract import LAWS, check_adapter
-from refiners_core.testing.tiny import tiny_model, tiny_sdxl
+from refiners_core.testing.tiny import tiny_model, tiny_sdxl, tiny_t5_tokenizer
 
 __all__ = [
     "LAWS",
@@ -20,4 +20,5 @@ __all__ = [
     "generated",
     "tiny_model",
     "tiny_sdxl",
+    "tiny_t5_tokenizer",
 ]

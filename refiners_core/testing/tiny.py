@@ -1,16 +1,18 @@
 """Complete models, small enough to generate in milliseconds."""
 
+import string
 from dataclasses import replace
 from typing import Any, Final
 
 import torch
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from refiners_core.models import sd15, sdxl
 from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.clip.tokenizer import ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.samplers import ScheduleConfig
+from refiners_core.models.t5 import T5Tokenizer
 from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
 
@@ -88,6 +90,25 @@ def tiny_sdxl(**changes: Any) -> LatentDiffusion:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         return sdxl.build(**{**parts, **_shared(), **changes}).eval()
+
+
+def tiny_t5_tokenizer() -> T5Tokenizer:
+    """Builds a tokenizer of T5's kind, of 101 single characters and three special tokens.
+
+    Example:
+        >>> tiny_t5_tokenizer().tokens("a cat")[-1]
+        1
+    """
+    special = ["<pad>", "</s>", "<unk>"]
+    signs = sorted({*string.printable, "\u2581"})
+    pieces = [(sign, 0.0) for sign in special] + [(sign, -3.0) for sign in signs]
+    model = Tokenizer(models.Unigram(pieces, unk_id=2))
+    model.pre_tokenizer = pre_tokenizers.Metaspace()
+    model.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    model.add_special_tokens(special[:2])
+    return T5Tokenizer(model)
 
 
 def _shared() -> dict[str, Any]:

@@ -9,7 +9,6 @@ import controlnet
 import controlnext
 import deep_cache
 import distilled
-import ella
 import face_id
 import few_steps
 import freeu
@@ -91,7 +90,6 @@ CASES = {
     "MultiDiffusion": case(multi_diffusion.MultiDiffusion),
     "LCM": case(distilled.Distilled),
     "textual inversion": case(lambda: textual_inversion.TextualInversion("red")),
-    "ELLA": case(ella.Ella, "a cat"),
     "more tokens": case(text_encoder.Longer),
     "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),

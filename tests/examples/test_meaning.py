@@ -6,7 +6,6 @@ from typing import Any
 import control_lora
 import controlnet
 import distilled
-import ella
 import few_steps
 import freeu
 import inpainting_head
@@ -399,20 +398,6 @@ def test_another_text_encoder_replaces_the_bases(model):
     assert isinstance(model.at("text_encoder"), Chain)
     adapter.eject()
     assert torch.equal(generate(model), bare)
-
-
-@torch.no_grad()
-def test_ellas_tokens_depend_on_the_timestep(model):
-    adapter = ella.Ella().inject(model)
-    features = torch.ones(1, 16, 8)
-    tokens = []
-    for timestep in (900, 100):
-        context = Context(
-            unet_context(adapter, features=features) | {"timestep": torch.tensor(timestep)}
-        )
-        model.unet(rows(model, 1), context=context)
-        tokens.append(context["text"])
-    assert not torch.equal(*tokens)
 
 
 # --- inputs, layers, axes --------------------------------------------------------------------

@@ -95,7 +95,8 @@ class AdapterCondition:
             ConditionError: The adapter refuses the value, or its `encode` returns tensors that do
                 not fit the context.
         """
-        if not self.adapter.takes_condition and self.condition.mask is None:
+        takes_value = self.adapter.takes_condition or self.adapter.reads_prompts
+        if not takes_value and self.condition.mask is None:
             return self
         if self.finish is not None:
             condition = replace(self.condition, value=self.finish())

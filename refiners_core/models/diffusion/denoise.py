@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from refiners_core.errors import ContextError
@@ -153,7 +153,7 @@ class Denoise(Chain):
 
 def branch_rows(
     key: str, tensors: Mapping[str, Tensor], branches: Sequence[str], count: int
-) -> Float[Tensor, "rows *shape"]:
+) -> Shaped[Tensor, "rows *shape"]:
     """Returns the rows of all branches, branch by branch, `count` for each.
 
     Args:

@@ -1,0 +1,193 @@
+"""ELLA: tokens of a language model, made anew at each timestep, in place of the text's."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+
+from refiners_core import Adapter, Chain, Context, Edit, Passthrough, Seat, SetContext, Source, When
+from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.models.device import built_on
+from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.models.t5 import T5_KEYS, T5_MASK, T5Config, T5Encoder, T5Tokenizer
+from refiners_core.weights import load, published, read
+from refiners_ella.connector import ELLA_KEYS, Connector, ConnectorConfig
+
+HEADS: Final = 8
+"""The attention heads of the released connector."""
+TEXT: Final = "text"
+"""The context key of the text's features, which the cross-attentions of the UNet read."""
+
+
+class Ella(Adapter):
+    """Lets a language model read the prompts (ELLA, arXiv:2403.05135).
+
+    T5 encodes the prompts and the negative prompts, and a connector turns the features into 64
+    tokens at each timestep. They replace the features of CLIP for the cross-attentions of the UNet;
+    the side networks of other adapters, which were trained with CLIP, still read those. It takes no
+    condition: `Condition(start=..., end=...)` limits the steps, and None leaves it out. Its scale
+    is 1 or 0, as there is nothing between two texts. Weights of words in a prompt are read as text.
+
+    Args:
+        tokens: The tokens of T5 to which every prompt is padded or cut, such as the 128 of the
+            training; by default each prompt has as many as it needs.
+        encoder: For an untrained adapter, the sizes of T5.
+        connector: For an untrained adapter, the sizes of the connector.
+        tokenizer: For an untrained adapter, the tokenizer of T5.
+        options: The arguments of every adapter: `weights`, `name`, `key`.
+
+    Raises:
+        AdapterError: The number of tokens is not a positive whole number.
+
+    Example:
+        >>> Ella(name="ella").takes_condition
+        False
+    """
+
+    reads_prompts: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        tokens: int | None = None,
+        encoder: T5Config | None = None,
+        connector: ConnectorConfig | None = None,
+        tokenizer: T5Tokenizer | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if tokens is not None and (not isinstance(tokens, int) or tokens < 2):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise AdapterError(
+                f"a prompt of {self.key} cannot have {tokens!r} tokens.",
+                hint="Try tokens=128, or leave tokens= out.",
+            )
+        self.tokens: Final = tokens
+        self.tokenizer = tokenizer
+        self._untrained: Final = encoder or T5Config(), connector
+        self.features_key: Final = self.context_key("features")
+        self.mask_key: Final = self.context_key("mask")
+        self.tokens_key: Final = self.context_key("tokens")
+
+    def build(self, model: LatentDiffusion, source: Source | None) -> None:
+        """Builds T5 and the connector and loads their weights.
+
+        Raises:
+            WeightsError: A file is not one of ELLA, or of a T5 of these sizes.
+            ModelError: The configuration or the tokenizer of T5 cannot be read.
+        """
+        unet = model.unet
+        width = unet.config.text_width
+        if source is None:
+            encoder, connector = self._untrained
+            connector = connector or ConnectorConfig(encoder.width, width)
+            with built_on(unet.device):
+                self.encoder = T5Encoder(encoder).to(unet.dtype)
+                self.connector = self._connector(connector).to(unet.dtype)
+            return
+        files = source.files
+        tensors = read(files["weights"])
+        config = ConnectorConfig.of(tensors, width, source.settings.get("heads", HEADS))
+        sizes = T5Config.from_json(json.loads(files["config"].read_text("utf-8")))
+        if sizes.width != config.features:
+            raise AdapterError(
+                f"this ELLA reads features of width {config.features}, and this T5 has "
+                f"{sizes.width}.",
+                hint="Use the T5 that it was trained with, flan-t5-xl.",
+            )
+        self.tokenizer = T5Tokenizer.load(files["tokenizer"])
+        with built_on("meta"):
+            self.encoder = T5Encoder(sizes)
+            self.connector = self._connector(config)
+        placement: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
+        load(self.connector, tensors, ELLA_KEYS, **placement)
+        load(self.encoder, files["encoder"], T5_KEYS, **placement)
+        self.requires_grad_(False)
+
+    def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
+        """Makes the tokens before the UNet runs, and lets each cross-attention read them."""
+        made = Passthrough(
+            When(self.scale_key, connector=self.connector, keep=SetContext(self.tokens_key))
+        )
+
+        def reading(inner: nn.Module, seat: Seat) -> ReadsTokens:
+            return ReadsTokens(inner, self.tokens_key)
+
+        first = model.slot("unet.input").before("ella", lambda seat: made)
+        return first + model.slot("unet.cross_attention").wrap(
+            reading, stage="inputs", name="tokens"
+        )
+
+    def check(self, value: Any, request: GenerationRequest) -> None:
+        """Refuses a scale between 0 and 1, and a generation without a tokenizer.
+
+        Raises:
+            ConditionError: The scale is neither 0 nor 1, or the adapter has no tokenizer.
+        """
+        scale = request.scales.get(self.scale_key)
+        if scale is not None and float(scale) != 1:
+            raise ConditionError(
+                f"{self.key} replaces the text, so its scale is 1 or 0, not {float(scale):g}.",
+                hint="Try Condition(end=0.5): it then acts in the first half of the steps.",
+            )
+        if self.tokenizer is None:
+            raise ConditionError(
+                f"{self.key} was built without a tokenizer, so it cannot read.",
+                hint='Build it with tokenizer=T5Tokenizer.load("tokenizer.json").',
+            )
+
+    @torch.no_grad()
+    def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
+        """Encodes the prompts of each branch of guidance by T5.
+
+        Args:
+            value: None.
+            request: The generation, with its prompts.
+        """
+        assert self.tokenizer is not None, "checked before any network runs"
+        texts = [text for name in request.branches for text in request.prompts[name]]
+        distinct = list(dict.fromkeys(texts))
+        ids, mask = self.tokenizer.rows(distinct, self.tokens)
+        ids, mask = ids.to(request.device), mask.to(request.device)
+        features = self.encoder(ids, context={T5_MASK: mask})
+        rows = torch.tensor([distinct.index(text) for text in texts], device=request.device)
+        parts = features[rows].split(request.count)
+        values = {self.features_key: dict(zip(request.branches, parts, strict=True))}
+        if self.tokens is None:  # of a fixed number of tokens, padding is read as in the training
+            masks = mask[rows].split(request.count)
+            values[self.mask_key] = dict(zip(request.branches, masks, strict=True))
+        return values
+
+    def published(self) -> Mapping[str, Tensor]:
+        """Returns the connector under the keys of `QQGYLab/ELLA`, without T5."""
+        return published(self.connector, ELLA_KEYS)
+
+    def _connector(self, config: ConnectorConfig) -> Connector:
+        return Connector(config, self.features_key, self.mask_key)
+
+
+class ReadsTokens(Chain):
+    """Runs a layer with other features of the text, if the context has them.
+
+    Args:
+        inner: The layer, with the edits of other adapters.
+        tokens: The context key of the features.
+    """
+
+    def __init__(self, inner: nn.Module, tokens: str) -> None:
+        super().__init__(base=inner)
+        self.tokens: Final = tokens
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        tokens = context.get(self.tokens)
+        if tokens is None:
+            return super().run(context, *inputs)
+        text = context[TEXT]
+        context[TEXT] = tokens
+        output = super().run(context, *inputs)
+        context[TEXT] = text
+        return output
+
+    def extra_repr(self) -> str:
+        return repr(self.tokens)
