@@ -14,11 +14,13 @@ from refiners.errors import IncompatibleError
 from refiners.installed.factory import build_adapter
 from refiners.installed.inventory import Installed
 from refiners.sources.origin import introduce
+from refiners_ella.connector import ConnectorConfig
 
 from refiners_core import Adapter
 from refiners_core.models.clip import ClipImageConfig
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_core.testing import tiny_model
+from refiners_core.models.t5 import T5Config
+from refiners_core.testing import tiny_model, tiny_t5_tokenizer
 from refiners_core.testing.case import bits
 
 BASE: Final = "sd15"
@@ -29,6 +31,13 @@ ENCODER: Final = ClipImageConfig(
 )
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
+    "refiners_ella.adapter:Ella": {
+        "encoder": T5Config(
+            vocabulary=110, width=8, inner_width=8, layers=1, heads=1, head_width=8
+        ),
+        "connector": ConnectorConfig(features=8, width=8, tokens=3, layers=1, heads=1, waves=4),
+        "tokenizer": tiny_t5_tokenizer(),
+    },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
 }

@@ -16,9 +16,13 @@ from PIL import Image
 from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
 from refiners_controlnet.union import UnionControlNet
+from refiners_ella.adapter import Ella
+from refiners_ella.connector import ConnectorConfig
+from refiners_iclight.adapter import BackgroundLight, ForegroundLight
 from refiners_instantid.adapter import InstantId
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
+from refiners_palette.adapter import PaletteAdapter
 from refiners_preprocessors import canny
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
@@ -30,7 +34,9 @@ from refiners_core.errors import RefinersError
 from refiners_core.models.clip import ClipImageConfig
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.image_prompt import ResamplerConfig
-from refiners_core.testing import tiny_model, tiny_sdxl
+from refiners_core.models.t5 import T5Config, T5Tokenizer
+from refiners_core.models.unet import UNetConfig
+from refiners_core.testing import tiny_model, tiny_sdxl, tiny_t5_tokenizer
 from refiners_core.weights import write
 
 MESSAGES: Mapping[str, str] = tomllib.loads(
@@ -69,6 +75,26 @@ def maps() -> T2iAdapter:
 
 def style() -> StyleAligned:
     return StyleAligned(key="style-aligned")
+
+
+def light() -> ForegroundLight:
+    return ForegroundLight(key="ic-light-fc")
+
+
+def inpainting() -> LatentDiffusion:
+    sizes: dict[str, Any] = {"channels": (8, 16), "layers": (1, 1), "depths": (1, 1)}
+    unet = UNetConfig(**sizes, heads=(2, 2), in_channels=9, text_width=8, groups=4)
+    return tiny_model(unet=unet)
+
+
+def ella(tokenizer: T5Tokenizer | None = None) -> Ella:
+    encoder = T5Config(vocabulary=110, width=8, inner_width=8, layers=1, heads=1, head_width=8)
+    sizes = ConnectorConfig(features=8, width=8, tokens=2, layers=1, heads=1, waves=4)
+    return Ella(encoder=encoder, connector=sizes, tokenizer=tokenizer, key="ella")
+
+
+def palette() -> PaletteAdapter:
+    return PaletteAdapter(key="palette")
 
 
 def pair(name: str, rows: int = 16, columns: int = 16) -> dict[str, torch.Tensor]:
@@ -327,6 +353,31 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "a file for an adapter that has its own": lambda b: b.named(
         "controlnet-canny", file="a.safetensors"
     ),
+    "no background for IC-Light": lambda b: b.generate(
+        lambda: BackgroundLight(key="ic-light-fbc"), {"foreground": PICTURE}
+    ),
+    "IC-Light on an inpainting model": lambda b: light().inject(inpainting()),
+    "another file for IC-Light": lambda b: b.file(ForegroundLight, {"a": ONE}),
+    "a file of IC-Light for a background": lambda b: b.file(
+        ForegroundLight, BackgroundLight().inject(tiny_model()).published()
+    ),
+    "a whole UNet as an IC-Light": lambda b: b.file(
+        ForegroundLight,
+        {**light().inject(tiny_model()).published(), "conv_norm_out.weight": torch.ones(8)},
+    ),
+    "a strength for ELLA": lambda b: b.generate(
+        lambda: ella(tiny_t5_tokenizer()), Condition(scale=0.5)
+    ),
+    "ELLA without a tokenizer": lambda b: b.generate(ella, Condition()),
+    "another file for ELLA": lambda b: b.file(Ella, {"a": ONE}),
+    "a prompt of one token for ELLA": lambda b: Ella(tokens=1, key="ella"),
+    "a name that is not a colour": lambda b: b.generate(palette, ["red", "mauveish"]),
+    "nine colours": lambda b: b.generate(palette, ["red"] * 9),
+    "a colour without weight": lambda b: b.generate(palette, [("red", 0), ("blue", 1)]),
+    "a level of 256": lambda b: b.generate(palette, [(256, 0, 0)]),
+    "a number as a palette": lambda b: b.generate(palette, 7),
+    "three palettes for two pictures": lambda b: b.generate(palette, [["red"], ["blue"], ["tan"]]),
+    "another file for a palette": lambda b: b.file(PaletteAdapter, {"a": ONE}),
     "another file for an IP-Adapter": lambda b: b.file(IpAdapter, {"a": ONE}),
     "a text for an IP-Adapter": lambda b: b.generate(image_prompt, "photo.png"),
 }

@@ -155,11 +155,11 @@ def test_a_saved_file_is_read_again_bit_for_bit(file: Path, tmp_path: Path):
 
 
 def test_files_for_another_number_of_pictures_are_refused(file: Path, tmp_path: Path):
-    with pytest.raises(WeightsError, match="the latents and a foreground alone"):
+    with pytest.raises(WeightsError, match="channels: latents and foreground"):
         load(file, BackgroundLight)
     path = tmp_path / "fbc.safetensors"
     relit(BackgroundLight)[1].save(path)
-    with pytest.raises(WeightsError, match="the latents and a foreground and a background"):
+    with pytest.raises(WeightsError, match="channels: latents, foreground and background"):
         load(path)
 
 

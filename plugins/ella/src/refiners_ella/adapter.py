@@ -60,7 +60,7 @@ class Ella(Adapter):
         super().__init__(**options)
         if tokens is not None and (not isinstance(tokens, int) or tokens < 2):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(
-                f"a prompt of {self.key} cannot have {tokens!r} tokens.",
+                f"a prompt of {self.key} needs at least 2 tokens, not {tokens!r}.",
                 hint="Try tokens=128, or leave tokens= out.",
             )
         self.tokens: Final = tokens

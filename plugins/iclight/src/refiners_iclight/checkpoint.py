@@ -34,11 +34,11 @@ def check_offsets(tensors: Mapping[str, Tensor], config: UNetConfig, pictures: i
         )
     latents = config.in_channels
     if first.shape[1] == latents * (1 + 3 - pictures):
-        shown, name = "a foreground and a background", "ic-light-fbc"
+        shown, name = "latents, foreground and background", "ic-light-fbc"
         if pictures == 2:
-            shown, name = "a foreground alone", "ic-light-fc"
+            shown, name = "latents and foreground", "ic-light-fc"
         raise WeightsError(
-            f"this file of IC-Light reads {first.shape[1]} channels: the latents and {shown}.",
+            f"this file of IC-Light reads {first.shape[1]} channels: {shown}.",
             hint=f'Try load_adapter("{name}", model, file=...).',
         )
     if float(norm.float().abs().mean()) > _LEAST:

@@ -19,7 +19,7 @@ MOST: Final = 8
 """The largest number of colours in a palette."""
 _SIDE: Final = 128
 """The sides in pixels to which a picture is shrunk before its colours are counted."""
-_HINT: Final = 'Pass colours such as ["#c1121f", "white"], or with shares [("#c1121f", 0.3), ...].'
+_HINT: Final = 'Try ["#c1121f", "white"], or with weights [("#c1121f", 1), ("white", 3)].'
 
 
 class Palette(tuple[tuple[str, float], ...]):
