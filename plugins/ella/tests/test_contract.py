@@ -16,7 +16,6 @@ from refiners_core import Adapter, Chain, Condition, Source, UseContext, select
 from refiners_core.errors import AdapterError, ConditionError, WeightsError
 from refiners_core.models.t5 import T5Config
 from refiners_core.testing import LAWS, AdapterCase, tiny_model, tiny_t5_tokenizer
-from refiners_core.testing.case import bits
 from refiners_core.weights import read, write
 
 T5 = T5Config(vocabulary=110, width=12, inner_width=16, layers=2, heads=2, head_width=4)
@@ -26,6 +25,10 @@ SIZES = ConnectorConfig(features=12, width=8, tokens=4, layers=2, heads=2, waves
 def untrained(**options: Any) -> Ella:
     torch.manual_seed(3)  # the same weights each time
     return Ella(encoder=T5, connector=SIZES, tokenizer=tiny_t5_tokenizer(), key="ella", **options)
+
+
+def bits(latents: Tensor) -> bytes:
+    return latents.numpy().tobytes()
 
 
 def targets() -> list[tuple[str, str]]:

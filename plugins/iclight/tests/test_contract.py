@@ -16,12 +16,15 @@ from refiners_core import Adapter, Source
 from refiners_core.errors import AdapterError, ConditionError, WeightsError
 from refiners_core.models.unet import UNetConfig
 from refiners_core.testing import LAWS, AdapterCase, tiny_model
-from refiners_core.testing.case import bits
 from refiners_core.weights import MisfitError, read, write
 
 PICTURE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
 BOTH = {"foreground": PICTURE, "background": PICTURE.flip(-1)}
 KINDS: dict[type[Relight], Any] = {ForegroundLight: PICTURE, BackgroundLight: BOTH}
+
+
+def bits(latents: Tensor) -> bytes:
+    return latents.numpy().tobytes()
 
 
 def targets() -> list[tuple[str, str]]:

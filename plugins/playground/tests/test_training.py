@@ -34,6 +34,31 @@ def test_orthogonalised_matrices_stretch_every_direction_about_equally(shape):
     assert stretches.max() < 1.3
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "distance"),
+    [  # of the table of Sharma, Wu and Dalal 2005
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
+        ((50, 2.49, -0.001), (50, -2.49, 0.0011), 7.2195),
+        ((50, 2.5, 0), (58, 24, 15), 19.4535),
+        ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
+    ],
+)
+def test_the_distance_of_colours_equals_the_published_one(first, second, distance):
+    from colour_distance import ciede2000
+
+    assert ciede2000(first, second) == pytest.approx(distance, abs=1e-4)
+    assert ciede2000(second, first) == pytest.approx(distance, abs=1e-4)
+
+
+def test_palettes_are_compared_in_the_best_pairing():
+    from colour_distance import palette_distance
+
+    assert palette_distance(["#ff0000", "#0000ff"], ["#0000ff", "#ff0000"]) == 0
+    assert palette_distance(["#ffffff"], ["#000000", "#fefefe"]) < 1
+    assert palette_distance(["#ffffff", "#000000"], ["#ffffff"]) == pytest.approx(50, abs=1)
+
+
 def test_muon_takes_matrices_but_not_embeddings_norms_and_the_first_convolution():
     from optimiser import split_weights
 

@@ -16,6 +16,7 @@ from random import Random
 
 import refiners
 import torch
+from palette_effect import palette_effect
 from refiners_playground.alignment import SHIFT, aligned_effect
 from refiners_playground.caption import plain_caption
 from refiners_playground.edge import edge_agreement, edges
@@ -129,6 +130,15 @@ def image_figures(model: LatentDiffusion, count: int, settings: Settings) -> Ite
     yield Figure("IP-Adapter: shape at scale 1", on["shape"], count)
 
 
+def palette_figures(model: LatentDiffusion, count: int, settings: Settings) -> Iterator[Figure]:
+    """Yields how far the colours of pictures are from those of a palette beside the prompt."""
+    with refiners.load_adapter("palette").on(model) as palette:
+        off = palette_effect(model, palette, count, settings, scale=0.0)
+        on = palette_effect(model, palette, count, settings)
+    yield Figure("palette: CIEDE2000 of colours at scale 0", off, count, 25)
+    yield Figure("palette: CIEDE2000 of colours at scale 1", on, count, most=8)
+
+
 def ink_reader_figures(model: LatentDiffusion) -> Iterator[Figure]:
     """Yields how well the program that reads ink tells it from every style of the base model."""
     scenes = list(held_out_scenes())
@@ -201,6 +211,7 @@ PARTS: Mapping[str, Callable[[LatentDiffusion, int, Settings], Iterator[Figure]]
     "ip-adapter": image_figures,
     "style-aligned": aligned_figures,
     "lora": lora_figures,
+    "palette": palette_figures,
 }
 """The measurements by name, in order."""
 

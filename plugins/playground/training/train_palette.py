@@ -1,4 +1,4 @@
-"""Trains the palette adapter: about six minutes on one core, after the base."""
+"""Trains the palette adapter: about twelve minutes on one core, after the base."""
 
 from random import Random
 

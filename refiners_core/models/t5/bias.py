@@ -1,4 +1,4 @@
-"""What T5's attention adds for the distance of two tokens, and for tokens that are padding."""
+"""The bias of T5's attention, for the distance of two tokens and for padding."""
 
 import math
 from typing import Any, Final

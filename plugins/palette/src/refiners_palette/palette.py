@@ -32,7 +32,7 @@ class Palette(tuple[tuple[str, float], ...]):
             such a colour and its weight. Colours without a weight weigh 1.
 
     Raises:
-        ConditionError: There are no colours or too many, a colour is unknown, or a weight is not a
+        ConditionError: The list is empty or too long, a colour is unknown, or a weight is not a
             positive number.
 
     Example:
