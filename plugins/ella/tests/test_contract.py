@@ -132,8 +132,12 @@ def test_it_acts_in_a_span_of_steps():
     adapter = untrained().inject(model)
     half = generate(model, "a cat", {adapter: Condition(end=0.5)})
     assert bits(half) not in (bits(bare), bits(generate(model, "a cat")))
-    with pytest.raises(ConditionError, match="its scale is 1 or 0"):
-        generate(model, "a cat", {adapter: Condition(scale=0.5)})
+    schedule = generate(model, "a cat", {adapter: Condition(scale=[(0.0, 1.0), (0.4, 0.0)])})
+    assert bits(schedule) != bits(bare)
+    scales: list[Any] = [0.5, [1.0, 0.0], [(0.0, 1.0), (0.5, 0.2)], {"unet.mid": 1.0}]
+    for scale in scales:
+        with pytest.raises(ConditionError, match=r"its scale is 1 or 0|none of its layers reads"):
+            generate(model, ["a cat", "a dog"], {adapter: Condition(scale=scale)})
 
 
 def test_without_a_tokenizer_it_says_so():

@@ -171,8 +171,8 @@ class Answer(BaseHTTPRequestHandler):
         else:
             commit = "f" * 40 if fault is Fault.WRONG_COMMIT else repository.commit
             facts = {"id": repository.name, "sha": commit, "tags": _tags(repository)}
-            facts["cardData"] = {"license_name": repository.license_name or None}
-            self._send_json({**facts, "siblings": []})
+            card = {"license_name": repository.license_name or None}
+            self._send_json({**facts, "cardData": card, "siblings": []})
 
     def _send_json(self, content: object) -> None:
         body = json.dumps(content).encode()

@@ -125,12 +125,16 @@ class Ella(Adapter):
         Raises:
             ConditionError: The scale is neither 0 nor 1, or the adapter has no tokenizer.
         """
-        scale = request.scales.get(self.scale_key)
-        if scale is not None and float(scale) != 1:
-            raise ConditionError(
-                f"{self.key} replaces the text, so its scale is 1 or 0, not {float(scale):g}.",
-                hint="Try Condition(end=0.5): it then acts in the first half of the steps.",
-            )
+        scales = () if request.places is None else request.places.adapters
+        for step in (step for item in scales if item.adapter is self for step in item.steps):
+            numbers = {number for each in step.values() for number in each}
+            if numbers not in ({0.0}, {1.0}):
+                listed = " and ".join(f"{number:g}" for number in sorted(numbers))
+                raise ConditionError(
+                    f"{self.key} replaces the text, so its scale is 1 or 0 everywhere, not "
+                    f"{listed}.",
+                    hint="Try Condition(end=0.5): it then acts in the first half of the steps.",
+                )
         if self.tokenizer is None:
             raise ConditionError(
                 f"{self.key} was built without a tokenizer, so it cannot read.",
