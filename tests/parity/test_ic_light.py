@@ -1,6 +1,7 @@
 """IC-Light from the Hub computes what the authors' code computes: offsets in a wider UNet."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,8 +108,8 @@ def test_a_generation_equals_that_of_the_wider_unet(
 
 
 @torch.no_grad()
-def test_the_network_equals_the_wider_unet(
-    hub: Any, sd15_folder: Any, model: Any, differ: Any
+def test_the_network_equals_the_wider_unet_from_any_file(
+    hub: Any, sd15_folder: Any, model: Any, differ: Any, tmp_path: Path
 ) -> None:
     pipe = sd15_folder[0]
     wide = widened(pipe.unet, offsets(pipe.unet, 1))
@@ -118,5 +119,9 @@ def test_the_network_equals_the_wider_unet(
     with refiners.load_adapter("ic-light-fcon").on(model) as adapter:
         worn = {adapter.light_key: light, adapter.scale_key: torch.tensor(1.0)}
         made, plain = (model.unet(x, context=context | more) for more in (worn, {}))
+        adapter.save(tmp_path / "mine.safetensors")
     assert differ(made, expected) <= 1e-5
     assert differ(plain, expected) > 1e-2
+    with refiners.load_adapter("ic-light-fc", file=tmp_path / "mine.safetensors").on(model) as mine:
+        worn = {mine.light_key: light, mine.scale_key: torch.tensor(1.0)}
+        assert torch.equal(model.unet(x, context=context | worn), made)

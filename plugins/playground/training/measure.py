@@ -135,8 +135,10 @@ def palette_figures(model: LatentDiffusion, count: int, settings: Settings) -> I
     with refiners.load_adapter("palette").on(model) as palette:
         off = palette_effect(model, palette, count, settings, scale=0.0)
         on = palette_effect(model, palette, count, settings)
+        equal = palette_effect(model, palette, count, settings, is_weighted=False)
     yield Figure("palette: CIEDE2000 of colours at scale 0", off, count, 25)
     yield Figure("palette: CIEDE2000 of colours at scale 1", on, count, most=8)
+    yield Figure("palette: CIEDE2000 with equal weights", equal, count, most=8)
 
 
 def ink_reader_figures(model: LatentDiffusion) -> Iterator[Figure]:
