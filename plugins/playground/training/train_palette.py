@@ -20,8 +20,8 @@ SIZES, SIZE_SHARES = (2, 3, 4), (0.7, 0.15, 0.15)
 ALONE = 0.1
 """The share (0...1) of palettes of which only the heaviest colour is kept."""
 EQUAL, SCALED = 0.25, 0.35
-"""The shares (0...1) of palettes of two colours with equal weights, and with weights that are scaled
-at random: people do not measure shares."""
+"""The shares (0...1) of palettes of two colours with equal weights, and with weights scaled at
+random, since people do not measure shares."""
 
 
 def as_written(palette: Palette, random: Random) -> Palette:
