@@ -12,9 +12,10 @@ from typing import Any, Final
 import refiners
 import torch
 from refiners_controllora.extract import extract
+from refiners_palette.palette import Palette
 from refiners_playground.contact_sheet import Column, contact_sheet
 from refiners_playground.edge import edges
-from refiners_playground.scene import Item, Scene, draw
+from refiners_playground.scene import SIZE, Item, Scene, draw
 from torch import Tensor
 
 from refiners_core import Condition
@@ -85,6 +86,34 @@ def lora(model: LatentDiffusion) -> list[Column]:
     return [(*halves(prompt), [*column]) for prompt, *column in rows]
 
 
+def palette(model: LatentDiffusion) -> list[Column]:
+    """Returns a prompt in five palettes, each of which is above its picture."""
+    palettes = [
+        Palette([("#db2424", 1), ("#f5f5f5", 2)]),
+        Palette([("#f5f5f5", 1), ("#db2424", 2)]),
+        Palette([("#fae033", 1), ("#264dd9", 2)]),
+        Palette([("#7a2e9e", 1), ("#33ccdb", 2)]),
+        Palette([("#121217", 1), ("#f799c2", 2)]),
+    ]
+    adapter = refiners.load_adapter("palette", model)
+    prompts = ["a large heart"] * len(palettes)
+    made = pictures(model, prompts, conditions={adapter: palettes})
+    return [
+        (*(f"{share:.0%} {name}" for name, share in colours), [stripes(colours), image])
+        for colours, image in zip(palettes, made, strict=True)
+    ]
+
+
+def stripes(colours: Palette) -> Tensor:
+    """Returns a picture that has the colours of a palette with their shares."""
+    rows = [row for row in colours.numbers() if row[3] > 0]
+    bounds = [round(SIZE * sum(float(row[3]) for row in rows[:i])) for i in range(len(rows) + 1)]
+    picture = torch.ones(3, SIZE, SIZE)
+    for row, left, right in zip(rows, bounds[:-1], bounds[1:], strict=True):
+        picture[:, :, left:right] = row[:3, None, None]
+    return picture
+
+
 def stylealigned(model: LatentDiffusion) -> list[Column]:
     """Returns four prompts that share the style of the first, and apart."""
     prompts = ["a red heart on a yellow background", "a star", "a circle", "a ring"]
@@ -139,7 +168,8 @@ def scene(shape: str, colour: str, background: str) -> Scene:
 PACKAGES: Final[Mapping[str, Callable[[LatentDiffusion], list[Column]]]] = {
     function.__name__: function
     for function in (
-        controllora, controlnet, ipadapter, lora, playground, stylealigned, textualinversion
+        controllora, controlnet, ipadapter, lora, palette, playground, stylealigned,
+        textualinversion,
     )
 }  # fmt: skip
 
