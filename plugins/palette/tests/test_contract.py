@@ -145,7 +145,10 @@ def test_other_files_are_refused(tmp_path: Path):
 def test_pictures_of_the_playground_have_the_colours():
     model = refiners.load_model("playground")
     adapter = refiners.load_adapter("palette", model)
-    requested = [Palette(["#2750d7", "#f6e12e"]), Palette(["#24994a", "#f2f2f2"])]
+    requested = [
+        Palette([("#2750d7", 3), ("#f6e12e", 1)]),
+        Palette([("#24994a", 1), ("#f2f2f2", 3)]),
+    ]
 
     def distance(conditions: Any) -> float:
         pictures = model.generate(
