@@ -15,7 +15,10 @@ sys.path.insert(0, str(DOCS))
 
 from reference import write_reference  # noqa: E402  (beside this file, which is not a package)
 
-_OTHERS = "abc|collections|importlib|jaxtyping|msgspec|nn|os|pathlib|tokenizers|torch|Image|Path|Tensor|PIL"
+_OTHERS = (
+    "abc|collections|importlib|jaxtyping|msgspec|nn|os|pathlib|tokenizers|torch"
+    "|Image|Path|Tensor|PIL"
+)
 """Modules and names of other libraries, whose inventories are on the network."""
 _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
