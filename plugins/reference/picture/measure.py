@@ -25,7 +25,7 @@ def counted(model: Any, references: list[Any], adapter: Any = None) -> dict[str,
     """Returns how many pictures have the background and the colour of their reference, and the
     prompted shape."""
     recogniser = load_recogniser()
-    hits = dict.fromkeys(("background", "colour", "shape"), 0)
+    hits: dict[str, int] = dict.fromkeys(("background", "colour", "shape"), 0)
     prompts = [f"a large {shape}" for shape in SHAPES]
     for reference in references:
         (expected,) = recogniser.read(reference)

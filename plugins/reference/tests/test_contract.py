@@ -245,6 +245,7 @@ def test_the_scale_may_differ_by_place_step_and_picture(model, name):
     assert not torch.allclose(late, whole, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_compiled_blocks_make_the_same_pictures():
     config = UNetConfig(
         **{"channels": (8,), "layers": (1,), "depths": (0,), "mid_depth": 1, "heads": (2,)},

@@ -16,6 +16,8 @@ from refiners_core.testing import LAWS, AdapterCase, tiny_model
 
 PROMPTS = ["a red circle", "two cats", "a star"]
 PICTURE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(4))
+WITH_PICTURE = ("restores_the_model", "is_absent_when_left_out", "is_freed_by_counting")
+"""The laws that a picture may affect: how values come into the tree, and leave no trace."""
 
 
 def make() -> StyleAligned:
@@ -29,9 +31,13 @@ def targets() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("picture", [None, PICTURE], ids=["batch", "picture"])
-def test_it_keeps_the_contract(law: Callable[[AdapterCase], None], picture: Tensor | None):
-    law(AdapterCase(make, condition=picture, targets=targets()))
+def test_it_keeps_the_contract(law: Callable[[AdapterCase], None]):
+    law(AdapterCase(make, targets=targets()))
+
+
+@pytest.mark.parametrize("law", [law for law in LAWS if law.__name__ in WITH_PICTURE])
+def test_it_keeps_the_contract_with_a_picture(law: Callable[[AdapterCase], None]):
+    law(AdapterCase(make, condition=PICTURE, targets=targets()))
 
 
 def latents(model: LatentDiffusion, prompt: object = PROMPTS, **options: object) -> Tensor:
