@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from refiners_ipadapter.adapter import IpAdapter
+from refiners_ipadapter.adapter import IpAdapter, IpAdapterDino
 
 from refiners_core import Source
 from refiners_core.errors import AdapterError, ConditionError, WeightsError
+from refiners_core.models.dino import DINO_KEYS
 from refiners_core.testing import LAWS, AdapterCase, tiny_model
-from refiners_core.weights import write
+from refiners_core.weights import published, write
 
-from .sizes import KINDS, shown
+from .sizes import DINO, KINDS, RESAMPLER, shown
 
 IMAGE = ("unet.cross_attention.attend", "branch")
 LORA = ("unet.linear", "branch")
@@ -87,3 +89,14 @@ def test_a_value_that_is_not_a_picture_is_refused():
     adapter = make().inject(model)
     with pytest.raises(ConditionError, match="not an image"):
         model.generate("", conditions={adapter: 3}, steps=1, progress=False)
+
+
+def test_an_adapter_without_weights_has_a_trained_encoder_and_can_be_trained(tmp_path: Path):
+    trained = KINDS["dinov2"](name="photo").inject(tiny_model())
+    write(published(trained.encoder, DINO_KEYS), tmp_path / "encoder.safetensors")
+    source = Source({"encoder": tmp_path / "encoder.safetensors"}, {"encoder": asdict(DINO)}, "x")
+    adapter = IpAdapterDino(weights=lambda _: source, resampler=RESAMPLER).inject(tiny_model())
+    expected = trained.encoder.state_dict()
+    assert all(torch.equal(expected[key], x) for key, x in adapter.encoder.state_dict().items())
+    assert all(weight.requires_grad for weight in adapter.parts.parameters())
+    assert not any(weight.requires_grad for weight in adapter.encoder.parameters())
