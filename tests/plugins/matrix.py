@@ -15,6 +15,8 @@ import itertools
 import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -44,7 +46,9 @@ def check_pairs(stage: Stage, pairs: Iterable[tuple[str, str]]) -> dict[tuple[st
     Raises:
         Fault: A pair breaks a law, or is refused in one order only.
     """
-    refusals = {pair: stage.refusal(pair) for pair in pairs}
+    refusals: dict[tuple[str, str], str] = {}
+    for pair in pairs:
+        refusals[pair] = stage.refusal(pair, is_repeated=pair[::-1] in refusals)
     for (first, second), refusal in refusals.items():
         if bool(refusal) != bool(refusals.get((second, first), refusal)):
             raise Fault(f"{first} + {second} is refused in one order only: {refusal}")
@@ -105,7 +109,8 @@ triples and quadruples each, in two orders:
 - An adapter edits the same places as alone: layers of the model, never layers of another adapter.
 - Each adapter changes the picture.
 - They come off in a random order, and leave no trace: after each, the picture is bit for bit that
-  of the adapters left, and at the end the layers of the model are the same objects as before.
+  of the adapters left, and at the end the layers of the model are the same objects as before. Of
+  the two orders of a pair, pictures after each are compared in one.
 - What does not go together is refused in both orders by a manifest, before the model is touched.
 
 A row is the adapter that is put on first, a column the second: `{TOGETHER}` goes together,
@@ -157,7 +162,9 @@ def main() -> None:
     options = parser.parse_args()
     bases = [*BASES] if options.base is None else [options.base]
     try:
-        outcomes = {base: checked(base, options.only) for base in bases}
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            made = [pool.submit(checked, base, options.only) for base in bases]
+            outcomes = {base: future.result() for base, future in zip(bases, made, strict=True)}
     except Fault as fault:
         sys.exit(f"{fault}: {fault.__cause__ or 'see the laws of composition'}")
     if options.only is None and options.base is None:

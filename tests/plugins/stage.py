@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import numpy as np
 import refiners
 import torch
-from numpy.typing import NDArray
 from refiners.choose.variant import variant_for
 from refiners.errors import IncompatibleError
 from refiners.installed.factory import build_adapter
@@ -42,23 +39,6 @@ RESAMPLER: Final = ResamplerConfig(
 FACE: Final = torch.randn(512, generator=torch.Generator().manual_seed(5))
 
 
-class Faces:
-    """A face detector that finds the same face in every picture."""
-
-    det_model = SimpleNamespace(input_size=(640, 640))
-
-    def get(self, img: NDArray[np.uint8]) -> list[SimpleNamespace]:
-        """Returns the face."""
-        points = np.array([[9, 10], [22, 10], [16, 16], [11, 22], [21, 22]], np.float32)
-        return [
-            SimpleNamespace(
-                bbox=np.array([4, 4, 28, 28]),
-                kps=points,
-                embedding=np.linspace(-1, 1, 512, dtype=np.float32),
-            )
-        ]
-
-
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
     "refiners_ella.adapter:Ella": {
@@ -74,8 +54,7 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.face_id:FaceId": {"rank": 2},
     "refiners_ipadapter.face_plus:FaceIdPlus": {"encoder": ENCODER, "rank": 2},
     "refiners_instantid.adapter:InstantId": {
-        "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2),
-        "detector": Faces(),
+        "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
     },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
@@ -112,7 +91,7 @@ class Stage:
         self.model = bare_model(self.base)
         noise = torch.Generator().manual_seed(3)
         for plugin in self.plugins:
-            adapter = self.adapters[plugin.name] = built(plugin)
+            adapter = self.adapters[plugin.name] = built(plugin, self.model.unet.config.text_width)
             adapter.inject(self.model).eject()
             if (size := sum(weight.numel() for weight in adapter.parameters())) > LARGEST:
                 raise Fault(f"{plugin.name} has {size} weights; give its factory options in SMALL")
@@ -239,9 +218,11 @@ def _suits(plugin: Installed[Any], model: LatentDiffusion) -> bool:
     return True
 
 
-def built(plugin: Installed[Any]) -> Adapter:
-    """Returns an adapter of a package, without weights."""
+def built(plugin: Installed[Any], text_width: int) -> Adapter:
+    """Returns an adapter of a package, without weights, for texts of a width."""
     options = dict(SMALL.get(plugin.spec.factory, {}))
+    if "resampler" in options:
+        options["resampler"] = replace(options["resampler"], out_width=text_width)
     adapter = build_adapter(plugin, None, options)
     introduce(adapter, plugin, options)
     return adapter
@@ -250,8 +231,8 @@ def built(plugin: Installed[Any]) -> Adapter:
 def condition_of(adapter: Adapter) -> Any:
     """Returns a picture, or one for each input."""
     names = adapter.inputs or adapter.optional_inputs[:1]
-    if "face" in names:  # as numbers, with its picture if the adapter reads it
-        names = {*names, "picture"} & {*adapter.inputs, *adapter.optional_inputs}
+    if "face" in names:  # as numbers, with a picture and keypoints if the adapter reads them
+        names = {*names, "picture", "keypoints"} & {*adapter.inputs, *adapter.optional_inputs}
         return dict.fromkeys(names, PICTURE) | {"face": FACE}
     return dict.fromkeys(names, PICTURE) or PICTURE
 
