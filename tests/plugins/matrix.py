@@ -15,7 +15,7 @@ import itertools
 import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -163,8 +163,9 @@ def main() -> None:
     bases = [*BASES] if options.base is None else [options.base]
     try:
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-            made = [pool.submit(checked, base, options.only) for base in bases]
-            outcomes = {base: future.result() for base, future in zip(bases, made, strict=True)}
+            made = {pool.submit(checked, base, options.only): base for base in bases}
+            done = {made[future]: future.result() for future in as_completed(made)}
+        outcomes = {base: done[base] for base in bases}
     except Fault as fault:
         sys.exit(f"{fault}: {fault.__cause__ or 'see the laws of composition'}")
     if options.only is None and options.base is None:
