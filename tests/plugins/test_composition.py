@@ -20,7 +20,7 @@ from refiners_t2iadapter.style import StyleAdapter
 from refiners_t2iadapter.style_network import StyleConfig
 from refiners_textualinversion.adapter import TextualInversion
 
-from refiners_core import Adapter
+from refiners_core import Adapter, Condition
 from refiners_core.models.clip import ClipImageConfig
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.image_prompt import ResamplerConfig
@@ -41,7 +41,7 @@ CONDITIONS: Mapping[str, Any] = {
     "image": PICTURE,
     "maps": PICTURE,
     "identity": {"face": FACE, "keypoints": POINTS},
-    "style": None,
+    "style": Condition(),
     "lora": None,
     "word": None,
     "tokens": PICTURE,
