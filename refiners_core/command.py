@@ -64,7 +64,7 @@ class Shell(ABC):
                 come with them.
 
         Raises:
-            RefinersError: There is no such file, or it cannot be fetched as announced.
+            RefinersError: The file does not exist, or cannot be fetched as announced.
         """
 
     @abstractmethod

@@ -21,8 +21,8 @@ def on_disk(given: str) -> Path:
             weights are fetched and the configurations beside them.
 
     Raises:
-        OptionError, MissingError: There is no such file.
-        NetworkError, IntegrityError, PolicyError: It cannot be fetched as announced.
+        OptionError, MissingError: The file does not exist.
+        NetworkError, IntegrityError, PolicyError: The file cannot be fetched as announced.
     """
     guard = Guard.from_environment()
     hub = Hub.from_environment(largest=guard.largest)
