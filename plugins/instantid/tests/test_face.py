@@ -276,7 +276,8 @@ def test_insightface_is_prepared_once_from_installed_models(
     monkeypatch.setitem(sys.modules, "insightface", ModuleType("insightface"))
     monkeypatch.setitem(sys.modules, "insightface.app", package)
     moved = replace(ANTELOPE, place=tmp_path / "models")
-    monkeypatch.setattr("refiners_instantid.adapter.ANTELOPE", moved)
+    for module in ("adapter", "identity"):
+        monkeypatch.setattr(f"refiners_instantid.{module}.ANTELOPE", moved)
     adapter = make().inject(tiny_model())
     with pytest.raises(ConditionError, match=r"antelopev2 are not in .*scrfd_10g_bnkps\.onnx"):
         encoded(adapter, {"face": PICTURE})

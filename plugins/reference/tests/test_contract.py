@@ -270,7 +270,7 @@ def test_compiled_blocks_make_the_same_pictures():
         (ReferenceOnly, "style_fidelity", 1.1),
         (ReferenceOnly, "attention_weight", float("nan")),
         (ReferenceAdain, "norm_weight", True),
-        (ReferenceAdain, "style_fidelity", "much"),
+        (ReferenceAdain, "style_fidelity", -0.5),
     ],
 )
 def test_a_knob_is_a_number_in_its_range(kind: type[Reference], option: str, value: Any):
