@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Source
 from refiners_core.errors import AdapterError, ConditionError, WeightsError
+from refiners_core.models.diffusion import GenerationRequest
 from refiners_core.models.unet import UNetConfig
 from refiners_core.testing import LAWS, AdapterCase, tiny_model
 from refiners_core.weights import MisfitError, read, write
@@ -121,13 +122,12 @@ def test_transparent_parts_are_grey_whose_level_is_zero():
     grey = Image.new("RGB", (32, 32), (127, 127, 127))
     outputs = [bits(generate(model, {adapter: picture})) for picture in (clear, grey)]
     assert outputs[0] == outputs[1]
-    (pixels,) = adapter._pixels(grey, _Request())
+    request = GenerationRequest(
+        model=model, count=1, branches=("cond",), height=32, width=32, latent_height=8,
+        latent_width=8, dtype=torch.float32, device=torch.device("cpu"),
+    )  # fmt: skip
+    (pixels,) = adapter._pixels(grey, request)
     assert float((2 * pixels - 1).abs().max()) < 1e-6
-
-
-class _Request:
-    height = width = 32
-    count = 1
 
 
 def test_each_picture_may_have_a_foreground():
