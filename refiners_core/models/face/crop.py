@@ -31,13 +31,17 @@ def aligned_crop(
     """
     is_tight = size % 112 == 0
     unit = size / (112 if is_tight else 128)
-    shift = torch.tensor([0.0 if is_tight else 8 * unit, 0.0])
-    matrix, offset = _similarity(keypoints.float().cpu(), torch.tensor(TEMPLATE) * unit + shift)
+    margin = 0.0 if is_tight else 8 * unit
+    wanted = [(x * unit + margin, y * unit) for x, y in TEMPLATE]
+    points = keypoints.float().cpu()
+    matrix, offset = _similarity(points, points.new_tensor(wanted))
     inverse = torch.linalg.inv(matrix)
-    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    places = (torch.stack([x, y], dim=-1).float() - offset) @ inverse.T
+    side = torch.arange(size, device=points.device, dtype=points.dtype)
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    places = (torch.stack([x, y], dim=-1) - offset) @ inverse.T
     height, width = pixels.shape[-2:]
-    grid = places / torch.tensor([max(width - 1, 1), max(height - 1, 1)]) * 2 - 1
+    largest = points.new_tensor([max(width - 1, 1), max(height - 1, 1)])
+    grid = places / largest * 2 - 1
     return grid_sample(pixels[None].float().cpu(), grid[None], align_corners=True)[0]
 
 
@@ -52,7 +56,8 @@ def _similarity(
     mean, goal = points.mean(0), wanted.mean(0)
     centred = points - mean
     u, d, vt = torch.linalg.svd((wanted - goal).T @ centred / len(points))
-    signs = torch.tensor([1.0, float(torch.sign(torch.linalg.det(u) * torch.linalg.det(vt)))])
+    sign = torch.sign(torch.linalg.det(u) * torch.linalg.det(vt))
+    signs = torch.stack([torch.ones_like(sign), sign])
     scale = (d * signs).sum() / centred.square().sum(1).mean()
     matrix = scale * (u * signs) @ vt
     return matrix, goal - matrix @ mean
