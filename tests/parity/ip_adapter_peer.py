@@ -49,8 +49,8 @@ RANK: Final = 3
 Shapes = dict[str, tuple[int, ...]]
 
 
-def linear(width: int) -> Shapes:
-    return affine("proj", 4 * width, EMBEDDING) | norm("norm", width)
+def linear(width: int, embedding: int = EMBEDDING) -> Shapes:
+    return affine("proj", 4 * width, embedding) | norm("norm", width)
 
 
 def full(width: int) -> Shapes:
@@ -59,9 +59,10 @@ def full(width: int) -> Shapes:
     )
 
 
-def plus(width: int, features: int = HIDDEN) -> Shapes:
-    sizes = affine("proj_in", 64, features) | affine("proj_out", width, 64)
-    return {"latents": (1, 16, 64), **sizes, **norm("norm_out", width), **layers("", 64)}
+def plus(width: int, features: int = HIDDEN, inner: int = 64) -> Shapes:
+    sizes = affine("proj_in", inner, features) | affine("proj_out", width, inner)
+    sizes |= norm("norm_out", width) | layers("", inner, inner)
+    return {"latents": (1, 16, inner), **sizes}
 
 
 def face(width: int, tokens: int = 4) -> Shapes:
@@ -77,9 +78,9 @@ def unnormed(width: int) -> Shapes:
     return plus(width, 512)
 
 
-def face_plus(width: int) -> Shapes:
-    sizes = affine("proj_in", width, HIDDEN) | affine("proj_out", width, width)
-    resampler = sizes | norm("norm_out", width) | layers("", width)
+def face_plus(width: int, features: int = HIDDEN, inner: int = 64) -> Shapes:
+    sizes = affine("proj_in", width, features) | affine("proj_out", width, width)
+    resampler = sizes | norm("norm_out", width) | layers("", width, inner)
     return face(width) | {f"perceiver_resampler.{key}": size for key, size in resampler.items()}
 
 
@@ -91,14 +92,14 @@ def norm(name: str, width: int) -> Shapes:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def layers(prefix: str, width: int) -> Shapes:
+def layers(prefix: str, width: int, inner: int) -> Shapes:
     sizes: Shapes = {}
     for i in range(4):
         at = f"{prefix}layers.{i}"
         for name in ("0.norm1", "0.norm2", "1.0"):
             sizes |= norm(f"{at}.{name}", width)
-        sizes |= {f"{at}.0.to_q.weight": (64, width), f"{at}.0.to_kv.weight": (128, width)}
-        sizes |= {f"{at}.0.to_out.weight": (width, 64), f"{at}.1.1.weight": (4 * width, width)}
+        sizes |= {f"{at}.0.to_q.weight": (inner, width), f"{at}.0.to_kv.weight": (2 * inner, width)}
+        sizes |= {f"{at}.0.to_out.weight": (width, inner), f"{at}.1.1.weight": (4 * width, width)}
         sizes |= {f"{at}.1.3.weight": (width, 4 * width)}
     return sizes
 
@@ -111,19 +112,19 @@ def drawn(shapes: Shapes) -> dict[str, Tensor]:
     }
 
 
-def attentions(unet: Any, rank: int = 0) -> dict[str, Tensor]:
+def attentions(unet: Any, rank: int = 0, std: float = 0.3) -> dict[str, Tensor]:
     """Returns random attentions, numbered as diffusers lists those of its UNet."""
     text, tensors = unet.config.cross_attention_dim, dict[str, Tensor]()
     for n, name in enumerate(unet.attn_processors):
         width = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
         if "attn2" in name:
             for letter in "kv":
-                tensors[f"{n}.to_{letter}_ip.weight"] = torch.randn(width, text) * 0.3
+                tensors[f"{n}.to_{letter}_ip.weight"] = torch.randn(width, text) * std
         source = text if "attn2" in name else width
         for part, columns in {"q": width, "k": source, "v": source, "out": width}.items():
             if rank:
-                tensors[f"{n}.to_{part}_lora.down.weight"] = torch.randn(rank, columns) * 0.3
-                tensors[f"{n}.to_{part}_lora.up.weight"] = torch.randn(width, rank) * 0.3
+                tensors[f"{n}.to_{part}_lora.down.weight"] = torch.randn(rank, columns) * std
+                tensors[f"{n}.to_{part}_lora.up.weight"] = torch.randn(width, rank) * std
     return tensors
 
 
@@ -171,13 +172,16 @@ def dino() -> Dinov2Model:
 
 
 @contextmanager
-def serving(folder: Path, bases: Mapping[str, Any], encoder: Any) -> Iterator[LoopbackHub]:
+def serving(
+    folder: Path, bases: Mapping[str, Any], encoder: Any, sizes: Mapping[str, Any] = ENCODER
+) -> Iterator[LoopbackHub]:
     """Serves adapters and their encoder; the manifest is as it is, pins and sizes apart.
 
     Args:
         folder: An empty folder.
         bases: For each base, its UNet and the nested weights of its adapters by name.
         encoder: The image encoder.
+        sizes: Its sizes, as a manifest states them.
     """
     manifest = tomllib.loads((files("refiners_ipadapter") / "adapter.toml").read_text())
     specs, repositories = manifest["adapter"], dict[str, dict[str, bytes]]()
@@ -194,7 +198,7 @@ def serving(folder: Path, bases: Mapping[str, Any], encoder: Any) -> Iterator[Lo
         spec["variant"] = [variant for variant, _, _ in bound]
         for variant, unet, nested in bound:
             variant["facts"] = {"cross_attention_dim": unet.config.cross_attention_dim}
-            variant["settings"] = variant.get("settings", {}) | {"encoder": ENCODER}
+            variant["settings"] = variant.get("settings", {}) | {"encoder": {**sizes}}
             roles = variant["weights"]
             for role, label in ({"weights": roles} if isinstance(roles, str) else roles).items():
                 file = spec["weights"][label]

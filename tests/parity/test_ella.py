@@ -27,29 +27,36 @@ FOLDER = "models--google--flan-t5-xl--text_encoder"
 PROMPTS, NEGATIVES = ["a red circle on a blue square", "two cats"], ["dull", ""]
 
 
-def random_tensors() -> dict[str, Tensor]:
+def random_tensors(
+    width: int = WIDTH,
+    features: int = FEATURES,
+    tokens: int = TOKENS,
+    layers: int = LAYERS,
+    waves: int = WAVES,
+    std: float = 0.3,
+) -> dict[str, Tensor]:
     """Returns tensors with the names and relative shapes of the release."""
     shapes: dict[str, tuple[int, ...]] = {
-        "time_embedding.linear_1.weight": (WIDTH, WAVES),
-        "time_embedding.linear_2.weight": (WIDTH, WIDTH),
-        "connector.latents": (TOKENS, WIDTH),
-        "connector.time_aware_linear.weight": (WIDTH, WIDTH),
-        "connector.proj_in.weight": (WIDTH, FEATURES),
+        "time_embedding.linear_1.weight": (width, waves),
+        "time_embedding.linear_2.weight": (width, width),
+        "connector.latents": (tokens, width),
+        "connector.time_aware_linear.weight": (width, width),
+        "connector.proj_in.weight": (width, features),
     }
-    for i in range(LAYERS):
+    for i in range(layers):
         block = f"connector.perceiver_blocks.{i}"
         shapes |= {
-            f"{block}.{n}.linear.weight": (2 * WIDTH, WIDTH) for n in ("ln_1", "ln_2", "ln_ff")
+            f"{block}.{n}.linear.weight": (2 * width, width) for n in ("ln_1", "ln_2", "ln_ff")
         }
-        shapes |= {f"{block}.attn.in_proj_weight": (3 * WIDTH, WIDTH)}
-        shapes |= {f"{block}.attn.out_proj.weight": (WIDTH, WIDTH)}
-        shapes |= {f"{block}.mlp.c_fc.weight": (4 * WIDTH, WIDTH)}
-        shapes |= {f"{block}.mlp.c_proj.weight": (WIDTH, 4 * WIDTH)}
+        shapes |= {f"{block}.attn.in_proj_weight": (3 * width, width)}
+        shapes |= {f"{block}.attn.out_proj.weight": (width, width)}
+        shapes |= {f"{block}.mlp.c_fc.weight": (4 * width, width)}
+        shapes |= {f"{block}.mlp.c_proj.weight": (width, 4 * width)}
     for name, shape in [*shapes.items()]:
         if name != "connector.latents":
             shapes[name.removesuffix("weight") + "bias"] = shape[:1]
     noise = torch.Generator().manual_seed(5)
-    return {name: torch.randn(shape, generator=noise) * 0.3 for name, shape in shapes.items()}
+    return {name: torch.randn(shape, generator=noise) * std for name, shape in shapes.items()}
 
 
 def tokens_of(tensors: Mapping[str, Tensor], features: Tensor, timestep: float) -> Tensor:
@@ -58,13 +65,14 @@ def tokens_of(tensors: Mapping[str, Tensor], features: Tensor, timestep: float) 
     def affine(name: str, x: Tensor) -> Tensor:
         return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
 
-    half = WAVES // 2
+    width = tensors["connector.latents"].shape[1]
+    half = tensors["time_embedding.linear_1.weight"].shape[1] // 2
     angles = timestep * torch.exp(torch.arange(half) * (-math.log(10000) / half))
     time = affine("time_embedding.linear_1", torch.cat([angles.cos(), angles.sin()]))
     time = F.silu(affine("time_embedding.linear_2", F.silu(time)))
 
     def norm(name: str, x: Tensor) -> Tensor:
-        shift, scale = affine(f"{name}.linear", time).split(WIDTH)
+        shift, scale = affine(f"{name}.linear", time).split(width)
         centred = x - x.mean(-1, keepdim=True)
         return (
             centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + scale) + shift
@@ -72,7 +80,7 @@ def tokens_of(tensors: Mapping[str, Tensor], features: Tensor, timestep: float) 
 
     text = affine("connector.proj_in", features)
     x = tensors["connector.latents"] + affine("connector.time_aware_linear", time)
-    for i in range(LAYERS):
+    for i in range(sum(key.endswith("c_fc.weight") for key in tensors)):
         block = f"connector.perceiver_blocks.{i}"
         queries = norm(f"{block}.ln_1", x)
         keys = torch.cat([queries, norm(f"{block}.ln_2", text)])
@@ -82,8 +90,8 @@ def tokens_of(tensors: Mapping[str, Tensor], features: Tensor, timestep: float) 
             (y @ w.T + b).view(len(y), HEADS, -1).transpose(0, 1)
             for y, w, b in zip((queries, keys, keys), weights, biases, strict=True)
         )
-        heads = (q @ k.transpose(1, 2) / (WIDTH // HEADS) ** 0.5).softmax(-1) @ v
-        x = x + affine(f"{block}.attn.out_proj", heads.transpose(0, 1).reshape(TOKENS, WIDTH))
+        heads = (q @ k.transpose(1, 2) / (width // HEADS) ** 0.5).softmax(-1) @ v
+        x = x + affine(f"{block}.attn.out_proj", heads.transpose(0, 1).reshape(x.shape))
         inner = affine(f"{block}.mlp.c_fc", norm(f"{block}.ln_ff", x)).clamp(min=0) ** 2
         x = x + affine(f"{block}.mlp.c_proj", inner)
     return x

@@ -96,11 +96,14 @@ def network(family: str, **changes: Any) -> Any:
 
 def outputs_of(peer: Any, family: str, **options: Any) -> tuple[Tensor, ...]:
     values = inputs(family)
-    options = {"controlnet_cond": values["pixels"], **options}
+    options = {
+        "controlnet_cond": values["pixels"],
+        "encoder_hidden_states": values["text"],
+        **options,
+    }
     skips, mid = peer(
         values["latents"],
         torch.tensor(321),
-        values["text"],
         added_cond_kwargs={"text_embeds": values["pooled"], "time_ids": values["time_ids"]},
         return_dict=False,
         **options,

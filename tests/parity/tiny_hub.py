@@ -18,9 +18,12 @@ WIDTHS = {"_dim = 768": "_dim = 16", "_dim = 2048": "_dim = 40"}
 
 @contextmanager
 def serving(
-    folder: Path, content: Mapping[str, Mapping[tuple[str, str], bytes]]
+    folder: Path,
+    content: Mapping[str, Mapping[tuple[str, str], bytes]],
+    widths: Mapping[str, str] = WIDTHS,
 ) -> Iterator[LoopbackHub]:
-    """Serves files by package, repository and path; the manifests are as they are, pins apart."""
+    """Serves files by package, repository and path; the manifests are as they are, pins and widths
+    apart."""
     with LoopbackHub() as hub, hub.in_use(folder / "hf"), pytest.MonkeyPatch.context() as patch:
         for package, served in content.items():
             manifest = (files(package) / "adapter.toml").read_text()
@@ -33,7 +36,7 @@ def serving(
                 pinned = rf'\1revision = "{commit}"\n\2sha256 = "{digest}"\n'
                 manifest, count = re.subn(place, pinned, manifest)
                 assert count == 1, f"the manifest names {repository}/{path}"
-            for released, tiny in WIDTHS.items():
+            for released, tiny in widths.items():
                 manifest = manifest.replace(released, tiny)
             install(folder, f"tiny_{package}", manifest)
         patch.syspath_prepend(str(folder))
