@@ -62,7 +62,8 @@ WITHOUT_GUIDANCE = ("pag", "seg", "sag", "autoguidance")
 def latents(model: LatentDiffusion, prompt: Any = PROMPTS, **options: Any) -> Tensor:
     negative: Any = NEGATIVES if isinstance(prompt, list) else "blue"
     negative = "" if options.get("guidance") == 1.0 else negative
-    return model.generate(prompt, **{"seed": 7, "negative_prompt": negative, **OPTIONS, **options})
+    arguments: dict[str, Any] = {"seed": 7, "negative_prompt": negative, **OPTIONS, **options}
+    return model.generate(prompt, **arguments)
 
 
 def run(model: Any, conditions: Any) -> Tensor:
@@ -111,7 +112,7 @@ def test_it_acts_in_its_span_alone(name: str):
 
     def steps(label: str, **options: Any) -> None:
         seen[label] = []
-        latents(model, callback=lambda _, x: seen[label].append(x.clone()), **options)
+        latents(model, callback=lambda *step: seen[label].append(step[1].clone()), **options)
 
     steps("bare")
     adapter = MAKES[name]().inject(model)
