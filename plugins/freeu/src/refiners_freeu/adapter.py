@@ -54,7 +54,7 @@ class FreeU(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if version not in (1, 2) or version is True:
+        if version not in (1, 2):
             raise AdapterError(f"version is 1 or 2, not {version!r}.", hint="Try version=2.")
         if stages not in get_args(Stages):
             raise AdapterError(

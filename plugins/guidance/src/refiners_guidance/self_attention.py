@@ -69,7 +69,7 @@ class SelfAttentionGuidance(Adapter):
             return Sum(inner, When(self.scale_key, away))
 
         return (
-            *middle.first().wrap(recorded, stage="inputs"),
+            *middle.first().wrap(recorded, stage="output"),  # before others add keys
             *model.slot("denoise.guidance").wrap(guided),
         )
 
