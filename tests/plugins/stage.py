@@ -52,9 +52,7 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapterFull": {"encoder": ENCODER},
     "refiners_ipadapter.adapter:IpAdapterDino": {"encoder": DINO, "resampler": RESAMPLER},
     "refiners_ipadapter.face_id:FaceId": {"rank": 2},
-    "refiners_ipadapter.face_id:FaceIdUnnormed": {
-        "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
-    },
+    "refiners_ipadapter.face_id:FaceIdUnnormed": {"rank": 2},
     "refiners_ipadapter.face_plus:FaceIdPlus": {"encoder": ENCODER, "rank": 2},
     "refiners_instantid.adapter:InstantId": {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
