@@ -52,7 +52,7 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapterFull": {"encoder": ENCODER},
     "refiners_ipadapter.adapter:IpAdapterDino": {"encoder": DINO, "resampler": RESAMPLER},
     "refiners_ipadapter.face_id:FaceId": {"rank": 2},
-    "refiners_ipadapter.face_id:FaceIdUnnormed": {"rank": 2},
+    "refiners_ipadapter.face_id:FaceIdUnnormed": {"resampler": RESAMPLER},
     "refiners_ipadapter.face_plus:FaceIdPlus": {"encoder": ENCODER, "rank": 2},
     "refiners_instantid.adapter:InstantId": {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
@@ -243,7 +243,7 @@ def built(plugin: Installed[Any], base: str) -> Adapter:
 def condition_of(adapter: Adapter) -> Any:
     """Returns a picture, or one for each input."""
     names = adapter.inputs or adapter.optional_inputs[:1]
-    if "face" in names:  # as numbers, with a picture and keypoints if the adapter reads them
+    if "face" in names:  # as numbers, with its picture if the adapter reads it
         names = {*names, "picture", "keypoints"} & {*adapter.inputs, *adapter.optional_inputs}
         return dict.fromkeys(names, PICTURE) | {"face": FACE}
     return dict.fromkeys(names, PICTURE) or PICTURE

@@ -11,7 +11,7 @@ from refiners_freeu.adapter import FreeU
 from refiners_freeu.fresca import FreSca
 from torch import Tensor
 
-from refiners_core import Adapter, Condition
+from refiners_core import Adapter, Chain, Condition, Lambda
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.unet import UNetConfig
@@ -22,6 +22,15 @@ MAKES: Mapping[str, Callable[[], Adapter]] = {
     "freeu": lambda: FreeU(key="freeu"),
     "fresca": lambda: FreSca(key="fresca", cutoff=2),
 }
+
+
+class Louder(Adapter):
+    """Makes features of skips larger."""
+
+    def edits(self, model: Any) -> Any:
+        louder = Lambda(lambda x: 1.1 * x)
+        skips = model.slot("unet.skip.read")
+        return skips.wrap(lambda inner, seat: Chain(inner, louder), stage="output")
 
 
 def targets(name: str) -> list[tuple[str, str]]:
@@ -40,7 +49,7 @@ def latents(
 @pytest.mark.parametrize("name", MANIFEST)
 @pytest.mark.parametrize("law", LAWS)
 def test_each_keeps_the_contract(law: Callable[[AdapterCase], None], name: str):
-    law(AdapterCase(MAKES[name], targets=targets(name)))
+    law(AdapterCase(MAKES[name], targets=targets(name), beside=Louder))
 
 
 @pytest.mark.parametrize("make", [*MAKES.values(), lambda: FreeU(version=1, key="first")])

@@ -1,5 +1,6 @@
 """Every adapter keeps the contract, and treats each picture of a batch as if it were alone."""
 
+import copy
 import tomllib
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -20,9 +21,10 @@ from refiners_guidance.threshold import DynamicThreshold
 from refiners_guidance.zero_star import ZeroStar
 from torch import Tensor
 
-from refiners_core import Adapter, Condition
+from refiners_core import Adapter, Chain, Condition, Lambda
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.unet import UNetConfig
 from refiners_core.testing import LAWS, AdapterCase, tiny_model, tiny_sdxl
 
 MANIFEST = tomllib.loads((files("refiners_guidance") / "adapter.toml").read_text())["adapter"]
@@ -33,9 +35,18 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def weak() -> LatentDiffusion:
+SIZES: dict[str, Any] = {"channels": (8,), "layers": (1,), "depths": (1,), "heads": (2,)}
+BARE = tiny_model(unet=UNetConfig(**SIZES, text_width=8, groups=4))
+
+
+def small() -> LatentDiffusion:
+    """Returns a model with one level; a copy takes less time than to build another."""
+    return copy.deepcopy(BARE)
+
+
+def weak(build: Callable[[], LatentDiffusion] = small) -> LatentDiffusion:
     """Returns a model with other weights."""
-    model = tiny_model()
+    model = build()
     noise = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weight in model.unet.parameters():
@@ -57,6 +68,15 @@ MAKES: Mapping[str, Callable[[], Adapter]] = {
     "cfg-rescale": lambda: Rescale(key="rescale"),
 }
 WITHOUT_GUIDANCE = ("pag", "seg", "sag", "autoguidance")
+
+
+class Louder(Adapter):
+    """Makes the result of guidance larger."""
+
+    def edits(self, model: Any) -> Any:
+        louder = Lambda(lambda x: 1.1 * x)
+        guidance = model.slot("denoise.guidance")
+        return guidance.wrap(lambda inner, seat: Chain(inner, louder), stage="output")
 
 
 def latents(model: LatentDiffusion, prompt: Any = PROMPTS, **options: Any) -> Tensor:
@@ -82,7 +102,7 @@ def test_all_adapters_of_the_manifest_are_tried():
 @pytest.mark.parametrize("name", MAKES)
 @pytest.mark.parametrize("law", LAWS)
 def test_each_keeps_the_contract(law: Callable[[AdapterCase], None], name: str):
-    law(AdapterCase(MAKES[name], targets=targets(name), run=run))
+    law(AdapterCase(MAKES[name], small, targets=targets(name), run=run, beside=Louder))
 
 
 def test_conflicts_are_declared_by_both():
@@ -92,7 +112,7 @@ def test_conflicts_are_declared_by_both():
 
 @pytest.mark.parametrize("name", MAKES)
 def test_a_batch_of_three_equals_three_singles(name: str):
-    model = tiny_model()
+    model = small()
     adapter = MAKES[name]().inject(model)
     batch = latents(model, seed=[1, 2, 3])
     by_branch = latents(model, seed=[1, 2, 3], sequential=True)
@@ -108,7 +128,7 @@ def test_a_batch_of_three_equals_three_singles(name: str):
 
 @pytest.mark.parametrize("name", MAKES)
 def test_it_acts_in_its_span_alone(name: str):
-    model, seen = tiny_model(), dict[str, list[Tensor]]()
+    model, seen = small(), dict[str, list[Tensor]]()
 
     def steps(label: str, **options: Any) -> None:
         seen[label] = []
@@ -126,7 +146,7 @@ def test_it_acts_in_its_span_alone(name: str):
 
 @pytest.mark.parametrize("name", MAKES)
 def test_without_guidance_it_acts_or_refuses(name: str):
-    model = tiny_model()
+    model = small()
     bare = latents(model, guidance=1.0)
     adapter = MAKES[name]().inject(model)
     if name in WITHOUT_GUIDANCE:
@@ -152,7 +172,7 @@ def test_it_acts_on_other_models_and_sizes(name: str):
 
 @pytest.mark.parametrize("name", MAKES)
 def test_it_computes_in_the_dtype_of_the_model(name: str):
-    model = tiny_model().to(dtype=torch.bfloat16)
+    model = small().to(dtype=torch.bfloat16)
     MAKES[name]().inject(model)
     changed = latents(model)
     assert changed.dtype == torch.bfloat16
@@ -160,7 +180,7 @@ def test_it_computes_in_the_dtype_of_the_model(name: str):
 
 
 def test_the_weaker_model_must_be_another_of_the_same_kind():
-    model = tiny_model()
+    model = small()
     with pytest.raises(AdapterError, match="is this model itself"):
         AutoGuidance(weak=model).inject(model)
     with pytest.raises(AdapterError, match="has base sdxl, but this model has sd15"):
@@ -173,7 +193,7 @@ def test_the_weaker_model_must_be_another_of_the_same_kind():
 
 @pytest.mark.parametrize("sampler", ["dpm++-2m", "heun", "lcm"])
 def test_cfg_plus_plus_refuses_samplers_for_which_it_is_not_defined(sampler: str):
-    model = tiny_model()
+    model = small()
     PlusPlus(key="plus").inject(model)
     with pytest.raises(ConditionError, match="is defined for DDIM and for Euler"):
         latents(model, sampler=sampler)
