@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, Final
 
 import refiners
@@ -52,7 +53,7 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapterFull": {"encoder": ENCODER},
     "refiners_ipadapter.adapter:IpAdapterDino": {"encoder": DINO, "resampler": RESAMPLER},
     "refiners_ipadapter.face_id:FaceId": {"rank": 2},
-    "refiners_ipadapter.face_id:FaceIdUnnormed": {"resampler": RESAMPLER},
+    "refiners_ipadapter.face_id:FaceIdUnnormed": {"resampler": replace(RESAMPLER, features=512)},
     "refiners_ipadapter.face_plus:FaceIdPlus": {"encoder": ENCODER, "rank": 2},
     "refiners_instantid.adapter:InstantId": {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
@@ -233,6 +234,10 @@ def _suits(plugin: Installed[Any], model: LatentDiffusion) -> bool:
 def built(plugin: Installed[Any], base: str) -> Adapter:
     """Returns an adapter of a package for a base, without weights."""
     options = dict(SMALL.get(plugin.spec.factory, {}))
+    width = {"sd15": 8, "sdxl": 16}[base]  # the features of a token of the text
+    for name, value in options.items():
+        if isinstance(value, ResamplerConfig) and value.out_width == RESAMPLER.out_width:
+            options[name] = replace(value, out_width=width)
     if plugin.spec.factory == "refiners_guidance.auto:AutoGuidance":
         options["weak"] = weaker(base)
     adapter = build_adapter(plugin, None, options)
