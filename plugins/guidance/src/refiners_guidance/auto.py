@@ -31,10 +31,10 @@ class AutoGuidance(Adapter):
         AdapterError: `weak` is not a bare model, or `strength` is negative.
     """
 
-    def __init__(self, *, weak: Any = None, strength: float = 1.0, **options: Any) -> None:
+    def __init__(self, *, weak: LatentDiffusion, strength: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
         self.strength: Final = number("strength", strength, 1.0)
-        if not isinstance(weak, LatentDiffusion):
+        if not isinstance(weak, LatentDiffusion):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(
                 f"{self.key} needs a weaker model as weak=, not {type(weak).__name__}.",
                 hint="Pass weak=refiners.load_model(...) with a smaller or less trained model.",
