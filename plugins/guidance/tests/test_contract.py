@@ -159,13 +159,20 @@ def test_without_guidance_it_acts_or_refuses(name: str):
         assert torch.equal(latents(model, guidance=1.0, conditions={adapter: None}), bare)
 
 
-@pytest.mark.parametrize("name", [name for name in MAKES if name != "autoguidance"])
-def test_it_acts_on_other_models_and_sizes(name: str):
+WIDE: dict[str, Any] = {"size": (24, 40), "guidance": 6.0}
+
+
+@pytest.fixture(scope="module")
+def sdxl() -> tuple[LatentDiffusion, Tensor]:
     model = tiny_sdxl()
-    options: dict[str, Any] = {"size": (24, 40), "guidance": 6.0}
-    bare = latents(model, **options)
-    MAKES[name]().inject(model)
-    changed = latents(model, **options)
+    return model, latents(model, **WIDE)
+
+
+@pytest.mark.parametrize("name", [name for name in MAKES if name != "autoguidance"])
+def test_it_acts_on_other_models_and_sizes(name: str, sdxl: tuple[LatentDiffusion, Tensor]):
+    model, bare = sdxl
+    with MAKES[name]().on(model):
+        changed = latents(model, **WIDE)
     assert changed.isfinite().all()
     assert not torch.allclose(changed, bare, atol=1e-3)
 
