@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any, Final
 
 import refiners
@@ -40,6 +39,15 @@ RESAMPLER: Final = ResamplerConfig(
 FACE: Final = torch.randn(512, generator=torch.Generator().manual_seed(5))
 
 
+def weaker(base: str) -> LatentDiffusion:
+    """Returns a tiny model of a base with other weights."""
+    model, noise = bare_model(base), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in model.unet.parameters():
+            weight.add_(torch.randn(weight.shape, generator=noise) * 0.02)
+    return model
+
+
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
     "refiners_ella.adapter:Ella": {
@@ -53,18 +61,21 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapterFull": {"encoder": ENCODER},
     "refiners_ipadapter.adapter:IpAdapterDino": {"encoder": DINO, "resampler": RESAMPLER},
     "refiners_ipadapter.face_id:FaceId": {"rank": 2},
-    "refiners_ipadapter.face_id:FaceIdUnnormed": {"resampler": replace(RESAMPLER, features=512)},
+    "refiners_ipadapter.face_id:FaceIdUnnormed": {
+        "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
+    },
     "refiners_ipadapter.face_plus:FaceIdPlus": {"encoder": ENCODER, "rank": 2},
     "refiners_instantid.adapter:InstantId": {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
     },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
+    "refiners_guidance.auto:AutoGuidance": {"weak": weaker},
     "refiners_guidance.threshold:DynamicThreshold": {"mimic": 1.5},
     "refiners_freeu.fresca:FreSca": {"cutoff": 2},
 }
-"""The options of factories whose adapters have the sizes of released files, or do not act in the
-prompts, at this scale of guidance or on latents of this size, by default."""
+"""The options of factories whose adapters have the sizes of released files, do not act in the
+prompts or on a tiny model by default, or need another model."""
 PICTURE: Final = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 
 
@@ -95,7 +106,7 @@ class Stage:
         self.model = bare_model(self.base)
         noise = torch.Generator().manual_seed(3)
         for plugin in self.plugins:
-            adapter = self.adapters[plugin.name] = built(plugin, self.base)
+            adapter = self.adapters[plugin.name] = built(plugin, self.model)
             adapter.inject(self.model).eject()
             if (size := sum(weight.numel() for weight in adapter.parameters())) > LARGEST:
                 raise Fault(f"{plugin.name} has {size} weights; give its factory options in SMALL")
@@ -214,15 +225,6 @@ def suitable(base: str = "sd15") -> list[Installed[Any]]:
     return [plugin for plugin in refiners.adapters() if _suits(plugin, model)]
 
 
-def weaker(base: str) -> LatentDiffusion:
-    """Returns a tiny model of a base with other weights."""
-    model, noise = bare_model(base), torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for weight in model.unet.parameters():
-            weight.add_(torch.randn(weight.shape, generator=noise) * 0.02)
-    return model
-
-
 def _suits(plugin: Installed[Any], model: LatentDiffusion) -> bool:
     try:
         variant_for(plugin, model)
@@ -231,15 +233,14 @@ def _suits(plugin: Installed[Any], model: LatentDiffusion) -> bool:
     return True
 
 
-def built(plugin: Installed[Any], base: str) -> Adapter:
-    """Returns an adapter of a package for a base, without weights."""
+def built(plugin: Installed[Any], model: LatentDiffusion) -> Adapter:
+    """Returns an adapter of a package for a model, without weights."""
     options = dict(SMALL.get(plugin.spec.factory, {}))
-    width = {"sd15": 8, "sdxl": 16}[base]  # the features of a token of the text
-    for name, value in options.items():
-        if isinstance(value, ResamplerConfig) and value.out_width == RESAMPLER.out_width:
-            options[name] = replace(value, out_width=width)
-    if plugin.spec.factory == "refiners_guidance.auto:AutoGuidance":
-        options["weak"] = weaker(base)
+    if "resampler" in options:
+        width = model.unet.config.text_width
+        options["resampler"] = replace(options["resampler"], out_width=width)
+    if "weak" in options:
+        options["weak"] = options["weak"](model.base)
     adapter = build_adapter(plugin, None, options)
     introduce(adapter, plugin, options)
     return adapter
@@ -248,7 +249,7 @@ def built(plugin: Installed[Any], base: str) -> Adapter:
 def condition_of(adapter: Adapter) -> Any:
     """Returns a picture, or one for each input."""
     names = adapter.inputs or adapter.optional_inputs[:1]
-    if "face" in names:  # as numbers, with its picture if the adapter reads it
+    if "face" in names:  # as numbers, with a picture and keypoints if the adapter reads them
         names = {*names, "picture", "keypoints"} & {*adapter.inputs, *adapter.optional_inputs}
         return dict.fromkeys(names, PICTURE) | {"face": FACE}
     return dict.fromkeys(names, PICTURE) or PICTURE
