@@ -11,7 +11,6 @@ import deep_cache
 import distilled
 import face_id
 import few_steps
-import freeu
 import instant_id
 import instruct
 import ip_adapter
@@ -20,12 +19,9 @@ import layer_diffuse
 import lora
 import motion
 import multi_diffusion
-import perturbed_attention
 import photo_maker
-import projected_guidance
 import pytest
 import regional
-import self_attention_guidance
 import style_aligned
 import t2i_adapter
 import t_gate
@@ -81,9 +77,6 @@ CASES = {
     "InstantID": case(instant_id.InstantId, {"face": PICTURE, "keypoints": PICTURE}),
     "few steps": case(few_steps.FewSteps),
     "StyleAligned": case(style_aligned.StyleAligned),
-    "FreeU": case(freeu.FreeU),
-    "PAG": case(perturbed_attention.PerturbedAttention),
-    "SAG": case(self_attention_guidance.SelfAttentionGuidance),
     "MultiDiffusion": case(multi_diffusion.MultiDiffusion),
     "LCM": case(distilled.Distilled),
     "textual inversion": case(lambda: textual_inversion.TextualInversion("red")),
@@ -91,7 +84,6 @@ CASES = {
     "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),
     "TeaCache": AdapterCase(lambda: tea_cache.TeaCache(1.0), run=of_steps(3)),
-    "APG": case(projected_guidance.ProjectedGuidance),
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
     "regional prompts": case(regional.RegionalPrompts, {"a cat": MASK}),

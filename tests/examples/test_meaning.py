@@ -7,7 +7,6 @@ import control_lora
 import controlnet
 import distilled
 import few_steps
-import freeu
 import inpainting_head
 import instant_id
 import ip_adapter
@@ -15,15 +14,16 @@ import language_model
 import lora
 import motion
 import multi_diffusion
-import perturbed_attention
 import pytest
 import restart
-import self_attention_guidance
 import style_aligned
 import t2i_adapter
 import text_encoder
 import textual_inversion
 import torch
+from refiners_freeu.adapter import FreeU
+from refiners_guidance.perturbed_attention import PerturbedAttention
+from refiners_guidance.self_attention import SelfAttentionGuidance
 from refiners_iclight.adapter import ForegroundLight
 from torch import Tensor, nn
 
@@ -240,8 +240,8 @@ def test_a_missing_input_is_refused_before_any_network_runs(model):
     ("make", "condition"),
     [
         (style_aligned.StyleAligned, None),
-        (perturbed_attention.PerturbedAttention, None),
-        (self_attention_guidance.SelfAttentionGuidance, None),
+        (PerturbedAttention, None),
+        (SelfAttentionGuidance, None),
         (motion.Motion, None),
         (controlnet.ControlNet, PICTURE),
     ],
@@ -267,11 +267,11 @@ def test_style_aligned_lets_other_pictures_attend_to_the_first(model):
 
 
 def test_freeu_changes_skips_and_backbone_alone(model):
-    adapter = freeu.FreeU(backbone=1.0, skip=1.0).inject(model)
+    adapter = FreeU(b1=1, b2=1, s1=1, s2=1).inject(model)
     bare = generate(model, conditions={adapter: None})
     assert close(generate(model), bare, by=1e-4)
     adapter.eject()
-    strong = freeu.FreeU(backbone=1.8, skip=0.1).inject(model)
+    strong = FreeU(b1=1.8, b2=1.8, s1=0.1, s2=0.1).inject(model)
     assert not close(generate(model), bare, by=1e-2)
     assert {seat.name for edit in strong.edits(model) for seat in edit.seats} == {
         "backbone",
@@ -283,7 +283,7 @@ def test_freeu_changes_skips_and_backbone_alone(model):
 
 
 def test_perturbed_attention_is_a_third_branch(model):
-    adapter = perturbed_attention.PerturbedAttention().inject(model)
+    adapter = PerturbedAttention().inject(model)
     count = Count(model.unet)
     generate(model)
     generate(model, guidance=1.0)
@@ -292,7 +292,7 @@ def test_perturbed_attention_is_a_third_branch(model):
 
 
 def test_self_attention_guidance_runs_the_unguided_branch_again(model):
-    self_attention_guidance.SelfAttentionGuidance().inject(model)
+    SelfAttentionGuidance().inject(model)
     count = Count(model.unet)
     generate(model)
     assert count.rows == [2, 1] * 3

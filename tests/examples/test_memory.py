@@ -5,18 +5,18 @@ from typing import Any
 
 import deep_cache
 import multi_diffusion
-import perturbed_attention
-import projected_guidance
 import pytest
 import t_gate
 import tea_cache
 import torch
+from refiners_guidance.perturbed_attention import PerturbedAttention
+from refiners_guidance.projected import Projected
 from torch import Tensor
 
 from refiners_core import Adapter, Condition, Context, Layer
 from refiners_core.testing import tiny_model
 
-from .walk import GUIDANCE, STEPS, generate, guided, walked
+from .walk import STEPS, generate, guided, walked
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +87,6 @@ class LazyPredictions(Predictions):
         return guided(kept["prediction"])
 
 
-class WithMomentum(Predictions):
-    def __call__(self, step: int, x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        uncond, cond = self.plain(torch.cat([x, x]), timestep, text).chunk(2)
-        update = cond - uncond
-        if step:
-            update = update + -0.5 * self.kept["update"]
-        self.kept["update"] = update
-        along, across = projected_guidance.split(update, cond)
-        return cond + (GUIDANCE - 1) * (across + 0.25 * along)
-
-
 def test_deep_levels_run_at_every_third_step(model):
     middle: list[int] = []
     hook = model.unet.mid.register_forward_hook(lambda *_: middle.append(1))
@@ -124,19 +113,13 @@ def test_the_network_is_skipped_while_its_input_moves_little(model):
     assert 2 < len(straight.kept["calls"]) < STEPS
 
 
-def test_projected_guidance_has_momentum(model):
-    with projected_guidance.ProjectedGuidance(eta=0.25).on(model):
-        made = generate(model)
-    assert made.equal(walked(model, WithMomentum(model)))
-
-
 # --- together, one branch at a time, on tiles --------------------------------------------------
 
 MAKES: dict[str, Callable[..., Adapter]] = {
     "DeepCache": deep_cache.DeepCache,
     "T-GATE": t_gate.TGate,
     "TeaCache": lambda **options: tea_cache.TeaCache(threshold=0.15, **options),
-    "APG": projected_guidance.ProjectedGuidance,
+    "APG": Projected,
 }
 
 
@@ -150,7 +133,7 @@ def test_branches_that_run_apart_remember_their_own_rows(model, name):
 @pytest.mark.parametrize("name", MAKES)
 @pytest.mark.parametrize("span", [{"end": 0.4}, {"start": 0.6}], ids=str)
 def test_a_branch_that_comes_or_goes_does_not_mix_rows(model, name, span):
-    adapter, pag = MAKES[name](), perturbed_attention.PerturbedAttention()
+    adapter, pag = MAKES[name](), PerturbedAttention()
     with adapter.on(model), pag.on(model):
         options = {"conditions": {pag: Condition(scale=0.5, **span)}, "count": 2}
         together, alone = generate(model, **options), generate(model, **options, sequential=True)

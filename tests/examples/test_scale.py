@@ -5,7 +5,6 @@ from typing import Any
 
 import brushnet
 import controlnet
-import freeu
 import ip_adapter
 import layer_diffuse
 import lora
@@ -15,11 +14,12 @@ import style_aligned
 import t2i_adapter
 import text_encoder
 import torch
+from refiners_freeu.adapter import FreeU
 from refiners_iclight.adapter import ForegroundLight
 from refiners_reference.attention import ReferenceOnly
 from torch import Tensor, nn
 
-from refiners_core import Adapter, Condition, Context, Layer, Sum, select
+from refiners_core import Adapter, Condition, Context, Layer, Passthrough, Sum, When, select
 from refiners_core.errors import ConditionError
 from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import Tiling
@@ -37,7 +37,7 @@ FAMILIES: dict[str, tuple[Callable[[], Adapter], Any]] = {
     "T2I-Adapter": (t2i_adapter.T2iAdapter, PICTURE),
     "IC-Light": (lambda: ForegroundLight(key="light"), PICTURE),
     "reference-only": (ReferenceOnly, PICTURE),
-    "FreeU": (freeu.FreeU, None),
+    "FreeU": (FreeU, None),
     "StyleAligned": (style_aligned.StyleAligned, None),
     "AnimateDiff": (motion.Motion, None),
 }
@@ -338,11 +338,18 @@ def test_an_adapter_whose_layers_do_not_read_the_scale_takes_one_number(model):
 
 
 def test_an_adapter_that_makes_other_rows_cannot_be_scaled_by_picture(model):
-    import perturbed_attention
+    class AddBranch(Layer):
+        def run(self, context, *inputs):
+            context["branches"] = (*context["branches"], "more")
 
-    pag = perturbed_attention.PerturbedAttention(key="pag").inject(model)
-    with pytest.raises(ConditionError, match="pag does not act on single pictures at denoise"):
-        scaled(model, pag, None, [1.0, 0.0], count=2)
+    class OneMore(Adapter):
+        def edits(self, model):
+            add = Passthrough(When(self.scale_key, AddBranch()))
+            return model.slot("denoise.branches").before("more", lambda seat: add)
+
+    more = OneMore(key="more").inject(model)
+    with pytest.raises(ConditionError, match="more does not act on single pictures at denoise"):
+        scaled(model, more, None, [1.0, 0.0], count=2)
 
 
 # --- the autoencoder -------------------------------------------------------------------------

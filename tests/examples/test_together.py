@@ -6,12 +6,12 @@ from typing import Any
 
 import control_lora
 import controlnet
-import freeu
 import ip_adapter
 import lora
 import pytest
 import style_aligned
 import torch
+from refiners_freeu.adapter import FreeU
 from refiners_reference.attention import ReferenceOnly
 from torch import Tensor
 
@@ -35,7 +35,7 @@ def ten() -> dict[Adapter, Any]:
         control_lora.ControlLora(key="control-lora"): PICTURE,
         style_aligned.StyleAligned(key="style"): None,
         ReferenceOnly(key="reference"): PICTURE,
-        freeu.FreeU(key="free"): None,
+        FreeU(key="free"): None,
         lora.LowRank(key="lora-a"): None,
         lora.LowRank(lora.LokrChange, key="lora-b"): None,
     }
@@ -124,7 +124,7 @@ def one_of_each_kind() -> list[Adapter]:
         controlnet.ControlNet(key="control"),
         style_aligned.StyleAligned(key="style"),
         ReferenceOnly(key="reference"),
-        freeu.FreeU(key="free"),
+        FreeU(key="free"),
         lora.LowRank(slots=("unet.conv_in",), key="lora"),
     ]
 

@@ -39,6 +39,15 @@ RESAMPLER: Final = ResamplerConfig(
 FACE: Final = torch.randn(512, generator=torch.Generator().manual_seed(5))
 
 
+def weaker(base: str) -> LatentDiffusion:
+    """Returns a tiny model of a base with other weights."""
+    model, noise = bare_model(base), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in model.unet.parameters():
+            weight.add_(torch.randn(weight.shape, generator=noise) * 0.02)
+    return model
+
+
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
     "refiners_ella.adapter:Ella": {
@@ -61,9 +70,12 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
+    "refiners_guidance.auto:AutoGuidance": {"weak": weaker},
+    "refiners_guidance.threshold:DynamicThreshold": {"mimic": 1.5},
+    "refiners_freeu.fresca:FreSca": {"cutoff": 2},
 }
-"""The options of factories whose adapters have the sizes of released files, or do not act in the
-prompts, by default."""
+"""The options of factories whose adapters have the sizes of released files, do not act in the
+prompts or on a tiny model by default, or need another model."""
 PICTURE: Final = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 
 
@@ -94,7 +106,7 @@ class Stage:
         self.model = bare_model(self.base)
         noise = torch.Generator().manual_seed(3)
         for plugin in self.plugins:
-            adapter = self.adapters[plugin.name] = built(plugin, self.model.unet.config.text_width)
+            adapter = self.adapters[plugin.name] = built(plugin, self.model)
             adapter.inject(self.model).eject()
             if (size := sum(weight.numel() for weight in adapter.parameters())) > LARGEST:
                 raise Fault(f"{plugin.name} has {size} weights; give its factory options in SMALL")
@@ -194,7 +206,7 @@ class Stage:
                 [f"a cat {words}", "a dog"],
                 conditions={a: condition_of(a) for a in worn if a.takes_condition},
                 **{"steps": 1, "guidance": 3.0, "sampler": "ddim", "seed": 7},
-                **{"output": "latents", "progress": False},
+                **{"output": "latents", "progress": False, "negative_prompt": "a bird"},
             )
         if not latents.isfinite().all():
             raise Fault(f"{[adapter.key for adapter in worn]} make numbers that are not finite")
@@ -221,11 +233,14 @@ def _suits(plugin: Installed[Any], model: LatentDiffusion) -> bool:
     return True
 
 
-def built(plugin: Installed[Any], text_width: int) -> Adapter:
-    """Returns an adapter of a package, without weights, for texts of a width."""
+def built(plugin: Installed[Any], model: LatentDiffusion) -> Adapter:
+    """Returns an adapter of a package for a model, without weights."""
     options = dict(SMALL.get(plugin.spec.factory, {}))
     if "resampler" in options:
-        options["resampler"] = replace(options["resampler"], out_width=text_width)
+        width = model.unet.config.text_width
+        options["resampler"] = replace(options["resampler"], out_width=width)
+    if "weak" in options:
+        options["weak"] = options["weak"](model.base)
     adapter = build_adapter(plugin, None, options)
     introduce(adapter, plugin, options)
     return adapter

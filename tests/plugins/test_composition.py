@@ -11,6 +11,8 @@ import torch
 from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
 from refiners_controlnet.union import UnionControlNet
+from refiners_guidance.branch import ExtraPass
+from refiners_guidance.perturbed_attention import PerturbedAttention
 from refiners_instantid.adapter import InstantId
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
@@ -163,6 +165,42 @@ def test_the_order_of_three_does_not_matter_and_leaves_no_trace(
 ):
     stage = stages[base]
     check_together(stage, [stage.adapters[i] for i in triple], random.Random(str(triple)))
+
+
+class SamePass(ExtraPass):
+    """A further pass that is not worse than that of the prompt."""
+
+    def worse(self, attention: Any) -> Any:
+        return ()
+
+
+@pytest.mark.parametrize("is_sequential", [False, True])
+@pytest.mark.parametrize("base", BASES)
+def test_a_further_pass_has_all_of_the_pass_with_the_prompt(
+    base: str, is_sequential: bool, stages: dict[str, Stage]
+):
+    stage = stages[base]
+    for key in ("control", "image", "maps", "lora"):
+        next(a for a in stage.adapters if a.key == key).inject(stage.model)
+    area = torch.zeros(1, 1, 32, 32)
+    area[..., :16] = 1.0
+    options: dict[str, Any] = {
+        "conditions": {
+            a: Condition(torch.cat([PICTURE, 1 - PICTURE]), mask=area if a.takes_mask else None)
+            for a in stage.model.adapters
+            if a.takes_condition
+        },
+        **{"steps": 2, "guidance": 3.0, "seed": [1, 2], "output": "latents", "progress": False},
+        **{"negative_prompt": ["blue", "dark"], "sequential": is_sequential},
+    }
+    expected = stage.model.generate(["a cat", "a dog"], **options)
+    with SamePass(strength=30.0, key="same").on(stage.model):
+        further = stage.model.generate(["a cat", "a dog"], **options)
+    with PerturbedAttention(strength=30.0, key="pag").on(stage.model):
+        worse = stage.model.generate(["a cat", "a dog"], **options)
+    stage.model.eject_all()
+    torch.testing.assert_close(further, expected, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(worse, expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -165,7 +165,7 @@ def staged(
         spec = replace(plugin.spec, conflicts=() if plugins else conflicts)
         plugins.append(replace(plugin, name=name, spec=spec))
 
-    def built(plugin: Any, text_width: int) -> Adapter:
+    def built(plugin: Any, model: Any) -> Adapter:
         adapter = by_name[plugin.name](name=plugin.name)
         made_from[adapter] = plugin
         return adapter

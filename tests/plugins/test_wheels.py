@@ -29,7 +29,7 @@ for folder in sys.argv[2:]:
     build_meta.build_wheel("dist")
 """
 TRY = """
-import json, sys
+import inspect, json, sys
 sys.path[:0] = sys.argv[1:]
 import refiners
 from refiners.installed.factory import import_reference
@@ -42,6 +42,9 @@ for adapter in refiners.adapters():
 for (factory, base), adapter in kinds.items():
     model = outline(base)
     make = import_reference(factory, adapter.dist)  # untrained: no file is needed
+    required = [p for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+    if any(p.kind is p.KEYWORD_ONLY for p in required):  # another model, for example
+        continue
     make(name=adapter.name).inject(model)
     before = model.adapters
     model.eject_all()

@@ -18,6 +18,9 @@ from refiners_controlnet.adapter import ControlNet
 from refiners_controlnet.union import UnionControlNet
 from refiners_ella.adapter import Ella
 from refiners_ella.connector import ConnectorConfig
+from refiners_freeu.fresca import FreSca
+from refiners_guidance.plus_plus import PlusPlus
+from refiners_guidance.projected import Projected
 from refiners_iclight.adapter import BackgroundLight, ForegroundLight
 from refiners_instantid.adapter import InstantId
 from refiners_ipadapter.adapter import IpAdapter
@@ -199,6 +202,18 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "a mask for StyleAligned": lambda b: b.generate(style, Condition(mask=PICTURE)),
     "two pictures for StyleAligned": lambda b: b.generate(style, [PICTURE, PICTURE]),
     "a text for StyleAligned": lambda b: b.generate(style, "style.png"),
+    "APG without guidance": lambda b: b.generate(lambda: Projected(key="apg"), ..., guidance=1.0),
+    "APG beside TCFG": lambda b: (b.named("tcfg"), refiners.load_adapter("apg", b.model)),
+    "an unknown space of APG": lambda b: b.named("apg", space="noise"),
+    "autoguidance with the name of a model": lambda b: b.named("autoguidance", weak="sd15"),
+    "CFG++ with a sampler of the second order": lambda b: b.generate(
+        lambda: PlusPlus(key="cfg-plus-plus"), ..., sampler="dpm++-2m"
+    ),
+    "a negative strength of PAG": lambda b: b.named("pag", strength=-1),
+    "PAG in a layer that is not there": lambda b: b.named("pag", layers="middle"),
+    "a percentile of 95": lambda b: b.named("dynamic-thresholding", percentile=95),
+    "FreeU of version 3": lambda b: b.named("freeu", version=3),
+    "FreSca on small latents": lambda b: b.generate(lambda: FreSca(key="fresca"), ...),
     "a negative guidance of inversion": lambda b: b.named("style-aligned", inversion_guidance=-1),
     "nothing for reference-only": lambda b: b.generate(reference, ...),
     "a text for reference-only": lambda b: b.generate(reference, "reference.png"),

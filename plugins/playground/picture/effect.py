@@ -5,6 +5,8 @@ python plugins/playground/picture/effect.py [PACKAGE ...]
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -56,6 +58,45 @@ def by_edges(model: LatentDiffusion, name: str, **options: Any) -> list[Column]:
         made = pictures(model, ["a heart"], conditions=value)
         columns.append((name, f"scale {scale}", made))
     return columns
+
+
+def freeu(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts alone, with FreeU, and with FreSca, each also stronger."""
+    prompts = ["a yellow star on a blue background", "a green ring"]
+    columns: list[Column] = [("without", "", pictures(model, prompts))]
+    for name, title, options in (
+        ("freeu", "", {}),
+        ("freeu", "b1=2, b2=2.5", {"b1": 2.0, "b2": 2.5}),
+        ("fresca", "", {"cutoff": 3}),
+        ("fresca", "high=2", {"high": 2.0, "cutoff": 3}),
+    ):
+        with refiners.load_adapter(name, **options).on(model):
+            columns.append((name, title, pictures(model, prompts)))
+    return columns
+
+
+def guidance(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts with guidance that is too strong, and with what adapters make of it;
+    then with the usual guidance, and what adapters add to it."""
+    prompts = ["a yellow star on a blue background", "a green ring"]
+    columns: list[Column] = []
+    for name, options, strength in (
+        ("without", {}, 25.0),
+        ("cfg-rescale", {}, 25.0),
+        ("apg", {"threshold": 4.0}, 25.0),
+        ("cfg-plus-plus", {}, 25.0),
+        ("without", {}, 1.0),
+        ("sag", {}, 1.0),
+    ):
+        load = nullcontext if name == "without" else partial(_worn, model, name, options)
+        with load():
+            made = pictures(model, prompts, guidance=strength, sampler="ddim")
+        columns.append((name, f"guidance {strength:g}", made))
+    return columns
+
+
+def _worn(model: LatentDiffusion, name: str, options: Mapping[str, Any]) -> Any:
+    return refiners.load_adapter(name, **options).on(model)
 
 
 def ipadapter(model: LatentDiffusion) -> list[Column]:
@@ -187,7 +228,8 @@ def scene(shape: str, colour: str, background: str) -> Scene:
 PACKAGES: Final[Mapping[str, Callable[[LatentDiffusion], list[Column]]]] = {
     function.__name__: function
     for function in (
-        *(controllora, controlnet, ipadapter, lora, palette, playground, reference),
+        *(controllora, controlnet, freeu, guidance, ipadapter, lora, palette, playground),
+        reference,
         stylealigned,
         textualinversion,
     )

@@ -8,6 +8,7 @@ from refiners_core.models.diffusion.denoise import (
     Guidance,
     Predict,
     SamplerStep,
+    by_branch,
 )
 from refiners_core.models.diffusion.family import Family, Part
 from refiners_core.models.diffusion.finite import NotFiniteError
@@ -33,4 +34,5 @@ __all__ = [
     "Preview",
     "PromptTokens",
     "SamplerStep",
+    "by_branch",
 ]

@@ -90,7 +90,7 @@ class Guidance(Layer):
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "count channels height width"]:
         prediction: Tensor = inputs[0]
         names: Sequence[str] = context["branches"]
-        predictions = dict(zip(names, prediction.chunk(len(names)), strict=True))
+        predictions = by_branch(names, prediction)
         cond, uncond = predictions[COND], predictions.get(UNCOND)
         if uncond is None:
             return cond
@@ -149,6 +149,22 @@ class Denoise(Chain):
             step=SamplerStep(),
             put_back=PutBack(),
         )
+
+
+def by_branch(
+    branches: Sequence[str], rows: Shaped[Tensor, "rows *shape"]
+) -> dict[str, Shaped[Tensor, "count *shape"]]:
+    """Returns the rows of each branch, as views.
+
+    Args:
+        branches: The names of the branches that run together, `context["branches"]`.
+        rows: As many rows for each branch, branch by branch.
+
+    Example:
+        >>> by_branch(("uncond", "cond"), torch.tensor([1, 2, 3, 4]))["cond"]
+        tensor([3, 4])
+    """
+    return dict(zip(branches, rows.chunk(len(branches)), strict=True))
 
 
 def branch_rows(

@@ -1,0 +1,1 @@
+"""FreeU and FreSca for Refiners: features and guidance scaled by frequency, without training."""
