@@ -68,16 +68,22 @@ def does_not_mind_the_order(case: AdapterCase) -> None:
     model, adapter = case.bound()
     other = case.beside()
     bare, outputs = state(model), dict[frozenset[Adapter], Any]()
+    seen: set[tuple[Adapter, ...]] = set()
     for order in ((adapter, other), (other, adapter)):
         for ejects in (order, order[::-1]):
             wearing: set[Adapter] = set()
+            moves: tuple[Adapter, ...] = ()
             for moved in (*order, *ejects):
+                moves = (*moves, moved)
                 if moved.is_worn:
                     moved.eject()
                     wearing.remove(moved)
                 else:
                     moved.inject(model)
                     wearing.add(moved)
+                if moves in seen:
+                    continue
+                seen.add(moves)
                 now = bits(case.run(model, case.conditions(adapter) if adapter in wearing else {}))
                 names = (
                     " and ".join(sorted(worn_adapter.key for worn_adapter in wearing)) or "nothing"

@@ -4,30 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 import brushnet
-import control_lora
-import controlnet
 import controlnext
 import deep_cache
 import distilled
-import face_id
 import few_steps
-import instant_id
 import instruct
-import ip_adapter
 import language_model
 import layer_diffuse
-import lora
 import motion
 import multi_diffusion
 import photo_maker
 import pytest
 import regional
-import style_aligned
-import t2i_adapter
 import t_gate
 import tea_cache
 import text_encoder
-import textual_inversion
 import torch
 
 from refiners_core import Adapter, Chain
@@ -65,21 +56,9 @@ def of_language(make: Callable[[], Adapter]) -> AdapterCase:
 
 
 CASES = {
-    "LoRA": case(lora.LowRank),
-    "LoHa": case(lambda: lora.LowRank(lora.LohaChange)),
-    "LoKr": case(lambda: lora.LowRank(lora.LokrChange)),
-    "DoRA": case(lambda: lora.LowRank(lora.DoraChange)),
-    "ControlNet": case(controlnet.ControlNet, PICTURE),
-    "Control-LoRA": case(control_lora.ControlLora, PICTURE),
-    "T2I-Adapter": case(t2i_adapter.T2iAdapter, PICTURE),
-    "IP-Adapter": case(ip_adapter.ImagePrompt, PICTURE),
-    "FaceID": case(face_id.FaceId, PICTURE),
-    "InstantID": case(instant_id.InstantId, {"face": PICTURE, "keypoints": PICTURE}),
     "few steps": case(few_steps.FewSteps),
-    "StyleAligned": case(style_aligned.StyleAligned),
     "MultiDiffusion": case(multi_diffusion.MultiDiffusion),
     "LCM": case(distilled.Distilled),
-    "textual inversion": case(lambda: textual_inversion.TextualInversion("red")),
     "more tokens": case(text_encoder.Longer),
     "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),
@@ -96,6 +75,7 @@ CASES = {
     "IA3": of_language(language_model.Ia3),
     "bottleneck": of_language(language_model.Bottleneck),
 }
+"""The families that no package brings: packages are held to the contract by their own tests."""
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

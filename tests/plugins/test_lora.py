@@ -1,5 +1,6 @@
 """A compiled model wears LoRAs. Shapes are not checked here: torch cannot compile that."""
 
+import pytest
 import torch
 from refiners_lora.adapter import Lora
 
@@ -7,6 +8,7 @@ from refiners_core import Condition
 from refiners_core.testing import tiny_model
 
 
+@pytest.mark.slow
 def test_a_compiled_model_wears_it():
     model = tiny_model()
     adapter = Lora(rank=2).inject(model)
@@ -26,6 +28,7 @@ def test_a_compiled_model_wears_it():
     assert torch.equal(latents(0.5), plain)
 
 
+@pytest.mark.slow
 def test_loras_of_other_layers_and_ranks_swap_without_compiling():
     model, graphs = tiny_model(), []
 

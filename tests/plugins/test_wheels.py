@@ -17,6 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+USUAL = ("lora", "playground")
+"""The packages that are tried in every run; the others are tried in slow ones."""
 LEFT_OUT = shutil.ignore_patterns(
     *("plugins", "benchmarks", "tests", "training", "docs", "build", "*.egg-info", ".*")
 )
@@ -98,7 +100,10 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize(
+    "plugin",
+    [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in PLUGINS],
+)
 def test_a_package_works_without_our_other_packages(
     plugin: str, wheels: dict[str, Path], others: Path, tmp_path: Path
 ):

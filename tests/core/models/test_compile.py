@@ -119,6 +119,7 @@ def test_a_set_of_adapters_is_compiled_once(count, model, call):
     assert graphs[count:] == [graphs[count - 1]] * count
 
 
+@pytest.mark.slow
 def test_any_number_of_sizes_is_compiled_twice_at_most(model):
     model.eval().requires_grad_(False)
     counted = Counted()

@@ -69,6 +69,7 @@ class Halves(Adapter):
         return slot.wrap(lambda inner, seat: Sum(inner, Lambda(take_half)), stage="branch")
 
 
+@pytest.mark.slow
 def test_a_unet_compiles_to_one_graph_bare_and_worn(call):
     model, latents, values = call
     compiled = torch.compile(model.unet, backend="eager", fullgraph=True)
@@ -89,7 +90,7 @@ def test_a_unet_compiles_to_machine_code(call):
     torch.testing.assert_close(compiled(latents, context=values), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("is_strict", [True, False])
+@pytest.mark.parametrize("is_strict", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_unet_is_exported_with_its_context(call, is_strict):
     model, latents, values = call
     given = {"context": values}

@@ -108,11 +108,10 @@ def test_all_orders_of_ejecting_four_adapters_restore(tree_spec, specs):
     adapters = build_adapters(specs)
     bare, ledger = bare_state(tree), Ledger(tree)
     for order in permutations(adapters):
-        worn = set[RandomAdapter]()
         for adapter in adapters:
             adapter.inject(tree)
-            worn.add(adapter)
-            ledger.note(worn)
+        worn = set(adapters)
+        ledger.note(worn)
         for adapter in order:
             adapter.eject()
             worn.remove(adapter)
