@@ -1,11 +1,10 @@
 """The condition that a generation passes to one adapter: value, strength, steps and mask."""
 
-import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 from refiners_core.errors import ConditionError
+from refiners_core.option import number
 from refiners_core.preprocessor import Preprocessor
 from refiners_core.scale import Scale, checked_scale, fixed, is_zero
 
@@ -50,12 +49,8 @@ class Condition:
     def __post_init__(self) -> None:
         checked_scale(self.scale)
         for name in ("start", "end"):
-            value: object = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                raise ConditionError(
-                    f"the {name} of a condition is a finite number, not {value!r}.",
-                    hint=f"Try {name}={0.0 if name == 'start' else 1.0}.",
-                )
+            usual = 0.0 if name == "start" else 1.0
+            number(name, getattr(self, name), usual, of="a condition", error=ConditionError)
         if not 0 <= self.start <= self.end <= 1:
             raise ConditionError(
                 f"a condition acts between two shares of the steps, 0 <= start <= end <= 1; got "

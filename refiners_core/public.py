@@ -29,6 +29,7 @@ MODULES: Final = (
     "refiners_core.models.t5",
     "refiners_core.models.unet",
     "refiners_core.models.vae",
+    "refiners_core.option",
     "refiners_core.picture",
     "refiners_core.testing",
     "refiners_core.weights",

@@ -1,18 +1,19 @@
 """Checks of the arguments of `generate`, made before any network runs."""
 
 import math
-import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
-from typing import Any, Final, Literal, Protocol, cast, get_args, runtime_checkable
+from numbers import Integral
+from typing import Any, Final, Literal, Protocol, get_args, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from refiners_core import option
 from refiners_core.errors import ConditionError, GenerationError, Notice
 from refiners_core.models.clip.prompt import broken_at
 from refiners_core.models.samplers import Sampler, named_sampler
+from refiners_core.option import described
 from refiners_core.picture import to_rows
 
 Output = Literal["pil", "tensor", "latents"]
@@ -25,23 +26,13 @@ _MUCH_NOISE: Final = 0.98
 """The share of noise from which on a network treats latents as pure noise."""
 
 
-def choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """Returns the value if it is one of several words.
+def output(value: Any) -> Output:
+    """Returns the kind of result.
 
     Raises:
         GenerationError: The value is another one. Every check of this module raises it.
     """
-    if value not in choices:
-        raise GenerationError(
-            f"{name} is one of {', '.join(choices)}; got {value!r}.",
-            hint=f"Try {name}={choices[0]!r}.",
-        )
-    return value
-
-
-def output(value: Any) -> Output:
-    """Returns the kind of result."""
-    return cast(Output, choice("output", value, get_args(Output)))
+    return option.choice("output", value, get_args(Output), error=GenerationError)
 
 
 def callback(name: str, value: Any) -> Any:
@@ -56,24 +47,12 @@ def callback(name: str, value: Any) -> Any:
 
 def whole(name: str, value: Any, default: int) -> int:
     """Returns a whole number of at least 1."""
-    if not is_whole(value) or value < 1:
-        raise GenerationError(
-            f"{name} is a whole number from 1 on, not {described(value)}.",
-            hint=f"Try {name}={default}.",
-        )
-    return int(value)
+    return option.whole(name, value, default, error=GenerationError)
 
 
 def number(name: str, value: Any, low: float, high: float, default: float) -> float:
     """Returns a finite number within bounds, both included."""
-    is_number = not isinstance(value, bool) and isinstance(value, Real)
-    converted = float(value) if is_number else math.nan
-    if not math.isfinite(converted) or not low <= converted <= high:
-        bounds = f"of at least {low:g}" if high == math.inf else f"in {low:g}...{high:g}"
-        raise GenerationError(
-            f"{name} is a number {bounds}, not {described(value)}.", hint=f"Try {name}={default}."
-        )
-    return converted
+    return option.number(name, value, default, low=low, high=high, error=GenerationError)
 
 
 def guidance(value: Any) -> float:
@@ -259,12 +238,3 @@ def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number; True and False are not."""
     return not isinstance(value, bool) and isinstance(value, Integral)
-
-
-def described(value: Any) -> str:
-    """Returns a value for a message: short, and a tensor by shape and dtype."""
-    if isinstance(value, Tensor):
-        return f"a tensor {list(value.shape)} of {value.dtype}"
-    if isinstance(value, str | int | float | list | tuple | None):
-        return reprlib.repr(value)
-    return f"a value of type {type(value).__name__}"

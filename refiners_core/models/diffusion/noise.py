@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core.errors import GenerationError
-from refiners_core.models.diffusion.argument import described, is_whole
+from refiners_core.models.diffusion.argument import is_whole
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
+from refiners_core.option import described
 
 _MOST_SEED: Final = 2**63
 

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Seat
-from refiners_core.errors import AdapterError
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.option import choice, number
 from refiners_freeu.frequency import scaled_frequencies
-from refiners_freeu.number import number
 
 Stages = Literal["reference", "diffusers"]
 """The rule that finds both stages: by the width of the backbone, or by the level on the way up."""
@@ -54,21 +53,14 @@ class FreeU(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if version not in (1, 2):
-            raise AdapterError(f"version is 1 or 2, not {version!r}.", hint="Try version=2.")
-        if stages not in get_args(Stages):
-            raise AdapterError(
-                f"stages is reference or diffusers, not {stages!r}.",
-                hint='Try stages="reference".',
-            )
         factors = {"b1": b1, "b2": b2, "s1": s1, "s2": s2}
         self.factors: Final = {
-            name: number(name, value, _USUAL[name])
+            name: number(name, value, _USUAL[name], low=0)
             for name, value in factors.items()
             if value is not None
         }
-        self.version: Final = version
-        self.stages: Final[Stages] = stages
+        self.version: Final = choice("version", version, (2, 1))
+        self.stages: Final[Stages] = choice("stages", stages, get_args(Stages))
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Changes both sides of the skips of the two stages."""

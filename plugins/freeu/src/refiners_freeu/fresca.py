@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Seat
-from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.errors import ConditionError
 from refiners_core.models.diffusion import (
     COND,
     UNCOND,
@@ -15,8 +15,8 @@ from refiners_core.models.diffusion import (
     LatentDiffusion,
     by_branch,
 )
+from refiners_core.option import number, whole
 from refiners_freeu.frequency import scaled_frequencies
-from refiners_freeu.number import number
 
 
 class FreSca(Adapter):
@@ -41,13 +41,9 @@ class FreSca(Adapter):
         self, *, low: float = 1.0, high: float = 1.25, cutoff: int = 20, **options: Any
     ) -> None:
         super().__init__(**options)
-        self.low: Final = number("low", low, 1.0)
-        self.high: Final = number("high", high, 1.25)
-        if isinstance(cutoff, bool) or not isinstance(cutoff, int) or cutoff < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise AdapterError(
-                f"cutoff is a whole number from 1 on, not {cutoff!r}.", hint="Try cutoff=20."
-            )
-        self.cutoff: Final = cutoff
+        self.low: Final = number("low", low, 1.0, low=0)
+        self.high: Final = number("high", high, 1.25, low=0)
+        self.cutoff: Final = whole("cutoff", cutoff, 20)
 
     def check(self, value: Any, request: GenerationRequest) -> None:
         """Refuses a generation without guidance, and latents without high frequencies.

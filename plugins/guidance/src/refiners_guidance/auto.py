@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from refiners_core import Adapter, Chain, Context, Edit, Seat, Source, Sum, When
 from refiners_core.errors import AdapterError
 from refiners_core.models.diffusion import COND, Branches, LatentDiffusion, by_branch
-from refiners_guidance.number import number
+from refiners_core.option import number
 from refiners_guidance.rule import scale_of_rows
 
 
@@ -33,7 +33,7 @@ class AutoGuidance(Adapter):
 
     def __init__(self, *, weak: LatentDiffusion, strength: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
-        self.strength: Final = number("strength", strength, 1.0)
+        self.strength: Final = number("strength", strength, 1.0, low=0)
         if not isinstance(weak, LatentDiffusion):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(
                 f"{self.key} needs a weaker model as weak=, not {type(weak).__name__}.",

@@ -18,7 +18,7 @@ from refiners_core import (
 )
 from refiners_core.errors import AdapterError
 from refiners_core.models.diffusion import COND, LatentDiffusion, by_branch
-from refiners_guidance.number import number
+from refiners_core.option import number
 from refiners_guidance.rule import scale_of_rows
 
 
@@ -42,7 +42,7 @@ class ExtraPass(Adapter):
         self, *, strength: float = 3.0, layers: Sequence[str] = ("mid",), **options: Any
     ) -> None:
         super().__init__(**options)
-        self.strength: Final = number("strength", strength, 3.0)
+        self.strength: Final = number("strength", strength, 3.0, low=0)
         names = [layers] if isinstance(layers, str) else list(layers)
         if not names or not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(

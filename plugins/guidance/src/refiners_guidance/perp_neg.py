@@ -7,8 +7,8 @@ from torch import Tensor
 
 from refiners_core import Context, Edit, Passthrough, When
 from refiners_core.models.diffusion import COND, UNCOND, GenerationRequest, LatentDiffusion
+from refiners_core.option import number
 from refiners_guidance.branch import AddBranch
-from refiners_guidance.number import number
 from refiners_guidance.rule import ChangePasses, PassRule, inner_product
 
 
@@ -31,7 +31,7 @@ class PerpNeg(PassRule):
 
     def __init__(self, *, strength: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
-        self.strength: Final = number("strength", strength, 1.0)
+        self.strength: Final = number("strength", strength, 1.0, low=0)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Adds the pass of the empty prompt, and changes the predictions that guidance reads."""

@@ -9,8 +9,8 @@ from refiners_core import Chain, Context, Edit, Seat
 from refiners_core.errors import ConditionError
 from refiners_core.models.diffusion import UNCOND, GenerationRequest, LatentDiffusion, by_branch
 from refiners_core.models.samplers import DDIM, Euler
+from refiners_core.option import number
 from refiners_guidance.clean import noise_after, to_noise
-from refiners_guidance.number import number
 from refiners_guidance.rule import Rule, scale_of_rows
 
 
@@ -33,7 +33,7 @@ class PlusPlus(Rule):
 
     def __init__(self, *, strength: float = 0.6, **options: Any) -> None:
         super().__init__(**options)
-        self.strength: Final = number("strength", strength, 0.6, most=1.0)
+        self.strength: Final = number("strength", strength, 0.6, high=1.0, low=0)
 
     def check(self, value: Any, request: GenerationRequest) -> None:
         """Refuses a generation without guidance, and other samplers.

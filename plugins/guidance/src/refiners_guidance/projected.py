@@ -1,16 +1,14 @@
 """Adaptive projected guidance (APG): guidance across the prediction, with momentum."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args
 
 from torch import Tensor
 
 from refiners_core import Context
-from refiners_core.errors import AdapterError
 from refiners_core.models.diffusion import COND, UNCOND
+from refiners_core.option import choice, number
 from refiners_guidance.clean import from_clean, to_clean
-from refiners_guidance.number import number
 from refiners_guidance.rule import ChangePasses, PassRule, inner_product, norm
 
 Space = Literal["clean", "prediction"]
@@ -47,14 +45,10 @@ class Projected(PassRule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.eta: Final = number("eta", eta, 0.0, least=-math.inf)
-        self.momentum: Final = number("momentum", momentum, -0.5, least=-1.0, most=1.0)
-        self.threshold: Final = number("threshold", threshold, 15.0)
-        if space not in get_args(Space):
-            raise AdapterError(
-                f"space is clean or prediction, not {space!r}.", hint='Try space="clean".'
-            )
-        self.space: Final[Space] = space
+        self.eta: Final = number("eta", eta, 0.0)
+        self.momentum: Final = number("momentum", momentum, -0.5, low=-1.0, high=1.0)
+        self.threshold: Final = number("threshold", threshold, 15.0, low=0)
+        self.space: Final[Space] = choice("space", space, get_args(Space))
 
     def rule(self) -> "ProjectUpdate":
         """Returns the layer that projects the update."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Context, Edit, Seat
 from refiners_core.models.diffusion import COND, LatentDiffusion
-from refiners_guidance.number import number
+from refiners_core.option import number
 from refiners_guidance.rule import ChangeGuided
 
 
@@ -28,7 +28,7 @@ class Rescale(Adapter):
 
     def __init__(self, *, strength: float = 0.7, **options: Any) -> None:
         super().__init__(**options)
-        self.strength: Final = number("strength", strength, 0.7, most=1.0)
+        self.strength: Final = number("strength", strength, 0.7, high=1.0, low=0)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Rescales the result of guidance."""

@@ -12,10 +12,10 @@ from refiners_core import Adapter, Chain, Context, Edit, Layer, Seat, Sum, When
 from refiners_core.layers import Attend
 from refiners_core.models.diffusion import COND, UNCOND, Branches, LatentDiffusion, by_branch
 from refiners_core.models.samplers import Level
+from refiners_core.option import number, whole
 from refiners_guidance.blur import blurred
 from refiners_guidance.clean import to_clean, to_noise
 from refiners_guidance.grid import grid_of
-from refiners_guidance.number import number
 from refiners_guidance.rule import scale_of_rows
 
 
@@ -48,10 +48,10 @@ class SelfAttentionGuidance(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.strength: Final = number("strength", strength, 0.75)
-        self.threshold: Final = number("threshold", threshold, 1.0)
-        self.sigma: Final = number("sigma", sigma, 1.0, least=0.1)
-        self.size: Final = int(number("size", size, 9, least=1)) // 2 * 2 + 1
+        self.strength: Final = number("strength", strength, 0.75, low=0)
+        self.threshold: Final = number("threshold", threshold, 1.0, low=0)
+        self.sigma: Final = number("sigma", sigma, 1.0, low=0.1)
+        self.size: Final = whole("size", size, 9) // 2 * 2 + 1
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Records attention, and adds the pass over blurred latents."""

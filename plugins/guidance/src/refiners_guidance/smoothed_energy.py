@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from refiners_core import Chain, Context, Edit, Layer, Selection
+from refiners_core.option import number
 from refiners_guidance.blur import blurred
 from refiners_guidance.branch import ExtraPass
 from refiners_guidance.grid import grid_of
-from refiners_guidance.number import number
 
 
 class SmoothedEnergy(ExtraPass):
@@ -39,7 +39,7 @@ class SmoothedEnergy(ExtraPass):
         **options: Any,
     ) -> None:
         super().__init__(strength=strength, layers=layers, **options)
-        self.sigma: Final = sigma if sigma == math.inf else number("sigma", sigma, 100.0, least=0.1)
+        self.sigma: Final = sigma if sigma == math.inf else number("sigma", sigma, 100.0, low=0.1)
 
     def worse(self, attention: Selection) -> Iterable[Edit]:
         """Blurs the queries of the pass."""

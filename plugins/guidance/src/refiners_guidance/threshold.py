@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from refiners_core import Context, Edit, Seat
 from refiners_core.models.diffusion import COND, UNCOND, LatentDiffusion
+from refiners_core.option import flag, number
 from refiners_guidance.clean import from_clean, to_clean
-from refiners_guidance.number import flag, number
 from refiners_guidance.rule import ChangeGuided, Rule
 
 _TINY: Final = 1e-12
@@ -44,9 +44,9 @@ class DynamicThreshold(Rule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.mimic: Final = number("mimic", mimic, 7.0)
-        self.percentile: Final = number("percentile", percentile, 1.0, most=1.0)
-        self.per_channel: Final = flag("per_channel", per_channel)
+        self.mimic: Final = number("mimic", mimic, 7.0, low=0)
+        self.percentile: Final = number("percentile", percentile, 1.0, high=1.0, low=0)
+        self.per_channel: Final = flag("per_channel", per_channel, True)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Cuts the result of guidance."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from refiners_core import Context
-from refiners_core.errors import AdapterError
 from refiners_core.models.diffusion import COND, UNCOND
+from refiners_core.option import whole
 from refiners_guidance.rule import ChangePasses, PassRule, inner_product
 
 
@@ -29,12 +29,7 @@ class ZeroStar(PassRule):
 
     def __init__(self, *, zero_steps: int = 0, **options: Any) -> None:
         super().__init__(**options)
-        if isinstance(zero_steps, bool) or not isinstance(zero_steps, int) or zero_steps < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise AdapterError(
-                f"zero_steps is a whole number from 0 on, not {zero_steps!r}.",
-                hint="Try zero_steps=0.",
-            )
-        self.zero_steps: Final = zero_steps
+        self.zero_steps: Final = whole("zero_steps", zero_steps, 0, low=0)
 
     def rule(self) -> "ScaleUnguided":
         """Returns the layer that scales the unguided prediction."""

@@ -1,9 +1,7 @@
 """InstantID: gives generated people the identity of a face (arXiv:2401.07519)."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -24,6 +22,7 @@ from refiners_core.models.image_prompt import (
     image_attentions,
     image_edits,
 )
+from refiners_core.option import number
 from refiners_core.weights import load, published, write
 from refiners_core.weights import read as read_weights
 from refiners_instantid.checkpoint import INSTANTID_KEYS, resampler_config
@@ -213,9 +212,4 @@ class InstantId(Adapter):
 
     def _check_scales(self) -> None:
         for name in ("image_scale", "control_scale"):
-            value: object = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                raise AdapterError(
-                    f"the {name} of {self.key} is a finite number, not {value!r}.",
-                    hint=f"Try {name}=0.8.",
-                )
+            number(name, getattr(self, name), 0.8, of=self.key)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from refiners_core import Chain, Edit
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.face import FACE_WIDTH, Detector, FacePack
+from refiners_core.option import number
 from refiners_core.weights import KeyMap
 from refiners_ipadapter.face_reader import NORMED, Face, FaceReader
 from refiners_ipadapter.image_prompt import ImagePrompt
 from refiners_ipadapter.inner_lora import INNER_LORA_KEYS, inner_lora, lora_edits, rank_of
-from refiners_ipadapter.number import check_number
 from refiners_ipadapter.prompt import Prompt, Rows, prompt_of
 
 
@@ -80,7 +80,7 @@ class LoraFacePrompt(FacePrompt):
     ) -> None:
         super().__init__(**options)
         self.lora_scale = lora_scale
-        check_number(lora_scale, "lora_scale", self.key)
+        number("lora_scale", lora_scale, 1.0, of=self.key)
         self.rank: Final = rank
         self.tokens: Final = tokens
         self.strength_key: Final = self.context_key("lora-scale")
@@ -112,7 +112,7 @@ class LoraFacePrompt(FacePrompt):
             ConditionError: The value cannot be read.
             AdapterError: The strength of the LoRA is not a finite number.
         """
-        check_number(self.lora_scale, "lora_scale", self.key)
+        number("lora_scale", self.lora_scale, 1.0, of=self.key)
         super().check(value, request)
 
     def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:

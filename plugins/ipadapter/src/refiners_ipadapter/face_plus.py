@@ -12,11 +12,11 @@ from refiners_core.errors import AdapterError
 from refiners_core.models.clip import ClipImageConfig
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.image_prompt import ResamplerConfig
+from refiners_core.option import number
 from refiners_ipadapter.encoder import CLIP_PATCHES
 from refiners_ipadapter.face import LoraFacePrompt, embeddings_of
 from refiners_ipadapter.face_reader import FaceReader
 from refiners_ipadapter.kind import FACE_PLUS, Kind
-from refiners_ipadapter.number import check_number
 from refiners_ipadapter.projection import SHORTCUT, FaceProjection, FaceResampler
 from refiners_ipadapter.prompt import Prompt, Rows, prompt_of
 
@@ -57,7 +57,7 @@ class FaceIdPlus(LoraFacePrompt):
         super().__init__(**options)
         self.shortcut: Final = shortcut
         self.shortcut_scale = shortcut_scale
-        check_number(shortcut_scale, "shortcut_scale", self.key)
+        number("shortcut_scale", shortcut_scale, 1.0, of=self.key)
         self.encoder_config: Final = encoder or ClipImageConfig()
         self.crop = 224
 
@@ -112,7 +112,7 @@ class FaceIdPlus(LoraFacePrompt):
             ConditionError: The value cannot be read.
             AdapterError: The weight of the picture is not a finite number.
         """
-        check_number(self.shortcut_scale, "shortcut_scale", self.key)
+        number("shortcut_scale", self.shortcut_scale, 1.0, of=self.key)
         super().check(value, request)
 
     def prompt(self, value: Any, request: GenerationRequest) -> Prompt:

@@ -1,14 +1,14 @@
 """Pictures as arrays of bytes, and the checks of the numbers that preprocessors take."""
 
-import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from refiners_core import option
 from refiners_core.errors import ConditionError
 from refiners_core.picture import to_pixels
 
@@ -67,14 +67,7 @@ def number(name: str, value: Any, low: float, high: float, default: float) -> fl
     Raises:
         ConditionError: The value is another one.
     """
-    is_number = not isinstance(value, bool) and isinstance(value, Real)
-    converted = float(value) if is_number else math.nan
-    if not low <= converted <= high:
-        raise ConditionError(
-            f"{name} is a number in {low:g}...{high:g}, not {value!r}.",
-            hint=f"Try {name}={default:g}.",
-        )
-    return converted
+    return option.number(name, value, default, low=low, high=high, error=ConditionError)
 
 
 def whole(name: str, value: Any, low: int, high: int, default: int) -> int:
@@ -83,13 +76,7 @@ def whole(name: str, value: Any, low: int, high: int, default: int) -> int:
     Raises:
         ConditionError: The value is another one.
     """
-    converted = int(value) if _is_whole(value) else low - 1
-    if not low <= converted <= high:
-        raise ConditionError(
-            f"{name} is a whole number in {low}...{high}, not {value!r}.",
-            hint=f"Try {name}={default}.",
-        )
-    return converted
+    return option.whole(name, value, default, low=low, high=high, error=ConditionError)
 
 
 def _is_whole(value: Any) -> bool:

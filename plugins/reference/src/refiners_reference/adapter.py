@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from refiners_core import Adapter, Edit, Passthrough, Seat, SetContext, When
-from refiners_core.errors import AdapterError
 from refiners_core.models.device import moved
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.option import number
 from refiners_core.picture import to_pixels
 from refiners_reference.observation import Observe, Trace
 
@@ -40,7 +40,7 @@ class Reference(Adapter):
 
     def __init__(self, *, style_fidelity: float = 0.5, **options: Any) -> None:
         super().__init__(**options)
-        self.style_fidelity: Final = share("style_fidelity", style_fidelity, 1.0)
+        self.style_fidelity: Final = number("style_fidelity", style_fidelity, 0.5, low=0, high=1)
         self.latents_key: Final = self.context_key("latents")
         self.noise_key: Final = self.context_key("noise")
         self.traces_key: Final = self.context_key("traces")
@@ -78,17 +78,3 @@ class Reference(Adapter):
         source = torch.Generator("cpu").manual_seed(SEED)
         noise = torch.randn((1, *latents.shape[1:]), generator=source, device="cpu")
         return {self.latents_key: {"cond": latents}, self.noise_key: {"cond": noise}}
-
-
-def share(name: str, value: Any, most: float) -> float:
-    """Returns a number between 0 and `most`, both included.
-
-    Raises:
-        AdapterError: The value is another one.
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= most:
-        raise AdapterError(
-            f"{name} is a number in 0...{most:g}, not {value!r}.", hint=f"Try {name}={most / 2:g}."
-        )
-    return float(value)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from refiners_core import Chain, Context, Edit, Seat
 from refiners_core.layers import SelfAttention
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_reference.adapter import Reference, share
+from refiners_core.option import number
+from refiners_reference.adapter import Reference
 from refiners_reference.observation import Trace
 
 
@@ -31,7 +32,9 @@ class ReferenceOnly(Reference):
 
     def __init__(self, *, attention_weight: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
-        self.attention_weight: Final = share("attention_weight", attention_weight, 1.0)
+        self.attention_weight: Final = number(
+            "attention_weight", attention_weight, 0.5, low=0, high=1
+        )
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Adds the pass over the reference, and its keys and values to those of attentions."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from refiners_core import Chain, Context, Edit, Seat
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_reference.adapter import Reference, share
+from refiners_core.option import number
+from refiners_reference.adapter import Reference
 from refiners_reference.observation import Trace
 
 LEAST: Final = 1e-6
@@ -37,7 +38,7 @@ class ReferenceAdain(Reference):
 
     def __init__(self, *, norm_weight: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
-        self.norm_weight: Final = share("norm_weight", norm_weight, 2.0)
+        self.norm_weight: Final = number("norm_weight", norm_weight, 1.0, low=0, high=2)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Adds the pass over the reference, and the exchange of statistics after each layer."""

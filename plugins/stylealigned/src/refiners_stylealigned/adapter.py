@@ -1,14 +1,14 @@
 """StyleAligned: gives the pictures of a batch the style of the first."""
 
-import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Edit, Seat
-from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.errors import ConditionError
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.option import number
 from refiners_core.picture import to_rows
 from refiners_stylealigned.attention import SharedAttention
 from refiners_stylealigned.pin import Pin
@@ -58,10 +58,10 @@ class StyleAligned(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.share: Final = _number("share", share, "1.0")
-        self.shift: Final = _number("shift", shift, "0.0")
-        self.inversion_guidance: Final = _number(
-            "inversion_guidance", inversion_guidance, "2.0", least=0
+        self.share: Final = number("share", share, 1.0)
+        self.shift: Final = number("shift", shift, 0.0)
+        self.inversion_guidance: Final = number(
+            "inversion_guidance", inversion_guidance, 2.0, low=0
         )
         self.path_key: Final = self.context_key("path")
 
@@ -111,13 +111,3 @@ class StyleAligned(Adapter):
         """
         path = request.invert(value, request.prompts["cond"][0], guidance=self.inversion_guidance)
         return {self.path_key: {"cond": path[None]}}
-
-
-def _number(name: str, value: Any, usual: str, least: float = -math.inf) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < least:
-        bound = "" if least == -math.inf else f" of at least {least:g}"
-        raise AdapterError(
-            f"{name} is a finite number{bound}, not {value!r}.", hint=f"Try {name}={usual}."
-        )
-    return float(value)
