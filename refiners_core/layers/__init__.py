@@ -1,6 +1,7 @@
 """The layers that `torch.nn` lacks, as trees whose leaves are modules of torch where possible."""
 
-from refiners_core.layers.attention import Attend, CrossAttention, SelfAttention
+from refiners_core.layers.attend import Attend
+from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.layers.convolution import Convolution
 from refiners_core.layers.embedding import PositionEmbedding
 from refiners_core.layers.feed_forward import (

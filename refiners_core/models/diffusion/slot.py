@@ -5,7 +5,8 @@ from typing import Final
 
 from torch import nn
 
-from refiners_core.layers.attention import Attend, CrossAttention, SelfAttention
+from refiners_core.layers.attend import Attend
+from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.layers.feed_forward import GatedFeedForward
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.transformer import SpatialTransformer

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from refiners_core.layers.attention import Attend
+from refiners_core.layers.attend import Attend
 from refiners_core.models.image_prompt.mask import PictureAttend
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import Lambda, Multiply, Parallel, UseContext, When

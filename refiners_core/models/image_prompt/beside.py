@@ -6,7 +6,8 @@ from typing import Final
 from torch import nn
 
 from refiners_core.errors import AdapterError
-from refiners_core.layers.attention import Attend, CrossAttention
+from refiners_core.layers.attend import Attend
+from refiners_core.layers.attention import CrossAttention
 from refiners_core.model import Model
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.image_prompt.attention import ImageAttention

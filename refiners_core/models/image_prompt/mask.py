@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from refiners_core.errors import ConditionError
-from refiners_core.layers.attention import Attend
+from refiners_core.layers.attend import Attend
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refiners_core.errors import WeightsError
-from refiners_core.layers.attention import Attend
+from refiners_core.layers.attend import Attend
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import (
     Concatenate,

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, rms_norm
 
-from refiners_core.layers.attention import Attend
+from refiners_core.layers.attend import Attend
 from refiners_core.models.t5.bias import T5_MASK as T5_MASK
 from refiners_core.models.t5.bias import RelativeBias
 from refiners_core.models.t5.config import T5Config

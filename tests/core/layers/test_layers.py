@@ -6,7 +6,8 @@ from torch import nn
 
 from refiners_core import Context
 from refiners_core.errors import ModelError
-from refiners_core.layers.attention import Attend, CrossAttention, SelfAttention
+from refiners_core.layers.attend import Attend
+from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.layers.embedding import PositionEmbedding
 from refiners_core.layers.feed_forward import GatedFeedForward, QuickGelu
 from refiners_core.layers.resample import Downsample, Upsample, UpsampleLike

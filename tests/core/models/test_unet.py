@@ -7,7 +7,8 @@ from torch import nn
 
 from refiners_core import Chain, Context, Passthrough, Scope, UseContext, select
 from refiners_core.errors import ModelError
-from refiners_core.layers.attention import Attend, CrossAttention, SelfAttention
+from refiners_core.layers.attend import Attend
+from refiners_core.layers.attention import CrossAttention, SelfAttention
 from refiners_core.models.unet import (
     DownBlock,
     DownPath,
