@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
+from math import gcd
 from typing import Final, NamedTuple
 
 from torch import Tensor
@@ -22,9 +23,38 @@ class Transform(NamedTuple):
     write: Callable[[Tensor], Tensor]
     """Converts our tensor to the published one, or to its share."""
     share: int = 0
-    """The index of our tensor among those that are published as one, stacked along their rows."""
+    """The index of our tensor among those that are published as one."""
     shares: int = 1
     """The number of our tensors in the published one."""
+    sizes: tuple[int, ...] = ()
+    """The sizes of the shares, in any unit; equal by default."""
+    dim: int = 0
+    """The dimension along which the published tensor is divided."""
+
+    def part(self, tensor: Tensor) -> Tensor | None:
+        """Returns the share of a published tensor, before `read`; None if it cannot be divided."""
+        if self.shares == 1:
+            return tensor
+        sizes = self._sizes
+        length, rest = divmod(tensor.shape[self.dim], sum(sizes)) if tensor.ndim else (0, 1)
+        if rest:
+            return None
+        begin = length * sum(sizes[: self.share])
+        return tensor.narrow(self.dim, begin, length * sizes[self.share])
+
+    def grown(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the shape of the published tensor, given that of the share after `write`."""
+        grown = list(shape)
+        if self.shares > 1 and grown:
+            sizes = self._sizes
+            grown[self.dim] = -(-grown[self.dim] * sum(sizes) // sizes[self.share])
+        return tuple(grown)
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """The sizes of the shares in the largest common unit."""
+        sizes = self.sizes or (1,) * self.shares
+        return tuple(size // gcd(*sizes) for size in sizes)
 
 
 def _same(x: Tensor) -> Tensor:
@@ -50,14 +80,38 @@ TRANSPOSED: Final = Transform(_transposed, _transposed)
 """The transform of a matrix that is published transposed."""
 
 
-def stacked(share: int, shares: int) -> Transform:
-    """Returns the transform of one of several tensors that are published stacked along their rows.
+def stacked(
+    share: int,
+    shares: int,
+    *,
+    sizes: Sequence[int] = (),
+    dim: int = 0,
+    transform: Transform = SAME,
+) -> Transform:
+    """Returns the transform of one of several tensors that are published as one.
 
     Args:
         share: The index of the tensor, from 0.
         shares: The number of stacked tensors.
+        sizes: The sizes of all shares, in any unit; equal by default.
+        dim: The dimension of the published tensor along which they are stacked: 0 for the rows, -1
+            for the columns of a matrix and for a bias.
+        transform: The conversion of each share.
+
+    Raises:
+        WeightsError: `share` is not one of `shares`, or `sizes` does not have a positive size for
+            each.
+
+    Example:
+        >>> stacked(0, 3, sizes=(4, 1, 1)).grown((32, 8))
+        (48, 8)
     """
-    return Transform(_same, _same, share, shares)
+    if not 0 <= share < shares or (sizes and (len(sizes) != shares or min(sizes) < 1)):
+        raise WeightsError(
+            f"share {share} of {shares} tensors with the sizes {list(sizes)} is not possible.",
+            hint="Shares count from 0, and sizes have one number above 0 for each.",
+        )
+    return Transform(transform.read, transform.write, share, shares, tuple(sizes), dim)
 
 
 class Place(NamedTuple):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from refiners_core.errors import WeightsError
 from refiners_core.tree.bare_tree import bare_children, first_weight
-from refiners_core.weights.key_map import AS_IS, Course, KeyMap, Transform
+from refiners_core.weights.key_map import AS_IS, SAME, Course, KeyMap, Transform
 from refiners_core.weights.sharded import read
 from refiners_core.weights.tensor_file import write
 from refiners_core.weights.weightless import is_weightless
@@ -125,10 +125,13 @@ def load(
     title = f"{name} for {type(tree).__name__}"
     _check(title, tensors, keys, slots, layout)
     _check_kinds(title, tensors, keys, slots, dtype)
+    made: dict[int, nn.Parameter] = {}
     for slot in slots:
-        value = slot.how.read(_share(tensors[keys[slot.key]], slot.how)).detach()
+        share = slot.how.part(tensors[keys[slot.key]])
+        assert share is not None, "checked with the shapes"
+        value = slot.how.read(share).detach()
         wanted = slot.value.dtype if dtype is None and not is_meta else dtype
-        _assign(slot, value.to(where, wanted if value.is_floating_point() else None))
+        _assign(slot, value.to(where, wanted if value.is_floating_point() else None), made)
     return tree
 
 
@@ -143,11 +146,13 @@ def published(
         dtype: The dtype for floating-point tensors; by default each keeps its own.
     """
     shares: dict[str, dict[int, Tensor]] = {}
+    dims: dict[str, int] = {}
     for slot in _slots(tree, layout):
         value = slot.how.write(slot.value.detach())
         value = value.to(dtype if value.is_floating_point() else None)
         shares.setdefault(slot.key, {})[slot.how.share] = value
-    return {key: _stacked(tensors) for key, tensors in shares.items()}
+        dims[slot.key] = slot.how.dim
+    return {key: _stacked(tensors, dims[key]) for key, tensors in shares.items()}
 
 
 def save(
@@ -203,11 +208,10 @@ def _check(
     misshapen: dict[str, tuple[Shape, Shape]] = {}
     for slot in slots:
         if slot.key in keys:
-            shape = tensors[keys[slot.key]].shape
-            if shape != (ours := _grown(slot.value.shape, slot.how)):
-                ours = _grown(slot.how.write(slot.value.detach()).shape, slot.how)
-            if shape != ours:
-                misshapen[keys[slot.key]] = (tuple(shape), tuple(ours))
+            tensor = tensors[keys[slot.key]]
+            if not _is_fitting(tensor, slot):
+                ours = slot.how.grown(slot.how.write(slot.value.detach()).shape)
+                misshapen[keys[slot.key]] = (tuple(tensor.shape), ours)
     missing = tuple(dict.fromkeys(slot.key for slot in slots if slot.key not in keys))
     unexpected = tuple(
         [
@@ -249,29 +253,43 @@ def _check_kinds(
             )
 
 
-def _grown(shape: Shape, how: Transform) -> Shape:
-    """Returns the shape of a published tensor, from the shape of one of its shares."""
-    return shape if how.shares == 1 else (shape[0] * how.shares, *shape[1:])
+def _is_fitting(tensor: Tensor, slot: _Slot) -> bool:
+    """Whether the share of a published tensor, as it is read, has the shape of ours."""
+    if slot.how is SAME:
+        return tensor.shape == slot.value.shape
+    share = slot.how.part(tensor.to("meta"))  # reads shapes alone
+    try:
+        return share is not None and slot.how.read(share).shape == slot.value.shape
+    except (RuntimeError, IndexError):  # a tensor of another number of dimensions
+        return False
 
 
-def _share(tensor: Tensor, how: Transform) -> Tensor:
-    return tensor if how.shares == 1 else tensor.chunk(how.shares)[how.share]
-
-
-def _stacked(shares: Mapping[int, Tensor]) -> Tensor:
+def _stacked(shares: Mapping[int, Tensor], dim: int) -> Tensor:
     if len(shares) == 1:
         return next(iter(shares.values()))
-    return torch.cat([shares[i] for i in range(len(shares))])
+    return torch.cat([shares[i] for i in range(len(shares))], dim)
 
 
-def _assign(slot: _Slot, value: Tensor) -> None:
+def _assign(slot: _Slot, value: Tensor, made: dict[int, nn.Parameter]) -> None:
+    """Puts a tensor into a tree.
+
+    Args:
+        slot: The place in the tree.
+        value: The tensor.
+        made: The parameters made so far, by the identity of those on the meta device: layers that
+            share one share the new one as well.
+    """
     if slot.name in slot.layer._buffers:
         slot.layer._buffers[slot.name] = value
-    elif slot.value.is_meta:
-        is_trained = slot.value.requires_grad and value.is_floating_point()
-        slot.layer._parameters[slot.name] = nn.Parameter(value, requires_grad=is_trained)
-    else:  # optimisers and tied layers hold the parameter itself
+    elif not slot.value.is_meta:  # optimisers and tied layers hold the parameter itself
         slot.value.data = value
+    elif id(slot.value) in made:
+        made[id(slot.value)].data = value
+        slot.layer._parameters[slot.name] = made[id(slot.value)]
+    else:
+        is_trained = slot.value.requires_grad and value.is_floating_point()
+        parameter = made[id(slot.value)] = nn.Parameter(value, requires_grad=is_trained)
+        slot.layer._parameters[slot.name] = parameter
 
 
 def _listed(groups: Mapping[str, list[str]]) -> Iterator[str]:

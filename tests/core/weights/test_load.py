@@ -7,7 +7,7 @@ from torch import nn
 
 from refiners_core import Adapter, Chain, Sum, select, weights
 from refiners_core.errors import WeightsError
-from refiners_core.weights import AS_IS, LINEAR_AS_CONV, KeyMap, MisfitError
+from refiners_core.weights import AS_IS, LINEAR_AS_CONV, TRANSPOSED, KeyMap, MisfitError, stacked
 
 LAYOUT = KeyMap(
     {"first": "in", "blocks.{i}": "block.{i}.0", "blocks.{i}.norm": "block.{i}.norm"},
@@ -238,6 +238,93 @@ def test_tied_weights_are_written_under_both_names(tmp_path):
     weights.save(tree, tmp_path / "a.safetensors")
     again = weights.read(tmp_path / "a.safetensors")
     assert torch.equal(again["a.weight"], again["b.weight"])
+
+
+# --- several tensors in one, one tensor in several places ---
+
+FUSED = {"to_q": 4, "to_k": 2, "to_v": 2}
+"""The features of three layers that are published as one."""
+
+
+def fused_layout(sizes=(4, 2, 2), **options) -> KeyMap:
+    return KeyMap(
+        dict.fromkeys(FUSED, "fused"),
+        transforms={
+            name: stacked(share, 3, sizes=sizes, **options) for share, name in enumerate(FUSED)
+        },
+    )
+
+
+def fused_tree() -> Chain:
+    return Chain(**{name: nn.Linear(3, size) for name, size in FUSED.items()})
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+@pytest.mark.parametrize("is_meta", [False, True])
+def test_unequal_shares_are_read_along_either_dimension(is_turned, is_meta):
+    options = {"dim": -1, "transform": TRANSPOSED} if is_turned else {}
+    layout = fused_layout(**options)
+    matrix, bias = torch.randn(8, 3), torch.randn(8)
+    file = {"fused.weight": matrix.T.contiguous() if is_turned else matrix, "fused.bias": bias}
+    with torch.device("meta" if is_meta else "cpu"):
+        tree = fused_tree()
+    weights.load(tree, file, layout)
+    x = torch.randn(2, 3)
+    assert torch.allclose(torch.cat([layer(x) for layer in tree], 1), x @ matrix.T + bias)
+    assert same(weights.published(tree, layout), file)
+
+
+def test_shares_that_cannot_be_divided_are_listed():
+    file = {"fused.weight": torch.zeros(9, 3), "fused.bias": torch.zeros(8)}
+    with pytest.raises(MisfitError, match=re.escape("fused.weight is [9, 3], wanted [8, 3]")):
+        weights.load(fused_tree(), file, fused_layout())
+    with pytest.raises(MisfitError, match="of another shape"):
+        weights.load(fused_tree(), file | {"fused.weight": torch.zeros(8, 3)}, fused_layout(()))
+
+
+@pytest.mark.parametrize(
+    ("share", "options"), [(3, {}), (-1, {}), (0, {"sizes": (1, 2)}), (0, {"sizes": (1, 0, 1)})]
+)
+def test_shares_that_do_not_exist_are_refused(share, options):
+    with pytest.raises(WeightsError, match=f"share {share} of 3"):
+        stacked(share, 3, **options)
+
+
+def test_a_transposed_matrix_published_as_ours_is_refused():
+    layout = KeyMap({"": ""}, transforms={"a": TRANSPOSED})
+    tree = Chain(a=nn.Linear(2, 3, bias=False))
+    weights.load(tree, {"a.weight": torch.ones(2, 3)}, layout)
+    with pytest.raises(MisfitError, match=re.escape("a.weight is [3, 2], wanted [2, 3]")):
+        weights.load(tree, {"a.weight": torch.ones(3, 2)}, layout)
+    with pytest.raises(MisfitError, match=re.escape("a.weight is [6], wanted [2, 3]")):
+        weights.load(tree, {"a.weight": torch.ones(6)}, layout)
+
+
+@pytest.mark.parametrize("is_meta", [False, True])
+def test_layers_that_share_a_parameter_still_do(is_meta):
+    def build() -> Chain:
+        tree = Chain(words=nn.Embedding(5, 3), body=nn.Linear(3, 3), head=nn.Linear(3, 5, False))
+        tree.head.weight = tree.words.weight
+        return tree
+
+    with torch.device("meta" if is_meta else "cpu"):
+        tree = build()
+    names = {"words": "table", "head": "table", "body": "body"}
+    file = {
+        "table.weight": torch.randn(5, 3),
+        "body.weight": torch.eye(3),
+        "body.bias": torch.ones(3),
+    }
+    weights.load(tree, file, KeyMap(names))
+    assert tree.head.weight is tree.words.weight
+    assert torch.equal(tree.head.weight, file["table.weight"])
+    # Under two names the tree has one parameter all the same: that of the last.
+    with torch.device("meta" if is_meta else "cpu"):
+        tree = build()
+    twice = file | {"head.weight": torch.randn(5, 3)}
+    weights.load(tree, twice, KeyMap(names | {"head": "head"}))
+    assert tree.head.weight is tree.words.weight
+    assert torch.equal(tree.words.weight, twice["head.weight"])
 
 
 class Doubled(Adapter):
