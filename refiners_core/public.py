@@ -17,6 +17,7 @@ MODULES: Final = (
     "refiners_core.layers",
     "refiners_core.models.clip",
     "refiners_core.models.control",
+    "refiners_core.models.decoder",
     "refiners_core.models.device",
     "refiners_core.models.diffusion",
     "refiners_core.models.dino",

@@ -60,7 +60,7 @@ class PublishedFolder:
         Raises:
             ModelError: The configuration is missing, or is not JSON.
         """
-        return _table(self.part(name) / _CONFIGS.get(name, "config.json"))
+        return json_table(self.part(name) / _CONFIGS.get(name, "config.json"))
 
     def index(self) -> Mapping[str, Any]:
         """Returns the content of `model_index.json`; an empty table if the file is missing.
@@ -69,7 +69,7 @@ class PublishedFolder:
             ModelError: The file is not JSON.
         """
         path = self.path / "model_index.json"
-        return _table(path) if path.is_file() else {}
+        return json_table(path) if path.is_file() else {}
 
     def weights(self, name: str, dtype: torch.dtype | None = None) -> Path:
         """Returns the safetensors file of a part, or the index of a sharded one.
@@ -97,7 +97,12 @@ class PublishedFolder:
         )
 
 
-def _table(path: Path) -> Mapping[str, Any]:
+def json_table(path: Path) -> Mapping[str, Any]:
+    """Returns the content of a JSON file.
+
+    Raises:
+        ModelError: The file is missing, or is not a JSON object.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

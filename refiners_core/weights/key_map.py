@@ -9,6 +9,7 @@ from functools import cached_property
 from math import gcd
 from typing import Final, NamedTuple
 
+import torch
 from torch import Tensor
 
 from refiners_core.errors import WeightsError
@@ -78,6 +79,9 @@ LINEAR_AS_CONV: Final = Transform(_without_map, _with_map)
 """The transform of a linear layer that is published as a 1x1 convolution."""
 TRANSPOSED: Final = Transform(_transposed, _transposed)
 """The transform of a matrix that is published transposed."""
+TURNED: Final = Transform(torch.t, torch.t)
+"""The same without a copy: the matrix stays in a mapped file, and keeps the strides of the other
+direction. A vector passes unchanged."""
 
 
 def stacked(

@@ -1,0 +1,140 @@
+"""The keys and values of the tokens so far, which travel with the calls of one generation."""
+
+from typing import Any, Final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from refiners_core.tree.chain import Chain
+from refiners_core.tree.context import Context
+from refiners_core.tree.layer import Layer
+
+CACHE: Final = "decoder.cache"
+"""The context key of the `Cache`; without one, a call sees its own tokens alone."""
+PAST: Final = "decoder.past"
+"""The context key of the `Past` of the block that runs."""
+
+
+class Cache:
+    """The keys and values of the tokens of earlier calls, and which tokens are not padding.
+
+    Pass a new one to the first call and the same one to the next calls, each with the tokens that
+    follow. It has room for `capacity` tokens from the start and grows if that is exceeded.
+
+    Args:
+        capacity: The expected number of tokens.
+
+    Example:
+        >>> cache = Cache(8)
+        >>> cache.length, cache.capacity
+        (0, 8)
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity: Final = capacity
+        self.length = 0
+        """The number of tokens so far."""
+        self._pasts: list[Past] = []
+        self._real: Tensor | None = None
+
+    def past(self, block: int) -> "Past":
+        """Returns the keys and values of a block, by its position among the blocks."""
+        while len(self._pasts) <= block:
+            self._pasts.append(Past(self.capacity))
+        past = self._pasts[block]
+        past.length = self.length
+        return past
+
+    def real(
+        self,
+        mask: Bool[Tensor, "#rows tokens"] | None,
+        rows: int,
+        tokens: int,
+        device: torch.device,
+    ) -> Bool[Tensor, "rows all"] | None:
+        """Adds the tokens of a call and returns True for each token so far that is not padding.
+
+        Args:
+            mask: True for the tokens of the call that are not padding; None if none is.
+            rows: The number of rows of the call.
+            tokens: The number of tokens of the call.
+            device: The device of the result.
+
+        Returns:
+            None if no token so far is padding.
+        """
+        if mask is None and self._real is None:
+            return None
+        before = self._real
+        if before is None:
+            before = torch.ones(rows, self.length, dtype=torch.bool, device=device)
+        if mask is None:
+            mask = torch.ones(rows, tokens, dtype=torch.bool, device=device)
+        self._real = torch.cat([before[:, : self.length], mask.bool().expand(rows, -1)], dim=1)
+        return self._real
+
+    def advance(self, tokens: int) -> None:
+        """Ends a call with so many tokens: the next ones follow them."""
+        self.length += tokens
+
+
+class Past:
+    """The keys and values of a block, in tensors with room for more.
+
+    Args:
+        capacity: The number of tokens to make room for.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0
+        """The number of tokens before those of the call."""
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def joined(
+        self, k: Float[Tensor, "rows tokens shared"], v: Float[Tensor, "rows tokens shared"]
+    ) -> tuple[Float[Tensor, "rows all shared"], Float[Tensor, "rows all shared"]]:
+        """Writes keys and values after those so far, and returns all of them."""
+        end = self.length + k.shape[1]
+        self._keys = self._written(self._keys, k, end)
+        self._values = self._written(self._values, v, end)
+        return self._keys[:, :end], self._values[:, :end]
+
+    def _written(self, room: Tensor | None, x: Tensor, end: int) -> Tensor:
+        if room is None or room.shape[1] < end:
+            larger = x.new_empty(x.shape[0], max(end, self.capacity), x.shape[2])
+            if room is not None:
+                larger = x.new_empty(x.shape[0], max(end, 2 * room.shape[1]), x.shape[2])
+                larger[:, : self.length] = room[:, : self.length]
+            room = larger
+        room[:, self.length : end] = x
+        return room
+
+
+class Remember(Layer):
+    """Puts the keys and values of earlier calls before those of the call, if there is a cache."""
+
+    def run(self, context: Context, *inputs: Any) -> tuple[Tensor, ...]:
+        q, k, v, *rest = inputs
+        past: Past | None = context.get(PAST)
+        if past is not None:
+            k, v = past.joined(k, v)
+        return (q, k, v, *rest)
+
+
+class Blocks(Chain):
+    """Runs blocks one after the other, each with its part of the cache."""
+
+    def run(self, context: Context, *inputs: Any) -> Any:
+        cache: Cache | None = context.get(CACHE)
+        x: Any = inputs[0]
+        tokens = x.shape[1]
+        for i, block in enumerate(self):
+            if cache is not None:
+                context[PAST] = cache.past(i)
+            x = self.call(block, context, x)
+        if cache is not None:
+            cache.advance(tokens)
+        return x

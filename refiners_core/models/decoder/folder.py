@@ -1,0 +1,52 @@
+"""Language models as they are published: a folder with weights, sizes and a tokenizer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from refiners_core.errors import ModelError
+from refiners_core.models.decoder.config import DecoderConfig
+from refiners_core.models.decoder.language_model import LanguageModel
+from refiners_core.models.decoder.layout import decoder_keys
+from refiners_core.models.decoder.network import Decoder
+from refiners_core.models.device import built_on
+from refiners_core.models.folder import PublishedFolder
+from refiners_core.weights import load
+
+
+def load_decoder(
+    path: str | Path,
+    *,
+    base: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> LanguageModel:
+    """Loads a language model as transformers publishes it; its weights are memory-mapped.
+
+    Args:
+        path: The folder, with `config.json` and the weights in one safetensors file, or in several
+            with an index.
+        base: The name of the base model for adapters; the family's by default.
+        facts: More facts by which variants of adapters are chosen.
+        dtype: The dtype to cast the weights to; as published by default.
+        device: The device of the weights.
+
+    Raises:
+        ModelError: The path is not such a folder, or its configuration is of another kind of model
+            or has an unsupported setting.
+        WeightsError: A file is unreadable, or its tensors are not those of the network.
+    """
+    if not (Path(path) / "config.json").is_file():
+        raise ModelError(
+            f"{path} has no config.json.",
+            hint="Give the folder of a language model, with config.json and model.safetensors.",
+        )
+    folder = PublishedFolder(path)
+    config = DecoderConfig.from_json(folder.config(""))
+    with built_on("meta"):
+        decoder = Decoder(config)
+    load(decoder, folder.weights("", dtype), decoder_keys(config), dtype=dtype, device=device)
+    return LanguageModel(decoder.eval(), base=base, facts=facts)
