@@ -10,7 +10,12 @@ Example:
 
 from refiners_core.testing.case import AdapterCase, Neighbour, generated
 from refiners_core.testing.contract import LAWS, check_adapter
-from refiners_core.testing.tiny import tiny_model, tiny_sdxl, tiny_t5_tokenizer
+from refiners_core.testing.tiny import (
+    tiny_language_model,
+    tiny_model,
+    tiny_sdxl,
+    tiny_t5_tokenizer,
+)
 
 __all__ = [
     "LAWS",
@@ -18,6 +23,7 @@ __all__ = [
     "Neighbour",
     "check_adapter",
     "generated",
+    "tiny_language_model",
     "tiny_model",
     "tiny_sdxl",
     "tiny_t5_tokenizer",

@@ -5,11 +5,18 @@ from dataclasses import replace
 from typing import Any, Final
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from refiners_core.models import sd15, sdxl
 from refiners_core.models.clip import ClipTextConfig
 from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.decoder import (
+    ChatTemplate,
+    Decoder,
+    DecoderConfig,
+    LanguageModel,
+    TextTokenizer,
+)
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.samplers import ScheduleConfig
 from refiners_core.models.t5 import T5Tokenizer
@@ -109,6 +116,53 @@ def tiny_t5_tokenizer() -> T5Tokenizer:
     )
     model.add_special_tokens(special[:2])
     return T5Tokenizer(model)
+
+
+def tiny_language_model(**changes: Any) -> LanguageModel:
+    """Builds a tiny language model with random weights from a fixed seed.
+
+    It has the features of Llama: grouped heads, rotated queries and keys, gated networks. Its
+    tokens are the 256 bytes, and two that begin and end a text.
+
+    Args:
+        changes: Fields of its `DecoderConfig` to replace, such as `is_tied`.
+
+    Example:
+        >>> len(tiny_language_model().generate("a cat", max_new_tokens=3, output="tokens"))
+        3
+    """
+    signs = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {sign: i for i, sign in enumerate([*signs, _START, _END])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{_START} $A", special_tokens=[(_START, vocabulary[_START])]
+    )
+    tokenizer.add_special_tokens([_START, _END])
+    config = DecoderConfig(
+        family="llama",
+        vocabulary=len(vocabulary),
+        width=16,
+        inner_width=24,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_width=4,
+        places=512,
+        begin=vocabulary[_START],
+        ends=(vocabulary[_END],),
+    )
+    chat = ChatTemplate(
+        "{{ bos_token }}{% for message in messages %}<{{ message.role }}> {{ message.content }}\n"
+        "{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
+    )
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        decoder = Decoder(replace(config, **changes)).eval()
+        for weight in decoder.parameters():  # large enough for texts to vary
+            weight.data = torch.randn(weight.shape) * 0.3
+    return LanguageModel(decoder, TextTokenizer(tokenizer, chat, {"bos_token": _START}))
 
 
 def _shared() -> dict[str, Any]:

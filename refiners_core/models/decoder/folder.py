@@ -8,11 +8,13 @@ import torch
 
 from refiners_core.errors import ModelError
 from refiners_core.models.decoder.config import DecoderConfig
+from refiners_core.models.decoder.defaults import GenerationDefaults
 from refiners_core.models.decoder.language_model import LanguageModel
 from refiners_core.models.decoder.layout import decoder_keys
 from refiners_core.models.decoder.network import Decoder
+from refiners_core.models.decoder.tokenizer import TextTokenizer
 from refiners_core.models.device import built_on
-from refiners_core.models.folder import PublishedFolder
+from refiners_core.models.folder import PublishedFolder, json_table
 from refiners_core.weights import load
 
 
@@ -28,7 +30,8 @@ def load_decoder(
 
     Args:
         path: The folder, with `config.json` and the weights in one safetensors file, or in several
-            with an index.
+            with an index; and where they exist `tokenizer.json`, `tokenizer_config.json`,
+            `chat_template.jinja` and `generation_config.json`.
         base: The name of the base model for adapters; the family's by default.
         facts: More facts by which variants of adapters are chosen.
         dtype: The dtype to cast the weights to; as published by default.
@@ -49,4 +52,13 @@ def load_decoder(
     with built_on("meta"):
         decoder = Decoder(config)
     load(decoder, folder.weights("", dtype), decoder_keys(config), dtype=dtype, device=device)
-    return LanguageModel(decoder.eval(), base=base, facts=facts)
+    stated = folder.path / "generation_config.json"
+    return LanguageModel(
+        decoder.eval(),
+        TextTokenizer.load(folder.path),
+        defaults=GenerationDefaults.from_json(
+            json_table(stated) if stated.is_file() else {}, config
+        ),
+        base=base,
+        facts=facts,
+    )

@@ -17,6 +17,7 @@ from refiners_core.models.decoder.places import (
     VISIBLE,
     CountPlaces,
     LearnedPlaces,
+    Recent,
     Visible,
 )
 from refiners_core.models.decoder.rope import ANGLES, Angles, Rotate
@@ -36,8 +37,8 @@ class Decoder(Chain):
     """A decoder-only transformer (arXiv:1706.03762, arXiv:2302.13971).
 
     Takes ids `(rows, tokens)` and returns logits `(rows, tokens, vocabulary)`. The context may have
-    a mask of padding under `decoder.mask`, and under `decoder.cache` a `Cache` with the tokens
-    before.
+    a mask of padding under `decoder.mask`; under `decoder.cache` a `Cache` with the tokens before;
+    under `decoder.recent` the number of tokens at the end whose logits are computed.
 
     Args:
         config: The sizes of the decoder.
@@ -69,6 +70,7 @@ class Decoder(Chain):
             embed=embed,
             **before,
             blocks=Blocks(**{str(i): DecoderBlock(config, i) for i in range(config.layers)}),
+            recent=Recent(),
             norm=build_norm(config.norm, config.width, config.eps),
             head=head,
             **after,

@@ -16,6 +16,8 @@ PLACES: Final = "decoder.places"
 """The context key of the place of each token of a call, (rows, tokens) or (1, tokens)."""
 VISIBLE: Final = "decoder.visible"
 """The context key of the mask of attention to all tokens before."""
+RECENT: Final = "decoder.recent"
+"""The context key of the number of tokens at the end of a call whose logits are computed."""
 NEAR: Final = "decoder.near"
 """The context key of the mask of attention to a window."""
 
@@ -94,6 +96,18 @@ class Visible(Layer):
 
     def extra_repr(self) -> str:
         return "" if self.window is None else f"window={self.window}"
+
+
+class Recent(Layer):
+    """Passes the features of the last tokens on, or of all if the context has no number.
+
+    The logits of a long prompt would take more memory than everything else.
+    """
+
+    def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows last width"]:
+        features: Tensor = inputs[0]
+        count: int | None = context.get(RECENT)
+        return features if count is None else features[:, -count:]
 
 
 def _real(context: Context, features: Tensor) -> Bool[Tensor, "rows all"] | None:

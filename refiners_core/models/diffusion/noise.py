@@ -25,7 +25,7 @@ def seeds_of(latents: Any, seed: Any, count: int, run: Sampler) -> tuple[int, ..
                 hint="Pass one of them.",
             )
         return ()
-    return tuple(_seeds(seed, count))
+    return tuple(checked_seeds(seed, count))
 
 
 def generators_of(seeds: Sequence[int]) -> tuple[torch.Generator, ...]:
@@ -61,7 +61,18 @@ def draw_noise(
     )
 
 
-def _seeds(value: Any, count: int) -> list[int]:
+def checked_seeds(value: Any, count: int, results: str = "pictures") -> list[int]:
+    """Returns the seed of each result: those of a list, or numbers that count up from one.
+
+    Args:
+        value: The seed; None draws it from torch's global generator.
+        count: The number of results.
+        results: The results as messages name them.
+
+    Raises:
+        GenerationError: A seed is not a whole number in its range, or there are too few or too
+            many.
+    """
     if value is None:
         value = int(torch.randint(_MOST_SEED - count, (), device="cpu"))
     items = [int(value) + i for i in range(count)] if is_whole(value) else value
@@ -73,7 +84,7 @@ def _seeds(value: Any, count: int) -> list[int]:
         )
     if len(items) != count:
         raise GenerationError(
-            f"there are {len(items)} seeds for {count} pictures.",
+            f"there are {len(items)} seeds for {count} {results}.",
             hint="Pass one for each, or a single one.",
         )
     return [int(item) for item in items]

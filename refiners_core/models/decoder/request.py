@@ -1,0 +1,120 @@
+"""The facts of one generation of text that adapters read, and what they add to its context."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from refiners_core.condition import Condition
+from refiners_core.errors import ConditionError
+from refiners_core.models.diffusion.conditioning import match_conditions
+from refiners_core.models.diffusion.strength import Scales, StepScales, strengths
+from refiners_core.scale import Ramp, checked_scale, is_off
+from refiners_core.surgery.adapter import Adapter
+
+COND: Final = "cond"
+"""The only branch of a generation of text."""
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """The facts of one generation of text that an adapter's `encode` may need; fields may be
+    added."""
+
+    model: Any
+    """The model that generates."""
+    count: int
+    """The number of texts, which is the number of rows."""
+    dtype: torch.dtype
+    """The dtype of the network, to which the tensors of `encode` are cast."""
+    device: torch.device
+    """The device of the network, to which the tensors of `encode` are moved."""
+    branches: tuple[str, ...] = (COND,)
+    """The only pass of the network."""
+    prompts: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """Under `cond`, the prompt of each row; empty for prompts of tokens."""
+    scales: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    """The scales of the adapters that act, by context key; 1 for an adapter whose scale differs
+    between places or rows."""
+
+
+def conditions_of(
+    request: TextRequest, conditions: Any
+) -> tuple[list[tuple[Adapter, Condition]], StepScales]:
+    """Returns the adapters that act with their conditions, and their scales.
+
+    Args:
+        request: The generation.
+        conditions: The `conditions` of the call.
+
+    Raises:
+        ConditionError: A worn adapter lacks its condition, or cannot use it.
+    """
+    matched = [
+        (item.adapter, item.condition)
+        for item in match_conditions(request.model.adapters, conditions)
+    ]
+    for adapter, condition in matched:
+        _check(adapter, condition)
+    active = [pair for pair in matched if not is_off(checked_scale(pair[1].scale))]
+    items = [strengths(*pair, request.model, request.count, 1) for pair in active]
+    scales = Scales(items, request.dtype, request.device).outside()
+    request = replace(request, scales=scales.values)
+    for adapter, condition in active:
+        adapter.check(condition.value, request)
+    return active, scales
+
+
+@torch.no_grad()
+def encoded(request: TextRequest, active: Sequence[tuple[Adapter, Condition]]) -> dict[str, Tensor]:
+    """Returns the context values that adapters encode their conditions to.
+
+    Args:
+        request: The generation.
+        active: The adapters that act, with their conditions.
+
+    Raises:
+        ConditionError: `encode` refuses the condition, or its tensors do not fit the context.
+    """
+    values: dict[str, Tensor] = {}
+    for adapter, condition in active:
+        if condition.value is None and not adapter.reads_prompts:
+            continue
+        for key, branches in adapter.encode(condition.value, request).items():
+            tensor = branches.get(COND)
+            if not key.startswith(f"{adapter.key}.") or tensor is None:
+                raise ConditionError(
+                    f"{adapter.key} encodes its condition as {key!r} for {', '.join(branches)}.",
+                    hint='Return {self.context_key("name"): {"cond": tensor}} from encode().',
+                )
+            if len(tensor) not in (1, request.count):
+                raise ConditionError(
+                    f"{key!r} has {len(tensor)} rows for {request.count} texts.",
+                    hint="Pass one value for all texts, or one for each.",
+                )
+            dtype = request.dtype if tensor.is_floating_point() else None
+            tensor = tensor.to(request.device, dtype)
+            values[key] = tensor.expand(request.count, *tensor.shape[1:])
+    return values
+
+
+def _check(adapter: Adapter, condition: Condition) -> None:
+    """Raises if a condition asks for what only images have.
+
+    Raises:
+        ConditionError: It has a range of steps, a schedule, a mask or a preprocessor.
+    """
+    scale = checked_scale(condition.scale)
+    is_whole = (condition.start, condition.end) == (0, 1)
+    if isinstance(scale, Ramp) or callable(scale) or not is_whole:
+        raise ConditionError(
+            f"{adapter.key} has a scale that changes on the way, but texts have no steps.",
+            hint="Pass one number, Condition(scale=0.5), without start= and end=.",
+        )
+    if condition.mask is not None or condition.preprocess is not False:
+        raise ConditionError(
+            f"{adapter.key} is given a mask or a preprocessor, but texts have no pictures.",
+            hint="Leave mask= and preprocess= out.",
+        )
