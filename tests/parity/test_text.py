@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import refiners
 import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
@@ -186,6 +187,10 @@ def test_texts_are_tokenised_and_read_from_the_folder(their_tokenizer: Any, tmp_
     assert "".join(model.stream("a cat", max_new_tokens=MOST)) == model.generate(
         "a cat", max_new_tokens=MOST
     )
+    named = refiners.load_model(folder)
+    assert named.base == "llama"
+    assert named.generate("a cat", max_new_tokens=4) == model.generate("a cat", max_new_tokens=4)
+    assert set(named.origin(named).files) >= {"config.json", "model.safetensors", "tokenizer.json"}
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(Exception, match=r"tokenizer\.json is not a tokenizer"):
         load_decoder(folder)

@@ -5,7 +5,7 @@ from refiners_core.models.decoder.chat import ChatTemplate
 from refiners_core.models.decoder.config import DecoderConfig
 from refiners_core.models.decoder.continuation import Continuation, TextScore
 from refiners_core.models.decoder.defaults import GenerationDefaults
-from refiners_core.models.decoder.folder import load_decoder
+from refiners_core.models.decoder.folder import is_decoder_folder, load_decoder
 from refiners_core.models.decoder.language_model import LanguageModel
 from refiners_core.models.decoder.layout import decoder_keys
 from refiners_core.models.decoder.network import Decoder
@@ -36,5 +36,6 @@ __all__ = [
     "TextStream",
     "TextTokenizer",
     "decoder_keys",
+    "is_decoder_folder",
     "load_decoder",
 ]

@@ -18,6 +18,17 @@ from refiners_core.models.folder import PublishedFolder, json_table
 from refiners_core.weights import load
 
 
+def is_decoder_folder(path: str | Path) -> bool:
+    """Whether a folder has the configuration of one network, as that of a language model has, and
+    not of a pipeline of several.
+
+    Args:
+        path: The folder, which may not exist.
+    """
+    folder = Path(path)
+    return (folder / "config.json").is_file() and not (folder / "model_index.json").is_file()
+
+
 def load_decoder(
     path: str | Path,
     *,

@@ -11,6 +11,7 @@ import torch
 from refiners_core.errors import ModelError
 from refiners_core.models.assembly import assemble, load_folder
 from refiners_core.models.clip.tokenizer import ClipTokenizer
+from refiners_core.models.decoder import LanguageModel, is_decoder_folder, load_decoder
 from refiners_core.models.diffusion import Family, LatentDiffusion
 from refiners_core.models.families import FAMILIES, SUPPORTED, family_of_parts
 from refiners_core.models.folder import PublishedFolder
@@ -35,11 +36,12 @@ def open_model(
     tokenizer: ClipTokenizer | Callable[[str], ClipTokenizer] | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
-) -> LatentDiffusion:
+) -> LatentDiffusion | LanguageModel:
     """Loads a model from a folder or from a single file.
 
     Args:
-        path: A folder as diffusers publishes it, or a safetensors file with all parts.
+        path: A folder as diffusers publishes it, or as transformers publishes a language model; or
+            a safetensors file with all parts.
         tokenizer: For a single file, which has none: a tokenizer, or a function that returns that
             of a base.
         dtype: The dtype to cast the weights to; as published by default.
@@ -50,13 +52,16 @@ def open_model(
         WeightsError: A file is unreadable, or its tensors are not those of the model.
     """
     path = Path(path)
+    if is_decoder_folder(path):
+        return load_decoder(path, dtype=dtype, device=device)
     if path.is_dir():
         return open_folder(path, dtype=dtype, device=device)
     if path.is_file():
         return open_file(path, tokenizer=tokenizer, dtype=dtype, device=device)
     raise ModelError(
         f"{path} is neither a file nor a folder.",
-        hint="Give a folder with unet/, vae/ and so on, or a .safetensors file.",
+        hint="Give a folder with unet/, vae/ and so on, the folder of a language model, or a "
+        ".safetensors file.",
     )
 
 

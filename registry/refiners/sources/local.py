@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from refiners.choose.lock import named
 from refiners.choose.lookup import find_model
@@ -51,8 +51,9 @@ def open_local(
 ) -> LatentDiffusion:
     """Opens a folder, a single file or a live pipeline.
 
-    A single file has no vocabulary. The vocabulary is read from a folder `tokenizer` beside the
-    file, or fetched from the repository of the released model.
+    A folder may be that of a language model, which is typed as the other models. A single file has
+    no vocabulary. The vocabulary is read from a folder `tokenizer` beside the file, or fetched from
+    the repository of the released model.
 
     Raises:
         OptionError: A device or a dtype is given for a pipeline, whose tensors are shared, or the
@@ -84,7 +85,8 @@ def open_local(
             raise
 
     origin = LocalModel.of(path, str(dtype).removeprefix("torch."))
-    return originating(open_model(path, tokenizer=vocabulary, dtype=dtype, device=device), origin)
+    model = open_model(path, tokenizer=vocabulary, dtype=dtype, device=device)
+    return originating(cast("LatentDiffusion", model), origin)
 
 
 def open_repository(
@@ -121,13 +123,13 @@ def open_repository(
         path = fetch_all(files, hub)[single]
         model = open_model(path, tokenizer=lambda base: _vocabulary(base, offline),
                            dtype=dtype, device=device)  # fmt: skip
-        return originating(model, NamedModel(repository))
+        return originating(cast("LatentDiffusion", model), NamedModel(repository))
     top = next(Path(path).parent for path in files if Path(path).name == "model_index.json")
     texts = {path: file for path, file in files.items() if file.format != "safetensors"}
     family_of(linked(fetch_all(texts, hub), hub.receipts.folder) / top)
     folder = linked(fetch_all(files, hub), hub.receipts.folder)
     model = open_model(folder / top, dtype=dtype, device=device)
-    return originating(model, NamedModel(repository))
+    return originating(cast("LatentDiffusion", model), NamedModel(repository))
 
 
 def _check_whole(what: str, header: Header) -> None:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 LOCAL_MODEL: Final = f"{LOCAL}:"
 """The beginning of the id of a model without a name: `file:` and the name of its file or folder."""
 INDEX: Final = "model_index.json"
-_TEXTS: Final = (".json", ".txt")
+_TEXTS: Final = (".json", ".txt", ".jinja")
 
 
 @dataclass(frozen=True)
