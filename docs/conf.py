@@ -23,7 +23,7 @@ _OTHERS = (
 _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
     "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
-    "|ModelSpec|Place|PreprocessorSpec|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin"
+    "|ModelSpec|Past|Place|PreprocessorSpec|Published|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin"
     "|_Table|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
@@ -48,7 +48,7 @@ nitpick_ignore_regex = [
     ("py:.*", rf"({_OTHERS})(\..*)?"),
     (
         "py:.*",
-        r"(enum|threading|_thread)\..*|dict\[str|typing\.(Annotated|Literal).*|tuple\[~refiners.*",
+        r"(enum|threading|_thread)\..*|dict\[str|typing\.(Annotated|Literal).*|tuple\[.*",
     ),
     ("py:.*", rf"(refiners\w*\.(\w+\.)*)?({_OURS}|[A-Z])"),
 ]

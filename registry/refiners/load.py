@@ -58,8 +58,9 @@ def load_model(
     Args:
         what: A name, such as `sd15` or `distribution:name`; the path of a folder in the layout of
             diffusers, of the folder of a language model, or of a single file;
-            `hf:organisation/name` for a repository of the Hub in the layout of diffusers, optionally followed by `@commit` and by `/file.safetensors` for one of its
-            files; or a live diffusers pipeline, whose tensors the model shares.
+            `hf:organisation/name` for a repository of the Hub in the layout of diffusers,
+            optionally followed by `@commit` and by `/file.safetensors` for one of its files; or a
+            live diffusers pipeline, whose tensors the model shares.
         device: The device of the weights; None for the default of the model.
         dtype: The dtype to which the weights are cast while loading; None to keep the published
             one.

@@ -9,6 +9,7 @@ from click import Context
 from refiners.cli import main
 
 from refiners_core.condition import Condition
+from refiners_core.models.decoder import DECODER_SLOTS
 from refiners_core.models.diffusion import SLOTS
 from refiners_core.models.samplers import SAMPLERS
 from refiners_core.sampler_name import NAMES, SPACING_NAMES
@@ -100,6 +101,7 @@ def test_every_command_is_listed_and_shown():
 
 def test_every_slot_is_listed():
     assert first_cells("adapter.md", "## The tree") == set(SLOTS)
+    assert first_cells("language.md", "## Adapters") == set(DECODER_SLOTS)
 
 
 def test_every_sampler_is_listed():

@@ -51,7 +51,7 @@ def stops(value: Any) -> tuple[str, ...]:
     """Returns the texts that end a generation.
 
     Raises:
-        GenerationError: One is not a text, or is empty.
+        GenerationError: A stop is not a text, or is empty.
     """
     items = [value] if isinstance(value, str) else value
     is_list = isinstance(items, list | tuple)

@@ -113,7 +113,7 @@ class Past:
         return room
 
 
-class Remember(Layer):
+class JoinPast(Layer):
     """Puts the keys and values of earlier calls before those of the call, if there is a cache."""
 
     def run(self, context: Context, *inputs: Any) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""What a publisher states about generation: `generation_config.json`."""
+"""The advice of a publisher about generation, from `generation_config.json`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
 from refiners_core.layers.attend import Attend
-from refiners_core.models.decoder.cache import Blocks, Remember
+from refiners_core.models.decoder.cache import Blocks, JoinPast
 from refiners_core.models.decoder.config import Activation, DecoderConfig
 from refiners_core.models.decoder.norm import HeadNorm, build_norm
 from refiners_core.models.decoder.places import (
@@ -146,7 +146,7 @@ class DecoderAttention(Residual):
                 to_v=nn.Linear(width, shared, bias=config.has_qkv_bias),
             ),
             **turned,
-            remember=Remember(),
+            join_past=JoinPast(),
             attend=Attend(
                 heads,
                 kv_heads=kv_heads,

@@ -104,7 +104,7 @@ def _check(adapter: Adapter, condition: Condition) -> None:
     """Raises if a condition asks for what only images have.
 
     Raises:
-        ConditionError: It has a range of steps, a schedule, a mask or a preprocessor.
+        ConditionError: The condition has a range of steps, a schedule, a mask or a preprocessor.
     """
     scale = checked_scale(condition.scale)
     is_whole = (condition.start, condition.end) == (0, 1)

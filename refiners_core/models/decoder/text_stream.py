@@ -46,10 +46,10 @@ class TextStream:
         return self._piece(len(self.text))
 
     def _piece(self, end: int) -> str:
-        found = [place for stop in self._stops if (place := self.text.find(stop)) >= 0]
-        if found:
+        places = [place for stop in self._stops if (place := self.text.find(stop)) >= 0]
+        if places:
             self.is_stopped = True
-            self.text = self.text[: min(found)]
+            self.text = self.text[: min(places)]
             end = len(self.text)
         piece = self.text[self._emitted : end]
         self._emitted = max(self._emitted, end)
