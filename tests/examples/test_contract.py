@@ -21,15 +21,18 @@ import tea_cache
 import text_encoder
 import torch
 
-from refiners_core import Adapter, Chain
+from refiners_core import Adapter
 from refiners_core.testing import LAWS, AdapterCase
 
 PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 MASK = torch.ones(1, 1, 32, 32)
 
 
-def logits(model: Chain, conditions: object) -> torch.Tensor:
-    return model(torch.arange(10).view(2, 5))
+def scores(model: Any, conditions: Any) -> torch.Tensor:
+    """Writes after rows of unequal length, which need padding and a cache."""
+    rows = [torch.arange(5), torch.arange(7)]
+    results = model.generate(rows, conditions=conditions, max_new_tokens=3, output="scores")
+    return torch.cat([result.log_probabilities for result in results])
 
 
 def decoded(model: Any, conditions: Any) -> torch.Tensor:
@@ -52,7 +55,7 @@ def of_steps(steps: int) -> Callable[[Any, Any], torch.Tensor]:
 
 
 def of_language(make: Callable[[], Adapter]) -> AdapterCase:
-    return AdapterCase(make, model=language_model.decoder, run=logits, is_switched=False)
+    return AdapterCase(make, model=language_model.language_model, run=scores)
 
 
 CASES = {
@@ -72,6 +75,7 @@ CASES = {
     "LayerDiffuse": AdapterCase(layer_diffuse.LayerDiffuse, condition=PICTURE, run=decoded),
     "LoRA of a language model": of_language(language_model.LanguageLora),
     "prefix": of_language(language_model.Prefix),
+    "prompt of a language model": of_language(language_model.PromptTuning),
     "IA3": of_language(language_model.Ia3),
     "bottleneck": of_language(language_model.Bottleneck),
 }

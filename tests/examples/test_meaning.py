@@ -27,7 +27,7 @@ from refiners_guidance.self_attention import SelfAttentionGuidance
 from refiners_iclight.adapter import ForegroundLight
 from torch import Tensor, nn
 
-from refiners_core import Chain, Condition, Context, select
+from refiners_core import Chain, Condition, Context
 from refiners_core.errors import ConditionError, ModelError
 from refiners_core.models.samplers import DDIM, LCM
 from refiners_core.testing import generated, tiny_model
@@ -417,39 +417,46 @@ def test_new_layers_between_blocks_let_frames_attend_to_each_other(model):
 # --- language models -------------------------------------------------------------------------
 
 
+def read(model: Any, words: torch.Tensor, **options: Any) -> torch.Tensor:
+    """Returns the log probability of each word after the first."""
+    return model.score(words, **options).log_probabilities
+
+
 @torch.no_grad()
-@pytest.mark.parametrize(
-    "make",
-    [
-        language_model.LanguageLora,
-        language_model.Prefix,
-        language_model.Ia3,
-        language_model.Bottleneck,
-    ],
-)
+@pytest.mark.parametrize("make", language_model.ADAPTERS)
 def test_adapters_of_a_language_model_do_not_look_ahead(make):
-    tree, words = language_model.decoder(), torch.arange(8)[None]
-    bare = tree(words)
-    make().inject(tree)
-    worn, other = tree(words), words.clone()
-    other[0, -1] = 15
+    model, words = language_model.language_model(), torch.arange(8)
+    bare = read(model, words)
+    adapter = make().inject(model)
+    worn, other = read(model, words), words.clone()
+    other[-1] = 15
     assert not close(worn, bare, by=1e-3)
-    assert torch.allclose(tree(other)[0, :-1], worn[0, :-1], atol=1e-6)
+    assert torch.allclose(read(model, other)[:-1], worn[:-1], atol=1e-6)
+    assert torch.equal(read(model, words, conditions={adapter: None}), bare)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", language_model.ADAPTERS)
+def test_adapters_of_a_language_model_write_with_a_cache_what_they_write_without(make):
+    model, rows = language_model.language_model(), [torch.arange(3), torch.arange(6)]
+    make().inject(model)
+    for row, result in zip(
+        rows, model.generate(rows, max_new_tokens=5, output="scores"), strict=True
+    ):
+        text = torch.cat([row, result.tokens])
+        assert torch.allclose(read(model, text)[-5:], result.log_probabilities, atol=1e-4)
 
 
 @torch.no_grad()
 def test_rescaling_keys_and_values_equals_rescaling_weights():
-    tree, words = language_model.decoder(), torch.arange(8)[None]
-    adapter = language_model.Ia3().inject(tree)
-    worn = tree(words)
+    model, words = language_model.language_model(), torch.arange(8)
+    adapter = language_model.Ia3().inject(model)
+    worn = read(model, words)
     adapter.eject()
-    for seat in select(tree).of(nn.Linear).named("to_k", "to_v", "up"):
-        layer: Any = seat.layer
+    for seat in model.slot("decoder.linear").named("to_k", "to_v", "value"):
         by = adapter.own_layers.get_submodule(seat.path.replace(".", "/")).by
-        layer.weight.mul_(by[:, None])
-        if layer.bias is not None:
-            layer.bias.mul_(by)
-    assert close(tree(words), worn)
+        seat.layer.weight.mul_(by[:, None])
+    assert close(read(model, words), worn)
 
 
 def test_the_contracts_run_generates_small_latents(model):

@@ -41,6 +41,10 @@ class ChatTemplate:
                 f"the chat template is not valid: {error}.", hint="Fetch the model again."
             ) from error
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        """Copies the source: a compiled template can be neither copied nor pickled."""
+        return type(self), (self.source,)
+
     @classmethod
     def load(cls, folder: str | Path, settings: Mapping[str, Any]) -> Self | None:
         """Reads `chat_template.jinja`, or the template of `tokenizer_config.json`.

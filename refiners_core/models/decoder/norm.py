@@ -18,6 +18,7 @@ class RootMeanSquareNorm(nn.RMSNorm):
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__(width, eps)
+        self.width: Final = width
 
     def forward(self, x: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
         """Returns the normalised features."""
