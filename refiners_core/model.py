@@ -6,15 +6,17 @@ from typing import Any, ClassVar, Final, Self
 
 from torch import nn
 
-from refiners_core.errors import ModelError, SelectionError
+from refiners_core.errors import ModelError, SelectionError, WeightsError
 from refiners_core.origin import OriginOf
 from refiners_core.surgery import plan
 from refiners_core.surgery.adapter import Adapter
 from refiners_core.surgery.block_compiler import compile_blocks
 from refiners_core.surgery.selection import Selection, select
+from refiners_core.surgery.tree_index import Seat
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
 from refiners_core.tree.role import record_roles
+from refiners_core.weights import KeyMap, Transform
 
 
 class Model(Chain):
@@ -27,6 +29,7 @@ class Model(Chain):
         base: The family that adapters and manifests name, such as `sd15`.
         facts: The values that variants of adapters must match, such as `cross_attention_dim`.
         slots: For each stable name, a function that returns its places in the model.
+        layouts: The layout in which each part is published, by the path of the part.
         components: The components by name, in printing order.
 
     Raises:
@@ -44,6 +47,7 @@ class Model(Chain):
         base: str,
         facts: Mapping[str, Any],
         slots: Mapping[str, Callable[[Any], Selection]],
+        layouts: Mapping[str, KeyMap] | None = None,
         **components: nn.Module,
     ) -> None:
         super().__init__(**components)
@@ -51,6 +55,7 @@ class Model(Chain):
         self.base: Final = base
         self.facts: Final[Mapping[str, Any]] = dict(facts)
         self.slots: Final[Mapping[str, Callable[[Any], Selection]]] = dict(slots)
+        self.layouts: Final[Mapping[str, KeyMap]] = dict(layouts or {})
 
     def run(self, context: Context, *inputs: Any) -> Any:
         raise ModelError(
@@ -89,6 +94,45 @@ class Model(Chain):
                 else "select(model) finds places without a slot.",
             )
         return Selection(self, find(self).seats, f"{self.base}.slot({name!r})")
+
+    def published_places(
+        self, name: str
+    ) -> dict[str, dict[str, tuple[tuple[Seat, Transform], ...]]]:
+        """Returns the places of a slot by the names under which their layers are published.
+
+        Files of adapters name layers so. A published layer may be several of the model, as the
+        fused projection of queries, keys and values is; the transform describes the share of each.
+
+        Args:
+            name: A name in `slots`, such as `decoder.linear`.
+
+        Returns:
+            For the path of each published part, and for each published name in it, such as
+            `model.layers.0.mlp.down_proj`, the places in the order of their shares. Places without
+            a published name are left out.
+
+        Raises:
+            SelectionError: The family does not publish the slot.
+        """
+        places: dict[str, dict[str, list[tuple[Seat, Transform]]]] = {}
+        for seat in self.slot(name):
+            around = [part for part in self.layouts if seat.path.startswith(f"{part}.")]
+            if not around:
+                continue
+            part = max(around, key=len)
+            try:
+                place = self.layouts[part].place(f"{seat.path.removeprefix(f'{part}.')}.weight")
+            except WeightsError:  # a layer that a derived model adds
+                continue
+            named = places.setdefault(part, {})
+            named.setdefault(place.key.removesuffix(".weight"), []).append((seat, place.transform))
+        return {
+            part: {
+                key: tuple(sorted(seats, key=lambda pair: pair[1].share))
+                for key, seats in named.items()
+            }
+            for part, named in places.items()
+        }
 
     # --- generation -------------------------------------------------------------------------
 

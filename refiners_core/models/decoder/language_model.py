@@ -13,6 +13,7 @@ from refiners_core.models.decoder.config import DecoderConfig
 from refiners_core.models.decoder.continuation import TextScore
 from refiners_core.models.decoder.defaults import GenerationDefaults
 from refiners_core.models.decoder.generation import TextGeneration
+from refiners_core.models.decoder.layout import decoder_keys
 from refiners_core.models.decoder.network import Decoder, DecoderBlock
 from refiners_core.models.decoder.places import TOKEN_MASK
 from refiners_core.models.decoder.prompt import padded, read_prompts
@@ -57,6 +58,7 @@ class LanguageModel(Model):
                 **(facts or {}),
             },
             slots=DECODER_SLOTS,
+            layouts={"decoder": decoder_keys(config)},
             decoder=decoder,
         )
         self.config: Final[DecoderConfig] = config

@@ -64,6 +64,7 @@ class DiffusionComponents(Model):
             base=base,
             facts=facts,
             slots=family.slots,
+            layouts={part.path: part.keys for part in family.parts.values()},
             text_encoder=text_encoder,
             unet=unet,
             autoencoder=autoencoder,

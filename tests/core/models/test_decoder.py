@@ -16,6 +16,7 @@ from refiners_core.models.decoder import (
     DecoderConfig,
     LanguageModel,
 )
+from refiners_core.testing import tiny_sdxl
 
 CONFIG = DecoderConfig(
     family="llama", vocabulary=20, width=16, inner_width=24, layers=2, heads=4, kv_heads=2,
@@ -175,3 +176,24 @@ def test_a_change_beside_a_tied_head_leaves_the_embedding():
 def test_moving_and_copying_keep_the_head_tied():
     for twin in (copy.deepcopy(language_model(GPT2)), language_model(GPT2).to(torch.float64)):
         assert twin.decoder.head.weight is twin.decoder.embed.weight
+
+
+def test_layers_have_their_published_names_and_shares():
+    linear = language_model().published_places("decoder.linear")["decoder"]
+    assert len(linear) == 14
+    ((seat, transform),) = linear["model.layers.1.mlp.down_proj"]
+    assert (seat.path, transform.shares) == ("decoder.blocks.1.feed_forward.contract", 1)
+    places = language_model(GPT2).published_places("decoder.linear")["decoder"]
+    fused = places["transformer.h.0.attn.c_attn"]
+    assert [(seat.name, how.share, how.shares) for seat, how in fused] == [
+        ("to_q", 0, 3), ("to_k", 1, 3), ("to_v", 2, 3)
+    ]  # fmt: skip
+
+
+def test_layers_of_latent_diffusion_have_published_names_in_each_part():
+    model = tiny_sdxl()
+    assert "time_embedding.linear_1" in model.published_places("unet.linear")["unet"]
+    text = model.published_places("text_encoder.linear")
+    for part in ("text_encoder.clip_l.encoder", "text_encoder.clip_g.encoder"):
+        ((seat, _),) = text[part]["text_model.encoder.layers.0.mlp.fc1"]
+        assert seat.path.startswith(part)
