@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Edit, Model, Multiply, Seat, Sum, When
 from refiners_core.testing import tiny_language_model
-from refiners_core.weights import Transform, read, write
+from refiners_core.weights import Transform, read, stacked, write
 
 PREFIX = "base_model.model."
 SLOT = "decoder.linear"
@@ -52,7 +52,7 @@ class PeftLora(Adapter):
     def change(self, name: str, transform: Transform) -> nn.Module:
         """Returns the change of one place: all of A, and its share of the rows of B."""
         a, b = (self.tensors[f"{PREFIX}{name}.lora_{half}.weight"] for half in "AB")
-        rows = transform._replace(dim=0).part(b)
+        rows = stacked(transform.share, transform.shares, sizes=transform.sizes).part(b)
         assert rows is not None
         down, up = (nn.Linear(x.shape[1], x.shape[0], bias=False) for x in (a, rows))
         down.weight.data, up.weight.data = a, rows * self.strength
