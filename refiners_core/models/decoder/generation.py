@@ -226,7 +226,7 @@ class TextGeneration:
         if row.stream is not None:
             row.stream.finish()
         if self.output == "tokens":
-            return torch.tensor(row.tokens)
+            return torch.tensor(row.tokens, device="cpu")
         is_ended = row.ending == "end"
         text = ""
         if row.stream is not None:
@@ -237,7 +237,7 @@ class TextGeneration:
             return text
         assert row.ending is not None, "every row has ended"
         likely = torch.stack(row.log_probabilities).cpu()
-        return Continuation(text, torch.tensor(row.tokens), likely, row.ending)
+        return Continuation(text, torch.tensor(row.tokens, device="cpu"), likely, row.ending)
 
     @property
     def _padding(self) -> int:

@@ -227,7 +227,7 @@ class LanguageModel(Model):
         likely = logits[:, :-1].float().log_softmax(-1)
         chosen = likely.gather(-1, ids[:, 1:, None])[..., 0].cpu()
         results = [
-            TextScore(torch.tensor(row), part[len(part) - len(row) + 1 :])
+            TextScore(torch.tensor(row, device="cpu"), part[len(part) - len(row) + 1 :])
             for row, part in zip(read.tokens, chosen, strict=True)
         ]
         return results[0] if read.is_single else results

@@ -375,3 +375,14 @@ def test_changes_of_a_layer_during_a_call_reach_every_step(model):
                 assert int(model.decoder(torch.tensor([whole]))[0, -1].argmax()) == token
             whole.append(token)
     assert not torch.equal(changed, bare)
+
+
+def test_defaults_and_modes_of_torch_change_nothing(model):
+    options = {"max_new_tokens": 4, "temperature": 1.0, "seed": 1, "output": "tokens"}
+    bare = model.generate(["a cat", "a"], **options)
+    modes = (lambda: torch.device("meta"), lambda: torch.autocast("cpu"), torch.inference_mode)
+    for mode in modes:
+        with mode():
+            rows = model.generate(["a cat", "a"], **options)
+            assert all(torch.equal(a, b) for a, b in zip(rows, bare, strict=True))
+            assert model.score("a cat").tokens.device.type == "cpu"
