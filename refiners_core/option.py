@@ -135,9 +135,8 @@ def choice(
     if not any(type(value) is type(it) and value == it for it in choices):
         listed = " or ".join(str(it) for it in choices) if len(choices) == 2 else ""
         listed = listed or f"one of {', '.join(str(it) for it in choices)}"
-        raise error(
-            f"{name} is {listed}, not {described(value)}.", hint=f"Try {name}={choices[0]!r}."
-        )
+        first = f'"{choices[0]}"' if isinstance(choices[0], str) else choices[0]
+        raise error(f"{name} is {listed}, not {described(value)}.", hint=f"Try {name}={first}.")
     return value
 
 

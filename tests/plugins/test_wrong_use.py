@@ -213,6 +213,7 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "PAG in a layer that is not there": lambda b: b.named("pag", layers="middle"),
     "a percentile of 95": lambda b: b.named("dynamic-thresholding", percentile=95),
     "FreeU of version 3": lambda b: b.named("freeu", version=3),
+    "FreeU in unknown stages": lambda b: b.named("freeu", stages="both"),
     "FreSca on small latents": lambda b: b.generate(lambda: FreSca(key="fresca"), ...),
     "a negative guidance of inversion": lambda b: b.named("style-aligned", inversion_guidance=-1),
     "nothing for reference-only": lambda b: b.generate(reference, ...),
