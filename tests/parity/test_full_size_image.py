@@ -143,7 +143,7 @@ def test_image_prompts_equal_those_of_diffusers(
         context["text"],
         added_cond_kwargs=added | {"image_embeds": [shown]},
     ).sample
-    check([tokens, made], [projection(shown).view(tokens.shape), prediction])
+    check([tokens, made], [projection(shown.flatten(0, 1)).view(tokens.shape), prediction])
 
 
 def load_base(base: str, unet: Any) -> Any:
