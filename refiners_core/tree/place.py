@@ -60,6 +60,27 @@ class Places(NamedTuple):
             kept(self.scales), {block: kept(scales) for block, scales in self.blocks.items()}
         )
 
+    def scaled(self, factors: Mapping[str, float]) -> Places:
+        """Returns the scales with those of some adapters multiplied, by their keys."""
+
+        def changed(scales: Mapping[str, Mapping[str, PlaceScale]]) -> dict[str, Any]:
+            return {
+                key: {name: _times(scale, factors[key]) for name, scale in by_name.items()}
+                if key in factors
+                else by_name
+                for key, by_name in scales.items()
+            }
+
+        return Places(
+            changed(self.scales), {block: changed(scales) for block, scales in self.blocks.items()}
+        )
+
+
+def _times(scale: PlaceScale, factor: float) -> PlaceScale:
+    if isinstance(scale, ByPicture):
+        return ByPicture(scale.scales * factor, scale.has_zeros)
+    return None if scale is None else scale * factor
+
 
 class Place:
     """The place of a layer that an adapter made, as the layer itself knows it.

@@ -8,6 +8,7 @@ from refiners_core.models.diffusion.denoise import (
     Guidance,
     Predict,
     SamplerStep,
+    branch_rows,
 )
 from refiners_core.models.diffusion.family import Family, Part
 from refiners_core.models.diffusion.finite import NotFiniteError
@@ -16,6 +17,7 @@ from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.diffusion.prompt_tokens import PromptTokens
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.slot import SLOTS
+from refiners_core.models.diffusion.window import Window, window_scope
 
 __all__ = [
     "COND",
@@ -33,4 +35,7 @@ __all__ = [
     "Preview",
     "PromptTokens",
     "SamplerStep",
+    "Window",
+    "branch_rows",
+    "window_scope",
 ]
