@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from refiners_core.errors import ConditionError
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer, run_child
+from refiners_core.tree.memory import Memory
 
 
 class ByPicture:
@@ -166,7 +167,7 @@ class Place:
             written = beside.keys()
             for key in written:
                 mine, other = context.get(key), beside[key]
-                if mine is not other:
+                if mine is not other and not isinstance(other, Memory):  # each pass has its own
                     context[key] = self._merged(mine, other, scale.scales)
         return self._merged(output, bare, scale.scales)
 

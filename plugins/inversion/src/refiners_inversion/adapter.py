@@ -12,6 +12,7 @@ from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import COND, GenerationRequest, LatentDiffusion
 from refiners_core.models.samplers import Inverse, Sampler
 from refiners_core.picture import to_rows
+from refiners_inversion.number import number
 
 
 class DdimInversion(Adapter):
@@ -50,13 +51,8 @@ class DdimInversion(Adapter):
                 f"the prompt of an inversion is a text, not a {type(prompt).__name__}.",
                 hint='Try prompt="a red circle", or "prompt" beside "picture" in the condition.',
             )
-        is_number = isinstance(guidance, int | float) and not isinstance(guidance, bool)
-        if not is_number or not 0 <= guidance < float("inf"):
-            raise AdapterError(
-                f"guidance is a number from 0 on, not {guidance!r}.", hint="Try guidance=1.0."
-            )
         self.prompt: Final = prompt
-        self.guidance: Final = float(guidance)
+        self.guidance: Final = number("guidance", guidance, 1.0)
         self.path_key: Final = self.context_key("path")
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from refiners_core.errors import AdapterError
+from refiners_inversion.number import number
 
 SEED: Final = 0
 """The seed of the shifts at which correlations are measured, the same in every step."""
@@ -33,13 +33,7 @@ class Regularisation:
     """The number of random shifts in a step."""
 
     def __post_init__(self) -> None:
-        strength: object = self.strength
-        is_number = isinstance(strength, int | float) and not isinstance(strength, bool)
-        if not is_number or not 0 <= strength < float("inf"):
-            raise AdapterError(
-                f"regularisation is a number from 0 on, not {strength!r}.",
-                hint="Try regularisation=20.0.",
-            )
+        number("regularisation", self.strength, 20.0)
 
     def __call__(
         self, noise: Float[Tensor, "rows channels height width"]

@@ -31,7 +31,7 @@ def region_mask(
     if mask is not None and box is not None:
         raise ConditionError(
             f"{where} has a mask and a box.",
-            hint='Pass one of them, such as "box": (0, 0, 0.5, 1).',
+            hint='Pass one of them: "box": (0, 0, 0.5, 1).',
         )
     if mask is not None:
         drawn = to_mask(mask, size)

@@ -80,7 +80,7 @@ class AtFullSize(Chain):
             return self.call(self.inner, context, x)
         full = interpolate(x, size, mode="nearest")
         change: Tensor = self.call(self.inner, context, full) - full
-        return x + adaptive_avg_pool2d(change, x.shape[-2:])
+        return x + adaptive_avg_pool2d(change, (x.shape[-2], x.shape[-1]))
 
     def extra_repr(self) -> str:
         return f"level={self.level}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from PIL import Image
 
@@ -12,6 +12,9 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.picture import to_images, to_pixels
 from refiners_regional.number import number, whole
 from refiners_regional.tiled import MixtureOfDiffusers, Windowed
+
+DECIDED: Final = ("count", "image", "latents", "mask", "output", "size")
+"""The arguments of `generate` that a call does not take."""
 
 
 def upscale(
@@ -56,9 +59,7 @@ def upscale(
     total = number("factor", factor, 1, float("inf"), 2)
     count = whole("passes", passes, 1, 1)
     number("strength", strength, 0, 1, 0.35)
-    if taken := [
-        name for name in ("image", "size", "mask", "latents", "output") if name in options
-    ]:
+    if taken := [name for name in DECIDED if name in options]:
         raise AdapterError(f"upscale decides {taken[0]} itself.", hint=f"Leave {taken[0]}= out.")
     worn = next((item for item in model.adapters if isinstance(item, Windowed)), None)
     if worn is None:
