@@ -117,7 +117,9 @@ def test_a_batch_of_three_equals_three_singles(mode: str):
         single = latents(model, **alone, conditions=conditions)
         torch.testing.assert_close(batch[i], single[0], rtol=1e-4, atol=1e-5)
         if mixed is not None:
-            scaled = latents(model, **alone, conditions={adapter: Condition(value, scale=scales[i])})
+            scaled = latents(
+                model, **alone, conditions={adapter: Condition(value, scale=scales[i])}
+            )
             torch.testing.assert_close(mixed[i], scaled[0], rtol=1e-4, atol=1e-5)
 
 

@@ -58,11 +58,12 @@ class RegionalPasses(Chain):
     def _scope(self, context: Context, place: int, factors: Mapping[str, float]) -> Context:
         """Returns the context of the pass of a region, or of the whole picture with -1."""
         absent = [key for key, factor in factors.items() if factor == 0]
+        starts = tuple(f"{key}." for key in absent)
         names: Sequence[str] = context["branches"]
         conditions: dict[str, Mapping[str, Tensor]] = {
             key: tensors
             for key, tensors in context["conditions"].items()
-            if key.partition(".")[0] not in absent
+            if not key.startswith(starts)
         }
         name = "whole" if place < 0 else str(place)
         changed: list[str] = []
