@@ -19,12 +19,10 @@ import language_model
 import layer_diffuse
 import lora
 import motion
-import multi_diffusion
 import perturbed_attention
 import photo_maker
 import projected_guidance
 import pytest
-import regional
 import self_attention_guidance
 import style_aligned
 import t2i_adapter
@@ -38,7 +36,6 @@ from refiners_core import Adapter, Chain
 from refiners_core.testing import LAWS, AdapterCase
 
 PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
-MASK = torch.ones(1, 1, 32, 32)
 
 
 def logits(model: Chain, conditions: object) -> torch.Tensor:
@@ -84,7 +81,6 @@ CASES = {
     "FreeU": case(freeu.FreeU),
     "PAG": case(perturbed_attention.PerturbedAttention),
     "SAG": case(self_attention_guidance.SelfAttentionGuidance),
-    "MultiDiffusion": case(multi_diffusion.MultiDiffusion),
     "LCM": case(distilled.Distilled),
     "textual inversion": case(lambda: textual_inversion.TextualInversion("red")),
     "more tokens": case(text_encoder.Longer),
@@ -94,7 +90,6 @@ CASES = {
     "APG": case(projected_guidance.ProjectedGuidance),
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
-    "regional prompts": case(regional.RegionalPrompts, {"a cat": MASK}),
     "AnimateDiff": case(motion.Motion),
     "ControlNeXt": case(controlnext.ControlNext, PICTURE),
     "BrushNet": case(brushnet.BrushNet, PICTURE),
