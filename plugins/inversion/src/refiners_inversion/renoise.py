@@ -37,8 +37,8 @@ class Repeats:
     """The same in early steps."""
 
     def __post_init__(self) -> None:
-        for name in ("count", "early_count"):
-            value: object = getattr(self, name)
+        counts: dict[str, object] = {"repeats": self.count, "early_repeats": self.early_count}
+        for name, value in counts.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise AdapterError(
                     f"{name} is a whole number from 0 on, not {value!r}.", hint=f"Try {name}=4."

@@ -88,8 +88,10 @@ def _region(
             f"{where} takes {', '.join(FIELDS)}, not {', '.join(unknown)}.", hint=f"Try {EXAMPLE}."
         )
     texts = {name: item.get(name) for name in ("prompt", "negative")}
+    if texts["prompt"] is None:
+        raise ConditionError(f"{where} has no prompt.", hint=f"Try {EXAMPLE}.")
     for name, text in texts.items():
-        if not isinstance(text, str) and (name == "prompt" or text is not None):
+        if text is not None and not isinstance(text, str):
             raise ConditionError(
                 f"the {name} of {where} is a text, not {_described(text)}.", hint=f"Try {EXAMPLE}."
             )

@@ -8,8 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Seat
-from refiners_core.errors import AdapterError
-from refiners_core.models.diffusion import LatentDiffusion, Window, window_scope
+from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.models.diffusion import (
+    GenerationRequest,
+    LatentDiffusion,
+    Window,
+    window_scope,
+)
 from refiners_regional.number import sides, whole
 from refiners_regional.window import gaussian, uniform, windows_of
 
@@ -37,6 +42,8 @@ class Windowed(Adapter):
             is not a whole number from 1 on.
     """
 
+    together: ClassVar[tuple[str, ...]] = ("style-aligned",)
+    """The names of adapters that look at all rows of a pass, which are then of one window."""
     shares: ClassVar[int]
     """The number of strides in a window, by default."""
     weights: ClassVar[Weights]
@@ -93,6 +100,21 @@ class Windowed(Adapter):
             return edits
         decoded = model.slot("autoencoder.decode").wrap(around, name="around", stage="output")
         return (*edits, *decoded)
+
+    def check(self, value: Any, request: GenerationRequest) -> None:
+        """Refuses several windows in a pass beside an adapter that looks at all rows of it.
+
+        Raises:
+            ConditionError: Such an adapter acts on several pictures.
+        """
+        acting = [item.name for item in request.model.adapters if item.scale_key in request.scales]
+        mixing = [name for name in acting if name in self.together]
+        if mixing and self.batch > 1 and request.count > 1:
+            raise ConditionError(
+                f"{self.key} runs {self.batch} windows in a pass, but {mixing[0]} shares values "
+                "between all rows of a pass.",
+                hint="Load it with batch=1.",
+            )
 
 
 class MultiDiffusion(Windowed):
