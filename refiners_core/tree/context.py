@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any, Final
 
 from refiners_core.errors import ContextError
@@ -95,7 +94,7 @@ class Context:
         *,
         memory: Memory | None = None,
         without: Collection[str] = (),
-        scales: Mapping[str, float] = MappingProxyType({}),
+        scales: Mapping[str, float] | None = None,
     ) -> Context:
         """Returns a new context with the same values, whose writes stay inside.
 
@@ -118,11 +117,12 @@ class Context:
             values = inner._values
             inner._values = {k: v for k, v in values.items() if not k.startswith(starts)}
             inner._places = None if self._places is None else self._places.without(without)
-        for key, factor in scales.items():
-            if (scale := inner._values.get(f"{key}.scale")) is not None:
-                inner._values[f"{key}.scale"] = scale * factor
-        if scales and inner._places is not None:
-            inner._places = inner._places.scaled(scales)
+        if scales:
+            for key, factor in scales.items():
+                if (scale := inner._values.get(f"{key}.scale")) is not None:
+                    inner._values[f"{key}.scale"] = scale * factor
+            if inner._places is not None:
+                inner._places = inner._places.scaled(scales)
         for name, source in (rebind or {}).items():
             inner._values[name] = self[source]
         return inner

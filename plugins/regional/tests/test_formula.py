@@ -270,6 +270,19 @@ def test_the_adapters_of_a_region_act_in_it_as_in_a_whole_picture(build: Any):
         torch.testing.assert_close(joined[columns], whole[columns], rtol=1e-4, atol=1e-5)
 
 
+def test_the_network_runs_once_for_each_region_that_covers_the_picture():
+    model, calls = small(), list[int]()
+    model.unet.register_forward_hook(lambda _, args, out: calls.append(len(args[0])))
+    regions = RegionalPrompts(key="regions", mode="latents").inject(model)
+    half = {"prompt": "a dog", "box": (0.5, 0, 0.75, 1)}
+    whole = predicted(model, {regions: [LEFT, RIGHT]})
+    assert calls == [2, 2]
+    three = predicted(model, {regions: [LEFT, half, {**half, "box": (0.75, 0, 0.9, 1)}]})
+    assert calls[2:] == [2] * 4
+    left = (..., slice(0, 6))
+    torch.testing.assert_close(whole[left], three[left], rtol=1e-4, atol=1e-5)
+
+
 def test_long_texts_and_regions_of_each_picture_have_their_own_length():
     model, long = small(), ", ".join(["a cat beside a dog"] * 9)
     for mode in ("attention", "latents"):

@@ -72,7 +72,7 @@ class DdimInversion(Adapter):
         """Refuses what is not a picture.
 
         Raises:
-            ConditionError: There is no picture, or neither one nor as many as are generated.
+            ConditionError: The value has no picture, or neither one nor as many as are generated.
         """
         self._read(value, request)
         if request.sampler is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ class RegionalPasses(Chain):
         self.masks: Final = adapter.context_key("masks")
         self.texts: Final = {name: adapter.context_key(name) for name in TEXTS}
         self.factors: Final = adapter.context_key("factors")
+        self.covered: Final = adapter.context_key("covered")
         self.base: Final = base
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows channels height width"]:
@@ -41,15 +43,17 @@ class RegionalPasses(Chain):
             for key, tensors in context["conditions"].items()
             if key.startswith(start)
         }
-        scopes = [
-            self._scope(context, place, {key: values[place] for key, values in factors.items()})
-            for place in (-1, *regions)
-        ]
-        whole: Tensor = self.call(self.inner, scopes[0], *inputs)
+
+        def predicted(place: int) -> Tensor:
+            by_key = {key: values[place] for key, values in factors.items()}
+            return self.call(self.inner, self._scope(context, place, by_key), *inputs)
+
+        # Where regions cover the picture, its own prompt counts nowhere.
+        is_whole = self.covered not in context or scale.ndim > 0 or bool(scale != 1)
+        whole = predicted(-1) if is_whole else torch.zeros_like(inputs[0])
         change: Any = 0
         for i in regions:
-            region: Tensor = self.call(self.inner, scopes[i + 1], *inputs)
-            change = change + masks[:, i : i + 1] * (region - whole)
+            change = change + masks[:, i : i + 1] * (predicted(i) - whole)
         return whole + scale * (1 - self.base) * change
 
     def extra_repr(self) -> str:

@@ -114,6 +114,8 @@ class RegionalPrompts(Adapter):
                 for key, numbers in factors.items()
             },
         }
+        if self.base == 0 and bool((masks.sum(1) > 1 - 1e-6).all()):
+            values[self.context_key("covered")] = {COND: torch.ones(1, 1)}
         by_pass = [
             {key: numbers[i] for key, numbers in factors.items()}
             for i in range(len(pictures[0]) + 1)
