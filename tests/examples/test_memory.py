@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import deep_cache
-import multi_diffusion
 import pytest
 import t_gate
 import tea_cache
 import torch
 from refiners_guidance.perturbed_attention import PerturbedAttention
 from refiners_guidance.projected import Projected
+from refiners_regional.tiled import MultiDiffusion
 from torch import Tensor
 
 from refiners_core import Adapter, Condition, Context, Layer
@@ -141,7 +141,7 @@ def test_a_branch_that_comes_or_goes_does_not_mix_rows(model, name, span):
 
 
 def test_each_tile_remembers_its_own_values(model):
-    tiles, deep = multi_diffusion.MultiDiffusion(side=4, stride=4), deep_cache.DeepCache()
+    tiles, deep = MultiDiffusion(window=16, stride=16), deep_cache.DeepCache()
     with tiles.on(model), deep.on(model):
         made = generate(model)
 

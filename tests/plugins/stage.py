@@ -69,6 +69,8 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
     },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
+    "refiners_regional.tiled:MultiDiffusion": {"window": 16, "stride": 16},
+    "refiners_regional.tiled:MixtureOfDiffusers": {"window": 24, "stride": 8},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
     "refiners_guidance.auto:AutoGuidance": {"weak": weaker},
     "refiners_guidance.threshold:DynamicThreshold": {"mimic": 1.5},
@@ -77,6 +79,10 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
 """The options of factories whose adapters have the sizes of released files, do not act in the
 prompts or on a tiny model by default, or need another model."""
 PICTURE: Final = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+VALUES: Final[Mapping[str, Any]] = {
+    "regional-prompts": [{"prompt": "a bird", "box": (0, 0, 0.5, 1)}],
+}
+"""The conditions of adapters that do not take pictures, by name."""
 
 
 class Fault(AssertionError):
@@ -247,7 +253,9 @@ def built(plugin: Installed[Any], model: LatentDiffusion) -> Adapter:
 
 
 def condition_of(adapter: Adapter) -> Any:
-    """Returns a picture, or one for each input."""
+    """Returns a picture, or one for each input; for others their value in `VALUES`."""
+    if adapter.name in VALUES:
+        return VALUES[adapter.name]
     names = adapter.inputs or adapter.optional_inputs[:1]
     if "face" in names:  # as numbers, with a picture and keypoints if the adapter reads them
         names = {*names, "picture", "keypoints"} & {*adapter.inputs, *adapter.optional_inputs}

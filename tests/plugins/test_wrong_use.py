@@ -23,6 +23,7 @@ from refiners_guidance.plus_plus import PlusPlus
 from refiners_guidance.projected import Projected
 from refiners_iclight.adapter import BackgroundLight, ForegroundLight
 from refiners_instantid.adapter import InstantId
+from refiners_inversion.adapter import DdimInversion
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_ipadapter.face_id import FaceId
 from refiners_ipadapter.face_plus import FaceIdPlus
@@ -30,6 +31,9 @@ from refiners_lora.adapter import Lora
 from refiners_palette.adapter import PaletteAdapter
 from refiners_preprocessors import canny
 from refiners_reference.attention import ReferenceOnly
+from refiners_regional.prompt import RegionalPrompts
+from refiners_regional.tiled import MultiDiffusion
+from refiners_regional.upscaler import upscale
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
 from refiners_textualinversion.adapter import TextualInversion
@@ -88,6 +92,14 @@ def maps() -> T2iAdapter:
 
 def reference() -> ReferenceOnly:
     return ReferenceOnly(key="reference-only")
+
+
+def regions() -> RegionalPrompts:
+    return RegionalPrompts(key="regions")
+
+
+def inversion() -> DdimInversion:
+    return DdimInversion(key="inversion")
 
 
 def style() -> StyleAligned:
@@ -231,6 +243,28 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "a path for invert": lambda b: tiny_model().invert("seen.png", "a cat"),
     "two pictures for invert": lambda b: tiny_model().invert([PICTURE, PICTURE], "a cat"),
     "two prompts for invert": lambda b: tiny_model().invert(PICTURE, ["a cat", "a dog"]),
+    "a text for regions": lambda b: b.generate(regions, "a cat"),
+    "a region without a prompt": lambda b: b.generate(regions, [{"box": (0, 0, 1, 1)}]),
+    "a box in pixels": lambda b: b.generate(regions, [{"prompt": "a", "box": (0, 0, 16, 32)}]),
+    "a region with a LoRA that is not worn": lambda b: b.generate(
+        regions, [{"prompt": "a", "conditions": {Lora(rank=2, key="style"): 1.0}}]
+    ),
+    "regions of three pictures for two": lambda b: b.generate(regions, [[{"prompt": "a"}]] * 3),
+    "an unknown mode of regions": lambda b: b.named("regional-prompts", mode="pixels"),
+    "a stride larger than the window": lambda b: MultiDiffusion(
+        key="windows", window=16, stride=32
+    ).inject(b.model),
+    "a window of half a latent": lambda b: MultiDiffusion(key="windows", window=18).inject(b.model),
+    "a factor below one": lambda b: upscale(b.model, PICTURE, factor=0.5),
+    "a block after the last one": lambda b: b.named("kohya-hires", block=9),
+    "a text for an inversion": lambda b: b.generate(inversion, "seen.png"),
+    "nothing for an inversion": lambda b: b.generate(inversion, ...),
+    "three pictures to invert for two": lambda b: b.generate(inversion, [PICTURE] * 3),
+    "an unknown input of an inversion": lambda b: b.generate(
+        inversion, {"picture": PICTURE, "text": "a cat"}
+    ),
+    "a negative number of repeats": lambda b: b.named("renoise", repeats=-1),
+    "runs that are not a span": lambda b: b.named("renoise", average=4),
     "a share that is not a number": lambda b: b.named("style-aligned", share=float("nan")),
     "a Stable Diffusion XL LoRA on 1.5": lambda b: b.lora(pair(KEY, 16, 2048)),
     "a Stable Diffusion 1.5 LoRA on XL": lambda b: b.lora(pair(KEY, 16, 768), sdxl=True),

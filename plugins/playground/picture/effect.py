@@ -184,6 +184,48 @@ def reference(model: LatentDiffusion) -> list[Column]:
     return columns
 
 
+def regional(model: LatentDiffusion) -> list[Column]:
+    """Returns pairs of things by one prompt and as regions, and the halves of a panorama."""
+    pairs = [("yellow star", "red heart"), ("white ring", "green square")]
+    grounds = "blue", "white", "purple", "orange"
+    texts = [f"a large {thing}" for pair in pairs for thing in pair]
+    whole = [f"{a} on a {b} background" for a, b in zip(texts, grounds, strict=True)]
+    left, right = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
+    value = [
+        [{"prompt": whole[i], "box": left}, {"prompt": whole[i + 1], "box": right}] for i in (0, 2)
+    ]
+    wide: dict[str, Any] = {"size": (2 * SIZE, SIZE)}
+    both = [f"a {a} left of a {b}" for a, b in pairs]
+    columns: list[Column] = [("one prompt", "for both", pictures(model, both, **wide))]
+    windows = refiners.load_adapter("mixture-of-diffusers")
+    with refiners.load_adapter("regional-prompts").on(model) as adapter, windows.on(model):
+        made = pictures(model, ["", ""], conditions={adapter: value}, **wide)
+        columns.append(("regional-prompts", "attention, in windows", made))
+    with refiners.load_adapter("regional-prompts", mode="latents").on(model) as adapter:
+        made = pictures(model, ["", ""], conditions={adapter: value}, **wide)
+        columns.append(("regional-prompts", "latents", made))
+    prompt = "a red heart on a white background"
+    with windows.on(model):
+        (panorama,) = pictures(model, [prompt], size=(4 * SIZE, SIZE))
+    return [*columns, ("mixture-of-diffusers", "one picture", [*panorama.split(2 * SIZE, -1)])]
+
+
+def inversion(model: LatentDiffusion) -> list[Column]:
+    """Returns two pictures, made again by both inversions, and edited."""
+    scenes = [("heart", "red", "white"), ("star", "yellow", "blue")]
+    seen = draw([scene(*names) for names in scenes])
+    prompts = [f"a large {names[1]} {names[0]} on a {names[2]} background" for names in scenes]
+    edits = ["a large blue heart on a white background", "a large yellow ring on a blue background"]
+    columns: list[Column] = [("picture", "", [*seen])]
+    value = {"picture": seen, "prompt": prompts}
+    for name in ("ddim-inversion", "renoise"):
+        with refiners.load_adapter(name).on(model) as adapter:
+            again = pictures(model, prompts, conditions={adapter: value}, guidance=1, steps=12)
+            edited = pictures(model, edits, conditions={adapter: value}, steps=12)
+        columns += [(name, "again", again), (name, "edited", edited)]
+    return columns
+
+
 def textualinversion(model: LatentDiffusion) -> list[Column]:
     """Returns a word whose vector is that of another word, at three strengths."""
     (token,) = model.tokenizer.tokens("star")
@@ -228,9 +270,8 @@ def scene(shape: str, colour: str, background: str) -> Scene:
 PACKAGES: Final[Mapping[str, Callable[[LatentDiffusion], list[Column]]]] = {
     function.__name__: function
     for function in (
-        *(controllora, controlnet, freeu, guidance, ipadapter, lora, palette, playground),
-        reference,
-        stylealigned,
+        *(controllora, controlnet, freeu, guidance, inversion, ipadapter, lora, palette),
+        *(playground, reference, regional, stylealigned),
         textualinversion,
     )
 }  # fmt: skip

@@ -106,6 +106,21 @@ class StepScales(NamedTuple):
         values = {key: scale for key, scale in self.values.items() if key not in scale_keys}
         return StepScales(values, self.places)
 
+    def scaled(self, factors: Mapping[str, float]) -> StepScales:
+        """Returns the scales with those of some adapters multiplied, by their keys; a factor of 0
+        leaves the adapter out."""
+        if not factors:
+            return self
+        absent = [key for key, factor in factors.items() if factor == 0]
+        values = {
+            key: scale * factors.get(key.removesuffix(".scale"), 1.0)
+            for key, scale in self.without(absent).values.items()
+        }
+        places = self.places
+        if places is not None:
+            places = places.without(absent).scaled(factors)
+        return StepScales(values, places)
+
     def context(self, values: Mapping[str, Any], memory: Memory | None = None) -> Context:
         """Returns a new context with these scales and other values."""
         context = Context({**values, **self.values}, memory)
