@@ -17,11 +17,17 @@ def quadratic_calls(total: int, interval: int, center: int, power: float) -> fro
         total: The number of calls.
         interval: The mean interval, so that there are `total / interval` full calls, rounded up.
         center: The call around which they lie densest.
-        power: The power, above 1.
+        power: The power, at least 1.02.
 
     Raises:
-        ConditionError: There are not as many different calls for any power above 1.
+        ConditionError: The center is not one of the calls, or there are not as many different calls
+            for any power above 1.
     """
+    if center >= total:
+        raise ConditionError(
+            f"center={center} lies beyond the {total} calls, which are counted from 0.",
+            hint="Leave center out for equal intervals, or take an earlier one.",
+        )
     count = -(-total // interval)
     exponent = power
     while exponent > 1:
@@ -34,7 +40,7 @@ def quadratic_calls(total: int, interval: int, center: int, power: float) -> fro
             return frozenset(calls)
         exponent -= 0.02
     raise ConditionError(
-        f"{count} full calls of {total} cannot be spread around call {center} with a power of "
+        f"{count} full calls of {total} cannot be spread around call {center} with a power of up to "
         f"{power:g}.",
-        hint=f"Try center={total // 3}, or leave center out for equal intervals.",
+        hint="Take another center or interval, or leave center out for equal intervals.",
     )

@@ -28,7 +28,7 @@ class DeepCache(Adapter):
             save less and change less. The number is that of the authors' package.
         center: The call around which full calls lie densest, for the authors' other schedule; None
             for equal intervals.
-        power: The power of that schedule, above 1: larger ones lie denser.
+        power: The power of that schedule, at least 1.02: with a larger one they lie denser.
         options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
@@ -52,13 +52,13 @@ class DeepCache(Adapter):
         self.interval: Final = whole("interval", interval, 3, least=1)
         self.branch: Final = whole("branch", branch, 0)
         self.center: Final = None if center is None else whole("center", center, 15)
-        self.power: Final = number("power", power, 1.4, least=1.0)
+        self.power: Final = number("power", power, 1.4, least=1.02)
 
     def check(self, value: Any, request: GenerationRequest) -> None:
         """Refuses a schedule that these steps cannot have.
 
         Raises:
-            ConditionError: The full calls cannot be spread around `center`.
+            ConditionError: The full calls cannot lie around `center`.
         """
         if request.sampler is not None and self.center is not None and self.interval > 1:
             total = len(request.sampler.timesteps)
