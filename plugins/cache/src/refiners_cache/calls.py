@@ -40,7 +40,7 @@ def quadratic_calls(total: int, interval: int, center: int, power: float) -> fro
             return frozenset(calls)
         exponent -= 0.02
     raise ConditionError(
-        f"{count} full calls of {total} cannot be spread around call {center} with a power of up to "
-        f"{power:g}.",
+        f"{count} full calls of {total} cannot be spread around call {center} with a power of up "
+        f"to {power:g}.",
         hint="Take another center or interval, or leave center out for equal intervals.",
     )
