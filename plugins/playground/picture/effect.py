@@ -58,6 +58,35 @@ def by_edges(model: LatentDiffusion, name: str, **options: Any) -> list[Column]:
     return columns
 
 
+def cache(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts in 20 steps alone, and with each cache."""
+    prompts = ["a yellow star on a blue background", "a green ring"]
+    columns: list[Column] = [("without", "20 full calls", pictures(model, prompts, steps=20))]
+    for name, title, options in (
+        ("deepcache", "7 full calls", {}),
+        ("t-gate", "gate at 8", {"gate_step": 8}),
+        ("teacache", "", {}),
+        ("first-block-cache", "", {}),
+    ):
+        with refiners.load_adapter(name, **options).on(model):
+            columns.append((name, title, pictures(model, prompts, steps=20)))
+    return columns
+
+
+def tokens(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts alone, with merged tokens, and in tiles."""
+    prompts = ["a yellow star on a blue background", "a green ring"]
+    columns: list[Column] = [("without", "", pictures(model, prompts))]
+    for name, title, options in (
+        ("tome", "", {}),
+        ("tome", "ratio 0.75", {"ratio": 0.75}),
+        ("hypertile", "tiles of 32", {"tile_size": 32, "swap_size": 1}),
+    ):
+        with refiners.load_adapter(name, **options).on(model):
+            columns.append((name, title, pictures(model, prompts)))
+    return columns
+
+
 def ipadapter(model: LatentDiffusion) -> list[Column]:
     """Returns an empty prompt and two others beside a picture."""
     picture = draw([scene("heart", "yellow", "purple")])
@@ -187,9 +216,10 @@ def scene(shape: str, colour: str, background: str) -> Scene:
 PACKAGES: Final[Mapping[str, Callable[[LatentDiffusion], list[Column]]]] = {
     function.__name__: function
     for function in (
-        *(controllora, controlnet, ipadapter, lora, palette, playground, reference),
+        *(cache, controllora, controlnet, ipadapter, lora, palette, playground, reference),
         stylealigned,
         textualinversion,
+        tokens,
     )
 }  # fmt: skip
 
