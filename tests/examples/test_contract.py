@@ -7,7 +7,6 @@ import brushnet
 import control_lora
 import controlnet
 import controlnext
-import deep_cache
 import distilled
 import face_id
 import few_steps
@@ -29,7 +28,6 @@ import self_attention_guidance
 import style_aligned
 import t2i_adapter
 import t_gate
-import tea_cache
 import text_encoder
 import textual_inversion
 import torch
@@ -88,9 +86,7 @@ CASES = {
     "LCM": case(distilled.Distilled),
     "textual inversion": case(lambda: textual_inversion.TextualInversion("red")),
     "more tokens": case(text_encoder.Longer),
-    "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),
-    "TeaCache": AdapterCase(lambda: tea_cache.TeaCache(1.0), run=of_steps(3)),
     "APG": case(projected_guidance.ProjectedGuidance),
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
