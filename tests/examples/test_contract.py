@@ -5,7 +5,6 @@ from typing import Any
 
 import brushnet
 import controlnext
-import deep_cache
 import distilled
 import few_steps
 import instruct
@@ -15,7 +14,6 @@ import motion
 import photo_maker
 import pytest
 import t_gate
-import tea_cache
 import text_encoder
 import torch
 
@@ -56,9 +54,7 @@ CASES = {
     "few steps": case(few_steps.FewSteps),
     "LCM": case(distilled.Distilled),
     "more tokens": case(text_encoder.Longer),
-    "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),
-    "TeaCache": AdapterCase(lambda: tea_cache.TeaCache(1.0), run=of_steps(3)),
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
     "AnimateDiff": case(motion.Motion),

@@ -75,9 +75,15 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_guidance.auto:AutoGuidance": {"weak": weaker},
     "refiners_guidance.threshold:DynamicThreshold": {"mimic": 1.5},
     "refiners_freeu.fresca:FreSca": {"cutoff": 2},
+    "refiners_cache.gate:TGate": {"gate_step": 1, "warm_up": 0},
+    "refiners_cache.tea:TeaCache": {"threshold": 9.0},
+    "refiners_cache.first_block:FirstBlockCache": {"threshold": 9.0},
 }
 """The options of factories whose adapters have the sizes of released files, do not act in the
 prompts or on a tiny model by default, or need another model."""
+LATER_STEPS: Final = 4
+"""The steps of a generation with a cache, which changes nothing in the first, may not in the last,
+and runs in full where another cache leaves a pass out."""
 PICTURE: Final = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 VALUES: Final[Mapping[str, Any]] = {
     "regional-prompts": [{"prompt": "a bird", "box": (0, 0, 0.5, 1)}],
@@ -104,8 +110,12 @@ class Stage:
     adapters: dict[str, Adapter] = field(default_factory=dict[str, Adapter], init=False)
     alone: dict[str, Any] = field(default_factory=dict[str, Any], init=False)
     """The footprint of each adapter that is worn alone."""
-    outcomes: dict[frozenset[str], Any] = field(default_factory=dict[Any, Any], init=False)
-    """The bits of the latents that the model generates with each set of adapters."""
+    outcomes: dict[tuple[frozenset[str], int], Any] = field(
+        default_factory=dict[Any, Any], init=False
+    )
+    """The bits of the latents that the model generates with each set of adapters, by steps."""
+    late: set[str] = field(default_factory=set[str], init=False)
+    """The adapters that change nothing in a single step."""
     layers: dict[str, tuple[int, int]] = field(default_factory=dict[str, Any], init=False)
 
     def __post_init__(self) -> None:
@@ -120,11 +130,16 @@ class Stage:
                 for weight in adapter.parameters():
                     weight.copy_(torch.randn(weight.shape, generator=noise) * 0.2)
         self.layers = layers_of(self.model)
-        self.outcomes[frozenset()] = self.generated()
+        self.late = {plugin.name for plugin in self.plugins if plugin.spec.kind == "cache"}
+        counts = (1, LATER_STEPS) if self.late else (1,)
+        for steps in counts:
+            self.outcomes[frozenset(), steps] = self.generated(steps)
         for name, adapter in self.adapters.items():
             adapter.inject(self.model)
             self.alone[name] = footprint(adapter, self.model)
             self.check_outcome((name,))
+            for steps in counts:
+                self.outcomes.setdefault((frozenset((name,)), steps), self.generated(steps))
             adapter.eject()
 
     def refusal(self, names: Sequence[str], *, is_repeated: bool = False) -> str:
@@ -175,12 +190,12 @@ class Stage:
         Raises:
             Fault: The order matters, or one of the adapters changes nothing.
         """
-        worn = frozenset(names)
-        outcome = self.generated()
-        if self.outcomes.setdefault(worn, outcome) != outcome:
+        worn, steps = frozenset(names), self.steps(names)
+        outcome = self.generated(steps)
+        if self.outcomes.setdefault((worn, steps), outcome) != outcome:
             raise Fault(f"the order of {' + '.join(names)}, or what was worn before, matters")
         for name in names:
-            if self.outcomes.get(worn - {name}) == outcome:
+            if self.outcomes.get((worn - {name}, steps)) == outcome:
                 raise Fault(f"{name} changes nothing in {' + '.join(names)}")
 
     def take_off(self, names: Sequence[str], *, is_checked: bool) -> None:
@@ -197,13 +212,18 @@ class Stage:
         for name in random.Random(" ".join(names)).sample(worn, len(worn)):
             self.adapters[name].eject()
             worn.remove(name)
-            known = self.outcomes.get(frozenset(worn)) if is_checked else None
-            if known is not None and self.generated() != known:
+            steps = self.steps(worn)
+            known = self.outcomes.get((frozenset(worn), steps)) if is_checked else None
+            if known is not None and self.generated(steps) != known:
                 raise Fault(f"{name} leaves a trace in {' + '.join(names)}")
         if layers_of(self.model) != self.layers:
             raise Fault(f"the model is not what it was after {' + '.join(names)}")
 
-    def generated(self) -> Any:
+    def steps(self, names: Sequence[str]) -> int:
+        """Returns the number of steps in which all of these adapters change the picture."""
+        return LATER_STEPS if self.late.intersection(names) else 1
+
+    def generated(self, steps: int) -> Any:
         """Returns the bits of the latents that the model generates with the worn adapters."""
         worn = self.model.adapters
         words = " ".join(word for adapter in worn for word in adapter.advice.trigger_words)
@@ -211,7 +231,7 @@ class Stage:
             latents = self.model.generate(
                 [f"a cat {words}", "a dog"],
                 conditions={a: condition_of(a) for a in worn if a.takes_condition},
-                **{"steps": 1, "guidance": 3.0, "sampler": "ddim", "seed": 7},
+                **{"steps": steps, "guidance": 3.0, "sampler": "ddim", "seed": 7},
                 **{"output": "latents", "progress": False, "negative_prompt": "a bird"},
             )
         if not latents.isfinite().all():

@@ -13,6 +13,7 @@ import pytest
 import refiners
 import torch
 from PIL import Image
+from refiners_cache.deep import DeepCache
 from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
 from refiners_controlnet.union import UnionControlNet
@@ -37,6 +38,7 @@ from refiners_regional.upscaler import upscale
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
 from refiners_textualinversion.adapter import TextualInversion
+from refiners_tokens.merge import TokenMerging
 from torch import nn
 
 from refiners_core import Adapter, Condition, Source
@@ -227,6 +229,30 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "FreeU of version 3": lambda b: b.named("freeu", version=3),
     "FreeU in unknown stages": lambda b: b.named("freeu", stages="both"),
     "FreSca on small latents": lambda b: b.generate(lambda: FreSca(key="fresca"), ...),
+    "an interval of 0": lambda b: b.named("deepcache", interval=0),
+    "a skip connection that is not there": lambda b: b.named("deepcache", branch=40),
+    "a center after the last call": lambda b: b.generate(
+        lambda: DeepCache(center=15, key="deepcache"), ...
+    ),
+    "two caches of one kind": lambda b: (
+        b.named("deepcache"),
+        refiners.load_adapter("teacache", b.model),
+    ),
+    "a scale of DeepCache by picture": lambda b: b.generate(
+        lambda: DeepCache(key="deepcache"), Condition(scale=[1.0, 0.0])
+    ),
+    "a gate as a share": lambda b: b.named("t-gate", gate_step=0.4),
+    "a threshold that is not a number": lambda b: b.named("first-block-cache", threshold="low"),
+    "a polynomial as a number": lambda b: b.named("teacache", rescale=2.0),
+    "a ratio of 50": lambda b: b.named("tome", ratio=50),
+    "a downsampling of 3": lambda b: b.named("tome", max_downsample=3),
+    "merged tokens in tiles": lambda b: (
+        b.named("tome"),
+        refiners.load_adapter("hypertile", b.model),
+    ),
+    "tiles of 16 pixels": lambda b: b.named("hypertile", tile_size=16),
+    "a depth of 4": lambda b: b.named("hypertile", max_depth=4),
+    "a picture for token merging": lambda b: b.generate(lambda: TokenMerging(key="tome"), PICTURE),
     "a negative guidance of inversion": lambda b: b.named("style-aligned", inversion_guidance=-1),
     "nothing for reference-only": lambda b: b.generate(reference, ...),
     "a text for reference-only": lambda b: b.generate(reference, "reference.png"),

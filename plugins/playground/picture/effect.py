@@ -60,6 +60,21 @@ def by_edges(model: LatentDiffusion, name: str, **options: Any) -> list[Column]:
     return columns
 
 
+def cache(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts in 20 steps alone, and with each cache."""
+    prompts = ["a yellow star on a blue background", "a green ring"]
+    columns: list[Column] = [("without", "20 full calls", pictures(model, prompts, steps=20))]
+    for name, title, options in (
+        ("deepcache", "7 full calls", {}),
+        ("t-gate", "gate at 8", {"gate_step": 8}),
+        ("teacache", "", {}),
+        ("first-block-cache", "", {}),
+    ):
+        with refiners.load_adapter(name, **options).on(model):
+            columns.append((name, title, pictures(model, prompts, steps=20)))
+    return columns
+
+
 def freeu(model: LatentDiffusion) -> list[Column]:
     """Returns two prompts alone, with FreeU, and with FreSca, each also stronger."""
     prompts = ["a yellow star on a blue background", "a green ring"]
@@ -244,6 +259,20 @@ def textualinversion(model: LatentDiffusion) -> list[Column]:
     return columns
 
 
+def tokens(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts alone, with merged tokens, and in tiles."""
+    prompts = ["a yellow star on a blue background", "a green ring"]
+    columns: list[Column] = [("without", "", pictures(model, prompts))]
+    for name, title, options in (
+        ("tome", "", {}),
+        ("tome", "ratio 0.75", {"ratio": 0.75}),
+        ("hypertile", "tiles of 32", {"tile_size": 32, "swap_size": 1}),
+    ):
+        with refiners.load_adapter(name, **options).on(model):
+            columns.append((name, title, pictures(model, prompts)))
+    return columns
+
+
 def playground(model: LatentDiffusion) -> list[Column]:
     """Returns four prompts."""
     prompts = [
@@ -270,9 +299,9 @@ def scene(shape: str, colour: str, background: str) -> Scene:
 PACKAGES: Final[Mapping[str, Callable[[LatentDiffusion], list[Column]]]] = {
     function.__name__: function
     for function in (
-        *(controllora, controlnet, freeu, guidance, inversion, ipadapter, lora, palette),
+        *(cache, controllora, controlnet, freeu, guidance, inversion, ipadapter, lora, palette),
         *(playground, reference, regional, stylealigned),
-        textualinversion,
+        *(textualinversion, tokens),
     )
 }  # fmt: skip
 

@@ -79,7 +79,7 @@ def strengths(
         by = "place" if wanted else "picture"
         raise ConditionError(
             f"{adapter.key} has a scale by {by}, but none of its layers reads the scale.",
-            hint="Pass one number: Condition(value, scale=0.5).",
+            hint=f"Pass one number: Condition({'value, ' * adapter.takes_condition}scale=0.5).",
         )
     names = names_at(model, adapter, places, wanted)
     return Strengths(
