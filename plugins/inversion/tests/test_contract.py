@@ -25,7 +25,7 @@ OPTIONS: dict[str, Any] = {
 }
 MAKES: Mapping[str, Callable[[], Adapter]] = {
     "ddim-inversion": lambda: DdimInversion(key="inversion", prompt="a cat"),
-    "renoise": lambda: ReNoise(key="renoise", repeats=2, regularisation=20.0),
+    "renoise": lambda: ReNoise(key="renoise"),
 }
 BARE = tiny_model()
 
@@ -48,7 +48,7 @@ def latents(model: LatentDiffusion, prompt: Any = "a star", **options: Any) -> T
 
 
 def run(model: Any, conditions: Any) -> Tensor:
-    return latents(model, conditions=conditions)
+    return latents(model, conditions=conditions, steps=1)
 
 
 def targets(name: str) -> list[tuple[str, str]]:
@@ -76,12 +76,16 @@ def test_a_batch_of_three_equals_three_singles(name: str):
     model, scales = small(), [1.0, 0.0, 0.5]
     adapter = MAKES[name]().inject(model)
     value = {"picture": PICTURES, "prompt": PROMPTS}
-    options: Any = {"seed": [1, 2, 3], "conditions": {adapter: Condition(value, scale=scales)}}
+    options: Any = {
+        "seed": [1, 2, 3],
+        "steps": 1,
+        "conditions": {adapter: Condition(value, scale=scales)},
+    }
     batch = latents(model, PROMPTS, **options)
     torch.testing.assert_close(latents(model, PROMPTS, sequential=True, **options), batch)
     for i in range(3):
         single = Condition({"picture": PICTURES[i], "prompt": PROMPTS[i]}, scale=scales[i])
-        alone = latents(model, PROMPTS[i], seed=i + 1, conditions={adapter: single})
+        alone = latents(model, PROMPTS[i], seed=i + 1, steps=1, conditions={adapter: single})
         torch.testing.assert_close(batch[i], alone[0], rtol=1e-4, atol=1e-5)
 
 

@@ -121,7 +121,8 @@ class RepeatedInverse(Inverse):
         Raises:
             GenerationError: The schedule does not allow that many steps.
         """
-        return self._like(super().with_steps(steps))
+        other = super().with_steps(steps)
+        return replace(other, repeats=self.repeats, regularisation=self.regularisation)
 
     def with_strength(self, strength: float) -> Self:
         """Returns this sampler up to the level at which the way forward of that strength begins.
@@ -129,9 +130,7 @@ class RepeatedInverse(Inverse):
         Raises:
             GenerationError: The share is less than one step.
         """
-        return self._like(super().with_strength(strength))
-
-    def _like(self, other: Self) -> Self:
+        other = super().with_strength(strength)
         return replace(other, repeats=self.repeats, regularisation=self.regularisation)
 
     def _kept(self, step: Step) -> tuple[Tensor, ...]:
