@@ -156,8 +156,8 @@ class Head(Chain):
 
 @dataclass(frozen=True)
 class Measure:
-    """The record of a measured tensor. The branches of a pass share it, so its rows are not those of
-    the pass, by which `context.memory` would keep a bare tensor."""
+    """The record of a measured tensor. The branches of a pass share it, so its rows are not those
+    of the pass, by which `context.memory` would keep a bare tensor."""
 
     tensor: Tensor
     """The tensor of an earlier call, a row for each picture."""
