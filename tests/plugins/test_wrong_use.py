@@ -223,8 +223,8 @@ USES: Mapping[str, Callable[[Bench], None]] = {
         refiners.load_adapter("hypertile", b.model),
     ),
     "tiles of 4 pixels": lambda b: b.named("hypertile", tile_size=4),
-    "merged tokens of a level without attention": lambda b: b.named(
-        "tome", max_downsample=1, sdxl=True
+    "merged tokens of a level without attention": lambda b: b.generate(
+        lambda: TokenMerging(max_downsample=1, key="tome"), ..., sdxl=True
     ),
     "a depth of 4": lambda b: b.named("hypertile", max_depth=4),
     "a picture for token merging": lambda b: b.generate(lambda: TokenMerging(key="tome"), PICTURE),
