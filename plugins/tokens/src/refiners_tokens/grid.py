@@ -44,8 +44,10 @@ def deepest_level(model: LatentDiffusion, depth: int | None, key: str, hint: str
     """
     levels = [f"{seat.path}." for seat in model.slot("unet.down")]
     paths = [seat.path for seat in model.slot("unet.self_attention")]
-    found = (i for i, level in enumerate(levels) if any(p.startswith(level) for p in paths))
-    first = next(found, len(levels) - 1)  # the middle is as deep as the last level
+    with_attention = (
+        i for i, level in enumerate(levels) if any(p.startswith(level) for p in paths)
+    )
+    first = next(with_attention, len(levels) - 1)  # the middle is as deep as the last level
     if depth is not None and depth < first:
         raise AdapterError(
             f"{key} acts down to level {depth} of the UNet, but the first level with "
