@@ -114,23 +114,28 @@ def medians_of(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
 
 
 def pictures(count: int) -> None:
-    """Prints what becomes of the pictures of the playground."""
+    """Prints what becomes of the pictures of the playground, each generated alone."""
     model = refiners.load_model("playground")
     scenes, settings = named_scenes(count), Settings(steps=STEPS)
     prompts, recogniser = [plain_caption(scene) for scene in scenes], load_recogniser()
-    bare = generated(model, prompts, settings)
-    rows = {"without": bare}
-    for name, make in CACHES.items():
+    calls: list[Any] = []
+    model.unet.mid.register_forward_hook(lambda *call: calls.append(call))
+    rows: dict[str, torch.Tensor] = {}
+    shares_run: dict[str, float] = {}
+    for name, make in {"without": tuple, **CACHES}.items():
         worn = {adapter.inject(model): None for adapter in make()}
-        rows[name] = generated(model, prompts, settings, worn)
+        calls.clear()
+        made = [generated(model, [prompt], settings, worn) for prompt in prompts]
+        rows[name], shares_run[name] = torch.cat(made), len(calls) / (count * STEPS)
         model.eject_all()
+    bare = rows["without"]
     print(f"playground, {count} prompts, {STEPS} steps:")
     for name, pixels in rows.items():
         shares = agreement(recogniser, pixels, scenes)
         hits = ", ".join(f"{key} {shares[key]:.2f}" for key in ("shape", "colour", "background"))
         decibels = -10 * (pixels - bare).square().mean((1, 2, 3)).log10()
         near = "" if name == "without" else f", PSNR to those without {decibels.mean():.1f} dB"
-        print(f"  {name:<21} {hits}{near}")
+        print(f"  {name:<21} {shares_run[name]:4.0%} of calls full; {hits}{near}")
 
 
 def main() -> bool:

@@ -78,6 +78,7 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_cache.gate:TGate": {"gate_step": 1, "warm_up": 0},
     "refiners_cache.tea:TeaCache": {"threshold": 9.0},
     "refiners_cache.first_block:FirstBlockCache": {"threshold": 9.0},
+    "refiners_tokens.tile:HyperTile": {"tile_size": 8, "swap_size": 1},
 }
 """The options of factories whose adapters have the sizes of released files, do not act in the
 prompts or on a tiny model by default, or need another model."""

@@ -250,7 +250,10 @@ USES: Mapping[str, Callable[[Bench], None]] = {
         b.named("tome"),
         refiners.load_adapter("hypertile", b.model),
     ),
-    "tiles of 16 pixels": lambda b: b.named("hypertile", tile_size=16),
+    "tiles of 4 pixels": lambda b: b.named("hypertile", tile_size=4),
+    "merged tokens of a level without attention": lambda b: b.generate(
+        lambda: TokenMerging(max_downsample=1, key="tome"), ..., sdxl=True
+    ),
     "a depth of 4": lambda b: b.named("hypertile", max_depth=4),
     "a picture for token merging": lambda b: b.generate(lambda: TokenMerging(key="tome"), PICTURE),
     "a negative guidance of inversion": lambda b: b.named("style-aligned", inversion_guidance=-1),

@@ -19,7 +19,6 @@ from refiners_core.errors import ConditionError
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.unet import UNetConfig
 from refiners_core.testing import LAWS, AdapterCase, tiny_model, tiny_sdxl
-from refiners_core.testing.contract import edits_what_it_declares
 
 MANIFEST = tomllib.loads((files("refiners_cache") / "adapter.toml").read_text())["adapter"]
 PROMPTS, NEGATIVES = ["a red circle", "two cats", "a star"], ["blue", "a dog", "dark"]
@@ -83,12 +82,9 @@ def test_conflicts_are_declared_by_both():
 @pytest.mark.parametrize("name", MAKES)
 @pytest.mark.parametrize("law", LAWS)
 def test_each_keeps_the_contract(law: Callable[[AdapterCase], None], name: str):
-    law(AdapterCase(MAKES[name], small, run=run))
-
-
-@pytest.mark.parametrize("name", MAKES)
-def test_each_edits_what_it_declares(name: str):
-    edits_what_it_declares(AdapterCase(MAKES[name], targets=targets(name)))
+    # DeepCache skips whole levels on the way up only where there are several.
+    model = tiny_model if law.__name__ == "edits_what_it_declares" else small
+    law(AdapterCase(MAKES[name], model, targets=targets(name), run=run))
 
 
 @pytest.mark.parametrize("name", MAKES)

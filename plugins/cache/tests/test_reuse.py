@@ -18,7 +18,7 @@ from refiners_core.models.unet import UNetConfig
 from refiners_core.testing import tiny_model
 
 SIZES: dict[str, Any] = {
-    **{"channels": (8, 16), "layers": (2, 1), "depths": (1, 1), "heads": (2, 2)},
+    **{"channels": (8,), "layers": (2,), "depths": (1,), "heads": (2,)},
     **{"text_width": 8, "groups": 4},
 }
 BARE = tiny_model(unet=UNetConfig(**SIZES))
@@ -96,7 +96,6 @@ class Scaled(Chain):
     ("condition", "forced"),
     [
         (Condition(start=0.5), [3]),
-        (Condition(end=0.5), [3]),
         (Condition(scale=lambda progress: 1.0 if progress < 0.5 else 0.5), [3]),
         (Condition(start=1 / 6, end=0.5), [1, 3]),
         (Condition(), []),

@@ -97,14 +97,8 @@ def test_it_is_absent_outside_its_span(name: str):
 @pytest.mark.parametrize("build", [tiny_model, tiny_sdxl])
 def test_it_acts_on_other_models_and_sizes(name: str, build: Callable[[], LatentDiffusion]):
     model = build().to(dtype=torch.bfloat16)
-    depth = (
-        {"max_downsample": 2}
-        if name == "tome"
-        else {"max_depth": 1, "tile_size": 32, "swap_size": 1}
-    )
-    make = TokenMerging if name == "tome" else HyperTile
     bare = latents(model, size=(64, 128))
-    make(**depth).inject(model)
+    MAKES[name]().inject(model)
     changed = latents(model, size=(64, 128))
     assert changed.dtype == torch.bfloat16
     assert changed.isfinite().all()

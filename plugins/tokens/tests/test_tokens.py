@@ -1,4 +1,4 @@
-"""What becomes of the tokens: merging, tiles, and the draws of both."""
+"""Merged tokens and tiles, and the draws of both."""
 
 import copy
 from typing import Any

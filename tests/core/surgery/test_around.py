@@ -1,13 +1,27 @@
 """The stage `around` holds everything that runs at a seat."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from refiners_core import Adapter, Chain, Context, Edit, Lambda, select
+from refiners_core import (
+    Adapter,
+    Chain,
+    Condition,
+    Context,
+    Edit,
+    Lambda,
+    Multiply,
+    Seat,
+    When,
+    select,
+)
 from refiners_core.errors import PlanError
+from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.testing import tiny_model
 
 
 class Skip(Chain):
@@ -98,3 +112,39 @@ def test_layers_inside_have_different_names():
     Skipping(key="skip").inject(chain)
     with pytest.raises(PlanError, match="two edits would name a layer of Chain 'twice\\+same@t'"):
         Repeated(key="t").inject(chain)
+
+
+class Swelling(Adapter):
+    """Multiplies what the middle of a UNet returns, with all that runs there, by its scale."""
+
+    def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
+        def swollen(inner: nn.Module, seat: Seat) -> nn.Module:
+            return Chain(inner, When(self.scale_key, Multiply(self.scale_key)))
+
+        return model.slot("unet.mid").wrap(swollen, stage="around")
+
+
+class Beside(Adapter):
+    """Adds a number before and after the middle of a UNet."""
+
+    def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
+        middle = model.slot("unet.mid")
+        return (
+            *middle.before("before", lambda seat: Lambda(one_more)),
+            *middle.after("after", lambda seat: Lambda(one_more)),
+        )
+
+
+def test_where_its_scale_is_0_all_that_runs_there_still_runs():
+    model = tiny_model()
+    options: dict[str, Any] = {"seed": [1, 2], "count": 2, "steps": 1, "progress": False}
+    options |= {"output": "latents"}
+    Beside(key="beside").inject(model)
+    bare = model.generate("a cat", **options)
+    swelling = Swelling(key="a").inject(model)
+    by_picture = {swelling: Condition(scale={"unet.mid": [0.0, 3.0]})}
+    mixed = model.generate("a cat", conditions=by_picture, **options)
+    whole = model.generate("a cat", conditions={swelling: Condition(scale=3.0)}, **options)
+    torch.testing.assert_close(mixed[0], bare[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(mixed[1], whole[1], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(whole, bare, atol=1e-4)

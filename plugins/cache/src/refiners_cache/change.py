@@ -156,8 +156,8 @@ class Head(Chain):
 
 @dataclass(frozen=True)
 class Measure:
-    """What is kept of a measured tensor. It is not a bare tensor because the branches of a pass
-    share it, so that its rows are not those of the pass."""
+    """The record of a measured tensor. The branches of a pass share it, so its rows are not those
+    of the pass, by which `context.memory` would keep a bare tensor."""
 
     tensor: Tensor
     """The tensor of an earlier call, a row for each picture."""

@@ -91,7 +91,7 @@ class DeepCache(Adapter):
 
 @dataclass(frozen=True)
 class Count:
-    """What is kept of the calls so far."""
+    """The record of the calls so far."""
 
     situation: Situation
     """The situation of the last full call."""

@@ -15,8 +15,8 @@ from refiners_core.models.diffusion import COND, UNCOND, LatentDiffusion
 from refiners_core.models.samplers import Sampler
 
 Act = Literal["run", "keep", "share", "reuse"]
-"""What attentions do at a step: run; run and keep their outputs; keep the mean of the pass with and
-the one without the prompt for both; or return what they kept."""
+"""The work of attentions at a step: run; run and keep their outputs; keep the mean of the passes
+with and without the prompt for both; or return what they kept."""
 
 
 class TGate(Adapter):
@@ -83,7 +83,7 @@ class TGate(Adapter):
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of the steps so far."""
+    """The record of the steps so far."""
 
     situation: Situation
     """The situation at the last step."""
@@ -128,10 +128,10 @@ class Gate(Layer):
         is_gated = step >= self.gate_step and kept is not None and kept.has_cross
         is_last = step >= self.gate_step - 1 and not is_gated
         cross: Act = "reuse" if is_gated else "share" if is_last else "run"
-        own: Act = "share" if is_last else self._self_act(step, is_gated, kept)
-        context[f"{self.key}.cross"], context[f"{self.key}.self"] = cross, own
+        among: Act = "share" if is_last else self._self_act(step, is_gated, kept)
+        context[f"{self.key}.cross"], context[f"{self.key}.self"] = cross, among
         context[f"{self.key}.unguided"] = Memory()
-        has_self = own != "run" or (kept is not None and kept.has_self)
+        has_self = among != "run" or (kept is not None and kept.has_self)
         memory[f"{self.key}.kept"] = Kept(now, has_self, is_gated or is_last)
         if is_gated:
             names: Sequence[str] = context["branches"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Seat, SetContext
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_tokens.grid import grids
+from refiners_tokens.grid import deepest_level, grids
 from refiners_tokens.merging import Merge, Split
 from refiners_tokens.number import flag, one_of, share, whole
 
@@ -27,7 +27,9 @@ class TokenMerging(Adapter):
     Args:
         ratio: The share of tokens to merge, in 0...1. No more than the other tokens of cells can
             be: 0.75 of all for cells of 2 x 2. 0 keeps the network as it is.
-        max_downsample: The largest downsampling of levels whose tokens are merged: 1, 2, 4 or 8.
+        max_downsample: The largest downsampling of levels whose tokens are merged: 1, 2, 4 or 8;
+            None for the first level with self-attention, which is 1 for Stable Diffusion 1.5, as in
+            the authors' package, and 2 for XL.
         sx: The width of a cell.
         sy: The height of a cell.
         use_rand: Whether destinations are drawn; otherwise it is the first token of each cell.
@@ -45,7 +47,7 @@ class TokenMerging(Adapter):
         self,
         *,
         ratio: float = 0.5,
-        max_downsample: int = 1,
+        max_downsample: int | None = None,
         sx: int = 2,
         sy: int = 2,
         use_rand: bool = True,
@@ -53,16 +55,23 @@ class TokenMerging(Adapter):
     ) -> None:
         super().__init__(**options)
         self.ratio: Final = share("ratio", ratio, 0.5)
-        self.max_downsample: Final = one_of("max_downsample", max_downsample, DEPTHS)
+        self.max_downsample: Final = (
+            None if max_downsample is None else one_of("max_downsample", max_downsample, DEPTHS)
+        )
         self.cell: Final = whole("sy", sy, 2, least=1), whole("sx", sx, 2, least=1)
         self.use_rand: Final = flag("use_rand", use_rand)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Draws destinations at the input of the UNet, and merges tokens around self-attention."""
+        """Draws destinations at the input of the UNet, and merges tokens around self-attention.
+
+        Raises:
+            AdapterError: No level with this downsampling or less has self-attention.
+        """
         attentions = model.slot("unet.self_attention")
         blocks = {seat.path.rpartition(".")[0] for seat in attentions}
         norms = model.slot("unet.norm").where(lambda seat: seat.path.rpartition(".")[0] in blocks)
-        deepest = DEPTHS[self.max_downsample]
+        depth = None if self.max_downsample is None else DEPTHS[self.max_downsample]
+        deepest = deepest_level(model, depth, self.key, "max_downsample={factor}")
         draw = DrawSplits(self.key, self.cell, deepest, is_random=self.use_rand)
         metric, splits = self.context_key("metric"), self.context_key("splits")
 

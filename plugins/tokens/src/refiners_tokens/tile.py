@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Seat
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_tokens.grid import Grid, grids
+from refiners_tokens.grid import Grid, deepest_level, grids
 from refiners_tokens.number import flag, one_of, whole
 
 
@@ -22,9 +22,11 @@ class HyperTile(Adapter):
     such a divisor, such as a prime, is not divided. The method has no paper.
 
     Args:
-        tile_size: The smallest side of a tile in pixels, at least 32.
+        tile_size: The smallest side of a tile in pixels, at least 8.
         swap_size: How many of the divisors are drawn from; 1 draws none.
-        max_depth: The last level that is tiled, by its number of downsamplings: 0, 1, 2 or 3.
+        max_depth: The last level that is tiled, by its number of downsamplings: 0, 1, 2 or 3; None
+            for the first level with self-attention, which is 0 for Stable Diffusion 1.5, as in the
+            authors' package, and 1 for XL.
         scale_depth: Whether tiles of a level that was downsampled n times are 2^n times as large,
             in positions of that level.
         options: The arguments of every adapter: `weights`, `name`, `key`.
@@ -42,24 +44,30 @@ class HyperTile(Adapter):
         *,
         tile_size: int = 256,
         swap_size: int = 2,
-        max_depth: int = 0,
+        max_depth: int | None = None,
         scale_depth: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.tile_size: Final = whole("tile_size", tile_size, 256, least=32)
+        self.tile_size: Final = whole("tile_size", tile_size, 256, least=8)
         self.swap_size: Final = whole("swap_size", swap_size, 2, least=1)
-        self.max_depth: Final = one_of("max_depth", max_depth, (0, 1, 2, 3))
+        self.max_depth: Final = (
+            None if max_depth is None else one_of("max_depth", max_depth, (0, 1, 2, 3))
+        )
         self.scale_depth: Final = flag("scale_depth", scale_depth)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
-        """Draws the sizes of tiles at the input of the UNet, and tiles self-attention."""
+        """Draws the sizes of tiles at the input of the UNet, and tiles self-attention.
+
+        Raises:
+            AdapterError: No level down to `max_depth` has self-attention.
+        """
         reduction = model.autoencoder.config.reduction
         draw = DrawTiles(
             self.key,
             self.tile_size // reduction,
             self.swap_size,
-            self.max_depth,
+            deepest_level(model, self.max_depth, self.key, "max_depth={depth}"),
             is_scaled=self.scale_depth,
         )
         tiles = self.context_key("tiles")
