@@ -59,7 +59,7 @@ def back(x: Tensor, noise: Tensor, before: float, after: float) -> Tensor:
     ("repeats", "early", "average", "early_average"),
     [
         (1, 5, (8, 10), (0, 5)),
-        (3, 1, (1, 3), (0, 1)),
+        (4, 1, (1, 4), (0, 1)),
         (0, 0, (1, 1), (1, 1)),
     ],
 )

@@ -67,15 +67,14 @@ class Window:
             for whole_columns, part_columns in columns:
                 total[..., whole_rows, whole_columns] += part[..., part_rows, part_columns]
 
-    def at(self, level: int, size: tuple[int, int]) -> "Window":
+    def at(self, level: int) -> "Window":
         """Returns the window on a map of another size.
 
         Args:
             level: How often the map was halved, rounded up; below 0 how often it was doubled.
-            size: The height and width of the latents.
         """
-        top, height = _at(self.top, self.height, size[0], level)
-        left, width = _at(self.left, self.width, size[1], level)
+        top, height = _at(self.top, self.height, level)
+        left, width = _at(self.left, self.width, level)
         return Window(top, left, height, width)
 
 
@@ -129,11 +128,11 @@ def _cropped(
             each = [x] * len(windows)
             if tokens and x.shape[-1] == tokens and (at := _token_level(tokens, size)) is not None:
                 level, sides = at
-                grids = [w.at(level, size).crop(x.unflatten(-1, sides)) for w in windows]
+                grids = [w.at(level).crop(x.unflatten(-1, sides)) for w in windows]
                 each = [grid.flatten(-2) for grid in grids]
                 name = f"{base}.{each[0].shape[-1]}"
             elif key in maps and (level := _level(x, size)) is not None:
-                each = [window.at(level, size).crop(x) for window in windows]
+                each = [window.at(level).crop(x) for window in windows]
             elif key == _TIME_IDS:
                 shares = windows[0].height / size[0], windows[0].width / size[1]
                 share = x.new_tensor([*shares, 1, 1, *shares])
@@ -173,15 +172,11 @@ def _levels(size: tuple[int, int]) -> Iterator[tuple[int, tuple[int, int]]]:
         level += 1
 
 
-def _at(start: int, length: int, whole: int, level: int) -> tuple[int, int]:
+def _at(start: int, length: int, level: int) -> tuple[int, int]:
     """Returns the start and the length of the side of a window on a halved or doubled map."""
     if level < 0:
         return start << -level, length << -level
-    short, most = ceil(length / 2**level), ceil(whole / 2**level)
-    first = start >> level
-    if start + length <= whole:  # a window that does not wrap ends within the map
-        first = min(first, most - short)
-    return first, short
+    return start >> level, ceil(length / 2**level)
 
 
 def _pieces(start: int, length: int, whole: int) -> list[tuple[slice, slice]]:

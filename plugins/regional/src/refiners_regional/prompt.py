@@ -114,7 +114,9 @@ class RegionalPrompts(Adapter):
                 for key, numbers in factors.items()
             },
         }
-        if self.base == 0 and bool((masks.sum(1) > 1 - 1e-6).all()):
+        # Others may record what they need in the pass of the whole picture.
+        others = request.scales.keys() - {self.scale_key, *(f"{key}.scale" for key in factors)}
+        if self.base == 0 and not others and bool((masks.sum(1) > 1 - 1e-6).all()):
             values[self.context_key("covered")] = {COND: torch.ones(1, 1)}
         by_pass = [
             {key: numbers[i] for key, numbers in factors.items()}
