@@ -11,8 +11,8 @@ from refiners_core import Adapter, Context, Edit, Layer
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import COND, GenerationRequest, LatentDiffusion
 from refiners_core.models.samplers import Inverse, Sampler
+from refiners_core.option import number
 from refiners_core.picture import to_rows
-from refiners_inversion.number import number
 
 
 class DdimInversion(Adapter):
@@ -52,7 +52,7 @@ class DdimInversion(Adapter):
                 hint='Try prompt="a red circle", or "prompt" beside "picture" in the condition.',
             )
         self.prompt: Final = prompt
-        self.guidance: Final = number("guidance", guidance, 1.0)
+        self.guidance: Final = number("guidance", guidance, 1.0, low=0)
         self.path_key: Final = self.context_key("path")
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from refiners_inversion.number import number
+from refiners_core.option import number
 
 SEED: Final = 0
 """The seed of the shifts at which correlations are measured, the same in every step."""
@@ -33,7 +33,7 @@ class Regularisation:
     """The number of random shifts in a step."""
 
     def __post_init__(self) -> None:
-        number("regularisation", self.strength, 20.0)
+        number("regularisation", self.strength, 20.0, low=0)
 
     def __call__(
         self, noise: Float[Tensor, "rows channels height width"]

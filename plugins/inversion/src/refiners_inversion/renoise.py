@@ -9,6 +9,7 @@ from torch import Tensor
 
 from refiners_core.errors import AdapterError
 from refiners_core.models.samplers import Inverse, Level, Sampler, Step
+from refiners_core.option import whole
 from refiners_inversion.adapter import DdimInversion
 from refiners_inversion.regular import Regularisation
 
@@ -39,10 +40,7 @@ class Repeats:
     def __post_init__(self) -> None:
         counts: dict[str, object] = {"repeats": self.count, "early_repeats": self.early_count}
         for name, value in counts.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise AdapterError(
-                    f"{name} is a whole number from 0 on, not {value!r}.", hint=f"Try {name}=4."
-                )
+            whole(name, value, 4, low=0)
         for name in ("average", "early_average"):
             span: Any = getattr(self, name)
             is_span = isinstance(span, tuple | list) and len(span) == 2

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from refiners_core import Adapter, Edit, Seat
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import COND, UNCOND, GenerationRequest, LatentDiffusion
+from refiners_core.option import number
 from refiners_regional.attention import RegionalAttention
 from refiners_regional.latents import RegionalPasses
 from refiners_regional.mask import normalised
-from refiners_regional.number import number
 from refiners_regional.region import Region, read_regions
 from refiners_regional.text import encoded_texts, region_texts
 
@@ -65,8 +65,8 @@ class RegionalPrompts(Adapter):
                 hint='Try mode="attention".',
             )
         self.mode: Final = mode
-        self.base: Final = number("base", base, 0, 1, 0.2)
-        self.feather: Final = number("feather", feather, 0, 0.5, 0.05)
+        self.base: Final = number("base", base, 0.2, low=0, high=1)
+        self.feather: Final = number("feather", feather, 0.05, low=0, high=0.5)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Wraps every attention to the text, or in the mode of latents the whole network."""

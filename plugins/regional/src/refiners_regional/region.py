@@ -11,6 +11,7 @@ from torch import Tensor
 from refiners_core import Adapter
 from refiners_core.errors import ConditionError
 from refiners_core.models.diffusion import GenerationRequest
+from refiners_core.option import described, number
 from refiners_regional.mask import region_mask
 
 FIELDS: Final = ("prompt", "negative", "mask", "box", "weight", "conditions")
@@ -54,7 +55,7 @@ def read_regions(
     is_each = is_list and all(isinstance(item, list | tuple) for item in value)
     if not is_list or not (is_each or all(isinstance(item, Mapping) for item in value)):
         raise ConditionError(
-            f"{key} takes a list of regions, not {_described(value)}.",
+            f"{key} takes a list of regions, not {described(value)}.",
             hint=f"Try conditions={{adapter: {EXAMPLE}}}.",
         )
     pictures: Sequence[Any] = value if is_each else [value]
@@ -81,7 +82,7 @@ def _region(
 ) -> Region:
     if not isinstance(item, Mapping):
         raise ConditionError(
-            f"{where} is a mapping, not {_described(item)}.", hint=f"Try {EXAMPLE}."
+            f"{where} is a mapping, not {described(item)}.", hint=f"Try {EXAMPLE}."
         )
     if unknown := [str(name) for name in item if name not in FIELDS]:
         raise ConditionError(
@@ -93,16 +94,10 @@ def _region(
     for name, text in texts.items():
         if text is not None and not isinstance(text, str):
             raise ConditionError(
-                f"the {name} of {where} is a text, not {_described(text)}.", hint=f"Try {EXAMPLE}."
+                f"the {name} of {where} is a text, not {described(text)}.", hint=f"Try {EXAMPLE}."
             )
-    weight = item.get("weight", 1.0)
-    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not is_number or not 0 <= weight < float("inf"):
-        raise ConditionError(
-            f"the weight of {where} is a number from 0 on, not {weight!r}.",
-            hint='Try "weight": 1.0.',
-        )
-    mask = region_mask(item.get("mask"), item.get("box"), size, feather, where) * float(weight)
+    weight = number("weight", item.get("weight", 1.0), 1.0, low=0, of=where, error=ConditionError)
+    mask = region_mask(item.get("mask"), item.get("box"), size, feather, where) * weight
     return Region(str(texts["prompt"]), mask, texts["negative"], _scales(item, request, where))
 
 
@@ -112,7 +107,7 @@ def _scales(item: Mapping[str, Any], request: GenerationRequest, where: str) -> 
     is_mapping = isinstance(given, Mapping)
     if not is_mapping or not all(isinstance(adapter, Adapter) for adapter in given):
         raise ConditionError(
-            f"the conditions of {where} map adapters to scales, unlike {_described(given)}.",
+            f"the conditions of {where} map adapters to scales, unlike {described(given)}.",
             hint='Try "conditions": {lora: 1.0} with what load_adapter returned.',
         )
     scales: dict[str, float] = {}
@@ -122,15 +117,7 @@ def _scales(item: Mapping[str, Any], request: GenerationRequest, where: str) -> 
                 f"{adapter.key} has a scale in {where}, but the model does not wear it.",
                 hint="Put it on first: adapter.inject(model).",
             )
-        if not isinstance(scale, int | float) or isinstance(scale, bool):
-            raise ConditionError(
-                f"the scale of {adapter.key} in {where} is a number, not {_described(scale)}.",
-                hint="Pass its picture in the conditions of generate, and here a number such as "
-                "1.0.",
-            )
-        scales[adapter.key] = float(scale)
+        scales[adapter.key] = number(
+            "scale", scale, 1.0, of=f"{adapter.key} in {where}", error=ConditionError
+        )
     return scales
-
-
-def _described(value: Any) -> str:
-    return repr(value) if isinstance(value, str | int | float) else f"a {type(value).__name__}"

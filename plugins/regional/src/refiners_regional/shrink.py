@@ -8,7 +8,7 @@ from torch import nn
 from refiners_core import Adapter, Chain, Edit, Seat, UseContext
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_regional.number import number, whole
+from refiners_core.option import number, whole
 from refiners_regional.resize import AtFullSize, Restore, Shrink
 
 
@@ -50,9 +50,9 @@ class DeepShrink(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.block: Final = None if block is None else whole("block", block, 0, 3)
-        self.factor: Final = number("factor", factor, 1, 9, 2)
-        self.until: Final = number("until", until, 0, 1, 0.35)
+        self.block: Final = None if block is None else whole("block", block, 3, low=0)
+        self.factor: Final = number("factor", factor, 2, low=1, high=9)
+        self.until: Final = number("until", until, 0.35, low=0, high=1)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Shrinks maps after the block, and restores them at its skip.

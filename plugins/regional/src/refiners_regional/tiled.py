@@ -15,7 +15,8 @@ from refiners_core.models.diffusion import (
     Window,
     window_scope,
 )
-from refiners_regional.number import sides, whole
+from refiners_core.option import whole
+from refiners_regional.side import sides
 from refiners_regional.window import gaussian, uniform, windows_of
 
 Weights = Callable[[int, int], Tensor]
@@ -61,7 +62,7 @@ class Windowed(Adapter):
         super().__init__(**options)
         self.window: Final = None if window is None else sides("window", window, 512)
         self.stride: Final = None if stride is None else sides("stride", stride, 64)
-        self.batch: Final = whole("batch", batch, 1, 4)
+        self.batch: Final = whole("batch", batch, 4)
         self.circular: Final = bool(circular)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:

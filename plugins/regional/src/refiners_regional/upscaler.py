@@ -9,8 +9,8 @@ from PIL import Image
 from refiners_core import Adapter, Condition
 from refiners_core.errors import AdapterError
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.option import number, whole
 from refiners_core.picture import to_images, to_pixels
-from refiners_regional.number import number, whole
 from refiners_regional.tiled import MixtureOfDiffusers, Windowed
 
 DECIDED: Final = ("count", "image", "latents", "mask", "output", "size")
@@ -56,9 +56,9 @@ def upscale(
         AdapterError: `factor`, `passes` or `strength` is out of range.
         GenerationError, ConditionError: As `generate` raises them.
     """
-    total = number("factor", factor, 1, float("inf"), 2)
-    count = whole("passes", passes, 1, 1)
-    number("strength", strength, 0, 1, 0.35)
+    total = number("factor", factor, 2, low=1)
+    count = whole("passes", passes, 1)
+    number("strength", strength, 0.35, low=0, high=1)
     if taken := [name for name in DECIDED if name in options]:
         raise AdapterError(f"upscale decides {taken[0]} itself.", hint=f"Leave {taken[0]}= out.")
     worn = next((item for item in model.adapters if isinstance(item, Windowed)), None)
