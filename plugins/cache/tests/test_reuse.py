@@ -9,6 +9,7 @@ import torch
 from refiners_cache.deep import DeepCache
 from refiners_cache.first_block import FirstBlockCache
 from refiners_cache.gate import TGate
+from refiners_cache.idle import Idle
 from refiners_cache.tea import TeaCache
 from torch import Tensor, nn
 
@@ -254,6 +255,28 @@ def test_adapters_of_any_key_rest_with_the_places_they_edit(name: str, key: str)
         changed = run(model)
     assert calls.full == USUAL[name]
     assert not torch.allclose(changed, run(model), atol=1e-3)
+
+
+def test_a_place_without_input_returns_none_while_it_is_idle():
+    x = torch.ones(2)
+    assert Idle("on", True, nn.Identity())(x, context={"on": True}) is None
+    assert Idle("on", False, nn.Identity())(x, context={"on": True}) is x
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: TeaCache(threshold=0.28), lambda: FirstBlockCache(threshold=0.12)]
+)
+def test_each_picture_of_a_batch_decides_for_itself(make: Any):
+    model = copy.deepcopy(BARE)
+    calls, full = Calls(model, model.unet.mid), list[list[int]]()
+    make().inject(model)
+    batch = run(model, seed=[1, 2, 3], count=3, steps=10)
+    for i in range(3):
+        calls.clear()
+        single = run(model, seed=i + 1, steps=10)
+        full.append(list(calls.full))
+        torch.testing.assert_close(batch[i], single[0], rtol=1e-4, atol=1e-5)
+    assert len({*map(tuple, full)}) > 1  # they decide otherwise
 
 
 def test_deepcache_and_t_gate_go_together():

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 from refiners_tokens.grid import Grid, grids
-from refiners_tokens.merge import TokenMerging
+from refiners_tokens.merge import DrawSplits, TokenMerging
 from refiners_tokens.merging import Merge, Split
 from refiners_tokens.tile import HyperTile, Tiling, side_counts
 from torch import Tensor
 
+from refiners_core import Context
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.unet import UNetConfig
 from refiners_core.testing import tiny_model
@@ -78,6 +79,25 @@ def test_a_map_of_any_size_has_a_destination_for_each_whole_cell(grid: Grid):
     assert len({*split.destinations[0].tolist(), *split.sources[0].tolist()}) == (
         grid.height * grid.width
     )
+
+
+def test_a_draw_is_of_the_seed_of_the_picture_and_of_the_step_alone():
+    draw = DrawSplits("tome", (2, 2), 0, is_random=True)
+
+    def destinations(seeds: tuple[int, ...], step: int) -> Tensor:
+        values = {"tome.scale": torch.tensor(1.0), "branches": ("uncond", "cond")}
+        context = Context({**values, "seeds": seeds, "step": step})
+        draw(torch.zeros(4, 4, 8, 8), context=context)
+        return context["tome.splits"][64].destinations
+
+    first = destinations((3, 4), 0)
+    assert torch.equal(destinations((3, 4), 0), first)
+    assert torch.equal(first[:2], first[2:])  # the same in both branches
+    other = destinations((3, 5), 0)
+    assert torch.equal(other[0], first[0])
+    assert not torch.equal(other[1], first[1])
+    assert not torch.equal(destinations((3, 4), 1), first)
+    assert torch.equal(destinations((), 0)[0], destinations((0, 9), 0)[0])  # without seeds
 
 
 def test_branches_share_destinations_and_pictures_do_not():

@@ -125,7 +125,6 @@ class ChooseDepth(Layer):
         is_full = (
             count is None
             or not count.situation.is_same(now)
-            or f"{self.key}.deep" not in memory
             or self._is_full(context, count.calls + 1)
         )
         memory[f"{self.key}.count"] = Count(now, 0 if is_full or count is None else count.calls + 1)
