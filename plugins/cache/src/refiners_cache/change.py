@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from refiners_cache.idle import idle
-from refiners_cache.number import number
 from refiners_cache.situation import Situation
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Memory, Seat
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.option import number
 
 
 class SkipByChange(Adapter):
@@ -35,7 +35,7 @@ class SkipByChange(Adapter):
 
     def __init__(self, *, threshold: float, usual: float, **options: Any) -> None:
         super().__init__(**options)
-        self.threshold: Final = number("threshold", threshold, usual)
+        self.threshold: Final = number("threshold", threshold, usual, low=0)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Decides at the first level on the way down, and skips all levels."""

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from refiners_cache.calls import quadratic_calls
 from refiners_cache.idle import idle_between
-from refiners_cache.number import number, whole
 from refiners_cache.situation import Situation
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Seat
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
+from refiners_core.option import number, whole
 
 
 class DeepCache(Adapter):
@@ -49,10 +49,10 @@ class DeepCache(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.interval: Final = whole("interval", interval, 3, least=1)
-        self.branch: Final = whole("branch", branch, 0)
-        self.center: Final = None if center is None else whole("center", center, 15)
-        self.power: Final = number("power", power, 1.4, least=1.02)
+        self.interval: Final = whole("interval", interval, 3)
+        self.branch: Final = whole("branch", branch, 0, low=0)
+        self.center: Final = None if center is None else whole("center", center, 15, low=0)
+        self.power: Final = number("power", power, 1.4, low=1.02)
 
     def check(self, value: Any, request: GenerationRequest) -> None:
         """Refuses a schedule that these steps cannot have.
@@ -72,7 +72,7 @@ class DeepCache(Adapter):
         """
         on, value = self.context_key("on"), self.context_key("deep")
         written, read = model.slot("unet.skip.write"), model.slot("unet.skip.backbone")
-        branch = whole("branch", self.branch, 0, most=len(written) - 1)
+        branch = whole("branch", self.branch, 0, low=0, high=len(written) - 1)
         first, last = written[branch], read[len(read) - 1 - branch]
         depth = ChooseDepth(self.key, self.interval, self.center, self.power)
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from refiners_cache.idle import keys_of
-from refiners_cache.number import whole
 from refiners_cache.situation import Situation
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Memory, Seat
 from refiners_core.models.diffusion import COND, UNCOND, LatentDiffusion
 from refiners_core.models.samplers import Sampler
+from refiners_core.option import whole
 
 Act = Literal["run", "keep", "share", "reuse"]
 """The work of attentions at a step: run; run and keep their outputs; keep the mean of the passes
@@ -54,10 +54,10 @@ class TGate(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.gate_step: Final = whole("gate_step", gate_step, 10, least=1)
-        self.sp_interval: Final = whole("sp_interval", sp_interval, 5, least=1)
-        self.fi_interval: Final = whole("fi_interval", fi_interval, 1, least=1)
-        self.warm_up: Final = whole("warm_up", warm_up, 2)
+        self.gate_step: Final = whole("gate_step", gate_step, 10)
+        self.sp_interval: Final = whole("sp_interval", sp_interval, 5)
+        self.fi_interval: Final = whole("fi_interval", fi_interval, 1)
+        self.warm_up: Final = whole("warm_up", warm_up, 2, low=0)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Decides before the passes of a step, and keeps or reuses the outputs of attentions."""

@@ -1,6 +1,5 @@
 """TeaCache: the network is skipped until the changes of its input add up."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -8,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from refiners_cache.change import Head, Measure, SkipByChange, all_due, relative_change
-from refiners_cache.number import number
 from refiners_core import Chain, Context, Seat
 from refiners_core.errors import AdapterError
 from refiners_core.layers import ResidualBlock
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.option import number
 
 
 class TeaCache(SkipByChange):
@@ -46,7 +45,7 @@ class TeaCache(SkipByChange):
                 f"rescale is a list of coefficients, not {rescale!r}.", hint="Try rescale=[1, 0]."
             )
         self.rescale: Final = tuple(
-            [number("each coefficient of rescale", item, 1.0, least=-math.inf) for item in rescale]
+            [number("each coefficient of rescale", item, 1.0) for item in rescale]
         )
 
     def head(self, model: LatentDiffusion) -> Callable[[nn.Module, Seat], nn.Module]:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Seat, SetContext
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.option import choice, flag, number, whole
 from refiners_tokens.grid import deepest_level, grids
 from refiners_tokens.merging import Merge, Split
-from refiners_tokens.number import flag, one_of, share, whole
 
 DEPTHS: Final[Mapping[int, int]] = {1: 0, 2: 1, 4: 2, 8: 3}
 """The number of downsamplings of each factor."""
@@ -54,12 +54,12 @@ class TokenMerging(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.ratio: Final = share("ratio", ratio, 0.5)
+        self.ratio: Final = number("ratio", ratio, 0.5, low=0, high=1)
         self.max_downsample: Final = (
-            None if max_downsample is None else one_of("max_downsample", max_downsample, DEPTHS)
+            None if max_downsample is None else choice("max_downsample", max_downsample, (*DEPTHS,))
         )
-        self.cell: Final = whole("sy", sy, 2, least=1), whole("sx", sx, 2, least=1)
-        self.use_rand: Final = flag("use_rand", use_rand)
+        self.cell: Final = whole("sy", sy, 2), whole("sx", sx, 2)
+        self.use_rand: Final = flag("use_rand", use_rand, True)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Draws destinations at the input of the UNet, and merges tokens around self-attention.

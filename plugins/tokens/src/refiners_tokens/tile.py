@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Seat
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.option import choice, flag, whole
 from refiners_tokens.grid import Grid, deepest_level, grids
-from refiners_tokens.number import flag, one_of, whole
 
 
 class HyperTile(Adapter):
@@ -49,12 +49,12 @@ class HyperTile(Adapter):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.tile_size: Final = whole("tile_size", tile_size, 256, least=8)
-        self.swap_size: Final = whole("swap_size", swap_size, 2, least=1)
+        self.tile_size: Final = whole("tile_size", tile_size, 256, low=8)
+        self.swap_size: Final = whole("swap_size", swap_size, 2)
         self.max_depth: Final = (
-            None if max_depth is None else one_of("max_depth", max_depth, (0, 1, 2, 3))
+            None if max_depth is None else choice("max_depth", max_depth, (0, 1, 2, 3))
         )
-        self.scale_depth: Final = flag("scale_depth", scale_depth)
+        self.scale_depth: Final = flag("scale_depth", scale_depth, True)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Draws the sizes of tiles at the input of the UNet, and tiles self-attention.
