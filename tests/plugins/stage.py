@@ -167,6 +167,26 @@ class Stage:
         self.take_off(names, is_checked=not is_repeated)
         return refusal
 
+    def passed_by(self, names: Sequence[str]) -> str:
+        """Returns why manifests refuse these adapters; they are put on and taken off alone.
+
+        Raises:
+            Fault: The adapters conflict, but no manifest declares it, or one leaves a trace.
+        """
+        try:
+            refusal = self.put_on(names)
+        except BaseException:
+            self.model.eject_all()
+            raise
+        self.take_off(names, is_checked=False)
+        return refusal
+
+    def kind(self, name: str) -> tuple[str, str]:
+        """Returns the class of an adapter and the places that it edits; both are the same for
+        adapters that differ in their weights alone."""
+        factory = next(plugin.spec.factory for plugin in self.plugins if plugin.name == name)
+        return factory, repr(self.alone[name][0])
+
     def put_on(self, names: Sequence[str]) -> str:
         """Injects adapters in this order, up to one that a manifest refuses; returns why.
 
