@@ -127,8 +127,8 @@ def _rows(picture: Any, paper: float) -> list[Tensor]:
     elif isinstance(picture, Tensor) and picture.is_floating_point() and picture.ndim in (3, 4):
         pixels = (picture if picture.ndim == 4 else picture[None]).detach().float().cpu()
     else:
-        is_whole = isinstance(picture, Tensor) and not picture.is_floating_point()
-        dtype = picture.dtype if is_whole else None
+        tensor = picture if isinstance(picture, Tensor) else None
+        dtype = None if tensor is None or tensor.is_floating_point() else tensor.dtype
         remedy = "tensor.float()" if dtype == torch.bool else "tensor / 255"
         raise ConditionError(
             f"{_described(picture)} is not an image.",
