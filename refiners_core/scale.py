@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import pairwise
 from numbers import Real
 from typing import Any, cast
@@ -59,7 +60,7 @@ def checked_scale(
     if _is_number(plain) and math.isfinite(plain):
         return float(plain)
     if callable(plain) and not isinstance(plain, type):
-        return plain
+        return _checked_function(plain, name)
     if isinstance(plain, Mapping) and _PLACES in allowed:
         by_place = cast("Mapping[Any, Any]", plain)
         if all(isinstance(place, str) for place in by_place):
@@ -170,6 +171,19 @@ def recorded_scale(scale: Any, steps: int) -> Any:
     if any(any(places_in(part)) for _, part in points):
         return scale
     return [[progress, recorded_scale(part, steps)] for progress, part in points]
+
+
+def _checked_function(function: Callable[..., Any], name: str) -> Callable[[float], Any]:
+    try:
+        signature(function).bind(0.0)
+    except TypeError as error:
+        raise ConditionError(
+            f"the {name} is a function that cannot be called with the progress alone: {error}.",
+            hint="Try scale=lambda progress: 1 - progress.",
+        ) from error
+    except ValueError:  # a builtin without a signature
+        pass
+    return function
 
 
 def _parts(scale: dict[str, Any] | tuple[Any, ...]) -> Sequence[Any]:

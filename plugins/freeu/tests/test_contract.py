@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Callable, Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,3 +147,10 @@ def test_fresca_refuses_latents_without_high_frequencies():
     FreSca(key="fresca", cutoff=2).inject(model)
     with pytest.raises(ConditionError, match="which this generation does not have"):
         latents(model, guidance=1.0)
+
+
+def test_without_weights_there_is_nothing_to_save(tmp_path: Path):
+    adapter = FreeU(name="freeu")
+    with pytest.raises(AdapterError, match=r'no weights.*load_adapter\("freeu", model\)'):
+        adapter.save(tmp_path / "freeu.safetensors")
+    assert not [*tmp_path.iterdir()]
