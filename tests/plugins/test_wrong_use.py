@@ -219,7 +219,9 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "APG without guidance": lambda b: b.generate(lambda: Projected(key="apg"), ..., guidance=1.0),
     "APG beside TCFG": lambda b: (b.named("tcfg"), refiners.load_adapter("apg", b.model)),
     "an unknown space of APG": lambda b: b.named("apg", space="noise"),
-    "autoguidance with the name of a model": lambda b: b.named("autoguidance", weak="sd15"),
+    "autoguidance with the name of a model": lambda b: b.named(
+        "autoguidance", weak="sd15", key="autoguidance"
+    ),
     "CFG++ with a sampler of the second order": lambda b: b.generate(
         lambda: PlusPlus(key="cfg-plus-plus"), ..., sampler="dpm++-2m"
     ),
