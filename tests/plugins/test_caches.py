@@ -1,6 +1,7 @@
 """Caches beside the adapters of other packages."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from refiners_cache.first_block import FirstBlockCache
 from refiners_cache.gate import TGate
 from refiners_cache.tea import TeaCache
 from refiners_controlnet.adapter import ControlNet
+from refiners_guidance.perp_neg import PerpNeg
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
 from torch import Tensor
@@ -95,6 +97,25 @@ def test_with_all_of_them_it_changes_later_calls_alone(
     assert torch.equal(cached[0], bare[0])
     assert not torch.allclose(cached[2], bare[2], atol=1e-5)
     assert all(map(torch.equal, latents_at(model, others), bare))
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_a_branch_with_a_text_of_its_own_does_not_renew_it(name: str):
+    model = tiny_model()
+
+    def latents(*worn: Adapter) -> Tensor:
+        with ExitStack() as stack:
+            for adapter in worn:
+                stack.enter_context(adapter.on(model))
+            return model.generate(
+                ["a cat", "a dog"],
+                negative_prompt="a bird",
+                **{"steps": STEPS, "guidance": 3.0, "sampler": "ddim", "seed": 7},
+                **{"output": "latents", "progress": False},
+            )
+
+    three = latents(PerpNeg(key="perp-neg"))
+    assert not torch.equal(latents(PerpNeg(key="perp-neg"), CACHES[name]()), three)
 
 
 def test_compiled_blocks_keep_and_reuse():
