@@ -69,8 +69,8 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
     },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
-    "refiners_regional.tiled:MultiDiffusion": {"window": 16, "stride": 16},
-    "refiners_regional.tiled:MixtureOfDiffusers": {"window": 24, "stride": 8},
+    "refiners_regional.tiled:MultiDiffusion": {"window": (32, 24), "stride": 8},
+    "refiners_regional.tiled:MixtureOfDiffusers": {"window": (32, 24), "stride": 8},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
     "refiners_guidance.auto:AutoGuidance": {"weak": weaker},
     "refiners_guidance.threshold:DynamicThreshold": {"mimic": 1.5},

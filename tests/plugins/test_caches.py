@@ -14,6 +14,7 @@ from refiners_controlnet.adapter import ControlNet
 from refiners_guidance.perp_neg import PerpNeg
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_lora.adapter import Lora
+from refiners_regional.shrink import DeepShrink
 from torch import Tensor
 
 from refiners_core import Adapter, Condition
@@ -116,6 +117,16 @@ def test_a_branch_with_a_text_of_its_own_does_not_renew_it(name: str):
 
     three = latents(PerpNeg(key="perp-neg"))
     assert not torch.equal(latents(PerpNeg(key="perp-neg"), CACHES[name]()), three)
+
+
+def test_a_gate_lets_attentions_run_where_their_tokens_are_others():
+    model = tiny_model()
+    shrunk = DeepShrink(key="kohya-hires", block=1, until=0.5)
+    with shrunk.on(model), CACHES["t-gate"]().on(model):
+        made = model.generate(
+            "a cat", **{"steps": STEPS, "seed": 7, "output": "latents", "progress": False}
+        )
+    assert made.isfinite().all()
 
 
 def test_compiled_blocks_keep_and_reuse():

@@ -151,7 +151,7 @@ class Gate(Layer):
 
 
 class KeepOutput(Chain):
-    """Runs an attention, or returns what it returned at an earlier step.
+    """Runs an attention, or returns what it returned at an earlier step for as many tokens.
 
     Args:
         value: The key of `context.memory` for the output.
@@ -173,7 +173,7 @@ class KeepOutput(Chain):
         act: Act | None = context.get(self.act)
         if act == "reuse":
             value = context.memory.get(self.value)
-            if value is not None:
+            if value is not None and value.shape[1] == inputs[0].shape[1]:
                 return value
         output: Tensor = self.call(self.inner, context, *inputs)
         if act == "share":
