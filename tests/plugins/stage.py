@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import FunctionType
 from typing import Any, Final
 
 import refiners
@@ -48,6 +49,11 @@ def weaker(base: str) -> LatentDiffusion:
     return model
 
 
+def shrinking(base: str) -> float:
+    """Returns a factor that leaves more than one position in the middle of the UNet."""
+    return 1.3 if base == "sdxl" else 2.0
+
+
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
     "refiners_ella.adapter:Ella": {
@@ -69,6 +75,7 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
     },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
+    "refiners_regional.shrink:DeepShrink": {"factor": shrinking},
     "refiners_regional.tiled:MultiDiffusion": {"window": (32, 24), "stride": 8},
     "refiners_regional.tiled:MixtureOfDiffusers": {"window": (32, 24), "stride": 8},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
@@ -81,7 +88,7 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_tokens.tile:HyperTile": {"tile_size": 8, "swap_size": 1},
 }
 """The options of factories whose adapters have the sizes of released files, do not act in the
-prompts or on a tiny model by default, or need another model."""
+prompts or on a tiny model by default, or need another model; a function returns that for a base."""
 LATER_STEPS: Final = 4
 """The steps of a generation with a cache, which changes nothing in the first, may not in the last,
 and runs in full where another cache leaves a pass out."""
@@ -286,8 +293,9 @@ def built(plugin: Installed[Any], model: LatentDiffusion) -> Adapter:
     if "resampler" in options:
         width = model.unet.config.text_width
         options["resampler"] = replace(options["resampler"], out_width=width)
-    if "weak" in options:
-        options["weak"] = options["weak"](model.base)
+    for name, value in options.items():
+        if isinstance(value, FunctionType):
+            options[name] = value(model.base)
     adapter = build_adapter(plugin, None, options)
     introduce(adapter, plugin, options)
     return adapter
