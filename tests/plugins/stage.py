@@ -49,11 +49,6 @@ def weaker(base: str) -> LatentDiffusion:
     return model
 
 
-def shrinking(base: str) -> float:
-    """Returns a factor that leaves more than one position in the middle of the UNet."""
-    return 1.3 if base == "sdxl" else 2.0
-
-
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "refiners_ipadapter.adapter:IpAdapter": {"encoder": ENCODER, "tokens": 2},
     "refiners_ella.adapter:Ella": {
@@ -75,7 +70,6 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
     },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
-    "refiners_regional.shrink:DeepShrink": {"factor": shrinking},
     "refiners_regional.tiled:MultiDiffusion": {"window": (32, 24), "stride": 8},
     "refiners_regional.tiled:MixtureOfDiffusers": {"window": (32, 24), "stride": 8},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
@@ -89,6 +83,8 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """The options of factories whose adapters have the sizes of released files, do not act in the
 prompts or on a tiny model by default, or need another model; a function returns that for a base."""
+SIDES: Final[Mapping[str, int]] = {"sd15": 32, "sdxl": 48}
+"""The side of pictures, in which the middle of the UNet has several positions, shrunk or not."""
 LATER_STEPS: Final = 4
 """The steps of a generation with a cache, which changes nothing in the first, may not in the last,
 and runs in full where another cache leaves a pass out."""
@@ -261,6 +257,7 @@ class Stage:
                 conditions={a: condition_of(a) for a in worn if a.takes_condition},
                 **{"steps": steps, "guidance": 3.0, "sampler": "ddim", "seed": 7},
                 **{"output": "latents", "progress": False, "negative_prompt": "a bird"},
+                size=SIDES[self.base],
             )
         if not latents.isfinite().all():
             raise Fault(f"{[adapter.key for adapter in worn]} make numbers that are not finite")
