@@ -1,14 +1,13 @@
 """Scales: how strongly an adapter acts, by place, over the steps and by picture."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from itertools import pairwise
-from numbers import Real
 from typing import Any, cast
 
 from refiners_core.errors import ConditionError
+from refiners_core.option import is_number
 
 Scale = float | Mapping[str, Any] | Callable[[float], Any] | Sequence[Any]
 """A number; a mapping of places to scales; a schedule, which is a function of the progress in 0...1
@@ -57,7 +56,7 @@ def checked_scale(
         ConditionError: The value is not a scale.
     """
     plain: Any = scale.tolist() if hasattr(scale, "tolist") else scale  # a tensor or an array
-    if _is_number(plain) and math.isfinite(plain):
+    if is_number(plain):
         return float(plain)
     if callable(plain) and not isinstance(plain, type):
         return _checked_function(plain, name)
@@ -190,19 +189,13 @@ def _parts(scale: dict[str, Any] | tuple[Any, ...]) -> Sequence[Any]:
     return tuple(scale.values()) if isinstance(scale, dict) else scale
 
 
-def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real)
-
-
 def _is_pair(part: Any) -> bool:
     return isinstance(part, list | tuple) and len(cast("Sequence[Any]", part)) == 2
 
 
 def _ramp(parts: Sequence[Any], name: str, allowed: frozenset[str]) -> Ramp:
     progress = [part[0] for part in parts]
-    if not all(map(_is_number, progress)) or not all(
-        a <= b for a, b in pairwise([0, *progress, 1])
-    ):
+    if not all(map(is_number, progress)) or not all(a <= b for a, b in pairwise([0, *progress, 1])):
         raise ConditionError(
             f"the {name} is a list of pairs, whose first numbers are a progress in 0...1 and "
             f"ascend; got {', '.join(map(str, progress))}.",
