@@ -9,7 +9,7 @@ from refiners_core.layers.feed_forward import (
     GatedGelu,
     QuickGelu,
 )
-from refiners_core.layers.mask import MaskMap, MaskTokens, mask_of_tokens
+from refiners_core.layers.mask import MaskMap, MaskTokens, mask_of_tokens, size_of_tokens
 from refiners_core.layers.resample import Downsample, ResizeLike, Upsample, UpsampleLike
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.timestep import EachEmbedding, SinusoidalEmbedding, TimestepEncoder
@@ -40,4 +40,5 @@ __all__ = [
     "Upsample",
     "UpsampleLike",
     "mask_of_tokens",
+    "size_of_tokens",
 ]

@@ -66,7 +66,7 @@ def mask_of_tokens(
     Raises:
         ConditionError: The number of tokens does not match any such size.
     """
-    size = _size_of(tokens, *mask.shape[-2:])
+    size = size_of_tokens(tokens, mask.shape[-2], mask.shape[-1])
     if size is None:
         raise ConditionError(
             f"the mask {key!r} covers {mask.shape[-2]} x {mask.shape[-1]} latents; "
@@ -76,7 +76,21 @@ def mask_of_tokens(
     return adaptive_avg_pool2d(mask, size).flatten(2).transpose(1, 2)
 
 
-def _size_of(tokens: int, height: int, width: int) -> tuple[int, int] | None:
+def size_of_tokens(tokens: int, height: int, width: int) -> tuple[int, int] | None:
+    """Returns the height and width of the feature map whose positions are tokens.
+
+    Args:
+        tokens: The number of tokens.
+        height: The height of the latents, which the UNet halves, rounded up, any number of times.
+        width: Their width.
+
+    Returns:
+        None if no such map has so many positions.
+
+    Example:
+        >>> size_of_tokens(12, 8, 6)
+        (4, 3)
+    """
     while height * width > tokens and height * width > 1:
         height, width = (height + 1) // 2, (width + 1) // 2
     return (height, width) if height * width == tokens else None

@@ -1,5 +1,6 @@
 """Passes that adapters add to a step, and guidance away from them."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from refiners_core import (
     Layer,
     Passthrough,
     Seat,
+    Selection,
     SetContext,
     Sum,
     When,
@@ -70,13 +72,13 @@ class ExtraPass(Adapter):
         chosen = attention.where(lambda seat: not {*self.layers}.isdisjoint(parts_of(seat.path)))
         return (*self.worse(chosen), *self.guidance(model))
 
-    def worse(self, attention: Any) -> Iterable[Edit]:
+    @abstractmethod
+    def worse(self, attention: Selection) -> Iterable[Edit]:
         """Returns the edits of attentions that make the pass worse.
 
         Args:
             attention: The selected self-attentions.
         """
-        raise NotImplementedError
 
     def guidance(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Returns the edits that add the pass and lead away from it."""
