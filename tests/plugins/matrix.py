@@ -53,7 +53,7 @@ def check_pairs(stage: Stage, pairs: Iterable[tuple[str, str]]) -> dict[tuple[st
     generating: dict[frozenset[Any], frozenset[str]] = {}
     for pair in pairs:
         names = frozenset(pair)
-        if generating.setdefault(frozenset(map(stage.kind, pair)), names) == names:
+        if generating.setdefault(frozenset(map(stage.kinds.__getitem__, pair)), names) == names:
             refusals[pair] = stage.refusal(pair, is_repeated=pair[::-1] in refusals)
         else:
             refusals[pair] = stage.passed_by(pair)

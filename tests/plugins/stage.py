@@ -120,6 +120,9 @@ class Stage:
     """The bits of the latents that the model generates with each set of adapters, by steps."""
     late: set[str] = field(default_factory=set[str], init=False)
     """The adapters that change nothing in a single step."""
+    kinds: dict[str, tuple[str, str]] = field(default_factory=dict[str, Any], init=False)
+    """The class of each adapter and the places that it edits; both are the same for adapters that
+    differ in their weights alone."""
     layers: dict[str, tuple[int, int]] = field(default_factory=dict[str, Any], init=False)
 
     def __post_init__(self) -> None:
@@ -138,9 +141,11 @@ class Stage:
         counts = (1, LATER_STEPS) if self.late else (1,)
         for steps in counts:
             self.outcomes[frozenset(), steps] = self.generated(steps)
+        factories = {plugin.name: plugin.spec.factory for plugin in self.plugins}
         for name, adapter in self.adapters.items():
             adapter.inject(self.model)
             self.alone[name] = footprint(adapter, self.model)
+            self.kinds[name] = factories[name], repr(self.alone[name][0])
             self.check_outcome((name,))
             for steps in counts:
                 self.outcomes.setdefault((frozenset((name,)), steps), self.generated(steps))
@@ -183,12 +188,6 @@ class Stage:
             raise
         self.take_off(names, is_checked=False)
         return refusal
-
-    def kind(self, name: str) -> tuple[str, str]:
-        """Returns the class of an adapter and the places that it edits; both are the same for
-        adapters that differ in their weights alone."""
-        factory = next(plugin.spec.factory for plugin in self.plugins if plugin.name == name)
-        return factory, repr(self.alone[name][0])
 
     def put_on(self, names: Sequence[str]) -> str:
         """Injects adapters in this order, up to one that a manifest refuses; returns why.
