@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from refiners_core.preprocessor import NamedPreprocessor as NamedPreprocessor
     from refiners_core.preprocessor import Preprocessor as Preprocessor
     from refiners_core.surgery.adapter import Adapter as Adapter
+    from refiners_core.surgery.merging import merging_copy as merging_copy
     from refiners_core.surgery.selection import Edit as Edit
     from refiners_core.surgery.selection import Selection as Selection
     from refiners_core.surgery.selection import select as select
@@ -49,6 +50,7 @@ _HOMES: Final[dict[str, str]] = {
     name: home
     for home, names in {
         "surgery.adapter": ("Adapter",),
+        "surgery.merging": ("merging_copy",),
         "surgery.slot": ("Slot",),
         "surgery.source": ("Source",),
         "tree.chain": ("Chain",),

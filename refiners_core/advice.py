@@ -5,14 +5,13 @@ right with it, `generate` follows its sampler, steps, timesteps and guidance unl
 passes others.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Integral, Real
 from typing import Any, Final
 
 from refiners_core.errors import AdapterError
+from refiners_core.option import is_number, is_whole
 from refiners_core.sampler_name import find_name, nearest_name
 
 FOLLOWED: Final = ("sampler", "steps", "timesteps", "guidance")
@@ -78,13 +77,13 @@ def advice_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         near = nearest_name(str(sampler))
         yield "sampler", f"no sampler has the name {sampler!r}; did you mean {near!r}?"
     for name, least in (("steps", 1), ("clip_skip", 1)):
-        if name in known and not (_is_whole(known[name]) and known[name] >= least):
+        if name in known and not (is_whole(known[name]) and known[name] >= least):
             yield name, f"it should be a whole number from {least} on"
-    if "guidance" in known and not (_is_number(known["guidance"]) and known["guidance"] >= 0):
+    if "guidance" in known and not (is_number(known["guidance"]) and known["guidance"] >= 0):
         yield "guidance", "it should be a number from 0 on"
     size = known.get("size", 1)
     sides = size if isinstance(size, tuple) else (size, size)
-    if len(sides) != 2 or not all(_is_whole(side) and side > 0 for side in sides):
+    if len(sides) != 2 or not all(is_whole(side) and side > 0 for side in sides):
         yield "size", "it should be one side or width and height, in pixels"
     for name in ("trigger_words", "examples"):
         texts = known.get(name, ())
@@ -104,15 +103,6 @@ def advice_faults(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "is_required", f"only {', '.join(FOLLOWED)} can be required, and none is given"
 
 
-def _is_whole(value: object) -> bool:
-    """Whether a value is a whole number; True and False are not."""
-    return not isinstance(value, bool) and isinstance(value, Integral)
-
-
-def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-
-
 def _is_numbers(value: Any, count: int | None = None) -> bool:
     is_tuple = isinstance(value, tuple) and len(value) == (count or len(value)) > 0
-    return is_tuple and all(map(_is_number, value))
+    return is_tuple and all(map(is_number, value))

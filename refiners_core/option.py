@@ -11,7 +11,7 @@ from typing import Any
 
 from refiners_core.errors import AdapterError, RefinersError
 
-__all__ = ["choice", "described", "flag", "number", "whole"]
+__all__ = ["choice", "described", "flag", "is_number", "is_whole", "number", "whole"]
 
 
 def number(
@@ -42,15 +42,13 @@ def number(
         >>> number("eta", 1, 0.5, low=0, high=1)
         1.0
     """
-    is_number = not isinstance(value, bool) and isinstance(value, Real)
-    converted = float(value) if is_number else math.nan
-    if not math.isfinite(converted) or not low <= converted <= high:
+    if not is_number(value) or not low <= value <= high:
         kind = "finite number" if (low, high) == (-math.inf, math.inf) else "number"
         raise error(
             f"{_named(name, of)} is a {kind}{_bounds(low, high)}, not {described(value)}.",
             hint=f"Try {name}={usual}.",
         )
-    return converted
+    return float(value)
 
 
 def whole(
@@ -81,8 +79,7 @@ def whole(
         >>> whole("steps", 3, 30)
         3
     """
-    is_whole = not isinstance(value, bool) and isinstance(value, Integral)
-    if not is_whole or not low <= int(value) <= high:
+    if not is_whole(value) or not low <= value <= high:
         bounds = f" from {low} on" if high == math.inf else f" in {low}...{high:g}"
         raise error(
             f"{_named(name, of)} is a whole number{bounds}, not {described(value)}.",
@@ -135,10 +132,29 @@ def choice(
     if not any(type(value) is type(it) and value == it for it in choices):
         listed = " or ".join(str(it) for it in choices) if len(choices) == 2 else ""
         listed = listed or f"one of {', '.join(str(it) for it in choices)}"
-        raise error(
-            f"{name} is {listed}, not {described(value)}.", hint=f"Try {name}={choices[0]!r}."
-        )
+        first = f'"{choices[0]}"' if isinstance(choices[0], str) else choices[0]
+        raise error(f"{name} is {listed}, not {described(value)}.", hint=f"Try {name}={first}.")
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a finite number; True and False are not.
+
+    Example:
+        >>> is_number(0.5), is_number(float("nan"))
+        (True, False)
+    """
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Returns whether a value is a whole number; True, False and 2.0 are not.
+
+    Example:
+        >>> is_whole(2), is_whole(2.0)
+        (True, False)
+    """
+    return not isinstance(value, bool) and isinstance(value, Integral)
 
 
 def described(value: Any) -> str:

@@ -1,13 +1,13 @@
 """Scales: how strongly an adapter acts, by place, over the steps and by picture."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import pairwise
-from numbers import Real
 from typing import Any, cast
 
 from refiners_core.errors import ConditionError
+from refiners_core.option import is_number
 
 Scale = float | Mapping[str, Any] | Callable[[float], Any] | Sequence[Any]
 """A number; a mapping of places to scales; a schedule, which is a function of the progress in 0...1
@@ -56,10 +56,10 @@ def checked_scale(
         ConditionError: The value is not a scale.
     """
     plain: Any = scale.tolist() if hasattr(scale, "tolist") else scale  # a tensor or an array
-    if _is_number(plain) and math.isfinite(plain):
+    if is_number(plain):
         return float(plain)
     if callable(plain) and not isinstance(plain, type):
-        return plain
+        return _checked_function(plain, name)
     if isinstance(plain, Mapping) and _PLACES in allowed:
         by_place = cast("Mapping[Any, Any]", plain)
         if all(isinstance(place, str) for place in by_place):
@@ -172,12 +172,21 @@ def recorded_scale(scale: Any, steps: int) -> Any:
     return [[progress, recorded_scale(part, steps)] for progress, part in points]
 
 
+def _checked_function(function: Callable[..., Any], name: str) -> Callable[[float], Any]:
+    try:
+        signature(function).bind(0.0)
+    except TypeError as error:
+        raise ConditionError(
+            f"the {name} is a function that cannot be called with the progress alone: {error}.",
+            hint="Try scale=lambda progress: 1 - progress.",
+        ) from error
+    except ValueError:  # a builtin without a signature
+        pass
+    return function
+
+
 def _parts(scale: dict[str, Any] | tuple[Any, ...]) -> Sequence[Any]:
     return tuple(scale.values()) if isinstance(scale, dict) else scale
-
-
-def _is_number(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real)
 
 
 def _is_pair(part: Any) -> bool:
@@ -186,9 +195,7 @@ def _is_pair(part: Any) -> bool:
 
 def _ramp(parts: Sequence[Any], name: str, allowed: frozenset[str]) -> Ramp:
     progress = [part[0] for part in parts]
-    if not all(map(_is_number, progress)) or not all(
-        a <= b for a, b in pairwise([0, *progress, 1])
-    ):
+    if not all(map(is_number, progress)) or not all(a <= b for a, b in pairwise([0, *progress, 1])):
         raise ConditionError(
             f"the {name} is a list of pairs, whose first numbers are a progress in 0...1 and "
             f"ascend; got {', '.join(map(str, progress))}.",

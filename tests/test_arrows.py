@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 
 CORE = (
     ("errors", "public", "sampler_name", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
-    ("option", "preprocessor", "scale"),
+    ("option",),
+    ("preprocessor", "scale"),
     ("advice", "argument_names", "condition", "origin", "picture", "recipe_image"),
     ("surgery.hotswap", "surgery.key", "tree.memory"),
     ("tree.context", "tree.naming"),

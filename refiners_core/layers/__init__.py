@@ -10,7 +10,7 @@ from refiners_core.layers.feed_forward import (
     GatedGelu,
     QuickGelu,
 )
-from refiners_core.layers.mask import MaskMap, MaskTokens
+from refiners_core.layers.mask import MaskMap, MaskTokens, mask_of_tokens, size_of_tokens
 from refiners_core.layers.resample import Downsample, ResizeLike, Upsample, UpsampleLike
 from refiners_core.layers.residual_block import ResidualBlock
 from refiners_core.layers.timestep import EachEmbedding, SinusoidalEmbedding, TimestepEncoder
@@ -40,4 +40,6 @@ __all__ = [
     "TransformerBlock",
     "Upsample",
     "UpsampleLike",
+    "mask_of_tokens",
+    "size_of_tokens",
 ]

@@ -114,7 +114,8 @@ def _nowhere(
     ]
     fact = f"{adapter.key} does not act at {name!r}" if exists else f"{name!r} is not a place"
     shown = [candidate for candidate in names if candidate not in numbered]
-    near = difflib.get_close_matches(name, names, 1)
+    near = [candidate for candidate in names if candidate.endswith(f".{name}")]
+    near = near or difflib.get_close_matches(name, names, 1)
     return ConditionError(
         f"{fact} of this {model.base}; {adapter.key} acts at {', '.join(shown)}.",
         hint=f"Did you mean {near[0]!r}?" if near else f'Try scale={{"{shown[0]}": 1.0}}.',

@@ -127,20 +127,42 @@ def _rows(picture: Any, paper: float) -> list[Tensor]:
     elif isinstance(picture, Tensor) and picture.is_floating_point() and picture.ndim in (3, 4):
         pixels = (picture if picture.ndim == 4 else picture[None]).detach().float().cpu()
     else:
+        tensor = picture if isinstance(picture, Tensor) else None
+        dtype = None if tensor is None or tensor.is_floating_point() else tensor.dtype
+        remedy = "tensor.float()" if dtype == torch.bool else "tensor / 255"
         raise ConditionError(
             f"{_described(picture)} is not an image.",
             hint="Pass a PIL image, or a float tensor (3, height, width) with values in 0...1"
-            + ("; for bytes, tensor / 255." if isinstance(picture, Tensor) else "."),
+            + (f"; for {dtype}, {remedy}." if dtype else "."),
         )
     if pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1)
-    is_whole = pixels.shape[1] == 3 and pixels.numel() > 0
-    if not is_whole or not bool(((pixels >= 0) & (pixels <= 1)).all()):
-        raise ConditionError(
-            f"{_described(picture)} is not an image: it needs 3 channels with values in 0...1.",
-            hint="Divide bytes by 255; for values in -1...1 pass (x + 1) / 2.",
-        )
+    if (fault := _fault_of(pixels)) is not None:
+        raise ConditionError(f"{_described(picture)} is not an image: {fault[0]}.", hint=fault[1])
     return list(pixels.split(1))
+
+
+def _fault_of(pixels: Float[Tensor, "count channels height width"]) -> tuple[str, str] | None:
+    """Returns why pixels are not those of an image, and what to pass; None if they are."""
+    if pixels.numel() == 0:
+        return "it has no pixels", "Pass an image of at least 1 x 1 pixel."
+    if pixels.shape[1] != 3:
+        return (
+            f"it has {pixels.shape[1]} channels, and needs 3 with values in 0...1",
+            "Pass (3, height, width); several images are (count, 3, height, width), grey ones and "
+            "masks (count, 1, height, width).",
+        )
+    if not pixels.isfinite().all():
+        return (
+            "it has values that are not finite, and needs 3 channels with values in 0...1",
+            "Replace them, for example with torch.nan_to_num(tensor) or numpy.nan_to_num(array).",
+        )
+    if not bool(((pixels >= 0) & (pixels <= 1)).all()):
+        return (
+            "it needs 3 channels with values in 0...1",
+            "Divide bytes by 255; for values in -1...1 pass (x + 1) / 2.",
+        )
+    return None
 
 
 def _of_raster(picture: Any, paper: float) -> Tensor:
@@ -183,4 +205,6 @@ def _described(value: Any) -> str:
         return f"an array {list(value.shape)} of {value.dtype}"
     if isinstance(value, Image.Image):
         return f"an image of mode {value.mode}, {value.width} x {value.height}"
+    if value in ([], ()):
+        return f"an empty {type(value).__name__}"
     return f"a value of type {type(value).__name__}"

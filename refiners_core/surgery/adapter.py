@@ -165,8 +165,13 @@ class Adapter(Merging):
         """Returns its weights under the names and in the shapes that its family publishes.
 
         Raises:
-            AdapterError: The subclass does not define it.
+            AdapterError: The adapter has no weights, or the subclass does not define it.
         """
+        if next(self.parameters(), None) is None:
+            raise AdapterError(
+                f"{self.key} has no weights, so there is nothing to save.",
+                hint=f'Load it by its name: refiners.load_adapter("{self.name}", model).',
+            )
         raise AdapterError(
             f"{type(self).__name__} has no published layout.",
             hint="Define published(self) to make save() work.",
@@ -317,7 +322,7 @@ class Adapter(Merging):
         """Writes its weights as safetensors in the layout that its family publishes.
 
         Raises:
-            AdapterError: The family does not have a published layout.
+            AdapterError: The adapter has no weights, or its family no published layout.
             WeightsError: The file cannot be written.
         """
         from refiners_core.weights import write

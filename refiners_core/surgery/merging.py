@@ -14,6 +14,42 @@ from refiners_core.surgery.selection import Edit
 from refiners_core.tree.chain import Chain
 
 
+def merging_copy(inner: nn.Module, base: nn.Module, path: str, key: str) -> Any:
+    """Returns a copy of a layer that shares its parameters, and in which they can be replaced.
+
+    Args:
+        inner: The base layer, or the copy of another merged adapter.
+        base: The base layer.
+        path: The path of the layer, for messages.
+        key: The key of the adapter that is merged, for messages.
+
+    Raises:
+        AdapterError: Another adapter wraps the layer inside the merged one, or the layer keeps its
+            weight in another form, such as a quantised one.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> merging_copy(layer, layer, "unet.mid", "lora").weight is layer.weight
+        True
+    """
+    if type(inner) is not type(base):
+        raise AdapterError(
+            f"{key} cannot be merged into {path!r}: another adapter changes what the layer reads.",
+            hint="Eject that adapter, merge, and inject it again.",
+        )
+    weight = base._parameters.get("weight")
+    if weight is None or not weight.is_floating_point():
+        raise AdapterError(
+            f"{key} cannot be merged into {path!r}: a {type(base).__name__} does not keep its "
+            "weight as numbers.",
+            hint="Load the model without quantisation.",
+        )
+    twin = type(inner).__new__(type(inner))
+    twin.__dict__.update(inner.__dict__)
+    twin.__dict__["_parameters"] = dict(inner._parameters)
+    return twin
+
+
 class Merging(nn.Module):
     """The part of every adapter that merges its effect into copies of weights.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +14,7 @@ from refiners_core.surgery.tree_index import Seat
 from refiners_core.surgery.wearable import Wearable
 from refiners_core.tree.chain import Chain
 
-_STAGES: Final = {"inputs": 0, "branch": 1, "output": 2}
+_STAGES: Final = {"inputs": 0, "branch": 1, "output": 2, "around": 3}
 
 Snapshot = tuple[tuple[str, ...], tuple[nn.Module, ...]]
 """The names and layers of a mapping of children."""
@@ -202,15 +202,9 @@ def fold(
             entries = folded[name] = ((name + p.suffix, p.made(name, layer)),)
         else:
             made: list[Made] = []
-            entries = folded[name] = tuple(_worn_seat(name, layer, several, made))
+            entries = folded[name] = _surrounded(chain, name, layer, several, made)
             inner[name] = tuple(made)
-        for label, worn_layer in entries:
-            if label in mapping:
-                raise PlanError(
-                    f"two edits would name a layer of {type(chain).__name__} {label!r}.",
-                    hint='Give each another name, e.g. wrap(..., name="lora").',
-                )
-            mapping[label] = worn_layer
+        _add(chain, mapping, entries)
     running = set(map(id, mapping.values()))
     return Overlay(
         bare=bare,
@@ -224,6 +218,43 @@ def fold(
         is_exclusive=any(p.is_exclusive for p in unique.values()),
         covered=tuple([(bare[name], name) for name in folded if id(bare[name]) not in running]),
     )
+
+
+def _add(chain: Chain, mapping: dict[str, nn.Module], entries: Iterable[Entry]) -> None:
+    """Adds layers to a mapping of children.
+
+    Raises:
+        PlanError: A name is taken.
+    """
+    for label, layer in entries:
+        if label in mapping:
+            raise PlanError(
+                f"two edits would name a layer of {type(chain).__name__} {label!r}.",
+                hint='Give each another name, e.g. wrap(..., name="lora").',
+            )
+        mapping[label] = layer
+
+
+def _surrounded(
+    chain: Chain, name: str, layer: nn.Module, placed: Sequence[Placed], made: list[Made]
+) -> tuple[Entry, ...]:
+    """Returns what runs at a seat, inside the wraps that surround all of it."""
+    around = [p for p in placed if _is_around(p)]
+    entries = tuple(_worn_seat(name, layer, [p for p in placed if not _is_around(p)], made))
+    if not around:
+        return entries
+    ((label, part),) = entries if len(entries) == 1 else ((name, Chain()),)
+    if len(entries) > 1:
+        _add(chain, part.__dict__["_modules"], entries)
+        made.append(Made(part, "", "part"))
+    for p in sorted(around, key=lambda p: p.order):
+        label, part = name + p.suffix, p.made(name, part)
+        made.append(Made(part, p.adapter.key, p.edit.kind))
+    return ((label, part),)
+
+
+def _is_around(placed: Placed) -> bool:
+    return placed.edit.kind == "wrap" and placed.edit.stage == "around"
 
 
 def _worn_seat(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import nn
 
@@ -11,9 +11,10 @@ from refiners_core.errors import PlanError, SelectionError
 from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index
 from refiners_core.tree.chain import Chain
 
-Stage = Literal["inputs", "branch", "output"]
+Stage = Literal["inputs", "branch", "output", "around"]
 """The order of wraps of a seat, innermost first: `inputs` transforms the inputs of the layer,
-`branch` adds to its output, `output` transforms the sum."""
+`branch` adds to its output, `output` transforms the sum, `around` decides whether all of it runs,
+with the layers before and after the seat."""
 
 
 class Edit(NamedTuple):
@@ -114,15 +115,16 @@ class Selection:
             make: Returns the layer to run, from the layer so far (the base layer, or the wrap of an
                 adapter inside this one) and the seat. It is called when an adapter is injected or
                 ejected, and must not change `inner`.
-            stage: The order among wraps of the same seat: `inputs`, then `branch`, then `output`.
+            stage: The order among wraps of the same seat: `inputs`, then `branch`, then `output`,
+                then `around`, whose `inner` includes the layers before and after the seat.
             name: The name of the edit in names of layers; the stage by default.
 
         Raises:
             PlanError: No such stage, or the name is empty or contains a dot.
         """
-        if stage not in ("inputs", "branch", "output"):
+        if stage not in get_args(Stage):
             raise PlanError(
-                f"no stage named {stage!r}; the stages are inputs, branch and output.",
+                f"no stage named {stage!r}; the stages are inputs, branch, output and around.",
                 hint='Try stage="branch".',
             )
         return self._edits("wrap", make, name or stage, stage)

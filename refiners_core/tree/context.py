@@ -94,6 +94,7 @@ class Context:
         *,
         memory: Memory | None = None,
         without: Collection[str] = (),
+        scales: Mapping[str, float] | None = None,
     ) -> Context:
         """Returns a new context with the same values, whose writes stay inside.
 
@@ -105,6 +106,7 @@ class Context:
             memory: The memory inside: `context.memory` for a part of the same pass,
                 `context.memory.part(name)` for a pass of its own in every step.
             without: The keys of adapters that do not act inside: their values are absent.
+            scales: Factors of the scales of adapters inside, by their keys.
 
         Raises:
             ContextError: A key that should supply a value is absent.
@@ -115,6 +117,12 @@ class Context:
             values = inner._values
             inner._values = {k: v for k, v in values.items() if not k.startswith(starts)}
             inner._places = None if self._places is None else self._places.without(without)
+        if scales:
+            for key, factor in scales.items():
+                if (scale := inner._values.get(f"{key}.scale")) is not None:
+                    inner._values[f"{key}.scale"] = scale * factor
+            if inner._places is not None:
+                inner._places = inner._places.scaled(scales)
         for name, source in (rebind or {}).items():
             inner._values[name] = self[source]
         return inner

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from refiners_core.errors import ConditionError
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer, run_child
+from refiners_core.tree.memory import Memory
 
 
 class ByPicture:
@@ -59,6 +60,27 @@ class Places(NamedTuple):
         return Places(
             kept(self.scales), {block: kept(scales) for block, scales in self.blocks.items()}
         )
+
+    def scaled(self, factors: Mapping[str, float]) -> Places:
+        """Returns the scales with those of some adapters multiplied, by their keys."""
+
+        def changed(scales: Mapping[str, Mapping[str, PlaceScale]]) -> dict[str, Any]:
+            return {
+                key: {name: _times(scale, factors[key]) for name, scale in by_name.items()}
+                if key in factors
+                else by_name
+                for key, by_name in scales.items()
+            }
+
+        return Places(
+            changed(self.scales), {block: changed(scales) for block, scales in self.blocks.items()}
+        )
+
+
+def _times(scale: PlaceScale, factor: float) -> PlaceScale:
+    if isinstance(scale, ByPicture):
+        return ByPicture(scale.scales * factor, scale.has_zeros)
+    return None if scale is None else scale * factor
 
 
 class Place:
@@ -145,7 +167,7 @@ class Place:
             written = beside.keys()
             for key in written:
                 mine, other = context.get(key), beside[key]
-                if mine is not other:
+                if mine is not other and not isinstance(other, Memory):  # each pass has its own
                     context[key] = self._merged(mine, other, scale.scales)
         return self._merged(output, bare, scale.scales)
 

@@ -10,14 +10,9 @@ from refiners_core.weights.key_map import (
     stacked,
 )
 from refiners_core.weights.load import MisfitError, load, published, save
-from refiners_core.weights.pickle_file import (
-    PICKLES,
-    PickleError,
-    rewrite_pickle,
-    rewriting_hint,
-)
+from refiners_core.weights.pickle_file import PickleError, rewrite_pickle
 from refiners_core.weights.sharded import read
-from refiners_core.weights.tensor_file import TensorFile, write
+from refiners_core.weights.tensor_file import PICKLES, TensorFile, rewriting_hint, write
 
 __all__ = [
     "AS_IS",

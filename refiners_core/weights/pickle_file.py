@@ -17,9 +17,6 @@ from refiners_core.weights.tensor_file import write
 _FLOOR: Final = (2, 10)
 """The first version of torch without known ways around `weights_only`."""
 
-
-PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
-"""The suffixes of published pickles."""
 _CALLED: Final = re.compile(r"\bGLOBAL ([A-Za-z_][\w.]*)")
 """The part of an error of torch that names the function a pickle wanted to call."""
 _TRAINERS: Final = ("pytorch_lightning.", "lightning.")
@@ -33,15 +30,6 @@ class PickleError(WeightsError):
 
     code = "pickle"
     exit_code = 4
-
-
-def rewriting_hint(source: str | Path, target: str | Path) -> str:
-    """Returns the hint for a user who has only a pickle."""
-    return (
-        "Use the .safetensors file that is published beside it. If none is, and its publisher "
-        "states its sha256, convert it once: "
-        f"refiners_core.weights.rewrite_pickle({str(source)!r}, {str(target)!r}, sha256=...)."
-    )
 
 
 def rewrite_pickle(source: str | Path, target: str | Path, *, sha256: str) -> None:

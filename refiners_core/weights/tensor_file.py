@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +13,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from refiners_core.errors import WeightsError
+
+PICKLES: Final = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+"""The suffixes of published pickles."""
+
+
+def rewriting_hint(source: str | Path, target: str | Path) -> str:
+    """Returns the hint for a user who has only a pickle."""
+    return (
+        "Use the .safetensors file that is published beside it. If none is, and its publisher "
+        "states its sha256, convert it once: "
+        f"refiners_core.weights.rewrite_pickle({str(source)!r}, {str(target)!r}, sha256=...)."
+    )
 
 
 class TensorFile:
@@ -23,7 +35,7 @@ class TensorFile:
         device: The device for its tensors.
 
     Raises:
-        WeightsError: The file is missing, truncated or of another format.
+        WeightsError: The file is missing, truncated or of another format, such as a pickle.
     """
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
@@ -32,6 +44,11 @@ class TensorFile:
             self._handle: Any = safe_open(self.path, framework="pt", device=str(device))
             self._handle.__enter__()
         except SafetensorError as error:
+            if self.path.suffix in PICKLES:
+                raise WeightsError(
+                    f"{self.path} is a pickle, which could run any code, so it was not opened.",
+                    hint=rewriting_hint(self.path, self.path.with_suffix(".safetensors")),
+                ) from error
             raise WeightsError(
                 f"{self.path} is truncated or not a safetensors file ({error}).",
                 hint="Download it again, or pass the .safetensors file published beside it.",

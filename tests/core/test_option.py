@@ -54,7 +54,7 @@ def test_flags_and_choices_are_exact():
     for value in (True, 2.0, "2", [], torch.ones(2)):
         with pytest.raises(AdapterError, match=r"^version is 2 or 1, not .* Try version=2\.$"):
             choice("version", value, (2, 1))
-    with pytest.raises(AdapterError, match=r"^kind is one of a, b, c, not 'd'\. Try kind='a'\.$"):
+    with pytest.raises(AdapterError, match=r'^kind is one of a, b, c, not .d.\. Try kind="a"\.$'):
         choice("kind", "d", "abc")
 
 

@@ -136,7 +136,7 @@ def adapter_specs(
         EditSpec,
         st.sampled_from(kinds),
         st.integers(0, 40),
-        st.sampled_from(("inputs", "branch", "output")),
+        st.sampled_from(("inputs", "branch", "output", "around")),
     )
     return st.lists(spec, min_size=1, max_size=5)
 

@@ -5,19 +5,15 @@ from typing import Any
 
 import brushnet
 import controlnext
-import deep_cache
 import distilled
 import few_steps
 import instruct
 import language_model
 import layer_diffuse
 import motion
-import multi_diffusion
 import photo_maker
 import pytest
-import regional
 import t_gate
-import tea_cache
 import text_encoder
 import torch
 
@@ -25,7 +21,6 @@ from refiners_core import Adapter
 from refiners_core.testing import LAWS, AdapterCase
 
 PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
-MASK = torch.ones(1, 1, 32, 32)
 
 
 def scores(model: Any, conditions: Any) -> torch.Tensor:
@@ -60,15 +55,11 @@ def of_language(make: Callable[[], Adapter]) -> AdapterCase:
 
 CASES = {
     "few steps": case(few_steps.FewSteps),
-    "MultiDiffusion": case(multi_diffusion.MultiDiffusion),
     "LCM": case(distilled.Distilled),
     "more tokens": case(text_encoder.Longer),
-    "DeepCache": case(deep_cache.DeepCache),
     "T-GATE": case(t_gate.TGate),
-    "TeaCache": AdapterCase(lambda: tea_cache.TeaCache(1.0), run=of_steps(3)),
     "PhotoMaker": AdapterCase(photo_maker.PhotoMaker, condition=PICTURE, run=of_steps(1)),
     "IP-Adapter-Instruct": case(instruct.Instruct, {"image": PICTURE, "instruction": "a cat"}),
-    "regional prompts": case(regional.RegionalPrompts, {"a cat": MASK}),
     "AnimateDiff": case(motion.Motion),
     "ControlNeXt": case(controlnext.ControlNext, PICTURE),
     "BrushNet": case(brushnet.BrushNet, PICTURE),

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import deep_cache
-import multi_diffusion
 import pytest
 import t_gate
-import tea_cache
 import torch
+from refiners_cache.deep import DeepCache
+from refiners_cache.tea import TeaCache
 from refiners_guidance.perturbed_attention import PerturbedAttention
 from refiners_guidance.projected import Projected
+from refiners_regional.tiled import MultiDiffusion
 from torch import Tensor
 
 from refiners_core import Adapter, Condition, Context, Layer
@@ -75,22 +75,10 @@ class Gated(Predictions):
     unet_attention: Any = ()
 
 
-class LazyPredictions(Predictions):
-    def __call__(self, step: int, x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        both, kept = torch.cat([x, x]), self.kept
-        if step > 0:
-            kept["moved"] += float((both - kept["x"]).abs().mean() / kept["x"].abs().mean())
-        if step in (0, STEPS - 1) or kept["moved"] >= 0.15:
-            kept |= {"moved": 0.0, "prediction": self.plain(both, timestep, text)}
-            kept["calls"] = [*kept.get("calls", []), step]
-        kept["x"] = both
-        return guided(kept["prediction"])
-
-
 def test_deep_levels_run_at_every_third_step(model):
     middle: list[int] = []
     hook = model.unet.mid.register_forward_hook(lambda *_: middle.append(1))
-    with deep_cache.DeepCache().on(model):
+    with DeepCache(branch=1).on(model):
         made = generate(model)
     hook.remove()
     assert len(middle) == 2
@@ -105,20 +93,12 @@ def test_attention_to_the_text_is_reused_after_the_gate(model):
     assert made.equal(walked(model, straight))
 
 
-def test_the_network_is_skipped_while_its_input_moves_little(model):
-    with tea_cache.TeaCache(threshold=0.15).on(model):
-        made = generate(model)
-    straight = LazyPredictions(model)
-    assert made.equal(walked(model, straight))
-    assert 2 < len(straight.kept["calls"]) < STEPS
-
-
 # --- together, one branch at a time, on tiles --------------------------------------------------
 
 MAKES: dict[str, Callable[..., Adapter]] = {
-    "DeepCache": deep_cache.DeepCache,
+    "DeepCache": lambda **options: DeepCache(branch=1, **options),
     "T-GATE": t_gate.TGate,
-    "TeaCache": lambda **options: tea_cache.TeaCache(threshold=0.15, **options),
+    "TeaCache": lambda **options: TeaCache(threshold=0.15, **options),
     "APG": Projected,
 }
 
@@ -141,7 +121,7 @@ def test_a_branch_that_comes_or_goes_does_not_mix_rows(model, name, span):
 
 
 def test_each_tile_remembers_its_own_values(model):
-    tiles, deep = multi_diffusion.MultiDiffusion(side=4, stride=4), deep_cache.DeepCache()
+    tiles, deep = MultiDiffusion(window=16, stride=16), DeepCache(branch=1)
     with tiles.on(model), deep.on(model):
         made = generate(model)
 

@@ -304,6 +304,7 @@ def test_two_prompts_with_scales_by_picture_keep_their_texts(model):
     ("scale", "message"),
     [
         ({"unet.midd": 1}, r"'unet.midd' is not a place of this sd15; lora acts at .*'unet.mid'\?"),
+        ({"mid": 1}, r"'mid' is not a place of this sd15; .*Did you mean 'unet.mid'\?"),
         ({"unet.up.7": 1}, "'unet.up.7' is not a place"),
         ({"denoise.step": 1}, "lora does not act at 'denoise.step' of this sd15; lora acts at"),
         ({"unet": 1, "autoencoder": 1}, "lora does not act at 'autoencoder'"),

@@ -187,6 +187,7 @@ def serving(
     specs, repositories = manifest["adapter"], dict[str, dict[str, bytes]]()
     names = {name for _, nested in bases.values() for name in nested}
     dino = specs[DINO_NAME]
+    dino["variant"] = [variant for variant in dino["variant"] if variant["base"] in bases]
     for variant in dino["variant"]:
         width = bases[variant["base"]][0].config.cross_attention_dim
         variant |= {"facts": {"cross_attention_dim": width}, "settings": {"encoder": DINO}}

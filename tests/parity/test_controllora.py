@@ -85,7 +85,7 @@ def peers(
         yield {family: dense for family, (_, dense) in both.items()}
 
 
-@pytest.mark.parametrize("family", FILES)
+@pytest.mark.parametrize("family", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_a_whole_generation_equals_that_of_the_dense_network(
     family: str, peers: dict[str, dict[str, Tensor]], pipes: Any, differ: Any
 ) -> None:

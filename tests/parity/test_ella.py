@@ -143,7 +143,9 @@ def walked(pipe: Any, peer: Any, noise: Tensor, tokens: int | None, steps: int) 
     return x
 
 
-@pytest.mark.parametrize(("tokens", "steps"), [(None, 20), (40, 4)])
+@pytest.mark.parametrize(
+    ("tokens", "steps"), [pytest.param(None, 20, marks=pytest.mark.slow), (40, 4)]
+)
 def test_a_generation_equals_the_formulas(
     tokens: int | None, steps: int, hub: Any, peer: Any, sd15_folder: Any, differ: Any
 ):

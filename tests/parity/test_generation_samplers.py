@@ -41,11 +41,8 @@ SAMPLERS = {
     "tcd": (TCD(), "TCDScheduler", {}, {"eta": 0.3}),
 }
 PLAIN = [name for name in SAMPLERS if "," not in name]
-XL = [
-    name if name in ("ddim", "euler ancestral") else pytest.param(name, marks=pytest.mark.slow)
-    for name in PLAIN
-]
-"""Samplers do not depend on the family, so two represent all of them on the larger networks."""
+XL = [name if name == "ddim" else pytest.param(name, marks=pytest.mark.slow) for name in PLAIN]
+"""Samplers do not depend on the family, so one represents all of them on the larger networks."""
 PROMPTS = {"prompt": "a red circle", "negative_prompt": "dull"}
 SEEDS = [7, 8]
 

@@ -68,7 +68,9 @@ def light_of(pipe: Any, pictures: int) -> Tensor:
     return torch.cat([*latents])[None]
 
 
-@pytest.mark.parametrize("name", ["ic-light-fc", "ic-light-fbc"])
+@pytest.mark.parametrize(
+    "name", ["ic-light-fc", pytest.param("ic-light-fbc", marks=pytest.mark.slow)]
+)
 @torch.no_grad()
 def test_a_generation_equals_that_of_the_wider_unet(
     name: str, hub: Any, sd15_folder: Any, model: Any, differ: Any

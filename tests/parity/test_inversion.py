@@ -13,7 +13,10 @@ PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("prediction", "guidance"), [("epsilon", 2.0), ("v_prediction", 1.0)])
+@pytest.mark.parametrize(
+    ("prediction", "guidance"),
+    [("epsilon", 2.0), pytest.param("v_prediction", 1.0, marks=pytest.mark.slow)],
+)
 def test_the_way_back_equals_the_peers(
     sd15_folder: Any, differ: Any, prediction: str, guidance: float
 ) -> None:

@@ -63,7 +63,14 @@ def stage(request: pytest.FixtureRequest, stages: dict[str, SimpleNamespace]) ->
 
 
 CASES = [
-    pytest.param(base, name, id=f"{base}-{name}") for base, names in NAMES.items() for name in names
+    pytest.param(
+        base,
+        name,
+        id=f"{base}-{name}",
+        marks=pytest.mark.slow if base == "sdxl" and "faceid" in name else (),
+    )
+    for base, names in NAMES.items()
+    for name in names
 ]
 
 

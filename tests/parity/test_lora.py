@@ -180,6 +180,9 @@ def test_saved_loras_mean_the_same_to_diffusers(pair, tmp_path, differ):
             assert differ(ours, theirs) <= 1e-5, name
 
 
+@pytest.mark.parametrize(
+    "pair", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_whole_generation_with_two_equals_that_of_diffusers(pair, tmp_path, differ):
     pipe, model = pair
     adapters = {}

@@ -115,7 +115,7 @@ def test_a_pickle_is_refused_and_can_be_rewritten_with_its_hash(lean, tmp_path):
     tensors = weights.published(Parts(theirs), single_file_keys(theirs))
     path = tmp_path / "model.ckpt"
     torch.save({"global_step": 7, "state_dict": tensors}, path)
-    with pytest.raises(ModelError, match="is a pickle, which could run any code") as caught:
+    with pytest.raises(WeightsError, match="is a pickle, which could run any code") as caught:
         open_model(path)
     typed = caught.value.hint.partition("refiners_core.")[2].rstrip(".")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

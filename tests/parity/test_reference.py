@@ -133,7 +133,7 @@ def encoded(pipe: Any, prompt: str) -> tuple[Tensor, dict[str, Any]]:
     "knobs",
     [
         Knobs(0.5, attention_weight=0.75),
-        Knobs(0.3, norm_weight=2.0, strength=0.7),
+        pytest.param(Knobs(0.3, norm_weight=2.0, strength=0.7), marks=pytest.mark.slow),
     ],
 )
 def test_a_whole_generation_equals_the_formula(pair: Any, knobs: Knobs, differ: Any) -> None:

@@ -112,7 +112,9 @@ def test_a_network_equals_the_paper(pair: Any, numbers: Share, differ: Any) -> N
     assert differ(pipe.unet(x, t, text, added_cond_kwargs=more).sample, theirs) > 1e-3
 
 
-@pytest.mark.parametrize(("steps", "has_picture"), [(20, False), (6, True)])
+@pytest.mark.parametrize(
+    ("steps", "has_picture"), [pytest.param(20, False, marks=pytest.mark.slow), (6, True)]
+)
 def test_a_whole_generation_equals_the_paper(
     pair: Any, differ: Any, steps: int, has_picture: bool
 ) -> None:

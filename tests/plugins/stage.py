@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import FunctionType
 from typing import Any, Final
 
 import refiners
@@ -69,14 +70,29 @@ SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
         "resampler": ResamplerConfig(width=16, heads=1, depth=1, inner=16, tokens=2)
     },
     "refiners_t2iadapter.style:StyleAdapter": {"encoder": ENCODER},
+    "refiners_regional.tiled:MultiDiffusion": {"window": (32, 24), "stride": 8},
+    "refiners_regional.tiled:MixtureOfDiffusers": {"window": (32, 24), "stride": 8},
     "refiners_textualinversion.adapter:TextualInversion": {"word": "cat"},
     "refiners_guidance.auto:AutoGuidance": {"weak": weaker},
     "refiners_guidance.threshold:DynamicThreshold": {"mimic": 1.5},
     "refiners_freeu.fresca:FreSca": {"cutoff": 2},
+    "refiners_cache.gate:TGate": {"gate_step": 1, "warm_up": 0},
+    "refiners_cache.tea:TeaCache": {"threshold": 9.0},
+    "refiners_cache.first_block:FirstBlockCache": {"threshold": 9.0},
+    "refiners_tokens.tile:HyperTile": {"tile_size": 8, "swap_size": 1},
 }
 """The options of factories whose adapters have the sizes of released files, do not act in the
-prompts or on a tiny model by default, or need another model."""
+prompts or on a tiny model by default, or need another model; a function returns that for a base."""
+SIDES: Final[Mapping[str, int]] = {"sd15": 32, "sdxl": 48}
+"""The side of pictures, in which the middle of the UNet has several positions, shrunk or not."""
+LATER_STEPS: Final = 4
+"""The steps of a generation with a cache, which changes nothing in the first, may not in the last,
+and runs in full where another cache leaves a pass out."""
 PICTURE: Final = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+VALUES: Final[Mapping[str, Any]] = {
+    "regional-prompts": [{"prompt": "a bird", "box": (0, 0, 0.5, 1)}],
+}
+"""The conditions of adapters that do not take pictures, by name."""
 
 
 class Fault(AssertionError):
@@ -98,8 +114,15 @@ class Stage:
     adapters: dict[str, Adapter] = field(default_factory=dict[str, Adapter], init=False)
     alone: dict[str, Any] = field(default_factory=dict[str, Any], init=False)
     """The footprint of each adapter that is worn alone."""
-    outcomes: dict[frozenset[str], Any] = field(default_factory=dict[Any, Any], init=False)
-    """The bits of the latents that the model generates with each set of adapters."""
+    outcomes: dict[tuple[frozenset[str], int], Any] = field(
+        default_factory=dict[Any, Any], init=False
+    )
+    """The bits of the latents that the model generates with each set of adapters, by steps."""
+    late: set[str] = field(default_factory=set[str], init=False)
+    """The adapters that change nothing in a single step."""
+    kinds: dict[str, tuple[str, str]] = field(default_factory=dict[str, Any], init=False)
+    """The class of each adapter and the places that it edits; both are the same for adapters that
+    differ in their weights alone."""
     layers: dict[str, tuple[int, int]] = field(default_factory=dict[str, Any], init=False)
 
     def __post_init__(self) -> None:
@@ -114,11 +137,18 @@ class Stage:
                 for weight in adapter.parameters():
                     weight.copy_(torch.randn(weight.shape, generator=noise) * 0.2)
         self.layers = layers_of(self.model)
-        self.outcomes[frozenset()] = self.generated()
+        self.late = {plugin.name for plugin in self.plugins if plugin.spec.kind == "cache"}
+        counts = (1, LATER_STEPS) if self.late else (1,)
+        for steps in counts:
+            self.outcomes[frozenset(), steps] = self.generated(steps)
+        factories = {plugin.name: plugin.spec.factory for plugin in self.plugins}
         for name, adapter in self.adapters.items():
             adapter.inject(self.model)
             self.alone[name] = footprint(adapter, self.model)
+            self.kinds[name] = factories[name], repr(self.alone[name][0])
             self.check_outcome((name,))
+            for steps in counts:
+                self.outcomes.setdefault((frozenset((name,)), steps), self.generated(steps))
             adapter.eject()
 
     def refusal(self, names: Sequence[str], *, is_repeated: bool = False) -> str:
@@ -145,6 +175,20 @@ class Stage:
         self.take_off(names, is_checked=not is_repeated)
         return refusal
 
+    def passed_by(self, names: Sequence[str]) -> str:
+        """Returns why manifests refuse these adapters; they are put on and taken off alone.
+
+        Raises:
+            Fault: The adapters conflict, but no manifest declares it, or one leaves a trace.
+        """
+        try:
+            refusal = self.put_on(names)
+        except BaseException:
+            self.model.eject_all()
+            raise
+        self.take_off(names, is_checked=False)
+        return refusal
+
     def put_on(self, names: Sequence[str]) -> str:
         """Injects adapters in this order, up to one that a manifest refuses; returns why.
 
@@ -169,12 +213,12 @@ class Stage:
         Raises:
             Fault: The order matters, or one of the adapters changes nothing.
         """
-        worn = frozenset(names)
-        outcome = self.generated()
-        if self.outcomes.setdefault(worn, outcome) != outcome:
+        worn, steps = frozenset(names), self.steps(names)
+        outcome = self.generated(steps)
+        if self.outcomes.setdefault((worn, steps), outcome) != outcome:
             raise Fault(f"the order of {' + '.join(names)}, or what was worn before, matters")
         for name in names:
-            if self.outcomes.get(worn - {name}) == outcome:
+            if self.outcomes.get((worn - {name}, steps)) == outcome:
                 raise Fault(f"{name} changes nothing in {' + '.join(names)}")
 
     def take_off(self, names: Sequence[str], *, is_checked: bool) -> None:
@@ -191,13 +235,18 @@ class Stage:
         for name in random.Random(" ".join(names)).sample(worn, len(worn)):
             self.adapters[name].eject()
             worn.remove(name)
-            known = self.outcomes.get(frozenset(worn)) if is_checked else None
-            if known is not None and self.generated() != known:
+            steps = self.steps(worn)
+            known = self.outcomes.get((frozenset(worn), steps)) if is_checked else None
+            if known is not None and self.generated(steps) != known:
                 raise Fault(f"{name} leaves a trace in {' + '.join(names)}")
         if layers_of(self.model) != self.layers:
             raise Fault(f"the model is not what it was after {' + '.join(names)}")
 
-    def generated(self) -> Any:
+    def steps(self, names: Sequence[str]) -> int:
+        """Returns the number of steps in which all of these adapters change the picture."""
+        return LATER_STEPS if self.late.intersection(names) else 1
+
+    def generated(self, steps: int) -> Any:
         """Returns the bits of the latents that the model generates with the worn adapters."""
         worn = self.model.adapters
         words = " ".join(word for adapter in worn for word in adapter.advice.trigger_words)
@@ -205,8 +254,9 @@ class Stage:
             latents = self.model.generate(
                 [f"a cat {words}", "a dog"],
                 conditions={a: condition_of(a) for a in worn if a.takes_condition},
-                **{"steps": 1, "guidance": 3.0, "sampler": "ddim", "seed": 7},
+                **{"steps": steps, "guidance": 3.0, "sampler": "ddim", "seed": 7},
                 **{"output": "latents", "progress": False, "negative_prompt": "a bird"},
+                size=SIDES[self.base],
             )
         if not latents.isfinite().all():
             raise Fault(f"{[adapter.key for adapter in worn]} make numbers that are not finite")
@@ -239,15 +289,18 @@ def built(plugin: Installed[Any], model: LatentDiffusion) -> Adapter:
     if "resampler" in options:
         width = model.unet.config.text_width
         options["resampler"] = replace(options["resampler"], out_width=width)
-    if "weak" in options:
-        options["weak"] = options["weak"](model.base)
+    for name, value in options.items():
+        if isinstance(value, FunctionType):
+            options[name] = value(model.base)
     adapter = build_adapter(plugin, None, options)
     introduce(adapter, plugin, options)
     return adapter
 
 
 def condition_of(adapter: Adapter) -> Any:
-    """Returns a picture, or one for each input."""
+    """Returns a picture, or one for each input; for others their value in `VALUES`."""
+    if adapter.name in VALUES:
+        return VALUES[adapter.name]
     names = adapter.inputs or adapter.optional_inputs[:1]
     if "face" in names:  # as numbers, with a picture and keypoints if the adapter reads them
         names = {*names, "picture", "keypoints"} & {*adapter.inputs, *adapter.optional_inputs}

@@ -13,6 +13,7 @@ import pytest
 import refiners
 import torch
 from PIL import Image
+from refiners_cache.deep import DeepCache
 from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
 from refiners_controlnet.union import UnionControlNet
@@ -23,6 +24,7 @@ from refiners_guidance.plus_plus import PlusPlus
 from refiners_guidance.projected import Projected
 from refiners_iclight.adapter import BackgroundLight, ForegroundLight
 from refiners_instantid.adapter import InstantId
+from refiners_inversion.adapter import DdimInversion
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_ipadapter.face_id import FaceId
 from refiners_ipadapter.face_plus import FaceIdPlus
@@ -30,9 +32,13 @@ from refiners_lora.adapter import Lora
 from refiners_palette.adapter import PaletteAdapter
 from refiners_preprocessors import canny
 from refiners_reference.attention import ReferenceOnly
+from refiners_regional.prompt import RegionalPrompts
+from refiners_regional.tiled import MultiDiffusion
+from refiners_regional.upscaler import upscale
 from refiners_stylealigned.adapter import StyleAligned
 from refiners_t2iadapter.adapter import T2iAdapter
 from refiners_textualinversion.adapter import TextualInversion
+from refiners_tokens.merge import TokenMerging
 from torch import nn
 
 from refiners_core import Adapter, Condition, Source
@@ -88,6 +94,14 @@ def maps() -> T2iAdapter:
 
 def reference() -> ReferenceOnly:
     return ReferenceOnly(key="reference-only")
+
+
+def regions() -> RegionalPrompts:
+    return RegionalPrompts(key="regions")
+
+
+def inversion() -> DdimInversion:
+    return DdimInversion(key="inversion")
 
 
 def style() -> StyleAligned:
@@ -205,7 +219,9 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "APG without guidance": lambda b: b.generate(lambda: Projected(key="apg"), ..., guidance=1.0),
     "APG beside TCFG": lambda b: (b.named("tcfg"), refiners.load_adapter("apg", b.model)),
     "an unknown space of APG": lambda b: b.named("apg", space="noise"),
-    "autoguidance with the name of a model": lambda b: b.named("autoguidance", weak="sd15"),
+    "autoguidance with the name of a model": lambda b: b.named(
+        "autoguidance", weak="sd15", key="autoguidance"
+    ),
     "CFG++ with a sampler of the second order": lambda b: b.generate(
         lambda: PlusPlus(key="cfg-plus-plus"), ..., sampler="dpm++-2m"
     ),
@@ -213,7 +229,35 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "PAG in a layer that is not there": lambda b: b.named("pag", layers="middle"),
     "a percentile of 95": lambda b: b.named("dynamic-thresholding", percentile=95),
     "FreeU of version 3": lambda b: b.named("freeu", version=3),
+    "FreeU in unknown stages": lambda b: b.named("freeu", stages="both"),
     "FreSca on small latents": lambda b: b.generate(lambda: FreSca(key="fresca"), ...),
+    "an interval of 0": lambda b: b.named("deepcache", interval=0),
+    "a skip connection that is not there": lambda b: b.named("deepcache", branch=40),
+    "a center after the last call": lambda b: b.generate(
+        lambda: DeepCache(center=15, key="deepcache"), ...
+    ),
+    "two caches of one kind": lambda b: (
+        b.named("deepcache"),
+        refiners.load_adapter("teacache", b.model),
+    ),
+    "a scale of DeepCache by picture": lambda b: b.generate(
+        lambda: DeepCache(key="deepcache"), Condition(scale=[1.0, 0.0])
+    ),
+    "a gate as a share": lambda b: b.named("t-gate", gate_step=0.4),
+    "a threshold that is not a number": lambda b: b.named("first-block-cache", threshold="low"),
+    "a polynomial as a number": lambda b: b.named("teacache", rescale=2.0),
+    "a ratio of 50": lambda b: b.named("tome", ratio=50),
+    "a downsampling of 3": lambda b: b.named("tome", max_downsample=3),
+    "merged tokens in tiles": lambda b: (
+        b.named("tome"),
+        refiners.load_adapter("hypertile", b.model),
+    ),
+    "tiles of 4 pixels": lambda b: b.named("hypertile", tile_size=4),
+    "merged tokens of a level without attention": lambda b: b.generate(
+        lambda: TokenMerging(max_downsample=1, key="tome"), ..., sdxl=True
+    ),
+    "a depth of 4": lambda b: b.named("hypertile", max_depth=4),
+    "a picture for token merging": lambda b: b.generate(lambda: TokenMerging(key="tome"), PICTURE),
     "a negative guidance of inversion": lambda b: b.named("style-aligned", inversion_guidance=-1),
     "nothing for reference-only": lambda b: b.generate(reference, ...),
     "a text for reference-only": lambda b: b.generate(reference, "reference.png"),
@@ -230,6 +274,28 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "a path for invert": lambda b: tiny_model().invert("seen.png", "a cat"),
     "two pictures for invert": lambda b: tiny_model().invert([PICTURE, PICTURE], "a cat"),
     "two prompts for invert": lambda b: tiny_model().invert(PICTURE, ["a cat", "a dog"]),
+    "a text for regions": lambda b: b.generate(regions, "a cat"),
+    "a region without a prompt": lambda b: b.generate(regions, [{"box": (0, 0, 1, 1)}]),
+    "a box in pixels": lambda b: b.generate(regions, [{"prompt": "a", "box": (0, 0, 16, 32)}]),
+    "a region with a LoRA that is not worn": lambda b: b.generate(
+        regions, [{"prompt": "a", "conditions": {Lora(rank=2, key="style"): 1.0}}]
+    ),
+    "regions of three pictures for two": lambda b: b.generate(regions, [[{"prompt": "a"}]] * 3),
+    "an unknown mode of regions": lambda b: b.named("regional-prompts", mode="pixels"),
+    "a stride larger than the window": lambda b: MultiDiffusion(
+        key="windows", window=16, stride=32
+    ).inject(b.model),
+    "a window of half a latent": lambda b: MultiDiffusion(key="windows", window=18).inject(b.model),
+    "a factor below one": lambda b: upscale(b.model, PICTURE, factor=0.5),
+    "a block after the last one": lambda b: b.named("kohya-hires", block=9),
+    "a text for an inversion": lambda b: b.generate(inversion, "seen.png"),
+    "nothing for an inversion": lambda b: b.generate(inversion, ...),
+    "three pictures to invert for two": lambda b: b.generate(inversion, [PICTURE] * 3),
+    "an unknown input of an inversion": lambda b: b.generate(
+        inversion, {"picture": PICTURE, "text": "a cat"}
+    ),
+    "a negative number of repeats": lambda b: b.named("renoise", repeats=-1),
+    "runs that are not a span": lambda b: b.named("renoise", average=4),
     "a share that is not a number": lambda b: b.named("style-aligned", share=float("nan")),
     "a Stable Diffusion XL LoRA on 1.5": lambda b: b.lora(pair(KEY, 16, 2048)),
     "a Stable Diffusion 1.5 LoRA on XL": lambda b: b.lora(pair(KEY, 16, 768), sdxl=True),

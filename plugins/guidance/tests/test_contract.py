@@ -7,7 +7,9 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+import refiners
 import torch
+from refiners.errors import OptionError
 from refiners_guidance.auto import AutoGuidance
 from refiners_guidance.perp_neg import PerpNeg
 from refiners_guidance.perturbed_attention import PerturbedAttention
@@ -204,3 +206,18 @@ def test_cfg_plus_plus_refuses_samplers_for_which_it_is_not_defined(sampler: str
     PlusPlus(key="plus").inject(model)
     with pytest.raises(ConditionError, match="is defined for DDIM and for Euler"):
         latents(model, sampler=sampler)
+
+
+@pytest.mark.parametrize("name", ["0", "blocks", "tokens", "transformer_0", "up.7", "unet", ""])
+def test_only_levels_of_the_unet_are_layers(name: str):
+    adapter = PerturbedAttention(layers=[name])
+    with pytest.raises(
+        AdapterError, match=r"has some in .*down\.0, down\.1, mid, up, up\.0"
+    ) as error:
+        adapter.inject(tiny_model())
+    assert error.value.hint == 'Try layers=["mid"].'
+
+
+def test_the_missing_weaker_model_is_named():
+    with pytest.raises(OptionError, match=r"missing .*'weak'\. Pass weak=\.\.\. as well"):
+        refiners.load_adapter("autoguidance", strength=2.0)

@@ -132,6 +132,11 @@ def test_weights_of_colours_count():
     assert made[0] == made[2] != made[1]
 
 
+def test_equal_colours_are_one_with_the_sum_of_their_weights():
+    assert Palette(["red", "#f00", (255, 0, 0)]) == Palette(["red"])
+    assert Palette(["red", ("red", 2), "blue"]) == Palette([("red", 3), ("blue", 1)])
+
+
 def test_other_files_are_refused(tmp_path: Path):
     write({"a": torch.ones(1)}, tmp_path / "other.safetensors")
     adapter = PaletteAdapter(weights=lambda _: Source({"weights": tmp_path / "other.safetensors"}))

@@ -5,8 +5,6 @@ python plugins/playground/picture/effect.py [PACKAGE ...]
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -27,6 +25,10 @@ from refiners_core.weights import write
 PLUGINS: Final = Path(__file__).parents[2]
 LINES: Final = Scene((Item("heart", "red", radius=0.5, x=0.3, y=-0.25, angle=0.2),), "white")
 WEIGHTS: Final = "playground/src/refiners_playground/weights"
+
+
+Case = tuple[str, str, Mapping[str, Any]]
+"""The name of an adapter, the second line above its pictures, and its options."""
 
 
 def pictures(model: LatentDiffusion, prompts: Sequence[str], **options: Any) -> list[Tensor]:
@@ -60,43 +62,53 @@ def by_edges(model: LatentDiffusion, name: str, **options: Any) -> list[Column]:
     return columns
 
 
+def with_each(
+    model: LatentDiffusion, cases: Sequence[Case], without: str = "", **options: Any
+) -> list[Column]:
+    """Returns two prompts alone, and with an adapter of each case."""
+    prompts = ["a yellow star on a blue background", "a green ring"]
+    columns: list[Column] = [("without", without, pictures(model, prompts, **options))]
+    for name, title, knobs in cases:
+        with refiners.load_adapter(name, **knobs).on(model):
+            columns.append((name, title, pictures(model, prompts, **options)))
+    return columns
+
+
+def cache(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts in 20 steps alone, and with each cache."""
+    cases: list[Case] = [
+        ("deepcache", "7 full calls", {}),
+        ("t-gate", "gate at 8", {"gate_step": 8}),
+        ("teacache", "", {}),
+        ("first-block-cache", "", {}),
+    ]
+    return with_each(model, cases, "20 full calls", steps=20)
+
+
 def freeu(model: LatentDiffusion) -> list[Column]:
     """Returns two prompts alone, with FreeU, and with FreSca, each also stronger."""
-    prompts = ["a yellow star on a blue background", "a green ring"]
-    columns: list[Column] = [("without", "", pictures(model, prompts))]
-    for name, title, options in (
+    cases: list[Case] = [
         ("freeu", "", {}),
         ("freeu", "b1=2, b2=2.5", {"b1": 2.0, "b2": 2.5}),
         ("fresca", "", {"cutoff": 3}),
         ("fresca", "high=2", {"high": 2.0, "cutoff": 3}),
-    ):
-        with refiners.load_adapter(name, **options).on(model):
-            columns.append((name, title, pictures(model, prompts)))
-    return columns
+    ]
+    return with_each(model, cases)
 
 
 def guidance(model: LatentDiffusion) -> list[Column]:
     """Returns two prompts with guidance that is too strong, and with what adapters make of it;
     then with the usual guidance, and what adapters add to it."""
-    prompts = ["a yellow star on a blue background", "a green ring"]
-    columns: list[Column] = []
-    for name, options, strength in (
-        ("without", {}, 25.0),
-        ("cfg-rescale", {}, 25.0),
-        ("apg", {"threshold": 4.0}, 25.0),
-        ("cfg-plus-plus", {}, 25.0),
-        ("without", {}, 1.0),
-        ("sag", {}, 1.0),
-    ):
-        load = nullcontext if name == "without" else partial(_worn, model, name, options)
-        with load():
-            made = pictures(model, prompts, guidance=strength, sampler="ddim")
-        columns.append((name, f"guidance {strength:g}", made))
-    return columns
-
-
-def _worn(model: LatentDiffusion, name: str, options: Mapping[str, Any]) -> Any:
-    return refiners.load_adapter(name, **options).on(model)
+    strong, usual = "guidance 25", "guidance 1"
+    cases: list[Case] = [
+        ("cfg-rescale", strong, {}),
+        ("apg", strong, {"threshold": 4.0}),
+        ("cfg-plus-plus", strong, {}),
+    ]
+    return [
+        *with_each(model, cases, strong, guidance=25.0, sampler="ddim"),
+        *with_each(model, [("sag", usual, {})], usual, guidance=1.0, sampler="ddim"),
+    ]
 
 
 def ipadapter(model: LatentDiffusion) -> list[Column]:
@@ -184,6 +196,48 @@ def reference(model: LatentDiffusion) -> list[Column]:
     return columns
 
 
+def regional(model: LatentDiffusion) -> list[Column]:
+    """Returns pairs of things by one prompt and as regions, and the halves of a panorama."""
+    pairs = [("yellow star", "red heart"), ("white ring", "green square")]
+    grounds = "blue", "white", "purple", "orange"
+    texts = [f"a large {thing}" for pair in pairs for thing in pair]
+    whole = [f"{a} on a {b} background" for a, b in zip(texts, grounds, strict=True)]
+    left, right = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
+    value = [
+        [{"prompt": whole[i], "box": left}, {"prompt": whole[i + 1], "box": right}] for i in (0, 2)
+    ]
+    wide: dict[str, Any] = {"size": (2 * SIZE, SIZE)}
+    both = [f"a {a} left of a {b}" for a, b in pairs]
+    columns: list[Column] = [("one prompt", "for both", pictures(model, both, **wide))]
+    windows = refiners.load_adapter("mixture-of-diffusers")
+    with refiners.load_adapter("regional-prompts").on(model) as adapter, windows.on(model):
+        made = pictures(model, ["", ""], conditions={adapter: value}, **wide)
+        columns.append(("regional-prompts", "attention, in windows", made))
+    with refiners.load_adapter("regional-prompts", mode="latents").on(model) as adapter:
+        made = pictures(model, ["", ""], conditions={adapter: value}, **wide)
+        columns.append(("regional-prompts", "latents", made))
+    prompt = "a red heart on a white background"
+    with windows.on(model):
+        (panorama,) = pictures(model, [prompt], size=(4 * SIZE, SIZE))
+    return [*columns, ("mixture-of-diffusers", "one picture", [*panorama.split(2 * SIZE, -1)])]
+
+
+def inversion(model: LatentDiffusion) -> list[Column]:
+    """Returns two pictures, made again by both inversions, and edited."""
+    scenes = [("heart", "red", "white"), ("star", "yellow", "blue")]
+    seen = draw([scene(*names) for names in scenes])
+    prompts = [f"a large {names[1]} {names[0]} on a {names[2]} background" for names in scenes]
+    edits = ["a large blue heart on a white background", "a large yellow ring on a blue background"]
+    columns: list[Column] = [("picture", "", [*seen])]
+    value = {"picture": seen, "prompt": prompts}
+    for name in ("ddim-inversion", "renoise"):
+        with refiners.load_adapter(name).on(model) as adapter:
+            again = pictures(model, prompts, conditions={adapter: value}, guidance=1, steps=12)
+            edited = pictures(model, edits, conditions={adapter: value}, steps=12)
+        columns += [(name, "again", again), (name, "edited", edited)]
+    return columns
+
+
 def textualinversion(model: LatentDiffusion) -> list[Column]:
     """Returns a word whose vector is that of another word, at three strengths."""
     (token,) = model.tokenizer.tokens("star")
@@ -200,6 +254,16 @@ def textualinversion(model: LatentDiffusion) -> list[Column]:
         )
         columns.append(("<toy>", f"scale {scale}", made))
     return columns
+
+
+def tokens(model: LatentDiffusion) -> list[Column]:
+    """Returns two prompts alone, with merged tokens, and in tiles."""
+    cases: list[Case] = [
+        ("tome", "", {}),
+        ("tome", "ratio 0.75", {"ratio": 0.75}),
+        ("hypertile", "tiles of 32", {"tile_size": 32, "swap_size": 1}),
+    ]
+    return with_each(model, cases)
 
 
 def playground(model: LatentDiffusion) -> list[Column]:
@@ -228,10 +292,9 @@ def scene(shape: str, colour: str, background: str) -> Scene:
 PACKAGES: Final[Mapping[str, Callable[[LatentDiffusion], list[Column]]]] = {
     function.__name__: function
     for function in (
-        *(controllora, controlnet, freeu, guidance, ipadapter, lora, palette, playground),
-        reference,
-        stylealigned,
-        textualinversion,
+        *(cache, controllora, controlnet, freeu, guidance, inversion, ipadapter, lora, palette),
+        *(playground, reference, regional, stylealigned),
+        *(textualinversion, tokens),
     )
 }  # fmt: skip
 

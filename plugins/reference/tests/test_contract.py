@@ -286,3 +286,10 @@ def test_what_is_not_a_picture_is_refused_before_any_network_runs(model):
     with pytest.raises(ConditionError, match="of type str is not an image"):
         latents(model, {adapter: "me.png"})
     handle.remove()
+
+
+@pytest.mark.parametrize("value", [[[PICTURE, PICTURE]], [[PICTURE], [PICTURE]]])
+def test_references_in_nested_lists_are_counted_like_those_in_one_list(model, value):
+    adapter = make("reference-only").inject(model)
+    with pytest.raises(ConditionError, match=r"is given 2 values for 1 picture.*count=2"):
+        latents(model, {adapter: value}, count=1)

@@ -1,11 +1,10 @@
 """The weights of a side network's outputs, and the two formulas of guess mode."""
 
-import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Final, cast
 
 from refiners_core.errors import AdapterError
+from refiners_core.option import is_number
 
 GUESSES: Final = ("original", "diffusers")
 """The formulas of guess mode."""
@@ -59,7 +58,7 @@ def checked_weights(layers: Any, count: int, adapter: str) -> tuple[float, ...]:
         )
     weights = cast("Sequence[Any]", layers)
     for weight in weights:
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight):
+        if not is_number(weight):
             raise AdapterError(
                 f"layers of {adapter} contains {weight!r}, which is not a finite number.",
                 hint=f"Try layers=[1.0] * {count}.",

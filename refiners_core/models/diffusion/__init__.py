@@ -8,6 +8,7 @@ from refiners_core.models.diffusion.denoise import (
     Guidance,
     Predict,
     SamplerStep,
+    branch_rows,
     by_branch,
 )
 from refiners_core.models.diffusion.family import Family, Part
@@ -17,6 +18,7 @@ from refiners_core.models.diffusion.preview import Preview
 from refiners_core.models.diffusion.prompt_tokens import PromptTokens
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.diffusion.slot import SLOTS
+from refiners_core.models.diffusion.window import Window, window_scope
 
 __all__ = [
     "COND",
@@ -34,5 +36,8 @@ __all__ = [
     "Preview",
     "PromptTokens",
     "SamplerStep",
+    "Window",
+    "branch_rows",
     "by_branch",
+    "window_scope",
 ]

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any, Final, Literal, Protocol, get_args, runtime_checkable
 
 from jaxtyping import Float
@@ -13,7 +12,7 @@ from refiners_core import option
 from refiners_core.errors import ConditionError, GenerationError, Notice
 from refiners_core.models.clip.prompt import broken_at
 from refiners_core.models.samplers import Sampler, named_sampler
-from refiners_core.option import described
+from refiners_core.option import described, is_whole
 from refiners_core.picture import to_rows
 
 Output = Literal["pil", "tensor", "latents"]
@@ -233,8 +232,3 @@ def size(value: Any, default: tuple[int, int], multiple: int) -> tuple[int, int]
             hint=f"Try size={near}.",
         )
     return int(sides[0]), int(sides[1])
-
-
-def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number; True and False are not."""
-    return not isinstance(value, bool) and isinstance(value, Integral)

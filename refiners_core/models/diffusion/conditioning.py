@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -121,10 +121,9 @@ class AdapterCondition:
         self, tensors: Mapping[str, Mapping[str, Tensor]], request: GenerationRequest
     ) -> None:
         """Refuses a batch of values, each encoded to a row, whose length is not the image count."""
-        values = _inputs("", self.condition.value)
         rows = {len(tensor) for branches in tensors.values() for tensor in branches.values()}
-        for name, item in values:
-            count = len(item) if isinstance(item, list | tuple) or _is_batch(item) else 1
+        for name, item in _inputs("", self.condition.value):
+            count = _count(item)
             if count not in (1, request.count) and count in rows:
                 role = f" as {name}" if name else ""
                 raise ConditionError(
@@ -168,8 +167,11 @@ def _inputs(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _is_batch(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 4
+def _count(value: Any) -> int:
+    """Returns the number of values in a batch, or in lists of any depth."""
+    if isinstance(value, list | tuple):
+        return sum(map(_count, cast("Sequence[Any]", value)))
+    return len(value) if isinstance(value, Tensor) and value.ndim == 4 else 1
 
 
 def _is_elsewhere(weight: Tensor | None, request: GenerationRequest) -> bool:

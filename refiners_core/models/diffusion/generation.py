@@ -64,7 +64,7 @@ class Generation:
     guidance_rescale: float
     noise: Tensor
     generators: Sequence[torch.Generator]
-    """A random generator per image for the steps of a stochastic sampler; otherwise none."""
+    """A random generator per image; none where the caller gave the noise."""
     image: Tensor | None
     """Pixels in 0...1 of the initial image, in one row or one for each image."""
     mask: Tensor | None
@@ -188,7 +188,7 @@ class Generation:
             noise=initial_noise(
                 latents, generators, model.autoencoder.config.latent_channels, request
             ),
-            generators=generators if run.is_stochastic else (),
+            generators=generators,
             image=None if pixels is None else to_pixels(pixels, (height, width)),
             mask=None
             if masks is None
@@ -272,6 +272,7 @@ class Generation:
         constants = {
             **image_values,
             "branches": self.request.branches,
+            "seeds": tuple(source.initial_seed() for source in self.generators),
             "sequential": self.is_sequential,
             "guidance": scalar(self.guidance, self.request.device),
             "guidance_rescale": self.guidance_rescale,

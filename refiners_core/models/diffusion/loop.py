@@ -55,9 +55,12 @@ def denoising_loop(
     steps = numbers[-1] + 1
     past: tuple[Tensor, ...] = ()
     memory = Memory()
+    phase, acting = 0, acting_at(adapters, 0)
     with tqdm(total=steps, disable=not has_bar) as bar:
         for position, timestep in enumerate(sampler.timesteps):
             step = numbers[position]
+            before, acting = acting, acting_at(adapters, step)
+            phase += acting != before
             conditions = dict(conditioning)
             values = dict(constants)
             for item in adapters:
@@ -70,6 +73,7 @@ def denoising_loop(
                     "sampler": sampler,
                     "step": position,
                     "steps": len(sampler.timesteps),
+                    "phase": phase,
                     "is_first_step": position == 0,
                     "is_last_step": position + 1 == len(sampler.timesteps),
                     "past": past,
@@ -88,6 +92,11 @@ def denoising_loop(
             if after_step is not None and not after_step(step, latents, context["clean"]):
                 break
     return latents
+
+
+def acting_at(adapters: Sequence[AdapterCondition], step: int) -> list[Any]:
+    """Returns the scales of adapters at a step, which compare equal if they act alike."""
+    return [item.strengths.steps[step] for item in adapters if item.strengths]
 
 
 def scalar(value: float, device: torch.device) -> Tensor:

@@ -8,10 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core.errors import GenerationError
-from refiners_core.models.diffusion.argument import is_whole
 from refiners_core.models.diffusion.request import GenerationRequest
 from refiners_core.models.samplers import Sampler
-from refiners_core.option import described
+from refiners_core.option import described, is_whole
 
 _MOST_SEED: Final = 2**63
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -70,7 +71,13 @@ class GenerationRequest:
         }
 
     @torch.no_grad()
-    def read(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def read(
+        self,
+        texts: Sequence[str],
+        *,
+        scales: Mapping[str, float] = MappingProxyType({}),
+        is_negative: bool = False,
+    ) -> dict[str, Tensor]:
         """Encodes texts as the prompts of this generation are encoded, in a row each.
 
         Adapters act as in the generation, except those that take a condition: when `encode` runs,
@@ -79,6 +86,9 @@ class GenerationRequest:
 
         Args:
             texts: Any texts, such as `request.prompts["cond"]`.
+            scales: Factors of the scales of adapters, by their keys; 0 leaves an adapter out.
+            is_negative: Whether these are negative prompts, of which some models encode an empty
+                one as zeros.
 
         Returns:
             `text`, (rows, tokens, width), and for an encoder that pools `pooled`, (rows, width), in
@@ -88,24 +98,26 @@ class GenerationRequest:
             NotFiniteError: The text encoder returned infinite numbers or NaN.
         """
         absent = [item.key for item in self.model.adapters if item.takes_condition]
-        scales = self.places or Scales((), self.dtype, self.device)
+        by_step = self.places or Scales((), self.dtype, self.device)
+        is_silent = [is_negative and self.model.is_silent_when_empty and not text for text in texts]
         is_each = len(texts) == self.count  # a text for each image, so each has its own scales
 
         def read(step: StepScales) -> dict[str, dict[str, Tensor]]:
-            encoded = self.model.read(texts, step.without(absent).context({}))
+            context = step.without(absent).scaled(scales).context({})
+            encoded = self.model.read(texts, context, is_silent=is_silent if any(is_silent) else ())
             for value in encoded.values():
                 check_finite(value, "text_encoder", self.model.text_encoder.dtype)
             return {key: {"": value.to(self.device, self.dtype)} for key, value in encoded.items()}
 
         with moved(self.model.text_encoder, self.offload):
             if is_each:
-                encoded = read_by_picture(read, scales, self.count)
+                encoded = read_by_picture(read, by_step, self.count)
             else:
-                encoded = read(scales.outside(0))
+                encoded = read(by_step.outside(0))
         return {key: branches[""] for key, branches in encoded.items()}
 
     def invert(
-        self, image: Any, prompt: str, *, guidance: float = 1.0
+        self, image: Any, prompt: str, *, guidance: float = 1.0, walk: Inverse | None = None
     ) -> Float[Tensor, "levels channels latent_height latent_width"]:
         """Returns the latents of an image at each level of this generation's path.
 
@@ -116,6 +128,8 @@ class GenerationRequest:
             image: One image.
             prompt: A text that describes it, such as `request.prompts["cond"][0]`.
             guidance: The scale of guidance on the way back.
+            walk: The sampler of the way back through the levels of this generation; by default
+                `Inverse.of(request.sampler)`.
 
         Raises:
             ConditionError: This is not the request of a generation, or `image` is not one image.
@@ -125,7 +139,7 @@ class GenerationRequest:
                 "only the request of a generation has a path on which an image is inverted.",
                 hint="Try model.invert(image, prompt).",
             )
-        walk = Inverse.of(self.sampler)
+        walk = Inverse.of(self.sampler) if walk is None else walk
         latents = self.model.invert(
             image,
             prompt,

@@ -79,7 +79,7 @@ def strengths(
         by = "place" if wanted else "picture"
         raise ConditionError(
             f"{adapter.key} has a scale by {by}, but none of its layers reads the scale.",
-            hint="Pass one number: Condition(value, scale=0.5).",
+            hint=f"Pass one number: Condition({'value, ' * adapter.takes_condition}scale=0.5).",
         )
     names = names_at(model, adapter, places, wanted)
     return Strengths(
@@ -105,6 +105,21 @@ class StepScales(NamedTuple):
         scale_keys = [f"{key}.scale" for key in keys]
         values = {key: scale for key, scale in self.values.items() if key not in scale_keys}
         return StepScales(values, self.places)
+
+    def scaled(self, factors: Mapping[str, float]) -> StepScales:
+        """Returns the scales with those of some adapters multiplied, by their keys; a factor of 0
+        leaves the adapter out."""
+        if not factors:
+            return self
+        absent = [key for key, factor in factors.items() if factor == 0]
+        values = {
+            key: scale * factors.get(key.removesuffix(".scale"), 1.0)
+            for key, scale in self.without(absent).values.items()
+        }
+        places = self.places
+        if places is not None:
+            places = places.without(absent).scaled(factors)
+        return StepScales(values, places)
 
     def context(self, values: Mapping[str, Any], memory: Memory | None = None) -> Context:
         """Returns a new context with these scales and other values."""

@@ -17,7 +17,7 @@ from refiners_core.models.families import FAMILIES, SUPPORTED, family_of_parts
 from refiners_core.models.folder import PublishedFolder
 from refiners_core.models.formats.markers import check_scale, facts_of
 from refiners_core.models.formats.single_file import Parts, single_file_keys
-from refiners_core.weights import PICKLES, TensorFile, load, rewriting_hint
+from refiners_core.weights import TensorFile, load
 
 _STEM: Final = "model.diffusion_model.input_blocks.0.0.weight"
 """The convolution that reads the latents, in a single file."""
@@ -123,11 +123,6 @@ def open_file(
         WeightsError: The file is unreadable, or its tensors are not those of the model.
     """
     path = Path(path)
-    if path.suffix in PICKLES:
-        raise ModelError(
-            f"{path} is a pickle, which could run any code, so it was not opened.",
-            hint=rewriting_hint(path, path.with_suffix(".safetensors")),
-        )
     with TensorFile(path) as file:
         shapes = {key: file.shape(key) for key in file.names()}
         family, channels = recognised(path, shapes)

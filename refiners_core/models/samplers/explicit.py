@@ -1,9 +1,7 @@
 """The noise levels of explicit lists of timesteps or sigmas."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
-from numbers import Real
 from typing import Any, Final, cast
 
 from torch import Tensor
@@ -11,6 +9,7 @@ from torch import Tensor
 from refiners_core.errors import GenerationError
 from refiners_core.models.samplers.level import CLEAN, Level
 from refiners_core.models.samplers.schedule import ScheduleConfig
+from refiners_core.option import is_number
 
 _SLACK: Final = 1.001
 """How far a sigma may exceed the highest trained one: published lists are rounded."""
@@ -70,16 +69,12 @@ def levels_of_sigmas(
 def _decreasing(name: str, values: Any, bounds: str, example: str) -> list[float]:
     items: Any = values.tolist() if isinstance(values, Tensor) else values
     is_list = isinstance(items, Sequence) and not isinstance(items, str | bytes)
-    if not is_list or not all(_is_number(item) for item in cast(Sequence[Any], items)):
+    if not is_list or not all(is_number(item) for item in cast(Sequence[Any], items)):
         raise _refusal(name, values, bounds, example)
     numbers = [float(item) for item in items]
     if any(after >= before for before, after in pairwise(numbers)):
         raise _refusal(name, values, bounds, example)
     return numbers
-
-
-def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def _refusal(name: str, values: Any, bounds: str, example: str) -> GenerationError:

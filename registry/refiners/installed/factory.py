@@ -117,9 +117,12 @@ def _check_options(
             raise TypeError(f"it takes no {' and no '.join(unknown)}")
         inspect.signature(factory).bind(*first, **given, **options)
     except TypeError as error:
+        missing = [] if unknown else _required(factory) - given.keys() - options.keys()
         raise OptionError(
             f"{plugin.name} cannot be built with {', '.join(options) or 'no options'}: {error}.",
-            hint=_meant(unknown, accepted),
+            hint=f"Pass {', '.join(f'{name}=...' for name in sorted(missing))} as well."
+            if missing
+            else _meant(unknown, accepted),
             dist=plugin.dist,
         ) from error
 
@@ -156,6 +159,12 @@ def _keywords(factory: Callable[..., Any]) -> set[str]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return names - {"self"}
+
+
+def _required(factory: Callable[..., Any]) -> set[str]:
+    """Returns the keywords without which a factory cannot be called."""
+    parameters = inspect.signature(factory).parameters.values()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
 
 
 def _meant(unknown: Iterable[str], known: Collection[str]) -> str:

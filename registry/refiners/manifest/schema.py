@@ -106,7 +106,7 @@ class Target(_Table, frozen=True, kw_only=True):
     """A slot that an adapter edits, and the stage of the edit."""
 
     slot: str
-    stage: Literal["inputs", "branch", "output", "before", "after", "replace", "remove"]
+    stage: Literal["inputs", "branch", "output", "around", "before", "after", "replace", "remove"]
     exclusive: bool = False
     """Whether the adapter excludes other adapters from the slot while it is worn."""
 

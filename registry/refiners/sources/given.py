@@ -182,7 +182,7 @@ def check_not_model(given: str, place: Place) -> None:
 
 def pickle_refusal(given: str) -> PolicyError:
     """Returns the error for a pickle without a pinned hash."""
-    from refiners_core.weights.pickle_file import rewriting_hint
+    from refiners_core.weights import rewriting_hint
 
     return PolicyError(
         f"{given} is a pickle, which could run any code; only safetensors files are read.",

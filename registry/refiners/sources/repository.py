@@ -27,11 +27,11 @@ from refiners.manifest.address import PREFIX, parse_address
 from refiners.manifest.pattern import FILE_NAME
 from refiners.manifest.schema import UNKNOWN, ModelSpec, WeightsFile
 from refiners.sources.listing import contents_of, means
+from refiners.sources.place import PICKLES
 
 _NEEDED: Final = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
 _PARTS: Final = (*_NEEDED, "text_encoder_2", "tokenizer_2")
 _TEXTS: Final = (".json", "merges.txt")
-_PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
 class RepositoryModel(Installed[ModelSpec], frozen=True):
@@ -144,7 +144,7 @@ def choose(what: str, path: str, contents: Contents, dtype: str | None) -> tuple
         PolicyError: The weights are pickles.
     """
     files = {name for name in contents.files if re.fullmatch(FILE_NAME, name)}
-    if path in files and path.endswith(_PICKLES):
+    if path in files and path.endswith(PICKLES):
         raise _pickled(what, path)
     if path in files and path.endswith(".safetensors"):
         return (path,)
@@ -173,7 +173,7 @@ def _weights(what: str, part: str, names: set[str], dtype: str | None) -> tuple[
 
     if chosen := choose_weights(names, dtype):
         return chosen
-    pickles = sorted(name for name in names if name.endswith(_PICKLES))
+    pickles = sorted(name for name in names if name.endswith(PICKLES))
     if pickles:
         raise _pickled(what, f"{part}/{pickles[0]}")
     raise UnsupportedError(

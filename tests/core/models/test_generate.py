@@ -268,7 +268,7 @@ IMAGE = PIL.Image.new("RGB", (32, 32))
         ({"mask": [IMAGE] * 2, "image": IMAGE}, "2 masks for 1 pictures"),
         ({"guidance_rescale": 2}, "guidance_rescale is a number in 0...1, not 2"),
         ({"mask": IMAGE}, "mask marks where an image may change, but image is missing"),
-        ({"output": "jpg"}, "output is one of pil, tensor, latents; got 'jpg'"),
+        ({"output": "jpg"}, "output is one of pil, tensor, latents, not 'jpg'"),
         ({"callback": 3}, "callback is a function"),
         ({"preview": 3}, "preview is a function, not 3"),
     ],

@@ -147,6 +147,45 @@ def test_steps_are_counted_and_nothing_outlives_the_generation(model):
         layer.seen.clear()
 
 
+class Phases(Adapter):
+    """Records the phase of each step."""
+
+    def edits(self, model):
+        self.seen = []
+
+        def record(inner, seat):
+            return Chain(Passthrough(RecordPhase(self.seen)), inner)
+
+        return model.slot("denoise.branches").wrap(record, stage="inputs")
+
+
+class RecordPhase(Layer):
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def run(self, context, *inputs):
+        self.seen.append(context["phase"])
+
+
+def test_a_phase_ends_where_an_adapter_begins_ends_or_changes_its_scale(model):
+    phases, trail = Phases(key="phases").inject(model), Trail(key="trail").inject(model)
+    run(model)
+    assert phases.seen == [0, 0, 0, 0]
+    for condition, expected in (
+        (Condition(start=0.25, end=0.75), [0, 1, 1, 2]),
+        (Condition(scale=lambda progress: 1.0 if progress < 0.5 else 0.5), [0, 0, 1, 1]),
+        (Condition(scale={"unet.mid": [(0.0, 1.0), (0.5, 1.0), (0.5, 0.5)]}), [0, 0, 1, 1]),
+        (Condition(scale=0.0), [0, 0, 0, 0]),
+    ):
+        phases.seen.clear()
+        run(model, conditions={trail: condition})
+        assert phases.seen == expected
+    phases.seen.clear()
+    run(model, steps=3, sampler="heun", conditions={trail: Condition(start=0.3)})
+    assert phases.seen == [0, 0, 1, 1, 1]
+
+
 def test_memory_is_gone_after_an_early_end_and_after_an_error(model):
     layer = Watch(key="watch").inject(model).layer_of_mine
     run(model, callback=lambda step, latents: step < 1)

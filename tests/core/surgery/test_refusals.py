@@ -158,7 +158,9 @@ def test_a_wrong_count_lists_the_selected_seats():
 
 def test_an_unknown_stage_and_an_impossible_name_are_refused():
     place = select(tiny()).named("conv")
-    with refused(PlanError, "no stage named 'middle'; the stages are inputs, branch and output"):
+    with refused(
+        PlanError, "no stage named 'middle'; the stages are inputs, branch, output and around"
+    ):
         place.wrap(lambda inner, seat: inner, stage="middle")  # pyright: ignore
     with refused(PlanError, "'a.b' cannot name an edit"):
         place.before("a.b", lambda seat: nn.SiLU())

@@ -1,5 +1,6 @@
 """Passes that adapters add to a step, and guidance away from them."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,13 +13,14 @@ from refiners_core import (
     Layer,
     Passthrough,
     Seat,
+    Selection,
     SetContext,
     Sum,
     When,
 )
 from refiners_core.errors import AdapterError
 from refiners_core.models.diffusion import COND, LatentDiffusion, by_branch
-from refiners_core.option import number
+from refiners_core.option import described, number
 from refiners_guidance.rule import scale_of_rows
 
 
@@ -43,10 +45,11 @@ class ExtraPass(Adapter):
     ) -> None:
         super().__init__(**options)
         self.strength: Final = number("strength", strength, 3.0, low=0)
-        names = [layers] if isinstance(layers, str) else list(layers)
-        if not names or not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+        names = [layers] if isinstance(layers, str) else layers
+        is_list = isinstance(names, list | tuple) and len(names) > 0
+        if not is_list or not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(
-                f"layers is a list of parts of the UNet, not {layers!r}.",
+                f"layers is a list of parts of the UNet, not {described(layers)}.",
                 hint='Try layers=["mid"].',
             )
         self.layers: Final = tuple(names)
@@ -58,22 +61,24 @@ class ExtraPass(Adapter):
             AdapterError: The network does not have self-attentions in one of the layers.
         """
         attention = model.slot("unet.self_attention.attend")
+        parts = sorted({part for seat in attention for part in parts_of(seat.path)})
         for name in self.layers:
-            if not any(f".{name}." in seat.path for seat in attention):
+            if name not in parts:
                 raise AdapterError(
-                    f"the UNet of this {model.base} has no self-attention in {name!r}.",
-                    hint='Try layers=["mid"]; "down", "up" and "up.0" are parts as well.',
+                    f"the UNet of this {model.base} has no self-attention in {name!r}; it has some "
+                    f"in {', '.join(parts)}.",
+                    hint=f'Try layers=["{"mid" if "mid" in parts else parts[0]}"].',
                 )
-        chosen = attention.where(lambda seat: any(f".{part}." in seat.path for part in self.layers))
+        chosen = attention.where(lambda seat: not {*self.layers}.isdisjoint(parts_of(seat.path)))
         return (*self.worse(chosen), *self.guidance(model))
 
-    def worse(self, attention: Any) -> Iterable[Edit]:
+    @abstractmethod
+    def worse(self, attention: Selection) -> Iterable[Edit]:
         """Returns the edits of attentions that make the pass worse.
 
         Args:
             attention: The selected self-attentions.
         """
-        raise NotImplementedError
 
     def guidance(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Returns the edits that add the pass and lead away from it."""
@@ -147,3 +152,13 @@ def _as_long(tensors: Mapping[str, Tensor], other: Tensor) -> Tensor:
     """Returns a text with as many tokens as another; repeats leave attention to it unchanged."""
     text = tensors[COND]
     return text if text.ndim < 3 else text.repeat(1, other.shape[1] // text.shape[1], 1)
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    """Returns the parts of the UNet that contain a place: `up` and `up.0`, or `mid` alone.
+
+    Args:
+        path: The path of the place in the model, such as `unet.up.0.transformer_0`.
+    """
+    _, part, level, *_ = path.split(".")
+    return (part, f"{part}.{level}") if level.isdecimal() else (part,)

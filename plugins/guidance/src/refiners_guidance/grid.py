@@ -4,6 +4,7 @@ from torch import Tensor
 
 from refiners_core import Context
 from refiners_core.errors import ConditionError
+from refiners_core.layers import size_of_tokens
 
 
 def grid_of(context: Context, tokens: int) -> tuple[int, int]:
@@ -19,13 +20,11 @@ def grid_of(context: Context, tokens: int) -> tuple[int, int]:
         ConditionError: No level of the UNet has so many positions.
     """
     latents: Tensor = context["latents"]
-    height, width = latents.shape[-2:]
-    while height * width > tokens and height * width > 1:
-        height, width = (height + 1) // 2, (width + 1) // 2
-    if height * width != tokens:
+    size = size_of_tokens(tokens, latents.shape[-2], latents.shape[-1])
+    if size is None:
         raise ConditionError(
             f"{tokens} tokens are not a map of latents of {latents.shape[-1]} x "
             f"{latents.shape[-2]}.",
             hint="Eject the adapter that changes the number of tokens.",
         )
-    return height, width
+    return size

@@ -1,12 +1,9 @@
 """Copies of layers with offsets added to their weights."""
 
-from copy import copy
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from refiners_core.errors import AdapterError
+from refiners_core import merging_copy
 
 
 def with_offsets(
@@ -28,19 +25,7 @@ def with_offsets(
         AdapterError: Another adapter wraps the layer inside the merged one, or the layer keeps its
             weight in another form.
     """
-    if type(inner) is not type(base):
-        raise AdapterError(
-            f"{key} cannot be merged into {path!r}: another adapter changes what the layer reads.",
-            hint="Eject that adapter, merge, and inject it again.",
-        )
-    if not isinstance(getattr(base, "weight", None), nn.Parameter):
-        raise AdapterError(
-            f"{key} cannot be merged into {path!r}: a {type(base).__name__} does not keep its "
-            "weight as numbers.",
-            hint="Load the model without quantisation.",
-        )
-    twin: Any = copy(inner)
-    twin._parameters = dict(inner._parameters)
+    twin = merging_copy(inner, base, path, key)
     for name, change in offset.named_parameters():
         weight = inner.get_parameter(name)
         twin._parameters[name] = nn.Parameter(_sum(weight, change, strength), requires_grad=False)

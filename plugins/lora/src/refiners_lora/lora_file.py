@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from refiners_core.errors import WeightsError
-from refiners_core.weights import PICKLES, TensorFile, rewriting_hint
+from refiners_core.weights import TensorFile
 from refiners_lora.method.change import Change
 from refiners_lora.method.table import method_of, missing_role, odd_roles, title
 from refiners_lora.peft_method import check_method
@@ -85,11 +85,6 @@ def read_lora(path: Path, config: Path | None = None) -> LoraFile:
     Raises:
         WeightsError: The file is unreadable, is not a LoRA, or is damaged.
     """
-    if path.suffix in PICKLES:
-        raise WeightsError(
-            f"{path} is a pickle, which could run any code, so it was not opened.",
-            hint=rewriting_hint(path, path.with_suffix(".safetensors")),
-        )
     with TensorFile(path) as file:
         tensors = {key: file.tensor(key) for key in file.names()}
         metadata = file.metadata()

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from refiners_core import Chain, Context
+from refiners_core import Chain, Context, merging_copy
 from refiners_core.errors import AdapterError
 from refiners_core.layers import MaskMap, MaskTokens
 from refiners_lora.method.change import Change
@@ -151,12 +151,7 @@ def merged(
         AdapterError: Another adapter wraps the layer inside the merged one, or the layer keeps its
             weight in another form.
     """
-    if type(inner) is not type(base):
-        raise AdapterError(
-            f"{key} cannot be merged into {path!r}: another adapter changes what the layer reads.",
-            hint="Eject that adapter, merge, and inject it again.",
-        )
-    checked_base(base, path, f"merging {key}")
+    twin = merging_copy(inner, base, path, key)
     pristine: Any = base
     bias = getattr(pristine, "bias", None)
     current: Any = inner
@@ -164,9 +159,6 @@ def merged(
     changes = {} if fused is not None else dict(change.merged(pristine.weight, bias, strength))
     if (offset := change.offset) is not None:
         changes["bias"] = changes.get("bias", 0) + offset.float() * strength
-    twin = type(inner).__new__(type(inner))
-    twin.__dict__.update(inner.__dict__)
-    twin.__dict__["_parameters"] = dict(inner._parameters)
     if fused is not None:
         twin._parameters["weight"] = nn.Parameter(fused, requires_grad=False)
     for name, part in changes.items():

@@ -29,7 +29,8 @@ class Palette(tuple[tuple[str, float], ...]):
 
     Args:
         colours: Each an `#rrggbb` or a name of CSS, three whole numbers in 0...255, or a pair of
-            such a colour and its weight. Colours without a weight weigh 1.
+            such a colour and its weight. Colours without a weight weigh 1; the weights of equal
+            colours are added up.
 
     Raises:
         ConditionError: The list is empty or too long, a colour is unknown, or a weight is not a
@@ -49,9 +50,11 @@ class Palette(tuple[tuple[str, float], ...]):
             _refuse(f"a palette is a list of colours, not {colours!r}")
         if len(colours) > MOST:
             _refuse(f"a palette has at most {MOST} colours, not {len(colours)}")
-        pairs = [_pair(colour) for colour in colours]
-        total = sum(weight for _, weight in pairs)
-        shares = [(name, weight / total) for name, weight in pairs]
+        weights: dict[str, float] = {}
+        for colour, weight in map(_pair, colours):
+            weights[colour] = weights.get(colour, 0.0) + weight
+        total = sum(weights.values())
+        shares = [(name, weight / total) for name, weight in weights.items()]
         return super().__new__(cls, sorted(shares, key=lambda pair: (-pair[1], pair[0])))
 
     @classmethod

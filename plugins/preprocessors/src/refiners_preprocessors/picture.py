@@ -1,7 +1,6 @@
 """Pictures as arrays of bytes, and the checks of the numbers that preprocessors take."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
@@ -53,7 +52,7 @@ def sides(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
     pair: list[Any] = [*size] if isinstance(size, Sequence) else []
-    if len(pair) == 2 and all(_is_whole(side) and 1 <= side <= _LARGEST for side in pair):
+    if len(pair) == 2 and all(option.is_whole(side) and 1 <= side <= _LARGEST for side in pair):
         return int(pair[1]), int(pair[0])
     raise ConditionError(
         f"size is a width and a height in 1...{_LARGEST} pixels, not {size!r}.",
@@ -77,7 +76,3 @@ def whole(name: str, value: Any, low: int, high: int, default: int) -> int:
         ConditionError: The value is another one.
     """
     return option.whole(name, value, default, low=low, high=high, error=ConditionError)
-
-
-def _is_whole(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Integral)

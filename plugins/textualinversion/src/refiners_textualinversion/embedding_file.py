@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from refiners_core.errors import WeightsError
-from refiners_core.weights import PICKLES, TensorFile, rewriting_hint
+from refiners_core.weights import TensorFile
 
 ENCODERS: Final = ("clip_l", "clip_g")
 """The keys that name a text encoder, in the order of the encoders."""
@@ -45,11 +45,6 @@ def read_vectors(path: Path) -> list[Vectors]:
     Raises:
         WeightsError: The file is unreadable, is not a textual inversion, or is damaged.
     """
-    if path.suffix in PICKLES:
-        raise WeightsError(
-            f"{path} is a pickle, which could run any code, so it was not opened.",
-            hint=rewriting_hint(path, path.with_suffix(".safetensors")),
-        )
     with TensorFile(path) as file:
         tensors = {key: file.tensor(key) for key in file.names()}
         name = _plain(file.metadata().get(NAME, "")) or path.stem

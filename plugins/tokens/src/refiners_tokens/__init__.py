@@ -1,0 +1,1 @@
+"""Cheaper self-attention for Refiners: merge similar tokens, or attend within tiles."""
