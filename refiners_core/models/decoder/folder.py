@@ -53,23 +53,44 @@ def load_decoder(
             or has an unsupported setting.
         WeightsError: A file is unreadable, or its tensors are not those of the network.
     """
+    folder, config = _configured(path)
+    with built_on("meta"):
+        decoder = Decoder(config)
+    load(decoder, folder.weights("", dtype), decoder_keys(config), dtype=dtype, device=device)
+    return LanguageModel(
+        decoder.eval(),
+        TextTokenizer.load(folder.path),
+        defaults=_defaults(folder, config),
+        base=base,
+        facts=facts,
+    )
+
+
+def check_decoder(path: str | Path) -> None:
+    """Checks the configurations of a folder that has no weights yet.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ModelError: A configuration is missing, of another kind of model, or has an unsupported
+            setting; or the tokenizer or the template cannot be read.
+    """
+    folder, config = _configured(path)
+    _defaults(folder, config)
+    TextTokenizer.load(folder.path)
+
+
+def _configured(path: str | Path) -> tuple[PublishedFolder, DecoderConfig]:
     if not (Path(path) / "config.json").is_file():
         raise ModelError(
             f"{path} has no config.json.",
             hint="Give the folder of a language model, with config.json and model.safetensors.",
         )
     folder = PublishedFolder(path)
-    config = DecoderConfig.from_json(folder.config(""))
-    with built_on("meta"):
-        decoder = Decoder(config)
-    load(decoder, folder.weights("", dtype), decoder_keys(config), dtype=dtype, device=device)
+    return folder, DecoderConfig.from_json(folder.config(""))
+
+
+def _defaults(folder: PublishedFolder, config: DecoderConfig) -> GenerationDefaults:
     stated = folder.path / "generation_config.json"
-    return LanguageModel(
-        decoder.eval(),
-        TextTokenizer.load(folder.path),
-        defaults=GenerationDefaults.from_json(
-            json_table(stated) if stated.is_file() else {}, config
-        ),
-        base=base,
-        facts=facts,
-    )
+    return GenerationDefaults.from_json(json_table(stated) if stated.is_file() else {}, config)
