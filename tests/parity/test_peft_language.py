@@ -1,6 +1,7 @@
 """Prefixes, prompts, VeRA, LN tuning and FourierFT of PEFT compute what PEFT's forward computes."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,7 +21,6 @@ from .decoder_peer import WORDS
 GATED: Final = ("llama", "qwen2", "qwen3", "mistral", "gemma2")
 KINDS: Final = (*GATED, "gpt2")
 CAUSAL: Final = {"task_type": "CAUSAL_LM"}
-HALVES: Final = {"q": ["q_proj"], "all": "all-linear"}
 
 
 def targets(kind: str, which: int) -> Any:
@@ -71,13 +71,15 @@ METHODS: Final = ("prefix-tuning", "prompt-tuning", "p-tuning", "vera", "ln-tuni
 
 
 @cache
-def base(kind: str) -> Path:
-    return decoder_peer.publish(decoder_peer.peer_of(kind), Path(mkdtemp()) / kind)
+def models(kind: str) -> tuple[Any, LanguageModel]:
+    """Returns a model of transformers, and ours from the folder in which it is published."""
+    peer = decoder_peer.peer_of(kind)
+    return peer, load_decoder(decoder_peer.publish(peer, Path(mkdtemp()) / kind))
 
 
 def worn_by(kind: str, config: Any, folder: Path) -> Any:
     """Puts a random adapter of PEFT on a model, saves it, and returns the model."""
-    worn = peft.get_peft_model(decoder_peer.peer_of(kind), config)
+    worn = peft.get_peft_model(deepcopy(models(kind)[0]), config)
     torch.manual_seed(1)
     for weight in worn.parameters():
         if weight.requires_grad:
@@ -100,7 +102,7 @@ def test_a_folder_of_peft_computes_what_peft_computes(
 ):
     torch.manual_seed(0)
     worn = worn_by(kind, configs(method, kind)[which], tmp_path)
-    model: LanguageModel = load_decoder(base(kind))
+    model = models(kind)[1]
     ids = torch.randint(0, WORDS, (2, 14))
     bare = model.decoder(ids)
     adapter = refiners.load_adapter(str(tmp_path), model)

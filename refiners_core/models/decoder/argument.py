@@ -65,7 +65,7 @@ def stops(value: Any) -> tuple[str, ...]:
 
 
 def check_length(
-    config: DecoderConfig, lengths: Sequence[int], most: int, before: Sequence[int] = ()
+    config: DecoderConfig, lengths: Sequence[int], most: int, before: Sequence[int]
 ) -> None:
     """Raises if a prompt is too long for a model.
 
@@ -73,15 +73,13 @@ def check_length(
         config: The sizes of the decoder.
         lengths: The number of tokens of each prompt.
         most: The number of new tokens, at most; 0 if none is generated.
-        before: The number of tokens that adapters put before each prompt; none by default.
+        before: The number of tokens that adapters put before each prompt.
 
     Raises:
         GenerationError: A prompt fills all places for which the model was trained, or the places
             of the tokens that follow have no learned features.
     """
-    added = before or (0,) * len(lengths)
-    longest = max(range(len(lengths)), key=lambda row: lengths[row] + added[row])
-    length, more = lengths[longest], added[longest]
+    length, more = max(zip(lengths, before, strict=True), key=sum)
     total = length + more
     count = f"{length} tokens" + (f", after {more} of adapters," if more else "")
     if total + bool(most) > config.places:

@@ -86,12 +86,11 @@ class TextGeneration:
         count = option.whole("count", count, 1, error=GenerationError)
         most = option.whole("max_new_tokens", max_new_tokens, 64, error=GenerationError)
         rows = [row for row in read.tokens for _ in range(count)]
-        lengths = [len(row) for row in rows]
-        argument.check_length(model.config, lengths, most)
         texts = [text for text in read.texts for _ in range(count)]
         request = model.request(len(rows), {COND: texts} if texts else {})
-        before = map(conditions_of(request, conditions).request.tokens_before, range(len(rows)))
-        argument.check_length(model.config, lengths, most, tuple(before))
+        acting = conditions_of(request, conditions).request
+        before = [acting.tokens_before(row) for row in range(len(rows))]
+        argument.check_length(model.config, [len(row) for row in rows], most, before)
         output = option.choice("output", output, OUTPUTS, error=GenerationError)
         stops = argument.stops(stop)
         if model.tokenizer is None and (stops or output == "text"):

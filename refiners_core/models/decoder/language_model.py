@@ -219,8 +219,8 @@ class LanguageModel(Model):
             )
         request = self.request(len(read.tokens), {COND: read.texts} if read.texts else {})
         active, scales, request = conditions_of(request, conditions)
-        before = map(request.tokens_before, range(len(lengths)))
-        argument.check_length(self.config, lengths, 0, tuple(before))
+        before = [request.tokens_before(row) for row in range(len(lengths))]
+        argument.check_length(self.config, lengths, 0, before)
         self.check_whole()
         with running(self):
             context = scales.context(encoded(request, active))

@@ -39,8 +39,8 @@ DECODER: Final = "decoder.network"
 class Decoder(Chain):
     """A decoder-only transformer (arXiv:1706.03762, arXiv:2302.13971).
 
-    Takes ids `(rows, tokens)`, or in place of the features of tokens other features `(rows, tokens,
-    width)`, and returns logits `(rows, tokens, vocabulary)`. The context may have
+    Takes ids `(rows, tokens)`, or features `(rows, tokens, width)` in place of the scaled ones of
+    tokens, and returns logits `(rows, tokens, vocabulary)`. The context may have
     a mask of padding under `decoder.mask`; under `decoder.cache` a `Cache` with the tokens before;
     under `decoder.recent` the number of tokens at the end whose logits are computed.
 
@@ -87,8 +87,9 @@ class Decoder(Chain):
         x: Tensor = inputs[0]
         if not x.is_floating_point():
             return super().run(context, x)
-        for name in [name for name in bare_children(self) if name != "embed"]:
-            x = self.call(self.at(name), context, x)
+        for name in bare_children(self):
+            if name not in ("embed", "magnify"):
+                x = self.call(self.at(name), context, x)
         return x
 
 

@@ -6,13 +6,13 @@ The text itself keeps its length, its logits and its cache.
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from refiners_core.models.decoder.cache import BEGUN, CACHE, PLACES, Cache
 from refiners_core.models.decoder.network import DECODER
-from refiners_core.models.decoder.places import RECENT, TOKEN_MASK
+from refiners_core.models.decoder.places import NEAR, RECENT, TOKEN_MASK
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer
@@ -79,47 +79,56 @@ class BegunKeys(Layer):
 class KeysBefore(Chain):
     """Puts keys and values before those of the tokens.
 
-    It is placed before the layer of `decoder.attend`. Every token attends to these keys, within the
-    window of its layer.
+    It is wrapped around the layer of `decoder.attend`. Every token attends to these keys, within
+    the window of its layer.
 
     Args:
         learned: A layer without inputs that returns keys and values, (rows, keys, shared) or (1,
             keys, shared), and their places, (rows, keys) or (1, keys), or None for those from 0 on;
             instead of all, None if nothing comes before.
+        attend: The attention, with the edits of other adapters.
         scale: The context key of the scale; without a value, nothing comes before.
         window: The number of tokens that a token attends to, itself included; all by default.
     """
 
-    def __init__(self, learned: Layer, scale: str, window: int | None = None) -> None:
+    def __init__(
+        self, learned: Layer, attend: nn.Module, scale: str, window: int | None = None
+    ) -> None:
         self.scale: Final = scale
         self.window: Final = window
-        super().__init__(learned=learned)
+        super().__init__(learned=learned, attend=attend)
 
-    def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
-        """Takes queries, keys, values and optionally a mask; returns as many, or one more."""
-        q, k, v, *rest = inputs
-        known = None if context.get(self.scale) is None else self.call(self.learned, context)
+    def run(self, context: Context, *inputs: Any) -> Any:
+        """Takes queries, keys, values and optionally a mask."""
+        learned, attend = self
+        known = None if context.get(self.scale) is None else self.call(learned, context)
         if known is None:
-            return inputs
+            return self.call(attend, context, *inputs)
+        q, k, v, *rest = inputs
         keys, values, places = known
-        mask: Tensor | None = rest[0] if rest else None
-        if self.window is not None or mask is not None:
-            seen = self._seen(context, keys, places)
-            rest = [_before(seen, mask, k.shape[1]), *rest[1:]]
+        near = context.get(NEAR)
+        if self.window is not None:
+            # A mask of the context is one of the last keys, so that others may come before these.
+            seen = self._seen(context, keys.shape[1], places, self.window)
+            context[NEAR] = _joined(seen, near, k.shape[1])
+        rest = [pad(mask, (keys.shape[1], 0), value=mask.dtype == torch.bool) for mask in rest]
         k, v = (
             torch.cat([mine.to(x.dtype).expand(len(q), -1, -1), x], dim=1)
             for mine, x in ((keys, k), (values, v))
         )
-        return (q, k, v, *rest)
+        output = self.call(attend, context, q, k, v, *rest)
+        if self.window is not None:
+            context[NEAR] = near
+        return output
 
-    def _seen(self, context: Context, keys: Tensor, places: Tensor | None) -> Tensor:
-        """Returns True for the keys in the window of each query, (rows, queries, keys)."""
-        query: Int[Tensor, "#rows queries"] = context[PLACES]
+    def _seen(
+        self, context: Context, keys: int, places: Tensor | None, window: int
+    ) -> Bool[Tensor, "#rows 1 queries keys"]:
+        """Returns True for the keys in the window of each query."""
+        query: Tensor = context[PLACES]
         if places is None:
-            places = torch.arange(keys.shape[1], device=keys.device)[None]
-        if self.window is None:
-            return torch.ones_like(query[:, :, None] >= places[:, None])
-        return places[:, None] > query[:, :, None] - self.window
+            places = torch.arange(keys, device=query.device)[None]
+        return (places[:, None] > query[:, :, None] - window)[:, None]
 
     def extra_repr(self) -> str:
         return repr(self.scale) + ("" if self.window is None else f", window={self.window}")
@@ -153,14 +162,10 @@ class LaterPlaces(Layer):
         return f"{self.scale!r}, by={self.by}"
 
 
-def _before(seen: Tensor, mask: Tensor | None, keys: int) -> Tensor:
-    """Returns the mask of learned keys and of those after them, given a mask of the latter."""
+def _joined(seen: Tensor, mask: Tensor | None, keys: int) -> Bool[Tensor, "#rows 1 queries all"]:
+    """Returns the mask of learned keys and of those after them, given a mask of the last ones."""
     if mask is None:
         return pad(seen, (0, keys), value=True)
-    mask = pad(mask, (keys - mask.shape[-1], 0), value=mask.dtype == torch.bool)
-    if mask.dtype != torch.bool:
-        seen = torch.zeros_like(seen, dtype=mask.dtype).masked_fill(~seen, float("-inf"))
-    if mask.ndim == 4:
-        seen = seen[:, None]
-    sizes = torch.broadcast_shapes(seen.shape[:-1], mask.shape[:-1])
-    return torch.cat([seen.expand(*sizes, -1), mask.expand(*sizes, -1)], dim=-1)
+    mask = pad(mask, (keys - mask.shape[-1], 0), value=True)
+    rows = max(len(seen), len(mask))
+    return torch.cat([seen.expand(rows, -1, -1, -1), mask.expand(rows, -1, -1, -1)], dim=-1)

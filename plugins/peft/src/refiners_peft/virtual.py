@@ -40,7 +40,7 @@ class VirtualTokens(Adapter):
 
         def longer(inner: nn.Module, seat: Seat) -> nn.Module:
             window = windows.get(seat.path)
-            return Chain(KeysBefore(self.learned(seat), self.scale_key, window), inner)
+            return KeysBefore(self.learned(seat), inner, self.scale_key, window)
 
         def later(inner: nn.Module, seat: Seat) -> nn.Module:
             return Chain(inner, LaterPlaces(self.scale_key, self.tokens_before, self.begun))
