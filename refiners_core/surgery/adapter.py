@@ -63,6 +63,9 @@ class Adapter(Merging):
     the first token of the first word in the context, as the value `words` of the adapter; the ids
     of all further tokens count down from it, in each word as many as in the encoder with the most.
     """
+    tokens_before: int = 0
+    """The number of tokens that it puts before every text; they count against the length for which
+    a language model was trained."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """The names in the mapping that its condition must be, if it needs several values; a missing
     name is an error before any network runs."""

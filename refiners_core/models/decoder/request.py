@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,11 +38,34 @@ class TextRequest:
     scales: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     """The scales of the adapters that act, by context key; 1 for an adapter whose scale differs
     between places or rows."""
+    row_scales: Mapping[str, Mapping[str, Sequence[float]]] = field(
+        default_factory=dict[str, Mapping[str, Sequence[float]]]
+    )
+    """The same in each row: by context key, then by the path of a place, or by an empty path for an
+    adapter with one scale."""
+
+    def acts_in(self, adapter: Adapter, row: int) -> bool:
+        """Whether an adapter acts in a row, at any place."""
+        scales = self.row_scales.get(adapter.scale_key, {})
+        return any(numbers[row] for numbers in scales.values())
+
+    def tokens_before(self, row: int) -> int:
+        """Returns the number of tokens that adapters put before the text of a row."""
+        counts = ((adapter, adapter.tokens_before) for adapter in self.model.adapters)
+        return sum(count for adapter, count in counts if count and self.acts_in(adapter, row))
 
 
-def conditions_of(
-    request: TextRequest, conditions: Any
-) -> tuple[list[tuple[Adapter, Condition]], StepScales]:
+class Matched(NamedTuple):
+    """The adapters that act in a generation."""
+
+    active: list[tuple[Adapter, Condition]]
+    """The adapters, with their conditions."""
+    scales: StepScales
+    request: TextRequest
+    """The generation, with the scales."""
+
+
+def conditions_of(request: TextRequest, conditions: Any) -> Matched:
     """Returns the adapters that act with their conditions, and their scales.
 
     Args:
@@ -61,10 +84,11 @@ def conditions_of(
     active = [pair for pair in matched if not is_off(checked_scale(pair[1].scale))]
     items = [strengths(*pair, request.model, request.count, 1) for pair in active]
     scales = Scales(items, request.dtype, request.device).outside()
-    request = replace(request, scales=scales.values)
+    by_row = {item.adapter.scale_key: item.steps[0] for item in items}
+    request = replace(request, scales=scales.values, row_scales=by_row)
     for adapter, condition in active:
         adapter.check(condition.value, request)
-    return active, scales
+    return Matched(active, scales, request)
 
 
 @torch.no_grad()
