@@ -37,6 +37,7 @@ DECODER_SLOTS: Final[Mapping[str, Slot]] = {
     "decoder.linear": Slot(
         "every linear layer of the blocks", "decoder", nn.Linear, within=DecoderBlock
     ),
+    "decoder.norm": Slot("every normalisation", "decoder", (nn.RMSNorm, nn.LayerNorm)),
     "decoder.head": Slot(
         "features to the logits of the next token", "decoder", name="head", chain=Decoder
     ),
