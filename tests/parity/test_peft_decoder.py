@@ -41,7 +41,7 @@ class Pair:
     ours: LanguageModel
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module")
 def pair(request: Any, tmp_path_factory: Any) -> Pair:
     peer = decoder_peer.peer_of(request.param).requires_grad_(False)
     folder = decoder_peer.publish(peer, tmp_path_factory.mktemp(request.param))
@@ -50,7 +50,12 @@ def pair(request: Any, tmp_path_factory: Any) -> Pair:
 
 def targets(kind: str, *names: str) -> list[str]:
     """Returns the layers of a family that others call so."""
-    gpt2 = {"q_proj": "c_attn", "o_proj": "attn.c_proj", "up_proj": "c_fc", "down_proj": "mlp.c_proj"}
+    gpt2 = {
+        "q_proj": "c_attn",
+        "o_proj": "attn.c_proj",
+        "up_proj": "c_fc",
+        "down_proj": "mlp.c_proj",
+    }
     gpt2 |= {"embed_tokens": "wte", "lm_head": "lm_head", "norm": "ln_f"}
     return [gpt2[name] for name in names if name in gpt2] if kind == "gpt2" else list(names)
 
@@ -119,16 +124,16 @@ CONFIGS: Mapping[str, Config] = {
         modules_to_save=targets(k, "embed_tokens"),
     ),
     "trained tokens beside LoRA": lambda k: LoraConfig(
-        r=3, lora_alpha=7, target_modules=targets(k, "q_proj"), trainable_token_indices=[7, 3, 11]
+        r=3, lora_alpha=7, target_modules=targets(k, "q_proj"), trainable_token_indices=[int(IDS[0, 3]), 3, 11]
     ),
     "trained tokens of two tables": lambda k: LoraConfig(
         r=3,
         lora_alpha=7,
         target_modules=targets(k, "q_proj"),
-        trainable_token_indices={targets(k, "embed_tokens")[0]: [5, 2], "lm_head": [9]},
+        trainable_token_indices={targets(k, "embed_tokens")[0]: [int(IDS[0, 1]), 2], "lm_head": [9]},
     ),
     "trained tokens": lambda k: TrainableTokensConfig(
-        token_indices=[1, 8], target_modules=targets(k, "embed_tokens")
+        token_indices=[int(IDS[1, 2]), int(IDS[0, 0])], target_modules=targets(k, "embed_tokens")
     ),
     "AdaLoRA": lambda k: AdaLoraConfig(
         init_r=4, target_r=2, total_step=9, lora_alpha=6, target_modules=targets(k, *ALL)
@@ -185,6 +190,16 @@ CONFIGS: Mapping[str, Config] = {
     ),
 }  # fmt: skip
 NOT_GPT2 = ("LoHa", "LoKr", "OFT", "BOFT")
+"""The methods that PEFT does not put on the layers of GPT-2."""
+CASES = [
+    (kind, config)
+    for number, kind in enumerate(FAMILIES)
+    for position, config in enumerate(CONFIGS)
+    if not (kind == "gpt2" and config.startswith(NOT_GPT2))
+    # All configurations on two families, which name and shape layers in both ways that there are;
+    # on each other family one of three.
+    if kind in ("llama", "gpt2") or position % 3 == number % 3
+]
 
 
 def trained(pair: Pair, config: Any, folder: Path) -> Any:
@@ -196,7 +211,9 @@ def trained(pair: Pair, config: Any, folder: Path) -> Any:
     for name, weight in worn.named_parameters():
         if weight.requires_grad:
             change = torch.randn(weight.shape, generator=noise)
-            is_absolute = any(mark in name for mark in ("lora_", "hada_", "lokr_", "oft_R", "boft_R"))
+            is_absolute = any(
+                mark in name for mark in ("lora_", "hada_", "lokr_", "oft_R", "boft_R")
+            )
             is_absolute = is_absolute and "magnitude" not in name
             weight.data = change * 0.2 if is_absolute else weight.data + change * 0.2
     worn.save_pretrained(folder)
@@ -204,11 +221,9 @@ def trained(pair: Pair, config: Any, folder: Path) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("pair", "config"), CASES, indirect=["pair"])
 @torch.no_grad()
 def test_an_adapter_equals_its_own(pair: Pair, config: str, tmp_path: Path, differ: Any):
-    if pair.kind == "gpt2" and config.startswith(NOT_GPT2):
-        return
     bare = pair.ours.decoder(IDS)
     theirs = trained(pair, CONFIGS[config](pair.kind), tmp_path)(IDS).logits
     adapter = refiners.load_adapter(tmp_path, pair.ours)
