@@ -21,7 +21,7 @@ CORE = (
     ("option",),
     ("preprocessor", "scale"),
     ("advice", "argument_names", "condition", "origin", "picture", "recipe_image"),
-    ("surgery.hotswap", "surgery.key", "tree.memory"),
+    ("surgery.hotswap", "surgery.key", "tree.memory", "tree.row_scale"),
     ("tree.context", "tree.naming"),
     ("tree.layer", "weights"),
     ("tree.editing", "tree.place", "tree.show"),

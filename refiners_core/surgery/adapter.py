@@ -57,6 +57,10 @@ class Adapter(Merging):
     reads_prompts: ClassVar[bool] = False
     """Whether its `encode` reads the prompts of the request: it is called, with None as the value,
     although the adapter takes no condition."""
+    scales_rows: ClassVar[bool] = False
+    """Whether its layers read a `RowScale` in place of a tensor, and leave the rows whose scale is
+    0 bit for bit as they are. Otherwise a language model runs each of its places twice where its
+    scale differs between rows."""
     words: Mapping[str, int | Sequence[int]] = MappingProxyType({})
     """The words that prompts may use while it is worn, each with its number of tokens: in every
     text encoder, or in each, which spells out a word of 0 tokens. The text encoder finds the id of
@@ -211,7 +215,8 @@ class Adapter(Merging):
 
     @property
     def scale_key(self) -> str:
-        """The context key of its scale, a 0-d tensor; absent while it is inactive."""
+        """The context key of its scale, a 0-d tensor or a `RowScale`; absent while it is
+        inactive."""
         return self.context_key("scale")
 
     # --- used by a caller ---
