@@ -18,6 +18,7 @@ from refiners_core.hookspecs import Surgery, manager
 from refiners_core.origin import OriginOf
 from refiners_core.preprocessor import FindPreprocessor
 from refiners_core.surgery import plan
+from refiners_core.surgery.abreast import Lane
 from refiners_core.surgery.hotswap import hotswap
 from refiners_core.surgery.key import checked_key, natural, next_key
 from refiners_core.surgery.merging import Merging
@@ -83,7 +84,8 @@ class Adapter(Merging):
         name = name or type(self).__name__.lower()
         super().__init__(checked_key(key or next_key(name)))
         self.name: Final = name
-        self.order: Final = natural(self.key)
+        self.order: tuple[Any, ...] = natural(self.key)
+        self.lane: Lane | None = None
         self.source: Source | None = None
         self.own_layers = nn.ModuleDict()
         self._choose_source = weights
@@ -266,6 +268,7 @@ class Adapter(Merging):
         tree = chains[0] if tree is None else tree  # a part may live on without its model
         self._swap("eject", tree, plan.plan_eject(tree, chains, self))
         self._merged = None
+        self.order, self.lane = natural(self.key), None
         return self
 
     @contextmanager
@@ -415,5 +418,7 @@ class Adapter(Merging):
             "_chains": (),
             "_choose_source": None,
             "_merged": None,
+            "order": natural(self.key),
+            "lane": None,
             "preprocessors": None,
         }

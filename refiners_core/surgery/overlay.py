@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from torch import nn
 
 from refiners_core.errors import PlanError
+from refiners_core.surgery.abreast import Abreast, Given
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.tree_index import Seat
 from refiners_core.surgery.wearable import Wearable
@@ -275,9 +277,14 @@ def _worn_seat(
             kept = entry(p)
         elif p.edit.kind == "remove":
             kept = None
-    for p in ordered:
-        if p.edit.kind == "wrap":
-            assert kept is not None, "planning refuses to wrap a removed seat"
+    wraps = [p for p in ordered if p.edit.kind == "wrap"]
+    for group, part in groupby(wraps, _group):
+        assert kept is not None, "planning refuses to wrap a removed seat"
+        members = [*part]
+        if group is not None and len({p.adapter.lane for p in members}) > 1:
+            kept = _abreast(name, kept[1], members, made)
+            continue
+        for p in members:
             kept = entry(p, kept[1])
     if kept is not None:
         yield kept
@@ -285,3 +292,29 @@ def _worn_seat(
     for p in sorted(ordered, key=lambda p: (p.adapter.order, -p.position), reverse=True):
         if p.edit.kind == "after":
             yield entry(p)
+
+
+def _group(placed: Placed) -> tuple[str, int] | None:
+    """Returns the stage and the group of adapters in which a wrap is abreast of others."""
+    lane = placed.adapter.lane
+    return None if lane is None else (placed.edit.stage, lane.group)
+
+
+def _abreast(name: str, inner: nn.Module, placed: Sequence[Placed], made: list[Made]) -> Entry:
+    """Returns what runs at a seat that adapters wrap abreast."""
+    lanes: dict[str, nn.Module] = {}
+    weights: list[float] = []
+    for lane, part in groupby(placed, lambda p: p.adapter.lane):
+        assert lane is not None, "only adapters with a lane are grouped"
+        label, layer = "", inner
+        if placed[0].edit.stage != "inputs":  # its wraps see what the layer returns
+            layer = Given()
+            made.append(Made(layer, "", "part"))
+        for p in part:
+            label, layer = f"of_{p.adapter.key}", p.made(name, layer)
+            made.append(Made(layer, p.adapter.key, p.edit.kind))
+        lanes[label] = layer
+        weights.append(lane.weight)
+    joined = Abreast(inner, lanes, weights)
+    made.append(Made(joined, "", "part"))
+    return f"{name}+abreast", joined

@@ -1,6 +1,8 @@
 """The interface of adapters for plans, overlays and hooks: enough to name and sort them."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from refiners_core.surgery.abreast import Lane
 
 
 @runtime_checkable
@@ -18,6 +20,12 @@ class Wearable(Protocol):
         ...
 
     @property
-    def order(self) -> tuple[str, int, str]:
+    def order(self) -> tuple[Any, ...]:
         """The sort key that places it among the adapters of a tree."""
+        ...
+
+    @property
+    def lane(self) -> Lane | None:
+        """Its lane in a group of adapters that read the same; None where it reads the output of
+        those before it."""
         ...
