@@ -17,12 +17,17 @@ from refiners_core.errors import WeightsError
 from refiners_core.weights import TensorFile, write
 
 CONFIG: Final = "adapter_config.json"
+FUSION_CONFIG: Final = "adapter_fusion_config.json"
 VERSION: Final = "adapters.1.3.0"
 """The format that is written; without one, activations would have their old names."""
 WRAPPERS: Final = re.compile(r"(?<![^.])(?:_orig_mod|module|_fsdp_wrapped_module)\.")
 """The segments that torch.compile and parallel training put into names."""
 _BLOCK: Final = r"(?:.*\.)?(?:layers|h)\.(\d+)\."
 _TENSOR: Final = re.compile(rf"{_BLOCK}(attention|output)_adapters\.adapters\.([^.]+)\.(.+)")
+_FUSION: Final = re.compile(
+    rf"{_BLOCK}(attention|output)_adapters\.adapter_fusion_layer\.[^.]+\.(\w+\.\w+)"
+)
+_FIELDS: Final = {"attention": "mh", "output": "output"}
 _SHARED: Final = re.compile(r"(?:.*\.)?shared_parameters\.([^.]+)\.(.+)")
 _OTHERS: Final = {
     "lora": "a LoRA or IA3",
@@ -59,24 +64,25 @@ class Folder:
         return f"{family} ({name})" if name else str(family)
 
 
-def read_about(path: Path, config: Path | None) -> dict[str, Any]:
+def read_about(path: Path, config: Path | None, usual: str = CONFIG) -> dict[str, Any]:
     """Reads the configuration beside a file of AdapterHub.
 
     Args:
         path: The file with the tensors.
         config: The file with the configuration; by default the one in the same folder.
+        usual: Its usual name.
 
     Raises:
         WeightsError: The configuration is missing or is not AdapterHub's.
     """
-    beside = path.with_name(CONFIG) if config is None else config
+    beside = path.with_name(usual) if config is None else config
     try:
         about: Any = json.loads(beside.read_bytes())
     except (OSError, ValueError) as error:
         problem = "cannot be read" if beside.exists() else "is not beside it"
         raise WeightsError(
-            f"{path.name} is a bottleneck adapter, but its configuration {beside.name} {problem}.",
-            hint=f"Give the folder that AdapterHub wrote, with {beside.name} in it.",
+            f"{path.name} is AdapterHub's, but its configuration {usual} {problem}.",
+            hint=f"Give the folder that AdapterHub wrote, with {usual} in it.",
         ) from error
     if not isinstance(about, dict) or "config" not in about:
         raise WeightsError(
@@ -104,8 +110,8 @@ def read_folder(source: Source) -> Folder:
         plain = WRAPPERS.sub("", key)
         if match := _TENSOR.fullmatch(plain):
             layer, place, name, suffix = match.groups()
-            field_name = "mh_adapter" if place == "attention" else "output_adapter"
-            folder.keys.setdefault((int(layer), field_name), {})[suffix] = key
+            spot = int(layer), f"{_FIELDS[place]}_adapter"
+            folder.keys.setdefault(spot, {})[suffix] = key
         elif match := _SHARED.fullmatch(plain):
             name, suffix = match.groups()
             folder.shared[suffix] = key
@@ -130,6 +136,27 @@ def tensors_of(folder: Folder) -> dict[str, Tensor]:
     """Returns the tensors of a folder, memory-mapped."""
     with TensorFile(folder.path) as file:
         return {key: file.tensor(key) for key in file.names()}
+
+
+def fusion_tensors(folder: Folder) -> dict[tuple[tuple[int, str], str], Tensor]:
+    """Returns the tensors of a fusion by their places and names.
+
+    Raises:
+        WeightsError: The file has another tensor, or several fusions.
+    """
+    tensors: dict[tuple[tuple[int, str], str], Tensor] = {}
+    for key, value in tensors_of(folder).items():
+        match = _FUSION.fullmatch(WRAPPERS.sub("", key))
+        spot = match and (int(match[1]), f"{_FIELDS[match[2]]}_adapter")
+        if match is None or spot is None or (spot, match[3]) in tensors:
+            raise WeightsError(
+                f"{folder.path.name} holds the tensor {key!r}; one fusion of bottleneck adapters "
+                "of a decoder is read.",
+                hint="Give the folder of one fusion, as AdapterHub's save_adapter_fusion() writes "
+                "it.",
+            )
+        tensors[spot, match[3]] = value
+    return tensors
 
 
 def write_folder(
