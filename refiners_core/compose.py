@@ -107,7 +107,7 @@ class Composition:
         """Takes off the adapters that are still worn, and returns the composition.
 
         Raises:
-            AdapterError: None is worn.
+            AdapterError: No member is worn.
             PlanError: The tree was edited by hand, or is running.
         """
         worn = [adapter for adapter in self.adapters if adapter.is_worn]
@@ -176,14 +176,14 @@ def average(*members: Any, weights: Sequence[float] | None = None) -> Compositio
         (0.75, 0.25)
     """
     shares = [1.0] * len(members) if weights is None else [*weights]
-    if len(shares) != len(members) or not all(map(is_number, shares)) or not sum(shares) > 0:
-        if members:
-            raise AdapterError(
-                f"average of {len(members)} adapters takes as many numbers with a positive sum; "
-                f"weights = {shares}.",
-                hint=f"Try weights={[1] * len(members)}.",
-            )
-    return Composition(members, tuple([share / sum(shares) for share in shares]))
+    is_right = len(shares) == len(members) and all(map(is_number, shares))
+    if members and not (is_right and sum(shares) > 0):
+        raise AdapterError(
+            f"average of {len(members)} adapters takes as many numbers with a positive sum; "
+            f"weights = {shares}.",
+            hint=f"Try weights={[1] * len(members)}.",
+        )
+    return Composition(members, tuple([share / sum(shares) for share in shares]) or (1.0,))
 
 
 def parallel(prompt: Any, *adapters: Adapter | None) -> tuple[list[Any], dict[Adapter, Condition]]:
@@ -198,7 +198,7 @@ def parallel(prompt: Any, *adapters: Adapter | None) -> tuple[list[Any], dict[Ad
         which each row has only its adapter. Rows without one are bit-equal to the bare model's.
 
     Raises:
-        AdapterError: There is no adapter, or something else is passed as one.
+        AdapterError: No adapter is passed, or something else is passed as one.
 
     Example:
         >>> from refiners_core.testing import Neighbour

@@ -22,7 +22,7 @@ class Lane(NamedTuple):
 
     group: int
     """The number of the group in this process."""
-    index: int
+    position: int
     """The position of the lane in the group; adapters in one lane wrap one another."""
     weight: float
     """The factor of what the lane changes."""

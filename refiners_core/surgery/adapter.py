@@ -390,7 +390,8 @@ class Adapter(Merging):
             self.build(tree, self.source)
         except MisfitError as error:
             files = self.source.files.values() if self.source else ()
-            names = " and ".join(dict.fromkeys(path.name for path in files)) or "the file"
+            weights = (path.name for path in files if path.suffix != ".json")
+            names = " and ".join(dict.fromkeys(weights)) or "the file"
             title = f"{names} does not fit {self.key} on this {family}"
             raise error.concerning(
                 title, f"Fetch it again, or give a file that was made for {family}."

@@ -60,7 +60,7 @@ ACTIVATIONS: Final[Mapping[str, Callable[[], nn.Module]]] = {
     "swish": nn.SiLU,
     "tanh": nn.Tanh,
 }
-"""What builds each activation; names are in lower case."""
+"""The builder of each activation; names are in lower case."""
 
 OLD_NAMES: Final[Mapping[str, Any]] = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 """The present names of activations in folders that state no version."""

@@ -1,4 +1,4 @@
-"""What a bottleneck adds to the output of a layer."""
+"""The change of the output of a layer by a bottleneck."""
 
 from __future__ import annotations
 
@@ -98,18 +98,40 @@ class Rejoined(Chain):
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows tokens width"]:
         h: Tensor = inputs[0]
         read, network, norm = self
-        x: Tensor = context[self.stream]
         z: Tensor = self.call(read, context, h)
-        residual = {"output": h, "input": z}[self.residual] if self.residual != "sum" else h + x
         y: Tensor = self.call(network, context, z)
-        if self.is_before:
-            y = self.call(norm, context, y + residual)
-        else:
-            y = self.call(norm, context, y) + residual
-        return y - h - x if self.replaces else y - h
+        if not self.is_before:
+            y = self.call(norm, context, y)
+            return joined(y, self.residual, h, z, context, self.stream, self.replaces)
+        residual = h + context[self.stream] if self.residual == "sum" else z
+        y = self.call(norm, context, y + (h if self.residual == "output" else residual))
+        return joined(y, "none", h, z, context, self.stream, self.replaces)
 
     def extra_repr(self) -> str:
         return f"residual={self.residual!r}"
+
+
+def joined(
+    y: Tensor, residual: str, h: Tensor, z: Tensor, context: Context, stream: str, replaces: bool
+) -> Tensor:
+    """Returns `y` and a residual less the output of a layer, where nothing cancels.
+
+    Args:
+        y: The output of a bottleneck.
+        residual: `output` for `h`, `input` for `z`, `sum` for `h + x`, or `none`.
+        h: The output of the layer.
+        z: What the bottleneck reads.
+        context: The context, which has `x`, what the layer starts from.
+        stream: The context key of `x`.
+        replaces: Whether `x` is taken off as well.
+    """
+    if residual == "sum":
+        return y if replaces else y + context[stream]
+    if residual == "input":
+        y = y + (z - h)
+    elif residual == "none":
+        y = y - h
+    return y - context[stream] if replaces else y
 
 
 class Stream(Layer):
@@ -171,9 +193,7 @@ def change(
     )
 
 
-def read_of(
-    config: BottleneckConfig, stream: str, norm: nn.Module | None
-) -> dict[str, nn.Module]:
+def read_of(config: BottleneckConfig, stream: str, norm: nn.Module | None) -> dict[str, nn.Module]:
     """Returns the layer that turns the output of a layer into what a bottleneck reads, by name;
     empty if it reads the output itself."""
     if config.is_parallel:
@@ -202,4 +222,3 @@ def residual_of(config: BottleneckConfig, norm: nn.Module | None) -> str:
     if config.residual_before_ln == "post_add" or norm is None:
         return "sum"
     return "input"
-

@@ -66,9 +66,9 @@ class BottleneckConfig:
     """The rank of the second factors."""
     phm_bias: bool = True
     """Whether the projections have a bias."""
-    factorized_phm_W: bool = True  # noqa: N815  AdapterHub's name
+    factorized_phm_W: bool = True
     """Whether the second factors have a low rank."""
-    shared_W_phm: bool = False  # noqa: N815
+    shared_W_phm: bool = False
     """Whether all layers share the second factors."""
     shared_phm_rule: bool = True
     """Whether all layers share the first factors."""
@@ -116,7 +116,7 @@ class BottleneckConfig:
                     hint="Give an adapter of another configuration, such as seq_bn.",
                 )
         values = {name: value for name, value in data.items() if name in known}
-        if is_old and (word := values.get("non_linearity")) in OLD_NAMES:
+        if is_old and (word := str(values.get("non_linearity"))) in OLD_NAMES:
             values["non_linearity"] = OLD_NAMES[word]
         values["leave_out"] = values.get("leave_out") or ()
         checked = {name: _checked(name, value, origin) for name, value in values.items()}

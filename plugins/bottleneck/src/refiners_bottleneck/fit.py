@@ -11,7 +11,7 @@ from torch import nn
 
 from refiners_bottleneck.config import BottleneckConfig
 from refiners_bottleneck.folder import Folder, tensors_of
-from refiners_bottleneck.leaf import Shapes, published_name, shared_by_all
+from refiners_bottleneck.leaf import Shapes, published_name, shared_by_all, twins
 from refiners_core import Model, Source
 from refiners_core.errors import AdapterError, Notice, WeightsError
 from refiners_core.models.decoder import LanguageModel
@@ -76,10 +76,11 @@ def check_heads(folder: Folder, source: Source) -> None:
         Notice: The folder has a head.
     """
     beside = folder.path.parent
-    heads = [source.files.get("head"), beside / "head_config.json", beside / "model_head.safetensors"]
-    if any(path is not None and path.exists() for path in heads):
+    heads = (beside / "head_config.json", beside / "model_head.safetensors")
+    if "head" in source.files or any(path.exists() for path in heads):
         warnings.warn(
-            f"{folder.path.name} was saved with a head, which is not read: the model keeps its own.",
+            f"{folder.path.name} was saved with a head, which is not read: the model keeps its "
+            "own.",
             Notice,
             stacklevel=6,
         )
@@ -118,12 +119,10 @@ def loaded(
     result: dict[tuple[int, str], dict[tuple[str, str], nn.Parameter]] = {}
     for spot, config in spots.items():
         named = dict(folder.keys.get(spot, {}))
-        if config.ln_before:  # the same layer, which AdapterHub names twice
-            for name in ("weight", "bias"):
-                twin = named.get(f"adapter_down.0.{name}")
-                if twin is not None:
-                    named.setdefault(f"adapter_norm_before.{name}", twin)
-                    used.add(twin)
+        for twin, name in twins(config).items():
+            if twin in named:
+                used.add(named[twin])
+                named.setdefault(name, named[twin])
         for pair, shape in wanted[spot].items():
             shared = shared_by_all(config, *pair)
             name = shared or published_name(config, *pair)

@@ -160,7 +160,10 @@ def fusion_tensors(folder: Folder) -> dict[tuple[tuple[int, str], str], Tensor]:
 
 
 def write_folder(
-    tensors: Mapping[str, Tensor], about: Mapping[str, Any], path: str | Path, names: tuple[str, str]
+    tensors: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+    path: str | Path,
+    names: tuple[str, str],
 ) -> None:
     """Writes tensors, and a configuration beside them.
 

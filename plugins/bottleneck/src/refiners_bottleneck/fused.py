@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refiners_bottleneck.change import joined
 from refiners_core import Chain, Context, Parallel
 from refiners_core.errors import WeightsError
 
@@ -132,7 +133,7 @@ class FusionAttention(nn.Module):
         outputs: Float[Tensor, "rows tokens adapters width"],
         residual: Float[Tensor, "rows tokens width"],
     ) -> Float[Tensor, "rows tokens width"]:
-        """Returns the attended outputs, with the residual."""
+        """Returns the attended outputs; the residual is a part of them if the form says so."""
         if self.config.residual_before:
             outputs = outputs + residual[:, :, None]
         q, k = self._projected("query", query), self._projected("key", outputs)
@@ -141,7 +142,7 @@ class FusionAttention(nn.Module):
         y = (weights @ v)[:, :, 0]
         if not self.config.value_before_softmax:
             y = self._projected("value", y)
-        return y if self.config.residual_before else y + residual
+        return y
 
     def _projected(self, name: str, x: Tensor) -> Tensor:
         return self.get_submodule(name)(x) if getattr(self.config, name) else x
@@ -175,18 +176,23 @@ class Fused(Chain):
         super().__init__(read=read, bottlenecks=bottlenecks, attention=attention)
         self.is_parallel: Final = is_parallel
         self.residual: Final = residual
+        self.kept: Final = (
+            ("output" if attention.config.residual_before else "sum")
+            if is_parallel
+            else ("none" if attention.config.residual_before else residual)
+        )
         self.replaces: Final = replaces
         self.stream: Final = stream
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows tokens width"]:
         h: Tensor = inputs[0]
         read, bottlenecks, attention = self
-        x: Tensor = context[self.stream]
         z: Tensor = self.call(read, context, h)
         outputs = torch.stack(self.call(bottlenecks, context, z), dim=2)
         before = attention.config.query_before_ln and not self.is_parallel  # pyright: ignore
-        residual = h + x if self.residual == "sum" else {"output": h, "input": z}[self.residual]
-        residual = x if self.is_parallel else residual
+        if self.residual == "sum":
+            residual = h + context[self.stream]
+        else:
+            residual = z if self.is_parallel else {"output": h, "input": z}[self.residual]
         y: Tensor = self.call(attention, context, h if before else z, outputs, residual)
-        y = y + h if self.is_parallel else y
-        return y - h - x if self.replaces else y - h
+        return joined(y, self.kept, h, z, context, self.stream, self.replaces)

@@ -10,11 +10,17 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from refiners_bottleneck.adapter import Bottleneck
-from refiners_bottleneck.behind import SLOTS, Behind, Spot, norm_of_sum, published_names
-from refiners_bottleneck.change import network_of, read_of, residual_of
+from refiners_bottleneck.behind import Behind, Spot, norm_of_sum, published_names
+from refiners_bottleneck.change import network_of, read_of, reads_stream, residual_of
 from refiners_bottleneck.config import PLACES, BottleneckConfig
 from refiners_bottleneck.fit import check_model
-from refiners_bottleneck.folder import FUSION_CONFIG, Folder, fusion_tensors, read_about, write_folder
+from refiners_bottleneck.folder import (
+    FUSION_CONFIG,
+    Folder,
+    fusion_tensors,
+    read_about,
+    write_folder,
+)
 from refiners_bottleneck.fused import Fused, FusionConfig
 from refiners_bottleneck.leaf import leaves_in
 from refiners_core import Chain, Identity, Parallel, Source
@@ -99,17 +105,21 @@ class Fusion(Behind):
                 self.put(model, spot, self._fused(model, spot, members, tensors[spot]))
                 for spot in spots
             )
-        self.streams = frozenset(place for _, place in spots if place in SLOTS)
+        self.streams = frozenset(
+            spot[1] for spot in spots if reads_stream(_config(members[0], spot))
+        )
         self._blocks, _ = published_names(model)
         self._about = {"hidden_size": width, "model_type": model.config.family}
 
     def published(self) -> Mapping[str, Tensor]:
         """Returns the tensors of the attention under AdapterHub's names."""
-        return {
-            f"{self._blocks}.{layer}.{PLACES[place]}.adapter_fusion_layer.{self.key}.{name}": value
-            for own, (layer, place) in self.spots.items()
-            for name, value in self.own_layers[own].attention.state_dict().items()
-        }
+        tensors: dict[str, Tensor] = {}
+        for path, (layer, place) in self.spots.items():
+            start = f"{self._blocks}.{layer}.{PLACES[place]}.adapter_fusion_layer.{self.key}"
+            attention = self.own_layers[path].get_submodule("attention")
+            for name, value in attention.named_parameters():
+                tensors[f"{start}.{name}"] = value.detach()
+        return tensors
 
     def save(self, path: str | Path) -> None:
         """Writes a folder as AdapterHub does: `model_adapter_fusion.safetensors` and
@@ -246,8 +256,6 @@ def _loaded(
         title = f"{folder.path.name} does not fit the adapters that it fuses"
         raise MisfitError(title, missing, unexpected, misshapen)
     return {
-        spot: {
-            name: nn.Parameter(held[spot, name], requires_grad=False) for name in wanted
-        }
+        spot: {name: nn.Parameter(held[spot, name], requires_grad=False) for name in wanted}
         for spot in spots
     }

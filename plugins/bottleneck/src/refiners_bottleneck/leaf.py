@@ -62,6 +62,18 @@ def published_name(config: BottleneckConfig, leaf: str, name: str) -> str:
     return f"{starts[leaf]}{name}"
 
 
+def twins(config: BottleneckConfig) -> dict[str, str]:
+    """Returns the second published names of tensors, each with the first: AdapterHub keeps the
+    normalisation and the activation under two names."""
+    pairs: dict[str, str] = {}
+    if config.ln_before:
+        for name in ("weight", "bias"):
+            pairs[f"adapter_down.0.{name}"] = published_name(config, "norm_before", name)
+    if config.non_linearity == "prelu":
+        pairs["non_linearity.f.weight"] = published_name(config, "act", "weight")
+    return pairs
+
+
 def shared_by_all(config: BottleneckConfig, leaf: str, name: str) -> str | None:
     """Returns the name under which all bottlenecks share a tensor; None if they do not."""
     is_phm = config.phm_layer and leaf in ("down", "up")

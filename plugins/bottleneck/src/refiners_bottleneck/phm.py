@@ -46,7 +46,8 @@ class PhmLinear(nn.Module):
         if whole is not None:
             return whole
         left, right = self._parameters[f"{name}_left"], self._parameters[f"{name}_right"]
-        assert left is not None and right is not None, "a factor is whole, or has two parts"
+        assert left is not None, "a factor is whole, or has two parts"
+        assert right is not None, "a factor is whole, or has two parts"
         return torch.bmm(left, right)
 
     def extra_repr(self) -> str:
