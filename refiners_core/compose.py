@@ -17,9 +17,9 @@ from torch import Tensor
 from refiners_core.condition import Condition
 from refiners_core.errors import AdapterError
 from refiners_core.option import described, is_number
-from refiners_core.surgery.abreast import Lane
 from refiners_core.surgery.adapter import Adapter
 from refiners_core.surgery.key import natural
+from refiners_core.surgery.wearable import Lane
 from refiners_core.tree.chain import Chain
 
 __all__ = ["Composition", "average", "parallel", "stack"]

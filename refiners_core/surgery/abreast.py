@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from torch import Tensor, nn
 
@@ -15,17 +15,6 @@ from refiners_core.tree.layer import Layer
 _OUTPUT: Final = "abreast.output"
 """The context key of the output of the layer that is wrapped. Layers inside it have run when it is
 written, so all seats share the key, and compiled blocks a function."""
-
-
-class Lane(NamedTuple):
-    """The lane of an adapter among others that are worn abreast of it."""
-
-    group: int
-    """The number of the group in this process."""
-    position: int
-    """The position of the lane in the group; adapters in one lane wrap one another."""
-    weight: float
-    """The factor of what the lane changes."""
 
 
 class Given(Layer):

@@ -18,7 +18,6 @@ from refiners_core.hookspecs import Surgery, manager
 from refiners_core.origin import OriginOf
 from refiners_core.preprocessor import FindPreprocessor
 from refiners_core.surgery import plan
-from refiners_core.surgery.abreast import Lane
 from refiners_core.surgery.hotswap import hotswap
 from refiners_core.surgery.key import checked_key, natural, next_key
 from refiners_core.surgery.merging import Merging
@@ -28,6 +27,7 @@ from refiners_core.surgery.rollback import restorer
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.source import Source, Weights
 from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index, unchanging
+from refiners_core.surgery.wearable import Lane
 from refiners_core.tree.chain import Chain
 from refiners_core.weights.load import MisfitError
 

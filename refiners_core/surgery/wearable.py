@@ -1,8 +1,17 @@
 """The interface of adapters for plans, overlays and hooks: enough to name and sort them."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from refiners_core.surgery.abreast import Lane
+
+class Lane(NamedTuple):
+    """The lane of an adapter among others that are worn abreast of it."""
+
+    group: int
+    """The number of the group in this process."""
+    position: int
+    """The position of the lane in the group; adapters in one lane wrap one another."""
+    weight: float
+    """The factor of what the lane changes."""
 
 
 @runtime_checkable
