@@ -27,6 +27,7 @@ from refiners_core.surgery.rollback import restorer
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.source import Source, Weights
 from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index, unchanging
+from refiners_core.surgery.wearable import Lane
 from refiners_core.tree.chain import Chain
 from refiners_core.weights.load import MisfitError
 
@@ -90,7 +91,8 @@ class Adapter(Merging):
         name = name or type(self).__name__.lower()
         super().__init__(checked_key(key or next_key(name)))
         self.name: Final = name
-        self.order: Final = natural(self.key)
+        self.order: tuple[Any, ...] = natural(self.key)
+        self.lane: Lane | None = None
         self.source: Source | None = None
         self.own_layers = nn.ModuleDict()
         self._choose_source = weights
@@ -274,6 +276,7 @@ class Adapter(Merging):
         tree = chains[0] if tree is None else tree  # a part may live on without its model
         self._swap("eject", tree, plan.plan_eject(tree, chains, self))
         self._merged = None
+        self.order, self.lane = natural(self.key), None
         return self
 
     @contextmanager
@@ -395,7 +398,8 @@ class Adapter(Merging):
             self.build(tree, self.source)
         except MisfitError as error:
             files = self.source.files.values() if self.source else ()
-            names = " and ".join(dict.fromkeys(path.name for path in files)) or "the file"
+            weights = (path.name for path in files if path.suffix != ".json")
+            names = " and ".join(dict.fromkeys(weights)) or "the file"
             title = f"{names} does not fit {self.key} on this {family}"
             raise error.concerning(
                 title, f"Fetch it again, or give a file that was made for {family}."
@@ -423,5 +427,7 @@ class Adapter(Merging):
             "_chains": (),
             "_choose_source": None,
             "_merged": None,
+            "order": natural(self.key),
+            "lane": None,
             "preprocessors": None,
         }

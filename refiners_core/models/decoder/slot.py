@@ -20,6 +20,12 @@ DECODER_SLOTS: Final[Mapping[str, Slot]] = {
     "decoder.embed": Slot("tokens to the features of each", "decoder", name="embed", chain=Decoder),
     "decoder.places": Slot("the place of each token", "decoder", CountPlaces),
     "decoder.block": Slot("attention, then a feed-forward network", "decoder", DecoderBlock),
+    "decoder.attention.input": Slot(
+        "the features that attention starts from, before they are normalised",
+        "decoder",
+        name="norm",
+        chain=DecoderAttention,
+    ),
     "decoder.attend": Slot(
         "queries, keys and values to the output of the attention", "decoder", Attend
     ),
@@ -28,6 +34,12 @@ DECODER_SLOTS: Final[Mapping[str, Slot]] = {
         "decoder",
         name="output",
         chain=DecoderAttention,
+    ),
+    "decoder.feed_forward.input": Slot(
+        "the features that a feed-forward network starts from, before they are normalised",
+        "decoder",
+        name="norm",
+        chain=DecoderFeedForward,
     ),
     "decoder.feed_forward.output": Slot(
         "the output of a feed-forward network, before it is added to the features",
