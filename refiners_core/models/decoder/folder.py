@@ -53,6 +53,30 @@ def load_decoder(
             or has an unsupported setting.
         WeightsError: A file is unreadable, or its tensors are not those of the network.
     """
+    model = build_decoder(path, base=base, facts=facts)
+    source = PublishedFolder(path).weights("", dtype)
+    keys = decoder_keys(model.config)
+    load(model.decoder, source, keys, dtype=dtype, device=device)
+    return model
+
+
+def build_decoder(
+    path: str | Path, *, base: str | None = None, facts: Mapping[str, Any] | None = None
+) -> LanguageModel:
+    """Builds a language model without its weights, on the meta device.
+
+    A package that ships these small files in its wheel can show and check its model before the
+    weights are fetched.
+
+    Args:
+        path: The folder, with `config.json` and the other small files of `load_decoder`.
+        base: The name of the base model for adapters; the family's by default.
+        facts: More facts by which variants of adapters are chosen.
+
+    Raises:
+        ModelError: The path is not such a folder, or its configuration is of another kind of model
+            or has an unsupported setting.
+    """
     if not (Path(path) / "config.json").is_file():
         raise ModelError(
             f"{path} has no config.json.",
@@ -62,7 +86,6 @@ def load_decoder(
     config = DecoderConfig.from_json(folder.config(""))
     with built_on("meta"):
         decoder = Decoder(config)
-    load(decoder, folder.weights("", dtype), decoder_keys(config), dtype=dtype, device=device)
     stated = folder.path / "generation_config.json"
     return LanguageModel(
         decoder.eval(),

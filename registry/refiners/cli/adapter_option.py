@@ -136,6 +136,14 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
     return AdapterOption(adapter, label, pictures, scale, file, parsed, preprocess)
 
 
+def parse_adapters(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[AdapterOption, ...]:
+    """Parses the values of `--adapter`, as the callback of the option."""
+    offline = ctx.params.get("offline") or None
+    return tuple(parse_adapter_option(value, offline=offline) for value in values)
+
+
 def _check_scale(name: str) -> None:
     """Checks that a name is not another one, or a file, with a malformed scale.
 
