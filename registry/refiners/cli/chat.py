@@ -39,7 +39,7 @@ def chat(
       refiners chat --model ./Qwen2.5-0.5B-Instruct --system "Answer in one sentence." \\
         --temperature 0.7
     """
-    first = [] if system is None else [_message("system", system)]
+    first: list[Mapping[str, str]] = [] if system is None else [_message("system", system)]
     trial = [*first, _message("user", "Hello")]
     writer = load_writer(trial, model=model, adapters=adapters, seed=seed, **options)
     conversation = Conversation(writer, seed, first)
@@ -144,5 +144,5 @@ def _is_live() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
 
 
-def _message(role: str, content: str) -> dict[str, str]:
+def _message(role: str, content: str) -> Mapping[str, str]:
     return {"role": role, "content": content}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -11,8 +11,6 @@ from refiners.cli.adapter_option import METAVAR, AdapterOption, parse_adapters
 from refiners.cli.completion import complete_adapter, complete_model
 from refiners.cli.loading import checked_and_loaded
 from refiners.cli.location import name_or_path
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 MODEL: Final = "playground-writer"
 _OPTIONS: Final = (
@@ -26,7 +24,7 @@ _OPTIONS: Final = (
     click.option("--temperature", type=click.FloatRange(min=0), metavar="T",
                  help="How varied the text is; 0, the default, takes the likeliest token."),
     click.option("--top-k", type=click.IntRange(min=1), metavar="N",
-                 help="Draw among so many of the likeliest tokens; as the model's publisher states."),
+                 help="Draw among so many of the likeliest tokens."),
     click.option("--top-p", type=click.FloatRange(0, 1), metavar="P",
                  help="Draw among the likeliest tokens with this probability together."),
     click.option("--min-p", type=click.FloatRange(0, 1), metavar="P",
@@ -49,7 +47,7 @@ class Writer(NamedTuple):
     arguments: dict[str, Any]
 
 
-def text_options(command: F) -> F:
+def text_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of a command that writes texts."""
     for option in reversed(_OPTIONS):
         command = option(command)

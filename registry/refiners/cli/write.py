@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,8 +31,9 @@ def write(
     """Write a text that continues PROMPT, with adapters.
 
     PROMPT is a text, or - for standard input. The text is printed while it is written, without the
-    prompt. An adapter is written NAME[=FILE][:SCALE][,OPTION=VALUE...], with its file or hf:ORG/NAME
-    in place of the name if you like. Everything is checked before a file is fetched or loaded.
+    prompt. An adapter is written NAME[=FILE][:SCALE][,OPTION=VALUE...], with its file or
+    hf:ORG/NAME in place of the name if you like. Everything is checked before a file is fetched or
+    loaded.
 
     \b
     Examples:
@@ -68,13 +70,12 @@ def _read_input() -> str:
     """Returns the text of standard input without the line break at its end.
 
     Raises:
-        click.BadParameter: It is closed, or its bytes are not text.
+        click.BadParameter: Standard input is closed, or its bytes are not text.
     """
-    stream = click.get_text_stream("stdin")
     try:
-        return stream.read().removesuffix("\n")
-    except (UnicodeDecodeError, ValueError) as error:
+        return sys.stdin.read().removesuffix("\n")
+    except (AttributeError, ValueError) as error:  # closed, or not text
         raise click.BadParameter(
-            f"standard input cannot be read as {stream.encoding}; write the prompt after write",
+            'standard input cannot be read as text; write the prompt, such as "Once"',
             param_hint="'PROMPT'",
         ) from error
