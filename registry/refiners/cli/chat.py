@@ -6,12 +6,13 @@ import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 
 from refiners.cli.adapter_option import AdapterOption
-from refiners.cli.output import say
+from refiners.cli.failure import report
+from refiners.cli.output import say, write_piece
 from refiners.cli.text_option import Writer, load_writer, text_options
 from refiners.errors import RefinersError
 
@@ -50,7 +51,7 @@ def chat(
         except RefinersError as error:
             if not is_live:
                 raise
-            say(f"error: {error.message}", color="red", err=True)
+            report(error, click.get_current_context().command, as_json=False)
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Conversation:
         ):
             for piece in pieces:
                 written.append(piece)
-                click.echo(piece, nl=False)
+                write_piece(piece)
         click.echo()
         self.turns = [*turns, _message("assistant", "".join(written))]
         self.seed += 1
@@ -120,7 +121,7 @@ def _lines(is_live: bool) -> Iterator[str]:
             import readline  # noqa: F401  # pyright: ignore[reportUnusedImport]  input() then edits lines
     while True:
         try:
-            line = input(_SIGN) if is_live else sys.stdin.readline()
+            line = input(_SIGN) if is_live else _piped()
         except (EOFError, KeyboardInterrupt):
             if is_live:
                 click.echo()
@@ -139,9 +140,15 @@ def _lines(is_live: bool) -> Iterator[str]:
             yield text
 
 
+def _piped() -> str:
+    """Returns the next line of standard input; nothing if it has ended, or is closed."""
+    stream: IO[str] | None = sys.stdin
+    return "" if stream is None or stream.closed else stream.readline()
+
+
 def _is_live() -> bool:
     """Whether a person types the messages, and reads the answers, on a terminal."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))  # pyright: ignore[reportUnnecessaryComparison]
 
 
 def _message(role: str, content: str) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from refiners.cli.adapter_option import AdapterOption
+from refiners.cli.output import write_piece
 from refiners.cli.report import json_option, print_json
 from refiners.cli.text_option import load_writer, text_options
 
@@ -62,7 +63,7 @@ def write(
         return
     for index in range(count):
         for piece in pieces(index):
-            click.echo(piece, nl=False)
+            write_piece(piece)
         click.echo()
 
 
