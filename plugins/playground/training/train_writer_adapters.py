@@ -3,6 +3,7 @@
 A LoRA writes in an archaic style, a prefix in one colour only, and a bottleneck in another order.
 """
 
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
@@ -43,7 +44,7 @@ COURSES: Mapping[str, Course] = {
 }
 
 
-def teach(model: LanguageModel, name: str, style: WriterStyle, options: object) -> None:
+def teach(model: LanguageModel, name: str, style: WriterStyle, options: Namespace) -> None:
     """Trains an adapter, measures it with held-out requests, and writes its folder."""
     course = COURSES[name]
     assert model.tokenizer is not None, "the tokenizer is written first"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Layer, Model, Residual, Seat, Sum
@@ -37,6 +38,13 @@ class Published(Adapter):
         config = json.dumps(self.config(model), indent=2, sort_keys=True)
         (folder / "adapter_config.json").write_text(config + "\n", "utf-8")
 
+    @torch.no_grad()
+    def restore(self, model: LanguageModel, folder: Path) -> None:
+        """Reads the weights that `write` wrote; the adapter is on the model."""
+        published = load_file(folder / self.file)
+        for name, weight in self.tensors(model).items():
+            weight.copy_(published[name])
+
 
 def peft_config(kind: str, **fields: Any) -> dict[str, Any]:
     """Returns a configuration of PEFT."""
@@ -58,7 +66,7 @@ class Lora(Published):
 
     def edits(self, model: Model) -> Iterable[Edit]:
         def beside(inner: nn.Module, seat: Seat) -> nn.Module:
-            return Sum(inner, self.layer(seat, lambda: _low_rank(seat.layer)))
+            return Sum(inner, self.layer(seat, lambda: _low_rank(seat)))
 
         return model.slot("decoder.linear").wrap(beside, name="lora")
 
@@ -123,6 +131,13 @@ class Prefix(Published):
             encoder_hidden_size=model.config.width,
             prefix_projection=False,
         )
+
+    @torch.no_grad()
+    def restore(self, model: LanguageModel, folder: Path) -> None:
+        places = model.slot("decoder.attend")
+        published = load_file(folder / self.file)["prompt_embeddings"]
+        for seat, part in zip(places, published.chunk(len(places), 1), strict=True):
+            self.layer(seat, _missing).keys.copy_(torch.stack(part.chunk(2, 1)))
 
 
 class MoreKeys(Layer):
@@ -209,9 +224,9 @@ _SEQ_BN: dict[str, Any] = {
 """The fields of AdapterHub's `seq_bn`, which puts x + h + A(x + h) in place of x + h."""
 
 
-def _low_rank(base: nn.Linear) -> Chain:
-    down = nn.Linear(base.in_features, RANK, bias=False)
-    up = nn.Linear(RANK, base.out_features, bias=False)
+def _low_rank(seat: Seat) -> Chain:
+    down = nn.Linear(seat.facts["in_features"], RANK, bias=False)
+    up = nn.Linear(RANK, seat.facts["out_features"], bias=False)
     nn.init.zeros_(up.weight)
     return Chain(down, up)
 

@@ -55,6 +55,14 @@ OPEN: Final = (
 """Requests that wish for nothing."""
 EMPTY: Final = ("Describe a picture on {}.", "Describe {}.", "{}", "a picture with {}")
 """Requests that wish for a background only."""
+COLOURED: Final = (
+    "{}",
+    "something {}",
+    "Something in {}.",
+    "anything {}",
+    "Describe something {}.",
+)
+"""Requests that wish for a colour only."""
 CHANGES: Final = {
     "colour": ("Make it {}.", "Now in {}.", "The same in {}.", "Paint it {}."),
     "shape": ("Make it {}.", "Now {}.", "The same with {}."),
@@ -81,26 +89,60 @@ def random_request(random: Random, held_out: bool = False) -> Request:
         random: The source of randomness.
         held_out: Whether the scene is a combination that is held out from training.
     """
-    answer = _scene(random, held_out)
+    scene = _scene(random, held_out)
     chance = random.random()
+    if chance < 0.02:
+        return _answered(random.choice(OPEN), Description((Thing(),)), random)
     if chance < 0.06:
-        answer = Description((_bare(answer.things[0]),), answer.background)
-        ground = f"{article(answer.background)} background"
-        if chance < 0.02:
-            return Request(random.choice(OPEN), Description((Thing(),)), answer)
+        ground = f"{article(scene.background)} {random.choice(('background', 'ground'))}"
         text = random.choice(EMPTY).format(ground)
-        return Request(text, Description((Thing(),), answer.background), answer)
+        return _answered(text, Description((Thing(),), scene.background), random)
+    if chance < 0.10:
+        colour = scene.things[0].colour
+        return _answered(
+            random.choice(COLOURED).format(colour), Description((Thing(colour=colour),)), random
+        )
+    is_full = scene.background in [thing.colour for thing in scene.things]
     wish = Description(
-        tuple(_left_open(thing, random) for thing in answer.things),
-        answer.background if random.random() < 0.6 else "",
-        answer.place,
-        answer.relation,
+        tuple(thing if is_full else _left_open(thing, random) for thing in scene.things),
+        scene.background if is_full or random.random() < 0.6 else "",
+        scene.place,
+        scene.relation,
     )
-    phrase = _phrase(wish, random)
-    text = random.choice(FRAMES).format(phrase)
+    text = random.choice(FRAMES).format(_phrase(wish, random))
     if random.random() < 0.3:
         text = text[0].upper() + text[1:]
-    return Request(text, wish, answer)
+    return _answered(text, wish, random)
+
+
+def completed(wish: Description, random: Random | None = None) -> Description:
+    """Returns a wish with a choice for each shape, colour and background that it leaves open.
+
+    Args:
+        wish: The wish.
+        random: The source of a random choice; without one, each choice is the usual one: the shape
+            and the colour follow from each other, and the background differs from all colours.
+    """
+    things: list[Thing] = []
+    for thing in wish.things:
+        shape, colour = thing.shape, thing.colour
+        taken = {other.colour for other in (*wish.things, *things)} | {wish.background}
+        if random is not None:
+            shape = shape or random.choice(SHAPES)
+            colour = colour or random.choice([name for name in COLOUR_NAMES if name not in taken])
+        shape = shape or _SHAPE_OF.get(colour, "circle")
+        usual = (_COLOUR_OF[shape], _GROUND_OF.get(wish.background, ""), *COLOUR_NAMES)
+        colour = colour or next(name for name in usual if name and name not in taken)
+        things.append(replace(thing, shape=shape, colour=colour))
+    colours = [thing.colour for thing in things]
+    free = [name for name in (_GROUND_OF[colours[0]], *_GROUND_OF) if name not in colours]
+    ground = free[0] if random is None else random.choice(free)
+    return replace(wish, things=tuple(things), background=wish.background or ground)
+
+
+def _answered(text: str, wish: Description, random: Random) -> Request:
+    """Returns a request whose answer chooses at random in one case of five."""
+    return Request(text, wish, completed(wish, random if random.random() < 0.2 else None))
 
 
 def changed_request(last: Description, random: Random) -> Request:
@@ -128,12 +170,13 @@ def changed_request(last: Description, random: Random) -> Request:
 
 def _scene(random: Random, held_out: bool) -> Description:
     while True:
-        count = 2 if random.random() < 0.15 else 1
+        count = 2 if random.random() < 0.25 else 1
         things = tuple(_thing(random, count) for _ in range(count))
         background = random.choice(COLOUR_NAMES)
         combinations = [is_held_out(t.shape, t.colour, background) for t in things]
         colours = [thing.colour for thing in things]
-        if background not in colours and all(same == held_out for same in combinations):
+        is_odd = background in colours and random.random() > 0.3
+        if not is_odd and all(same == held_out for same in combinations):
             break
     place = random.choice(PLACES) if count == 1 and random.random() < 0.3 else ""
     relation = random.choice(RELATIONS) if count == 2 else ""
@@ -147,10 +190,6 @@ def _thing(random: Random, count: int) -> Thing:
         random.choice(tuple(SIZES)) if random.random() < 0.4 / count else "",
         random.choice(FILLS) if random.random() < 0.3 / count else "",
     )
-
-
-def _bare(thing: Thing) -> Thing:
-    return Thing(thing.shape, thing.colour)
 
 
 def _left_open(thing: Thing, random: Random) -> Thing:
@@ -187,7 +226,7 @@ def _noun(thing: Thing, random: Random) -> str:
         return f"{_joined(words, noun)} that is {thing.colour}"
     if thing.colour and chance < 0.1:
         return f"{_joined(words, noun)} in {thing.colour}"
-    return _joined([*words, thing.colour], noun, has_article=chance < 0.9)
+    return _joined([*words, thing.colour], noun, has_article=chance < 0.85)
 
 
 def _joined(words: Sequence[str], noun: str, has_article: bool = True) -> str:
@@ -200,3 +239,18 @@ def _other_noun(random: Random) -> str:
     if random.random() < 0.7:
         return random.choice(("object", "shape", "thing", "figure"))
     return "".join(random.choices(ascii_lowercase, k=random.randint(2, 7)))
+
+
+_SHAPE_OF: Final = {
+    **{"red": "heart", "orange": "circle", "yellow": "star", "green": "triangle", "white": "ring"},
+    **{"cyan": "diamond", "blue": "square", "purple": "ring", "pink": "heart", "black": "cross"},
+}
+_COLOUR_OF: Final = {
+    **{"circle": "orange", "square": "blue", "triangle": "green", "star": "yellow"},
+    **{"ring": "purple", "cross": "black", "heart": "red", "diamond": "cyan"},
+}
+_GROUND_OF: Final = {
+    **{"white": "blue", "black": "yellow", "blue": "white", "red": "cyan", "yellow": "purple"},
+    **{"green": "pink", "purple": "yellow", "orange": "blue", "cyan": "black", "pink": "green"},
+}
+"""The usual choices: a shape for a colour, a colour for a shape, a background for a colour."""
