@@ -39,7 +39,7 @@ def build_writer() -> LanguageModel:
 
 def main() -> None:
     """Trains, measures with held-out requests, writes fp16 weights."""
-    options = arguments(__doc__ or "", steps=1600, batch=64, measure_every=400)
+    options = arguments(__doc__ or "", steps=1000, batch=64, measure_every=250)
     torch.manual_seed(0)
     model = build_writer()
     assert model.tokenizer is not None, "the tokenizer is written first"

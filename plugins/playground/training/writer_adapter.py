@@ -1,7 +1,7 @@
 """Adapters of the writer for training, and the folders in which their kinds are published."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,15 @@ class Published(Adapter):
     """An adapter that is always on, and is written as others publish its kind."""
 
     file: ClassVar[str]
+
+    def begin(self, model: LanguageModel, tokens: Sequence[int]) -> None:
+        """Puts the untrained adapter on a model.
+
+        Args:
+            model: The model.
+            tokens: The tokens of words that it is to write.
+        """
+        self.inject(model)
 
     def tensors(self, model: LanguageModel) -> Mapping[str, Tensor]:
         """Returns its weights under published keys."""
@@ -133,6 +142,26 @@ class Prefix(Published):
         )
 
     @torch.no_grad()
+    def begin(self, model: LanguageModel, tokens: Sequence[int]) -> None:
+        """Puts it on a model with the keys and values of words, as section 7.4 of the paper
+        recommends."""
+        records: list[Record] = []
+
+        class Listen(Adapter):
+            def edits(self, model: Model) -> Iterable[Edit]:
+                def heard(inner: nn.Module, seat: Seat) -> nn.Module:
+                    records.append(Record())
+                    return Chain(records[-1], inner)
+
+                return model.slot("decoder.attend").wrap(heard, stage="inputs", name="listen")
+
+        with Listen(name="listen").on(model):
+            model.decoder(torch.tensor([[*tokens]]))
+        self.inject(model)
+        for seat, record in zip(model.slot("decoder.attend"), records, strict=True):
+            self.layer(seat, _missing).keys.copy_(torch.cat(record.inputs)[:, :PREFIX])
+
+    @torch.no_grad()
     def restore(self, model: LanguageModel, folder: Path) -> None:
         places = model.slot("decoder.attend")
         published = load_file(folder / self.file)["prompt_embeddings"]
@@ -145,7 +174,7 @@ class MoreKeys(Layer):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.keys = nn.Parameter(0.1 * torch.randn(2, PREFIX, width))
+        self.keys = nn.Parameter(torch.randn(2, PREFIX, width))
 
     def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
         q, k, v, *rest = inputs
@@ -154,6 +183,16 @@ class MoreKeys(Layer):
             for learnt, given in zip(self.keys, (k, v), strict=True)
         ]
         return (q, *longer, *rest)
+
+
+class Record(Layer):
+    """Keeps the keys and values of the last call."""
+
+    inputs: tuple[Tensor, ...] = ()
+
+    def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
+        self.inputs = inputs[1:3]
+        return inputs
 
 
 class Later(Layer):
