@@ -76,10 +76,12 @@ def check(source: str, wanted: str, printed: str) -> None:
 def run(command: str, folder: Path) -> tuple[int, str]:
     """Runs a command once in a folder, whichever pages show it; returns its exit code and what it
     prints."""
-    program, *arguments = shlex.split(command)
+    message, pipe, piped = command.partition(" | ")
+    program, *arguments = shlex.split(piped if pipe else command)
     if program == "refiners":
         key._serials.clear()  # as in a process of its own
-        done = CliRunner().invoke(main, arguments, prog_name="refiners")
+        words = shlex.split(message)[1:] if pipe else []  # of echo
+        done = CliRunner().invoke(main, arguments, " ".join(words) + "\n", prog_name="refiners")
         return done.exit_code, done.output if done.exit_code else done.stdout
     if program == "make":  # the recipe itself is what runs this test
         printed = process(["make", "--dry-run", "--always-make", *arguments])

@@ -11,11 +11,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from random import Random
 
 import refiners
 import torch
+from figure import Figure
 from palette_effect import palette_effect
 from refiners_playground.alignment import SHIFT, aligned_effect
 from refiners_playground.caption import plain_caption
@@ -36,6 +37,7 @@ from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import agreement, load_recogniser
 from refiners_playground.scene import FILLS, Scene, draw, held_out_scenes
 from torch import Tensor
+from writer_figure import writer_figures
 
 from refiners_core.models.diffusion import LatentDiffusion
 
@@ -45,29 +47,6 @@ LORA_COST = 0.05
 """The largest loss in prompted colours and backgrounds that a style LoRA may cause."""
 ALIGNED_COST = 0.12
 """The largest loss in prompted shapes that StyleAligned may cause."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measured number and its bound, if any."""
-
-    name: str
-    value: float
-    count: int
-    least: float | None = None
-    most: float | None = None
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the value is within its bounds."""
-        above = self.least is None or self.value >= self.least
-        return above and (self.most is None or self.value <= self.most)
-
-    def __str__(self) -> str:
-        bound = f">= {self.least:g}" if self.least is not None else ""
-        bound = f"<= {self.most:g}" if self.most is not None else bound
-        verdict = "" if not bound else "kept" if self.is_kept else "MISSED"
-        return f"{self.name:<44} {self.value:>7.3f}  {bound:<9} {verdict:<7} n = {self.count}"
 
 
 def reader_figures() -> Iterator[Figure]:
@@ -214,6 +193,7 @@ PARTS: Mapping[str, Callable[[LatentDiffusion, int, Settings], Iterator[Figure]]
     "style-aligned": aligned_figures,
     "lora": lora_figures,
     "palette": palette_figures,
+    "writer": writer_figures,
 }
 """The measurements by name, in order."""
 

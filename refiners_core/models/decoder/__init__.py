@@ -5,7 +5,7 @@ from refiners_core.models.decoder.chat import ChatTemplate
 from refiners_core.models.decoder.config import DecoderConfig
 from refiners_core.models.decoder.continuation import Continuation, TextScore
 from refiners_core.models.decoder.defaults import GenerationDefaults
-from refiners_core.models.decoder.folder import check_decoder, is_decoder_folder, load_decoder
+from refiners_core.models.decoder.folder import build_decoder, is_decoder_folder, load_decoder
 from refiners_core.models.decoder.language_model import LanguageModel
 from refiners_core.models.decoder.layout import decoder_keys
 from refiners_core.models.decoder.network import Decoder
@@ -45,7 +45,7 @@ __all__ = [
     "TextScore",
     "TextStream",
     "TextTokenizer",
-    "check_decoder",
+    "build_decoder",
     "decoder_keys",
     "is_decoder_folder",
     "load_decoder",

@@ -53,44 +53,46 @@ def load_decoder(
             or has an unsupported setting.
         WeightsError: A file is unreadable, or its tensors are not those of the network.
     """
-    folder, config = _configured(path)
-    with built_on("meta"):
-        decoder = Decoder(config)
-    load(decoder, folder.weights("", dtype), decoder_keys(config), dtype=dtype, device=device)
-    return LanguageModel(
-        decoder.eval(),
-        TextTokenizer.load(folder.path),
-        defaults=_defaults(folder, config),
-        base=base,
-        facts=facts,
-    )
+    model = build_decoder(path, base=base, facts=facts)
+    source = PublishedFolder(path).weights("", dtype)
+    keys = decoder_keys(model.config)
+    load(model.decoder, source, keys, dtype=dtype, device=device)
+    return model
 
 
-def check_decoder(path: str | Path) -> None:
-    """Checks the configurations of a folder that has no weights yet.
+def build_decoder(
+    path: str | Path, *, base: str | None = None, facts: Mapping[str, Any] | None = None
+) -> LanguageModel:
+    """Builds a language model without its weights, on the meta device.
+
+    A package that ships these small files in its wheel can show and check its model before the
+    weights are fetched.
 
     Args:
-        path: The folder.
+        path: The folder, with `config.json` and the other small files of `load_decoder`.
+        base: The name of the base model for adapters; the family's by default.
+        facts: More facts by which variants of adapters are chosen.
 
     Raises:
-        ModelError: A configuration is missing, of another kind of model, or has an unsupported
-            setting; or the tokenizer or the template cannot be read.
+        ModelError: The path is not such a folder, or its configuration is of another kind of model
+            or has an unsupported setting.
     """
-    folder, config = _configured(path)
-    _defaults(folder, config)
-    TextTokenizer.load(folder.path)
-
-
-def _configured(path: str | Path) -> tuple[PublishedFolder, DecoderConfig]:
     if not (Path(path) / "config.json").is_file():
         raise ModelError(
             f"{path} has no config.json.",
             hint="Give the folder of a language model, with config.json and model.safetensors.",
         )
     folder = PublishedFolder(path)
-    return folder, DecoderConfig.from_json(folder.config(""))
-
-
-def _defaults(folder: PublishedFolder, config: DecoderConfig) -> GenerationDefaults:
+    config = DecoderConfig.from_json(folder.config(""))
+    with built_on("meta"):
+        decoder = Decoder(config)
     stated = folder.path / "generation_config.json"
-    return GenerationDefaults.from_json(json_table(stated) if stated.is_file() else {}, config)
+    return LanguageModel(
+        decoder.eval(),
+        TextTokenizer.load(folder.path),
+        defaults=GenerationDefaults.from_json(
+            json_table(stated) if stated.is_file() else {}, config
+        ),
+        base=base,
+        facts=facts,
+    )

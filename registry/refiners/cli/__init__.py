@@ -37,6 +37,8 @@ FUNCTIONS: Final = {
     "tree": "tree",
     "samplers": "samplers",
     "generate": "generate",
+    "write": "write",
+    "chat": "chat",
     "preprocess": "preprocess",
     "demo": "demo",
     "new": "authoring",
@@ -148,6 +150,7 @@ def main() -> None:
       refiners list
       refiners tree playground --with controlnet-canny
       refiners generate "a red circle" --model playground --out circle.png
+      refiners write "a red circle" --model playground-writer
 
     Exit codes: 0 success, 1 a failed check or another error, 2 usage, 3 network, 4 integrity or
     policy. With --json, errors are JSON too: {"error": {"code", "message", "hint", "dist"}}.

@@ -6,13 +6,12 @@ A file is a path with a separator or the ending of a file of weights, or `hf:org
 value is a picture, or several pictures as `INPUT=PICTURE,INPUT=PICTURE`; after the name of an
 adapter that needs a file, it is the file. The scale is the number after the last colon; 1 by
 default. Instead of a number there may be numbers by place or a schedule, see `scale_option`. The
-option `preprocess=true` makes the adapter's input from the picture, `preprocess=NAME` does so with
-the preprocessor of that name.
+option `scale=0.8` is another way to write the scale. The option `preprocess=true` makes the
+adapter's input from the picture, `preprocess=NAME` does so with the preprocessor of that name.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -25,6 +24,7 @@ import click
 
 from refiners.choose.lookup import find_adapter
 from refiners.choose.policy import Guard
+from refiners.cli.constructor_option import parse_options
 from refiners.cli.scale_option import split_scale, written_scale
 from refiners.errors import UnknownNameError
 from refiners.host.shell import quoted
@@ -36,9 +36,6 @@ from refiners.sources.user_file import with_file
 
 METAVAR: Final = "NAME|FILE[=PICTURE|FILE][:SCALE][,OPTION=VALUE...]"
 _OPTION: Final = re.compile(r"[A-Za-z][\w-]*=.*", re.DOTALL)
-_RESERVED: Final = ("name", "model", "offline", "lock", "file")
-"""The arguments of `load_adapter`, which cannot be options of an adapter."""
-_WORDS: Final = {"true": True, "false": False, "none": None}
 
 
 class AdapterOption(NamedTuple):
@@ -116,11 +113,15 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
             f"{name} has two scales; write {quoted(f'{name}:{written_scale(by_place)}')}"
         )
     scale = scale if by_place is None else by_place
+    parsed = parse_options(name, options)
+    if "scale" in parsed:
+        if scale is not None:
+            raise click.BadParameter(f"{name} has two scales; write {quoted(f'{name}:0.8')}")
+        scale = _number(name, parsed.pop("scale"))
     if isinstance(scale, float) and not math.isfinite(scale):
         raise click.BadParameter(
             f"the scale of {name} is {scale}; write a finite number, {name}:0.8"
         )
-    parsed = parse_options(name, options)
     preprocess = _preprocess(name, parsed.pop("preprocess", False))
     file = None if is_name else name
     if is_name and adapter.spec.file is not None and "file" in parsed:
@@ -134,6 +135,20 @@ def parse_adapter_option(text: str, *, offline: bool | None = None) -> AdapterOp
     label = name if is_name else f"{adapter.dist}:{adapter.name}"
     scale = 1.0 if scale is None else scale
     return AdapterOption(adapter, label, pictures, scale, file, parsed, preprocess)
+
+
+def parse_adapters(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[AdapterOption, ...]:
+    """Parses the values of `--adapter`, as the callback of the option."""
+    offline = ctx.params.get("offline") or None
+    return tuple(parse_adapter_option(value, offline=offline) for value in values)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise click.BadParameter(f"{value!r} is not a scale of {name}; write {name},scale=0.8")
+    return float(value)
 
 
 def _check_scale(name: str) -> None:
@@ -267,30 +282,3 @@ def _check_pictures(name: str, pictures: Mapping[str, Path], spec: AdapterSpec) 
             raise click.BadParameter(f"{name} has no input {input}; {known}")
         if not picture.is_file():
             raise click.BadParameter(f"the picture {picture} does not exist")
-
-
-def parse_options(name: str, parts: Sequence[str]) -> dict[str, Any]:
-    """Parses `OPTION=VALUE` parts; numbers, true, false and none are not strings."""
-    options: dict[str, Any] = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        key = key.strip().replace("-", "_")
-        if not (equals and key.isidentifier()):
-            raise click.BadParameter(
-                f"{part!r} is not an option of {name}; write {name},OPTION=VALUE"
-            )
-        if key in options or key in _RESERVED[:-1]:
-            problem = "is given twice" if key in options else "is not an option of adapters"
-            raise click.BadParameter(f"{key} {problem}; see refiners info {name}")
-        options[key] = _literal(value)
-    return options
-
-
-def _literal(text: str) -> Any:
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    try:
-        value = json.loads(text, parse_constant=lambda word: word)
-    except (ValueError, RecursionError):
-        return text
-    return text if isinstance(value, dict) else value

@@ -10,24 +10,17 @@ import click
 from refiners.cli.adapter_option import (
     METAVAR,
     AdapterOption,
-    parse_adapter_option,
+    parse_adapters,
     with_preprocess,
 )
 from refiners.cli.completion import complete_adapter, complete_model
+from refiners.cli.loading import checked_and_loaded
 from refiners.cli.location import name_or_path
 from refiners.cli.picture import check_out, replacing
-from refiners.cli.preflight import check_manifests, dry_run
 from refiners.cli.recipe import parse_conditions, pieces_like
 from refiners.cli.report import json_option, print_json
 from refiners.recipe.picture import open_picture
 from refiners.recipe.pieces import Pieces
-
-
-def _parse_adapters(
-    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[AdapterOption, ...]:
-    offline = ctx.params.get("offline") or None
-    return tuple(parse_adapter_option(value, offline=offline) for value in values)
 
 
 def parse_size(
@@ -67,7 +60,7 @@ _PICTURE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
               help="An installed model (refiners list), a folder or file, or a repository.  "
               "[default: playground]",
 )  # fmt: skip
-@click.option("--adapter", "adapters", multiple=True, callback=_parse_adapters, metavar=METAVAR,
+@click.option("--adapter", "adapters", multiple=True, callback=parse_adapters, metavar=METAVAR,
               shell_complete=complete_adapter,
               help="Use this adapter; repeatable. With several inputs: NAME=INPUT=PICTURE,...",
 )  # fmt: skip
@@ -200,17 +193,9 @@ def _new(
     has_bar: bool,
 ) -> list[Any]:
     """Generates with the options of the command line, checked before anything is loaded."""
-    check_manifests(model, adapters)
-    values = [option.value(open_picture) for option in adapters]
-    dry_run(model, prompt, adapters, values, arguments, **loading)
-    from refiners.load import load_adapter, load_model
-    from refiners_core import Condition
-
-    loaded: Any = load_model(model, **loading)
-    conditions: dict[Any, Condition] = {}
-    for option, value in zip(adapters, values, strict=True):
-        adapter = load_adapter(option.name, loaded, offline=loading["offline"], **option.arguments)
-        conditions[adapter] = Condition(value, scale=option.scale, preprocess=option.preprocess)
+    loaded, conditions = checked_and_loaded(
+        model, prompt, adapters, arguments, loading, is_text=False
+    )
     result = loaded.generate(prompt, conditions=conditions, progress=has_bar, **arguments)
     return result if isinstance(result, list) else [result]
 

@@ -58,6 +58,14 @@ def say(text: str, *, color: str | None = None, err: bool = False) -> None:
     click.secho(shown(text), file=stream, fg=color)
 
 
+def write_piece(text: str) -> None:
+    """Prints a part of a line at once."""
+    stream: IO[str] | None = sys.stdout
+    if stream is not None:
+        stream.write(text)
+        stream.flush()
+
+
 def json_stream() -> IO[str] | None:
     """Returns the stream for JSON; None if standard output is closed."""
     return _json_stream.get() or sys.stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refiners.cli.adapter_option import AdapterOption
+from refiners.cli.medium import check_medium
 from refiners.cli.scale_option import written_scale
 from refiners.errors import Notice, OptionError
 
@@ -62,10 +63,12 @@ def check_manifests(model: str, options: Sequence[AdapterOption]) -> None:
 
 def dry_run(
     model: str,
-    prompt: str,
+    prompt: Any,
     options: Sequence[AdapterOption],
     values: Sequence[Any],
     arguments: Mapping[str, Any],
+    *,
+    is_text: bool,
     device: str | None,
     dtype: str | None,
     offline: bool | None,
@@ -78,6 +81,7 @@ def dry_run(
         options: The adapters.
         values: The condition of each adapter.
         arguments: The other arguments of `generate`.
+        is_text: Whether a text is to be written, rather than a picture made.
         device: The device of the weights.
         dtype: The type of the weights.
         offline: Whether to stay offline.
@@ -93,6 +97,8 @@ def dry_run(
     torch_options(device, dtype)
     is_named = not (is_local(model) or model.startswith(PREFIX))
     structure = outline(model) if is_named else None
+    if structure is not None:
+        check_medium(structure, model, is_text=is_text)
     conditions: dict[Any, Condition] = {}
     for option, value in zip(options, values, strict=True):
         # an adapter with a file reads it when it is put on the real model

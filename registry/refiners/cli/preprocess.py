@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from refiners.cli.adapter_option import parse_options
 from refiners.cli.completion import complete_preprocessor
+from refiners.cli.constructor_option import parse_options
 from refiners.cli.generate import parse_size
 from refiners.cli.picture import check_out, replacing
 from refiners.cli.report import json_option, print_json

@@ -31,6 +31,13 @@ OPTIONS: Final[Mapping[str, str]] = {
     "dtype": "--dtype",
     "offline": "--offline",
     "lock": "--lock",
+    "max_new_tokens": "--max-tokens",
+    "temperature": "--temperature",
+    "top_k": "--top-k",
+    "top_p": "--top-p",
+    "min_p": "--min-p",
+    "repetition_penalty": "--repetition-penalty",
+    "stop": "--stop",
 }
 """The option of the shell for each argument of `generate` and `load_model`."""
 _VARIABLES: Final = {"offline": "REFINERS_OFFLINE", "lock": "REFINERS_LOCK"}
@@ -91,6 +98,10 @@ _PHRASES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = 
         "{adapter} {0}",
     ),
     (r"Eject ([\w-]+) first", "Leave {adapter} {0} out"),
+    (
+        r"Pass a text as the prompt, or load a model that was trained for chats",
+        "Run refiners write PROMPT, or choose another {model}",
+    ),
     (r"Put it on first: adapter\.inject\(model\)", "Write {adapter} NAME"),
     (r"(?:refiners\.)?load_model\([\"']([^\"']+)[\"']\)", "{model} {0}"),
     (r"print\(sorted\(model\.slots\)\)", "refiners tree MODEL shows its places"),

@@ -97,10 +97,12 @@ def test_a_command_without_the_option_gets_the_variable() -> None:
     assert shell_words("works with offline=True.", []) == "works with REFINERS_OFFLINE=1."
 
 
-def test_hints_name_options_of_generate() -> None:
-    command = main.get_command(click.Context(main), "generate")
-    assert command is not None
-    names = {name for parameter in command.params for name in parameter.opts} | {"PROMPT", "--lock"}
+def test_hints_name_options_of_generate_and_write() -> None:
+    commands = [main.get_command(click.Context(main), name) for name in ("generate", "write")]
+    names = {"PROMPT", "--lock"}
+    for command in commands:
+        assert command is not None
+        names |= {name for parameter in command.params for name in parameter.opts}
     assert {*OPTIONS.values()} <= names
     assert {*WORDS.values()} <= {*OPTIONS, "callback"}
 

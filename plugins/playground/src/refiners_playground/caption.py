@@ -21,10 +21,15 @@ WORDS: frozenset[str] = frozenset(
 """Every word in captions; each is one token of the playground's tokenizer."""
 
 
+def article(words: str) -> str:
+    """Returns words after `a` or `an`."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 def plain_caption(scene: Scene) -> str:
     """Returns a caption with the shape, colour and background of a scene's one object."""
     item = scene.items[0]
-    return f"{_article(item.colour)} {item.shape} on {_article(scene.background)} background"
+    return f"{article(item.colour)} {item.shape} on {article(scene.background)} background"
 
 
 def caption(scene: Scene, random: Random, keep_shape: bool = False) -> str:
@@ -56,7 +61,7 @@ def _with_background(text: str, scene: Scene, random: Random) -> str:
     words = f"textured {scene.background}" if textured else scene.background
     if random.random() < 0.1:
         return f"{text}, {words} background"
-    return f"{text} on {_article(words)} background"
+    return f"{text} on {article(words)} background"
 
 
 def _relation(first: Item, second: Item, random: Random) -> str:
@@ -77,7 +82,7 @@ def _noun(item: Item, random: Random, keep_shape: bool, detail: float) -> str:
         words.append(item.colour)
     named = keep_shape or random.random() < 0.9
     words.append(item.shape if named else random.choice(("object", "shape")))
-    return _article(" ".join(words))
+    return article(" ".join(words))
 
 
 def _place(item: Item, random: Random) -> str:
@@ -87,7 +92,3 @@ def _place(item: Item, random: Random) -> str:
     if item.column == "centre":
         return f"at the {item.row}"
     return f"in the {item.row} {item.column} corner"
-
-
-def _article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

@@ -1,6 +1,6 @@
 """The demo of `refiners demo`: adapters steer a model and leave no trace when they are ejected."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from refiners_core import Adapter, Condition
+from refiners_core.models.decoder import LanguageModel
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.picture import to_images
 from refiners_playground.alignment import SHIFT, aligned_effect, aligned_pictures
@@ -24,6 +25,13 @@ from refiners_playground.effect import (
     style_effect,
 )
 from refiners_playground.scene import Item, Scene, draw
+from refiners_playground.writer_effect import (
+    drawn_effect,
+    grammatical,
+    held_out_requests,
+    true_to,
+    written,
+)
 
 PROMPT = "a heart"
 LINES = Scene((Item("heart", "red", radius=0.5, x=0.3, y=-0.25, angle=0.2),), "white")
@@ -34,7 +42,11 @@ ALIGNED = ("heart", "star", "cross", "ring")
 """The shapes that are drawn in one style."""
 INKED = "a red cross on a cyan background"
 """The prompt that is drawn in ink."""
+DESCRIBED = ("a red star", "a heart", "a yellow ring", "a blue ground", "something green")
+"""The requests to the writer, whose descriptions are drawn."""
 SETTINGS = Settings(seed=7)
+DESCRIPTIONS = 64
+"""The number of held-out requests to the writer."""
 COUNT = 8
 """The number of held-out scenes behind each figure of the demo."""
 COMPARED = 12
@@ -64,7 +76,7 @@ def run(registry: Registry, out: Path) -> list[Row]:
         registry: Loads the model and its adapters.
         out: The PNG file to write; `-edges.png` and `-picture.png` are written beside it.
     """
-    with _one_thread(), tqdm(total=9, desc="demo") as bar:
+    with _one_thread(), tqdm(total=10, desc="demo") as bar:
         model: LatentDiffusion = registry.load_model("playground")
         lines, look = edges(draw([LINES])).expand(-1, 3, -1, -1), draw([LOOK])
         plain = _picture(model, {})
@@ -74,6 +86,9 @@ def run(registry: Registry, out: Path) -> list[Row]:
         ink: Adapter = registry.load_adapter("lora-ink", model)
         steered = _steered_columns(model, plain, control, prompter, lines, look)
         styled = _styled_columns(model, aligned, ink)
+        writer: LanguageModel = registry.load_model("playground-writer")
+        texts = writer.generate(list(DESCRIBED))
+        described = _described_columns(model, texts)
         bar.update()
         rows: list[Row] = []
         for figures in (
@@ -82,6 +97,7 @@ def run(registry: Registry, out: Path) -> list[Row]:
             _image_rows(model, prompter),
             _aligned_rows(model, aligned),
             _ink_rows(model, ink),
+            _writer_rows(model, writer),
         ):
             rows += figures
             bar.update()
@@ -91,7 +107,7 @@ def run(registry: Registry, out: Path) -> list[Row]:
             bar.update()
         after = ("after ejecting all", "bit for bit the first", [_picture(model, {})])
         out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet([*steered, after], styled).save(out)
+        contact_sheet([*steered, after], styled, described).save(out)
         for name, pixels in (("edges", lines), ("picture", look)):
             to_images(pixels)[0].save(out.with_name(f"{out.stem}-{name}.png"))
         bar.update()
@@ -129,6 +145,14 @@ def _styled_columns(model: LatentDiffusion, aligned: Adapter, ink: Adapter) -> l
     ]
     pictures = [_picture(model, conditions, INKED) for conditions in ({ink: Condition()}, {})]
     return [*columns, ("LoRA: drawn in ink", "below: without", pictures)]
+
+
+def _described_columns(model: LatentDiffusion, texts: Sequence[str]) -> list[Column]:
+    """Returns the pictures of the writer's descriptions, each under the request."""
+    return [
+        (f"Describe {request}.", text.removeprefix("Picture "), [_picture(model, {}, text)])
+        for request, text in zip(DESCRIBED, texts, strict=True)
+    ]
 
 
 @contextmanager
@@ -187,6 +211,18 @@ def _ink_rows(model: LatentDiffusion, ink: Adapter) -> Iterator[Row]:
     for name, title in (("inked", "drawn in ink"), ("colour", "colour as named")):
         note = f"scale 0 -> 1, {COUNT} held-out prompts"
         yield Row(f"LoRA: {title}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
+
+
+def _writer_rows(model: LatentDiffusion, writer: LanguageModel) -> Iterator[Row]:
+    requests = held_out_requests(DESCRIPTIONS)
+    answers = written(writer, requests)
+    for name, share in (
+        ("grammatical", grammatical(answers)),
+        ("true to the request", true_to(requests, answers)),
+    ):
+        yield Row(f"writer: {name}", f"{share:.2f}", f"share of {DESCRIPTIONS} held-out requests")
+    for name, share in drawn_effect(model, writer, COUNT, SETTINGS).items():
+        yield Row(f"writer, drawn: {name}", f"{share:.2f}", f"share of {COUNT} descriptions")
 
 
 def _ejected(model: LatentDiffusion, plain: Tensor, order: tuple[Adapter, ...]) -> Row:
