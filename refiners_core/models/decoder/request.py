@@ -57,14 +57,14 @@ def conditions_of(
         (item.adapter, item.condition)
         for item in match_conditions(request.model.adapters, conditions)
     ]
-    scales_of = [_checked(*pair) for pair in matched]
-    active, by_row = list[tuple[Adapter, Condition]](), dict[str, RowScale]()
-    for pair, scale in zip(matched, scales_of, strict=True):
-        if is_off(scale):
-            continue
-        active.append(pair)
-        if (rows := _row_scale(pair[0], scale, request)) is not None:
-            by_row[pair[0].scale_key] = rows
+    for adapter, condition in matched:
+        _check(adapter, condition)
+    active = [pair for pair in matched if not is_off(checked_scale(pair[1].scale))]
+    by_row = {
+        adapter.scale_key: rows
+        for adapter, condition in active
+        if (rows := _row_scale(adapter, condition, request)) is not None
+    }
     items = [
         strengths(*pair, request.model, request.count, 1)
         for pair in active
@@ -111,9 +111,10 @@ def encoded(request: TextRequest, active: Sequence[tuple[Adapter, Condition]]) -
     return values
 
 
-def _row_scale(adapter: Adapter, scale: Any, request: TextRequest) -> RowScale | None:
+def _row_scale(adapter: Adapter, condition: Condition, request: TextRequest) -> RowScale | None:
     """Returns the scale of an adapter by row; None if it differs between places, or if the layers
     of the adapter do not read it."""
+    scale = checked_scale(condition.scale)
     if not adapter.scales_rows or isinstance(scale, dict):
         return None
     if isinstance(scale, tuple) and any(isinstance(row, dict) for row in scale):  # pyright: ignore
@@ -122,8 +123,8 @@ def _row_scale(adapter: Adapter, scale: Any, request: TextRequest) -> RowScale |
     return RowScale.of(numbers, request.dtype, request.device)
 
 
-def _checked(adapter: Adapter, condition: Condition) -> Any:
-    """Returns the checked scale of a condition that does not ask for what only images have.
+def _check(adapter: Adapter, condition: Condition) -> None:
+    """Raises if a condition asks for what only images have.
 
     Raises:
         ConditionError: The condition has a range of steps, a schedule, a mask or a preprocessor.
@@ -140,4 +141,3 @@ def _checked(adapter: Adapter, condition: Condition) -> Any:
             f"{adapter.key} is given a mask or a preprocessor, but texts have no pictures.",
             hint="Leave mask= and preprocess= out.",
         )
-    return scale

@@ -12,6 +12,7 @@ from refiners_core.models.decoder.network import (
     DecoderBlock,
     DecoderFeedForward,
 )
+from refiners_core.models.decoder.norm import RootMeanSquareNorm
 from refiners_core.models.decoder.places import CountPlaces
 from refiners_core.surgery.slot import Slot
 
@@ -37,7 +38,11 @@ DECODER_SLOTS: Final[Mapping[str, Slot]] = {
     "decoder.linear": Slot(
         "every linear layer of the blocks", "decoder", nn.Linear, within=DecoderBlock
     ),
-    "decoder.norm": Slot("every normalisation", "decoder", (nn.RMSNorm, nn.LayerNorm)),
+    "decoder.norm": Slot(
+        "every norm: of the blocks, of heads, and before the head",
+        "decoder",
+        (RootMeanSquareNorm, nn.LayerNorm),
+    ),
     "decoder.head": Slot(
         "features to the logits of the next token", "decoder", name="head", chain=Decoder
     ),
