@@ -171,7 +171,7 @@ def test_p_tuning_is_read_as_a_prompt(tmp_path: Path):
     assert refiners.load_adapter("p-tuning", model, file=file).tokens_before == 3
 
 
-def test_a_pattern_that_matches_no_layer_is_told(tmp_path: Path):
+def test_a_pattern_that_matches_no_layer_draws_a_notice(tmp_path: Path):
     tensors, config = contents("fourier-ft")
     folder = save(tmp_path, tensors, config | {"n_frequency_pattern": {"layers.0": 5}})
     with pytest.warns(Notice, match="5 frequencies for 'layers.0'"):

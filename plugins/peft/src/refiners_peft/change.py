@@ -86,7 +86,7 @@ class LayerChanges(Saved):
         """Builds a change for each layer that the file names.
 
         Raises:
-            AdapterError: `model` is not a language model, or there is no file.
+            AdapterError: `model` is not a language model, or no file is given.
             WeightsError: The file is of another kind, is damaged, or is for another model.
         """
         model = language_model(model, self.key)
@@ -216,7 +216,7 @@ def check_length(file: PeftFile, target: Target, role: str, tensor: Tensor, leng
     """Raises if a vector does not have one number for each feature.
 
     Raises:
-        WeightsError: It has another shape.
+        WeightsError: The vector has another shape.
     """
     if tuple(tensor.shape) != (length,):
         shown = str(len(tensor)) if tensor.ndim == 1 else f"{list(tensor.shape)}"

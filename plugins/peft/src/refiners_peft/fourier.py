@@ -139,7 +139,7 @@ def _check_number(file: PeftFile, target: Target, spectrum: Tensor) -> None:
     """Checks that a layer has as many frequencies as the configuration states.
 
     Raises:
-        WeightsError: It has another number, or more than its weight has.
+        WeightsError: The layer has another number, or more than its weight has.
     """
     matching = (count for key, count in _patterns(file) if _is_of(key, target.name))
     stated = next(matching, file.config.get("n_frequency"))

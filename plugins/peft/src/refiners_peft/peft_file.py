@@ -18,7 +18,7 @@ from refiners_peft.field import check_fields
 CONFIG: Final = "adapter_config.json"
 """The file in which PEFT stores its configuration, beside the weights."""
 PREFIX: Final = "base_model.model."
-"""What PEFT writes before the names of layers."""
+"""The words that PEFT writes before the names of layers."""
 PROMPT: Final = "prompt_embeddings"
 """The tensor of learned tokens."""
 _WRAPPERS: Final = frozenset(

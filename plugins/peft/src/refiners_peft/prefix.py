@@ -28,7 +28,7 @@ class PrefixTuning(Saved, VirtualTokens):
         """Reads the keys and values of each layer.
 
         Raises:
-            AdapterError: `model` is not a language model, or there is no file.
+            AdapterError: `model` is not a language model, or no file is given.
             WeightsError: The file is not a prefix, is damaged, or is for another model.
         """
         model = language_model(model, self.key)

@@ -27,7 +27,7 @@ class PromptTuning(Saved, VirtualTokens):
         """Reads the features.
 
         Raises:
-            AdapterError: `model` is not a language model, or there is no file.
+            AdapterError: `model` is not a language model, or no file is given.
             WeightsError: The file is not a prompt, is damaged, or is for another model.
         """
         model = language_model(model, self.key)

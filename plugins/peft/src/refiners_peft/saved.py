@@ -32,7 +32,7 @@ class Saved(Adapter):
             methods: The methods that are read, as PEFT names them.
 
         Raises:
-            AdapterError: There are no files.
+            AdapterError: No files are given.
             WeightsError: The file cannot be read as one of these methods.
         """
         if source is None:
