@@ -203,8 +203,9 @@ class LayerChanges(Saved):
         if number is not None and int(number[1]) >= layers:
             there = f"it has {layers} layers"
         else:
-            same = (other for other in names if number is None or f".{number[1]}." in other)
-            there = "it has " + ", ".join([*same][:8])
+            same = [other for other in names if number is None or f".{number[1]}." in other]
+            more = f" and {len(same) - 2} more" if len(same) > 2 else ""
+            there = f"it has {', '.join(same[:2])}{more}"
         return WeightsError(
             f"{file.name} changes {name!r}, which this {model.base} does not have among its "
             f"{self.slots[0].rpartition('.')[2]} layers: {there}.{file.origin}",
