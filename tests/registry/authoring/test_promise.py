@@ -54,6 +54,12 @@ targets = [{{ slot = "{slot}", stage = "branch" }}]
             "the slot 'unet.cros_attention' does not exist",
         ),
         ({"slot": "text.layers"}, "the slot 'text.layers' does not exist"),
+        ({"slot": "decoder.block"}, "the slot 'decoder.block' does not exist"),
+        ({"slot": "decoder.block", "base": "", "facts": ""}, ""),
+        (
+            {"slot": "unett.linear", "base": "", "facts": ""},
+            "the slot 'unett.linear' does not exist",
+        ),
         ({"api": ">=2"}, "core-api '>=2' excludes the installed core, 1.0"),
         ({"api": "<1.0"}, 'write core-api = ">=1.0,<2"'),
         ({"facts": "cross_attention_dims = 768"}, "did you mean 'cross_attention_dim'?"),
