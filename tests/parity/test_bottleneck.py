@@ -179,8 +179,10 @@ def adapted(config: Mapping[str, Any], weights: Mapping[str, Tensor], start: str
     first = int(config["ln_before"])
     y = z
     if config["ln_before"]:
-        parts = [weights[f"{start}adapter_norm_before.{part}"] for part in ("weight", "bias")]
-        y = functional.layer_norm(y, (WIDTH,), *parts)
+        norm_at = f"{start}adapter_norm_before"
+        y = functional.layer_norm(
+            y, (WIDTH,), weights[f"{norm_at}.weight"], weights[f"{norm_at}.bias"]
+        )
     y = projected(config, weights, f"{start}adapter_down.{first}", "down", y)
     if config["non_linearity"] == "prelu":
         y = torch.where(y > 0, y, weights[f"{start}adapter_down.{first + 1}.f.weight"] * y)
@@ -196,16 +198,18 @@ def adapted(config: Mapping[str, Any], weights: Mapping[str, Tensor], start: str
     if is_before:
         y = y + residual
     if config["ln_after"]:
-        parts = [weights[f"{start}adapter_norm_after.{part}"] for part in ("weight", "bias")]
-        y = functional.layer_norm(y, (WIDTH,), *parts)
+        norm_at = f"{start}adapter_norm_after"
+        y = functional.layer_norm(
+            y, (WIDTH,), weights[f"{norm_at}.weight"], weights[f"{norm_at}.bias"]
+        )
     y = y if is_before else y + residual
     return y if config["original_ln_after"] else y - x  # the network adds x in any case
 
 
 def expected(
     peer: Any, kind: str, config: Mapping[str, Any], formula: Callable[..., Tensor]
-) -> Any:
-    """Returns the logits of a peer with a formula behind its layers, as a configuration places it."""
+) -> Tensor:
+    """Returns the logits of a peer with a formula behind its layers, where a configuration acts."""
     blocks = peer.transformer.h if kind == "gpt2" else peer.model.layers
     hooks: list[Any] = []
     for layer, block in enumerate(blocks):
