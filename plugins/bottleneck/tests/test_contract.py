@@ -60,10 +60,10 @@ def fused() -> Fusion:
     return fuse(Bottleneck(reduction_factor=4), Bottleneck(reduction_factor=2))
 
 
-def random(adapter: Adapter, model: LanguageModel) -> Any:
+def random(adapter: Adapter, model: LanguageModel, seed: int = 2) -> Any:
     """Returns an adapter with random weights for a model, not worn."""
     adapter.inject(model).eject()
-    noise = torch.Generator().manual_seed(len(adapter.key))
+    noise = torch.Generator().manual_seed(seed)
     for weight in adapter.parameters():
         weight.data = torch.randn(weight.shape, generator=noise) * 0.3
     return adapter
@@ -136,7 +136,7 @@ def test_a_gate_leaves_padding_out():
 def test_pairs_differ_from_each_alone_in_any_order(second: str):
     model = small_model()
     makes = {**MAKES, "low rank": LowRank}
-    first, other = random(MAKES["seq_bn"](), model), random(makes[second](), model)
+    first, other = random(MAKES["seq_bn"](), model), random(makes[second](), model, 7)
     outcomes = [scores(model, {})]
     for worn in ((first,), (other,), (first, other)):
         for adapter in worn:
@@ -169,13 +169,3 @@ def test_many_adapters_answer_in_one_pass():
             ours = together[2 * i + j].log_probabilities
             torch.testing.assert_close(ours, alone, atol=1e-5, rtol=1e-5)
         model.eject_all()
-
-
-def test_compiled_blocks_read_what_their_layers_start_from():
-    model = small_model()
-    adapter = random(MAKES["seq_bn"](), model).inject(model)
-    ids, context = torch.tensor([[1, 2, 3]]), {adapter.scale_key: torch.tensor(1.0)}
-    with torch.no_grad():
-        plain = model.decoder(ids, context=context)
-        model.compile(backend="eager")
-        assert torch.equal(model.decoder(ids, context=context), plain)
