@@ -380,7 +380,7 @@ def test_a_file_without_a_known_layout_is_described_by_its_tensors(tmp_path: Pat
     with pytest.raises(RefinersError) as error:
         find_reader(str(path), Hub.from_environment(offline=True))
     assert "it holds 'layer.0', 'layer.1', 'layer.2' and 6 more" in error.value.message
-    assert 'load_adapter("control-lora", model, file=' in error.value.hint
+    assert 'load_adapter("adapter-fusion", model, file=' in error.value.hint
 
 
 # --- pairs that do not fit -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from refiners_bottleneck.adapter import Bottleneck
 from refiners_bottleneck.behind import Behind, Spot, norm_of_sum, published_names
 from refiners_bottleneck.change import network_of, read_of, reads_stream, residual_of
 from refiners_bottleneck.config import PLACES, BottleneckConfig
-from refiners_bottleneck.fit import check_model
+from refiners_bottleneck.fit import check_model, family_of
 from refiners_bottleneck.folder import (
     FUSION_CONFIG,
     Folder,
@@ -109,7 +109,7 @@ class Fusion(Behind):
             spot[1] for spot in spots if reads_stream(_config(members[0], spot))
         )
         self._blocks, _ = published_names(model)
-        self._about = {"hidden_size": width, "model_type": model.config.family}
+        self._about = {"hidden_size": width, "model_type": family_of(model)}
 
     def published(self) -> Mapping[str, Tensor]:
         """Returns the tensors of the attention under AdapterHub's names."""
