@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from refiners_core.tree.recall import Recall as Recall
     from refiners_core.tree.recall import Remember as Remember
     from refiners_core.tree.recall import Reuse as Reuse
+    from refiners_core.tree.row_scale import RowScale as RowScale
 
 _HOMES: Final[dict[str, str]] = {
     name: home
@@ -72,6 +73,7 @@ _HOMES: Final[dict[str, str]] = {
         "tree.layer": ("Layer",),
         "tree.memory": ("Memory",),
         "tree.recall": ("Recall", "Remember", "Reuse"),
+        "tree.row_scale": ("RowScale",),
         "model": ("Model",),
         "preprocessor": ("FindPreprocessor", "NamedPreprocessor", "Preprocessor"),
         "surgery.selection": ("Edit", "Selection", "select"),

@@ -120,12 +120,13 @@ class Model(Chain):
             if not around:
                 continue
             part = max(around, key=len)
+            path, layout = seat.path.removeprefix(f"{part}."), self.layouts[part]
             try:
-                place = self.layouts[part].place(f"{seat.path.removeprefix(f'{part}.')}.weight")
+                place = layout.place(f"{path}.weight")
             except WeightsError:  # a layer that a derived model adds
                 continue
-            named = places.setdefault(part, {})
-            named.setdefault(place.key.removesuffix(".weight"), []).append((seat, place.transform))
+            name = layout.layers.get(path, place.key.removesuffix(".weight"))
+            places.setdefault(part, {}).setdefault(name, []).append((seat, place.transform))
         return {
             part: {
                 key: tuple(sorted(seats, key=lambda pair: pair[1].share))

@@ -12,6 +12,7 @@ from typing import Any, Final
 MODULES: Final = (
     "refiners_core",
     "refiners_core.command",
+    "refiners_core.compose",
     "refiners_core.errors",
     "refiners_core.hookspecs",
     "refiners_core.layers",

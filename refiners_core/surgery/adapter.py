@@ -27,6 +27,7 @@ from refiners_core.surgery.rollback import restorer
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.source import Source, Weights
 from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index, unchanging
+from refiners_core.surgery.wearable import Lane
 from refiners_core.tree.chain import Chain
 from refiners_core.weights.load import MisfitError
 
@@ -57,12 +58,19 @@ class Adapter(Merging):
     reads_prompts: ClassVar[bool] = False
     """Whether its `encode` reads the prompts of the request: it is called, with None as the value,
     although the adapter takes no condition."""
+    scales_rows: ClassVar[bool] = False
+    """Whether its layers read a `RowScale` in place of a tensor, and leave the rows whose scale is
+    0 bit for bit as they are. Otherwise a language model runs each of its places twice where its
+    scale differs between rows."""
     words: Mapping[str, int | Sequence[int]] = MappingProxyType({})
     """The words that prompts may use while it is worn, each with its number of tokens: in every
     text encoder, or in each, which spells out a word of 0 tokens. The text encoder finds the id of
     the first token of the first word in the context, as the value `words` of the adapter; the ids
     of all further tokens count down from it, in each word as many as in the encoder with the most.
     """
+    tokens_before: int = 0
+    """The number of tokens that it puts before every text; they count against the length for which
+    a language model was trained."""
     inputs: ClassVar[tuple[str, ...]] = ()
     """The names in the mapping that its condition must be, if it needs several values; a missing
     name is an error before any network runs."""
@@ -83,7 +91,8 @@ class Adapter(Merging):
         name = name or type(self).__name__.lower()
         super().__init__(checked_key(key or next_key(name)))
         self.name: Final = name
-        self.order: Final = natural(self.key)
+        self.order: tuple[Any, ...] = natural(self.key)
+        self.lane: Lane | None = None
         self.source: Source | None = None
         self.own_layers = nn.ModuleDict()
         self._choose_source = weights
@@ -208,7 +217,8 @@ class Adapter(Merging):
 
     @property
     def scale_key(self) -> str:
-        """The context key of its scale, a 0-d tensor; absent while it is inactive."""
+        """The context key of its scale, a 0-d tensor or a `RowScale`; absent while it is
+        inactive."""
         return self.context_key("scale")
 
     # --- used by a caller ---
@@ -266,6 +276,7 @@ class Adapter(Merging):
         tree = chains[0] if tree is None else tree  # a part may live on without its model
         self._swap("eject", tree, plan.plan_eject(tree, chains, self))
         self._merged = None
+        self.order, self.lane = natural(self.key), None
         return self
 
     @contextmanager
@@ -387,7 +398,8 @@ class Adapter(Merging):
             self.build(tree, self.source)
         except MisfitError as error:
             files = self.source.files.values() if self.source else ()
-            names = " and ".join(dict.fromkeys(path.name for path in files)) or "the file"
+            weights = (path.name for path in files if path.suffix != ".json")
+            names = " and ".join(dict.fromkeys(weights)) or "the file"
             title = f"{names} does not fit {self.key} on this {family}"
             raise error.concerning(
                 title, f"Fetch it again, or give a file that was made for {family}."
@@ -415,5 +427,7 @@ class Adapter(Merging):
             "_chains": (),
             "_choose_source": None,
             "_merged": None,
+            "order": natural(self.key),
+            "lane": None,
             "preprocessors": None,
         }

@@ -4,74 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from itertools import groupby
+from typing import NamedTuple
 
 from torch import nn
 
 from refiners_core.errors import PlanError
-from refiners_core.surgery.selection import Edit
-from refiners_core.surgery.tree_index import Seat
+from refiners_core.surgery.abreast import Abreast, Given
+from refiners_core.surgery.placed import Entry, Made, Placed
 from refiners_core.surgery.wearable import Wearable
 from refiners_core.tree.chain import Chain
 
-_STAGES: Final = {"inputs": 0, "branch": 1, "output": 2, "around": 3}
-
 Snapshot = tuple[tuple[str, ...], tuple[nn.Module, ...]]
 """The names and layers of a mapping of children."""
-
-
-class Placed(NamedTuple):
-    """An edit of seats of one chain, and the adapter that it belongs to."""
-
-    adapter: Wearable
-    position: int
-    """The position of the edit among those of the adapter."""
-    edit: Edit
-    seats: Mapping[str, Seat]
-    """The seats of the chain by name, with paths from the root of the inject."""
-    suffix: str
-    """The suffix of the names of the layers that the edit makes."""
-    is_exclusive: bool
-    """Whether the edit replaces or removes the base layer, which only one adapter may do."""
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """The sort key that makes the fold independent of the order of injects: stage, adapter,
-        position."""
-        return (_STAGES[self.edit.stage], self.adapter.order, self.position)
-
-    def made(self, name: str, *inner: nn.Module) -> nn.Module:
-        """Returns the layer that the edit makes for a seat.
-
-        Args:
-            name: The name of the seat.
-            inner: The layer to wrap, for a wrap only.
-
-        Raises:
-            PlanError: The edit makes something other than an `nn.Module`.
-        """
-        layer: Any = self.edit.make(*inner, self.seats[name])
-        if not isinstance(layer, nn.Module):
-            raise PlanError(
-                f"{self.adapter.key} made a {type(layer).__name__} for {self.seats[name].path!r}.",
-                hint="The function passed to wrap, before, after or replace must return an "
-                "nn.Module.",
-            )
-        return layer
-
-
-Entry = tuple[str, nn.Module]
-"""A name and a layer of a chain."""
-
-
-class Made(NamedTuple):
-    """A layer that an edit made."""
-
-    layer: nn.Module
-    key: str
-    """The key of the adapter that the edit belongs to."""
-    kind: str
-    """The kind of the edit, such as `wrap`."""
 
 
 @dataclass(eq=False, slots=True)
@@ -275,9 +220,14 @@ def _worn_seat(
             kept = entry(p)
         elif p.edit.kind == "remove":
             kept = None
-    for p in ordered:
-        if p.edit.kind == "wrap":
-            assert kept is not None, "planning refuses to wrap a removed seat"
+    wraps = [p for p in ordered if p.edit.kind == "wrap"]
+    for group, part in groupby(wraps, _group):
+        assert kept is not None, "planning refuses to wrap a removed seat"
+        members = [*part]
+        if group is not None and len({p.adapter.lane for p in members}) > 1:
+            kept = _abreast(name, kept[1], members, made)
+            continue
+        for p in members:
             kept = entry(p, kept[1])
     if kept is not None:
         yield kept
@@ -285,3 +235,29 @@ def _worn_seat(
     for p in sorted(ordered, key=lambda p: (p.adapter.order, -p.position), reverse=True):
         if p.edit.kind == "after":
             yield entry(p)
+
+
+def _group(placed: Placed) -> tuple[str, int] | None:
+    """Returns the stage and the group of adapters in which a wrap is abreast of others."""
+    lane = placed.adapter.lane
+    return None if lane is None else (placed.edit.stage, lane.group)
+
+
+def _abreast(name: str, inner: nn.Module, placed: Sequence[Placed], made: list[Made]) -> Entry:
+    """Returns what runs at a seat that adapters wrap abreast."""
+    lanes: dict[str, nn.Module] = {}
+    weights: list[float] = []
+    for lane, part in groupby(placed, lambda p: p.adapter.lane):
+        assert lane is not None, "only adapters with a lane are grouped"
+        label, layer = "", inner
+        if placed[0].edit.stage != "inputs":  # its wraps see what the layer returns
+            layer = Given()
+            made.append(Made(layer, "", "part"))
+        for p in part:
+            label, layer = f"of_{p.adapter.key}", p.made(name, layer)
+            made.append(Made(layer, p.adapter.key, p.edit.kind))
+        lanes[label] = layer
+        weights.append(lane.weight)
+    joined = Abreast(inner, lanes, weights)
+    made.append(Made(joined, "", "part"))
+    return f"{name}+abreast", joined

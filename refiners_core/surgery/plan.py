@@ -15,7 +15,8 @@ from typing import Final
 from torch import nn
 
 from refiners_core.errors import PlanError
-from refiners_core.surgery.overlay import Overlay, Placed, Swap, bare_mapping, fold, snapshot
+from refiners_core.surgery.overlay import Overlay, Swap, bare_mapping, fold, snapshot
+from refiners_core.surgery.placed import Placed
 from refiners_core.surgery.selection import Edit
 from refiners_core.surgery.tree_index import ChainRef, Seat, TreeIndex, tree_index
 from refiners_core.surgery.wearable import Wearable

@@ -1,6 +1,17 @@
 """The interface of adapters for plans, overlays and hooks: enough to name and sort them."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+
+class Lane(NamedTuple):
+    """The lane of an adapter among others that are worn abreast of it."""
+
+    group: int
+    """The number of the group in this process."""
+    position: int
+    """The position of the lane in the group; adapters in one lane wrap one another."""
+    weight: float
+    """The factor of what the lane changes."""
 
 
 @runtime_checkable
@@ -18,6 +29,12 @@ class Wearable(Protocol):
         ...
 
     @property
-    def order(self) -> tuple[str, int, str]:
+    def order(self) -> tuple[Any, ...]:
         """The sort key that places it among the adapters of a tree."""
+        ...
+
+    @property
+    def lane(self) -> Lane | None:
+        """Its lane in a group of adapters that read the same; None where it reads the output of
+        those before it."""
         ...

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from refiners_core.errors import ContextError
 from refiners_core.tree.memory import Memory
+from refiners_core.tree.row_scale import times
 
 _MISSING: Final = object()
 
@@ -120,7 +121,7 @@ class Context:
         if scales:
             for key, factor in scales.items():
                 if (scale := inner._values.get(f"{key}.scale")) is not None:
-                    inner._values[f"{key}.scale"] = scale * factor
+                    inner._values[f"{key}.scale"] = times(scale, factor)
             if inner._places is not None:
                 inner._places = inner._places.scaled(scales)
         for name, source in (rebind or {}).items():

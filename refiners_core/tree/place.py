@@ -180,16 +180,24 @@ class Place:
         if (
             not isinstance(output, Tensor)
             or not isinstance(bare, Tensor)
-            or output.shape != bare.shape
-            or output.ndim == 0
-            or len(output) % len(scales)
+            or not _have_rows(output, bare, len(scales))
         ):
             raise ConditionError(
                 f"{self.key} does not act on single pictures at {self.name}.",
                 hint="Pass one scale for all pictures.",
             )
-        is_off = (scales == 0).repeat(len(output) // len(scales))
+        rows = max(len(output), len(bare), len(scales))
+        is_off = (scales == 0).repeat(rows // len(scales))
         return torch.where(is_off.view(-1, *[1] * (output.ndim - 1)), bare, output)
+
+
+def _have_rows(output: Tensor, bare: Tensor, count: int) -> bool:
+    """Whether two outputs have equal shapes, with as many rows for each picture, or a single row
+    for all of them."""
+    if output.ndim == 0 or output.shape[1:] != bare.shape[1:]:
+        return False
+    several = {len(output), len(bare)} - {1}
+    return len(several) < 2 and not any(rows % count for rows in several)
 
 
 @contextmanager

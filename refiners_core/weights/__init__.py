@@ -3,6 +3,7 @@
 from refiners_core.weights.key_map import (
     AS_IS,
     LINEAR_AS_CONV,
+    SAME,
     TRANSPOSED,
     TURNED,
     KeyMap,
@@ -18,6 +19,7 @@ __all__ = [
     "AS_IS",
     "LINEAR_AS_CONV",
     "PICKLES",
+    "SAME",
     "TRANSPOSED",
     "TURNED",
     "KeyMap",

@@ -75,6 +75,7 @@ def _transposed(x: Tensor) -> Tensor:
 
 
 SAME: Final = Transform(_same, _same)
+"""The transform of a tensor that is published as it is."""
 LINEAR_AS_CONV: Final = Transform(_without_map, _with_map)
 """The transform of a linear layer that is published as a 1x1 convolution."""
 TRANSPOSED: Final = Transform(_transposed, _transposed)
@@ -155,6 +156,8 @@ class KeyMap:
         transforms: The transforms of tensors below one of our prefixes.
         older: The current published prefixes, by deprecated ones, which are read as well.
         ignored: Patterns of published keys without weights, such as `*.position_ids`.
+        layers: The published names of layers whose weight is published as that of another layer, by
+            our names: a head that shares the weight of an embedding is still a layer.
 
     Example:
         >>> layout = KeyMap({"down.{i}.conv_1": "down_blocks.{i}.conv1"})
@@ -169,11 +172,13 @@ class KeyMap:
         transforms: Mapping[str, Transform] | None = None,
         older: Mapping[str, str] | None = None,
         ignored: Iterable[str] = (),
+        layers: Mapping[str, str] | None = None,
     ) -> None:
         self.names: Final = dict(names)
         self.transforms: Final = dict(transforms or {})
         self.older: Final = dict(older or {})
         self.ignored: Final = tuple(ignored)
+        self.layers: Final = dict(layers or {})
 
     def under(self, ours: str, theirs: str) -> KeyMap:
         """Returns this layout for a part of a tree at the path `ours`, published at `theirs`."""
@@ -182,6 +187,7 @@ class KeyMap:
             transforms={_join(ours, a): how for a, how in self.transforms.items()},
             older={_join(theirs, a): _join(theirs, b) for a, b in self.older.items()},
             ignored=[_join(re.sub(r"\{\w+\}", "*", theirs), pattern) for pattern in self.ignored],
+            layers={_join(ours, a): _join(theirs, b) for a, b in self.layers.items()},
         )
 
     def __or__(self, other: KeyMap) -> KeyMap:
@@ -191,6 +197,7 @@ class KeyMap:
             transforms=self.transforms | other.transforms,
             older=self.older | other.older,
             ignored=dict.fromkeys(self.ignored + other.ignored),
+            layers=self.layers | other.layers,
         )
 
     def place(self, key: str) -> Place:

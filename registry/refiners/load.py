@@ -25,7 +25,7 @@ from refiners.preprocessing import PreprocessorsOf
 from refiners.sources.answer import constructor_options
 from refiners.sources.fetch import fetch_source
 from refiners.sources.given import is_file
-from refiners.sources.local import is_local, open_local, open_repository
+from refiners.sources.local import is_local, open_local, open_repository, outline_local
 from refiners.sources.origin import NamedModel, introduce, originating
 from refiners.sources.repository import PREFIX
 from refiners.sources.user_file import (
@@ -56,11 +56,11 @@ def load_model(
     """Loads a base model by name, from a path, from a Hub repository or from a live pipeline.
 
     Args:
-        what: A name, such as `sd15` or `distribution:name`; the path of a folder in the layout of
-            diffusers, of the folder of a language model, or of a single file;
-            `hf:organisation/name` for a repository of the Hub in the layout of diffusers,
-            optionally followed by `@commit` and by `/file.safetensors` for one of its files; or a
-            live diffusers pipeline, whose tensors the model shares.
+        what: A name, such as `sd15` or `distribution:name`; the path of a folder or of a single
+            file of an installed family, such as Stable Diffusion in the layout of diffusers or a
+            language model; `hf:organisation/name` for such a repository of the Hub, optionally
+            followed by `@commit` and by `/file.safetensors` for one of its files; or a live
+            diffusers pipeline, whose tensors the model shares.
         device: The device of the weights; None for the default of the model.
         dtype: The dtype to which the weights are cast while loading; None to keep the published
             one.
@@ -238,9 +238,7 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
 
 def _outlined(model: str) -> Model:
     if is_local(model):
-        from refiners_core.models.formats.open import open_model
-
-        return open_model(Path(model))
+        return outline_local(Path(model))
     plugin = find_model(model)
     guarded(plugin, None)
     return build_model(plugin, None, device="meta")

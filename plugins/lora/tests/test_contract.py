@@ -64,8 +64,9 @@ def make_whole() -> Lora:
 
 def targets() -> list[tuple[str, str]]:
     manifest = tomllib.loads((files("refiners_lora") / "adapter.toml").read_text())
-    (variant,) = manifest["adapter"]["lora"]["variant"]
-    return [(target["slot"], target["stage"]) for target in variant["targets"]]
+    variants = manifest["adapter"]["lora"]["variant"]
+    (images,) = [v for v in variants if v["targets"][0]["slot"].startswith("unet.")]
+    return [(target["slot"], target["stage"]) for target in images["targets"]]
 
 
 def latents(model, conditions):

@@ -80,11 +80,9 @@ def inject(tensors, tmp_path, model=None, metadata=None, name="style.safetensors
 
 
 KINDS = {
-    "an AdaLoRA": {f"{DOTTED}.to_q.lora_A": ONE, f"{DOTTED}.to_q.lora_E": ONE},
     "a VeRA": {f"{DOTTED}.to_q.vera_lambda_b": ONE},
     "a FourierFT": {f"{DOTTED}.to_q.fourierft_spectrum": ONE},
     "an HRA": {f"{DOTTED}.to_q.hra_u": ONE},
-    "also trains tokens": {**GOOD, "lora_te.token_adapter.trainable_tokens_delta": ONE},
     "a file that replaces whole weights": {f"{ATTENTION}.set_weight": ONE},
     "a prompt of trained tokens": {"prompt_embeddings": ONE},
 }
@@ -105,6 +103,14 @@ DAMAGED = pair(ATTENTION)
 DAMAGED[f"{ATTENTION}.lora_up.weight"] = torch.full((16, 2), torch.nan)
 WRONG = {
     "not a LoRA: it holds 'controlnet_cond": {"controlnet_cond_embedding.conv_in.weight": ONE},
+    "an AdaLoRA without its configuration": {
+        f"{DOTTED}.to_q.lora_A": ONE,
+        f"{DOTTED}.to_q.lora_E": ONE,
+    },
+    "its configuration names none by trainable_token_indices": {
+        **GOOD,
+        "lora_te.token_adapter.trainable_tokens_delta": ONE,
+    },
     "not a LoRA: it holds 'clip_g', 'clip_l'": {"clip_l": ONE, "clip_g": ONE},
     "has no layer 'ip_adapter.1.to_q_lora'": {
         "image_proj.norm.weight": ONE,

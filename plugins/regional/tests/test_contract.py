@@ -38,7 +38,8 @@ MAKES: Mapping[str, Callable[..., Adapter]] = {
 }
 MODES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{name: (name, {}) for name in MAKES},
-    "regional latents": ("regional-prompts", {"mode": "latents", "base": 0.2, "feather": 0.05}),
+    "regional, softened": ("regional-prompts", {"base": 0.2, "feather": 0.05}),
+    "regional attention": ("regional-prompts", {"mode": "attention"}),
     "four windows": ("multidiffusion", {"batch": 4, "circular": True}),
 }
 

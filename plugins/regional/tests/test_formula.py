@@ -180,7 +180,7 @@ def test_spatial_values_are_cropped_to_the_window():
     maps = filled(T2iAdapter(key="maps").inject(model))
     photo = filled(IpAdapter(encoder=encoder, tokens=2, key="photo").inject(model))
     style = filled(Lora(rank=2, key="style").inject(model))
-    regions = RegionalPrompts(key="regions").inject(model)
+    regions = RegionalPrompts(key="regions", mode="attention").inject(model)
     mask = torch.linspace(0, 1, 64).expand(1, 1, 32, 64)
     conditions = {
         **{control: PICTURE, maps: PICTURE, photo: Condition(PICTURE[..., :32], mask=mask)},
@@ -213,7 +213,7 @@ def test_spatial_values_are_cropped_to_the_window():
 def test_attention_to_each_text_counts_within_its_mask(base: float):
     model = small()
     layer = next(seat.path for seat in model.slot("unet.cross_attention") if ".mid." in seat.path)
-    regions = RegionalPrompts(key="regions", base=base).inject(model)
+    regions = RegionalPrompts(key="regions", mode="attention", base=base).inject(model)
     seen: list[Any] = []
     inner = model.slot("unet.cross_attention").where(lambda seat: seat.path == layer)[0].layer
     inner.register_forward_hook(lambda _, args, out: seen.append((args, out)))
@@ -247,7 +247,7 @@ def test_the_adapters_of_a_region_act_in_it_as_in_a_whole_picture(build: Any):
         Lora(rank=2, key="text", where=lambda m: m.slot("text_encoder.linear")).inject(model)
     )
     first, second = loras
-    regions = RegionalPrompts(key="regions", mode="latents").inject(model)
+    regions = RegionalPrompts(key="regions").inject(model)
     empty = {"negative_prompt": ""}
     value = [
         {**LEFT, "conditions": {first: 0.5, text: 1.0}},
@@ -274,7 +274,7 @@ def test_the_adapters_of_a_region_act_in_it_as_in_a_whole_picture(build: Any):
 def test_the_network_runs_once_for_each_region_that_covers_the_picture():
     model, calls = small(), list[int]()
     model.unet.register_forward_hook(lambda _, args, out: calls.append(len(args[0])))
-    regions = RegionalPrompts(key="regions", mode="latents").inject(model)
+    regions = RegionalPrompts(key="regions").inject(model)
     whole = model.generate("a", conditions={regions: [LEFT, RIGHT]}, **OPTIONS)
     assert calls == [2, 2]
     with Spy().on(model):  # which may look at the pass of the whole picture
@@ -390,7 +390,7 @@ def test_an_adapter_of_a_region_needs_a_pass_of_its_own():
     model = small()
     style = Lora(rank=2, key="style").inject(model)
     with (
-        RegionalPrompts(key="regions").on(model) as regions,
+        RegionalPrompts(key="regions", mode="attention").on(model) as regions,
         pytest.raises(ConditionError, match="all regions share the weights"),
     ):
         model.generate("a", conditions={regions: [{**LEFT, "conditions": {style: 1}}]}, **OPTIONS)

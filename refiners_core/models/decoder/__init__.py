@@ -16,19 +16,29 @@ from refiners_core.models.decoder.sampling import Sampling
 from refiners_core.models.decoder.slot import DECODER_SLOTS
 from refiners_core.models.decoder.text_stream import TextStream
 from refiners_core.models.decoder.tokenizer import TextTokenizer
+from refiners_core.models.decoder.virtual_token import (
+    BeginText,
+    BegunKeys,
+    KeysBefore,
+    LaterPlaces,
+)
 
 __all__ = [
     "CACHE",
     "DECODER_SLOTS",
     "RECENT",
     "TOKEN_MASK",
+    "BeginText",
+    "BegunKeys",
     "Cache",
     "ChatTemplate",
     "Continuation",
     "Decoder",
     "DecoderConfig",
     "GenerationDefaults",
+    "KeysBefore",
     "LanguageModel",
+    "LaterPlaces",
     "Rope",
     "Sampling",
     "TextRequest",

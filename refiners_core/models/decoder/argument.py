@@ -1,6 +1,6 @@
 """Checks of the arguments of a generation of text, made before the network runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -64,26 +64,32 @@ def stops(value: Any) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def check_length(config: DecoderConfig, longest: int, most: int) -> None:
+def check_length(
+    config: DecoderConfig, lengths: Sequence[int], most: int, before: Sequence[int]
+) -> None:
     """Raises if a prompt is too long for a model.
 
     Args:
         config: The sizes of the decoder.
-        longest: The number of tokens of the longest prompt.
-        most: The number of new tokens, at most.
+        lengths: The number of tokens of each prompt.
+        most: The number of new tokens, at most; 0 if none is generated.
+        before: The number of tokens that adapters put before each prompt.
 
     Raises:
-        GenerationError: The prompt fills all places for which the model was trained, or the places
+        GenerationError: A prompt fills all places for which the model was trained, or the places
             of the tokens that follow have no learned features.
     """
-    if longest >= config.places:
+    length, more = max(zip(lengths, before, strict=True), key=sum)
+    total = length + more
+    count = f"{length} tokens" + (f", after {more} of adapters," if more else "")
+    if total + bool(most) > config.places:
         raise GenerationError(
-            f"a prompt of {longest} tokens is too long for a model of {config.places}.",
-            hint="Shorten the prompt.",
+            f"a prompt of {count} is too long for a model of {config.places}.",
+            hint=f"Shorten the prompt{', or eject an adapter' if more else ''}.",
         )
-    if config.rope is None and longest + most > config.places:
+    if config.rope is None and total + most > config.places:
         raise GenerationError(
-            f"a prompt of {longest} tokens and {most} new ones are more than the {config.places} "
+            f"a prompt of {count} and {most} new ones are more than the {config.places} "
             "places of the model.",
-            hint=f"Try max_new_tokens={config.places - longest}.",
+            hint=f"Try max_new_tokens={config.places - total}.",
         )

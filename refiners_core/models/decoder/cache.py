@@ -1,5 +1,6 @@
 """The keys and values of the tokens so far, which travel with the calls of one generation."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -10,10 +11,16 @@ from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer
 
+PLACES: Final = "decoder.places"
+"""The context key of the place of each token of a call, (rows, tokens) or (1, tokens)."""
 CACHE: Final = "decoder.cache"
 """The context key of the `Cache`; without one, a call sees its own tokens alone."""
 PAST: Final = "decoder.past"
 """The context key of the `Past` of the block that runs."""
+BEGUN: Final = "decoder.begun"
+"""The context key of the tokens that adapters put before the text: for the key of each adapter, a
+`Cache` with them. A block finds its keys, values and places of them as the value `begun` of the
+adapter."""
 
 
 class Cache:
@@ -35,6 +42,11 @@ class Cache:
         self.capacity: Final = capacity
         self.length = 0
         """The number of tokens so far."""
+        self.places: Tensor | None = None
+        """The places of the tokens of the last call, (rows, tokens) or (1, tokens)."""
+        self.begun: dict[str, Cache] = {}
+        """The tokens that adapters put before the text, by the keys of the adapters; each computes
+        them at the first call."""
         self._pasts: list[Past] = []
         self._real: Tensor | None = None
 
@@ -102,6 +114,13 @@ class Past:
         self._values = self._written(self._values, v, end)
         return self._keys[:, :end], self._values[:, :end]
 
+    @property
+    def written(self) -> tuple[Tensor, Tensor]:
+        """The keys and values so far, (rows, tokens, shared)."""
+        assert self._keys is not None, "a call has written them"
+        assert self._values is not None, "a call has written them"
+        return self._keys[:, : self.length], self._values[:, : self.length]
+
     def _written(self, room: Tensor | None, x: Tensor, end: int) -> Tensor:
         if room is None or room.shape[1] < end:
             larger = x.new_empty(x.shape[0], max(end, self.capacity), x.shape[2])
@@ -125,15 +144,21 @@ class JoinPast(Layer):
 
 
 class Blocks(Chain):
-    """Runs blocks one after the other, each with its part of the cache."""
+    """Runs blocks one after the other, each with its part of the cache and of the tokens that
+    adapters put before the text."""
 
     def run(self, context: Context, *inputs: Any) -> Any:
         cache: Cache | None = context.get(CACHE)
         x: Any = inputs[0]
         tokens = x.shape[1]
+        begun: Mapping[str, Cache] = context.get(BEGUN) or {}
+        if cache is not None:
+            cache.places = context.get(PLACES)
         for i, block in enumerate(self):
             if cache is not None:
                 context[PAST] = cache.past(i)
+            for key, before in begun.items():
+                context[f"{key}.begun"] = (*before.past(i).written, before.places)
             x = self.call(block, context, x)
         if cache is not None:
             cache.advance(tokens)

@@ -86,10 +86,11 @@ class TextGeneration:
         count = option.whole("count", count, 1, error=GenerationError)
         most = option.whole("max_new_tokens", max_new_tokens, 64, error=GenerationError)
         rows = [row for row in read.tokens for _ in range(count)]
-        argument.check_length(model.config, max(map(len, rows)), most)
         texts = [text for text in read.texts for _ in range(count)]
         request = model.request(len(rows), {COND: texts} if texts else {})
-        conditions_of(request, conditions)
+        acting = conditions_of(request, conditions).request
+        before = [acting.tokens_before(row) for row in range(len(rows))]
+        argument.check_length(model.config, [len(row) for row in rows], most, before)
         output = option.choice("output", output, OUTPUTS, error=GenerationError)
         stops = argument.stops(stop)
         if model.tokenizer is None and (stops or output == "text"):
@@ -149,8 +150,8 @@ class TextGeneration:
     def _steps(self, rows: Sequence[_Row]) -> Iterator[list[str]]:
         """Writes a token to each row that has not ended, and yields the text that it adds."""
         with running(self.model):
-            active, scales = conditions_of(self.request, self.conditions)
-            context = scales.context(encoded(self.request, active))
+            active, scales, request = conditions_of(self.request, self.conditions)
+            context = scales.context(encoded(request, active))
             ids, mask = self._padded()
             context[CACHE] = Cache(ids.shape[1] + self.most)
             context[RECENT] = 1

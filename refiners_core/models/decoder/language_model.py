@@ -9,6 +9,7 @@ from torch import Tensor
 from refiners_core.argument_names import explaining
 from refiners_core.errors import GenerationError, ModelError
 from refiners_core.model import Model
+from refiners_core.models.decoder import argument
 from refiners_core.models.decoder.config import DecoderConfig
 from refiners_core.models.decoder.continuation import TextScore
 from refiners_core.models.decoder.defaults import GenerationDefaults
@@ -209,14 +210,17 @@ class LanguageModel(Model):
             ModelError: The model has no weights or no tokenizer.
         """
         read = read_prompts(texts, self.tokenizer, self.config.vocabulary)
-        if not 1 < min(map(len, read.tokens)) <= max(map(len, read.tokens)) <= self.config.places:
-            counts = ", ".join(str(len(row)) for row in read.tokens)
+        lengths = [len(row) for row in read.tokens]
+        if not 1 < min(lengths) <= max(lengths) <= self.config.places:
+            counts = ", ".join(map(str, lengths))
             raise GenerationError(
                 f"a score needs 2 to {self.config.places} tokens; the texts have {counts}.",
                 hint="Pass longer texts, or parts of a long one.",
             )
         request = self.request(len(read.tokens), {COND: read.texts} if read.texts else {})
-        active, scales = conditions_of(request, conditions)
+        active, scales, request = conditions_of(request, conditions)
+        before = [request.tokens_before(row) for row in range(len(lengths))]
+        argument.check_length(self.config, lengths, 0, before)
         self.check_whole()
         with running(self):
             context = scales.context(encoded(request, active))

@@ -41,7 +41,8 @@ def _llama(config: DecoderConfig) -> KeyMap:
             f"{feed_forward}.norm_output": f"{_THEIRS}.post_feedforward_layernorm",
         }
     older = {name: f"model.{name}" for name in ("embed_tokens", "norm", "layers.{i}")}
-    return KeyMap(names, older=older, ignored=["*rotary_emb.inv_freq", *_twin(config)])
+    ignored = ["*rotary_emb.inv_freq", *_twin(config)]
+    return KeyMap(names, older=older, ignored=ignored, layers=_HEAD)
 
 
 def _gpt2(config: DecoderConfig) -> KeyMap:
@@ -70,12 +71,14 @@ def _gpt2(config: DecoderConfig) -> KeyMap:
         older={name: f"transformer.{name}" for name in ("wte", "wpe", "ln_f", "h.{i}")},
         # Masks of the original code, which the released files contain.
         ignored=["*h.*.attn.bias", "*h.*.attn.masked_bias", *_twin(config)],
+        layers=_HEAD,
     )
 
 
 def _twin(config: DecoderConfig) -> list[str]:
     """Returns the key of a head that shares its weight with the embedding."""
-    return [_HEAD] if config.is_tied else []
+    return [f"{_HEAD['head']}.weight"] if config.is_tied else []
 
 
-_HEAD: Final = "lm_head.weight"
+_HEAD: Final = {"head": "lm_head"}
+"""The head, which is a layer of this name even where it shares the weight of the embedding."""

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
 from refiners_core.layers.attend import Attend
-from refiners_core.models.decoder.cache import Blocks, JoinPast
+from refiners_core.models.decoder.cache import PLACES, Blocks, JoinPast
 from refiners_core.models.decoder.config import Activation, DecoderConfig
 from refiners_core.models.decoder.norm import HeadNorm, build_norm
 from refiners_core.models.decoder.places import (
     NEAR,
-    PLACES,
     VISIBLE,
     CountPlaces,
     LearnedPlaces,
@@ -21,6 +20,7 @@ from refiners_core.models.decoder.places import (
     Visible,
 )
 from refiners_core.models.decoder.rope import ANGLES, Angles, Rotate
+from refiners_core.tree.bare_tree import bare_children
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.combinators import (
     Distribute,
@@ -32,11 +32,15 @@ from refiners_core.tree.combinators import (
 )
 from refiners_core.tree.context import Context
 
+DECODER: Final = "decoder.network"
+"""The context key of the decoder that runs, for layers that run it on features of their own."""
+
 
 class Decoder(Chain):
     """A decoder-only transformer (arXiv:1706.03762, arXiv:2302.13971).
 
-    Takes ids `(rows, tokens)` and returns logits `(rows, tokens, vocabulary)`. The context may have
+    Takes ids `(rows, tokens)`, or features `(rows, tokens, width)` in place of the scaled ones of
+    tokens, and returns logits `(rows, tokens, vocabulary)`. The context may have
     a mask of padding under `decoder.mask`; under `decoder.cache` a `Cache` with the tokens before;
     under `decoder.recent` the number of tokens at the end whose logits are computed.
 
@@ -78,7 +82,15 @@ class Decoder(Chain):
         self.config: Final = config
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows tokens vocabulary"]:
-        return super().run(context.scope({}, memory=context.memory), *inputs)
+        context = context.scope({}, memory=context.memory)
+        context[DECODER] = self
+        x: Tensor = inputs[0]
+        if not x.is_floating_point():
+            return super().run(context, x)
+        for name in bare_children(self):
+            if name not in ("embed", "magnify"):
+                x = self.call(self.at(name), context, x)
+        return x
 
 
 class Positions(Passthrough):

@@ -6,14 +6,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from refiners_core.models.decoder.cache import CACHE, Cache
+from refiners_core.models.decoder.cache import CACHE, PLACES, Cache
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer
 
 TOKEN_MASK: Final = "decoder.mask"
 """The context key of the mask of a call, (rows, tokens): True for tokens, False for padding."""
-PLACES: Final = "decoder.places"
-"""The context key of the place of each token of a call, (rows, tokens) or (1, tokens)."""
 VISIBLE: Final = "decoder.visible"
 """The context key of the mask of attention to all tokens before."""
 RECENT: Final = "decoder.recent"

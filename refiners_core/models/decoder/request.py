@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from refiners_core.condition import Condition
 from refiners_core.errors import ConditionError
 from refiners_core.models.diffusion.conditioning import match_conditions
 from refiners_core.models.diffusion.strength import Scales, StepScales, strengths
-from refiners_core.scale import Ramp, checked_scale, is_off
+from refiners_core.scale import Ramp, by_picture, checked_scale, is_off
 from refiners_core.surgery.adapter import Adapter
+from refiners_core.tree.row_scale import RowScale
 
 COND: Final = "cond"
 """The only branch of a generation of text."""
@@ -35,14 +36,37 @@ class TextRequest:
     """The only pass of the network."""
     prompts: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Under `cond`, the prompt of each row; empty for prompts of tokens."""
-    scales: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
-    """The scales of the adapters that act, by context key; 1 for an adapter whose scale differs
-    between places or rows."""
+    scales: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The scales of the adapters that act, by context key: a 0-d tensor, which is 1 where the scale
+    differs between places, or a `RowScale`."""
+    row_scales: Mapping[str, Mapping[str, Sequence[float]]] = field(
+        default_factory=dict[str, Mapping[str, Sequence[float]]]
+    )
+    """The same in each row: by context key, then by the path of a place, or by an empty path for an
+    adapter with one scale."""
+
+    def acts_in(self, adapter: Adapter, row: int) -> bool:
+        """Whether an adapter acts in a row, at any place."""
+        scales = self.row_scales.get(adapter.scale_key, {})
+        return any(numbers[row] for numbers in scales.values())
+
+    def tokens_before(self, row: int) -> int:
+        """Returns the number of tokens that adapters put before the text of a row."""
+        counts = ((adapter, adapter.tokens_before) for adapter in self.model.adapters)
+        return sum(count for adapter, count in counts if count and self.acts_in(adapter, row))
 
 
-def conditions_of(
-    request: TextRequest, conditions: Any
-) -> tuple[list[tuple[Adapter, Condition]], StepScales]:
+class Matched(NamedTuple):
+    """The adapters that act in a generation."""
+
+    active: list[tuple[Adapter, Condition]]
+    """The adapters, with their conditions."""
+    scales: StepScales
+    request: TextRequest
+    """The generation, with the scales."""
+
+
+def conditions_of(request: TextRequest, conditions: Any) -> Matched:
     """Returns the adapters that act with their conditions, and their scales.
 
     Args:
@@ -59,12 +83,26 @@ def conditions_of(
     for adapter, condition in matched:
         _check(adapter, condition)
     active = [pair for pair in matched if not is_off(checked_scale(pair[1].scale))]
-    items = [strengths(*pair, request.model, request.count, 1) for pair in active]
+    by_row = {
+        adapter.scale_key: rows
+        for adapter, condition in active
+        if (rows := _row_scale(adapter, condition, request)) is not None
+    }
+    items = [
+        strengths(*pair, request.model, request.count, 1)
+        for pair in active
+        if pair[0].scale_key not in by_row
+    ]
     scales = Scales(items, request.dtype, request.device).outside()
-    request = replace(request, scales=scales.values)
+    scales = StepScales({**scales.values, **by_row}, scales.places)
+    row_scales = {
+        **{item.adapter.scale_key: item.steps[0] for item in items},
+        **{key: {"": tuple(rows.scales.tolist())} for key, rows in by_row.items()},
+    }
+    request = replace(request, scales=scales.values, row_scales=row_scales)
     for adapter, condition in active:
         adapter.check(condition.value, request)
-    return active, scales
+    return Matched(active, scales, request)
 
 
 @torch.no_grad()
@@ -98,6 +136,21 @@ def encoded(request: TextRequest, active: Sequence[tuple[Adapter, Condition]]) -
             tensor = tensor.to(request.device, dtype)
             values[key] = tensor.expand(request.count, *tensor.shape[1:])
     return values
+
+
+def _row_scale(adapter: Adapter, condition: Condition, request: TextRequest) -> RowScale | None:
+    """Returns the scale of an adapter by row; None if it is the same in all rows, or differs
+    between places, or if the layers of the adapter do not read it."""
+    scale = checked_scale(condition.scale)
+    if not adapter.scales_rows or not isinstance(scale, tuple):
+        return None
+    numbers: tuple[Any, ...] = scale
+    if not all(isinstance(number, float) for number in numbers):
+        return None
+    by_picture(numbers, (), request.count, adapter.key)
+    if len({*numbers}) == 1:
+        return None
+    return RowScale.of(numbers, request.dtype, request.device)
 
 
 def _check(adapter: Adapter, condition: Condition) -> None:

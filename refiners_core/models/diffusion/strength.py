@@ -17,6 +17,7 @@ from refiners_core.surgery.adapter import Adapter
 from refiners_core.tree.context import Context
 from refiners_core.tree.memory import Memory
 from refiners_core.tree.place import ByPicture, Places, PlaceScale
+from refiners_core.tree.row_scale import times
 
 Numbers = tuple[float, ...]
 """A scale for each picture."""
@@ -95,8 +96,9 @@ def strengths(
 class StepScales(NamedTuple):
     """The scales of all adapters at one step, as a context carries them."""
 
-    values: Mapping[str, Tensor]
-    """The scale of each adapter that acts, by its scale key; 1 for one with scales at places."""
+    values: Mapping[str, Any]
+    """The scale of each adapter that acts, by its scale key: a 0-d tensor, which is 1 for one with
+    scales at places, or a `RowScale`."""
     places: Places | None
     """The scales at places, of the adapters that have some."""
 
@@ -113,7 +115,7 @@ class StepScales(NamedTuple):
             return self
         absent = [key for key, factor in factors.items() if factor == 0]
         values = {
-            key: scale * factors.get(key.removesuffix(".scale"), 1.0)
+            key: times(scale, factors.get(key.removesuffix(".scale"), 1.0))
             for key, scale in self.without(absent).values.items()
         }
         places = self.places

@@ -93,10 +93,9 @@ def family_of(path: str | Path) -> str:
     """
     folder = PublishedFolder(path)
     named = str(folder.index().get("_class_name", "StableDiffusion"))
-    unet = folder.config("unet")
     if not named.startswith("StableDiffusion") or named.startswith("StableDiffusion3"):
         raise ModelError(f"{path} is a {named}.", hint=SUPPORTED)
-    return family_of_parts(str(path), folder.parts, unet).name
+    return family_of_parts(str(path), folder.parts, folder.config("unet")).name
 
 
 def open_file(

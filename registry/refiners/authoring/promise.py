@@ -11,28 +11,38 @@ from refiners_core import API_VERSION
 
 
 class Base(NamedTuple):
-    """The facts and the slots of an installed base model."""
+    """The facts and the slots of an installed base model, or of the models of a family."""
 
     name: str
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any] | None
+    """The facts; None if its models have different ones."""
     slots: frozenset[str]
     """The slots; empty if neither the model nor its family lists them."""
 
 
 def installed_bases() -> tuple[Base, ...]:
-    """Returns the installed base models; one without a list of slots has those of its family."""
+    """Returns the installed base models and the families that list their slots.
+
+    A model without a list of slots has those of its family.
+    """
     from refiners.installed.inventory import scan
 
-    models = scan().models
-    slots = {model.name: model.spec.slots for model in models}
-    return tuple(
+    inventory = scan()
+    slots = {plugin.name: plugin.spec.slots for plugin in (*inventory.families, *inventory.models)}
+    models = (
         Base(
             model.spec.base or model.name,
             model.spec.facts,
             frozenset(model.spec.slots or slots.get(model.spec.family, ())),
         )
-        for model in models
+        for model in inventory.models
     )
+    families = (
+        Base(family.name, None, frozenset(family.spec.slots))
+        for family in inventory.families
+        if family.spec.slots
+    )
+    return (*models, *families)
 
 
 def broken_promises(name: str, spec: Spec, bases: Sequence[Base]) -> Iterator[str]:
@@ -65,11 +75,15 @@ def _of_variant(variant: Variant, bases: Sequence[Base]) -> Iterator[str]:
         for slot in dict.fromkeys(target.slot for target in variant.targets):
             if slot not in slots:
                 yield f"the slot {slot!r} does not exist{_near(slot, slots)}"
+    wanted_slots = {target.slot for target in variant.targets}
+    known = [base for base in known if not base.slots or wanted_slots <= base.slots] or known
+    if any(base.facts is None for base in known):
+        return
     for fact, wanted in variant.facts.items():
-        stated = [base.facts[fact] for base in known if fact in base.facts]
+        stated = [base.facts[fact] for base in known if base.facts and fact in base.facts]
         where = variant.base or "any base"
         if not stated:
-            facts = {name for base in known for name in base.facts}
+            facts = {name for base in known for name in base.facts or ()}
             yield f"{where} does not state the fact {fact!r}{_near(fact, facts)}"
         elif not any(value == wanted for value in stated):
             values = " or ".join(dict.fromkeys(map(repr, stated)))

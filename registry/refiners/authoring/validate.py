@@ -19,7 +19,9 @@ from refiners.manifest.schema import (
     MANIFESTS,
     UNKNOWN,
     AdapterManifest,
+    FamilySpec,
     Manifest,
+    ModelManifest,
     WeightsFile,
 )
 from refiners.manifest.toml import TomlError, load_toml
@@ -124,17 +126,20 @@ def _manifest(
     is_strict: bool,
 ) -> Iterator[Finding]:
     try:
-        specs = load_manifest(path, kind).tables
+        manifest = load_manifest(path, kind)
     except ManifestError as error:
         for fault in error.faults:
             yield Finding(path, str(fault))
         return
     bases = installed_bases()
-    for name, spec in specs.items():
+    families = manifest.family if isinstance(manifest, ModelManifest) else {}
+    for name, spec in (*manifest.tables.items(), *families.items()):
         for problem in broken_promises(name, spec, bases):
             yield Finding(path, problem)
         if source is not None:
             yield from _factory(path, name, spec.factory, source)
+            if isinstance(spec, FamilySpec) and spec.checker is not None:
+                yield from _factory(path, name, spec.checker, source)
         for role, file in spec.weights.items():
             key = f"{name}.weights.{role}"
             yield from _packaged(path, key, file, source)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refiners.errors import OptionError, PluginError, RefinersError
@@ -13,7 +14,7 @@ from refiners.host.machine import is_memory, machine_fault
 from refiners.host.text import reason_of
 from refiners.installed.inventory import Installed
 from refiners.installed.unreadable import let_torch_load
-from refiners.manifest.schema import AdapterSpec, ModelSpec, PreprocessorSpec
+from refiners.manifest.schema import AdapterSpec, FamilySpec, ModelSpec, PreprocessorSpec
 from refiners_core.argument_names import suggestion
 
 if TYPE_CHECKING:
@@ -36,6 +37,37 @@ def build_model(model: Installed[ModelSpec], source: Source | None, **options: A
 
     factory = import_reference(model.spec.factory, model.dist)
     return _built(model, lambda: factory(source, **options), Model)
+
+
+def open_published(family: Installed[FamilySpec], path: Path, **options: Any) -> Model:
+    """Opens a model from its folder or file.
+
+    Args:
+        family: The family that recognises it.
+        path: The folder or the file.
+        **options: `device` and `dtype`.
+
+    Raises:
+        ModelError, WeightsError: The files are unreadable, or not those of such a model.
+        PluginError: The factory failed, or returned another type.
+    """
+    let_torch_load()
+    from refiners_core import Model
+
+    factory = import_reference(family.spec.factory, family.dist)
+    return _built(family, lambda: factory(path, **options), Model)
+
+
+def check_configurations(family: Installed[FamilySpec], folder: Path) -> None:
+    """Checks a folder that has only configurations yet, so that no weights are fetched in vain.
+
+    Raises:
+        ModelError: The configurations are of an unsupported model.
+        PluginError: The check failed.
+    """
+    if family.spec.checker is not None:
+        checker = import_reference(family.spec.checker, family.dist)
+        _built(family, lambda: checker(folder), object)
 
 
 def build_adapter(

@@ -30,8 +30,10 @@ from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import (
     MANIFESTS,
     AdapterSpec,
+    FamilySpec,
     KindName,
     Manifest,
+    ModelManifest,
     ModelSpec,
     PreprocessorSpec,
     Spec,
@@ -107,6 +109,8 @@ class Inventory(msgspec.Struct, frozen=True):
     adapters: tuple[Installed[AdapterSpec], ...]
     models: tuple[Installed[ModelSpec], ...]
     preprocessors: tuple[Installed[PreprocessorSpec], ...]
+    families: tuple[Installed[FamilySpec], ...]
+    """The families of models, which are opened without a name."""
     broken: tuple[Broken, ...]
 
     @property
@@ -143,13 +147,18 @@ def broken() -> tuple[Broken, ...]:
 def scan() -> Inventory:
     """Reads the manifests of all installed plugins; faults of plugins never raise."""
     plugins: dict[KindName, list[Installed[Any]]] = {kind: [] for kind in MANIFESTS}
+    families: list[Installed[Any]] = []
     unread: list[Broken] = []
     for owner, group, point, value in entry_points(tuple(GROUPS), unread):
         name, version = owner
         try:
             kind, path = GROUPS[group], _manifest_path(value)
-            tables = _read(path, MANIFESTS[kind], name).tables
-            plugins[kind] += [Installed(n, name, version, path, s) for n, s in tables.items()]
+            manifest = _read(path, MANIFESTS[kind], name)
+            rows = manifest.tables.items()
+            plugins[kind] += [Installed(n, name, version, path, s) for n, s in rows]
+            if isinstance(manifest, ModelManifest):
+                rows = manifest.family.items()
+                families += [Installed(n, name, version, path, s) for n, s in rows]
         except ManifestError as error:
             unread.append(Broken(point, name, error.message.rstrip()))
         except KeyboardInterrupt:
@@ -158,7 +167,7 @@ def scan() -> Inventory:
             unread.append(Broken(point, name, reason_of(error)))
     adapters, models, preprocessors = (_once(several, unread) for several in plugins.values())
     unread.sort(key=lambda broken: (broken.dist, broken.name))
-    return Inventory(adapters, models, preprocessors, tuple(unread))
+    return Inventory(adapters, models, preprocessors, _once(families, unread), tuple(unread))
 
 
 def _once(plugins: list[Installed[Any]], unread: list[Broken]) -> tuple[Installed[Any], ...]:

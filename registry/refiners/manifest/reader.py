@@ -16,7 +16,9 @@ from refiners.manifest.schema import (
     SCHEMA,
     UNKNOWN,
     AdapterSpec,
+    FamilySpec,
     Manifest,
+    ModelManifest,
     ModelSpec,
     WeightsFile,
 )
@@ -105,6 +107,11 @@ def _with_lines(faults: list[ManifestFault], text: str) -> tuple[ManifestFault, 
 
 def _contradictions(manifest: Manifest) -> Iterator[ManifestFault]:
     """Yields faults that types cannot express: dangling names, and files with missing keys."""
+    if isinstance(manifest, ModelManifest):
+        if not (manifest.model or manifest.family):
+            yield _fault((), "it has neither a model nor a family", "Write [model.NAME].")
+        for name, family in manifest.family.items():
+            yield from _family(("family", name), family)
     for name, spec in manifest.tables.items():
         yield from _core_api((manifest.kind, name), spec.core_api)
         yield from _files((manifest.kind, name), spec.weights)
@@ -116,6 +123,18 @@ def _contradictions(manifest: Manifest) -> Iterator[ManifestFault]:
             yield from _layouts((manifest.kind, name, "file"), spec.file, spec.weights, asks)
         if isinstance(spec, AdapterSpec):
             yield from _advice((manifest.kind, name), spec)
+
+
+def _family(place: Place, spec: FamilySpec) -> Iterator[ManifestFault]:
+    """Yields the faults of a family, whose models have to be recognised by something."""
+    yield from _core_api(place, spec.core_api)
+    if spec.folder is None and not (spec.file and spec.file.layout):
+        yield _fault(place, "nothing shows its models", 'State folder.files = ["config.json"].')
+    for path in spec.folder.fields if spec.folder is not None else ():
+        if not path.endswith(".json"):
+            yield _fault((*place, "folder", "fields", path), "is not a JSON file")
+    if spec.file is not None:
+        yield from _layouts((*place, "file"), spec.file, spec.weights, ())
 
 
 def _advice(place: Place, spec: AdapterSpec) -> Iterator[ManifestFault]:

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from refiners.manifest.advice import AdviceTable
 from refiners.manifest.file_layout import FileTable, UserFile
+from refiners.manifest.folder_layout import FolderTable
 from refiners.manifest.license_terms import terms_of
 from refiners.manifest.pattern import (
     UNKNOWN,
@@ -229,6 +230,18 @@ class PreprocessorSpec(Spec, frozen=True, kw_only=True):
     """
 
 
+class FamilySpec(Spec, frozen=True, kw_only=True):
+    """One family of models that load without a name; its factory is called with a path."""
+
+    checker: Reference | None = None
+    """A function of a folder that has only configurations yet; it raises a `ModelError`."""
+    folder: FolderTable | None = None
+    file: FileTable | None = None
+    """The layouts of a single file of a whole model."""
+    slots: tuple[str, ...] = ()
+    """The names of the slots of its models."""
+
+
 class Manifest(_Table, frozen=True, kw_only=True):
     """The manifest of one kind of plugins."""
 
@@ -256,7 +269,8 @@ class ModelManifest(Manifest, frozen=True, kw_only=True):
 
     kind: ClassVar[KindName] = "model"
     spec: ClassVar[type[Spec]] = ModelSpec
-    model: Annotated[dict[Name, ModelSpec], Meta(min_length=1, description="named tables")]
+    model: dict[Name, ModelSpec] = {}
+    family: dict[Name, FamilySpec] = {}
 
 
 class PreprocessorManifest(Manifest, frozen=True, kw_only=True):

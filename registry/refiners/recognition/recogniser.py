@@ -72,6 +72,8 @@ class Recognised:
     """The bases that it may be for; empty if the file leaves it open."""
     method: str = ""
     """The kind of file in words that its tensors show in any layout; empty if they do not."""
+    trained_on: str = ""
+    """The model that it was trained on, as the configuration beside it names it."""
 
     @property
     def what(self) -> str:
@@ -116,7 +118,9 @@ def recognise(
             known = facts | _shown(reader.file, evidence, facts)
             named = _bases(layout, known, evidence, bases)
             method = _method(reader.file, evidence)
-            fits.append(Recognised(reader, layout, known, named, method))
+            origin = evidence.config.get("base_model_name_or_path")
+            origin = origin if isinstance(origin, str) else ""
+            fits.append(Recognised(reader, layout, known, named, method, origin))
     fits = [fit for fit in fits if not fit.layout.refuses] or fits
     most = max((fit.layout.conditions for fit in fits), default=0)
     return tuple(fit for fit in fits if fit.layout.conditions == most)

@@ -78,6 +78,11 @@ class GivenFile:
         return msgspec.structs.replace(file, license=file.license or stated, commercial=False)
 
     @property
+    def written(self) -> str:
+        """The file as a user writes it, where `given` may be its folder."""
+        return self.given if self.given.endswith(WEIGHTS) else self.place.written(self.name)
+
+    @property
     def evidence(self) -> Evidence:
         """The facts that decide which adapter reads it."""
         header = Header({}) if self.header is None else self.header

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from refiners.choose.admission import guarded
 from refiners.choose.lock import named
 from refiners.choose.lookup import find_model
 from refiners.choose.policy import Guard
@@ -15,8 +16,19 @@ from refiners.hub.client import Hub
 from refiners.hub.shapes import header_of
 from refiners.hub.tensor_header import Header, read_header
 from refiners.installed.distribution import DISTRIBUTION
+from refiners.installed.factory import check_configurations, open_published
+from refiners.installed.inventory import Installed
 from refiners.manifest.address import check_not_url
+from refiners.manifest.folder_layout import TOP
+from refiners.manifest.schema import FamilySpec, WeightsFile
 from refiners.recognition.recogniser import Evidence
+from refiners.sources.family import (
+    family_of_file,
+    family_of_folder,
+    files_below,
+    json_of,
+    top_of,
+)
 from refiners.sources.fetch import announce_terms, fetch_all, fetch_source
 from refiners.sources.links import linked
 from refiners.sources.origin import LocalModel, NamedModel, originating
@@ -27,6 +39,7 @@ from refiners.sources.repository import held_repository
 if TYPE_CHECKING:
     import torch
 
+    from refiners_core import Model
     from refiners_core.models.clip.tokenizer import ClipTokenizer
     from refiners_core.models.diffusion import LatentDiffusion
 
@@ -51,9 +64,9 @@ def open_local(
 ) -> LatentDiffusion:
     """Opens a folder, a single file or a live pipeline.
 
-    A folder may be that of a language model, which is typed as the other models. A single file has
-    no vocabulary. The vocabulary is read from a folder `tokenizer` beside the file, or fetched from
-    the repository of the released model.
+    A model of any installed family is opened, and typed as the other models. A single file of
+    Stable Diffusion has no vocabulary: it is read from a folder `tokenizer` beside the file, or
+    fetched from the repository of the released model.
 
     Raises:
         OptionError: A device or a dtype is given for a pipeline, whose tensors are shared, or the
@@ -70,10 +83,16 @@ def open_local(
                 hint="Leave device= and dtype= out, or call pipe.to(...) first.",
             )
         return from_pipeline(what)
-    from refiners_core.models.formats.open import open_model
-
     check_not_url(str(what))
     path = Path(what)
+    family = _family_at(path)
+    origin = LocalModel.of(path, str(dtype).removeprefix("torch."))
+    if family is not None:
+        guarded(family, None)
+        model = open_published(family, path, dtype=dtype, device=device)
+        return originating(cast("LatentDiffusion", model), origin)
+    from refiners_core.models.formats.open import open_model
+
     if path.suffix == SUFFIX and path.is_file():
         _check_whole(str(what), read_header(path))
 
@@ -84,9 +103,23 @@ def open_local(
             error.add_note(f"Or put the tokenizer's folder beside {what}, to fetch nothing.")
             raise
 
-    origin = LocalModel.of(path, str(dtype).removeprefix("torch."))
     model = open_model(path, tokenizer=vocabulary, dtype=dtype, device=device)
     return originating(cast("LatentDiffusion", model), origin)
+
+
+def outline_local(path: Path) -> Model:
+    """Opens a folder or a single file for its structure; no vocabulary is fetched.
+
+    Raises:
+        ModelError, WeightsError: The file is unreadable, or not a known model.
+    """
+    from refiners_core.models.formats.open import open_model
+
+    family = _family_at(path)
+    if family is None:
+        return open_model(path)
+    guarded(family, None)
+    return open_published(family, path, dtype=None, device=None)
 
 
 def open_repository(
@@ -108,28 +141,62 @@ def open_repository(
         NetworkError, IntegrityError, CacheError: The files cannot be fetched as pinned.
         PolicyError: A rule refuses the repository, or its weights are pickles.
     """
-    from refiners_core.models.formats.open import family_of, open_model
-
     guard = Guard.from_environment(is_locked=named(lock) is not None)
     hub = Hub.from_environment(offline, largest=guard.largest)
     repository = held_repository(what, hub, lock, str(dtype).removeprefix("torch."), guard)
     files = {file.file or "": file for file in repository.spec.weights.values()}
     guard.admit(repository, files.values())
     announce_terms(repository.id, files.values())
-    (single, *several) = files
-    if not several:
-        if header := header_of(files[single], hub):
-            _check_whole(what, header)
-        path = fetch_all(files, hub)[single]
-        model = open_model(path, tokenizer=lambda base: _vocabulary(base, offline),
-                           dtype=dtype, device=device)  # fmt: skip
+    if len(files) == 1:
+        model = _single(what, files, hub, guard, offline, dtype=dtype, device=device)
         return originating(cast("LatentDiffusion", model), NamedModel(repository))
-    top = next(Path(path).parent for path in files if Path(path).name == "model_index.json")
     texts = {path: file for path, file in files.items() if file.format != "safetensors"}
-    family_of(linked(fetch_all(texts, hub), hub.receipts.folder) / top)
-    folder = linked(fetch_all(files, hub), hub.receipts.folder)
-    model = open_model(folder / top, dtype=dtype, device=device)
+    top = top_of(files)
+    assert top is not None, "the files are those of a family"
+    stated = linked(fetch_all(texts, hub), hub.receipts.folder) / top
+    below = "" if top == TOP else f"{top}/"
+    names = [name.removeprefix(below) for name in files]
+    family = family_of_folder(what, names, lambda name: json_of(stated / name))
+    assert family is not None, "a family chose the files"
+    guard.admit(family)
+    check_configurations(family, stated)
+    folder = linked(fetch_all(files, hub), hub.receipts.folder) / top
+    model = open_published(family, folder, dtype=dtype, device=device)
     return originating(cast("LatentDiffusion", model), NamedModel(repository))
+
+
+def _single(
+    what: str,
+    files: Mapping[str, WeightsFile],
+    hub: Hub,
+    guard: Guard,
+    offline: bool | None,
+    **options: Any,
+) -> Model:
+    """Opens the one file of a repository that is a whole model."""
+    from refiners_core.models.formats.open import open_model
+
+    (name, file), *_ = files.items()
+    header = header_of(file, hub)
+    family = family_of_file(what, Evidence(header, header.metadata)) if header else None
+    if family is not None:
+        guard.admit(family)
+        return open_published(family, fetch_all(files, hub)[name], **options)
+    if header:
+        _check_whole(what, header)
+    path = fetch_all(files, hub)[name]
+    return open_model(path, tokenizer=lambda base: _vocabulary(base, offline), **options)
+
+
+def _family_at(path: Path) -> Installed[FamilySpec] | None:
+    """Returns the family that opens a folder or a file; None for those that only the core knows."""
+    if path.is_dir():
+        names = files_below(path)
+        return family_of_folder(str(path), names, lambda name: json_of(path / name))
+    if path.suffix == SUFFIX and path.is_file():
+        header = read_header(path)
+        return family_of_file(str(path), Evidence(header, header.metadata))
+    return None
 
 
 def _check_whole(what: str, header: Header) -> None:

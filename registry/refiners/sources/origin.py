@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from refiners.choose.variant import advice_for, made_from
@@ -16,9 +16,11 @@ from refiners.hub.client import Hub
 from refiners.hub.receipts import Receipts, pinned
 from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX
+from refiners.manifest.folder_layout import TOP
 from refiners.manifest.pattern import LOCAL, UNKNOWN
 from refiners.manifest.schema import AdapterSpec, ModelSpec, WeightsFile
 from refiners.sources.companion import LABEL
+from refiners.sources.family import top_of
 from refiners.sources.repository import RepositoryModel
 from refiners.sources.user_file import WithFile
 
@@ -30,7 +32,6 @@ T = TypeVar("T")
 
 LOCAL_MODEL: Final = f"{LOCAL}:"
 """The beginning of the id of a model without a name: `file:` and the name of its file or folder."""
-INDEX: Final = "model_index.json"
 _TEXTS: Final = (".json", ".txt", ".jinja")
 
 
@@ -62,7 +63,7 @@ class LocalModel:
         """Returns the origin of a model at a path, before it is read.
 
         Args:
-            path: A folder in the layout of diffusers, or a file.
+            path: The folder of a model, or a file.
             dtype: The preferred precision of the files of a folder.
         """
         names = _chosen(path, dtype) if path.is_dir() else [path]
@@ -185,9 +186,8 @@ def address_of(files: Mapping[str, WeightsFile]) -> str:
     commit = "" if first.revision == UNKNOWN else f"@{first.revision}"
     path = first.file or ""
     if len(files) > 1:
-        indices = (file.file or "" for file in files.values())
-        top = next(PurePosixPath(name) for name in indices if name.endswith(INDEX))
-        path = "" if top.parent == PurePosixPath() else top.parent.as_posix()
+        top = top_of([file.file or "" for file in files.values()])
+        path = "" if top in (None, TOP) else top
     return f"{first.source}{commit}{f'/{path}' if path else ''}"
 
 

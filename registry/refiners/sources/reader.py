@@ -34,6 +34,7 @@ from refiners.sources.given import (
 )
 from refiners.sources.place import PICKLES, LocalPlace, Place
 from refiners.sources.recognition import (
+    UnknownKindError,
     identify_kind,
     known_bases,
     reader_of,
@@ -108,9 +109,8 @@ def find_reader(given: str, hub: Hub, guard: Guard | None = None) -> Found:
                 f"{given} has several files that an adapter reads: {some(readable)}.",
                 hint=f'Name one: load_adapter("{place.written(readable[0])}", model).',
             )
-    for error in refusals:
-        if len(refusals) == 1 or isinstance(error, AmbiguousNameError):
-            raise error
+    if (error := _telling(refusals)) is not None:
+        raise error
     names = [path for level in levels for path in level]
     raise UnsupportedError(
         f"{given} has no file that an installed adapter reads; it has {some(names)}.",
@@ -137,7 +137,7 @@ def find_for(
     if pinned := _pinned(file, (adapter,)):
         return pinned
     if file.name.endswith(PICKLES):
-        raise pickle_refusal(given)
+        raise pickle_refusal(file.written)
     if file.header is None:  # offline, and not on this machine: fetching it raises the error
         return Found(file, adapter)
     return Found(file, adapter, judge(adapter, given, file.evidence))
@@ -176,7 +176,7 @@ def _identified(file: GivenFile) -> Found:
         return pinned
     if file.header is None:
         if file.name.endswith(PICKLES):
-            raise pickle_refusal(file.given)
+            raise pickle_refusal(file.written)
         raise OfflineError(
             f"{file.given} is not on this machine, so its kind is unknown offline.",
             hint=f"Go online once: {quoted('refiners', 'fetch', file.given)}.",
@@ -194,6 +194,23 @@ def _identified(file: GivenFile) -> Found:
             hint=f'Name one: load_adapter("{ids[0]}", model, file="{file.given}").',
         )
     raise refusal(file.given, fits) if fits else unknown(file.given, file.evidence)
+
+
+def _telling(refusals: Sequence[RefinersError]) -> RefinersError | None:
+    """Returns the error about one file of a folder that speaks for all of it; None without one.
+
+    A file of a known kind goes before pickles, and these before files of unknown kinds, such as the
+    head of a classifier.
+    """
+    for error in refusals:
+        if len(refusals) == 1 or isinstance(error, AmbiguousNameError):
+            return error
+    known = [error for error in refusals if not isinstance(error, UnknownKindError)]
+    pickles = [error for error in known if isinstance(error, PolicyError)]
+    named = [error for error in known if error not in pickles]
+    if len(named) == 1:
+        return named[0]
+    return pickles[0] if pickles and not named else None
 
 
 def pin_of(adapter: Installed[AdapterSpec], sha256: str) -> WeightsFile | None:

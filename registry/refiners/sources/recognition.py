@@ -128,18 +128,22 @@ def short(given: str) -> str:
     return given if given.startswith(PREFIX) else PurePath(given).name or given
 
 
-def unknown(given: str, evidence: Evidence) -> UnsupportedError:
+class UnknownKindError(UnsupportedError):
+    """A file has a layout that no adapter, model or known kind declares."""
+
+
+def unknown(given: str, evidence: Evidence) -> UnknownKindError:
     """Returns the error for a file whose layout nothing declares."""
     keys = [*evidence.shapes]
     if not keys:
-        return UnsupportedError(
+        return UnknownKindError(
             f"{short(given)} holds no tensors.",
             hint="Fetch it again, or ask the publisher for an intact file.",
         )
     contents = ", ".join(map(repr, keys[:_SHOWN]))
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     takers = [plugin.name for plugin in scan().adapters if plugin.spec.file is not None]
-    return UnsupportedError(
+    return UnknownKindError(
         f"{short(given)} has a layout that no adapter declares; it holds {contents}{more}.",
         hint=f"If you know its reader, one of {', '.join(takers)}: "
         f'load_adapter("{takers[0]}", model, file="{given}").'

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from refiners.choose.lock import LockedPlugin, lock_command, named, read_lock
 from refiners.choose.policy import Guard
@@ -24,14 +24,17 @@ from refiners.hub.client import Hub
 from refiners.hub.metadata import Contents
 from refiners.installed.inventory import Installed
 from refiners.manifest.address import PREFIX, parse_address
+from refiners.manifest.folder_layout import TOP, is_path
 from refiners.manifest.pattern import FILE_NAME
 from refiners.manifest.schema import UNKNOWN, ModelSpec, WeightsFile
+from refiners.sources.family import ReadJson, family_of_folder, json_of, known_families, top_of
+from refiners.sources.fetch import fetch_all
 from refiners.sources.listing import contents_of, means
 from refiners.sources.place import PICKLES
 
-_NEEDED: Final = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
-_PARTS: Final = (*_NEEDED, "text_encoder_2", "tokenizer_2")
-_TEXTS: Final = (".json", "merges.txt")
+_TEXTS: Final = (".txt", ".jinja")
+_INDEX: Final = ".index."
+"""The mark of the lists of files that hold the weights of one part."""
 
 
 class RepositoryModel(Installed[ModelSpec], frozen=True):
@@ -63,8 +66,9 @@ def find_repository(
     address = parse_address(what)
     source = f"{PREFIX}{address.repository}"
     address, contents = contents_of(what, address, hub, guard)
-    chosen = {
-        path: WeightsFile(
+
+    def pinned(path: str) -> WeightsFile:
+        return WeightsFile(
             source=source,
             file=path,
             revision=contents.commit,
@@ -73,9 +77,12 @@ def find_repository(
             license=contents.license,
             format=_format(path),
         )
-        for path in choose(what, address.path, contents, dtype)
-    }
-    return _repository(what, contents.commit, chosen)
+
+    def read(path: str) -> Mapping[str, Any]:
+        return json_of(fetch_all({path: pinned(path)}, hub)[path])
+
+    chosen = choose(what, address.path, contents, dtype, read)
+    return _repository(what, contents.commit, {path: pinned(path) for path in chosen})
 
 
 def held_repository(
@@ -106,10 +113,14 @@ def of_locked(locked: LockedPlugin, path: Path) -> RepositoryModel:
     Raises:
         LockError: The lock pins too few files, or files of another repository.
     """
-    names = [PurePosixPath(file.file or "").name for file in locked.file]
-    is_whole = len(locked.file) == 1 or "model_index.json" in names
-    if not is_whole or not all(
-        file.revision == locked.version and means(locked.id, file) for file in locked.file
+    names = [file.file or "" for file in locked.file]
+    is_whole = len(names) == 1 or top_of(names) is not None
+    if (
+        not names
+        or not is_whole
+        or not all(
+            file.revision == locked.version and means(locked.id, file) for file in locked.file
+        )
     ):
         raise LockError(
             f"{path} does not pin all files of {locked.id}, or pins files of another repository.",
@@ -130,7 +141,9 @@ def of_locked(locked: LockedPlugin, path: Path) -> RepositoryModel:
     return _repository(locked.id, locked.version, files)
 
 
-def choose(what: str, path: str, contents: Contents, dtype: str | None) -> tuple[str, ...]:
+def choose(
+    what: str, path: str, contents: Contents, dtype: str | None, read: ReadJson
+) -> tuple[str, ...]:
     """Returns the files that a model needs: its configurations, then its weights.
 
     Args:
@@ -138,6 +151,7 @@ def choose(what: str, path: str, contents: Contents, dtype: str | None) -> tuple
         path: A file or a folder in the repository.
         contents: The list of the repository.
         dtype: The preferred precision of the files; full precision by default.
+        read: Fetches and reads a JSON file of the repository, if families differ in its fields.
 
     Raises:
         UnsupportedError: The repository does not hold a known model.
@@ -150,35 +164,37 @@ def choose(what: str, path: str, contents: Contents, dtype: str | None) -> tuple
         return (path,)
     folder = f"{path}/" if path else ""
     inside = {name.removeprefix(folder) for name in files if name.startswith(folder)}
-    parts = {PurePosixPath(name).parts[0] for name in inside if "/" in name}
-    if "model_index.json" not in inside or not parts.issuperset(_NEEDED):
+    family = family_of_folder(what, inside, lambda name: read(f"{folder}{name}"))
+    if family is None:
         raise _unknown_layout(what, path, files)
-    texts = ["model_index.json"]
-    weights: list[str] = []
-    for part in (part for part in _PARTS if part in parts):
-        names = {n.removeprefix(f"{part}/") for n in inside if n.startswith(f"{part}/")}
-        texts += [
-            f"{part}/{name}"
-            for name in sorted(names)
-            if name.endswith(_TEXTS) and ".index." not in name and "/" not in name
-        ]
-        if not part.startswith(("tokenizer", "scheduler")):
-            weights += [f"{part}/{name}" for name in _weights(what, part, names, dtype)]
-    return tuple(f"{folder}{name}" for name in (*texts, *weights))
+    table = family.spec.folder
+    assert table is not None, "it fits the folder"
+    chosen = [
+        name
+        for pattern in table.texts
+        for name in sorted(inside)
+        if _INDEX not in name and is_path(name, pattern)
+    ]
+    for part in table.weights:
+        below = "" if part == TOP else f"{part}/"
+        names = {name.removeprefix(below) for name in inside if name.startswith(below)}
+        if names:
+            chosen += [f"{below}{name}" for name in _weights(what, below, names, dtype)]
+    return tuple(f"{folder}{name}" for name in dict.fromkeys(chosen))
 
 
-def _weights(what: str, part: str, names: set[str], dtype: str | None) -> tuple[str, ...]:
-    """Returns the weights of a part: one file, or an index and the files that it lists."""
+def _weights(what: str, below: str, names: set[str], dtype: str | None) -> tuple[str, ...]:
+    """Returns the weights in a folder: one file, or an index and the files that it lists."""
     from refiners_core.models.weight_files import choose_weights
 
     if chosen := choose_weights(names, dtype):
         return chosen
     pickles = sorted(name for name in names if name.endswith(PICKLES))
     if pickles:
-        raise _pickled(what, f"{part}/{pickles[0]}")
+        raise _pickled(what, f"{below}{pickles[0]}")
+    where = f" in {below}" if below else ""
     raise UnsupportedError(
-        f"{what} has no readable weights in {part}/; "
-        f"it has {', '.join(sorted(names)) or 'nothing'}.",
+        f"{what} has no readable weights{where}; it has {', '.join(sorted(names))}.",
         hint="Try another revision, or load a model by name: refiners list.",
     )
 
@@ -196,8 +212,8 @@ def _unknown_layout(what: str, path: str, files: Iterable[str]) -> UnsupportedEr
     single = sorted(n for n in files if "/" not in n and n.endswith(".safetensors"))
     present = sorted({PurePosixPath(name).parts[0] for name in files})
     return UnsupportedError(
-        f"{what} is not a Stable Diffusion 1.5 or XL model in diffusers' layout (model_index.json, "
-        f"{', '.join(_NEEDED)}); {repository} has {', '.join(present) or 'nothing'}.",
+        f"{what} is not in a known layout: {known_families()}; {repository} has "
+        f"{', '.join(present) or 'nothing'}.",
         hint=f"To load one of its files: {repository}/{single[0]}."
         if single
         else "Adapters are loaded by name: refiners list.",
@@ -206,7 +222,7 @@ def _unknown_layout(what: str, path: str, files: Iterable[str]) -> UnsupportedEr
 
 def _format(path: str) -> Literal["safetensors", "json", "text"]:
     suffix = PurePosixPath(path).suffix
-    return "json" if suffix == ".json" else "text" if suffix == ".txt" else "safetensors"
+    return "json" if suffix == ".json" else "text" if suffix in _TEXTS else "safetensors"
 
 
 def _repository(what: str, commit: str, files: Mapping[str, WeightsFile]) -> RepositoryModel:
@@ -214,7 +230,7 @@ def _repository(what: str, commit: str, files: Mapping[str, WeightsFile]) -> Rep
         factory="refiners_core.models.formats.open:open_model",
         summary="A model on the Hub",
         core_api=">=1.0,<2",
-        family="diffusers",
+        family="published",
         weights=dict(_labelled(files)),
     )
     return RepositoryModel(what, "", commit, Path(), spec)

@@ -64,8 +64,13 @@ class WithFile(Installed[AdapterSpec], frozen=True):
         if self.recognised is None or not (reason := misfit(self.recognised, base, facts)):
             return None
         bases = self.recognised.bases
+        origin = self.recognised.trained_on
         hint = (
-            f"Load a model of base {bases[0]}" if bases else "Load the model that it was made for"
+            f"Load a model of base {bases[0]}"
+            if bases
+            else f"Load the model that it was trained on, {origin}"
+            if origin
+            else "Load the model that it was made for"
         )
         heading = f"{short(self.given)} is {self.recognised}, not for {model}:"
         return Misfit(heading, reason, f"{hint}.")

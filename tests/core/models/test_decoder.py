@@ -53,6 +53,7 @@ def test_places_have_stable_names():
         assert {name: len(model.slot(name).seats) for name in model.slots} == {
             **counts,
             "decoder.linear": linear,
+            "decoder.norm": 5,
         }
     assert model.facts == {"width": 16, "layers": 2, "key_width": 16, "vocabulary": 20}
 

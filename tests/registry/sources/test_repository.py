@@ -18,11 +18,13 @@ from refiners.hub.metadata import Contents, Entry
 from refiners.sources.repository import choose, parse_address
 from refiners.testing import Fault, LoopbackHub, Repository, safetensors_of
 
+from refiners_core import Model
 from refiners_core.errors import ModelError
 from refiners_core.models.formats import open as opening
 
 from ..conftest import Site
 
+FAMILIES = Path(refiners.__file__).with_name("model.toml")
 UNET = "unet/diffusion_pytorch_model"
 WEIGHTS = safetensors_of({"weight": [1.0, 2.0]})
 HALF = safetensors_of({"weight": [0.5]})
@@ -52,6 +54,14 @@ NEEDED = sorted(
 )
 
 
+class At(Model):
+    """A model that keeps the path from which it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(base="at", facts={}, slots={})
+        self.path = path
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
@@ -59,7 +69,8 @@ def run(*arguments: object) -> Result:
 @pytest.fixture(autouse=True)
 def _readable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replaces opening a model, because the weights of these tests are not real."""
-    monkeypatch.setattr(opening, "open_model", lambda path, **options: path)
+    for name in ("open_model", "open_folder"):
+        monkeypatch.setattr(opening, name, lambda path, **options: At(path))
     monkeypatch.setattr("refiners.sources.fetch.check_header", lambda path, dist: None)
 
 
@@ -73,7 +84,7 @@ def load() -> Callable[..., Path]:
     def quietly(what: str, **options: object) -> Path:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return refiners.load_model(what, **options)
+            return refiners.load_model(what, **options).path
 
     return quietly
 
@@ -129,7 +140,7 @@ def test_a_branch_is_pinned_to_its_commit_with_a_notice(
     hub: LoopbackHub, repo: Repository, load: Callable[..., Path]
 ) -> None:
     with pytest.warns(refiners.Notice, match=f"write hf:org/sd@{repo.commit}") as notices:
-        first = refiners.load_model("hf:org/sd")
+        first = refiners.load_model("hf:org/sd").path
     assert [notice.filename for notice in notices] == [__file__]
     hub.publish("org/sd", {**FOLDER, f"{UNET}.safetensors": HALF})
     assert load("hf:org/sd") == first
@@ -140,7 +151,7 @@ def test_a_branch_is_pinned_to_its_commit_with_a_notice(
 def test_a_commit_is_requested_without_a_notice(hub: LoopbackHub, repo: Repository) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert files_in(refiners.load_model(f"hf:org/sd@{repo.commit}")) == NEEDED
+        assert files_in(refiners.load_model(f"hf:org/sd@{repo.commit}").path) == NEEDED
     hub.fail("revision", Fault.WRONG_COMMIT)
     other = hub.publish("org/other", FOLDER)
     with pytest.raises(refiners.IntegrityError, match="answers with commit ffff"):
@@ -185,7 +196,7 @@ def test_a_file_that_changes_afterwards_is_fetched_again(
         (
             {"model_index.json": None},
             refiners.UnsupportedError,
-            "is not a Stable Diffusion 1.5 or XL model",
+            "is not in a known layout: .* or Stable Diffusion 1.5 or XL in diffusers' layout",
         ),
         ({"tokenizer/": None}, refiners.UnsupportedError, "has README.md, model_index.json"),
         ({f"{UNET}.s": None, f"{UNET}.fp16": None}, refiners.PolicyError, "as a pickle only"),
@@ -341,6 +352,8 @@ def test_locking_the_installed_plugins_keeps_repositories(
     path = tmp_path / "refiners.lock"
     path.write_text("damaged")
     site.add_edges()
+    families, _, _ = FAMILIES.read_text("utf-8").partition("[model.")
+    site.add("refiners-families", files={"model.toml": families})
     assert run("lock", "--out", path).exit_code == 0
     assert run("lock", f"hf:org/sd@{repo.commit}", "--out", path).exit_code == 0
     assert run("lock", "--out", path).exit_code == 0
@@ -355,7 +368,7 @@ def test_concurrent_loads_return_the_same_folder(
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(refiners.load_model, f"hf:org/sd@{repo.commit}") for _ in range(8)]
-        (folder,) = {future.result() for future in futures}
+        (folder,) = {future.result().path for future in futures}
     assert files_in(folder) == NEEDED
 
 
@@ -441,5 +454,5 @@ def test_without_symbolic_links_hard_links_are_made(
 
 def test_paths_outside_the_repository_are_ignored() -> None:
     files = {name: Entry(1, "a" * 40) for name in [*FOLDER, "unet/../../evil.json", "unet/.x.json"]}
-    chosen = choose("hf:org/sd", "", Contents("c" * 40, "", files), None)
+    chosen = choose("hf:org/sd", "", Contents("c" * 40, "", files), None, lambda path: {})
     assert sorted(chosen) == NEEDED

@@ -1,4 +1,4 @@
-"""LoRA and its kin: changes of layers of the UNet and of the text encoders (arXiv:2106.09685)."""
+"""LoRA and its kin: changes of layers of image models and language models (arXiv:2106.09685)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from refiners_core import Adapter, Chain, Edit, Model, Seat, Selection, Source, select
-from refiners_core.errors import AdapterError
+from refiners_core.errors import AdapterError, WeightsError
 from refiners_core.layers import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import COND
 from refiners_core.weights import write
+from refiners_lora.language_name import language_places
 from refiners_lora.layer_match import match_layers
 from refiners_lora.layer_name import Published, places_by_name
 from refiners_lora.lora_file import read_lora
@@ -22,7 +23,7 @@ from refiners_lora.method.change import Change
 from refiners_lora.method.low_rank import LowRank, low_rank
 from refiners_lora.method.table import build
 from refiners_lora.room import cut, joined, padded, room_of
-from refiners_lora.saved import published, settings
+from refiners_lora.saved import published, settings, write_config
 from refiners_lora.strength import alphas_of
 from refiners_lora.worn import Region, WithChange, checked_base, merged
 
@@ -33,15 +34,15 @@ Where = Callable[[Any], Iterable[Seat]]
 class Lora(Adapter):
     """Adds the changes of a LoRA file, of whichever method, to layers of a model.
 
-    It takes no condition. `Condition(scale=0.8, mask=...)` sets its strength and its region.
-    Several add up. Without a file it is an untrained LoRA, and changes nothing until `up` is
-    trained.
+    It takes no condition. `Condition(scale=0.8, mask=...)` sets its strength and its region; on a
+    language model, `Condition(scale=[1, 0])` its strength in each text. Several add up. Without a
+    file it is an untrained LoRA, and changes nothing until `up` is trained.
 
     Args:
         rank: For an untrained LoRA, its rank.
         alpha: For an untrained LoRA, its strength before division by the rank; by default the rank.
         where: For an untrained LoRA, the layers that it updates; by default the linear layers of
-            the UNet's attentions.
+            the UNet's attentions, or of the blocks of a language model.
         options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
@@ -53,6 +54,7 @@ class Lora(Adapter):
     """
 
     takes_mask = True
+    scales_rows = True
 
     def __init__(
         self,
@@ -92,9 +94,15 @@ class Lora(Adapter):
         self._published = {match.place.seat.path: match.place.published for match in matches}
         for (place, module), alpha in zip(matches, alphas, strict=True):
             method, tensors, seat = module.method, module.tensors, place.seat
-            if method.needs_base or module.title == "a DoRA":
+            if method.needs_base or method.reads_base or module.title == "a DoRA":
                 checked_base(seat.layer, seat.path, module.title)
-            self.layer(seat, lambda m=method, s=seat, t=tensors, a=alpha: build(m, s, t, a))
+            try:
+                self.layer(seat, lambda m=method, s=seat, t=tensors, a=alpha: build(m, s, t, a))
+            except ValueError as error:
+                raise WeightsError(
+                    f"{file.path.name} does not fit this {model.base}: {module.name!r} {error}.",
+                    hint=f"Load the model that it was trained on{_named(file.trained_on)}.",
+                ) from error
         self.requires_grad_(False)
 
     def edits(self, model: Any) -> Iterable[Edit]:
@@ -121,14 +129,27 @@ class Lora(Adapter):
         """Returns the weights under published keys.
 
         Those of plain LoRAs are the keys that diffusers writes: `unet.<layer>.lora_A.weight` and so
-        on. Other methods have kohya's and LyCORIS' keys.
+        on; on a language model those of PEFT. Other methods have kohya's and LyCORIS' keys.
+
+        Raises:
+            AdapterError: The adapter changes a language model by another method than plain LoRA.
         """
         return published(self._changes())
 
     def save(self, path: str | Path) -> None:
         """Writes the weights: a plain LoRA as diffusers does, with the alphas in the header of the
-        file; other methods as LyCORIS does."""
-        write(self.published(), path, settings(self._changes()))
+        file; other methods as LyCORIS does.
+
+        A LoRA of a language model gets the names of PEFT, which also reads `adapter_config.json`:
+        it is written beside a file `adapter_model.safetensors`.
+
+        Raises:
+            AdapterError: The adapter changes a language model by another method than plain LoRA.
+            WeightsError: The file cannot be written.
+        """
+        changes = self._changes()
+        write(published(changes), path, settings(changes))
+        write_config(changes, Path(path))
 
     def reserve(self, *others: Adapter) -> Self:
         """Makes room for the layers and ranks of other LoRAs, and returns the adapter.
@@ -200,7 +221,10 @@ class Lora(Adapter):
 
     def _begin(self, model: Any) -> None:
         rank, alpha, where = self._untrained
-        places = {place.seat.path: place for place in places_by_name(model).values()}
+        named = (*((place,) for place in places_by_name(model).values()),
+                 *language_places(model).values())  # fmt: skip
+        places = {place.seat.path: place for group in named for place in group
+                  if place.seat.is_a(nn.Linear, nn.Conv2d)}  # fmt: skip
         for seat in where(model):
             place = places.get(seat.path)
             if place is None:
@@ -235,7 +259,9 @@ class Lora(Adapter):
 
 
 def attentions(model: Any) -> Iterable[Seat]:
-    """Returns the linear layers of all attentions of a UNet."""
+    """Returns the linear layers of all attentions of a UNet, or of the blocks of a decoder."""
+    if "decoder.linear" in model.slots:
+        return model.slot("decoder.linear")
     return model.slot("unet.linear").within(SelfAttention, CrossAttention)
 
 
@@ -251,6 +277,10 @@ def _untrained(seat: Seat, rank: int, alpha: float, device: torch.device) -> Low
         nn.init.kaiming_uniform_(down, a=5**0.5)  # as in the authors' released code
         change = low_rank(seat, down, up, alpha)
     return change.requires_grad_(True)
+
+
+def _named(model: str) -> str:
+    return f", {model}" if model else ""
 
 
 def _missing() -> nn.Module:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from refiners_core.errors import WeightsError
+from refiners_lora.peft_target import matching
 
 
 class Strength(NamedTuple):
@@ -42,28 +43,36 @@ class Alphas:
         self.has_magnitudes = bool(config.get("use_dora"))
         self._is_stabilised = bool(config.get("use_rslora"))
         named = {*names}
-        self._whole: dict[str, float] = {}
-        self._endings: dict[str, float] = {}
-        for pattern, alpha in patterns.items():
-            name = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
-            # A pattern that is the name of a layer matches that layer alone, though other names may
-            # end alike. Any other pattern matches all names that end with it, as in PEFT.
-            is_whole = name in named or pattern.startswith("^")
-            (self._whole if is_whole else self._endings)[name] = alpha
+        # A pattern that is the name of a layer matches that layer alone, though other names may end
+        # alike. Any other pattern is an expression for the end of a name, as in PEFT.
+        self._patterns = [
+            (
+                name if (name := _plain(pattern)) in named else matching(pattern, "alpha_pattern"),
+                alpha,
+            )
+            for pattern, alpha in patterns.items()
+        ]
 
     def of(self, name: str, rank: int) -> float | None:
         """Returns the alpha of a layer, to be divided by the rank; None if there is none.
 
-        A rank-stabilised LoRA (arXiv:2312.03732) divides alpha by the square root of the rank, so
-        its alpha is multiplied by that root.
+        Of several patterns that match, the first counts. A rank-stabilised LoRA (arXiv:2312.03732)
+        divides alpha by the square root of the rank, so its alpha is multiplied by that root.
         """
-        alpha = self._whole.get(name, self._whole.get(name.removeprefix("text_model.")))
-        if alpha is None:
-            endings = (a for end, a in self._endings.items() if f".{name}".endswith(f".{end}"))
-            alpha = next(endings, self._default)
+        matches = (
+            alpha
+            for pattern, alpha in self._patterns
+            if (pattern == name if isinstance(pattern, str) else pattern.match(name))
+        )
+        alpha = next(matches, self._default)
         if alpha is None or not self._is_stabilised:
             return alpha
         return alpha * math.sqrt(rank)
+
+
+def _plain(pattern: str) -> str:
+    """Returns the name that an expression for a whole name means."""
+    return pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
 
 
 def configured(strengths: Mapping[str, Strength], part: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from refiners_core.errors import WeightsError
 from refiners_core.models.clip import CLIP_TEXT_KEYS, ClipTextEncoder, TextEncoderPair
 from refiners_core.models.formats import unet_keys
 from refiners_core.models.unet import UNET_KEYS, UNet
-from refiners_core.weights import KeyMap
+from refiners_core.weights import SAME, KeyMap, Transform
 
 SLOTS: Final = ("unet.linear", "unet.conv", "text_encoder.linear")
 """The slots of the layers to which a LoRA adds a product of two factors."""
@@ -21,11 +21,16 @@ class Published(NamedTuple):
     """The published name of a layer."""
 
     part: str
-    """The component, as diffusers calls it: `unet`, `text_encoder` or `text_encoder_2`."""
+    """The component, as diffusers calls it: `unet`, `text_encoder` or `text_encoder_2`; or
+    `decoder`."""
     name: str
     """The name in that component."""
     is_of_pair: bool
     """Whether the layer is in one of two text encoders."""
+    share: int = 0
+    """The index of the layer among those that are published as one."""
+    shares: int = 1
+    """The number of layers that are published as one."""
 
     @property
     def flat(self) -> str:
@@ -45,14 +50,19 @@ class Place(NamedTuple):
 
     seat: Seat
     part: str
-    """The component, as diffusers calls it: `unet`, `text_encoder` or `text_encoder_2`."""
+    """The component, as diffusers calls it: `unet`, `text_encoder` or `text_encoder_2`; or
+    `decoder`."""
     name: str
     """The published name of the layer in that component."""
+    transform: Transform = SAME
+    """The conversion from the published layer, or from its share."""
 
     @property
     def published(self) -> Published:
         """The published name of the layer, without the layer."""
-        return Published(self.part, self.name, self.seat.path.startswith("text_encoder.clip_"))
+        is_of_pair = self.seat.path.startswith("text_encoder.clip_")
+        how = self.transform
+        return Published(self.part, self.name, is_of_pair, how.share, how.shares)
 
 
 class _Layout(NamedTuple):

@@ -13,8 +13,9 @@ from refiners_core.errors import WeightsError
 from refiners_core.weights import TensorFile
 from refiners_lora.method.change import Change
 from refiners_lora.method.table import method_of, missing_role, odd_roles, title
+from refiners_lora.peft_field import check_fields
+from refiners_lora.peft_form import TOKEN_IDS, in_our_form
 from refiners_lora.peft_method import check_method
-from refiners_lora.peft_rotation import has_rotation, rotation
 from refiners_lora.role import PEFT, parse
 
 METADATA: Final = "lora_adapter_metadata"
@@ -67,6 +68,14 @@ class LoraFile:
     """Whether PEFT wrote the file, but the configuration with its alphas is missing."""
     dim: int | None = None
     """The rank in kohya's metadata."""
+    empty: tuple[str, ...] = ()
+    """The layers with weights of rank 0, which change nothing."""
+
+    @property
+    def trained_on(self) -> str:
+        """The base model that the file was trained on; empty if the configuration has no name."""
+        name = self.config.get("base_model_name_or_path")
+        return name if isinstance(name, str) else ""
 
     @property
     def title(self) -> str:
@@ -92,15 +101,26 @@ def read_lora(path: Path, config: Path | None = None) -> LoraFile:
     check_method(path, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, [*modules])
     beside = config or path.with_name(CONFIG)
     is_peft = any(PEFT in key for key in tensors)
-    fields, lacks_config = _config(path, beside, metadata, is_peft=is_peft)
-    for module in modules.values():
-        if has_rotation(module.tensors):
-            module.tensors = rotation(path, module.name, module.tensors, fields)
+    origin, fields = _config(path, beside, metadata, is_peft=is_peft)
+    check_fields(origin, fields)
+    empty: list[str] = []
+    for module in [*modules.values()]:
+        tensors, alpha = in_our_form(path, module.name, module.tensors, fields)
+        module.tensors, module.alpha = tensors, module.alpha if alpha is None else alpha
+        if {*tensors} == {"down", "up"} and alpha is not None and not len(tensors["down"]):
+            empty.append(modules.pop(module.name).name)
+            continue
         _check(path, module)
     _tell_sides(modules, fields)
     dim = metadata.get(RANK, "")
     return LoraFile(
-        path, modules, tuple(odd), fields, lacks_config, int(dim) if dim.isdecimal() else None
+        path,
+        modules,
+        tuple(odd),
+        fields,
+        is_peft and not fields,
+        int(dim) if dim.isdecimal() else None,
+        tuple(empty),
     )
 
 
@@ -165,7 +185,7 @@ def _check(path: Path, module: Module) -> None:
             f"{path.name} is damaged: the weights of {module.name!r} {fault}.",
             hint="Fetch it again.",
         )
-    weights = [tensor for role, tensor in tensors.items() if role != "on_input"]
+    weights = [tensor for role, tensor in tensors.items() if role not in ("on_input", TOKEN_IDS)]
     if not all(tensor.is_floating_point() and tensor.numel() for tensor in weights):
         shown = " and ".join(
             f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
@@ -200,17 +220,17 @@ def _tell_sides(modules: Mapping[str, Module], config: Mapping[str, Any]) -> Non
 
 def _config(
     path: Path, beside: Path, metadata: Mapping[str, str], *, is_peft: bool
-) -> tuple[Mapping[str, Any], bool]:
-    """Returns PEFT's configuration, and whether it is missing though PEFT wrote the file."""
+) -> tuple[str, Mapping[str, Any]]:
+    """Returns where PEFT's configuration is, and its fields; none if the file has none."""
     origin, text = f"the metadata {METADATA!r} of {path.name}", metadata.get(METADATA)
     try:
         if text is None and is_peft and beside.is_file():
             origin, text = str(beside), beside.read_text("utf-8")
         if text is None:
-            return {}, is_peft
+            return origin, {}
         config = dict(cast("Mapping[str, Any]", json.loads(text)))
     except (ValueError, TypeError) as error:
         raise WeightsError(
             f"{origin} is not a JSON object: {error}.", hint="Fetch the file again."
         ) from error
-    return config, False
+    return origin, config

@@ -1,14 +1,19 @@
-"""The layouts in which changes are saved: diffusers' for plain LoRAs, LyCORIS' for all others."""
+"""The layouts in which changes are saved: diffusers' for plain LoRAs, PEFT's for those of language
+models, LyCORIS' for all others."""
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from refiners_core.errors import AdapterError, WeightsError
 from refiners_lora.alpha import Strength, configured
+from refiners_lora.language_name import LANGUAGE_PART
+from refiners_lora.language_saved import FILE, language_config, language_tensors
 from refiners_lora.layer_name import Published
-from refiners_lora.lora_file import METADATA
+from refiners_lora.lora_file import CONFIG, METADATA
 from refiners_lora.method.change import Change
 from refiners_lora.method.low_rank import LowRank
 from refiners_lora.method.rotation import Rotation
@@ -22,8 +27,14 @@ def published(changes: Changes) -> dict[str, Tensor]:
     """Returns the weights under published keys.
 
     Args:
-        changes: The changes; plain LoRAs get the keys of diffusers, other methods those of LyCORIS.
+        changes: The changes; plain LoRAs get the keys of diffusers, those of language models the
+            keys of PEFT, other methods those of LyCORIS.
+
+    Raises:
+        AdapterError: A change of a language model is not a plain LoRA.
     """
+    if _is_of_language(changes):
+        return language_tensors(_plain_ones(changes))
     if _is_plain(changes):
         return {
             f"{place.part}.{place.name}.lora_{half}.weight": weight
@@ -46,6 +57,8 @@ def settings(changes: Changes) -> dict[str, str]:
     """Returns the metadata of the file: PEFT's configuration of a plain LoRA."""
     if not _is_plain(changes):
         return {}
+    if _is_of_language(changes):
+        return {METADATA: json.dumps(language_config(_plain_ones(changes)), sort_keys=True)}
     parts: dict[str, dict[str, Strength]] = {}
     for place, change in changes:
         strength = Strength(change.rank or 1, change.alpha)
@@ -56,6 +69,40 @@ def settings(changes: Changes) -> dict[str, str]:
         for field, value in configured(strengths, part).items()
     }
     return {METADATA: json.dumps(config, sort_keys=True)}
+
+
+def write_config(changes: Changes, path: Path) -> None:
+    """Writes PEFT's configuration beside a LoRA of a language model that has PEFT's file name.
+
+    Raises:
+        WeightsError: The file cannot be written.
+    """
+    if path.name != FILE or not _is_of_language(changes):
+        return
+    text = json.dumps(language_config(_plain_ones(changes)), indent=2, sort_keys=True)
+    beside = path.with_name(CONFIG)
+    try:
+        beside.write_text(f"{text}\n", "utf-8")
+    except OSError as error:
+        raise WeightsError(
+            f"{beside} cannot be written: {error.strerror}.", hint="Name another folder."
+        ) from error
+
+
+def _is_of_language(changes: Changes) -> bool:
+    return any(place.part == LANGUAGE_PART for place, _ in changes)
+
+
+def _plain_ones(changes: Changes) -> list[tuple[Published, Tensor, Tensor, float]]:
+    if not _is_plain(changes):
+        title = next(
+            c.title for _, c in changes if type(c) is not LowRank or len(c.published()) > 2
+        )
+        raise AdapterError(
+            f"{title} of a language model is not saved, only a plain LoRA is.",
+            hint="Keep the folder that it was loaded from.",
+        )
+    return [(place, *_factors(change), change.alpha) for place, change in changes]
 
 
 def _is_plain(changes: Changes) -> bool:

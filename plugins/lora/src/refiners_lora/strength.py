@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from refiners_core.errors import WeightsError
 from refiners_lora.alpha import Alphas
-from refiners_lora.layer_match import Match
-from refiners_lora.lora_file import LoraFile
+from refiners_lora.language_name import LANGUAGE_PART
+from refiners_lora.layer_name import Place
+from refiners_lora.lora_file import LoraFile, Module
+from refiners_lora.match_check import Match
 from refiners_lora.method.decomposed import MAGNITUDES
 from refiners_lora.method.kronecker import Kronecker
 from refiners_lora.method.rotation import Rotation
@@ -22,8 +24,8 @@ def alphas_of(file: LoraFile, matches: Sequence[Match]) -> list[float | None]:
             the magnitudes are missing.
     """
     names: dict[str, list[str]] = {}
-    for place, _ in matches:
-        names.setdefault(place.part, []).append(place.name)
+    for place, module in matches:
+        names.setdefault(place.part, []).append(_name(place, module))
     is_of_parts = any("." in field for field in file.config)
     configured = {
         part: Alphas(
@@ -49,19 +51,24 @@ def alphas_of(file: LoraFile, matches: Sequence[Match]) -> list[float | None]:
 
 
 def _alpha(file: LoraFile, match: Match, configured: Alphas) -> float | None:
-    (_, _, name), module = match
+    place, module = match
     method = module.method
     rank = method.rank_of(module.tensors)
     alpha = module.alpha
     if issubclass(method, Rotation):
         return alpha  # a limit, not a strength
     if alpha is None:
-        alpha = configured.of(name, rank or 1)
+        alpha = configured.of(_name(place, module), rank or 1)
     if rank is None and method is Kronecker:
         alpha = _whole_factors(alpha, configured.rank or file.dim)
     if module.scalar == 1:
         return alpha
     return module.scalar * (float(rank or 1) if alpha is None else alpha)
+
+
+def _name(place: Place, module: Module) -> str:
+    """Returns the name by which PEFT's configuration knows a layer."""
+    return module.name if place.part == LANGUAGE_PART else place.name
 
 
 def _whole_factors(alpha: float | None, dim: int | None) -> float | None:

@@ -2,11 +2,13 @@
 
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
-from refiners_core import Chain, Context, merging_copy
+from refiners_core import Chain, Context, RowScale, merging_copy
 from refiners_core.errors import AdapterError
 from refiners_core.layers import MaskMap, MaskTokens
+from refiners_lora.joint import Joint, Part, is_joinable
 from refiners_lora.method.change import Change
 
 
@@ -61,8 +63,9 @@ class WithChange(Chain):
     Args:
         inner: The layer, with the edits of other adapters.
         change: The change.
-        scale: The context key of the scale, a 0-d tensor or one number a row; without a value the
-            layer runs alone.
+        scale: The context key of the scale: a 0-d tensor, one number a row, or a `RowScale`, with
+            which the change is computed for its active rows alone; without a value the layer runs
+            alone.
         base: The base layer, whose weight some methods read.
         region: The region in which the change acts; None where masks do not act.
         has_grid: Whether the layer sees positions of the picture.
@@ -83,12 +86,15 @@ class WithChange(Chain):
         self.base_layer: Final = base
         self.region: Final = region
         self.has_grid: Final = has_grid
+        self._memory_key: Final = f"{scale}/{id(self)}"
         super().__init__(base=inner, lora=change)
 
     def run(self, context: Context, *inputs: Any) -> Any:
+        scale = context.get(self.scale)
+        if isinstance(scale, RowScale):
+            return self._run_rows(context, scale, inputs)
         inner, change = self
         output = self.call(inner, context, *inputs)
-        scale = context.get(self.scale)
         if scale is None:
             return output
         if scale.ndim and scale.ndim < output.ndim:  # token ids have one axis less than features
@@ -97,6 +103,52 @@ class WithChange(Chain):
         if self.region is not None:
             update = self.region(update, context, has_grid=self.has_grid)
         return output + update
+
+    def _run_rows(self, context: Context, scale: RowScale, inputs: tuple[Any, ...]) -> Any:
+        """Runs the layer with a change in some of the rows; the others keep all bits."""
+        x: Tensor = inputs[0]
+        scale.check(len(x), self.scale)
+        if torch.compiler.is_compiling():
+            return self._run_all_rows(context, scale, inputs)
+        memory = context.memory
+        joint: Joint | None = memory.get(self._memory_key)
+        if joint is None:
+            joint = memory[self._memory_key] = self._joint(context, scale)
+        if joint is not None and joint.waste * x.shape[1] <= 1:
+            return joint.run(x, self.call(joint.inner, context, x))
+        inner, change = self
+        output: Tensor = self.call(inner, context, x)
+        update = self._rows_update(
+            context, change, scale.values, (x.index_select(0, scale.active),)
+        )
+        return output.index_add(0, scale.active, update.to(output.dtype))
+
+    def _run_all_rows(self, context: Context, scale: RowScale, inputs: tuple[Any, ...]) -> Any:
+        """Computes the change for all rows: compiled sizes do not depend on the active ones."""
+        inner, change = self
+        output: Tensor = self.call(inner, context, *inputs)
+        changed = output + self._rows_update(context, change, scale.scales, inputs)
+        is_off = (scale.scales == 0).view(-1, *(1 for _ in range(output.ndim - 1)))
+        return torch.where(is_off, output, changed)
+
+    def _rows_update(
+        self, context: Context, change: Any, scales: Tensor, inputs: tuple[Any, ...]
+    ) -> Tensor:
+        axes = inputs[0].ndim if inputs[0].is_floating_point() else inputs[0].ndim + 1
+        return self._update(change, context, scales.view(-1, *(1 for _ in range(axes - 1))), inputs)
+
+    def _joint(self, context: Context, scale: RowScale) -> Joint | None:
+        """Returns the plain LoRAs around the seat, from this one inwards; None if it is another."""
+        parts: list[Part] = []
+        layer: nn.Module = self
+        while type(layer) is WithChange and not (layer._forward_hooks or layer._forward_pre_hooks):
+            own_scale = context.get(layer.scale)
+            inner, change = layer
+            if not isinstance(own_scale, RowScale) or not is_joinable(change):  # pyright: ignore
+                break
+            parts.append(Part(change, own_scale))  # pyright: ignore[reportArgumentType]
+            layer = inner
+        return Joint(layer, parts) if parts else None
 
     def _update(self, change: Any, context: Context, scale: Tensor, inputs: tuple[Any, ...]) -> Any:
         given = inputs

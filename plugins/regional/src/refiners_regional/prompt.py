@@ -16,7 +16,7 @@ from refiners_regional.mask import normalised
 from refiners_regional.region import Region, read_regions
 from refiners_regional.text import encoded_texts, region_texts
 
-MODES: Final = ("attention", "latents")
+MODES: Final = ("latents", "attention")
 
 
 class RegionalPrompts(Adapter):
@@ -28,13 +28,14 @@ class RegionalPrompts(Adapter):
     latents `conditions`, which maps worn adapters to scales. The prompt of the generation is that
     of the whole picture: it fills what no region covers, and has the share `base` inside regions.
 
-    In the mode `attention` each attention to the text runs once for each region (regional
-    prompting, as web interfaces do it). In the mode `latents` the network runs once for each region
-    and the predictions are joined by the masks (arXiv:2302.08113, section 4.2). Only there can an
-    adapter, such as a LoRA, act in some regions alone: it acts in those that name it.
+    In the mode `latents` the network runs once for each region and the predictions are joined by
+    the masks (arXiv:2302.08113, section 4.2). Only there can an adapter, such as a LoRA, act in
+    some regions alone: it acts in those that name it. In the mode `attention` each attention to the
+    text runs once for each region (regional prompting, as web interfaces do it): quicker, but what
+    is asked for one region leaks into others more often.
 
     Args:
-        mode: `attention` or `latents`.
+        mode: `latents` or `attention`.
         base: The share of the prompt of the whole picture inside regions, in 0...1.
         feather: The deviation of a blur of the edges of regions, as a share of the shorter side of
             the picture.
@@ -45,7 +46,7 @@ class RegionalPrompts(Adapter):
 
     Example:
         >>> RegionalPrompts(name="regional-prompts").mode
-        'attention'
+        'latents'
     """
 
     takes_condition: ClassVar[bool] = True
@@ -53,7 +54,7 @@ class RegionalPrompts(Adapter):
     def __init__(
         self,
         *,
-        mode: str = "attention",
+        mode: str = "latents",
         base: float = 0.0,
         feather: float = 0.0,
         **options: Any,
@@ -62,7 +63,7 @@ class RegionalPrompts(Adapter):
         if mode not in MODES:
             raise AdapterError(
                 f"regional prompts act in the mode {' or '.join(MODES)}, not {mode!r}.",
-                hint='Try mode="attention".',
+                hint='Try mode="latents".',
             )
         self.mode: Final = mode
         self.base: Final = number("base", base, 0.2, low=0, high=1)

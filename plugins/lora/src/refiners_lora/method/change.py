@@ -79,6 +79,10 @@ class Change(Layer):
     """The layers that the method changes."""
     needs_base: ClassVar[bool] = False
     """Whether `run` and `delta` read the weight and the bias of the base layer."""
+    has_rows_first: ClassVar[bool] = False
+    """Whether the sizes of an embedding are its rows, then its features, as its weight has them."""
+    reads_base: ClassVar[bool] = False
+    """Whether `of` reads the weights of the base layer, as a stored value becomes a difference."""
     is_linear: bool = True
     """Whether the strength multiplies the output of `run`; otherwise `run` reads it itself."""
     rank: int | None = None

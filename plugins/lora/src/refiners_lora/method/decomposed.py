@@ -89,8 +89,10 @@ class Decomposed(Chain, Change):
         if isinstance(strength, Tensor) and strength.ndim:
             strength = strength.view(-1, 1)
         square = base + 2 * strength * mixed + strength * strength * update
-        norm = square.clamp(min=0).sqrt().clamp(min=torch.finfo(torch.float32).eps)
-        return self.magnitude.float().flatten() / norm
+        norm = square.clamp(min=0).sqrt()
+        is_zero = norm < torch.finfo(torch.float32).eps
+        gain = self.magnitude.float().flatten() / norm.masked_fill(is_zero, 1)
+        return gain.masked_fill(is_zero, 0)
 
 
 def is_on_input(tensors: Tensors, sizes: tuple[int, ...]) -> bool:

@@ -1,7 +1,7 @@
 """Full differences of weights and biases, of linear layers, convolutions and norms."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,18 +16,21 @@ class Difference(Change):
     LyCORIS calls the same of a norm `w_norm` and `b_norm`.
 
     Args:
-        apply: The way in which a linear layer or convolution applies its weight; None for a norm.
-        norm: The groups and the epsilon of a norm; no groups for one over features.
+        apply: The way in which a linear layer or convolution applies its weight; None for others.
+        norm: The way in which a norm normalises; None for other layers. Without both, the layer is
+            an embedding.
         tensors: The published weights by their roles.
     """
 
     title = "a difference of whole weights"
+    has_rows_first: ClassVar = True
     marks: ClassVar = frozenset({"diff", "diff_b", "w_norm", "b_norm"})
-    kinds: ClassVar = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
+    kinds: ClassVar = (
+        *(nn.Linear, nn.Conv2d, nn.Embedding),
+        *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
+    )
 
-    def __init__(
-        self, apply: Operation | None, norm: tuple[int | None, float], tensors: Tensors
-    ) -> None:
+    def __init__(self, apply: Operation | None, norm: "Norm | None", tensors: Tensors) -> None:
         super().__init__()
         self.apply_weight: Final = apply
         self.norm: Final = norm
@@ -37,13 +40,16 @@ class Difference(Change):
     @classmethod
     def of(cls, seat: Seat, tensors: Tensors, alpha: float | None) -> Self:
         facts = seat.facts
+        if seat.is_a(nn.Embedding):
+            return cls(None, None, tensors)
         if not seat.is_a(nn.Linear, nn.Conv2d):
-            return cls(None, (facts.get("num_groups"), facts["eps"]), tensors)
+            norm = Norm(facts.get("num_groups"), facts["eps"], seat.is_a(nn.RMSNorm))
+            return cls(None, norm, tensors)
         diff = tensors.get("diff")
         apply = operation(seat)
         if diff is not None and diff.ndim > 1 and diff.shape[1] < apply.shape[1]:
             apply = operation(seat, diff.shape[1])
-        return cls(apply, (None, 0.0), tensors)
+        return cls(apply, None, tensors)
 
     @classmethod
     def fault(cls, tensors: Tensors) -> str:
@@ -82,23 +88,17 @@ class Difference(Change):
     def run(self, context: Context, *inputs: Any) -> Tensor:
         x: Tensor = inputs[0]
         weight, bias = self._weight(), self._bias()
+        if self.norm is not None:
+            return self.norm(x, weight, bias)
         if self.apply_weight is None:
-            return self._normalised(x, weight, bias)
+            assert weight is not None
+            return F.embedding(x, weight)
         column = None if bias is None else bias.view(-1, *(1 for _ in self.apply_weight.shape[2:]))
         if weight is None:
             zero = self.apply_weight(x, x.new_zeros(self.apply_weight.shape))
             return zero if column is None else zero + column
         outputs = self.apply_weight(x, weight.view(self.apply_weight.shape))
         return outputs if column is None else outputs + column
-
-    def _normalised(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        groups, epsilon = self.norm
-        if weight is None:
-            assert bias is not None
-            weight = bias.new_zeros(len(bias))
-        if groups is not None:
-            return F.group_norm(x, groups, weight, bias, epsilon)
-        return F.layer_norm(x, weight.shape, weight, bias, epsilon)
 
     def _weight(self) -> Tensor | None:
         return self._parameters.get("diff", self._parameters.get("w_norm"))
@@ -108,3 +108,29 @@ class Difference(Change):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{role}={[*part.shape]}" for role, part in self.named_parameters())
+
+
+class Norm(NamedTuple):
+    """The way in which a norm normalises features before it multiplies them."""
+
+    groups: int | None
+    """The number of groups; None for a norm over features."""
+    epsilon: float
+    is_root_mean_square: bool
+    """Whether the mean is not subtracted."""
+
+    def __call__(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Returns normalised features times a weight, 0 by default, plus a bias.
+
+        The features of several heads may be on one axis, if the weight is for those of one.
+        """
+        if weight is None:
+            assert bias is not None
+            weight = bias.new_zeros(len(bias))
+        if self.groups is not None:
+            return F.group_norm(x, self.groups, weight, bias, self.epsilon)
+        if not self.is_root_mean_square:
+            return F.layer_norm(x, weight.shape, weight, bias, self.epsilon)
+        heads = x.unflatten(-1, (-1, len(weight)))
+        turned = F.rms_norm(heads.float(), weight.shape, weight.float(), self.epsilon)
+        return turned.to(x.dtype).flatten(-2)

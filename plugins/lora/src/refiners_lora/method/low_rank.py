@@ -27,7 +27,7 @@ class LowRank(Chain, Change):
     """
 
     title = "a LoRA"
-    marks: ClassVar = frozenset({"down", "up"})
+    marks: ClassVar = frozenset({"down", "up", "adaptive_a", "adaptive_b", "adaptive_e"})
     needs: ClassVar = (("down",), ("up",))
     may: ClassVar = frozenset({"mid", "up_bias"})
     kinds: ClassVar = (nn.Linear, nn.Conv2d)

@@ -15,8 +15,10 @@ from refiners_lora.method.hadamard import Hadamard
 from refiners_lora.method.input_rotation import InputRotation
 from refiners_lora.method.kronecker import Kronecker
 from refiners_lora.method.low_rank import LowRank
+from refiners_lora.method.replacement import Replacement, relative
 from refiners_lora.method.rescaling import Rescaling
 from refiners_lora.method.rotation import Butterfly, Rotation
+from refiners_lora.method.token_rows import TokenRows
 
 METHODS: Final[tuple[type[Change], ...]] = (
     LowRank,
@@ -27,7 +29,9 @@ METHODS: Final[tuple[type[Change], ...]] = (
     InputRotation,
     Rescaling,
     EmbeddingRank,
+    TokenRows,
     Difference,
+    Replacement,
 )
 """The methods, by the roles of their weights; the first whose marks a layer has is its method."""
 DECOMPOSED: Final = (LowRank, Hadamard, Kronecker)
@@ -49,7 +53,7 @@ def missing_role(method: type[Change], roles: Collection[str]) -> str:
 
 def odd_roles(method: type[Change], roles: Collection[str]) -> list[str]:
     """Returns the roles of weights that do not belong to a method, sorted."""
-    known = method.marks | method.may | {OFFSET}
+    known = method.marks | method.may | {OFFSET} | Replacement.marks
     if method in DECOMPOSED:
         known |= {*MAGNITUDES}
     return sorted({*roles} - known)
@@ -72,7 +76,12 @@ def build(method: type[Change], seat: Seat, tensors: Tensors, alpha: float | Non
         seat: The place of the layer.
         tensors: The weights by their roles, which fit the layer.
         alpha: The strength before division by the rank; None if the file does not give one.
+
+    Raises:
+        ValueError: The file stores another weight of the base layer than the layer has.
     """
+    if method is not Replacement and Replacement.marks & {*tensors}:
+        tensors = relative(tensors, seat)
     offset = None if method is Difference else tensors.get(OFFSET)
     extra = {*MAGNITUDES, *(() if offset is None else (OFFSET,))}
     weights = {role: tensor for role, tensor in tensors.items() if role not in extra}

@@ -95,7 +95,8 @@ def read_changes(path: str | os.PathLike[str], model: Model) -> Changes:
 
 def reads_base(module: Module) -> bool:
     """Whether a change depends on the weights of the base layer."""
-    return module.method.needs_base or module.title == "a DoRA"
+    method = module.method
+    return method.needs_base or method.reads_base or module.title == "a DoRA"
 
 
 def needs_weights(path: str | os.PathLike[str]) -> bool:

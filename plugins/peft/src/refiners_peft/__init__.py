@@ -1,0 +1,1 @@
+"""Adapters of language models in PEFT's files: prefixes, prompts, VeRA, LN tuning, FourierFT."""

@@ -1,0 +1,62 @@
+"""Adapters from PEFT's files, saved as PEFT does: weights, and a configuration beside them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Never
+
+from refiners_core import Adapter, Source
+from refiners_core.errors import AdapterError
+from refiners_core.weights import write
+from refiners_peft.peft_file import CONFIG, PeftFile
+
+
+class Saved(Adapter):
+    """Reads and writes weights with PEFT's configuration beside them.
+
+    Args:
+        options: The arguments of every adapter: `weights`, `name`, `key`.
+    """
+
+    config: Mapping[str, Any] | None = None
+    """PEFT's configuration; None before the first inject."""
+
+    def given(self, source: Source | None) -> Source:
+        """Returns the files of the adapter.
+
+        Raises:
+            AdapterError: There are none.
+        """
+        if source is not None:
+            return source
+        raise AdapterError(
+            f"{self.key} needs a file.",
+            hint=f'Try refiners.load_adapter("{self.name}", model, file="./folder").',
+        )
+
+    def keep(self, file: PeftFile) -> PeftFile:
+        """Keeps the configuration of a file, and returns the file."""
+        self.config = {"peft_type": file.method, **file.config}
+        return file
+
+    def save(self, path: str | Path) -> None:
+        """Writes the weights, and the configuration as `adapter_config.json` into their folder.
+
+        Raises:
+            AdapterError: The adapter has not been on a model yet, or the folder has another
+                configuration.
+            WeightsError: The file cannot be written.
+        """
+        beside = Path(path).with_name(CONFIG)
+        published, text = self.published(), json.dumps(self.config, indent=2, sort_keys=True)
+        if beside.is_file() and beside.read_text("utf-8") != text:
+            raise AdapterError(
+                f"{beside} is the configuration of another adapter.",
+                hint=f"Save to a folder of its own, such as {Path(self.key) / Path(path).name}.",
+            )
+        write(published, path)
+        beside.write_text(text, "utf-8")
+
+    def missing(self) -> Never:
+        """Fails, in place of a layer that `build` has made."""
+        raise AssertionError("layers are made in build()")
