@@ -29,7 +29,7 @@ TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-WIDTH, INNER, LAYERS, HEADS, PLACES = 128, 384, 3, 4, 512
+WIDTH, INNER, LAYERS, HEADS, PLACES = 128, 384, 3, 4, 128
 SAMPLES, RARE = 20_000, 8
 """The number of requests whose words are counted, and the count below which a word is split."""
 

@@ -69,6 +69,8 @@ class Conversation:
     first: list[Mapping[str, str]]
     turns: list[Mapping[str, str]] = field(default_factory=list[Mapping[str, str]])
     """The messages of the user and the answers, in turn."""
+    is_shortened: bool = False
+    """Whether messages were left out."""
 
     def answer(self, text: str, *, is_live: bool) -> None:
         """Prints the answer to a message, piece by piece.
@@ -99,19 +101,18 @@ class Conversation:
 
     def _fitting(self, turns: list[Mapping[str, str]]) -> list[Mapping[str, str]]:
         """Returns the latest messages, as many as the model can read."""
-        is_shorter = False
         while True:
             try:
                 self.writer.model.check([*self.first, *turns], **self.writer.arguments)
             except RefinersError:
                 if len(turns) == 1:
                     raise
-                turns, is_shorter = turns[2:], True
+                turns = turns[2:]
+                if not self.is_shortened:
+                    say("The oldest messages are left out: they no longer fit.", err=True)
+                self.is_shortened = True
             else:
-                break
-        if is_shorter:
-            say("The oldest messages were left out: they no longer fit.", err=True)
-        return turns
+                return turns
 
 
 def _lines(is_live: bool) -> Iterator[str]:
