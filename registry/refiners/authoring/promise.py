@@ -73,7 +73,7 @@ def _of_variant(variant: Variant, bases: Sequence[Base]) -> Iterator[str]:
     slots = {slot for base in known for slot in base.slots}
     if all(base.slots for base in known):
         for slot in dict.fromkeys(target.slot for target in variant.targets):
-            if slot not in slots and not (variant.base is None and _is_of_others(slot, slots)):
+            if slot not in slots:
                 yield f"the slot {slot!r} does not exist{_near(slot, slots)}"
     wanted_slots = {target.slot for target in variant.targets}
     known = [base for base in known if not base.slots or wanted_slots <= base.slots] or known
@@ -88,14 +88,6 @@ def _of_variant(variant: Variant, bases: Sequence[Base]) -> Iterator[str]:
         elif not any(value == wanted for value in stated):
             values = " or ".join(dict.fromkeys(map(repr, stated)))
             yield f"{where} states {fact} = {values}, never {wanted!r}"
-
-
-def _is_of_others(slot: str, known: set[str]) -> bool:
-    """Whether a slot is in a component that none of the known bases has, as those of models that
-    are opened from folders are: nothing lists these slots without loading the model."""
-    component = slot.partition(".")[0]
-    components = {name.partition(".")[0] for name in known}
-    return component not in components and not get_close_matches(component, components, 1, 0.85)
 
 
 def _near(name: str, known: set[str]) -> str:
