@@ -86,6 +86,16 @@ class Cache:
         self._real = torch.cat([before[:, : self.length], mask.bool().expand(rows, -1)], dim=1)
         return self._real
 
+    def first_row(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Returns copies of the keys and values of the first row, without padding.
+
+        Returns:
+            For each block, both as (1, tokens, shared).
+        """
+        real = slice(None) if self._real is None else self._real[0]
+        written = [self.past(block).written for block in range(len(self._pasts))]
+        return tuple((k[:1, real].clone(), v[:1, real].clone()) for k, v in written)
+
     def advance(self, tokens: int) -> None:
         """Ends a call with so many tokens: the next ones follow them."""
         self.length += tokens
