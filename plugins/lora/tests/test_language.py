@@ -203,6 +203,22 @@ def test_a_copy_of_the_embedding_changes_nothing_and_another_is_refused(tmp_path
         refiners.load_adapter(folder, model)
 
 
+def test_a_row_of_zeros_has_no_magnitude(tmp_path: Path):
+    model = model_of()
+    layer = model.decoder.blocks[0].attention.project.to_q
+    layer.weight.data[3] = 0
+    tensors = {**pair(Q), f"{PREFIX}{Q}.lora_magnitude_vector": torch.ones(16)}
+    tensors[f"{PREFIX}{Q}.lora_B.weight"][3] = 0
+    adapter = refiners.load_adapter(folder_of(tensors, tmp_path, use_dora=True), model)
+    context = {adapter.scale_key: torch.tensor(1.0)}
+    rows = model.decoder.blocks[0].attention.project.at("to_q")(
+        torch.randn(2, 5, 16), context=context
+    )
+    assert rows.isfinite().all()
+    assert not rows[..., 3].any()
+    assert rows[..., 2].any()
+
+
 def test_a_mask_prunes_an_adaptive_lora_and_rank_0_changes_nothing(tmp_path: Path):
     model = model_of()
     a, b, e = torch.randn(3, 16), torch.randn(16, 3), torch.randn(3, 1)
@@ -339,7 +355,7 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "a token that is not there": (
         {f"{PREFIX}model.embed_tokens.token_adapter.trainable_tokens_delta": torch.ones(1, 16)},
-        "a set of trained tokens for a vocabulary of 301 tokens, at 'model.embed_tokens', not of 25",
+        "a set of trained tokens for a vocabulary of 301 tokens, at 'model.embed_tokens', not of",
     ),
     "no layer of the model": (
         pair("model.layers.7.self_attn.qkv_proj"),
@@ -390,6 +406,23 @@ def test_layers_that_the_model_lacks_are_left_out_with_a_notice(tmp_path: Path):
         Notice, match=r"2 of 3 layers are not in this llama .* 'model.layers.0.mlp.r"
     ):
         refiners.load_adapter(folder_of(tensors, tmp_path), model_of())
+
+
+SERIES = {
+    "0.17.1": pytest.raises(WeightsError, match=r"series of PEFT 0.17.1, which computed another"),
+    None: pytest.warns(Notice, match="states no peft_version"),
+}
+
+
+@pytest.mark.parametrize("version", SERIES)
+def test_a_series_of_an_older_version_is_not_taken_for_a_newer_one(
+    version: str | None, tmp_path: Path
+):
+    tensors = {f"{PREFIX}{Q}.oft_R.weight": torch.full((4, 6), 0.1)}
+    fields = {"peft_type": "OFT", "oft_block_size": 4, "use_cayley_neumann": True}
+    folder = folder_of(tensors, tmp_path, **fields, peft_version=version)
+    with SERIES[version]:
+        refiners.load_adapter(folder, model_of())
 
 
 def test_without_its_configuration_a_lora_assumes_its_alpha(tmp_path: Path):
