@@ -110,6 +110,18 @@ def test_several_loras_are_computed_together(monkeypatch: Any):
     assert made == [3] * 6  # once a generation for each layer
 
 
+def test_hooks_of_the_layer_run():
+    model = model_of()
+    adapter = refiners.load_adapter(saved("LoRA"), model)
+    bare = logits(model, {adapter: [1.0, 0.0, 0.0, 0.0]})
+    layer = model.decoder.blocks[1].feed_forward.contract
+    handle = layer.register_forward_hook(lambda layer, inputs, output: output * 2)
+    changed = logits(model, {adapter: [1.0, 0.0, 0.0, 0.0]})
+    handle.remove()
+    assert not torch.allclose(changed, bare)
+    assert torch.equal(logits(model, {adapter: [1.0, 0.0, 0.0, 0.0]}), bare)
+
+
 def test_a_generation_writes_each_text_as_alone():
     model = model_of()
     prompts = ["Once", "A red circle", "Two"]
