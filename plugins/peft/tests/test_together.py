@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import refiners
 import torch
 from language_model import ADAPTERS, LanguageLora
 
@@ -113,3 +114,18 @@ def test_an_adapter_that_is_always_on_reaches_learned_tokens(model: Any, adapter
     with Neighbour(key="neighbour").on(model):
         assert not torch.allclose(scores(model), alone, atol=1e-4)
     assert torch.equal(scores(model), alone)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_hot_swap_takes_the_weights_and_the_configuration(
+    method: str, model: Any, tmp_path: Path
+):
+    first, second = (worn(method, tmp_path / str(i), model, seed=i).eject() for i in range(2))
+    texts = [scores_with(model, adapter) for adapter in (first, second)]
+    with first.on(model):
+        first.hotswap(second)
+        assert torch.equal(scores(model), texts[1])
+        (tmp_path / "saved").mkdir()
+        first.save(tmp_path / "saved" / "adapter_model.safetensors")
+    assert torch.equal(scores_with(model, second), texts[0])
+    assert torch.equal(scores_with(model, refiners.load_adapter(str(tmp_path / "saved"))), texts[1])
