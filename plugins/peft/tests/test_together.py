@@ -9,11 +9,12 @@ import pytest
 import refiners
 import torch
 from language_model import ADAPTERS, LanguageLora
+from refiners.testing import LoopbackHub
 
 from refiners_core import Adapter, Condition
 from refiners_core.testing import Neighbour
 
-from .published import METHODS, language_model, worn
+from .published import METHODS, language_model, published, worn
 
 ROWS = [torch.arange(4), torch.arange(7)]
 PAIRS = [*combinations(range(len(METHODS)), 2), *((i, i) for i in range(len(METHODS)))]
@@ -129,3 +130,15 @@ def test_a_hot_swap_takes_the_weights_and_the_configuration(
         first.save(tmp_path / "saved" / "adapter_model.safetensors")
     assert torch.equal(scores_with(model, second), texts[0])
     assert torch.equal(scores_with(model, refiners.load_adapter(str(tmp_path / "saved"))), texts[1])
+
+
+def test_a_repository_of_the_hub_is_read_with_its_configuration(model: Any, tmp_path: Path):
+    folder = published("fourier-ft", tmp_path / "style")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with LoopbackHub() as hub, hub.in_use(tmp_path):
+        hub.publish("org/style", files)
+        fetched = refiners.load_adapter("hf:org/style")
+        assert torch.equal(
+            scores_with(model, fetched),
+            scores_with(model, refiners.load_adapter(str(folder))),
+        )

@@ -148,6 +148,16 @@ def test_a_cache_of_the_caller_keeps_the_tokens_and_padding_does_not_count(tmp_p
     assert cache.length == 10
 
 
+def test_a_prompt_is_read_once_for_each_text(tmp_path: Path):
+    model = language_model()
+    worn("prompt-tuning", tmp_path, model)
+    calls: list[int] = []
+    handle = model.decoder.norm.register_forward_hook(lambda *args: calls.append(len(args[1][0])))
+    model.generate([IDS[0], IDS[0]], max_new_tokens=4, output="tokens")
+    handle.remove()
+    assert calls == [2] * 5  # the prompt, and four tokens
+
+
 def test_the_same_prompt_after_another_adapter_is_a_cold_run(tmp_path: Path):
     model = language_model()
     folders = [published("prefix-tuning", tmp_path / str(i), seed=i) for i in range(2)]
