@@ -17,7 +17,6 @@ from refiners_core.testing import Neighbour
 from .published import METHODS, language_model, published, worn
 
 ROWS = [torch.arange(4), torch.arange(7)]
-PAIRS = [*combinations(range(len(METHODS)), 2), *((i, i) for i in range(len(METHODS)))]
 
 
 def scores(model: Any, conditions: Any = None) -> torch.Tensor:
@@ -52,7 +51,9 @@ def test_all_pairs_do_not_mind_the_order(model: Any, adapters: list[Adapter]):
     bare = scores(model)
     single = [scores_with(model, adapter) for adapter in adapters]
     assert all(not torch.allclose(text, bare, atol=1e-3) for text in single)
-    for i, j in combinations(range(len(adapters)), 2):
+    # The first of each method with each other, and both of a method.
+    pairs = [*combinations(range(0, len(adapters), 2), 2), *((i, i + 1) for i in range(0, 10, 2))]
+    for i, j in pairs:
         first, second = adapters[i], adapters[j]
         first.inject(model)
         second.inject(model)

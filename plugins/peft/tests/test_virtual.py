@@ -23,7 +23,7 @@ WORN = (
     ("prompt-tuning",) * 2,
     ("prefix-tuning",) * 2,
 )
-NEW = 6
+NEW = 5
 ROWS = [torch.arange(2), torch.arange(9), torch.arange(5)]
 
 
@@ -38,8 +38,10 @@ def tokens(model: Any, rows: Any, **options: Any) -> list[Any]:
     return model.generate(rows, max_new_tokens=NEW, output="scores", **options)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("methods", WORN, ids="+".join)
+@pytest.mark.parametrize(
+    ("methods", "kind"),
+    [(WORN[i], kind) for i in range(3) for kind in KINDS] + [(WORN[i], "gemma2") for i in (3, 4)],
+)
 def test_cached_batched_and_streamed_texts_are_those_of_full_forwards(
     methods: tuple[str, ...], kind: str, tmp_path: Path
 ):
