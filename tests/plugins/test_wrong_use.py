@@ -14,6 +14,8 @@ import pytest
 import refiners
 import torch
 from PIL import Image
+from refiners_bottleneck.adapter import Bottleneck
+from refiners_bottleneck.fusion import Fusion
 from refiners_cache.deep import DeepCache
 from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
@@ -42,19 +44,14 @@ from refiners_textualinversion.adapter import TextualInversion
 from refiners_tokens.merge import TokenMerging
 from torch import nn
 
-from refiners_core import Adapter, Condition, Source
+from refiners_core import Adapter, Condition, Source, compose
 from refiners_core.errors import RefinersError
 from refiners_core.models.clip import ClipImageConfig
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.image_prompt import ResamplerConfig
 from refiners_core.models.t5 import T5Config, T5Tokenizer
 from refiners_core.models.unet import UNetConfig
-from refiners_core.testing import (
-    tiny_language_model,
-    tiny_model,
-    tiny_sdxl,
-    tiny_t5_tokenizer,
-)
+from refiners_core.testing import tiny_language_model, tiny_model, tiny_sdxl, tiny_t5_tokenizer
 from refiners_core.weights import write
 
 MESSAGES: Mapping[str, str] = tomllib.loads(
@@ -161,7 +158,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.model: LatentDiffusion = tiny_model()
+        self.model: Any = tiny_model()
 
     def generate(
         self, make: Callable[[], Adapter], value: Any, *, sdxl: bool = False, **options: Any
@@ -211,6 +208,25 @@ class Bench:
         path = self.folder / "learned_embeds.safetensors"
         write(tensors, path)
         refiners.load_adapter(path, self.model, **options)
+
+    def bottleneck(self, config: Mapping[str, Any] | None = None, **about: Any) -> None:
+        """Loads the folder of a bottleneck adapter, in which some fields were changed."""
+        self.model = tiny_language_model()
+        adapter = Bottleneck(reduction_factor=4, key="bottleneck").inject(self.model)
+        adapter.save(self.folder / "a")
+        adapter.eject()
+        path = self.folder / "a" / "adapter_config.json"
+        fields = json.loads(path.read_text())
+        fields["config"].update(config or {})
+        path.write_text(json.dumps({**fields, **about}))
+        refiners.load_adapter(self.folder / "a", self.model)
+
+    def fused(self, second: str, *, is_worn: bool = False) -> None:
+        self.model = tiny_language_model()
+        adapters = [Bottleneck(key="a"), Bottleneck(config=second, key="b")]
+        if is_worn:
+            adapters[0].inject(self.model)
+        Fusion(adapters=adapters, key="fusion").inject(self.model)
 
     def pickle(self, name: str) -> None:
         path = self.folder / "cat.pt"
@@ -286,6 +302,22 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "merged tokens in tiles": lambda b: (
         b.named("tome"),
         refiners.load_adapter("hypertile", b.model),
+    ),
+    "a bottleneck on an image model": lambda b: Bottleneck(key="bottleneck").inject(b.model),
+    "a bottleneck of another family": lambda b: b.bottleneck(
+        model_type="bert", model_name="bert-base-uncased"
+    ),
+    "a bottleneck of another width": lambda b: b.bottleneck(hidden_size=768),
+    "a bottleneck with an invertible adapter": lambda b: b.bottleneck({"inv_adapter": "nice"}),
+    "a bottleneck with an unknown field": lambda b: b.bottleneck({"new_field": 3}),
+    "a bottleneck with an unknown residual": lambda b: b.bottleneck({"residual_before_ln": 2}),
+    "a LoRA of AdapterHub": lambda b: b.bottleneck({"architecture": "lora"}),
+    "a bottleneck of an unknown form": lambda b: Bottleneck(config="wide"),
+    "a fusion of a worn adapter": lambda b: b.fused("seq_bn", is_worn=True),
+    "a fusion of two forms": lambda b: b.fused("par_bn"),
+    "a stack of one": lambda b: compose.stack(Bottleneck()),
+    "an average without weight": lambda b: compose.average(
+        Bottleneck(), Bottleneck(), weights=[1, -1]
     ),
     "tiles of 4 pixels": lambda b: b.named("hypertile", tile_size=4),
     "merged tokens of a level without attention": lambda b: b.generate(
