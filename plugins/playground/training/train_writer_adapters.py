@@ -1,4 +1,4 @@
-"""Trains three adapters of the writer: two minutes each on one core.
+"""Trains three adapters of the writer: two to four minutes each on one core.
 
 A LoRA writes in an archaic style, a prefix in one colour only, and a bottleneck in another order.
 """
@@ -34,16 +34,19 @@ BEGUN = Description((Thing("circle", "red"), Thing("square", "blue")), "white", 
 
 @dataclass(frozen=True)
 class Course:
-    """An adapter and the learning rates that it needs."""
+    """An adapter, its learning rates, and how many times the usual steps it needs."""
 
     adapter: type[Published]
     recipe: Recipe
+    times: int = 1
 
 
 COURSES: Mapping[str, Course] = {
     "writer-archaic": Course(Lora, Recipe(muon=2e-2, adam=3e-3, warm=20, decay=0.98)),
     "writer-green": Course(Prefix, Recipe(muon=1e-2, adam=0.1, warm=20, decay=0.98)),
-    "writer-ground-first": Course(Bottleneck, Recipe(muon=3e-2, adam=2e-2, warm=20, decay=0.98)),
+    "writer-ground-first": Course(
+        Bottleneck, Recipe(muon=3e-2, adam=1e-2, warm=20, hold=0.1, decay=0.98), times=2
+    ),
 }
 
 
@@ -63,7 +66,8 @@ def teach(model: LanguageModel, name: str, style: WriterStyle, options: Namespac
     def measure() -> dict[str, float]:
         return {name: having(written(model, requests), style.is_met)}
 
-    train(name.replace("-", "_"), adapter.own_layers, course.recipe, loss_of, measure, options)
+    steps = Namespace(**{**vars(options), "steps": options.steps * course.times})
+    train(name.replace("-", "_"), adapter.own_layers, course.recipe, loss_of, measure, steps)
     adapter.write(model, FOLDER.with_name(name.replace("-", "_")))
     adapter.eject()
 
