@@ -32,7 +32,7 @@ class Composition:
     """Adapters, and how they read one another; `stack` and `average` make one.
 
     Each stays an adapter of its own, with its own condition, scale and scales by row. Ejecting one
-    leaves the others on.
+    leaves the others on, in their order and with their shares.
 
     Raises:
         AdapterError: There are fewer than two members, one is not an adapter or occurs twice, or a

@@ -96,14 +96,13 @@ class Attend(Layer):
         self._check(q, k, v, mask)
         queries, keys = q.shape[1], k.shape[1]
         is_square = mask is None and known is None and keys == queries
-        masks = [mask, known, self._earlier(q, keys) if self.is_causal and not is_square else None]
-        present = [_aligned(item, keys) for item in masks if item is not None]
-        heads = (self.heads, self.kv_heads, self.kv_heads)
-        q, k, v = (
-            x.unflatten(-1, (count, -1)).transpose(1, 2)
-            for x, count in zip((q, k, v), heads, strict=True)
-        )
-        joined = reduce(_joined, present) if present else None
+        needs_earlier = self.is_causal and not is_square
+        joined = None
+        if mask is not None or known is not None or needs_earlier:
+            masks = (mask, known, self._earlier(q, keys) if needs_earlier else None)
+            joined = reduce(_joined, [_aligned(item, keys) for item in masks if item is not None])
+        q = _by_head(q, self.heads)
+        k, v = _by_head(k, self.kv_heads), _by_head(v, self.kv_heads)
         if self.cap is None:
             x = scaled_dot_product_attention(
                 q,
@@ -168,6 +167,11 @@ class Attend(Layer):
         }
         named = [f"{name}={value!r}" for name, value in facts.items() if value is not None]
         return ", ".join([str(self.heads), *named])
+
+
+def _by_head(x: Tensor, heads: int) -> Float[Tensor, "rows heads tokens features"]:
+    rows, tokens, width = x.shape
+    return x.view(rows, tokens, heads, width // heads).transpose(1, 2)
 
 
 def _aligned(mask: Tensor, keys: int) -> Tensor:

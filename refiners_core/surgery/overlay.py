@@ -142,8 +142,7 @@ def fold(
             entries = folded[name] = record.folded[name]
             if name in record.inner:
                 inner[name] = record.inner[name]
-        elif len(several) == 1 and several[0].edit.kind == "wrap":  # nearly always
-            p = several[0]
+        elif len(several) == 1 and _is_plain_wrap(p := several[0]):  # nearly always
             entries = folded[name] = ((name + p.suffix, p.made(name, layer)),)
         else:
             made: list[Made] = []
@@ -198,6 +197,10 @@ def _surrounded(
     return ((label, part),)
 
 
+def _is_plain_wrap(placed: Placed) -> bool:
+    return placed.edit.kind == "wrap" and placed.adapter.lane is None
+
+
 def _is_around(placed: Placed) -> bool:
     return placed.edit.kind == "wrap" and placed.edit.stage == "around"
 
@@ -223,11 +226,10 @@ def _worn_seat(
     wraps = [p for p in ordered if p.edit.kind == "wrap"]
     for group, part in groupby(wraps, _group):
         assert kept is not None, "planning refuses to wrap a removed seat"
-        members = [*part]
-        if group is not None and len({p.adapter.lane for p in members}) > 1:
-            kept = _abreast(name, kept[1], members, made)
+        if group is not None:
+            kept = _abreast(name, kept[1], [*part], made)
             continue
-        for p in members:
+        for p in part:
             kept = entry(p, kept[1])
     if kept is not None:
         yield kept

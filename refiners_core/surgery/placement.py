@@ -46,6 +46,9 @@ def place_layer(layer: nn.Module, base: Tensor, is_new: bool) -> nn.Module:
     weight = first_weight(layer)
     if weight is None:
         return layer
+    if is_new and not base.is_meta and not any(part.is_meta for part in layer.parameters()):
+        # Parts that it shares with other layers may have moved with those already.
+        return layer.to(device=base.device, dtype=base.dtype)
     stays = weight.is_meta or (base.is_meta and not is_new) or weight.device == base.device
     if stays:
         return layer if weight.dtype is base.dtype else layer.to(dtype=base.dtype)

@@ -28,6 +28,8 @@ class RowScale(NamedTuple):
     """The rows whose scale is not 0."""
     values: Float[Tensor, "active"]
     """The scales of these rows."""
+    whole: Float[Tensor, ""] | None = None
+    """The scale where it is the same in all rows, and not 0."""
 
     @classmethod
     def of(
@@ -44,10 +46,12 @@ class RowScale(NamedTuple):
             device: The device of the network.
         """
         active = [row for row, scale in enumerate(scales) if scale != 0]
+        is_whole = len({*scales}) == 1 and len(active) == len(scales)
         return cls(
             torch.tensor(scales, dtype=dtype, device=device),
             torch.tensor(active, dtype=torch.long, device=device),
             torch.tensor([scales[row] for row in active], dtype=dtype, device=device),
+            torch.tensor(scales[0], dtype=dtype, device=device) if is_whole else None,
         )
 
     def check(self, rows: int, key: str) -> None:
@@ -70,5 +74,7 @@ class RowScale(NamedTuple):
 def times(scale: Any, factor: float) -> Any:
     """Returns a scale, a tensor or a `RowScale`, multiplied by a number."""
     if isinstance(scale, RowScale):
-        return scale._replace(scales=scale.scales * factor, values=scale.values * factor)
+        whole = None if scale.whole is None else scale.whole * factor
+        scales, values = scale.scales * factor, scale.values * factor
+        return scale._replace(scales=scales, values=values, whole=whole)
     return scale * factor

@@ -27,8 +27,8 @@ def targets(kind: str, which: int) -> Any:
     """Returns three choices of layers: some, those of one layer, and all."""
     if which == 2:
         return "all-linear"
-    gpt2 = (["c_attn", "c_fc"], ["c_proj"])
-    gated = (["q_proj", "v_proj", "down_proj"], ["k_proj", "o_proj", "up_proj"])
+    gpt2 = (["c_attn", "c_fc", "lm_head"], ["c_proj"])
+    gated = (["q_proj", "v_proj", "down_proj", "lm_head"], ["k_proj", "o_proj", "up_proj"])
     return (gpt2 if kind == "gpt2" else gated)[which]
 
 

@@ -290,6 +290,20 @@ KINDS: Mapping[str, tuple[Shapes, str]] = {
         "an OFT (PEFT)"),
     "language model, AdaLoRA": (
         {**peft(LANGUAGE), f"{LANGUAGE}.lora_E": (8, 1)}, "an AdaLoRA (PEFT)"),
+    "bottleneck": (
+        {f"model.layers.0.output_adapters.adapters.x.adapter_{key}": shape for key, shape in {
+            "down.0.weight": (4, 64), "down.0.bias": (4,), "up.weight": (64, 4)}.items()},
+        "a bottleneck adapter (AdapterHub)"),
+    "Compacter": (
+        {"model.layers.0.output_adapters.adapters.x.adapter_up.W_left": (4, 2, 1),
+         "model.shared_parameters.x.phm_rule": (4, 4, 4)}, "a Compacter (AdapterHub)"),
+    "AdapterHub, LoRA": (
+        {"model.layers.0.self_attn.q_proj.loras.x.lora_A": (4, 64),
+         "model.layers.0.self_attn.q_proj.loras.x.lora_B": (64, 4)},
+        "a LoRA or IA3 (AdapterHub)"),
+    "AdapterFusion": (
+        {"model.layers.0.output_adapters.adapter_fusion_layer.x,y.query.weight": (64, 64)},
+        "a fusion of bottleneck adapters (AdapterHub)"),
     "trained prompt": ({"prompt_embeddings": (20, 2048)}, "trained tokens before a prompt"),
     "a LoRA of another network": (pair("lora_unet_somewhere_else"), "a LoRA (kohya)"),
 }  # fmt: skip
@@ -366,7 +380,7 @@ def test_a_file_without_a_known_layout_is_described_by_its_tensors(tmp_path: Pat
     with pytest.raises(RefinersError) as error:
         find_reader(str(path), Hub.from_environment(offline=True))
     assert "it holds 'layer.0', 'layer.1', 'layer.2' and 6 more" in error.value.message
-    assert 'load_adapter("control-lora", model, file=' in error.value.hint
+    assert 'load_adapter("adapter-fusion", model, file=' in error.value.hint
 
 
 # --- pairs that do not fit -----------------------------------------------------------------------

@@ -71,10 +71,11 @@ def logits(model: LanguageModel, scales: Mapping[Lora, Any]) -> torch.Tensor:
 KINDS = [("LoRA", "LoRA"), ("LoRA", "head"), ("DoRA", "LoRA"), ("IA3", "DoRA"), ("head", "IA3")]
 
 
-@pytest.mark.parametrize("waste", [1, 10**9], ids=["apart", "jointly"])
+@pytest.mark.parametrize("most", [0, 10**9], ids=["apart", "jointly"])
 @pytest.mark.parametrize("kinds", KINDS, ids="+".join)
-def test_a_row_has_its_own_adapters(kinds: tuple[str, str], waste: int, monkeypatch: Any):
-    monkeypatch.setattr(joint, "_WASTE", waste)
+def test_a_row_has_its_own_adapters(kinds: tuple[str, str], most: int, monkeypatch: Any):
+    monkeypatch.setattr(joint, "_SMALL", most)
+    monkeypatch.setattr(joint, "_COPIES", most)
     model = model_of()
     bare = logits(model, {})
     a, b = (refiners.load_adapter(saved(kind, i), model) for i, kind in enumerate(kinds))
@@ -92,13 +93,12 @@ def test_a_row_has_its_own_adapters(kinds: tuple[str, str], waste: int, monkeypa
 
 
 def test_several_loras_are_computed_together(monkeypatch: Any):
-    monkeypatch.setattr(joint, "_WASTE", 10**9)
     made: list[int] = []
     begin = joint.Joint.__init__
 
-    def counted(self: Any, inner: Any, parts: Any) -> None:
+    def counted(self: Any, inner: Any, parts: Any, layout: Any) -> None:
         made.append(len(parts))
-        begin(self, inner, parts)
+        begin(self, inner, parts, layout)
 
     monkeypatch.setattr(joint.Joint, "__init__", counted)
     model = model_of()

@@ -41,14 +41,15 @@ def contents(
         tensors = {"prompt_embeddings": torch.randn(tokens, columns)}
         config |= {"num_virtual_tokens": tokens, "num_transformer_submodules": 1}
         return tensors, config | {"peft_type": method.upper().replace("-", "_")}
-    places = [(i, name, *size) for i in range(LAYERS) for name, size in LINEAR.items()]
+    places = [(layer(i, name, ""), *size) for i in range(LAYERS) for name, size in LINEAR.items()]
+    places.append(("base_model.model.lm_head.", WIDTH, 258))
     if method == "vera":
         tensors = {
-            layer(i, name, role): torch.randn(size) * 0.7
-            for i, name, _, outputs in places
+            f"{place}{role}": torch.randn(size) * 0.7
+            for place, _, outputs in places
             for role, size in (("vera_lambda_d", 4), ("vera_lambda_b", outputs))
         }
-        shared = {"vera_A": torch.randn(4, 24), "vera_B": torch.randn(16, 4)}
+        shared = {"vera_A": torch.randn(4, 24), "vera_B": torch.randn(258, 4)}
         tensors |= {f"base_model.{name}": tensor for name, tensor in shared.items()}
         more = {"peft_type": "VERA", "r": 4, "save_projection": True, "projection_prng_key": 3}
     elif method == "ln-tuning":
@@ -56,7 +57,7 @@ def contents(
         names.append("base_model.model.model.norm.ln_tuning_layers.weight")
         tensors, more = {name: torch.randn(WIDTH) for name in names}, {"peft_type": "LN_TUNING"}
     else:
-        tensors = {layer(i, name, "fourierft_spectrum"): torch.randn(9) for i, name, *_ in places}
+        tensors = {f"{place}fourierft_spectrum": torch.randn(9) for place, *_ in places}
         more = {"peft_type": "FOURIERFT", "n_frequency": 9, "scaling": 60.0, "random_loc_seed": 7}
     return tensors, {**config, **more, "target_modules": [*LINEAR], "bias": "none"}
 

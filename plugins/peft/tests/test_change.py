@@ -10,6 +10,7 @@ from language_model import LanguageLora
 
 from refiners_core import Condition
 from refiners_core.models.decoder import LanguageModel
+from refiners_core.testing import tiny_language_model
 from refiners_core.weights import read
 
 from .published import (
@@ -26,11 +27,28 @@ from .published import (
 )
 
 ROWS = [torch.arange(2), torch.arange(9), torch.arange(5)]
-SLOTS = {"vera": "decoder.linear", "ln-tuning": "decoder.norm", "fourier-ft": "decoder.linear"}
+LINEAR = ("decoder.linear", "decoder.head")
+SLOTS = {"vera": LINEAR, "ln-tuning": ("decoder.norm",), "fourier-ft": LINEAR}
 
 
 def scores(model: LanguageModel, **options: Any) -> list[torch.Tensor]:
     return [score.log_probabilities for score in model.score(ROWS, **options)]
+
+
+@pytest.mark.parametrize("method", ["vera", "fourier-ft"])
+def test_the_change_of_a_tied_head_leaves_the_embedding(method: str, tmp_path: Path):
+    model = tiny_language_model(is_tied=True, ends=())
+    table = model.decoder.embed.weight
+    before, bare = table.detach().clone(), logits(model, IDS)
+    adapter = worn(method, tmp_path, model)
+    text = logits(model, IDS, adapter)
+    adapter.merge()
+    assert torch.allclose(logits(model, IDS), text, atol=2e-5)
+    assert torch.equal(model.decoder.embed.weight, before)
+    assert model.decoder.head.weight is table
+    adapter.eject()
+    assert torch.equal(logits(model, IDS), bare)
+    assert not torch.allclose(text, bare, atol=1e-2)
 
 
 @torch.no_grad()
@@ -38,7 +56,8 @@ def scores(model: LanguageModel, **options: Any) -> list[torch.Tensor]:
 def test_the_change_of_a_layer_is_proportional_to_the_scale(method: str, tmp_path: Path):
     model = language_model()
     adapter = worn(method, tmp_path, model)
-    for seat in model.slot(SLOTS[method]):
+    places = (seat for slot in SLOTS[method] for seat in model.slot(slot))
+    for seat in places:
         if seat.path.replace(".", "/") not in adapter.own_layers:
             continue
         x = torch.randn(3, 2, seat.layer.weight.shape[-1])
@@ -105,7 +124,7 @@ def test_matrices_of_a_seed_are_drawn_for_the_largest_layer(tmp_path: Path):
     shared = {key: tensors.pop(key) for key in [*tensors] if key.startswith("base_model.vera")}
     seeded = {**config, "save_projection": False}
     generator = torch.Generator().manual_seed(3)
-    for key, size in (("vera_A", (4, 24)), ("vera_B", (16, 4))):
+    for key, size in (("vera_A", (4, 24)), ("vera_B", (258, 4))):
         bound = (6 / size[1]) ** 0.5
         drawn = torch.empty(size).uniform_(-bound, bound, generator=generator)
         shared[f"base_model.{key}"] = drawn
@@ -124,7 +143,7 @@ def test_all_layers_share_the_matrices(tmp_path: Path):
     matrices = {id(change.matrices) for change in adapter.own_layers.children()}
     assert len(matrices) == 1
     numbers = sum(weight.numel() for weight in adapter.parameters())
-    assert numbers == LAYERS * (3 * 4 + 16 + 8 + 16)
+    assert numbers == LAYERS * (3 * 4 + 16 + 8 + 16) + 4 + 258
 
 
 @pytest.mark.parametrize("method", CHANGES)

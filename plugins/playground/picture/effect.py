@@ -210,10 +210,8 @@ def regional(model: LatentDiffusion) -> list[Column]:
     both = [f"a {a} left of a {b}" for a, b in pairs]
     columns: list[Column] = [("one prompt", "for both", pictures(model, both, **wide))]
     windows = refiners.load_adapter("mixture-of-diffusers")
-    with (
-        refiners.load_adapter("regional-prompts", mode="attention").on(model) as adapter,
-        windows.on(model),
-    ):
+    quick = refiners.load_adapter("regional-prompts", mode="attention")
+    with quick.on(model) as adapter, windows.on(model):
         made = pictures(model, ["", ""], conditions={adapter: value}, **wide)
         columns.append(("regional-prompts", "attention, in windows", made))
     with refiners.load_adapter("regional-prompts").on(model) as adapter:

@@ -1,6 +1,7 @@
 """One generation of text: all arguments are checked before the network runs."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -201,8 +202,10 @@ class TextGeneration:
     @torch.no_grad()
     def _logits(self, ids: Tensor, context: Context) -> Float[Tensor, "rows vocabulary"]:
         """Returns the logits of the next tokens; autocast around the call is turned off."""
-        kind = self.request.device.type
-        with torch.autocast("cpu", enabled=False), torch.autocast(kind, enabled=False):
+        kinds = {"cpu", self.request.device.type}
+        with ExitStack() as stack:
+            for kind in filter(torch.is_autocast_enabled, kinds):
+                stack.enter_context(torch.autocast(kind, enabled=False))
             logits = self.model.at("decoder")(ids, context=context)[:, -1]
         check_finite(logits, "decoder", self.request.dtype)
         return logits

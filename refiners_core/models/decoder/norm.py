@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
@@ -22,6 +23,8 @@ class RootMeanSquareNorm(nn.RMSNorm):
 
     def forward(self, x: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
         """Returns the normalised features."""
+        if x.dtype == self.weight.dtype == torch.float32:
+            return rms_norm(x, self.normalized_shape, self.weight, self.eps)
         return self.weight * rms_norm(x.float(), self.normalized_shape, None, self.eps).to(x.dtype)
 
 

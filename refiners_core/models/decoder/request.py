@@ -139,17 +139,14 @@ def encoded(request: TextRequest, active: Sequence[tuple[Adapter, Condition]]) -
 
 
 def _row_scale(adapter: Adapter, condition: Condition, request: TextRequest) -> RowScale | None:
-    """Returns the scale of an adapter by row; None if it is the same in all rows, or differs
-    between places, or if the layers of the adapter do not read it."""
+    """Returns the scale of an adapter by row; None if it differs between places, or if the layers
+    of the adapter do not read it."""
     scale = checked_scale(condition.scale)
-    if not adapter.scales_rows or not isinstance(scale, tuple):
+    if not adapter.scales_rows or isinstance(scale, dict):
         return None
-    numbers: tuple[Any, ...] = scale
-    if not all(isinstance(number, float) for number in numbers):
+    if isinstance(scale, tuple) and any(isinstance(row, dict) for row in scale):  # pyright: ignore
         return None
-    by_picture(numbers, (), request.count, adapter.key)
-    if len({*numbers}) == 1:
-        return None
+    numbers = by_picture(scale, (), request.count, adapter.key)
     return RowScale.of(numbers, request.dtype, request.device)
 
 

@@ -14,7 +14,8 @@ from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer
 
 ANGLES: Final = "decoder.angles"
-"""The context key of cosine and sine of the angles of each token, for every rotation."""
+"""The context key of cosine and sine of the angles of each token, for every rotation; the sine is
+negative for the first half of a head."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Rope:
 
 
 class Angles(nn.Module):
-    """Returns cosine and sine of the angles of places.
+    """Returns cosine and sine of the angles of places, as `ANGLES` has them.
 
     Args:
         rope: The frequencies.
@@ -99,9 +100,9 @@ class Angles(nn.Module):
     ) -> tuple[Float[Tensor, "rows tokens 1 width"], Float[Tensor, "rows tokens 1 width"]]:
         """Returns float32, the same angle for the i-th feature of either half."""
         frequency = self.rope.frequencies(self.width, places.device)
-        angle = places[..., None].float() * frequency
-        angle = torch.cat([angle, angle], dim=-1)[:, :, None]
-        return angle.cos(), angle.sin()
+        angle = (places[..., None].float() * frequency)[:, :, None]
+        cosine, sine = angle.cos(), angle.sin()
+        return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
 
 
 class Rotate(Layer):
@@ -118,9 +119,10 @@ class Rotate(Layer):
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows tokens inner"]:
         cosine, sine = context[ANGLES]
         x: Tensor = inputs[0].unflatten(-1, (self.heads, -1))
-        first, second = x.chunk(2, dim=-1)
-        turned = torch.cat([-second, first], dim=-1)
-        return (x * cosine.to(x.dtype) + turned * sine.to(x.dtype)).flatten(-2)
+        if x.dtype != cosine.dtype:
+            cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
+        halves_swapped = x.roll(x.shape[-1] // 2, dims=-1)
+        return (x * cosine + halves_swapped * sine).flatten(-2)
 
     def extra_repr(self) -> str:
         return str(self.heads)

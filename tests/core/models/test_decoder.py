@@ -7,14 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from refiners_core import Adapter, Chain, Context, Lambda, Layer, Sum
+from refiners_core import Adapter, Chain, Condition, Context, Lambda, Layer, Sum
 from refiners_core.models.decoder import (
     CACHE,
     TOKEN_MASK,
+    BeginText,
+    BegunKeys,
     Cache,
     Decoder,
     DecoderConfig,
+    KeysBefore,
     LanguageModel,
+    LaterPlaces,
 )
 from refiners_core.testing import tiny_sdxl
 
@@ -122,6 +126,63 @@ class Virtual(Adapter):
 
         return model.slot("decoder.embed").wrap(
             lambda inner, seat: Chain(inner, Longer()), stage="output"
+        )
+
+
+class Begun(Adapter):
+    """Begins texts with the features of `Virtual`, outside the sequence."""
+
+    tokens_before = 2
+
+    def edits(self, model):
+        def begun(inner: nn.Module, seat) -> nn.Module:
+            return Chain(
+                self.layer(seat, lambda: BeginText(self.key, torch.full((2, 16), 0.3))), inner
+            )
+
+        def longer(inner: nn.Module, seat) -> nn.Module:
+            window = dict(enumerate(model.config.windows)).get(int(seat.path.split(".")[2]))
+            return KeysBefore(BegunKeys(self.key), inner, self.scale_key, window)
+
+        later = LaterPlaces(self.scale_key, 2, self.key)
+        return (
+            *model.slot("decoder.embed").wrap(begun, stage="inputs"),
+            *model.slot("decoder.attend").wrap(longer, stage="inputs"),
+            *model.slot("decoder.places").wrap(
+                lambda inner, _: Chain(inner, later), stage="output"
+            ),
+        )
+
+
+@pytest.mark.parametrize("config", [CONFIG, GPT2, replace(CONFIG, windows=(4, None))], ids=str)
+def test_tokens_before_a_text_compute_what_they_compute_in_the_sequence(config):
+    model, ids = language_model(config), ids_of()
+    mask = torch.arange(9) >= torch.tensor([[3], [0]])
+    with Virtual().on(model):
+        theirs = model.decoder(ids, context={TOKEN_MASK: mask})[:, -9:]
+    adapter = Begun(key="begun").inject(model)
+    scale = {adapter.scale_key: torch.tensor(1.0)}
+    ours = model.decoder(ids, context={**scale, TOKEN_MASK: mask})
+    assert ours.shape == theirs.shape
+    assert near(ours[mask], theirs[mask])
+    cache = Cache(9)
+    parts = [model.decoder(part, context={**scale, CACHE: cache}) for part in ids.split((4, 5), 1)]
+    assert near(torch.cat(parts, 1), model.decoder(ids, context=scale))
+    assert cache.length == 9
+    rows = model.score([ids[0], ids[1]], conditions={adapter: Condition(scale=[0, 1])})
+    assert near(rows[1].log_probabilities, model.score(ids[1]).log_probabilities)
+    adapter.eject()
+    bare = model.score([ids[0], ids[1]])
+    assert torch.equal(rows[0].log_probabilities, bare[0].log_probabilities)
+    assert not near(rows[1].log_probabilities, bare[1].log_probabilities)
+
+
+def test_features_take_the_place_of_those_of_tokens():
+    model, ids = language_model(replace(CONFIG, embedding_scale=3.0)), ids_of()
+    with Virtual().on(model):  # an edit of the embedding, which features do not pass
+        features = model.decoder.magnify(model.decoder.embed(ids))
+        assert torch.equal(
+            model.decoder(features), Decoder.forward(copy.deepcopy(model).decoder, ids)
         )
 
 

@@ -54,6 +54,12 @@ targets = [{{ slot = "{slot}", stage = "branch" }}]
             "the slot 'unet.cros_attention' does not exist",
         ),
         ({"slot": "text.layers"}, "the slot 'text.layers' does not exist"),
+        ({"slot": "decoder.block"}, "the slot 'decoder.block' does not exist"),
+        ({"slot": "decoder.block", "base": "", "facts": ""}, ""),
+        (
+            {"slot": "unett.linear", "base": "", "facts": ""},
+            "the slot 'unett.linear' does not exist",
+        ),
         ({"api": ">=2"}, "core-api '>=2' excludes the installed core, 1.0"),
         ({"api": "<1.0"}, 'write core-api = ">=1.0,<2"'),
         ({"facts": "cross_attention_dims = 768"}, "did you mean 'cross_attention_dim'?"),
@@ -74,7 +80,8 @@ def test_impossible_requirements_are_found(
 def test_the_listed_slots_of_bases_are_complete() -> None:
     """A new slot must be listed in `registry/refiners/model.toml` as well."""
     for base in installed_bases():
-        assert base.slots == {*(DECODER_SLOTS if base.name == "decoder" else SLOTS)}, base.name
+        is_decoder = base.name in ("decoder", "playground-writer")
+        assert base.slots == {*(DECODER_SLOTS if is_decoder else SLOTS)}, base.name
 
 
 def test_any_slot_is_accepted_for_a_base_without_a_list() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from refiners_bottleneck.behind import Behind, Spot, norm_of_sum, published_names
 from refiners_bottleneck.change import change, reads_stream
 from refiners_bottleneck.config import PLACES, BottleneckConfig
-from refiners_bottleneck.fit import check_heads, check_model, loaded
+from refiners_bottleneck.fit import check_heads, check_model, family_of, loaded
 from refiners_bottleneck.folder import CONFIG, published_place, read_folder, write_folder
 from refiners_bottleneck.leaf import (
     begin,
@@ -128,7 +128,7 @@ class Bottleneck(Behind):
             place for (_, place), config in spots.items() if reads_stream(config)
         )
         self._names = published_names(model)
-        self._about = {"hidden_size": width, "model_type": model.config.family}
+        self._about = {"hidden_size": width, "model_type": family_of(model)}
 
     def network(self, spot: Spot) -> nn.Module:
         """Returns the layer at a place, which takes the output there and returns the change."""

@@ -28,6 +28,8 @@ SLOTS: Final = {"mh_adapter": "decoder.attention", "output_adapter": "decoder.fe
 """The places, keys of `PLACES`, and the beginnings of their slots."""
 _LAST: Final = {"mh_adapter": "to_out", "output_adapter": "contract"}
 """The last linear layer of each place."""
+_NORM: Final = "norm_output"
+"""The normalisation of the output of a place, where a family has one."""
 
 Spot = tuple[int, str]
 """A layer, from 0, and a place in it: a key of `PLACES`."""
@@ -87,7 +89,7 @@ def seats(model: Any, place: str) -> Selection:
 
     Where outputs are normalised, AdapterHub's adapters come before the normalisation.
     """
-    if model.config.has_output_norm:
+    if len(select(model).named(_NORM)):
         return model.slot("decoder.linear").named(_LAST[place])
     return model.slot(f"{SLOTS[place]}.output")
 
@@ -98,9 +100,9 @@ def norm_of_sum(model: Any, place: str) -> nn.Module | None:
     AdapterHub takes that of the last layer for all: its hooks look the layer up when they run,
     after the loop that made them (adapters 1.3.0, `init_bottleneck`).
     """
-    if not model.config.has_output_norm:
+    norms = select(model).named(_NORM)
+    if not len(norms):
         return None
-    norms = select(model).named("norm_output")
     norm = copy.deepcopy(norms[len(norms) - len(PLACES) + [*PLACES].index(place)].layer)
     for name, value in [*norm.named_parameters(recurse=False)]:  # not a weight of the adapter
         delattr(norm, name)

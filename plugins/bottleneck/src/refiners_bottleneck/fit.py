@@ -14,12 +14,15 @@ from refiners_bottleneck.folder import Folder, tensors_of
 from refiners_bottleneck.leaf import Shapes, published_name, shared_by_all, twins
 from refiners_core import Model, Source
 from refiners_core.errors import AdapterError, Notice, WeightsError
-from refiners_core.models.decoder import LanguageModel
 from refiners_core.weights import MisfitError
 
 _HOOKS: Final = ("attn_o_proj", "layer_output_proj", "layer_pre_self_attn", "layer_pre_ffn")
 _USUAL: Final = ("o_proj", "mlp.down_proj", "input_layernorm")
 """Where AdapterHub hooks bottlenecks into families that it knows by an interface alone."""
+
+
+SLOTS: Final = ("decoder.attention.output", "decoder.feed_forward.output", "decoder.linear")
+"""The slots of a language model."""
 
 
 def check_model(key: str, model: Any, folder: Folder | None) -> None:
@@ -35,7 +38,7 @@ def check_model(key: str, model: Any, folder: Folder | None) -> None:
         WeightsError: The adapter was trained on another family, another width or another number of
             layers.
     """
-    if not isinstance(model, LanguageModel):
+    if not isinstance(model, Model) or not {*SLOTS} <= {*model.slots}:
         what = model.base if isinstance(model, Model) else type(model).__name__
         raise AdapterError(
             f"{key} goes on a language model, not on {what}.",
@@ -43,7 +46,7 @@ def check_model(key: str, model: Any, folder: Folder | None) -> None:
         )
     if folder is None:
         return
-    name, family = folder.path.name, model.config.family
+    name, family = folder.path.name, family_of(model)
     if (trained := folder.about.get("model_type")) not in (None, family):
         raise WeightsError(
             f"{name} was trained on {folder.trained_on}; this model is {family}.",
@@ -64,6 +67,11 @@ def check_model(key: str, model: Any, folder: Folder | None) -> None:
             f"{family} has {layers}.",
             hint="Load the model that it was trained on.",
         )
+
+
+def family_of(model: Model) -> str:
+    """Returns the family whose folders a model reads, which may have a base name of its own."""
+    return str(getattr(getattr(model, "config", None), "family", model.base))
 
 
 def check_heads(folder: Folder, source: Source) -> None:

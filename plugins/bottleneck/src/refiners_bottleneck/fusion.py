@@ -13,7 +13,7 @@ from refiners_bottleneck.adapter import Bottleneck
 from refiners_bottleneck.behind import Behind, Spot, norm_of_sum, published_names
 from refiners_bottleneck.change import network_of, read_of, reads_stream, residual_of
 from refiners_bottleneck.config import PLACES, BottleneckConfig
-from refiners_bottleneck.fit import check_model
+from refiners_bottleneck.fit import check_model, family_of
 from refiners_bottleneck.folder import (
     FUSION_CONFIG,
     Folder,
@@ -52,10 +52,10 @@ class Fusion(Behind):
     """
 
     def __init__(
-        self, *, adapters: Sequence[Bottleneck] = (), config: str = "dynamic", **options: Any
+        self, *, adapters: Sequence[Any] = (), config: str = "dynamic", **options: Any
     ) -> None:
         super().__init__(**options)
-        others = [a for a in adapters if not isinstance(a, Bottleneck)]  # pyright: ignore[reportUnnecessaryIsInstance]
+        others = [a for a in adapters if not isinstance(a, Bottleneck)]
         if len(adapters) < 2 or others or len({*adapters}) < len(adapters):
             what = f"{type(others[0]).__name__}" if others else f"{len({*adapters})}"
             raise AdapterError(
@@ -63,7 +63,7 @@ class Fusion(Behind):
                 hint='Try adapters=[refiners.load_adapter("./a"), refiners.load_adapter("./b")].',
             )
         self.config = FusionConfig.named(config)
-        self.members = nn.ModuleList(adapters)
+        self.members: tuple[Bottleneck, ...] = tuple(adapters)
         self._about: dict[str, Any] = {}
         self._blocks = ""
 
@@ -77,7 +77,7 @@ class Fusion(Behind):
         Warns:
             Notice: The folder names other adapters.
         """
-        members: list[Bottleneck] = [*self.members]  # pyright: ignore[reportAssignmentType]
+        members = self.members
         folder = None
         if source is not None:
             path = source.files["weights"]
@@ -109,7 +109,7 @@ class Fusion(Behind):
             spot[1] for spot in spots if reads_stream(_config(members[0], spot))
         )
         self._blocks, _ = published_names(model)
-        self._about = {"hidden_size": width, "model_type": model.config.family}
+        self._about = {"hidden_size": width, "model_type": family_of(model)}
 
     def published(self) -> Mapping[str, Tensor]:
         """Returns the tensors of the attention under AdapterHub's names."""

@@ -1,51 +1,112 @@
 """The LoRAs of several adapters at one layer, each in rows of its own, computed together."""
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from refiners_core import RowScale
 from refiners_lora.method.change import Change
 from refiners_lora.method.low_rank import LowRank
 
-_WASTE: Final = 1_000_000
-"""The products for rows of other adapters that are cheaper than computing an adapter apart."""
+_COPIES: Final = 4
+"""The number of copies of each factor, on average, that a batch may hold."""
+_SMALL: Final = 256
+"""The ranks of all rows together up to which copies do not matter."""
 
 
 class Part(NamedTuple):
-    """A LoRA at a layer, and its scale in each row."""
+    """A plain LoRA at a layer, and its scale in each row."""
 
-    change: LowRank
+    down: Tensor
+    """(rank, in)."""
+    up: Tensor
+    """(out, rank)."""
+    factor: float
+    """The strength of the LoRA at a scale of 1."""
     scale: RowScale
 
 
-class Joint:
-    """Adds several LoRAs to the output of a linear layer, as one of all their ranks.
+class Layout:
+    """The ranks of each row, among those of all LoRAs of a layer; the same for many layers.
 
-    `y + ((x A^T) * m) B^T`, where A and B hold the factors of all, and m is the strength of each
-    rank in each row. A row without an adapter gets exactly 0. It lasts for one generation.
+    Args:
+        rows: The positions of the ranks of each row, with their strengths; equally many, and one
+            row for all if all are alike.
+        count: The number of rows of the batch.
+        like: A weight, of whose dtype and device the tensors are.
+    """
+
+    __slots__ = ("_zeros", "positions", "rows", "strengths")
+
+    def __init__(
+        self, rows: Sequence[Sequence[tuple[int, float]]], count: int, like: Tensor
+    ) -> None:
+        positions = [[position for position, _ in row] for row in rows]
+        strengths = [[strength for _, strength in row] for row in rows]
+        self.positions: Final = torch.tensor(positions, device=like.device)
+        self.strengths: Final = like.new_tensor(strengths)[..., None]
+        self.rows: Final = count
+        self._zeros: Final[dict[int, Tensor]] = {}
+
+    @classmethod
+    def of(cls, parts: Sequence[Part]) -> Self | None:
+        """Returns the layout of LoRAs; None if the copies of their factors would take much memory.
+
+        Args:
+            parts: The LoRAs.
+        """
+        rows: list[list[tuple[int, float]]] = [[] for _ in range(len(parts[0].scale.scales))]
+        start = 0
+        for part in parts:
+            ranks = range(start, start + len(part.down))
+            scale = part.scale
+            for row, value in zip(scale.active.tolist(), scale.values.tolist(), strict=True):
+                rows[row] += [(position, value * part.factor) for position in ranks]
+            start = ranks.stop
+        count, most = len(rows), max(map(len, rows))
+        if all(part.scale.whole is not None for part in parts):
+            rows = rows[:1]
+        if most * len(rows) > max(_SMALL, _COPIES * start):
+            return None
+        # Past the ranks of all LoRAs is one of zeros, for rows with fewer.
+        filled = [[*row, *[(start, 0.0)] * (most - len(row))] for row in rows]
+        return cls(filled, count, parts[0].down)
+
+    def gathered(self, factors: Sequence[Tensor], width: int) -> Tensor:
+        """Returns the ranks of each row, (rows, rank, width), from factors (rank, width)."""
+        zeros = self._zeros.get(width)
+        if zeros is None:
+            zeros = self._zeros[width] = self.strengths.new_zeros(1, width)
+        ranks = torch.cat([*factors, zeros]).index_select(0, self.positions.view(-1))
+        return ranks.view(*self.positions.shape, width)
+
+
+class Joint:
+    """Adds several LoRAs to the output of a linear layer by two products of batches of matrices.
+
+    Each row has a copy of the factors of its adapters, and zeros up to the greatest rank: a row
+    without an adapter gets exactly 0. It lasts for one generation.
 
     Args:
         inner: The layer inside all of them.
-        parts: The LoRAs, the outermost first.
+        parts: The LoRAs.
+        layout: The ranks of each row.
     """
 
-    def __init__(self, inner: nn.Module, parts: Sequence[Part]) -> None:
+    __slots__ = ("_down", "_up", "inner")
+
+    def __init__(self, inner: nn.Module, parts: Sequence[Part], layout: Layout) -> None:
         self.inner: Final = inner
-        weights = [factors(part.change) for part in parts]
-        ranks = [len(down) for down, _ in weights]
-        used = [len(part.scale.active) * rank for part, rank in zip(parts, ranks, strict=True)]
-        down, up = weights[0]
-        idle = sum(ranks) * len(parts[0].scale.scales) - sum(used)
-        self.waste: Final = idle * (down.shape[1] + up.shape[0]) / (_WASTE * len(parts))
-        """The share of the products for other rows, for each token; above 1 they take too long."""
-        self._parts: Final = parts
-        self._down: Tensor | None = None
-        self._up: Tensor | None = None
-        self._strengths: Tensor | None = None
+        first = parts[0]
+        down = layout.gathered([part.down for part in parts], first.down.shape[1])
+        up = layout.gathered([part.up.t() for part in parts], first.up.shape[0])
+        # Contiguous, because this is faster at each of many calls.
+        down, up = down.transpose(1, 2).contiguous(), up * layout.strengths
+        rows = layout.rows
+        self._down: Final = down if len(down) == rows else down.expand(rows, -1, -1)
+        self._up: Final = up if len(up) == rows else up.expand(rows, -1, -1)
 
     def run(self, x: Tensor, y: Tensor) -> Tensor:
         """Returns the output of the layer with all changes.
@@ -54,39 +115,25 @@ class Joint:
             x: The inputs of the layer, (rows, tokens, in).
             y: Its outputs, (rows, tokens, out).
         """
-        if self._down is None:
-            self._join()
-        hidden = F.linear(x, self._down) * self._strengths  # pyright: ignore
-        flat = torch.addmm(y.view(-1, y.shape[-1]), hidden.view(-1, hidden.shape[-1]), self._up)  # pyright: ignore
-        return flat.view(y.shape)
-
-    def _join(self) -> None:
-        weights = [factors(part.change) for part in self._parts]
-        self._down = torch.cat([down for down, _ in weights])
-        self._up = torch.cat([up for _, up in weights], dim=1).t().contiguous()
-        columns = [
-            (part.scale.scales * part.change.factor)[:, None].expand(-1, len(down))
-            for part, (down, _) in zip(self._parts, weights, strict=True)
-        ]
-        self._strengths = torch.cat(columns, dim=1)[:, None].to(self._down.dtype)
+        return torch.baddbmm(y, torch.bmm(x, self._down), self._up)
 
 
-def factors(change: LowRank) -> tuple[Tensor, Tensor]:
-    """Returns the weights of a plain LoRA of a linear layer, (rank, in) and (out, rank)."""
-    modules: Any = change._modules
-    return modules["down"].weight, modules["up"].weight
-
-
-def is_joinable(change: Change) -> bool:
-    """Whether a change is a plain LoRA of a linear layer, of frozen weights and without hooks."""
-    if type(change) is not LowRank or change.offset is not None:
-        return False
-    layers: list[Any] = [*change]
-    return [*change._modules] == ["down", "up"] and all(
-        type(layer) is nn.Linear
-        and layer._parameters["bias"] is None
-        and not layer.weight.requires_grad
-        and not layer._forward_hooks
-        and not layer._forward_pre_hooks
-        for layer in layers
-    )
+def part_of(change: Change, scale: RowScale) -> Part | None:
+    """Returns a plain LoRA of a linear layer with its scale; None for any other change, for weights
+    that are trained, and for layers with hooks."""
+    if type(change) is not LowRank or change.offset is not None or len(change._modules) != 2:
+        return None
+    weights: list[Any] = []
+    for layer in change._modules.values():
+        state: Any = layer.__dict__
+        weight = state["_parameters"]["weight"]
+        if (
+            type(layer) is not nn.Linear
+            or state["_parameters"]["bias"] is not None
+            or weight.requires_grad
+            or state["_forward_hooks"]
+            or state["_forward_pre_hooks"]
+        ):
+            return None
+        weights.append(weight.data)
+    return Part(weights[0], weights[1], change.factor, scale)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from refiners_core import Chain, Context, RowScale, merging_copy
 from refiners_core.errors import AdapterError
 from refiners_core.layers import MaskMap, MaskTokens
-from refiners_lora.joint import Joint, Part, is_joinable
+from refiners_lora.joint import Joint, Layout, Part, part_of
 from refiners_lora.method.change import Change
 
 
@@ -92,9 +92,19 @@ class WithChange(Chain):
     def run(self, context: Context, *inputs: Any) -> Any:
         scale = context.get(self.scale)
         if isinstance(scale, RowScale):
-            return self._run_rows(context, scale, inputs)
+            if not torch.compiler.is_compiling():
+                return self._run_rows(context, scale, inputs)
+            if scale.whole is None:
+                return self._run_all_rows(context, scale, inputs)
+            scale = scale.whole
         inner, change = self
-        output = self.call(inner, context, *inputs)
+        return self._changed(context, change, scale, self.call(inner, context, *inputs), inputs)
+
+    def _changed(
+        self, context: Context, change: Any, scale: Any, output: Any, inputs: tuple[Any, ...]
+    ) -> Any:
+        """Returns the output of the layer with the change at a scale for all rows, or a tensor of
+        one for each; without a scale, as it is."""
         if scale is None:
             return output
         if scale.ndim and scale.ndim < output.ndim:  # token ids have one axis less than features
@@ -107,17 +117,16 @@ class WithChange(Chain):
     def _run_rows(self, context: Context, scale: RowScale, inputs: tuple[Any, ...]) -> Any:
         """Runs the layer with a change in some of the rows; the others keep all bits."""
         x: Tensor = inputs[0]
-        scale.check(len(x), self.scale)
-        if torch.compiler.is_compiling():
-            return self._run_all_rows(context, scale, inputs)
-        memory = context.memory
-        joint: Joint | None = memory.get(self._memory_key)
+        joint: Joint | bool | None = context.memory.get(self._memory_key)
         if joint is None:
-            joint = memory[self._memory_key] = self._joint(context, scale)
-        if joint is not None and joint.waste * x.shape[1] <= 1:
-            return joint.run(x, self.call(joint.inner, context, x))
+            scale.check(len(x), self.scale)
+            joint = context.memory[self._memory_key] = self._joint(context) or False
+        if joint:
+            return joint.run(x, self.call(joint.inner, context, x))  # pyright: ignore
         inner, change = self
         output: Tensor = self.call(inner, context, x)
+        if scale.whole is not None:
+            return self._changed(context, change, scale.whole, output, inputs)
         update = self._rows_update(
             context, change, scale.values, (x.index_select(0, scale.active),)
         )
@@ -137,18 +146,28 @@ class WithChange(Chain):
         axes = inputs[0].ndim if inputs[0].is_floating_point() else inputs[0].ndim + 1
         return self._update(change, context, scales.view(-1, *(1 for _ in range(axes - 1))), inputs)
 
-    def _joint(self, context: Context, scale: RowScale) -> Joint | None:
+    def _joint(self, context: Context) -> Joint | None:
         """Returns the plain LoRAs around the seat, from this one inwards; None if it is another."""
         parts: list[Part] = []
-        layer: nn.Module = self
+        names: list[str] = []
+        layer: Any = self
         while type(layer) is WithChange and not (layer._forward_hooks or layer._forward_pre_hooks):
-            own_scale = context.get(layer.scale)
-            inner, change = layer
-            if not isinstance(own_scale, RowScale) or not is_joinable(change):  # pyright: ignore
+            scale = context.get(layer.scale)
+            inner, change = layer._modules.values()
+            part: Part | None = None
+            if isinstance(scale, RowScale):
+                part = part_of(change, scale)  # pyright: ignore[reportArgumentType]
+            if part is None:
                 break
-            parts.append(Part(change, own_scale))  # pyright: ignore[reportArgumentType]
+            parts.append(part)
+            names.append(f"{layer.scale} {len(part.down)} {part.factor}")
             layer = inner
-        return Joint(layer, parts) if parts else None
+        if not parts:
+            return None
+        key = f"ranks of {', '.join(names)}"
+        if (layout := context.memory.get(key)) is None:
+            layout = context.memory[key] = Layout.of(parts) or False
+        return Joint(layer, parts, layout) if layout else None
 
     def _update(self, change: Any, context: Context, scale: Tensor, inputs: tuple[Any, ...]) -> Any:
         given = inputs

@@ -2,20 +2,23 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from refiners_core import Edit, Multiply, Seat, Selection, Source, Sum, When, merging_copy
+from refiners_core import Edit, Multiply, Seat, Source, Sum, When, merging_copy
 from refiners_core.errors import WeightsError
 from refiners_core.models.decoder import LanguageModel
-from refiners_core.weights import stacked
-from refiners_peft.peft_file import PREFIX, PeftFile, read_peft
+from refiners_core.weights import Transform, stacked
+from refiners_peft.peft_file import PREFIX, PeftFile
 from refiners_peft.saved import Saved
 from refiners_peft.virtual import language_model
+
+HEAD: Final = "lm_head"
+"""The published name of the head."""
 
 
 class Share(NamedTuple):
@@ -45,8 +48,8 @@ class LayerChanges(Saved):
 
     method: ClassVar[str]
     """The method, as PEFT names it."""
-    slot: ClassVar[str]
-    """The slot of the layers."""
+    slots: ClassVar[tuple[str, ...]]
+    """The slots of the layers."""
     roles: ClassVar[tuple[str, ...]]
     """The tensors of a layer, of which the first must be there."""
     pattern: ClassVar[re.Pattern[str]]
@@ -83,11 +86,11 @@ class LayerChanges(Saved):
         """Builds a change for each layer that the file names.
 
         Raises:
-            AdapterError: `model` is not a language model, or there is no file.
+            AdapterError: `model` is not a language model, or no file is given.
             WeightsError: The file is of another kind, is damaged, or is for another model.
         """
         model = language_model(model, self.key)
-        file = self.keep(read_peft(self.given(source), self.method))
+        file = self.read(source, model, self.method)
         layers = self._layers(model, file)
         self.changes(file, layers)
         self._names = {share.seat.path: target.name for target in layers for share in target.shares}
@@ -100,7 +103,7 @@ class LayerChanges(Saved):
             change = self.layer(seat, self.missing)
             return Sum(inner, When(self.scale_key, change, Multiply(self.scale_key)))
 
-        return self._seats(model).wrap(beside, name=self.name)
+        return self.wrapped(model, beside, name="change")
 
     def merged_edits(self, model: Any, scale: float) -> Iterable[Edit]:
         """Puts each change into a copy of its layer, inside the wraps of other adapters."""
@@ -113,7 +116,18 @@ class LayerChanges(Saved):
                 twin._parameters[name] = nn.Parameter(total, requires_grad=False)
             return twin
 
-        return self._seats(model).wrap(copied, stage="inputs", name="merged")
+        return self.wrapped(model, copied, stage="inputs", name="merged")
+
+    def wrapped(self, model: Any, make: Callable[..., nn.Module], **how: Any) -> tuple[Edit, ...]:
+        """Returns the edits that wrap the layers that are changed.
+
+        Args:
+            model: The model.
+            make: Makes the layer of a seat.
+            how: The other arguments of `Selection.wrap`.
+        """
+        seats = (model.slot(slot).where(self._is_changed) for slot in self.slots)
+        return tuple([edit for places in seats for edit in places.wrap(make, **how)])
 
     def published(self) -> Mapping[str, Tensor]:
         """Returns the tensors under the names that PEFT gives them."""
@@ -132,9 +146,6 @@ class LayerChanges(Saved):
         Args:
             change: The layer that `changes` has built for one of its places.
         """
-
-    def _seats(self, model: Any) -> Selection:
-        return model.slot(self.slot).where(self._is_changed).expect(len(self._names))
 
     def _is_changed(self, seat: Seat) -> bool:
         return seat.path in self._names
@@ -162,7 +173,7 @@ class LayerChanges(Saved):
         return layers
 
     def _targets(self, model: LanguageModel) -> Iterable[tuple[str, Target]]:
-        for name, places in model.published_places(self.slot)["decoder"].items():
+        for name, places in self._places(model):
             shapes = [_ends(seat) for seat, _ in places]
             outputs = sum(size for _, size in shapes)
             rows = [
@@ -176,6 +187,14 @@ class LayerChanges(Saved):
             ]
             yield name, Target(name, shapes[0][0], outputs, tuple(shares))
 
+    def _places(
+        self, model: LanguageModel
+    ) -> Iterable[tuple[str, Sequence[tuple[Seat, Transform]]]]:
+        for slot in self.slots:
+            for name, places in model.published_places(slot)["decoder"].items():
+                # A tied head is published as the embedding, but PEFT names the head.
+                yield (HEAD if slot == "decoder.head" else name), places
+
     def _misplaced(
         self, model: LanguageModel, file: PeftFile, name: str, names: Sequence[str]
     ) -> WeightsError:
@@ -184,11 +203,12 @@ class LayerChanges(Saved):
         if number is not None and int(number[1]) >= layers:
             there = f"it has {layers} layers"
         else:
-            same = (other for other in names if number is None or f".{number[1]}." in other)
-            there = "it has " + ", ".join([*same][:8])
+            same = [other for other in names if number is None or f".{number[1]}." in other]
+            more = f" and {len(same) - 2} more" if len(same) > 2 else ""
+            there = f"it has {', '.join(same[:2])}{more}"
         return WeightsError(
             f"{file.name} changes {name!r}, which this {model.base} does not have among its "
-            f"{self.slot.rpartition('.')[2]} layers: {there}.{file.origin}",
+            f"{self.slots[0].rpartition('.')[2]} layers: {there}.{file.origin}",
             hint="Give an adapter that was trained on this model.",
         )
 
@@ -197,7 +217,7 @@ def check_length(file: PeftFile, target: Target, role: str, tensor: Tensor, leng
     """Raises if a vector does not have one number for each feature.
 
     Raises:
-        WeightsError: It has another shape.
+        WeightsError: The vector has another shape.
     """
     if tuple(tensor.shape) != (length,):
         shown = str(len(tensor)) if tensor.ndim == 1 else f"{list(tensor.shape)}"

@@ -1,7 +1,8 @@
 """FourierFT: changes of weights that have a few frequencies alone."""
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Final
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core.errors import WeightsError
+from refiners_core.errors import Notice, WeightsError
 from refiners_peft.change import LayerChanges, Target, check_length
 from refiners_peft.field import number_in
 from refiners_peft.peft_file import PeftFile
@@ -27,7 +28,7 @@ class FourierTuning(LayerChanges):
     """
 
     method: ClassVar[str] = "FOURIERFT"
-    slot: ClassVar[str] = "decoder.linear"
+    slots: ClassVar[tuple[str, ...]] = ("decoder.linear", "decoder.head")
     roles: ClassVar[tuple[str, ...]] = ("fourierft_spectrum",)
     pattern: ClassVar[re.Pattern[str]] = re.compile(
         r"(?P<layer>.+)\.(?P<role>fourierft_spectrum)(\.[^.]+)?"
@@ -37,6 +38,7 @@ class FourierTuning(LayerChanges):
         """Builds a change for each place."""
         scaling = float(number_in(file.name, file.config, "scaling", float))
         seed = number_in(file.name, file.config, "random_loc_seed")
+        _warn_of_patterns(file, [target.name for target in layers])
         for target, tensors in layers.items():
             spectrum = tensors["fourierft_spectrum"]
             _check_number(file, target, spectrum)
@@ -111,18 +113,43 @@ def _places(outputs: int, inputs: int, count: int, seed: int) -> Tensor:
     return torch.stack([drawn // inputs, drawn % inputs])
 
 
+def _patterns(file: PeftFile) -> list[tuple[str, int]]:
+    """Returns the numbers of frequencies of layers that have another one, by pattern."""
+    return list((file.config.get("n_frequency_pattern") or {}).items())
+
+
+def _is_of(pattern: str, name: str) -> bool:
+    """Whether a pattern of PEFT is the end of a name, from a dot on."""
+    return re.match(rf"(.*\.)?({pattern})$", name) is not None
+
+
+def _warn_of_patterns(file: PeftFile, names: Sequence[str]) -> None:
+    """Warns of patterns that match no layer, which PEFT passes over in silence."""
+    for pattern, count in _patterns(file):
+        if not any(_is_of(pattern, name) for name in names):
+            warnings.warn(
+                f"{file.name} has {count} frequencies for {pattern!r} in its n_frequency_pattern, "
+                "which is not a layer that it changes.",
+                Notice,
+                stacklevel=6,
+            )
+
+
 def _check_number(file: PeftFile, target: Target, spectrum: Tensor) -> None:
     """Checks that a layer has as many frequencies as the configuration states.
 
     Raises:
-        WeightsError: It has another number, or more than its weight has.
+        WeightsError: The layer has another number, or more than its weight has.
     """
-    patterns: Mapping[str, int] = file.config.get("n_frequency_pattern") or {}
-    stated = next(
-        (count for key, count in patterns.items() if re.match(rf"(.*\.)?({key})$", target.name)),
-        file.config.get("n_frequency"),
-    )
-    check_length(file, target, "fourierft_spectrum", spectrum, stated or spectrum.numel())
+    matching = (count for key, count in _patterns(file) if _is_of(key, target.name))
+    stated = next(matching, file.config.get("n_frequency"))
+    check_length(file, target, "fourierft_spectrum", spectrum, spectrum.numel())
+    if stated not in (None, len(spectrum)):
+        raise WeightsError(
+            f"{file.name} has {len(spectrum)} frequencies for {target.name!r}; its configuration "
+            f"has {stated}.",
+            hint="Fetch both files again: the number decides where the frequencies are.",
+        )
     if len(spectrum) > target.inputs * target.outputs:
         raise WeightsError(
             f"{file.name} has {len(spectrum)} frequencies for {target.name!r}, whose weight is "

@@ -23,7 +23,7 @@ class NormTuning(LayerChanges):
     """
 
     method: ClassVar[str] = "LN_TUNING"
-    slot: ClassVar[str] = "decoder.norm"
+    slots: ClassVar[tuple[str, ...]] = ("decoder.norm",)
     roles: ClassVar[tuple[str, ...]] = ("weight",)
     pattern: ClassVar[re.Pattern[str]] = re.compile(
         r"(?P<layer>.+)\.ln_tuning_layers(\.[^.]+)?\.(?P<role>weight|bias)"
@@ -45,7 +45,7 @@ class NormTuning(LayerChanges):
         def mixed(inner: nn.Module, seat: Seat) -> nn.Module:
             return Mixed(inner, self.layer(seat, self.missing), Base(seat.layer), self.scale_key)
 
-        return self._seats(model).wrap(mixed, name="norm")
+        return self.wrapped(model, mixed, name="norm")
 
     def merged(self, change: Any, base: nn.Module) -> Mapping[str, Tensor]:
         parameters: Any = base._parameters

@@ -18,7 +18,7 @@ from refiners_peft.field import check_fields
 CONFIG: Final = "adapter_config.json"
 """The file in which PEFT stores its configuration, beside the weights."""
 PREFIX: Final = "base_model.model."
-"""What PEFT writes before the names of layers."""
+"""The words that PEFT writes before the names of layers."""
 PROMPT: Final = "prompt_embeddings"
 """The tensor of learned tokens."""
 _WRAPPERS: Final = frozenset(
@@ -121,20 +121,21 @@ def read_peft(source: Source, *methods: str) -> PeftFile:
             f"{path.name} is a {method} in its configuration, not {' or '.join(methods)}.",
             hint=f'Try load_adapter("{path}", model), which finds the adapter that reads it.',
         )
-    check_fields(path.name, method, config)
+    name = f"{path.parent.name}/{path.name}"  # PEFT gives all files one name
+    check_fields(name, method, config)
     tensors: dict[str, Tensor] = {}
     with TensorFile(path) as file:
         for key in file.names():
-            name = _cleaned(key)
-            if name in tensors:
+            place = _cleaned(key)
+            if place in tensors:
                 raise WeightsError(
-                    f"{path.name} has two tensors for {name!r}.",
+                    f"{name} has two tensors for {place!r}.",
                     hint="Save the adapter again, without torch.compile and DDP around the model.",
                 )
-            tensors[name] = _checked(path.name, key, file.tensor(key))
+            tensors[place] = _checked(name, key, file.tensor(key))
     if not tensors:
-        raise WeightsError(f"{path.name} has no tensors.", hint="Fetch it again.")
-    return PeftFile(path.name, method, tensors, config)
+        raise WeightsError(f"{name} has no tensors.", hint="Fetch it again.")
+    return PeftFile(name, method, tensors, config)
 
 
 def _cleaned(key: str) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refiners_core import Context, Layer, Seat, Source
 from refiners_core.errors import WeightsError
-from refiners_peft.peft_file import PROMPT, PeftFile, read_peft
+from refiners_peft.peft_file import PROMPT, PeftFile
 from refiners_peft.saved import Saved
 from refiners_peft.virtual import VirtualTokens, language_model
 
@@ -28,11 +28,11 @@ class PrefixTuning(Saved, VirtualTokens):
         """Reads the keys and values of each layer.
 
         Raises:
-            AdapterError: `model` is not a language model, or there is no file.
+            AdapterError: `model` is not a language model, or no file is given.
             WeightsError: The file is not a prefix, is damaged, or is for another model.
         """
         model = language_model(model, self.key)
-        file = self.keep(read_peft(self.given(source), "PREFIX_TUNING"))
+        file = self.read(source, model, "PREFIX_TUNING")
         prefix = file.prompt()
         attends, width = model.slot("decoder.attend"), model.facts["key_width"]
         _check(file, prefix.shape[1], len(attends), width)

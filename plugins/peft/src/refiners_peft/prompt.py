@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from refiners_core import Chain, Edit, Layer, Seat, Source
 from refiners_core.errors import WeightsError
 from refiners_core.models.decoder import BeginText, BegunKeys, LanguageModel
-from refiners_peft.peft_file import PROMPT, read_peft
+from refiners_peft.peft_file import PROMPT
 from refiners_peft.saved import Saved
 from refiners_peft.virtual import VirtualTokens, language_model
 
@@ -27,11 +27,11 @@ class PromptTuning(Saved, VirtualTokens):
         """Reads the features.
 
         Raises:
-            AdapterError: `model` is not a language model, or there is no file.
+            AdapterError: `model` is not a language model, or no file is given.
             WeightsError: The file is not a prompt, is damaged, or is for another model.
         """
         model = language_model(model, self.key)
-        file = self.keep(read_peft(self.given(source), "PROMPT_TUNING", "P_TUNING"))
+        file = self.read(source, model, "PROMPT_TUNING", "P_TUNING")
         prompt, width = file.prompt(), model.facts["width"]
         if prompt.shape[1] != width:
             raise WeightsError(

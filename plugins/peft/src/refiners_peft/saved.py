@@ -7,8 +7,10 @@ from typing import Any, Never
 
 from refiners_core import Adapter, Source
 from refiners_core.errors import AdapterError
+from refiners_core.models.decoder import LanguageModel
 from refiners_core.weights import write
-from refiners_peft.peft_file import CONFIG, PeftFile
+from refiners_peft.base_copy import without_copies
+from refiners_peft.peft_file import CONFIG, PeftFile, read_peft
 
 
 class Saved(Adapter):
@@ -21,21 +23,24 @@ class Saved(Adapter):
     config: Mapping[str, Any] | None = None
     """PEFT's configuration; None before the first inject."""
 
-    def given(self, source: Source | None) -> Source:
-        """Returns the files of the adapter.
+    def read(self, source: Source | None, model: LanguageModel, *methods: str) -> PeftFile:
+        """Reads the file of the adapter and keeps its configuration.
+
+        Args:
+            source: The files.
+            model: The model that the adapter goes on.
+            methods: The methods that are read, as PEFT names them.
 
         Raises:
-            AdapterError: There are none.
+            AdapterError: No files are given.
+            WeightsError: The file cannot be read as one of these methods.
         """
-        if source is not None:
-            return source
-        raise AdapterError(
-            f"{self.key} needs a file.",
-            hint=f'Try refiners.load_adapter("{self.name}", model, file="./folder").',
-        )
-
-    def keep(self, file: PeftFile) -> PeftFile:
-        """Keeps the configuration of a file, and returns the file."""
+        if source is None:
+            raise AdapterError(
+                f"{self.key} needs a file.",
+                hint=f'Try refiners.load_adapter("{self.name}", model, file="./folder").',
+            )
+        file = without_copies(read_peft(source, *methods), model)
         self.config = {"peft_type": file.method, **file.config}
         return file
 
@@ -48,14 +53,14 @@ class Saved(Adapter):
             WeightsError: The file cannot be written.
         """
         beside = Path(path).with_name(CONFIG)
-        published, text = self.published(), json.dumps(self.config, indent=2, sort_keys=True)
-        if beside.is_file() and beside.read_text("utf-8") != text:
+        published = self.published()
+        if beside.is_file() and json.loads(beside.read_text("utf-8")) != self.config:
             raise AdapterError(
                 f"{beside} is the configuration of another adapter.",
                 hint=f"Save to a folder of its own, such as {Path(self.key) / Path(path).name}.",
             )
         write(published, path)
-        beside.write_text(text, "utf-8")
+        beside.write_text(json.dumps(self.config, indent=2, sort_keys=True), "utf-8")
 
     def missing(self) -> Never:
         """Fails, in place of a layer that `build` has made."""

@@ -30,7 +30,7 @@ class Vera(LayerChanges):
     """
 
     method: ClassVar[str] = "VERA"
-    slot: ClassVar[str] = "decoder.linear"
+    slots: ClassVar[tuple[str, ...]] = ("decoder.linear", "decoder.head")
     roles: ClassVar[tuple[str, ...]] = ("vera_lambda_d", "vera_lambda_b")
     pattern: ClassVar[re.Pattern[str]] = re.compile(
         r"(?P<layer>.+)\.(?P<role>vera_lambda_[bd])(\.[^.]+)?"

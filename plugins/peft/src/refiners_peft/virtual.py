@@ -76,7 +76,7 @@ def language_model(model: Any, key: str) -> LanguageModel:
     """Returns a model if it is a language model.
 
     Raises:
-        AdapterError: It is of another kind.
+        AdapterError: The model is of another kind.
     """
     if isinstance(model, LanguageModel):
         return model
