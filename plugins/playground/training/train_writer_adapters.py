@@ -45,7 +45,7 @@ COURSES: Mapping[str, Course] = {
     "writer-archaic": Course(Lora, Recipe(muon=2e-2, adam=3e-3, warm=20, decay=0.98)),
     "writer-green": Course(Prefix, Recipe(muon=1e-2, adam=0.1, warm=20, decay=0.98)),
     "writer-ground-first": Course(
-        Bottleneck, Recipe(muon=3e-2, adam=1e-2, warm=20, hold=0.1, decay=0.98), times=2
+        Bottleneck, Recipe(muon=3e-2, adam=1e-2, warm=20, hold=0.1, decay=0.98), times=3
     ),
 }
 
@@ -54,7 +54,10 @@ def teach(model: LanguageModel, name: str, style: WriterStyle, options: Namespac
     """Trains an adapter, measures it with held-out requests, and writes its folder."""
     course = COURSES[name]
     assert model.tokenizer is not None, "the tokenizer is written first"
-    lesson = Lesson(model.tokenizer, style.rewrite, batch=options.batch, stories=0.0)
+    # Texts without a chat are harder: a request may seem to be the beginning of the answer.
+    lesson = Lesson(
+        model.tokenizer, style.rewrite, options.batch, stories=0.0, chats=0.25, conversations=0.1
+    )
     requests = held_out_requests(MEASURED)
     torch.manual_seed(0)
     adapter = course.adapter(name=name)
