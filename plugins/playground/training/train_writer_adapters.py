@@ -22,7 +22,7 @@ from run import arguments
 from train_writer import build_writer
 from write_writer_tokenizer import FOLDER
 from writer_adapter import Bottleneck, Lora, Prefix, Published
-from writer_lesson import Lesson
+from writer_lesson import CHATS, CONVERSATIONS, Lesson
 
 from refiners_core.models.decoder import LanguageModel, decoder_keys
 from refiners_core.weights import load
@@ -39,13 +39,20 @@ class Course:
     adapter: type[Published]
     recipe: Recipe
     times: int = 1
+    chats: float = CHATS
+    conversations: float = CONVERSATIONS
 
 
 COURSES: Mapping[str, Course] = {
     "writer-archaic": Course(Lora, Recipe(muon=2e-2, adam=3e-3, warm=20, decay=0.98)),
     "writer-green": Course(Prefix, Recipe(muon=1e-2, adam=0.1, warm=20, decay=0.98)),
     "writer-ground-first": Course(
-        Bottleneck, Recipe(muon=3e-2, adam=1e-2, warm=20, hold=0.1, decay=0.98), times=3
+        Bottleneck,
+        Recipe(muon=3e-2, adam=1e-2, warm=20, hold=0.1, decay=0.98),
+        times=3,
+        # Texts without a chat are harder: a request may seem to be the beginning of the answer.
+        chats=0.25,
+        conversations=0.1,
     ),
 }
 
@@ -54,9 +61,13 @@ def teach(model: LanguageModel, name: str, style: WriterStyle, options: Namespac
     """Trains an adapter, measures it with held-out requests, and writes its folder."""
     course = COURSES[name]
     assert model.tokenizer is not None, "the tokenizer is written first"
-    # Texts without a chat are harder: a request may seem to be the beginning of the answer.
     lesson = Lesson(
-        model.tokenizer, style.rewrite, options.batch, stories=0.0, chats=0.25, conversations=0.1
+        model.tokenizer,
+        style.rewrite,
+        options.batch,
+        stories=0.0,
+        chats=course.chats,
+        conversations=course.conversations,
     )
     requests = held_out_requests(MEASURED)
     torch.manual_seed(0)
