@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from refiners_core.errors import TreeError
 from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
-from refiners_core.tree.layer import Layer
+from refiners_core.tree.layer import Layer, run_child
 
 Identity = nn.Identity
 
@@ -19,8 +19,8 @@ class Sum(Chain):
 
     def run(self, context: Context, *inputs: Any) -> Any:
         total: Any = None
-        for child in self:
-            term = self.call(child, context, *inputs)
+        for child in self.__dict__["_modules"].values():
+            term = run_child(child, context, *inputs)
             if term is not None:
                 total = term if total is None else total + term
         return total
@@ -38,7 +38,8 @@ class Parallel(Chain):
     """Passes the same inputs to every child and returns the tuple of their outputs."""
 
     def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
-        return tuple([self.call(child, context, *inputs) for child in self])
+        children = self.__dict__["_modules"].values()
+        return tuple([run_child(child, context, *inputs) for child in children])
 
 
 class Distribute(Chain):
@@ -49,13 +50,14 @@ class Distribute(Chain):
     """
 
     def run(self, context: Context, *inputs: Any) -> tuple[Any, ...]:
-        if len(inputs) != len(self):
+        children = self.__dict__["_modules"].values()
+        if len(inputs) != len(children):
             raise TreeError(
-                f"Distribute has {len(self)} children but got {len(inputs)} inputs.",
+                f"Distribute has {len(children)} children but got {len(inputs)} inputs.",
                 hint="Pass one input per child, or use Parallel to pass all inputs to every child.",
             )
         return tuple(
-            [self.call(child, context, value) for child, value in zip(self, inputs, strict=True)]
+            [run_child(child, context, value) for child, value in zip(children, inputs, strict=True)]
         )
 
 
@@ -74,7 +76,8 @@ class Concatenate(Chain):
         self.dim: Final = dim
 
     def run(self, context: Context, *inputs: Any) -> Tensor:
-        parts = [self.call(child, context, *inputs) for child in self]
+        children = self.__dict__["_modules"].values()
+        parts = [run_child(child, context, *inputs) for child in children]
         return torch.cat([part for part in parts if part is not None], dim=self.dim)
 
     def extra_repr(self) -> str:

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn import Linear
+from torch.nn.functional import linear
 from torch.nn.modules.module import (  # dictionaries that torch keeps for its lifetime
     _global_backward_hooks,
     _global_backward_pre_hooks,
@@ -53,8 +55,8 @@ def running_root(layers: Iterable[nn.Module]) -> nn.Module | None:
 def run_child(child: nn.Module, context: Context, *inputs: Any) -> Any:
     """Calls a child of a chain, with the context if it is a `Layer`, and returns its output.
 
-    A child without hooks is called by its bound method, which is several times faster than
-    `nn.Module.__call__` and indistinguishable.
+    A child without hooks is called by its bound method, and a linear layer by torch's function,
+    which is several times faster than `nn.Module.__call__` and indistinguishable.
     """
     state = child.__dict__
     if (
@@ -70,6 +72,10 @@ def run_child(child: nn.Module, context: Context, *inputs: Any) -> Any:
         or _global_backward_pre_hooks
     ):
         return child(*inputs, context=context) if isinstance(child, Layer) else child(*inputs)
+    if type(child) is Linear and len(inputs) == 1:
+        weights = state["_parameters"]
+        if (weight := weights.get("weight")) is not None:
+            return linear(inputs[0], weight, weights.get("bias"))
     if not isinstance(child, Layer):
         return child.forward(*inputs)
     if context._places is not None and "_place" in state:  # a layer of an adapter
