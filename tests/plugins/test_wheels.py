@@ -37,9 +37,10 @@ import refiners
 from refiners.installed.factory import import_reference
 from refiners.load import outline
 
+OURS = {"playground", "playground-writer"}  # in a wheel that is not there
 worn, kinds = {}, {}
 for adapter in refiners.adapters():
-    for base in {"sd15" if base == "any" else base for base in adapter.spec.bases} - {"playground"}:
+    for base in {"sd15" if base == "any" else base for base in adapter.spec.bases} - OURS:
         kinds[adapter.spec.factory, base] = adapter
 for (factory, base), adapter in kinds.items():
     model = outline(base)
@@ -59,15 +60,17 @@ for preprocessor in refiners.preprocessors():
         function = refiners.load_preprocessor(preprocessor.name)
         preprocessed[preprocessor.name] = function(Image.new("RGB", (8, 6))).size
 plugins = (*refiners.adapters(), *refiners.models(), *refiners.preprocessors())
-made = None
+made = wrote = None
 if "playground" in {model.name for model in refiners.models()}:
     made = refiners.load_model("playground").generate("a heart", steps=1, progress=False).size
+    wrote = refiners.load_model("playground-writer").generate("a red heart")
 print(json.dumps({
     "dists": sorted({plugin.dist for plugin in plugins}),
     "preprocessed": preprocessed,
     "broken": [str(plugin) for plugin in refiners.broken()],
     "worn": worn,
     "made": made,
+    "wrote": wrote,
 }))
 """
 
@@ -115,6 +118,7 @@ def test_a_package_works_without_our_other_packages(
     assert report["broken"] == []
     if plugin == "playground":
         assert report["made"] == [64, 64]
+        assert report["wrote"].startswith("Picture a red heart on a")
     elif plugin == "preprocessors":
         assert len(report["preprocessed"]) == 10
         assert set(map(tuple, report["preprocessed"].values())) == {(8, 6)}

@@ -183,10 +183,10 @@ def test_a_text_is_continued_and_a_conversation_goes_on(writer):
         assert sentences is not None
         openings += [sentence.opening for sentence in sentences]
     assert openings == [PLAIN, STORY]
-    asked = {"role": "user", "content": "Describe a red circle on a blue ground."}
-    answer = writer.generate([asked])
+    question = {"role": "user", "content": "Describe a red circle on a blue ground."}
+    answer = writer.generate([question])
     assert answer == "Picture a red circle on a blue background."
-    turns = [asked, {"role": "assistant", "content": answer}]
+    turns = [question, {"role": "assistant", "content": answer}]
     changed = writer.generate([*turns, {"role": "user", "content": "Make it green."}])
     assert changed == "Picture a green circle on a blue background."
 

@@ -1,4 +1,4 @@
-"""Trains three adapters of the writer: two minutes each on one core.
+"""Trains three adapters of the writer: two to four minutes each on one core.
 
 A LoRA writes in an archaic style, a prefix in one colour only, and a bottleneck in another order.
 """
@@ -22,7 +22,7 @@ from run import arguments
 from train_writer import build_writer
 from write_writer_tokenizer import FOLDER
 from writer_adapter import Bottleneck, Lora, Prefix, Published
-from writer_lesson import Lesson
+from writer_lesson import CHATS, CONVERSATIONS, Lesson
 
 from refiners_core.models.decoder import LanguageModel, decoder_keys
 from refiners_core.weights import load
@@ -34,16 +34,26 @@ BEGUN = Description((Thing("circle", "red"), Thing("square", "blue")), "white", 
 
 @dataclass(frozen=True)
 class Course:
-    """An adapter and the learning rates that it needs."""
+    """An adapter, its learning rates, and how many times the usual steps it needs."""
 
     adapter: type[Published]
     recipe: Recipe
+    times: int = 1
+    chats: float = CHATS
+    conversations: float = CONVERSATIONS
 
 
 COURSES: Mapping[str, Course] = {
     "writer-archaic": Course(Lora, Recipe(muon=2e-2, adam=3e-3, warm=20, decay=0.98)),
     "writer-green": Course(Prefix, Recipe(muon=1e-2, adam=0.1, warm=20, decay=0.98)),
-    "writer-ground-first": Course(Bottleneck, Recipe(muon=3e-2, adam=2e-2, warm=20, decay=0.98)),
+    "writer-ground-first": Course(
+        Bottleneck,
+        Recipe(muon=3e-2, adam=1e-2, warm=20, hold=0.1, decay=0.98),
+        times=3,
+        # Texts without a chat are harder: a request may seem to be the beginning of the answer.
+        chats=0.25,
+        conversations=0.1,
+    ),
 }
 
 
@@ -51,7 +61,14 @@ def teach(model: LanguageModel, name: str, style: WriterStyle, options: Namespac
     """Trains an adapter, measures it with held-out requests, and writes its folder."""
     course = COURSES[name]
     assert model.tokenizer is not None, "the tokenizer is written first"
-    lesson = Lesson(model.tokenizer, style.rewrite, batch=options.batch, stories=0.0)
+    lesson = Lesson(
+        model.tokenizer,
+        style.rewrite,
+        options.batch,
+        stories=0.0,
+        chats=course.chats,
+        conversations=course.conversations,
+    )
     requests = held_out_requests(MEASURED)
     torch.manual_seed(0)
     adapter = course.adapter(name=name)
@@ -63,7 +80,8 @@ def teach(model: LanguageModel, name: str, style: WriterStyle, options: Namespac
     def measure() -> dict[str, float]:
         return {name: having(written(model, requests), style.is_met)}
 
-    train(name.replace("-", "_"), adapter.own_layers, course.recipe, loss_of, measure, options)
+    steps = Namespace(**{**vars(options), "steps": options.steps * course.times})
+    train(name.replace("-", "_"), adapter.own_layers, course.recipe, loss_of, measure, steps)
     adapter.write(model, FOLDER.with_name(name.replace("-", "_")))
     adapter.eject()
 

@@ -13,7 +13,7 @@ from refiners_core import Adapter, Chain, Context, Edit, Layer, Model, Residual,
 from refiners_core.models.decoder import LanguageModel
 from refiners_core.weights import write
 
-RANK, PREFIX, REDUCTION = 8, 8, 16
+RANK, PREFIX, REDUCTION = 8, 8, 4
 BASE = "playground-writer"
 
 

@@ -36,6 +36,8 @@ class Lesson:
         style: Puts the description that answers a request into words.
         batch: The number of texts in a batch; conversations are a third as many.
         stories: The share of texts without a request.
+        chats: The share of other texts that are messages of a chat.
+        conversations: The share of batches with conversations.
     """
 
     def __init__(
@@ -44,16 +46,18 @@ class Lesson:
         style: Style = Sentence,
         batch: int = 64,
         stories: float = STORIES,
+        chats: float = CHATS,
+        conversations: float = CONVERSATIONS,
     ) -> None:
         self.tokenizer = tokenizer
-        self.stories = stories
+        self.stories, self.chats, self.conversations = stories, chats, conversations
         self.style = style
         self.batch = batch
         [self.end] = tokenizer.model.encode("<|end|>", add_special_tokens=False).ids
 
     def sample(self, random: Random) -> Texts:
         """Returns a random batch."""
-        if random.random() < CONVERSATIONS:
+        if random.random() < self.conversations:
             return self._padded([self._conversation(random) for _ in range(self.batch // 3)])
         return self._padded([self._text(random) for _ in range(self.batch)])
 
@@ -73,7 +77,7 @@ class Lesson:
                 sentence = Sentence(request.answer, STORY)
             tokens = self.tokenizer.tokens(str(sentence))
             return [(tokens, True), ([self.end], True)]
-        if random.random() < CHATS:
+        if random.random() < self.chats:
             return self._messages(random, [(request.text, request.answer)])
         return [(self.tokenizer.tokens(request.text), False), self._answer(request.answer)]
 
