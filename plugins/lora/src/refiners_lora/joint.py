@@ -94,8 +94,9 @@ class Layout:
 class Joint:
     """The factors of several LoRAs, by which two products of batches of matrices compute all.
 
-    The layer adds `(x down) up` to its output. Each row has a copy of the factors of its adapters, and zeros up to the greatest rank: a row
-    without an adapter gets exactly 0. It lasts for one generation.
+    The layer adds `(x down) up` to its output. Each row has a copy of the factors of its adapters,
+    and zeros up to the greatest rank: a row without an adapter gets exactly 0. It lasts for one
+    generation.
 
     Args:
         inner: The layer inside all of them.
