@@ -72,11 +72,7 @@ def _of_variant(variant: Variant, bases: Sequence[Base]) -> Iterator[str]:
         return
     slots = {slot for base in known for slot in base.slots}
     if all(base.slots for base in known):
-        parts = {slot.partition(".")[0] for slot in slots}
         for slot in dict.fromkeys(target.slot for target in variant.targets):
-            part = slot.partition(".")[0]
-            if variant.base is None and not get_close_matches(part, parts, n=1, cutoff=0.85):
-                continue  # families that no manifest lists may have the part, as decoders do
             if slot not in slots:
                 yield f"the slot {slot!r} does not exist{_near(slot, slots)}"
     wanted_slots = {target.slot for target in variant.targets}

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from refiners.authoring.portable import unusable
@@ -89,26 +88,6 @@ def test_any_slot_is_accepted_for_a_base_without_a_list() -> None:
     spec = convert_adapter(adapter_toml(slot="a.b"))
     bases = [Base("sd15", {"cross_attention_dim": 768}, frozenset())]
     assert [*broken_promises("edges", spec, bases)] == []
-
-
-@pytest.mark.parametrize(
-    ("slot", "base", "problem"),
-    [
-        ("decoder.linear", None, ""),
-        ("decoder.linear", "sd15", "the slot 'decoder.linear' does not exist"),
-        ("unett.linear", None, "did you mean 'unet.linear'?"),
-        ("unet.linears", None, "did you mean 'unet.linear'?"),
-    ],
-)
-def test_slots_of_parts_that_no_listed_base_has_may_be_those_of_others(
-    slot: str, base: str | None, problem: str
-) -> None:
-    spec = convert_adapter(adapter_toml(slot=slot))
-    variants = tuple(msgspec.structs.replace(v, base=base, facts={}) for v in spec.variant)
-    spec = msgspec.structs.replace(spec, variant=variants)
-    bases = [Base("sd15", {}, frozenset({"unet.linear", "text_encoder.linear"}))]
-    found = [*broken_promises("edges", spec, bases)]
-    assert [problem in text for text in found] == ([True] if problem else [])
 
 
 @pytest.mark.parametrize(
