@@ -74,14 +74,13 @@ def checked_scale(
             return _ramp(parts, name, allowed - {_PLACES})
         if _PICTURES in allowed:
             rest = allowed - {_PICTURES}
+            each = f"{name} for picture or text"
             numbered = enumerate(parts, 1)
-            return tuple(
-                [checked_scale(part, f"{name} in picture {i}", rest) for i, part in numbered]
-            )
+            return tuple([checked_scale(part, f"{each} {i}", rest) for i, part in numbered])
     raise ConditionError(
         f"the {name} is a finite number, not {scale!r}.",
         hint='Try scale=1.0; {"unet.mid": 0.5} sets it by place, [(0.0, 1.0), (0.5, 0.2)] over the '
-        "steps, [1.0, 0.5] for each of two pictures.",
+        "steps, [1.0, 0.5] for each of two pictures or texts.",
     )
 
 

@@ -246,6 +246,8 @@ def test_unknown_layers_and_keys_are_left_out_with_one_notice(tmp_path):
     ("config", "words"),
     [
         ("[1]", "is not a JSON object"),
+        ("[]", "is not a JSON object"),
+        ('{"r": 2, "lora_alpha": null}', "lora_alpha = None"),
         ("{", "is not a JSON object"),
         ('{"unet.lora_alpha": "big"}', "lora_alpha = 'big'"),
         ('{"unet.alpha_pattern": [3]}', "which are not numbers"),

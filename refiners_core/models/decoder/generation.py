@@ -26,6 +26,8 @@ from refiners_core.tree.context import Context
 from refiners_core.tree.layer import running
 
 OUTPUTS: Final = ("text", "tokens", "scores")
+_ROOM: Final = 1024
+"""The number of new tokens for which a cache has room from the start; it grows beyond."""
 
 
 @dataclass
@@ -165,7 +167,7 @@ class TextGeneration:
             values = encoded(request, active)
             context = scales.context(values)
             ids, mask = self._padded(self.prompts.tokens)
-            cache = context[CACHE] = Cache(ids.shape[1] + self.most)
+            cache = context[CACHE] = Cache(ids.shape[1] + min(self.most, _ROOM))
             context[RECENT] = 1
             seen = self._seen(ids, mask)
             state, prompts = None, self.prompts.tokens

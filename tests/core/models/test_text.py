@@ -386,3 +386,9 @@ def test_defaults_and_modes_of_torch_change_nothing(model):
             rows = model.generate(["a cat", "a"], **options)
             assert all(torch.equal(a, b) for a, b in zip(rows, bare, strict=True))
             assert model.score("a cat").tokens.device.type == "cpu"
+
+
+def test_a_long_limit_takes_no_memory_in_advance():
+    model = tiny_language_model()
+    text = model.generate("Once", max_new_tokens=10**9, callback=lambda step, _: step < 3)
+    assert text == model.generate("Once", max_new_tokens=4)

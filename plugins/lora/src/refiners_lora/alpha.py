@@ -31,7 +31,8 @@ class Alphas:
         patterns: Any = config.get("alpha_pattern") or {}
         default: Any = config.get("lora_alpha", config.get("alpha"))
         values: list[Any] = [*patterns.values()] if isinstance(patterns, Mapping) else [None]
-        if not all(map(_is_number, [*values, *([] if default is None else [default])])):
+        is_stated = "lora_alpha" in config or "alpha" in config
+        if not all(map(_is_number, [*values, *([default] if is_stated else [])])):
             raise WeightsError(
                 f"the LoRA's configuration has lora_alpha = {default!r} and alpha_pattern = "
                 f"{patterns!r}, which are not numbers.",

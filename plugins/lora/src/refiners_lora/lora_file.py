@@ -228,9 +228,11 @@ def _config(
             origin, text = str(beside), beside.read_text("utf-8")
         if text is None:
             return origin, {}
-        config = dict(cast("Mapping[str, Any]", json.loads(text)))
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise TypeError(f"it is {text[:20]!r}")
     except (ValueError, TypeError) as error:
         raise WeightsError(
             f"{origin} is not a JSON object: {error}.", hint="Fetch the file again."
         ) from error
-    return origin, config
+    return origin, cast("Mapping[str, Any]", config)

@@ -156,8 +156,11 @@ def _config(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(cast("Mapping[str, Any]", json.loads(path.read_text("utf-8"))))
+        config = json.loads(text := path.read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise TypeError(f"it is {text[:20]!r}")
     except (ValueError, TypeError) as error:
         raise WeightsError(
             f"{path} is not a JSON object: {error}.", hint="Fetch the file again."
         ) from error
+    return cast("Mapping[str, Any]", config)
