@@ -39,8 +39,9 @@ def writer_figures(playground: LatentDiffusion, count: int, settings: Settings) 
     yield Figure(
         "writer in a chat: true to the request", true_to(requests, answers), REQUESTS, 0.95
     )
-    for name, share in drawn_effect(playground, model, count, settings).items():
-        yield Figure(f"writer, then playground: {name}", share, count, 0.9)
+    shares = drawn_effect(playground, model, count, settings)
+    for name in ("shape", "colour", "background"):
+        yield Figure(f"writer, then playground: {name}", shares[name], count, 0.9)
     for name, style in ADAPTERS.items():
         with refiners.load_adapter(name).on(model):
             styled = written(model, requests)
