@@ -93,7 +93,7 @@ def main() -> bool:
     size = parser.parse_args().size
     kept: list[bool] = []
     if size in (None, "tiny"):
-        kept += measured("tiny", TINY, tokens=32, rounds=15)
+        kept += measured("tiny", TINY, tokens=64, rounds=15)
     if size in (None, "qwen"):
         kept += measured("qwen", QWEN, tokens=6, rounds=3)
     return all(kept)

@@ -48,7 +48,8 @@ class Composition:
         name = "average" if self.weights else "stack"
         if len(self.members) < 2:
             raise AdapterError(
-                f"{name} got {len(self.members)} members.", hint=f"Try compose.{name}(a, b)."
+                f"{name} takes two adapters or more; it got {len(self.members)}.",
+                hint=f"Try compose.{name}(a, b).",
             )
         for member in self.members:
             if isinstance(member, Composition):

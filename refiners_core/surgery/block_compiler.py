@@ -20,6 +20,7 @@ from refiners_core.tree.chain import Chain
 from refiners_core.tree.context import Context
 from refiners_core.tree.layer import CALL_HOOKS
 from refiners_core.tree.place import in_block
+from refiners_core.tree.row_scale import keys_by_row
 from refiners_core.tree.show import show
 
 
@@ -81,10 +82,13 @@ class Call:
     def __call__(self, *inputs: Any, context: Context | Mapping[str, Any] | None = None) -> Any:
         block = self.block()
         assert block is not None, "a block is called while it is alive"
-        if isinstance(context, Context) and context._places is not None:
+        if not isinstance(context, Context):
+            return self._function(block, ())(block, inputs, context)
+        rows = keys_by_row(context._values)
+        if context._places is not None:
             with in_block(block, context) as pattern:
-                return self._function(block, pattern)(block, inputs, context)
-        return self._function(block, ())(block, inputs, context)
+                return self._function(block, (*pattern, *rows))(block, inputs, context)
+        return self._function(block, rows)(block, inputs, context)
 
     def _function(self, block: Chain, pattern: tuple[Any, ...]) -> Callable[..., Any]:
         now = plan.epoch()

@@ -57,7 +57,10 @@ class Distribute(Chain):
                 hint="Pass one input per child, or use Parallel to pass all inputs to every child.",
             )
         return tuple(
-            [run_child(child, context, value) for child, value in zip(children, inputs, strict=True)]
+            [
+                run_child(child, context, value)
+                for child, value in zip(children, inputs, strict=True)
+            ]
         )
 
 

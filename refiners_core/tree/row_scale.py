@@ -1,6 +1,6 @@
 """A scale for each row of a batch, so that each row has the adapters of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -69,6 +69,17 @@ class RowScale(NamedTuple):
                 f"{key} has scales for {len(self.scales)} rows, but a layer gets {rows}.",
                 hint="Pass one scale for all rows, Condition(scale=1.0).",
             )
+
+
+def keys_by_row(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the keys of scales that differ between rows."""
+    return tuple(
+        [
+            key
+            for key, value in values.items()
+            if isinstance(value, RowScale) and value.whole is None
+        ]
+    )
 
 
 def times(scale: Any, factor: float) -> Any:

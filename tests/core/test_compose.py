@@ -178,8 +178,8 @@ def test_copies_of_a_composed_model_are_bare(tree: Chain):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda a: compose.stack(a), "stack got 1 members"),
-        (lambda a: compose.average(), "average got 0 members"),
+        (lambda a: compose.stack(a), "two adapters or more; it got 1"),
+        (lambda a: compose.average(), "two adapters or more; it got 0"),
         (lambda a: compose.stack(a, a), "the same adapter twice"),
         (lambda a: compose.stack(a, "b"), "takes adapters, not"),
         (lambda a: compose.average(a, Behind(), weights=[1]), r"weights = \[1\]"),

@@ -349,8 +349,8 @@ def test_a_fusion_attends_over_what_its_adapters_add(pair: Any):
         added = [adapted(of, weights, start, x, h, norm) - h for of, weights in parts]
         keys = [y @ fusion[f"{at}key.weight"].T + fusion[f"{at}key.bias"] for y in added]
         values = [y @ fusion[f"{at}value.weight"].T for y in added]
-        asked = query @ fusion[f"{at}query.weight"].T + fusion[f"{at}query.bias"]
-        shares = torch.stack([(asked * key).sum(-1) for key in keys]).softmax(0)
+        queried = query @ fusion[f"{at}query.weight"].T + fusion[f"{at}query.bias"]
+        shares = torch.stack([(queried * key).sum(-1) for key in keys]).softmax(0)
         return h + sum(share[..., None] * v for share, v in zip(shares, values, strict=True))
 
     bare, theirs = logits(model), expected(peer, kind, config, fused)

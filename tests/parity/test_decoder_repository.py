@@ -26,11 +26,11 @@ def test_a_repository_equals_its_folder(shard: str, tmp_path: Path) -> None:
     with LoopbackHub() as hub, hub.in_use(tmp_path / "hf"):
         commit = hub.publish("org/lm", {**published(folder), **extra}).commit
         model = refiners.load_model(f"hf:org/lm@{commit}")
-        asked = {request.path.split("/", 4)[-1] for request in hub.requests}
+        requested = {request.path.split("/", 4)[-1] for request in hub.requests}
         hub.requests.clear()
         again = refiners.load_model(f"hf:org/lm@{commit}", offline=True)
         assert hub.requests == []
-    assert not asked & {*extra}
+    assert not requested & {*extra}
     ids = torch.arange(12).view(1, 12)
     with torch.no_grad():
         expected = peer(ids).logits

@@ -1,7 +1,7 @@
 """Adapters that PEFT saved of language models compute what PEFT computes of them."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from peft import (
     TrainableTokensConfig,
     get_peft_model,
 )
-from torch import Tensor
 
 from refiners_core.models.decoder import LanguageModel, load_decoder
 
@@ -30,6 +29,8 @@ from .decoder_peer import WORDS
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gpt2")
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IDS = torch.randint(0, WORDS, (2, 9), generator=torch.Generator().manual_seed(4))
+USED = list(dict.fromkeys(IDS.flatten().tolist()))
+"""The tokens of the inputs."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,19 @@ CONFIGS: Mapping[str, Config] = {
         modules_to_save=targets(k, "embed_tokens"),
     ),
     "trained tokens beside LoRA": lambda k: LoraConfig(
-        r=3, lora_alpha=7, target_modules=targets(k, "q_proj"), trainable_token_indices=[int(IDS[0, 3]), 3, 11]
+        r=3,
+        lora_alpha=7,
+        target_modules=targets(k, "q_proj"),
+        trainable_token_indices=[USED[2], 3, 11],
     ),
     "trained tokens of two tables": lambda k: LoraConfig(
         r=3,
         lora_alpha=7,
         target_modules=targets(k, "q_proj"),
-        trainable_token_indices={targets(k, "embed_tokens")[0]: [int(IDS[0, 1]), 2], "lm_head": [9]},
+        trainable_token_indices={targets(k, "embed_tokens")[0]: [USED[1], 2], "lm_head": [9]},
     ),
     "trained tokens": lambda k: TrainableTokensConfig(
-        token_indices=[int(IDS[1, 2]), int(IDS[0, 0])], target_modules=targets(k, "embed_tokens")
+        token_indices=[*USED[:2]], target_modules=targets(k, "embed_tokens")
     ),
     "AdaLoRA": lambda k: AdaLoraConfig(
         init_r=4, target_r=2, total_step=9, lora_alpha=6, target_modules=targets(k, *ALL)

@@ -4,6 +4,7 @@ The messages are in `data/wrong_use.toml`. To see a changed message, empty its e
 test: the failure shows it.
 """
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import refiners
 import torch
 from PIL import Image
+from refiners_bottleneck.adapter import Bottleneck
+from refiners_bottleneck.fusion import Fusion
 from refiners_cache.deep import DeepCache
 from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
@@ -41,14 +44,14 @@ from refiners_textualinversion.adapter import TextualInversion
 from refiners_tokens.merge import TokenMerging
 from torch import nn
 
-from refiners_core import Adapter, Condition, Source
+from refiners_core import Adapter, Condition, Source, compose
 from refiners_core.errors import RefinersError
 from refiners_core.models.clip import ClipImageConfig
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.models.image_prompt import ResamplerConfig
 from refiners_core.models.t5 import T5Config, T5Tokenizer
 from refiners_core.models.unet import UNetConfig
-from refiners_core.testing import tiny_model, tiny_sdxl, tiny_t5_tokenizer
+from refiners_core.testing import tiny_language_model, tiny_model, tiny_sdxl, tiny_t5_tokenizer
 from refiners_core.weights import write
 
 MESSAGES: Mapping[str, str] = tomllib.loads(
@@ -60,6 +63,9 @@ POINTS = [(10, 12), (22, 12), (16, 17), (11, 23), (21, 23)]
 QUERY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 ATTN = "mid_block.attentions.0.transformer_blocks.0.attn1"
 KEY = QUERY.replace("attn1_to_q", "attn2_to_k")
+PROJECTION = "base_model.model.model.layers.0.self_attn.q_proj"
+VALUES = PROJECTION.replace("q_proj", "v_proj")
+TOKENS = "base_model.model.model.embed_tokens.trainable_tokens_delta"
 
 
 def control() -> ControlNet:
@@ -135,6 +141,13 @@ def pair(name: str, rows: int = 16, columns: int = 16) -> dict[str, torch.Tensor
     }
 
 
+def peft(name: str, rows: int = 16, columns: int = 16) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.lora_A.weight": torch.ones(2, columns),
+        f"{name}.lora_B.weight": torch.ones(rows, 2),
+    }
+
+
 def loha(name: str, width: int = 16) -> dict[str, torch.Tensor]:
     shapes = {"w1_a": (16, 2), "w1_b": (2, width), "w2_a": (16, 2), "w2_b": (2, width)}
     return {f"{name}.hada_{role}": torch.ones(shape) for role, shape in shapes.items()}
@@ -145,7 +158,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.model: LatentDiffusion = tiny_model()
+        self.model: Any = tiny_model()
 
     def generate(
         self, make: Callable[[], Adapter], value: Any, *, sdxl: bool = False, **options: Any
@@ -165,6 +178,25 @@ class Bench:
         write(tensors, path)
         refiners.load_adapter("lora", self.model, file=path)
 
+    def text(
+        self, tensors: Mapping[str, torch.Tensor], *, config: bool = True, **fields: Any
+    ) -> None:
+        """Puts an adapter on a language model, as PEFT saves it in a folder `tone`."""
+        self.model = tiny_language_model()  # pyright: ignore[reportAttributeAccessIssue]
+        folder = self.folder / "tone"
+        folder.mkdir()
+        write(tensors, folder / "adapter_model.safetensors")
+        known = {"peft_type": "LORA", "base_model_name_or_path": "org/base-1B", **fields}
+        if config:
+            (folder / "adapter_config.json").write_text(json.dumps(known))
+        refiners.load_adapter(folder, self.model)
+
+    def texts(self, condition: Condition) -> None:
+        """Writes two texts with an adapter under a condition."""
+        model = tiny_language_model()
+        adapter = Lora(rank=2, key="tone").inject(model)
+        model.generate(["One", "Two"], conditions={adapter: condition}, max_new_tokens=2)
+
     def untrained(self, condition: Condition, merged: float | None = None) -> None:
         self.model = tiny_model()
         adapter = Lora(rank=2, key="lora").inject(self.model)
@@ -176,6 +208,25 @@ class Bench:
         path = self.folder / "learned_embeds.safetensors"
         write(tensors, path)
         refiners.load_adapter(path, self.model, **options)
+
+    def bottleneck(self, config: Mapping[str, Any] | None = None, **about: Any) -> None:
+        """Loads the folder of a bottleneck adapter, in which some fields were changed."""
+        self.model = tiny_language_model()
+        adapter = Bottleneck(reduction_factor=4, key="bottleneck").inject(self.model)
+        adapter.save(self.folder / "a")
+        adapter.eject()
+        path = self.folder / "a" / "adapter_config.json"
+        fields = json.loads(path.read_text())
+        fields["config"].update(config or {})
+        path.write_text(json.dumps({**fields, **about}))
+        refiners.load_adapter(self.folder / "a", self.model)
+
+    def fused(self, second: str, *, is_worn: bool = False) -> None:
+        self.model = tiny_language_model()
+        adapters = [Bottleneck(key="a"), Bottleneck(config=second, key="b")]
+        if is_worn:
+            adapters[0].inject(self.model)
+        Fusion(adapters=adapters, key="fusion").inject(self.model)
 
     def pickle(self, name: str) -> None:
         path = self.folder / "cat.pt"
@@ -252,6 +303,22 @@ USES: Mapping[str, Callable[[Bench], None]] = {
         b.named("tome"),
         refiners.load_adapter("hypertile", b.model),
     ),
+    "a bottleneck on an image model": lambda b: Bottleneck(key="bottleneck").inject(b.model),
+    "a bottleneck of another family": lambda b: b.bottleneck(
+        model_type="bert", model_name="bert-base-uncased"
+    ),
+    "a bottleneck of another width": lambda b: b.bottleneck(hidden_size=768),
+    "a bottleneck with an invertible adapter": lambda b: b.bottleneck({"inv_adapter": "nice"}),
+    "a bottleneck with an unknown field": lambda b: b.bottleneck({"new_field": 3}),
+    "a bottleneck with an unknown residual": lambda b: b.bottleneck({"residual_before_ln": 2}),
+    "a LoRA of AdapterHub": lambda b: b.bottleneck({"architecture": "lora"}),
+    "a bottleneck of an unknown form": lambda b: Bottleneck(config="wide"),
+    "a fusion of a worn adapter": lambda b: b.fused("seq_bn", is_worn=True),
+    "a fusion of two forms": lambda b: b.fused("par_bn"),
+    "a stack of one": lambda b: compose.stack(Bottleneck()),
+    "an average without weight": lambda b: compose.average(
+        Bottleneck(), Bottleneck(), weights=[1, -1]
+    ),
     "tiles of 4 pixels": lambda b: b.named("hypertile", tile_size=4),
     "merged tokens of a level without attention": lambda b: b.generate(
         lambda: TokenMerging(max_downsample=1, key="tome"), ..., sdxl=True
@@ -299,6 +366,37 @@ USES: Mapping[str, Callable[[Bench], None]] = {
     "a share that is not a number": lambda b: b.named("style-aligned", share=float("nan")),
     "a Stable Diffusion XL LoRA on 1.5": lambda b: b.lora(pair(KEY, 16, 2048)),
     "a Stable Diffusion 1.5 LoRA on XL": lambda b: b.lora(pair(KEY, 16, 768), sdxl=True),
+    "an adapter of a wider language model": lambda b: b.text(peft(PROJECTION, 64, 64)),
+    "an adapter of a language model with other heads": lambda b: b.text(peft(VALUES, 16, 16)),
+    "an adapter with another vocabulary": lambda b: b.text(
+        {**peft(PROJECTION), "base_model.model.lm_head.weight": torch.ones(300, 16)}
+    ),
+    "an adapter for other layers of a language model": lambda b: b.text(
+        peft(PROJECTION.replace("q_proj", "qkv_proj"))
+    ),
+    "an adapter that replicates layers": lambda b: b.text(
+        peft(PROJECTION), layer_replication=[[0, 2], [1, 2]]
+    ),
+    "an adapter that begins with PiSSA": lambda b: b.text(
+        peft(PROJECTION), init_lora_weights="pissa_niter_4"
+    ),
+    "a method of PEFT that is not read": lambda b: b.text(peft(PROJECTION), peft_type="XLORA"),
+    "an AdaLoRA without its configuration": lambda b: b.text(
+        {
+            f"{PROJECTION}.lora_A": torch.ones(2, 16),
+            f"{PROJECTION}.lora_B": torch.ones(16, 2),
+            f"{PROJECTION}.lora_E": torch.ones(2, 1),
+        },
+        config=False,
+    ),
+    "trained tokens without their ids": lambda b: b.text({TOKENS: torch.ones(2, 16)}),
+    "trained tokens past the vocabulary": lambda b: b.text(
+        {TOKENS: torch.ones(1, 16)}, peft_type="TRAINABLE_TOKENS", token_indices=[400]
+    ),
+    "three scales for two texts": lambda b: b.texts(Condition(scale=[1, 0, 1])),
+    "a schedule for texts": lambda b: b.texts(Condition(scale=[(0.0, 1.0), (1.0, 0.0)])),
+    "a mask for texts": lambda b: b.texts(Condition(mask=PICTURE)),
+    "a LoRA of a language model on Stable Diffusion": lambda b: b.lora(peft(PROJECTION)),
     "a LoRA of unknown keys": lambda b: b.lora(pair("lora_unet_somewhere_else")),
     "a LoRA for Flux": lambda b: b.lora(pair("lora_unet_double_blocks_0_img_attn_qkv")),
     "half a LoRA": lambda b: b.lora({f"{QUERY}.lora_up.weight": torch.ones(16, 2)}),

@@ -14,6 +14,7 @@ import refiners
 import torch
 from refiners_lora.adapter import Lora
 from refiners_lora.peft_target import is_targeted, unmatched
+from refiners_lora.rework import resize
 
 from refiners_core import Source
 from refiners_core.errors import AdapterError, Notice, WeightsError
@@ -202,6 +203,22 @@ def test_a_copy_of_the_embedding_changes_nothing_and_another_is_refused(tmp_path
         refiners.load_adapter(folder, model)
 
 
+def test_a_row_of_zeros_has_no_magnitude(tmp_path: Path):
+    model = model_of()
+    layer = model.decoder.blocks[0].attention.project.to_q
+    layer.weight.data[3] = 0
+    tensors = {**pair(Q), f"{PREFIX}{Q}.lora_magnitude_vector": torch.ones(16)}
+    tensors[f"{PREFIX}{Q}.lora_B.weight"][3] = 0
+    adapter = refiners.load_adapter(folder_of(tensors, tmp_path, use_dora=True), model)
+    context = {adapter.scale_key: torch.tensor(1.0)}
+    rows = model.decoder.blocks[0].attention.project.at("to_q")(
+        torch.randn(2, 5, 16), context=context
+    )
+    assert rows.isfinite().all()
+    assert not rows[..., 3].any()
+    assert rows[..., 2].any()
+
+
 def test_a_mask_prunes_an_adaptive_lora_and_rank_0_changes_nothing(tmp_path: Path):
     model = model_of()
     a, b, e = torch.randn(3, 16), torch.randn(16, 3), torch.randn(3, 1)
@@ -329,8 +346,8 @@ def test_an_adapter_of_another_width_names_the_model_that_it_is_for(tmp_path: Pa
 WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "other heads": (
         pair("model.layers.0.self_attn.k_proj"),
-        r"trained on 'org/base', is a LoRA for a model of other sizes: 1 of 1 layers.* from \[16\] to "
-        r"\[16\], the layer from \[16\] to \[8\]; this model is llama. Load org/base",
+        r"trained on 'org/base', is a LoRA for a model of other sizes: 1 of 1 layers.* from \[16\] "
+        r"to \[16\], the layer from \[16\] to \[8\]; this model is llama. Load org/base",
     ),
     "another vocabulary": (
         {f"{PREFIX}lm_head.weight": torch.ones(260, 16), **pair(Q)},
@@ -338,7 +355,7 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     ),
     "a token that is not there": (
         {f"{PREFIX}model.embed_tokens.token_adapter.trainable_tokens_delta": torch.ones(1, 16)},
-        "a set of trained tokens for a vocabulary of 301 tokens, at 'model.embed_tokens', not of 258",
+        "a set of trained tokens for a vocabulary of 301 tokens, at 'model.embed_tokens', not of",
     ),
     "no layer of the model": (
         pair("model.layers.7.self_attn.qkv_proj"),
@@ -375,7 +392,7 @@ def test_adapters_of_images_and_of_texts_are_told_apart(tmp_path: Path):
     write(image, tmp_path / "style.safetensors")
     with pytest.raises(WeightsError, match=r"for Stable Diffusion: it names 'lora_unet.*is llama"):
         refiners.load_adapter(tmp_path / "style.safetensors", model_of())
-    with pytest.raises(WeightsError, match="a LoRA for a language model: it names 'model.layers.0"):
+    with pytest.raises(WeightsError, match=r"a LoRA for a language model: it names 'model.layer"):
         refiners.load_adapter(folder_of(pair(Q), tmp_path / "text"), tiny_model())
 
 
@@ -389,6 +406,23 @@ def test_layers_that_the_model_lacks_are_left_out_with_a_notice(tmp_path: Path):
         Notice, match=r"2 of 3 layers are not in this llama .* 'model.layers.0.mlp.r"
     ):
         refiners.load_adapter(folder_of(tensors, tmp_path), model_of())
+
+
+SERIES = {
+    "0.17.1": pytest.raises(WeightsError, match=r"series of PEFT 0.17.1, which computed another"),
+    None: pytest.warns(Notice, match="states no peft_version"),
+}
+
+
+@pytest.mark.parametrize("version", SERIES)
+def test_a_series_of_an_older_version_is_not_taken_for_a_newer_one(
+    version: str | None, tmp_path: Path
+):
+    tensors = {f"{PREFIX}{Q}.oft_R.weight": torch.full((4, 6), 0.1)}
+    fields = {"peft_type": "OFT", "oft_block_size": 4, "use_cayley_neumann": True}
+    folder = folder_of(tensors, tmp_path, **fields, peft_version=version)
+    with SERIES[version]:
+        refiners.load_adapter(folder, model_of())
 
 
 def test_without_its_configuration_a_lora_assumes_its_alpha(tmp_path: Path):
@@ -422,6 +456,20 @@ def test_a_lora_is_trained_and_saved_as_peft_does(changes: Mapping[str, Any], tm
     assert torch.equal(
         logits(model, alone), logits(model.eject_all() and model, again.inject(model))
     )
+
+
+def test_names_without_a_prefix_have_the_configuration_as_well(tmp_path: Path):
+    tensors = {key.removeprefix(PREFIX): tensor for key, tensor in pair(Q).items()}
+    adapter = refiners.load_adapter(folder_of(tensors, tmp_path), model_of())
+    assert [layer.alpha for layer in adapter.own_layers.values()] == [5]
+
+
+def test_a_lora_of_a_language_model_is_not_reworked(tmp_path: Path):
+    folder = folder_of(pair(Q), tmp_path)
+    with pytest.raises(
+        AdapterError, match=r"this model is llama, a language model. Wear the adapt"
+    ):
+        resize(folder, model_of(), rank=1)
 
 
 def test_other_methods_are_not_saved():

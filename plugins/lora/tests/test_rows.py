@@ -110,6 +110,18 @@ def test_several_loras_are_computed_together(monkeypatch: Any):
     assert made == [3] * 6  # once a generation for each layer
 
 
+def test_hooks_of_the_layer_run():
+    model = model_of()
+    adapter = refiners.load_adapter(saved("LoRA"), model)
+    bare = logits(model, {adapter: [1.0, 0.0, 0.0, 0.0]})
+    layer = model.decoder.blocks[1].feed_forward.contract
+    handle = layer.register_forward_hook(lambda layer, inputs, output: output * 2)
+    changed = logits(model, {adapter: [1.0, 0.0, 0.0, 0.0]})
+    handle.remove()
+    assert not torch.allclose(changed, bare)
+    assert torch.equal(logits(model, {adapter: [1.0, 0.0, 0.0, 0.0]}), bare)
+
+
 def test_a_generation_writes_each_text_as_alone():
     model = model_of()
     prompts = ["Once", "A red circle", "Two"]
@@ -156,7 +168,16 @@ def test_a_compiled_block_serves_rows_as_well():
     a, b = (refiners.load_adapter(saved(kind, i), model) for i, kind in enumerate(("LoRA", "DoRA")))
     scales = {a: [1.0, 0.0, 0.0, 0.5], b: [0.0, 1.0, 0.0, 0.0]}
     expected, bare = logits(model, scales), logits(model, {})
-    model.compile(backend="eager")
+    graphs: list[Any] = []
+
+    def counted(graph: Any, inputs: Any) -> Any:
+        graphs.append(inputs)
+        return graph.forward
+
+    model.compile(backend=counted)
     rows = logits(model, scales)
+    count = len(graphs)
+    logits(model, {a: [0.0, 0.0, 1.0, 1.0], b: [1.0, 1.0, 1.0, 0.0]})
+    assert len(graphs) == count, "other rows need no other graph"
     assert torch.allclose(rows, expected, atol=1e-5)
     assert torch.allclose(rows[2], bare[2], atol=1e-6)

@@ -58,7 +58,8 @@ def contents(
         tensors, more = {name: torch.randn(WIDTH) for name in names}, {"peft_type": "LN_TUNING"}
     else:
         tensors = {f"{place}fourierft_spectrum": torch.randn(9) for place, *_ in places}
-        more = {"peft_type": "FOURIERFT", "n_frequency": 9, "scaling": 60.0, "random_loc_seed": 7}
+        more = {"peft_type": "FOURIERFT", "n_frequency": 9, "scaling": 60.0}
+        more |= {"random_loc_seed": 7 + seed}
     return tensors, {**config, **more, "target_modules": [*LINEAR], "bias": "none"}
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import refiners
 import torch
 from language_model import ADAPTERS, LanguageLora
+from refiners.testing import LoopbackHub
 
 from refiners_core import Adapter, Condition
 from refiners_core.testing import Neighbour
 
-from .published import METHODS, language_model, worn
+from .published import METHODS, language_model, published, worn
 
 ROWS = [torch.arange(4), torch.arange(7)]
-PAIRS = [*combinations(range(len(METHODS)), 2), *((i, i) for i in range(len(METHODS)))]
 
 
 def scores(model: Any, conditions: Any = None) -> torch.Tensor:
@@ -50,7 +51,9 @@ def test_all_pairs_do_not_mind_the_order(model: Any, adapters: list[Adapter]):
     bare = scores(model)
     single = [scores_with(model, adapter) for adapter in adapters]
     assert all(not torch.allclose(text, bare, atol=1e-3) for text in single)
-    for i, j in combinations(range(len(adapters)), 2):
+    # The first of each method with each other, and both of a method.
+    pairs = [*combinations(range(0, len(adapters), 2), 2), *((i, i + 1) for i in range(0, 10, 2))]
+    for i, j in pairs:
         first, second = adapters[i], adapters[j]
         first.inject(model)
         second.inject(model)
@@ -113,3 +116,30 @@ def test_an_adapter_that_is_always_on_reaches_learned_tokens(model: Any, adapter
     with Neighbour(key="neighbour").on(model):
         assert not torch.allclose(scores(model), alone, atol=1e-4)
     assert torch.equal(scores(model), alone)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_hot_swap_takes_the_weights_and_the_configuration(
+    method: str, model: Any, tmp_path: Path
+):
+    first, second = (worn(method, tmp_path / str(i), model, seed=i).eject() for i in range(2))
+    texts = [scores_with(model, adapter) for adapter in (first, second)]
+    with first.on(model):
+        first.hotswap(second)
+        assert torch.equal(scores(model), texts[1])
+        (tmp_path / "saved").mkdir()
+        first.save(tmp_path / "saved" / "adapter_model.safetensors")
+    assert torch.equal(scores_with(model, second), texts[0])
+    assert torch.equal(scores_with(model, refiners.load_adapter(str(tmp_path / "saved"))), texts[1])
+
+
+def test_a_repository_of_the_hub_is_read_with_its_configuration(model: Any, tmp_path: Path):
+    folder = published("fourier-ft", tmp_path / "style")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with LoopbackHub() as hub, hub.in_use(tmp_path):
+        hub.publish("org/style", files)
+        fetched = refiners.load_adapter("hf:org/style")
+        assert torch.equal(
+            scores_with(model, fetched),
+            scores_with(model, refiners.load_adapter(str(folder))),
+        )

@@ -10,6 +10,7 @@ from refiners_core.models.decoder.language_model import LanguageModel
 from refiners_core.models.decoder.layout import decoder_keys
 from refiners_core.models.decoder.network import Decoder
 from refiners_core.models.decoder.places import RECENT, TOKEN_MASK
+from refiners_core.models.decoder.prompt_cache import PromptCache
 from refiners_core.models.decoder.request import TextRequest
 from refiners_core.models.decoder.rope import Rope
 from refiners_core.models.decoder.sampling import Sampling
@@ -39,6 +40,7 @@ __all__ = [
     "KeysBefore",
     "LanguageModel",
     "LaterPlaces",
+    "PromptCache",
     "Rope",
     "Sampling",
     "TextRequest",

@@ -18,9 +18,8 @@ CACHE: Final = "decoder.cache"
 PAST: Final = "decoder.past"
 """The context key of the `Past` of the block that runs."""
 BEGUN: Final = "decoder.begun"
-"""The context key of the tokens that adapters put before the text: for the key of each adapter, a
-`Cache` with them. A block finds its keys, values and places of them as the value `begun` of the
-adapter."""
+"""The context key of the tokens that adapters put before the text: a `Cache` with those of each
+adapter, by the context key under which a block finds its keys, values and places of them."""
 
 
 class Cache:
@@ -45,8 +44,8 @@ class Cache:
         self.places: Tensor | None = None
         """The places of the tokens of the last call, (rows, tokens) or (1, tokens)."""
         self.begun: dict[str, Cache] = {}
-        """The tokens that adapters put before the text, by the keys of the adapters; each computes
-        them at the first call."""
+        """The tokens that adapters put before the text, by a context key of each adapter, which
+        computes them at the first call."""
         self._pasts: list[Past] = []
         self._real: Tensor | None = None
 
@@ -85,6 +84,16 @@ class Cache:
             mask = torch.ones(rows, tokens, dtype=torch.bool, device=device)
         self._real = torch.cat([before[:, : self.length], mask.bool().expand(rows, -1)], dim=1)
         return self._real
+
+    def first_row(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Returns copies of the keys and values of the first row, without padding.
+
+        Returns:
+            For each block, both as (1, tokens, shared).
+        """
+        real = slice(None) if self._real is None else self._real[0]
+        written = [self.past(block).written for block in range(len(self._pasts))]
+        return tuple((k[:1, real].clone(), v[:1, real].clone()) for k, v in written)
 
     def advance(self, tokens: int) -> None:
         """Ends a call with so many tokens: the next ones follow them."""
@@ -158,7 +167,7 @@ class Blocks(Chain):
             if cache is not None:
                 context[PAST] = cache.past(i)
             for key, before in begun.items():
-                context[f"{key}.begun"] = (*before.past(i).written, before.places)
+                context[key] = (*before.past(i).written, before.places)
             x = self.call(block, context, x)
         if cache is not None:
             cache.advance(tokens)

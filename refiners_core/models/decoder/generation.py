@@ -16,6 +16,7 @@ from refiners_core.models.decoder.cache import CACHE, Cache
 from refiners_core.models.decoder.continuation import Continuation, Ending
 from refiners_core.models.decoder.places import RECENT, TOKEN_MASK
 from refiners_core.models.decoder.prompt import PromptRows, padded, read_prompts
+from refiners_core.models.decoder.prompt_cache import PromptCache, State
 from refiners_core.models.decoder.request import COND, TextRequest, conditions_of, encoded
 from refiners_core.models.decoder.sampling import Sampling
 from refiners_core.models.decoder.text_stream import TextStream
@@ -56,6 +57,8 @@ class TextGeneration:
     is_single: bool
     """Whether the caller expects one text rather than a list."""
     callback: Callable[[int, Tensor], Any] | None
+    reuse: PromptCache | None
+    """The cache that the caller keeps."""
 
     @classmethod
     def checked(
@@ -75,6 +78,7 @@ class TextGeneration:
         count: Any,
         output: Any,
         callback: Any,
+        reuse: Any,
     ) -> "TextGeneration":
         """Checks the arguments of `generate`; the network does not run.
 
@@ -104,6 +108,11 @@ class TextGeneration:
                 f"callback is a function of the step and its tokens, not {callback!r}.",
                 hint="Try callback=lambda step, tokens: True.",
             )
+        if not isinstance(reuse, PromptCache | None):
+            raise GenerationError(
+                f"reuse is a PromptCache that calls share, not {reuse!r}.",
+                hint="Try cache = PromptCache(), then reuse=cache in each call.",
+            )
         return cls(
             model=model,
             prompts=PromptRows(rows, texts, read.is_single),
@@ -118,6 +127,7 @@ class TextGeneration:
             output=output,
             is_single=read.is_single and count == 1 and not isinstance(seed, list | tuple),
             callback=callback,
+            reuse=reuse,
         )
 
     def run(self) -> Any:
@@ -152,11 +162,17 @@ class TextGeneration:
         """Writes a token to each row that has not ended, and yields the text that it adds."""
         with running(self.model):
             active, scales, request = conditions_of(self.request, self.conditions)
-            context = scales.context(encoded(request, active))
-            ids, mask = self._padded()
-            context[CACHE] = Cache(ids.shape[1] + self.most)
+            values = encoded(request, active)
+            context = scales.context(values)
+            ids, mask = self._padded(self.prompts.tokens)
+            cache = context[CACHE] = Cache(ids.shape[1] + self.most)
             context[RECENT] = 1
             seen = self._seen(ids, mask)
+            state, prompts = None, self.prompts.tokens
+            if self.reuse is not None:
+                state = State.of(request, values)
+                known = self.reuse.fill(cache, prompts, state)
+                ids, mask = self._padded([row[known:] for row in prompts])
             for step in range(self.most):
                 if mask is not None:
                     context[TOKEN_MASK] = mask
@@ -167,6 +183,8 @@ class TextGeneration:
                     break
                 if mask is not None or any(row.ending for row in rows):
                     mask = torch.tensor([[not row.ending] for row in rows], device=ids.device)
+            if self.reuse is not None:
+                self.reuse.keep(cache, [*prompts[0], *rows[0].tokens], state)
             for row in rows:
                 is_long = len(row.tokens) == self.most
                 row.ending = row.ending or ("length" if is_long else "callback")
@@ -210,9 +228,11 @@ class TextGeneration:
         check_finite(logits, "decoder", self.request.dtype)
         return logits
 
-    def _padded(self) -> tuple[Int[Tensor, "rows tokens"], Bool[Tensor, "rows tokens"] | None]:
-        """Returns the prompts, shorter ones after padding, and True for each token of a prompt."""
-        return padded(self.prompts.tokens, self._padding, self.request.device)
+    def _padded(
+        self, rows: Sequence[list[int]]
+    ) -> tuple[Int[Tensor, "rows tokens"], Bool[Tensor, "rows tokens"] | None]:
+        """Returns tokens, shorter rows after padding, and True for those that are not padding."""
+        return padded(rows, self._padding, self.request.device)
 
     def _seen(self, ids: Tensor, mask: Tensor | None) -> Bool[Tensor, "rows vocabulary"] | None:
         """Returns True for the tokens of each prompt; padding does not occur in it."""

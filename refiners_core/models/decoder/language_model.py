@@ -18,6 +18,7 @@ from refiners_core.models.decoder.layout import decoder_keys
 from refiners_core.models.decoder.network import Decoder, DecoderBlock
 from refiners_core.models.decoder.places import TOKEN_MASK
 from refiners_core.models.decoder.prompt import padded, read_prompts
+from refiners_core.models.decoder.prompt_cache import PromptCache
 from refiners_core.models.decoder.request import COND, TextRequest, conditions_of, encoded
 from refiners_core.models.decoder.slot import DECODER_SLOTS
 from refiners_core.models.decoder.tokenizer import TextTokenizer
@@ -83,6 +84,7 @@ class LanguageModel(Model):
         count: int = 1,
         output: str = "text",
         callback: Callable[[int, Tensor], bool | None] | None = None,
+        reuse: PromptCache | None = None,
     ) -> Any:
         """Continues texts, or answers in conversations.
 
@@ -111,6 +113,8 @@ class LanguageModel(Model):
                 `Continuation` with both and the probabilities.
             callback: Called with each step, from 0, and the token of each row; the generation ends
                 early if it returns False.
+            reuse: A `PromptCache` that calls share, so that a prompt is not read again as far as it
+                begins like the text of the last call. By default, every prompt is read whole.
 
         Returns:
             One result if `prompt` is one prompt, `count` is 1 and `seed` is not a list; otherwise a
@@ -139,6 +143,7 @@ class LanguageModel(Model):
             count=count,
             output=output,
             callback=callback,
+            reuse=reuse,
         )
         self.check_whole()
         return generation.run()
@@ -159,6 +164,7 @@ class LanguageModel(Model):
         seed: int | Sequence[int] | None = None,
         count: int = 1,
         callback: Callable[[int, Tensor], bool | None] | None = None,
+        reuse: PromptCache | None = None,
     ) -> Iterator[Any]:
         """Returns an iterator over the pieces of a text as it is written.
 
@@ -189,6 +195,7 @@ class LanguageModel(Model):
             count=count,
             output="text",
             callback=callback,
+            reuse=reuse,
         )
         self.check_whole()
         return generation.pieces()
@@ -269,5 +276,5 @@ class LanguageModel(Model):
 _DEFAULTS: Final[Mapping[str, Any]] = {
     **{"conditions": None, "max_new_tokens": 256, "temperature": 0.0, "top_k": None},
     **{"top_p": None, "min_p": None, "repetition_penalty": None, "stop": None, "seed": None},
-    **{"count": 1, "output": "text", "callback": None},
+    **{"count": 1, "output": "text", "callback": None, "reuse": None},
 }

@@ -140,12 +140,21 @@ def encoded(request: TextRequest, active: Sequence[tuple[Adapter, Condition]]) -
 
 def _row_scale(adapter: Adapter, condition: Condition, request: TextRequest) -> RowScale | None:
     """Returns the scale of an adapter by row; None if it differs between places, or if the layers
-    of the adapter do not read it."""
-    scale = checked_scale(condition.scale)
+    of the adapter do not read it.
+
+    Raises:
+        ConditionError: There are more or fewer scales than texts.
+    """
+    scale: Any = checked_scale(condition.scale)
     if not adapter.scales_rows or isinstance(scale, dict):
         return None
     if isinstance(scale, tuple) and any(isinstance(row, dict) for row in scale):  # pyright: ignore
         return None
+    if isinstance(scale, tuple) and len(scale) != request.count:  # pyright: ignore
+        raise ConditionError(
+            f"{adapter.key} has {len(scale)} scales for {request.count} texts.",  # pyright: ignore
+            hint="Pass one scale for all texts, or one for each.",
+        )
     numbers = by_picture(scale, (), request.count, adapter.key)
     return RowScale.of(numbers, request.dtype, request.device)
 

@@ -33,21 +33,22 @@ class BeginText(Layer):
 
     def __init__(self, key: str, features: Float[Tensor, "tokens width"]) -> None:
         super().__init__()
-        self.key: Final = key
+        # A context key of the adapter, as a hot swap with another one knows it.
+        self.begun: Final = f"{key}.begun"
         self.features = nn.Parameter(features)
 
     def run(self, context: Context, *inputs: Any) -> Tensor:
         """Takes the ids of a call and passes them on."""
         ids: Tensor = inputs[0]
-        if context.get(f"{self.key}.scale") is None:
+        if context.get(f"{self.begun.removesuffix('.begun')}.scale") is None:
             return ids
         cache: Cache | None = context.get(CACHE)
-        tokens = None if cache is None else cache.begun.get(self.key)
+        tokens = None if cache is None else cache.begun.get(self.begun)
         if tokens is None:
             tokens = self._read(context, len(ids))
             if cache is not None:
-                cache.begun[self.key] = tokens
-        context[BEGUN] = {**(context.get(BEGUN) or {}), self.key: tokens}
+                cache.begun[self.begun] = tokens
+        context[BEGUN] = {**(context.get(BEGUN) or {}), self.begun: tokens}
         return ids
 
     def _read(self, context: Context, rows: int) -> Cache:
@@ -70,10 +71,10 @@ class BegunKeys(Layer):
 
     def __init__(self, key: str) -> None:
         super().__init__()
-        self.key: Final = key
+        self.begun: Final = f"{key}.begun"
 
     def run(self, context: Context, *inputs: Any) -> tuple[Tensor, Tensor, Tensor] | None:
-        return context.get(f"{self.key}.begun")
+        return context.get(self.begun)
 
 
 class KeysBefore(Chain):
@@ -149,7 +150,7 @@ class LaterPlaces(Layer):
         super().__init__()
         self.scale: Final = scale
         self.by: Final = by
-        self.begun: Final = begun
+        self.begun: Final = None if begun is None else f"{begun}.begun"
 
     def run(self, context: Context, *inputs: Any) -> Int[Tensor, "#rows tokens"]:
         places: Tensor = inputs[0]

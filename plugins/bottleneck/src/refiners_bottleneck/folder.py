@@ -207,7 +207,7 @@ def _configs(about: Mapping[str, Any], origin: str) -> tuple[BottleneckConfig, .
             raise WeightsError(
                 f"{origin} is {around}{_OTHERS.get(kind, f'the method {kind!r}')} of AdapterHub "
                 f"(architecture = {kind!r}); bottlenecks alone are read.",
-                hint="Train or convert it with PEFT, whose folders other adapters read.",
+                hint="Give the folder of a bottleneck adapter, such as one of seq_bn.",
             )
         is_old = "version" not in about
         configs.append(BottleneckConfig.from_json(part, origin, is_old=is_old))

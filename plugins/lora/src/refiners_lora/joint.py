@@ -5,11 +5,19 @@ from typing import Any, Final, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (  # dictionaries that torch keeps for its lifetime
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+)
 
 from refiners_core import RowScale
 from refiners_lora.method.change import Change
 from refiners_lora.method.low_rank import LowRank
 
+_HOOKS: Final = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+)
+_GLOBAL_HOOKS: Final = (_global_forward_hooks, _global_forward_pre_hooks)
 _COPIES: Final = 4
 """The number of copies of each factor, on average, that a batch may hold."""
 _SMALL: Final = 256
@@ -84,10 +92,11 @@ class Layout:
 
 
 class Joint:
-    """Adds several LoRAs to the output of a linear layer by two products of batches of matrices.
+    """The factors of several LoRAs, by which two products of batches of matrices compute all.
 
-    Each row has a copy of the factors of its adapters, and zeros up to the greatest rank: a row
-    without an adapter gets exactly 0. It lasts for one generation.
+    The layer adds `(x down) up` to its output. Each row has a copy of the factors of its adapters,
+    and zeros up to the greatest rank: a row without an adapter gets exactly 0. It lasts for one
+    generation.
 
     Args:
         inner: The layer inside all of them.
@@ -95,7 +104,7 @@ class Joint:
         layout: The ranks of each row.
     """
 
-    __slots__ = ("_down", "_up", "inner")
+    __slots__ = ("down", "inner", "linear", "up")
 
     def __init__(self, inner: nn.Module, parts: Sequence[Part], layout: Layout) -> None:
         self.inner: Final = inner
@@ -105,17 +114,21 @@ class Joint:
         # Contiguous, because this is faster at each of many calls.
         down, up = down.transpose(1, 2).contiguous(), up * layout.strengths
         rows = layout.rows
-        self._down: Final = down if len(down) == rows else down.expand(rows, -1, -1)
-        self._up: Final = up if len(up) == rows else up.expand(rows, -1, -1)
+        self.down: Final = down if len(down) == rows else down.expand(rows, -1, -1)
+        """(rows, in, rank)."""
+        self.up: Final = up if len(up) == rows else up.expand(rows, -1, -1)
+        """(rows, rank, out), with strengths."""
+        self.linear: Final = _linear_weights(inner)
+        """The weight and the bias of the layer, if calling it does nothing but apply them."""
 
-    def run(self, x: Tensor, y: Tensor) -> Tensor:
-        """Returns the output of the layer with all changes.
 
-        Args:
-            x: The inputs of the layer, (rows, tokens, in).
-            y: Its outputs, (rows, tokens, out).
-        """
-        return torch.baddbmm(y, torch.bmm(x, self._down), self._up)
+def _linear_weights(layer: nn.Module) -> tuple[Tensor, Tensor | None] | None:
+    """Returns the weights of a plain linear layer without hooks; None for any other layer."""
+    state: Any = layer.__dict__
+    is_plain = type(layer) is nn.Linear and "forward" not in state
+    if not is_plain or any(state[hooks] for hooks in _HOOKS) or any(_GLOBAL_HOOKS):
+        return None
+    return state["_parameters"]["weight"], state["_parameters"]["bias"]
 
 
 def part_of(change: Change, scale: RowScale) -> Part | None:

@@ -92,8 +92,8 @@ def _lines(
     ranks = {len(module.tensors["down"]) for _, module in matches if "down" in module.tensors}
     is_plain = file.config.get("peft_type") == "LORA" and not file.config.get("rank_pattern")
     if is_plain and isinstance(stated, int) and ranks and ranks != {stated}:
-        found = ", ".join(map(str, sorted(ranks)))
-        yield f"its configuration has rank {stated}, its weights {found}, which counts"
+        present = ", ".join(map(str, sorted(ranks)))
+        yield f"its configuration has rank {stated}, its weights {present}, which counts"
 
 
 def _of_other_sizes(

@@ -15,7 +15,7 @@ from refiners_lora.method.change import Change
 from refiners_lora.method.table import method_of, missing_role, odd_roles, title
 from refiners_lora.peft_field import check_fields
 from refiners_lora.peft_form import TOKEN_IDS, in_our_form
-from refiners_lora.peft_method import check_method
+from refiners_lora.peft_method import check_method, is_of_language
 from refiners_lora.role import PEFT, parse
 
 METADATA: Final = "lora_adapter_metadata"
@@ -100,7 +100,7 @@ def read_lora(path: Path, config: Path | None = None) -> LoraFile:
     modules, odd = _modules(path, tensors)
     check_method(path, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, [*modules])
     beside = config or path.with_name(CONFIG)
-    is_peft = any(PEFT in key for key in tensors)
+    is_peft = any(PEFT in key for key in tensors) or is_of_language([*modules])
     origin, fields = _config(path, beside, metadata, is_peft=is_peft)
     check_fields(origin, fields)
     empty: list[str] = []

@@ -26,7 +26,7 @@ def check_names(file: LoraFile, matches: Sequence[Match]) -> None:
     """Refuses a file that changes one layer under two names.
 
     Raises:
-        WeightsError: It does.
+        WeightsError: The file has two names of one layer.
     """
     seats: dict[str, str] = {}
     for place, module in matches:

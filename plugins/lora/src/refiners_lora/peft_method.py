@@ -84,6 +84,11 @@ def check_family(path: Path, names: Sequence[str]) -> None:
             )
 
 
+def is_of_language(names: Sequence[str]) -> bool:
+    """Whether names of layers are those of a language model."""
+    return any(FAMILIES[LANGUAGE].search(name) for name in names)
+
+
 def family_of(names: Sequence[str]) -> tuple[str, str] | None:
     """Returns the family of image models that names of layers show, and the name that shows it."""
     for family, pattern in FAMILIES.items():

@@ -1,6 +1,8 @@
 """PEFT's OFT and BOFT as rotations: what their weights mean depends on the configuration."""
 
 import math
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -8,11 +10,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from refiners_core.errors import WeightsError
+from refiners_core.errors import Notice, WeightsError
 
 ROTATION: Final = "input_rotation"
 """The role of rotations of the inputs, (stages, blocks, size, size)."""
 _TERMS: Final = 5
+_SINCE: Final = (0, 18)
+"""The version of PEFT since which the series is that of `_series`."""
 
 
 def has_rotation(tensors: Mapping[str, Tensor]) -> bool:
@@ -65,8 +69,32 @@ def rotation(
         norms = skew.flatten(1).norm(dim=1).clamp_min(torch.finfo(skew.dtype).tiny)
         skew = skew * (limit / norms).clamp(max=1).view(-1, 1, 1)
     if config.get("use_cayley_neumann", False):
+        _check_series(path, config)
         return {ROTATION: _series(skew, int(config.get("num_cayley_neumann_terms", _TERMS)))[None]}
     return {ROTATION: _cayley(skew)[None]}
+
+
+def _check_series(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuses a series that an older version of PEFT computed in another way.
+
+    Raises:
+        WeightsError: The file is of PEFT before 0.18.
+    """
+    version = config.get("peft_version")
+    match = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    if match is None:
+        warnings.warn(
+            f"{path.name}: its configuration states no peft_version; its rotations are computed by "
+            "the series of PEFT 0.18 and newer, which differs from that of older versions.",
+            Notice,
+            stacklevel=9,
+        )
+    elif tuple(map(int, match.groups())) < _SINCE:
+        raise WeightsError(
+            f"{path.name} is an OFT by the series of PEFT {version}, which computed another one "
+            "than PEFT 0.18 and newer.",
+            hint="Save it again with a newer PEFT, or train it with use_cayley_neumann=False.",
+        )
 
 
 def _cayley(skew: Tensor) -> Tensor:

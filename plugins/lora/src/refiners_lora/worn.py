@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from refiners_core import Chain, Context, RowScale, merging_copy
 from refiners_core.errors import AdapterError
@@ -93,7 +94,16 @@ class WithChange(Chain):
         scale = context.get(self.scale)
         if isinstance(scale, RowScale):
             if not torch.compiler.is_compiling():
-                return self._run_rows(context, scale, inputs)
+                # Called for each layer and token of a text, so that every call of Python counts.
+                joint: Joint | bool | None = context.memory.get(self._memory_key)
+                if not joint:
+                    return self._run_rows(context, scale, joint is None, inputs)
+                x: Tensor = inputs[0]
+                if joint.linear is not None:  # pyright: ignore
+                    y = F.linear(x, *joint.linear)  # pyright: ignore
+                else:
+                    y = self.call(joint.inner, context, x)  # pyright: ignore
+                return torch.baddbmm(y, torch.bmm(x, joint.down), joint.up)  # pyright: ignore
             if scale.whole is None:
                 return self._run_all_rows(context, scale, inputs)
             scale = scale.whole
@@ -114,15 +124,19 @@ class WithChange(Chain):
             update = self.region(update, context, has_grid=self.has_grid)
         return output + update
 
-    def _run_rows(self, context: Context, scale: RowScale, inputs: tuple[Any, ...]) -> Any:
-        """Runs the layer with a change in some of the rows; the others keep all bits."""
+    def _run_rows(
+        self, context: Context, scale: RowScale, is_first: bool, inputs: tuple[Any, ...]
+    ) -> Any:
+        """Runs the layer with a change in some of the rows; the others keep all bits.
+
+        The first time in a generation, this is where plain LoRAs are joined.
+        """
         x: Tensor = inputs[0]
-        joint: Joint | bool | None = context.memory.get(self._memory_key)
-        if joint is None:
+        if is_first:
             scale.check(len(x), self.scale)
             joint = context.memory[self._memory_key] = self._joint(context) or False
-        if joint:
-            return joint.run(x, self.call(joint.inner, context, x))  # pyright: ignore
+            if joint:
+                return self.run(context, x)
         inner, change = self
         output: Tensor = self.call(inner, context, x)
         if scale.whole is not None:

@@ -54,7 +54,10 @@ def check_fields(file: str, method: str, config: Mapping[str, Any]) -> None:
             continue
         raise WeightsError(
             f"{file} has {name} = {value!r} in its configuration, which is not followed.",
-            hint="Save it again without that, or merge it into the model with PEFT.",
+            hint=f"Train it without {name}."
+            if "num_virtual_tokens" in known
+            else "Merge it with PEFT: "
+            'model.merge_and_unload().save_pretrained("./merged"); then load_model("./merged").',
         )
     if (parts := config.get("num_transformer_submodules")) not in (None, 1):
         raise WeightsError(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, Never, Self
 
 from refiners_core import Adapter, Source
 from refiners_core.errors import AdapterError
@@ -43,6 +43,19 @@ class Saved(Adapter):
         file = without_copies(read_peft(source, *methods), model)
         self.config = {"peft_type": file.method, **file.config}
         return file
+
+    def hotswap(self, other: Adapter) -> Self:
+        """Swaps weights and configurations with another adapter, and returns itself.
+
+        Raises:
+            AdapterError: The adapters differ in more than the values of weights; nothing was
+                changed.
+            PlanError: A tree that wears either adapter is running; nothing was changed.
+        """
+        super().hotswap(other)
+        if isinstance(other, Saved):
+            self.config, other.config = other.config, self.config
+        return self
 
     def save(self, path: str | Path) -> None:
         """Writes the weights, and the configuration as `adapter_config.json` into their folder.

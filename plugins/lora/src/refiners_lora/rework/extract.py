@@ -12,7 +12,7 @@ from refiners_core.errors import AdapterError
 from refiners_lora.layer_name import SLOTS, Place, places_by_name
 from refiners_lora.rework.convert import nearest
 from refiners_lora.rework.product import PlainLora, made
-from refiners_lora.rework.source import Changes, Dropped, Origin
+from refiners_lora.rework.source import Changes, Dropped, Origin, check_image_model
 from refiners_lora.rework.spectrum import checked_rank, checked_share
 from refiners_lora.rework.target import Factors, Target, group_of
 
@@ -51,10 +51,12 @@ def extract(
         names: The names of both models, for the metadata.
 
     Raises:
-        AdapterError: An argument is out of range, or the models differ in structure or not at all.
+        AdapterError: An argument is out of range, the models differ in structure or not at all, or
+            they are language models.
     """
     rank = checked_rank(rank)
     clamp = None if clamp is None else checked_share("clamp", clamp)
+    check_image_model(base)
     places = {place.seat.path: place for place in places_by_name(base, SLOTS).values()}
     digests = hashlib.sha256(), hashlib.sha256()
     layers: dict[str, tuple[Target, Factors]] = {}

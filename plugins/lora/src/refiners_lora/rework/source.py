@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from refiners_core import Model
 from refiners_core.errors import AdapterError, WeightsError
+from refiners_lora.language_name import is_language_model
 from refiners_lora.layer_match import match_layers
 from refiners_lora.layer_name import Place
 from refiners_lora.lora_file import LoraFile, Module, read_lora
@@ -73,8 +74,10 @@ def read_changes(path: str | os.PathLike[str], model: Model) -> Changes:
 
     Raises:
         WeightsError: The file is unreadable, not a LoRA, or for another base.
-        AdapterError: A method reads the weights of the model, which has none.
+        AdapterError: A method reads the weights of the model, which has none; or the model is a
+            language model.
     """
+    check_image_model(model)
     files = _files(Path(path).expanduser())
     file = _joined(Path(path), [(part, read_lora(weights)) for part, weights in files])
     matches = match_layers(file, model)
@@ -91,6 +94,19 @@ def read_changes(path: str | os.PathLike[str], model: Model) -> Changes:
         if place.seat.is_a(nn.Linear, nn.Conv2d) and (target := _target(place, module, change)):
             targets[place.seat.path] = target
     return Changes(Origin(Path(path).name, _sha256(w for _, w in files)), targets, tuple(dropped))
+
+
+def check_image_model(model: Model) -> None:
+    """Checks that the layouts of files have names for the layers of a model.
+
+    Raises:
+        AdapterError: The model is a language model.
+    """
+    if is_language_model(model):
+        raise AdapterError(
+            f"LoRAs are reworked for image models; this model is {model.base}, a language model.",
+            hint="Wear the adapters together, or put them into the weights: adapter.merge().",
+        )
 
 
 def reads_base(module: Module) -> bool:
