@@ -223,6 +223,8 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
             variant_for(plugin, model)
             weights = WeightsOf(plugin, True, guard)
         assert plugin is not None, "an argument is a name or a file"
+        if weights is None and _states_structure(plugin, model):
+            weights = WeightsOf(plugin, True, guard)
         adapter = build_adapter(plugin, weights, options)
         adapter.preprocessors = PreprocessorsOf(plugin, True, None)
         introduce(adapter, plugin, options)
@@ -234,6 +236,13 @@ def dress(model: Model, name: str, file: str | None = None, **options: Any) -> A
         text = f"{name}={file}" if name and file else name or file
         error.hint = f"Run {quoted('refiners', 'fetch', text)} first."
         raise
+
+
+def _states_structure(plugin: Installed[AdapterSpec], model: Model) -> bool:
+    """Whether a package has the files of an adapter whose configuration states its structure."""
+    files = variant_for(plugin, model).files
+    schemes = {plugin.spec.weights[name].scheme for name in files.values()}
+    return "config" in files and schemes == {"pkg"}
 
 
 def _outlined(model: str) -> Model:

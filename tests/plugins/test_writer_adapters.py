@@ -2,6 +2,8 @@
 
 import pytest
 import refiners
+from click.testing import CliRunner
+from refiners.cli import main
 from refiners_playground.description import ARCHAIC, read_sentences
 from refiners_playground.writer_effect import ADAPTERS, having, held_out_requests, written
 
@@ -36,3 +38,10 @@ def test_each_text_of_a_batch_may_have_its_own_adapter(writer, bare):
         first, second = writer.generate(requests, conditions={archaic: Condition(scale=[1, 0])})
     assert [sentence.opening for sentence in read_sentences(first) or ()] == [ARCHAIC]
     assert second == bare[1]
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_the_shell_checks_and_wears_an_adapter_by_name(name):
+    result = CliRunner().invoke(main, ["write", "a star", "--adapter", f"{name},scale=1"])
+    assert result.exit_code == 0, result.output
+    assert having([result.stdout.strip()], ADAPTERS[name].is_met) == 1

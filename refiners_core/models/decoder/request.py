@@ -156,7 +156,9 @@ def _row_scale(adapter: Adapter, condition: Condition, request: TextRequest) -> 
             hint="Pass one scale for all texts, or one for each.",
         )
     numbers = by_picture(scale, (), request.count, adapter.key)
-    return RowScale.of(numbers, request.dtype, request.device)
+    # A model without weights has no numbers, but its arguments are checked all the same.
+    device = torch.device("cpu") if request.device.type == "meta" else request.device
+    return RowScale.of(numbers, request.dtype, device)
 
 
 def _check(adapter: Adapter, condition: Condition) -> None:

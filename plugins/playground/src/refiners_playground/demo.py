@@ -221,8 +221,9 @@ def _writer_rows(model: LatentDiffusion, writer: LanguageModel) -> Iterator[Row]
         ("true to the request", true_to(requests, answers)),
     ):
         yield Row(f"writer: {name}", f"{share:.2f}", f"share of {DESCRIPTIONS} held-out requests")
-    for name, share in drawn_effect(model, writer, COUNT, SETTINGS).items():
-        yield Row(f"writer, drawn: {name}", f"{share:.2f}", f"share of {COUNT} descriptions")
+    shares = drawn_effect(model, writer, COUNT, SETTINGS)
+    for name in ("shape", "colour", "background"):
+        yield Row(f"writer, drawn: {name}", f"{shares[name]:.2f}", f"share of {COUNT} descriptions")
 
 
 def _ejected(model: LatentDiffusion, plain: Tensor, order: tuple[Adapter, ...]) -> Row:
