@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, cast
+from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 
 from refiners.choose.admission import admit, guarded
 from refiners.choose.lock import held
 from refiners.choose.lookup import find_adapter, find_model
-from refiners.choose.policy import Guard
 from refiners.choose.variant import advice_for, variant_for
-from refiners.errors import OfflineError, OptionError
+from refiners.errors import OfflineError, OptionError, UnsupportedError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.installed.factory import build_adapter, build_model
@@ -28,31 +25,59 @@ from refiners.sources.given import is_file
 from refiners.sources.local import is_local, open_local, open_repository, outline_local
 from refiners.sources.origin import NamedModel, introduce, originating
 from refiners.sources.repository import PREFIX
+from refiners.sources.torch_option import torch_options
 from refiners.sources.user_file import (
     check_file,
     located,
     split_file,
     with_file,
-    with_parts,
 )
+from refiners.sources.variant_files import WeightsOf
 from refiners_core.argument_names import unknown_arguments
 
 if TYPE_CHECKING:
     import torch
 
-    from refiners_core import Adapter, Chain, Model, Source
+    from refiners_core import Adapter, Chain, Model
     from refiners_core.models.diffusion import LatentDiffusion
+
+M = TypeVar("M", bound="Model")
+
+
+@overload
+def load_model(
+    what: Any,
+    *,
+    kind: None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    offline: bool | None = None,
+    lock: str | Path | None = None,
+) -> LatentDiffusion: ...
+
+
+@overload
+def load_model(
+    what: Any,
+    *,
+    kind: type[M],
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    offline: bool | None = None,
+    lock: str | Path | None = None,
+) -> M: ...
 
 
 def load_model(
     what: Any,
     *,
+    kind: type[Any] | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     offline: bool | None = None,
     lock: str | Path | None = None,
     **unknown: Never,
-) -> LatentDiffusion:
+) -> Any:
     """Loads a base model by name, from a path, from a Hub repository or from a live pipeline.
 
     Args:
@@ -61,6 +86,7 @@ def load_model(
             language model; `hf:organisation/name` for such a repository of the Hub, optionally
             followed by `@commit` and by `/file.safetensors` for one of its files; or a live
             diffusers pipeline, whose tensors the model shares.
+        kind: The class that the model must have, such as `LanguageModel`; any by default.
         device: The device of the weights; None for the default of the model.
         dtype: The dtype to which the weights are cast while loading; None to keep the published
             one.
@@ -69,14 +95,14 @@ def load_model(
         **unknown: Refused; the error suggests the argument that was meant.
 
     Returns:
-        The model, without adapters. It is typed as the diffusion model that most names give; a
-        package may return another `Model`.
+        The model, without adapters. It is typed as `kind`; by default as the diffusion model that
+        most names give, though a name may give another `Model`.
 
     Raises:
         ArgumentError: The function does not take an argument.
         UnknownNameError, AmbiguousNameError, NotInstalledError: The name does not lead to exactly
             one installed model.
-        UnsupportedError: This version cannot read the source.
+        UnsupportedError: This version cannot read the source, or the model is of another kind.
         LockError: The model is not in the lock, or differs from it.
         NetworkError, IntegrityError, CacheError: The weights cannot be fetched as pinned.
         PolicyError: A rule of the project or the user, or an advisory, refuses the model.
@@ -84,21 +110,32 @@ def load_model(
         ModelError, WeightsError: The files are unreadable, or not of a known model family.
     """
     if unknown:
-        raise unknown_arguments("load_model", unknown, ("device", "dtype", "offline", "lock"))
+        known = ("kind", "device", "dtype", "offline", "lock")
+        raise unknown_arguments("load_model", unknown, known)
     load_hooks()
+    options = torch_options(device, dtype)
     if is_local(what):
-        return open_local(what, **torch_options(device, dtype), offline=offline)
-    if isinstance(what, str) and what.startswith(PREFIX):
-        options = torch_options(device, dtype)
-        return open_repository(what, **options, offline=offline, lock=lock)
+        model = open_local(what, **options, offline=offline)
+    elif isinstance(what, str) and what.startswith(PREFIX):
+        model = open_repository(what, **options, offline=offline, lock=lock)
+    else:
+        model = _named(what, **options, offline=offline, lock=lock)
+    if kind is not None and not isinstance(model, kind):
+        raise UnsupportedError(
+            f"{what} is a {type(model).__name__}, not a {kind.__name__}.",
+            hint=f"Leave kind= out, or try kind={type(model).__name__}.",
+        )
+    return model
+
+
+def _named(what: Any, *, offline: bool | None, lock: str | Path | None, **options: Any) -> Model:
+    """Loads a model by its name."""
     model = held(find_model(what), lock)
     guard = guarded(model, lock)
-    options = torch_options(device, dtype)
     roles = {role: role for role in model.spec.weights}
     settings = model.spec.settings
     source = fetch_source(model, roles, model.name, settings, offline=offline, guard=guard)
-    built = originating(build_model(model, source, **options), NamedModel(model))
-    return cast("LatentDiffusion", built)
+    return originating(build_model(model, source, **options), NamedModel(model))
 
 
 def load_adapter(
@@ -251,57 +288,3 @@ def _outlined(model: str) -> Model:
     plugin = find_model(model)
     guarded(plugin, None)
     return build_model(plugin, None, device="meta")
-
-
-@dataclass(frozen=True)
-class WeightsOf:
-    """Chooses, fetches and verifies the files of an adapter for a model.
-
-    Args:
-        adapter: The installed adapter.
-        offline: Whether to stay offline.
-        guard: The policies and advisories.
-    """
-
-    adapter: Installed[AdapterSpec]
-    offline: bool | None
-    guard: Guard
-
-    def __call__(self, model: Chain) -> Source:
-        """Returns the verified files and the settings of the variant that suits the model.
-
-        Raises:
-            IncompatibleError: The adapter has no such variant.
-        """
-        hub = Hub.from_environment(self.offline)
-        variant = variant_for(self.adapter, model, hub, guard=self.guard)
-        chosen = variant.files, variant.label, variant.settings
-        source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
-        files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
-        source = with_parts(source, files, hub.receipts.folder)
-        return replace(source, advice=advice_for(self.adapter.spec, variant))
-
-
-def torch_options(device: Any, dtype: Any) -> dict[str, Any]:
-    """Returns an existing device and a floating-point dtype, checked, as keyword arguments.
-
-    Raises:
-        OptionError: This machine does not have the device, or torch does not have the dtype.
-    """
-    import torch
-
-    try:
-        torch_device = None if device is None else torch.device(device)
-        if torch_device is not None:
-            torch.empty(0, device=torch_device)  # fails if the device is missing
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = re.split(r"\.\s", str(error), maxsplit=1)[0].partition("\n")[0].rstrip(".")
-        raise OptionError(
-            f"{device!r} is not a device of this machine: {reason}.", hint='Try device="cpu".'
-        ) from error
-    value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if value is not None and not (isinstance(value, torch.dtype) and value.is_floating_point):
-        raise OptionError(f"weights cannot be {dtype!r}.", hint='Try dtype="float32".')
-    if isinstance(dtype, str) and value is None:
-        raise OptionError(f"{dtype!r} is not a dtype of torch.", hint='Try dtype="float32".')
-    return {"device": torch_device, "dtype": value}

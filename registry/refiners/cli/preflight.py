@@ -89,7 +89,8 @@ def dry_run(
     Raises:
         RefinersError: The generation would fail.
     """
-    from refiners.load import dress, load_adapter, outline, torch_options
+    from refiners.load import dress, load_adapter, outline
+    from refiners.sources.torch_option import torch_options
     from refiners.sources.local import is_local
     from refiners.sources.repository import PREFIX
     from refiners_core import Condition

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from refiners.choose.compatibility import check_api
 from refiners.errors import AmbiguousNameError, IncompatibleError
+from refiners.hub.tensor_header import Header
 from refiners.installed.inventory import Installed, scan
 from refiners.manifest.folder_layout import FolderTable
 from refiners.manifest.schema import FamilySpec
@@ -47,22 +48,25 @@ def family_of_folder(
     return _best(what, fits)
 
 
-def family_of_file(what: str, evidence: Evidence) -> Installed[FamilySpec] | None:
+def family_of_file(what: str, read: Callable[[], Header | None]) -> Installed[FamilySpec] | None:
     """Returns the family that opens a single file; None if no installed one does.
 
     Args:
         what: The file, for messages.
-        evidence: Its header.
+        read: Reads its header, if a family describes files; None if it has no header.
 
     Raises:
         AmbiguousNameError: Families of several packages open it, with as many conditions.
         IncompatibleError: The family is for another version of the core.
     """
-    families = [family for family in scan().families if family.spec.file is not None]
+    families = [(family, family.spec.file) for family in scan().families if family.spec.file]
+    header = read() if families else None
+    if header is None:
+        return None
+    evidence = Evidence(header, header.metadata)
     fits: list[tuple[int, Installed[FamilySpec]]] = []
-    for family in families:
-        assert family.spec.file is not None
-        reader = Reader(family.spec.file, "model", family.name, family.dist)
+    for family, table in families:
+        reader = Reader(table, "model", family.name, family.dist)
         fits += [(fit.layout.conditions, family) for fit in recognise(evidence, (reader,), ())]
     return _best(what, fits)
 

@@ -178,7 +178,7 @@ def _single(
 
     (name, file), *_ = files.items()
     header = header_of(file, hub)
-    family = family_of_file(what, Evidence(header, header.metadata)) if header else None
+    family = family_of_file(what, lambda: header)
     if family is not None:
         guard.admit(family)
         return open_published(family, fetch_all(files, hub)[name], **options)
@@ -194,8 +194,7 @@ def _family_at(path: Path) -> Installed[FamilySpec] | None:
         names = files_below(path)
         return family_of_folder(str(path), names, lambda name: json_of(path / name))
     if path.suffix == SUFFIX and path.is_file():
-        header = read_header(path)
-        return family_of_file(str(path), Evidence(header, header.metadata))
+        return family_of_file(str(path), lambda: read_header(path))
     return None
 
 

@@ -15,7 +15,8 @@ from refiners.installed.hook_modules import load_hooks
 from refiners.load import outline
 from refiners.testing import Fault, LoopbackHub, safetensors_of
 
-from refiners_core import Chain, Identity, hookspecs
+from refiners_core import Chain, Identity, Model, hookspecs
+from refiners_core.models.diffusion import LatentDiffusion
 
 from ..conftest import EDGES, EDGES_TOML, TOY_MODEL, TOY_MODEL_TOML, Site
 
@@ -53,6 +54,13 @@ def test_an_adapter_without_a_model_binds_at_its_first_inject(site: Site) -> Non
     assert not hasattr(edges, "built_from")
     with edges.on(refiners.load_model("refiners-toy:toy")) as worn:
         assert worn.built_from.variant == "toy"
+
+
+def test_a_model_of_another_kind_is_refused(site: Site) -> None:
+    site.add_toy()
+    assert refiners.load_model("toy", kind=Model).base == "toy"
+    with pytest.raises(refiners.UnsupportedError, match="toy is a Model, not a LatentDiffusion"):
+        refiners.load_model("toy", kind=LatentDiffusion)
 
 
 def test_device_and_dtype_reach_the_factory(site: Site) -> None:
