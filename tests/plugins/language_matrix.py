@@ -36,7 +36,7 @@ from .stage import Fault
 
 TRIPLES: Final = 100
 """The number of random triples for each family."""
-NEW: Final = 3
+NEW: Final = 2
 """The number of tokens that are written after each text."""
 ROWS: Final = (IDS[0, :8], IDS[0, :5], IDS[0, :8].flip(0))
 """The texts of a batch, one of them after padding; with `NEW` tokens they exceed the windows."""
@@ -80,13 +80,14 @@ class Troupe:
             if _same(self.known[name,], self.known[()]):
                 raise Fault(f"{name}: it changes no logits")
 
-    def check(self, names: Sequence[str], leaving: Sequence[str], has_decoding: bool) -> bool:
+    def check(self, names: Sequence[str], leaving: Sequence[str], is_repeated: bool) -> bool:
         """Checks a set of adapters, and returns whether it goes together.
 
         Args:
             names: The adapters in the order in which they are put on.
             leaving: The same in the order in which they are taken off.
-            has_decoding: Whether texts are written too.
+            is_repeated: Whether the set was checked in another order: scales by text and decoding
+                are not checked again.
 
         Raises:
             Fault: The set breaks a law.
@@ -97,13 +98,14 @@ class Troupe:
                 self.adapters[name].inject(self.model)
         except RefinersError:
             self.model.eject_all()
-            self._check_bare(title)
+            self._check_layers(title)
+            self._record([], f"after {title} is refused")
             return False
         try:
             self._record(names)
-            self._check_left_out(names)
-            self._check_rows(names)
-            if has_decoding:
+            self._check_left_out(names, Condition(scale=0.0) if is_repeated else None)
+            self._check_rows(names, is_repeated)
+            if not is_repeated:
                 self._check_decoding(title)
             worn = list(names)
             for name in leaving:
@@ -114,7 +116,7 @@ class Troupe:
             raise Fault(f"{title}: {error}") from error
         finally:
             self.model.eject_all()
-        self._check_bare(title)
+        self._check_layers(title)
         return True
 
     def logits(self, conditions: Mapping[Adapter, Any] | None = None) -> Texts:
@@ -134,37 +136,39 @@ class Troupe:
             law = "the logits depend on the order in which adapters are put on and taken off"
             raise Fault(f"{' + '.join(names) or 'none'} {moment}: {law}")
 
-    def _check_left_out(self, names: Sequence[str]) -> None:
-        """Checks that one adapter at scale 0, or at None, leaves the others alone."""
-        for position, name in enumerate(names):
-            value = (None, Condition(scale=0.0))[position % 2]
-            others = tuple(sorted({*names} - {name}))
-            logits = self.logits({self.adapters[name]: value})
-            if others in self.known and not _same(logits, self.known[others]):
-                state = "condition None" if value is None else "scale 0"
-                raise Fault(
-                    f"{' + '.join(names)}: with {name} at {state} the logits are not those of the "
-                    "others alone"
-                )
+    def _check_left_out(self, names: Sequence[str], value: Condition | None) -> None:
+        """Checks that the first adapter at scale 0, or at None, leaves the others alone."""
+        others = tuple(sorted(names[1:]))
+        if not _same(self.logits({self.adapters[names[0]]: value}), self.known[others]):
+            state = "condition None" if value is None else "scale 0"
+            raise Fault(
+                f"{' + '.join(names)}: with {names[0]} at {state} the logits are not those of the "
+                "others alone"
+            )
 
-    def _check_rows(self, names: Sequence[str]) -> None:
-        """Checks that a text at scale 0 of an adapter is that of the others, in one batch."""
-        first = self.adapters[names[0]]
+    def _check_rows(self, names: Sequence[str], is_repeated: bool) -> None:
+        """Checks that a text at scale 0 of the first adapter is that of the others, in one batch.
+
+        The others are at scale 1 and, unless the set is repeated, at scales by text.
+        """
         mixed: dict[Adapter, Any] = {}
         for name, scales in zip(names, ROW_SCALES, strict=False):
             adapter = self.adapters[name]
             # Learned tokens are before a text or are not.
-            has_steps = not getattr(adapter, "tokens_before", 0)
-            values = scales if has_steps else [float(scale > 0) for scale in scales]
+            is_half = not adapter.tokens_before
+            values = scales if is_half else [float(scale > 0) for scale in scales]
             mixed[adapter] = Condition(scale=values)
-        row = ROW_SCALES[0].index(0.0)
-        for conditions in ({first: mixed[first]}, mixed):
-            rows = self.logits(conditions), self.logits(conditions | {first: None})
-            if not torch.equal(rows[0][row], rows[1][row]):
-                others = "scales by text" if conditions is mixed else "scale 1"
+        first, row = self.adapters[names[0]], ROW_SCALES[0].index(0.0)
+        text = self.logits({first: mixed[first]})[row]
+        texts = [("at scale 1", text, self.known[tuple(sorted(names[1:]))][row])]
+        if not is_repeated:
+            apart = self.logits(mixed | {first: None})[row]
+            texts.append(("with scales by text", self.logits(mixed)[row], apart))
+        for others, text, expected in texts:
+            if not torch.equal(text, expected):
                 raise Fault(
                     f"{' + '.join(names)}: a text with {names[0]} at scale 0 in a batch has not "
-                    f"the logits of the others alone, at {others}"
+                    f"the logits of the others alone, {others}"
                 )
 
     def _check_decoding(self, title: str) -> None:
@@ -181,10 +185,9 @@ class Troupe:
             if not is_close or not bool((chosen >= expected.amax(-1) - bound).all()):
                 raise Fault(f"{title}: decoding with a cache is not decoding without")
 
-    def _check_bare(self, title: str) -> None:
+    def _check_layers(self, title: str) -> None:
         if self._layers() != self.layers:
             raise Fault(f"{title}: the layers of the model are not what they were")
-        self._record([], f"after {title}")
 
     def _layers(self) -> dict[str, tuple[int, int]]:
         """Returns the identities of layers and of their mappings of children, by path."""
@@ -203,7 +206,7 @@ def check_pairs(troupe: Troupe, pairs: Sequence[tuple[str, str]]) -> set[frozens
     """
     refused: set[frozenset[str]] = set()
     for a, b in pairs:
-        orders = [troupe.check((a, b), (a, b), True), troupe.check((b, a), (b, a), False)]
+        orders = [troupe.check((a, b), (a, b), False), troupe.check((b, a), (b, a), True)]
         if orders[0] != orders[1]:
             raise Fault(f"{a} + {b}: it is refused in one order only")
         if not orders[0]:
@@ -221,8 +224,8 @@ def check_triples(troupe: Troupe, refused: set[frozenset[str]], count: int) -> N
         draws = random.Random(index)
         names = draws.sample(sorted(troupe.adapters), 3)
         is_refused = any(frozenset(pair) in refused for pair in itertools.combinations(names, 2))
-        for order in (names, names[::-1]):
-            is_whole = troupe.check(order, draws.sample(names, 3), order is names)
+        for is_repeated, order in enumerate((names, names[::-1])):
+            is_whole = troupe.check(order, draws.sample(names, 3), bool(is_repeated))
             if is_whole == is_refused:
                 raise Fault(f"{' + '.join(order)}: a triple is refused where its pairs are not")
 
@@ -261,7 +264,9 @@ def main() -> None:
     options = parser.parse_args()
     try:
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            made = [(family, pool.submit(checked, family, options.only)) for family in options.family]
+            made = [
+                (family, pool.submit(checked, family, options.only)) for family in options.family
+            ]
             for family, future in made:
                 count = future.result()
                 print(
