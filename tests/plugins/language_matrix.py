@@ -70,8 +70,10 @@ class Troupe:
     _calls: list[Tensor] = field(default_factory=list[Tensor], init=False)
 
     def __post_init__(self) -> None:
-        hook: Any = lambda _layer, _inputs, output: self._calls.append(output)
-        self.model.decoder.register_forward_hook(hook)
+        def keep(_layer: Any, _inputs: Any, output: Tensor) -> None:
+            self._calls.append(output)
+
+        self.model.decoder.register_forward_hook(keep)
         self.layers = self._layers()
         self.known[()] = self.logits()
         for name, adapter in self.adapters.items():
@@ -241,12 +243,8 @@ def checked(family: str, only: Sequence[str] | None = None, triples: int = TRIPL
     warnings.simplefilter("ignore")  # of PEFT, while it makes files
     with TemporaryDirectory() as folder:
         origin = Origin(family, Path(folder))
-        adapters = {
-            form: adapter
-            for form, adapter in adapters_of(origin).items()
-            if only is None or form in only
-        }
         try:
+            adapters = adapters_of(origin, only)
             troupe = Troupe(origin.model, adapters)
             pairs = [*itertools.combinations(adapters, 2)]
             refused = check_pairs(troupe, pairs)

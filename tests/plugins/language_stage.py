@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,45 +63,35 @@ class Origin:
         return self.folder / form.replace(" ", "-").replace(",", "")
 
 
-def _loras(origin: Origin) -> Iterator[tuple[str, Any]]:
+def _lora(origin: Origin, form: str) -> Adapter:
+    config = test_peft_decoder.CONFIGS[form](origin.kind)
     pair = test_peft_decoder.Pair(origin.kind, origin.peer, origin.model)
-    for form in LORAS:
-        if origin.kind == "gpt2" and form.startswith(test_peft_decoder.NOT_GPT2):
-            continue
-        config = test_peft_decoder.CONFIGS[form](origin.kind)
-        test_peft_decoder.trained(pair, config, origin.path(form))
-        yield form, _read(origin, form)
+    test_peft_decoder.trained(pair, config, origin.path(form))
+    return _read(origin, form)
 
 
-def _peft(*methods: str, origin: Origin) -> Iterator[tuple[str, Any]]:
-    for method in methods:
-        config = test_peft_language.configs(method, origin.kind)[0]
-        worn = peft.get_peft_model(copy.deepcopy(origin.peer), config)
-        noise = torch.Generator().manual_seed(1)
-        for weight in worn.parameters():
-            if weight.requires_grad:
-                weight.data = torch.randn(weight.shape, generator=noise) * 0.4
-        worn.save_pretrained(origin.path(method))
-        yield method, _read(origin, method)
+def _peft(origin: Origin, form: str) -> Adapter:
+    config = test_peft_language.configs(form, origin.kind)[0]
+    worn = peft.get_peft_model(copy.deepcopy(origin.peer), config)
+    noise = torch.Generator().manual_seed(1)
+    for weight in worn.parameters():
+        if weight.requires_grad:
+            weight.data = torch.randn(weight.shape, generator=noise) * 0.4
+    worn.save_pretrained(origin.path(form))
+    return _read(origin, form)
 
 
-def _bottleneck(origin: Origin, form: str, config: str, seed: int = 2) -> Adapter:
-    """Saves a bottleneck with random weights, and reads it again."""
-    with _random(Bottleneck(**BOTTLENECKS[config]), origin.model, seed) as adapter:
+def _bottleneck(origin: Origin, form: str, config: str = "", seed: int = 2) -> Adapter:
+    with _random(Bottleneck(**BOTTLENECKS[config or form]), origin.model, seed) as adapter:
         adapter.save(origin.path(form))
     return _read(origin, form)
 
 
-def _bottlenecks(origin: Origin) -> Iterator[tuple[str, Any]]:
-    for form in BOTTLENECKS:
-        yield form, _bottleneck(origin, form, form)
-
-
-def _fusion(origin: Origin) -> Iterator[tuple[str, Any]]:
+def _fusion(origin: Origin, form: str) -> Adapter:
     members: list[Any] = [_bottleneck(origin, f"member {i}", "seq_bn", i) for i in range(2)]
     with _random(fuse(*members), origin.model) as fusion:
-        fusion.save(origin.path("fusion"))
-    yield "fusion", _read(origin, "fusion", adapters=members)
+        fusion.save(origin.path(form))
+    return _read(origin, form, adapters=members)
 
 
 def _random(adapter: Any, model: LanguageModel, seed: int = 2) -> Any:
@@ -119,17 +108,19 @@ def _read(origin: Origin, form: str, **options: Any) -> Any:
     return refiners.load_adapter(str(path), key=path.name, **options)
 
 
-FILES: Final[Mapping[str, Callable[..., Iterator[tuple[str, Any]]]]] = {
-    "lora": _loras,
-    "prefix-tuning": partial(_peft, "prefix-tuning"),
-    "prompt-tuning": partial(_peft, "prompt-tuning", "p-tuning"),
-    "vera": partial(_peft, "vera"),
-    "ln-tuning": partial(_peft, "ln-tuning"),
-    "fourier-ft": partial(_peft, "fourier-ft"),
-    "bottleneck": _bottlenecks,
-    "adapter-fusion": _fusion,
+Maker = Callable[[Origin, str], Adapter]
+FILES: Final[Mapping[str, Mapping[str, Maker]]] = {
+    "lora": dict.fromkeys(LORAS, _lora),
+    "prefix-tuning": {"prefix-tuning": _peft},
+    "prompt-tuning": {"prompt-tuning": _peft, "p-tuning": _peft},
+    "vera": {"vera": _peft},
+    "ln-tuning": {"ln-tuning": _peft},
+    "fourier-ft": {"fourier-ft": _peft},
+    "bottleneck": dict.fromkeys(BOTTLENECKS, _bottleneck),
+    "adapter-fusion": {"fusion": _fusion},
 }
-"""For each adapter without published weights, what writes random files and reads them."""
+"""For each adapter without published weights, the forms of its files, and what writes a random file
+of a form and reads it."""
 
 
 def suitable(model: LanguageModel) -> list[Installed[Any]]:
@@ -145,8 +136,12 @@ def suitable(model: LanguageModel) -> list[Installed[Any]]:
     return [plugin for plugin in refiners.adapters() if suits(plugin)]
 
 
-def adapters_of(origin: Origin) -> dict[str, Adapter]:
+def adapters_of(origin: Origin, only: Sequence[str] | None = None) -> dict[str, Adapter]:
     """Returns adapters of every installed package that suit a model, by form; none is worn.
+
+    Args:
+        origin: The model.
+        only: The forms; all by default.
 
     Raises:
         Fault: An adapter has neither published weights nor files, or another reads its file.
@@ -155,13 +150,20 @@ def adapters_of(origin: Origin) -> dict[str, Adapter]:
     for plugin in suitable(origin.model):
         name = plugin.name
         if variant_for(plugin, origin.model).weights:
-            adapters[name] = refiners.load_adapter(name, origin.model)
-            adapters[name].eject()
-        elif name not in FILES:
-            raise Fault(f"{name} has no weights; give it files in FILES")
+            makers: Mapping[str, Maker] = {name: _published}
+        elif name in FILES:
+            makers = FILES[name]
         else:
-            for form, adapter in FILES[name](origin=origin):
-                if adapter.name != name:
-                    raise Fault(f"the file of {form} is read by {adapter.name}, not {name}")
-                adapters[form] = adapter
+            raise Fault(f"{name} has no weights; give it files in FILES")
+        for form, make in makers.items():
+            is_left_out = origin.kind == "gpt2" and form.startswith(test_peft_decoder.NOT_GPT2)
+            if is_left_out or not (only is None or form in only):
+                continue
+            adapter = adapters[form] = make(origin, form)
+            if adapter.name != name:
+                raise Fault(f"the file of {form} is read by {adapter.name}, not {name}")
     return adapters
+
+
+def _published(origin: Origin, form: str) -> Adapter:
+    return refiners.load_adapter(form, origin.model).eject()
