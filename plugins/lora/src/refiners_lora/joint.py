@@ -1,6 +1,6 @@
 """The LoRAs of several adapters at one layer, each in rows of its own, computed together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -22,6 +22,10 @@ _COPIES: Final = 4
 """The number of copies of its factors that a LoRA may have in a batch."""
 _SMALL: Final = 256
 """The ranks of its rows together up to which copies do not matter."""
+
+
+_ALL: Final = -1
+"""The row that means all, where they have one LoRA at one scale."""
 
 
 class Part(NamedTuple):
@@ -66,8 +70,7 @@ class Layout:
         self._zeros: Final[dict[int, Tensor]] = {}
         end = sum(len(part.down) for part in parts)  # past the ranks is one of zeros
         levels = [0] * self.count
-        stages: list[dict[int, dict[int, tuple[int, float]]]] = []
-        """For each level and rank, the first rank and the strength of each row; -1 for all rows."""
+        stages: list[dict[int, dict[int, tuple[int, float]]]] = []  # by rank, then by row
         start = end
         for part in reversed(parts):
             rank, scale = len(part.down), part.scale
@@ -76,7 +79,7 @@ class Layout:
             if scale.whole is not None:
                 level = max(levels)
                 levels = [level + 1] * self.count
-                stages.append({rank: {-1: (start, float(scale.whole) * part.factor)}})
+                stages.append({rank: {_ALL: (start, float(scale.whole) * part.factor)}})
                 continue
             for row, value in places:
                 if levels[row] == len(stages):
@@ -90,18 +93,31 @@ class Layout:
         ]
 
     def _step(
-        self, rank: int, found: dict[int, tuple[int, float]], end: int, is_only: bool, like: Tensor
+        self,
+        rank: int,
+        rows: Mapping[int, tuple[int, float]],
+        end: int,
+        is_only: bool,
+        like: Tensor,
     ) -> Step:
-        rows = None if is_only else torch.tensor([*found], device=like.device)
-        chosen = range(self.count) if is_only and -1 not in found else [*found]
-        places = [found.get(row) for row in chosen]
+        """Returns the step of one rank.
+
+        Args:
+            rank: The rank.
+            rows: For each row the first position of its ranks, and its strength.
+            end: The position of zeros.
+            is_only: Whether no other rank is added to rows at this time.
+            like: A weight, of whose dtype and device the tensors are.
+        """
+        chosen = range(self.count) if is_only and _ALL not in rows else [*rows]
+        starts = [rows.get(row) for row in chosen]
         positions = [
-            [end] * rank if place is None else [*range(place[0], place[0] + rank)]
-            for place in places
+            [end] * rank if start is None else [*range(start[0], start[0] + rank)]
+            for start in starts
         ]
-        strengths = [0.0 if place is None else place[1] for place in places]
+        strengths = [0.0 if start is None else start[1] for start in starts]
         return Step(
-            rows,
+            None if is_only else torch.tensor(chosen, device=like.device),
             torch.tensor(positions, device=like.device),
             like.new_tensor(strengths)[:, None, None],
         )
