@@ -36,8 +36,10 @@ effects: .venv/.run
 	$(BIN)/python plugins/playground/training/measure.py
 
 # All pairs of adapters on one model, in both orders, and random sets of them; writes a page of the guide.
+# Then those of language models, on a tiny one of each family.
 matrix: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.plugins.matrix
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.plugins.language_matrix
 
 # How many of 300 small faults in five modules the tests notice; half an hour on one core.
 mutation: .venv/.dev

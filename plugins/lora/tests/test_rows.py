@@ -110,6 +110,27 @@ def test_several_loras_are_computed_together(monkeypatch: Any):
     assert made == [3] * 6  # once a generation for each layer
 
 
+@pytest.mark.parametrize(
+    "kinds", [("LoRA", "LoRA", "LoRA"), ("LoRA", "DoRA", "LoRA")], ids="+".join
+)
+def test_a_row_has_the_bits_of_its_adapters_in_any_company(kinds: tuple[str, ...]):
+    model = model_of()
+    a, b, c = (
+        refiners.load_adapter(saved(kind, seed), model)
+        for kind, seed in zip(kinds, (0, 9, 4), strict=True)
+    )
+    for others in (
+        {a: [1.0, 1.0, 0.0, 0.5]},
+        {a: [1.0] * 4, c: [0.0, 1.0, 1.0, 0.5]},
+        {a: [0.0, 1.0, 1.0, 0.5], c: [1.0] * 4},
+    ):
+        alone = logits(model, others)
+        for scales in ([1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 1.0, 2.0]):
+            rows = logits(model, {**others, b: scales})
+            for row, scale in enumerate(scales):
+                assert torch.equal(rows[row], alone[row]) == (scale == 0)
+
+
 def test_hooks_of_the_layer_run():
     model = model_of()
     adapter = refiners.load_adapter(saved("LoRA"), model)

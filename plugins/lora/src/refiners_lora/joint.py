@@ -1,7 +1,7 @@
 """The LoRAs of several adapters at one layer, each in rows of its own, computed together."""
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,13 @@ _HOOKS: Final = (
 )
 _GLOBAL_HOOKS: Final = (_global_forward_hooks, _global_forward_pre_hooks)
 _COPIES: Final = 4
-"""The number of copies of each factor, on average, that a batch may hold."""
+"""The number of copies of its factors that a LoRA may have in a batch."""
 _SMALL: Final = 256
-"""The ranks of all rows together up to which copies do not matter."""
+"""The ranks of its rows together up to which copies do not matter."""
+
+
+_ALL: Final = -1
+"""The row that means all, where they have one LoRA at one scale."""
 
 
 class Part(NamedTuple):
@@ -36,90 +40,145 @@ class Part(NamedTuple):
     scale: RowScale
 
 
+class Step(NamedTuple):
+    """LoRAs of one rank, each in rows of its own, that two products of batches of matrices add."""
+
+    rows: Tensor | None
+    """The rows that have one; None if all rows take part, those without a LoRA by zeros."""
+    positions: Tensor
+    """(rows, rank): the ranks of each row among those of all LoRAs of a layer; one row if all rows
+    have the same."""
+    strengths: Tensor
+    """(rows, 1, 1)."""
+
+
 class Layout:
-    """The ranks of each row, among those of all LoRAs of a layer; the same for many layers.
+    """The order in which the LoRAs of a layer are added to each row; the same for many layers.
+
+    A row adds its LoRAs one after another, in products whose sizes are those of the LoRA alone. So
+    it has the bits that it has without the LoRAs of other rows.
 
     Args:
-        rows: The positions of the ranks of each row, with their strengths; equally many, and one
-            row for all if all are alike.
-        count: The number of rows of the batch.
-        like: A weight, of whose dtype and device the tensors are.
+        parts: The LoRAs, from the outermost inwards.
     """
 
-    __slots__ = ("_zeros", "positions", "rows", "strengths")
+    __slots__ = ("_zeros", "count", "steps")
 
-    def __init__(
-        self, rows: Sequence[Sequence[tuple[int, float]]], count: int, like: Tensor
-    ) -> None:
-        positions = [[position for position, _ in row] for row in rows]
-        strengths = [[strength for _, strength in row] for row in rows]
-        self.positions: Final = torch.tensor(positions, device=like.device)
-        self.strengths: Final = like.new_tensor(strengths)[..., None]
-        self.rows: Final = count
+    def __init__(self, parts: Sequence[Part]) -> None:
+        like = parts[0].down
+        self.count: Final = len(parts[0].scale.scales)
         self._zeros: Final[dict[int, Tensor]] = {}
+        end = sum(len(part.down) for part in parts)  # past the ranks is one of zeros
+        levels = [0] * self.count
+        stages: list[dict[int, dict[int, tuple[int, float]]]] = []  # by rank, then by row
+        start = end
+        for part in reversed(parts):
+            rank, scale = len(part.down), part.scale
+            start -= rank
+            places = zip(scale.active.tolist(), scale.values.tolist(), strict=True)
+            if scale.whole is not None:
+                level = max(levels)
+                levels = [level + 1] * self.count
+                stages.append({rank: {_ALL: (start, float(scale.whole) * part.factor)}})
+                continue
+            for row, value in places:
+                if levels[row] == len(stages):
+                    stages.append({})
+                stages[levels[row]].setdefault(rank, {})[row] = start, value * part.factor
+                levels[row] += 1
+        self.steps: Final = [
+            self._step(rank, rows, end, len(stage) == 1, like)
+            for stage in stages
+            for rank, rows in stage.items()
+        ]
 
-    @classmethod
-    def of(cls, parts: Sequence[Part]) -> Self | None:
-        """Returns the layout of LoRAs; None if the copies of their factors would take much memory.
+    def _step(
+        self,
+        rank: int,
+        rows: Mapping[int, tuple[int, float]],
+        end: int,
+        is_only: bool,
+        like: Tensor,
+    ) -> Step:
+        """Returns the step of one rank.
 
         Args:
-            parts: The LoRAs.
+            rank: The rank.
+            rows: For each row the first position of its ranks, and its strength.
+            end: The position of zeros.
+            is_only: Whether no other rank is added to rows at this time.
+            like: A weight, of whose dtype and device the tensors are.
         """
-        rows: list[list[tuple[int, float]]] = [[] for _ in range(len(parts[0].scale.scales))]
-        start = 0
-        for part in parts:
-            ranks = range(start, start + len(part.down))
-            scale = part.scale
-            for row, value in zip(scale.active.tolist(), scale.values.tolist(), strict=True):
-                rows[row] += [(position, value * part.factor) for position in ranks]
-            start = ranks.stop
-        count, most = len(rows), max(map(len, rows))
-        if all(part.scale.whole is not None for part in parts):
-            rows = rows[:1]
-        if most * len(rows) > max(_SMALL, _COPIES * start):
-            return None
-        # Past the ranks of all LoRAs is one of zeros, for rows with fewer.
-        filled = [[*row, *[(start, 0.0)] * (most - len(row))] for row in rows]
-        return cls(filled, count, parts[0].down)
+        chosen = range(self.count) if is_only and _ALL not in rows else [*rows]
+        starts = [rows.get(row) for row in chosen]
+        positions = [
+            [end] * rank if start is None else [*range(start[0], start[0] + rank)]
+            for start in starts
+        ]
+        strengths = [0.0 if start is None else start[1] for start in starts]
+        return Step(
+            None if is_only else torch.tensor(chosen, device=like.device),
+            torch.tensor(positions, device=like.device),
+            like.new_tensor(strengths)[:, None, None],
+        )
 
-    def gathered(self, factors: Sequence[Tensor], width: int) -> Tensor:
-        """Returns the ranks of each row, (rows, rank, width), from factors (rank, width)."""
+    def gathered(self, factors: Sequence[Tensor], width: int) -> list[Tensor]:
+        """Returns the ranks of the rows of each step, (rows, rank, width), from (rank, width)."""
         zeros = self._zeros.get(width)
         if zeros is None:
-            zeros = self._zeros[width] = self.strengths.new_zeros(1, width)
-        ranks = torch.cat([*factors, zeros]).index_select(0, self.positions.view(-1))
-        return ranks.view(*self.positions.shape, width)
+            zeros = self._zeros[width] = factors[0].new_zeros(1, width)
+        ranks = torch.cat([*factors, zeros])
+        return [
+            ranks.index_select(0, step.positions.view(-1)).view(*step.positions.shape, width)
+            for step in self.steps
+        ]
 
 
 class Joint:
-    """The factors of several LoRAs, by which two products of batches of matrices compute all.
+    """The factors of several LoRAs, which are computed together as far as they have one rank.
 
-    The layer adds `(x down) up` to its output. Each row has a copy of the factors of its adapters,
-    and zeros up to the greatest rank: a row without an adapter gets exactly 0. It lasts for one
-    generation.
+    The layer adds `(x down) up` of each step to its output. A row without an adapter gets exactly
+    0. It lasts for one generation.
 
     Args:
         inner: The layer inside all of them.
-        parts: The LoRAs.
+        parts: The LoRAs, from the outermost inwards.
         layout: The ranks of each row.
     """
 
-    __slots__ = ("down", "inner", "linear", "up")
+    __slots__ = ("inner", "linear", "steps")
 
     def __init__(self, inner: nn.Module, parts: Sequence[Part], layout: Layout) -> None:
         self.inner: Final = inner
         first = parts[0]
-        down = layout.gathered([part.down for part in parts], first.down.shape[1])
-        up = layout.gathered([part.up.t() for part in parts], first.up.shape[0])
-        # Contiguous, because this is faster at each of many calls.
-        down, up = down.transpose(1, 2).contiguous(), up * layout.strengths
-        rows = layout.rows
-        self.down: Final = down if len(down) == rows else down.expand(rows, -1, -1)
-        """(rows, in, rank)."""
-        self.up: Final = up if len(up) == rows else up.expand(rows, -1, -1)
-        """(rows, rank, out), with strengths."""
+        downs = layout.gathered([part.down for part in parts], first.down.shape[1])
+        ups = layout.gathered([part.up.t() for part in parts], first.up.shape[0])
+        steps: list[tuple[Tensor | None, Tensor, Tensor]] = []
+        for step, ranks, up in zip(layout.steps, downs, ups, strict=True):
+            # Contiguous, because this is faster at each of many calls.
+            down, up = ranks.transpose(1, 2).contiguous(), up * step.strengths
+            if step.rows is None and len(down) != layout.count:
+                down, up = (part.expand(layout.count, -1, -1) for part in (down, up))
+            steps.append((step.rows, down, up))
+        self.steps: Final = steps
+        """For each step its rows, (rows, in, rank), and (rows, rank, out) with strengths."""
         self.linear: Final = _linear_weights(inner)
         """The weight and the bias of the layer, if calling it does nothing but apply them."""
+
+    def added(self, y: Tensor, x: Tensor) -> Tensor:
+        """Returns the output of the layer with all LoRAs.
+
+        Args:
+            y: The output of the layer inside.
+            x: Its input.
+        """
+        for rows, down, up in self.steps:
+            if rows is None:
+                y = torch.baddbmm(y, torch.bmm(x, down), up)
+            else:
+                low = torch.bmm(x.index_select(0, rows), down)
+                y = y.index_copy(0, rows, torch.baddbmm(y.index_select(0, rows), low, up))
+        return y
 
 
 def _linear_weights(layer: nn.Module) -> tuple[Tensor, Tensor | None] | None:
@@ -149,4 +208,7 @@ def part_of(change: Change, scale: RowScale) -> Part | None:
         ):
             return None
         weights.append(weight.data)
+    rank = len(weights[0])
+    if rank * (1 if scale.whole is not None else len(scale.active)) > max(_SMALL, _COPIES * rank):
+        return None
     return Part(weights[0], weights[1], change.factor, scale)

@@ -103,7 +103,7 @@ class WithChange(Chain):
                     y = F.linear(x, *joint.linear)  # pyright: ignore
                 else:
                     y = self.call(joint.inner, context, x)  # pyright: ignore
-                return torch.baddbmm(y, torch.bmm(x, joint.down), joint.up)  # pyright: ignore
+                return joint.added(y, x)  # pyright: ignore
             if scale.whole is None:
                 return self._run_all_rows(context, scale, inputs)
             scale = scale.whole
@@ -180,8 +180,8 @@ class WithChange(Chain):
             return None
         key = f"ranks of {', '.join(names)}"
         if (layout := context.memory.get(key)) is None:
-            layout = context.memory[key] = Layout.of(parts) or False
-        return Joint(layer, parts, layout) if layout else None
+            layout = context.memory[key] = Layout(parts)
+        return Joint(layer, parts, layout)
 
     def _update(self, change: Any, context: Context, scale: Tensor, inputs: tuple[Any, ...]) -> Any:
         given = inputs
