@@ -3,6 +3,10 @@
 Run `python benchmarks/memory.py`. The networks are SDXL's autoencoder and Stable Diffusion 1.5's
 UNet, with zeros as weights. Each figure is the peak of memory that no file backs, minus the memory
 before, in a separate process. It exits with 1 if a bar is missed.
+
+With `--language`, it measures instead the resident memory of a language model with random weights,
+mapped pages included, from before loading to the first token, over the size of its files: 4.4 GB
+in bfloat16, in shards.
 """
 
 import argparse
@@ -18,6 +22,14 @@ from load import WEIGHTS, anonymous, child, publish
 MOST_TILED = 1300.0
 """The figure in the documentation of `AutoencoderKL`, in MB."""
 MOST_OVER_ONE_COPY = 20.0
+MOST_OVER_FILE = 1.05
+LANGUAGE = {
+    "model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 9, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
+}  # fmt: skip
+"""The sizes of Mistral 7B with 9 of its 32 layers."""
+SHARD = 2**30
 
 
 class Peak(threading.Thread):
@@ -85,19 +97,96 @@ def casting(folder: str) -> tuple[float, float]:
     return peak.megabytes, sum(weight.nbytes for weight in tree.parameters()) / 2**20
 
 
+def publish_language(place: str) -> None:
+    """Writes a language model with random weights as it is published, one shard at a time."""
+    import torch
+    from safetensors.torch import save_file
+
+    from refiners_core import weights
+    from refiners_core.models.decoder import Decoder, DecoderConfig, decoder_keys
+
+    folder = Path(place)
+    (folder / "config.json").write_text(json.dumps(LANGUAGE))
+    config = DecoderConfig.from_json(LANGUAGE)
+    with torch.device("meta"):
+        tensors = weights.published(Decoder(config), decoder_keys(config))
+    places: dict[str, str] = {}
+    shard: dict[str, torch.Tensor] = {}
+
+    def write() -> None:
+        name = f"model-{len(set(places.values())) + 1:05}.safetensors"
+        save_file(shard, folder / name, metadata={"format": "pt"})
+        places.update(dict.fromkeys(shard, name))
+        shard.clear()
+
+    for key, tensor in tensors.items():
+        fan = tensor.shape[-1]
+        weight = torch.empty(tensor.shape, dtype=torch.bfloat16)
+        shard[key] = weight.normal_(0, fan**-0.5) if tensor.ndim > 1 else weight.fill_(1)
+        if sum(part.nbytes for part in shard.values()) > SHARD:
+            write()
+    write()
+    index = {"weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def resident(peak: bool = False) -> float:
+    """Returns the memory of this process, mapped files included, now or at most so far, in MB."""
+    name = "VmHWM:" if peak else "VmRSS:"
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def answering(folder: str) -> float:
+    """Returns the megabytes to load a language model and to write its first token."""
+    import torch
+
+    from refiners_core.models.decoder import load_decoder
+
+    small = torch.ones(64, 64, dtype=torch.bfloat16)
+    torch.mm(small, small)  # loads the library that multiplies
+    before = resident()
+    model = load_decoder(folder)
+    prompt = torch.arange(16)
+    assert len(model.generate(prompt, max_new_tokens=1, output="tokens")) == 1
+    return resident(peak=True) - before
+
+
+def language() -> int:
+    with tempfile.TemporaryDirectory(prefix="refiners-") as place:
+        folder = Path(place)
+        child("writing", place)  # in another process, as this one shall not keep the memory
+        files = [*folder.glob("*.safetensors")]
+        size = sum(file.stat().st_size for file in files) / 2**20
+        taken = child("answering", place)
+    ratio = taken / size
+    verdict = "ok" if ratio <= MOST_OVER_FILE else "MISSED"
+    print(f"{len(files)} files of a language model    {size:8.0f} MB")
+    print(f"peak up to its first token       {taken:8.0f} MB")
+    print(f"peak / files                     {ratio:8.3f}    bar {MOST_OVER_FILE} {verdict}")
+    return 0 if ratio <= MOST_OVER_FILE else 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--language", action="store_true", help="measure a language model instead")
     options = parser.parse_args()
     measured: dict[str, Callable[..., Any]] = {
         "whole": lambda: decoding(False),
         "tiled": lambda: decoding(True),
         "casting": casting,
+        "writing": publish_language,
+        "answering": answering,
     }
     if options.child:
         kind, *more = options.child
         print(json.dumps(measured[kind](*more)))
         return 0
+    if options.language:
+        return language()
     whole, tiled = child("whole"), child("tiled")
     with tempfile.TemporaryDirectory(prefix="refiners-") as folder:
         publish("sd15", Path(folder))

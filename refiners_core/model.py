@@ -155,9 +155,10 @@ class Model(Chain):
         """Compiles the repeated blocks, each kind once, at their first call.
 
         Blocks that print alike share one compiled function: for the first size that they see, then
-        for all sizes. A new set of worn adapters is compiled at its first call; ejecting, injecting
-        again and `hotswap` compile nothing. Side networks of adapters and layers between the blocks
-        are not compiled. Set hooks on blocks and on their parts before the first call.
+        for all sizes; one row and one token have separate ones. A new set of worn adapters is
+        compiled at its first call; ejecting, injecting again and `hotswap` compile nothing. Side
+        networks of adapters and layers between the blocks are not compiled. Set hooks on blocks and
+        on their parts before the first call.
 
         Args:
             fullgraph: Whether a graph break inside a block is an error.

@@ -2,7 +2,8 @@
 
 Every chain runs the same code, so compiled as they are, all blocks of a model, under every set of
 adapters, would count against one recompilation limit. Here each kind of block, with the adapters
-that it wears, has a separate function and therefore a separate limit.
+that it wears, has a separate function and therefore a separate limit. So has each set of leading
+sizes of 1, such as one row or one token, for which torch compiles separately in any case.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Regions:
 
     def of(self, block: Chain, pattern: tuple[Any, ...] = ()) -> Callable[..., Any]:
         """Returns the compiled function that this block shares with those that print alike, in
-        which the scales of adapters have one pattern."""
+        calls whose scales of adapters and sizes of 1 have one pattern."""
         key = show(block), pattern, *_hooks_of(block)
         function = self.functions.get(key)
         if function is None:
@@ -82,13 +83,14 @@ class Call:
     def __call__(self, *inputs: Any, context: Context | Mapping[str, Any] | None = None) -> Any:
         block = self.block()
         assert block is not None, "a block is called while it is alive"
+        single = _single_sizes(inputs)
         if not isinstance(context, Context):
-            return self._function(block, ())(block, inputs, context)
-        rows = keys_by_row(context._values)
+            return self._function(block, single)(block, inputs, context)
+        pattern = (*single, *keys_by_row(context._values))
         if context._places is not None:
-            with in_block(block, context) as pattern:
-                return self._function(block, (*pattern, *rows))(block, inputs, context)
-        return self._function(block, rows)(block, inputs, context)
+            with in_block(block, context) as places:
+                return self._function(block, (*places, *pattern))(block, inputs, context)
+        return self._function(block, pattern)(block, inputs, context)
 
     def _function(self, block: Chain, pattern: tuple[Any, ...]) -> Callable[..., Any]:
         now = plan.epoch()
@@ -101,6 +103,13 @@ class Call:
 
 def _call(block: Chain, inputs: tuple[Any, ...], context: Any) -> Any:
     return block._call_impl(*inputs, context=context)
+
+
+def _single_sizes(inputs: tuple[Any, ...]) -> tuple[tuple[bool, ...], ...]:
+    """Returns which of the first two sizes of each tensor are 1."""
+    return tuple(
+        tuple(size == 1 for size in x.shape[:2]) for x in inputs if isinstance(x, torch.Tensor)
+    )
 
 
 def _hooks_of(block: Chain) -> Iterator[tuple[Any, ...]]:

@@ -17,6 +17,7 @@ LLAMA3: Final = {
     "rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
 }  # fmt: skip
+RELEASED_SCALING: Final = LLAMA3 | {"original_max_position_embeddings": 8192}
 KINDS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "llama": ("Llama", _SIZES),
     "llama-3": ("Llama", _SIZES | {"tie_word_embeddings": True, "rope_parameters": LLAMA3}),

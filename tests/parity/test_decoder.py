@@ -21,7 +21,7 @@ from refiners_core.models.decoder import (
 )
 
 from . import decoder_peer
-from .decoder_peer import KINDS, LLAMA3, WORDS
+from .decoder_peer import KINDS, RELEASED_SCALING, WORDS
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -170,74 +170,7 @@ def test_folders_that_cannot_be_read_are_refused(tmp_path: Path):
         load_decoder(folder)
 
 
-# --- released models ---
-
-RELEASED: dict[str, tuple[str, dict[str, Any], int, int]] = {
-    "Llama-3.2-1B": (
-        "llama-3",
-        {
-            "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192,
-            "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
-        },
-        146, 1_235_814_400,
-    ),
-    "Qwen2.5-0.5B": (
-        "qwen2",
-        {
-            "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864,
-            "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
-        },
-        290, 494_032_768,
-    ),
-    "Qwen3-0.6B": (
-        "qwen3",
-        {
-            "vocab_size": 151936, "hidden_size": 1024, "intermediate_size": 3072, "head_dim": 128,
-            "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
-        },
-        310, 596_049_920,
-    ),
-    "Mistral-7B-v0.1": (
-        "mistral",
-        {
-            "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
-            "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
-        },
-        291, 7_241_732_096,
-    ),
-    "Gemma-2-2B": (
-        "gemma2",
-        {
-            "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "head_dim": 256,
-            "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
-        },
-        288, 2_614_341_888,
-    ),
-    "GPT-2": (
-        "gpt2",
-        {"vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024},
-        148, 124_439_808,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", RELEASED)
-def test_the_released_sizes_have_the_released_keys(name: str):
-    kind, sizes, tensors, values = RELEASED[name]
-    config = decoder_peer.config_of(kind, **sizes)
-    with torch.device("meta"):
-        peer = decoder_peer.build(config)
-        ours_config = DecoderConfig.from_json(json.loads(config.to_json_string(use_diff=False)))
-        ours = weights.published(Decoder(ours_config), decoder_keys(ours_config))
-    shapes = {key: tensor.shape for key, tensor in ours.items()}
-    twin = {"lm_head.weight"} if ours_config.is_tied else set()
-    assert shapes == {key: t.shape for key, t in peer.state_dict().items() if key not in twin}
-    assert (len(ours), sum(tensor.numel() for tensor in ours.values())) == (tensors, values)
-
-
 # --- configurations ---
-
-RELEASED_SCALING = LLAMA3 | {"original_max_position_embeddings": 8192}
 
 
 @pytest.mark.parametrize(

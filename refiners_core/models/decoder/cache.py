@@ -101,7 +101,7 @@ class Cache:
 
 
 class Past:
-    """The keys and values of a block, in tensors with room for more.
+    """The keys and values of a block, from the second call on in tensors with room for more.
 
     Args:
         capacity: The number of tokens to make room for.
@@ -114,13 +114,25 @@ class Past:
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
+    def make_room(self, tokens: int) -> None:
+        """Makes room for further tokens.
+
+        It runs before a block, as a compiled block must not depend on how much room is left.
+        """
+        if self._keys is not None and self._values is not None:
+            end = self.length + tokens
+            self._keys, self._values = self._roomy(self._keys, end), self._roomy(self._values, end)
+
     def joined(
         self, k: Float[Tensor, "rows tokens shared"], v: Float[Tensor, "rows tokens shared"]
     ) -> tuple[Float[Tensor, "rows all shared"], Float[Tensor, "rows all shared"]]:
-        """Writes keys and values after those so far, and returns all of them."""
+        """Writes keys and values after those so far, for which there is room, and returns all."""
+        if self._keys is None or self._values is None:
+            self._keys, self._values = k, v
+            return k, v
         end = self.length + k.shape[1]
-        self._keys = self._written(self._keys, k, end)
-        self._values = self._written(self._values, v, end)
+        self._keys[:, self.length : end] = k
+        self._values[:, self.length : end] = v
         return self._keys[:, :end], self._values[:, :end]
 
     @property
@@ -130,15 +142,15 @@ class Past:
         assert self._values is not None, "a call has written them"
         return self._keys[:, : self.length], self._values[:, : self.length]
 
-    def _written(self, room: Tensor | None, x: Tensor, end: int) -> Tensor:
-        if room is None or room.shape[1] < end:
-            larger = x.new_empty(x.shape[0], max(end, self.capacity), x.shape[2])
-            if room is not None:
-                larger = x.new_empty(x.shape[0], max(end, 2 * room.shape[1]), x.shape[2])
-                larger[:, : self.length] = room[:, : self.length]
-            room = larger
-        room[:, self.length : end] = x
-        return room
+    def _roomy(self, x: Tensor, end: int) -> Tensor:
+        size = x.shape[1]
+        if size >= end:
+            return x
+        larger = x.new_empty(
+            x.shape[0], max(end, self.capacity if size < self.capacity else 2 * size), x.shape[2]
+        )
+        larger[:, : self.length] = x[:, : self.length]
+        return larger
 
 
 class JoinPast(Layer):
@@ -165,7 +177,8 @@ class Blocks(Chain):
             cache.places = context.get(PLACES)
         for i, block in enumerate(self):
             if cache is not None:
-                context[PAST] = cache.past(i)
+                past = context[PAST] = cache.past(i)
+                past.make_room(tokens)
             for key, before in begun.items():
                 context[key] = (*before.past(i).written, before.places)
             x = self.call(block, context, x)

@@ -188,6 +188,18 @@ def test_hooks_on_one_of_several_blocks_that_are_printed_alike_are_called(path, 
     assert counted.graphs == 2
 
 
+def test_calls_of_one_row_do_not_count_against_the_limit_of_those_of_several():
+    class Block(Chain):
+        pass
+
+    tree, counted = Chain(Block(nn.Linear(2, 2))), Counted()
+    compile_blocks(tree, [Block], {"backend": counted, "fullgraph": True, "dynamic": False})
+    sizes = [(rows, tokens) for rows in (1, 3) for tokens in range(2, 7)]
+    for rows, tokens in sizes:
+        tree(torch.ones(rows, tokens, 2))
+    assert counted.graphs == len(sizes) == 10, "more than torch's limit of eight"
+
+
 def test_a_copy_is_not_compiled(model, call):
     eager = call()
     model.compile(backend=Counted())
