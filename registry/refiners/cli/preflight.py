@@ -90,9 +90,9 @@ def dry_run(
         RefinersError: The generation would fail.
     """
     from refiners.load import dress, load_adapter, outline
-    from refiners.sources.torch_option import torch_options
     from refiners.sources.local import is_local
     from refiners.sources.repository import PREFIX
+    from refiners.sources.torch_option import torch_options
     from refiners_core import Condition
 
     torch_options(device, dtype)
