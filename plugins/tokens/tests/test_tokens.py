@@ -160,7 +160,7 @@ def test_a_generation_in_tiles_is_that_by_hand(size: tuple[int, int]):
     )
     for seat in model.slot("unet.self_attention.attend"):
         plain = seat.layer.forward
-        seat.layer.forward = lambda q, k, v, plain=plain: (
+        seat.layer.forward = lambda q, k, v, context=None, plain=plain: (
             seen.append("tiled") or attended_by_hand(plain, q, k, v, tiling)
         )
     torch.testing.assert_close(generated(model, **options), tiled, rtol=1e-4, atol=1e-5)
