@@ -182,23 +182,3 @@ def test_a_wrong_number_of_scales_is_refused():
     context = {adapter.scale_key: RowScale.of([1.0, 0.0])}
     with pytest.raises(ConditionError, match=r"has scales for 2 rows, but a layer gets 4"):
         model.decoder(IDS, context=context)
-
-
-def test_a_compiled_block_serves_rows_as_well():
-    model = model_of()
-    a, b = (refiners.load_adapter(saved(kind, i), model) for i, kind in enumerate(("LoRA", "DoRA")))
-    scales = {a: [1.0, 0.0, 0.0, 0.5], b: [0.0, 1.0, 0.0, 0.0]}
-    expected, bare = logits(model, scales), logits(model, {})
-    graphs: list[Any] = []
-
-    def counted(graph: Any, inputs: Any) -> Any:
-        graphs.append(inputs)
-        return graph.forward
-
-    model.compile(backend=counted)
-    rows = logits(model, scales)
-    count = len(graphs)
-    logits(model, {a: [0.0, 0.0, 1.0, 1.0], b: [1.0, 1.0, 1.0, 0.0]})
-    assert len(graphs) == count, "other rows need no other graph"
-    assert torch.allclose(rows, expected, atol=1e-5)
-    assert torch.allclose(rows[2], bare[2], atol=1e-6)
