@@ -310,7 +310,7 @@ def test_two_prompts_with_scales_by_picture_keep_their_texts(model):
         ({"unet": 1, "autoencoder": 1}, "lora does not act at 'autoencoder'"),
         ([1, 2, 3], "lora has 3 scales for 2 pictures.*count=3"),
         (lambda _: "much", "scale of a condition at progress 0 is a finite number, not 'much'"),
-        ([[(0, 1), (1, [1, 2])], 1], "scale of a condition in picture 1 at progress 1"),
+        ([[(0, 1), (1, [1, 2])], 1], "scale of a condition for picture or text 1 at progress 1"),
     ],
 )
 def test_a_scale_that_does_not_fit_is_refused_before_anything_runs(model, scale, message):
