@@ -1,9 +1,10 @@
 """Tiny language models of transformers in every supported family, with random weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import torch
 import transformers
 from torch import nn
@@ -37,6 +38,14 @@ KINDS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     ),
 }  # fmt: skip
 """The class of each kind, and its configuration."""
+SLOWLY: Final = ("mistral", "qwen2")
+"""Kinds that have the tree of Llama, but for a window and biases: some tests run on them only if
+slow tests do."""
+
+
+def sampled(kinds: Iterable[str]) -> list[Any]:
+    """Returns kinds as parameters of a test, those of `SLOWLY` marked as slow."""
+    return [pytest.param(k, marks=pytest.mark.slow) if k in SLOWLY else k for k in kinds]
 
 
 def config_of(kind: str, **changes: Any) -> Any:

@@ -21,7 +21,7 @@ import refiners_core
 from refiners_core import compose
 
 from . import decoder_peer
-from .decoder_peer import WORDS
+from .decoder_peer import WORDS, sampled
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gpt2")
 WIDTH, LAYERS = 32, 3
@@ -252,7 +252,7 @@ def expected(
     return logits
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=sampled(FAMILIES))
 def pair(request: Any, tmp_path_factory: Any) -> tuple[str, Any, Any, Path]:
     """Returns a family, a peer, the same model of ours, and a folder."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -15,7 +15,7 @@ from refiners_core.models.decoder import ChatTemplate, load_decoder
 from refiners_core.testing import tiny_language_model
 
 from . import decoder_peer
-from .decoder_peer import KINDS, WORDS
+from .decoder_peer import KINDS, WORDS, sampled
 
 MOST = 64
 FILTERS = {
@@ -23,7 +23,7 @@ FILTERS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=sampled(KINDS))
 def pair(request: Any, tmp_path_factory: Any) -> tuple[Any, Any]:
     peer = decoder_peer.peer_of(request.param)
     folder = decoder_peer.publish(peer, tmp_path_factory.mktemp("decoder"))
