@@ -23,7 +23,7 @@ _OTHERS = (
 _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
     "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
-    "|ModelSpec|Past|Place|PreprocessorSpec|Published|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin"
+    "|ModelSpec|Past|Place|PreprocessorSpec|Published|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|State"
     "|_Table|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
