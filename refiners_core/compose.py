@@ -208,13 +208,13 @@ def parallel(prompt: Any, *adapters: Adapter | None) -> tuple[list[Any], dict[Ad
         >>> prompts, conditions[adapter].scale
         (['Once', 'Once'], [1.0, 0.0])
     """
-    for adapter in adapters or (parallel,):
-        if adapter is not None and not isinstance(adapter, Adapter):
+    hint = "Try prompts, conditions = compose.parallel(prompt, a, b)."
+    if not adapters:
+        raise AdapterError("parallel got no adapters.", hint=hint)
+    for adapter in adapters:
+        if not isinstance(adapter, Adapter | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(
-                f"parallel takes a prompt and worn adapters, not {described(adapter)}."
-                if adapters
-                else "parallel got no adapters.",
-                hint="Try prompts, conditions = compose.parallel(prompt, a, b).",
+                f"parallel takes a prompt and worn adapters, not {described(adapter)}.", hint=hint
             )
     is_list = isinstance(prompt, list | tuple) and not isinstance(next(iter(prompt), None), Mapping)
     is_list |= isinstance(prompt, Tensor) and prompt.ndim > 1

@@ -125,8 +125,8 @@ class Model(Chain):
                 place = layout.place(f"{path}.weight")
             except WeightsError:  # a layer that a derived model adds
                 continue
-            name = layout.layers.get(path, place.key.removesuffix(".weight"))
-            places.setdefault(part, {}).setdefault(name, []).append((seat, place.transform))
+            key = layout.layers.get(path, place.key.removesuffix(".weight"))
+            places.setdefault(part, {}).setdefault(key, []).append((seat, place.transform))
         return {
             part: {
                 key: tuple(sorted(seats, key=lambda pair: pair[1].share))

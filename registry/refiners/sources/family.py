@@ -105,8 +105,8 @@ def top_of(names: Collection[str]) -> str | None:
     Args:
         names: The files of the model in the repository.
     """
-    first = PurePosixPath(next(iter(names)))
-    for top in first.parents:
+    first = next(iter(names), "")
+    for top in PurePosixPath(first).parents:
         below = f"{top.as_posix()}/" if top.name else ""
         if all(name.startswith(below) for name in names) and could_be_whole(
             [name.removeprefix(below) for name in names]

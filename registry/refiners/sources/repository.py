@@ -115,12 +115,8 @@ def of_locked(locked: LockedPlugin, path: Path) -> RepositoryModel:
     """
     names = [file.file or "" for file in locked.file]
     is_whole = len(names) == 1 or top_of(names) is not None
-    if (
-        not names
-        or not is_whole
-        or not all(
-            file.revision == locked.version and means(locked.id, file) for file in locked.file
-        )
+    if not is_whole or not all(
+        file.revision == locked.version and means(locked.id, file) for file in locked.file
     ):
         raise LockError(
             f"{path} does not pin all files of {locked.id}, or pins files of another repository.",
