@@ -2,7 +2,8 @@
 
 Run `python benchmarks/language.py`, with `--size tiny` for models whose time is overhead, or
 `--size qwen` for the sizes of Qwen2.5-0.5B (6 GB, two threads). Peers take turns in one process. It
-prints ratios of medians, and exits with 1 if a bar is missed.
+prints ratios of medians, and exits with 1 if a bar is missed. `--size writer` prints the median
+time in which `playground-writer` writes 64 tokens on one core, without a peer.
 """
 
 import argparse
@@ -11,11 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import refiners
 import torch
 import transformers
 from core import milliseconds, reported
 
-from refiners_core.models.decoder import LanguageModel, load_decoder
+from refiners_core.models.decoder import GenerationDefaults, LanguageModel, load_decoder
 
 TINY = {
     "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
@@ -65,16 +67,29 @@ def decoded(name: str, sizes: dict[str, Any], tokens: int, rounds: int, bar: flo
     return reported(f"{name} of width {width}, a token / transformers'", ratio, "", bar)
 
 
+def writer_wrote(rounds: int, bar: float) -> bool:
+    """Measures texts of 64 tokens by the writer that is embedded in its package."""
+    read = refiners.load_model("playground-writer", kind=LanguageModel)
+    endless = LanguageModel(read.decoder, read.tokenizer, defaults=GenerationDefaults())
+    calls = {"ours": lambda: endless.generate("a", max_new_tokens=64, output="tokens")}
+    assert len(calls["ours"]()) == 64
+    seconds = milliseconds(calls, rounds)["ours"] / 1000
+    return reported("playground-writer, 64 tokens on one core", seconds, "s", bar)
+
+
 def main() -> bool:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("tiny", "qwen"), help="by default both")
+    parser.add_argument("--size", choices=("tiny", "qwen", "writer"), help="by default all")
     size = parser.parse_args().size
     kept: list[bool] = []
-    if size != "qwen":
+    if size in ("writer", None):
+        torch.set_num_threads(1)
+        kept.append(writer_wrote(15, 0.3))
+    if size in ("tiny", None):
         torch.set_num_threads(1)
         for name, sizes in {"Llama": TINY, "Qwen2": TINY, "GPT2": GPT2}.items():
             kept.append(decoded(name, sizes, 64, 15, 0.6))
-    if size != "tiny":
+    if size in ("qwen", None):
         torch.set_num_threads(2)
         kept.append(decoded("Qwen2", QWEN, 12, 5, 0.95))
     return all(kept)

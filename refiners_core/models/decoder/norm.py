@@ -24,12 +24,13 @@ class RootMeanSquareNorm(nn.RMSNorm):
 
     def forward(self, x: Float[Tensor, "*any width"]) -> Float[Tensor, "*any width"]:
         """Returns the normalised features."""
-        if x.is_cpu and x.dtype == self.weight.dtype == torch.float32:
+        weight = self.weight
+        if x.is_cpu and x.dtype == weight.dtype == torch.float32:
             # torch has one kernel for it on accelerators alone; these are its steps, but for a sum
             # and a division in place of a mean, which takes twice as long.
             square = (x * x).sum(-1, keepdim=True).div_(self.width).add_(self.least)
-            return x * square.rsqrt_() * self.weight
-        return self.weight * rms_norm(x.float(), self.normalized_shape, None, self.eps).to(x.dtype)
+            return x * square.rsqrt_() * weight
+        return weight * rms_norm(x.float(), self.normalized_shape, None, self.eps).to(x.dtype)
 
 
 class HeadNorm(RootMeanSquareNorm):

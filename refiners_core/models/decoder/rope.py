@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from refiners_core.models.config_reader import Published
 from refiners_core.tree.context import Context
@@ -16,6 +16,9 @@ from refiners_core.tree.layer import Layer
 ANGLES: Final = "decoder.angles"
 """The context key of cosine and sine of the angles of each token, for every rotation; the sine is
 negative for the first half of a head."""
+_FREQUENCY: Final = "decoder.frequency"
+"""The key of `context.memory` for the `Angles` of a decoder and its frequencies (width,), which are
+negative for the first half."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,10 @@ class Rope:
         return torch.where(wavelength < self.trained_places / self.high, frequency, slow)
 
 
-class Angles(nn.Module):
+class Angles(Layer):
     """Returns cosine and sine of the angles of places, as `ANGLES` has them.
+
+    The frequencies are computed once in a generation, and kept in `context.memory`.
 
     Args:
         rope: The frequencies.
@@ -95,14 +100,19 @@ class Angles(nn.Module):
         self.rope: Final = rope
         self.width: Final = width
 
-    def forward(
-        self, places: Int[Tensor, "rows tokens"]
-    ) -> tuple[Float[Tensor, "rows tokens 1 width"], Float[Tensor, "rows tokens 1 width"]]:
-        """Returns float32, the same angle for the i-th feature of either half."""
-        frequency = self.rope.frequencies(self.width, places.device)
-        angle = (places[..., None].float() * frequency)[:, :, None]
-        cosine, sine = angle.cos(), angle.sin()
-        return torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
+    def run(
+        self, context: Context, *inputs: Any
+    ) -> tuple[Float[Tensor, "#rows tokens 1 width"], Float[Tensor, "#rows tokens 1 width"]]:
+        """Takes places (rows, tokens); returns float32, the same angle for the i-th feature of
+        either half, but for the sign of the sine."""
+        places: Tensor = inputs[0]
+        owner, frequency = context.memory.get(_FREQUENCY, (None, None))
+        if owner is not self or frequency.device != places.device:
+            half = self.rope.frequencies(self.width, places.device)
+            frequency = torch.cat([-half, half])
+            context.memory[_FREQUENCY] = (self, frequency)
+        angle = places[..., None, None].float() * frequency
+        return angle.cos(), angle.sin()
 
 
 class Rotate(Layer):
@@ -118,11 +128,14 @@ class Rotate(Layer):
 
     def run(self, context: Context, *inputs: Any) -> Float[Tensor, "rows tokens inner"]:
         cosine, sine = context[ANGLES]
-        x: Tensor = inputs[0].unflatten(-1, (self.heads, -1))
+        x: Tensor = inputs[0]
+        rows, tokens, inner = x.shape
+        width = inner // self.heads
+        x = x.reshape(rows, tokens, self.heads, width)
         if x.dtype != cosine.dtype:
             cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
-        halves_swapped = x.roll(x.shape[-1] // 2, dims=-1)
-        return (x * cosine + halves_swapped * sine).flatten(-2)
+        halves_swapped = x.roll(width // 2, dims=-1)
+        return (x * cosine + halves_swapped * sine).reshape(rows, tokens, inner)
 
     def extra_repr(self) -> str:
         return str(self.heads)

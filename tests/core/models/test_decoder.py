@@ -19,7 +19,9 @@ from refiners_core.models.decoder import (
     KeysBefore,
     LanguageModel,
     LaterPlaces,
+    PromptCache,
 )
+from refiners_core.models.decoder.rope import Rope
 from refiners_core.testing import tiny_sdxl
 
 CONFIG = DecoderConfig(
@@ -260,3 +262,21 @@ def test_layers_of_latent_diffusion_have_published_names_in_each_part():
     for part in ("text_encoder.clip_l.encoder", "text_encoder.clip_g.encoder"):
         ((seat, _),) = text[part]["text_model.encoder.layers.0.mlp.fc1"]
         assert seat.path.startswith(part)
+
+
+def test_decoders_in_one_context_rotate_each_by_its_own_frequencies():
+    context = Context()
+    for theta in (10000.0, 100.0, 10000.0):
+        decoder = language_model(replace(CONFIG, rope=Rope(theta))).decoder
+        assert torch.equal(decoder(ids_of(), context=context), decoder(ids_of()))
+
+
+def test_a_model_that_has_written_can_be_trained():
+    model, cache = language_model(), PromptCache()
+    for _ in range(2):
+        model.generate(ids_of(1)[0], max_new_tokens=3, output="tokens", reuse=cache)
+    model.decoder.requires_grad_(True)
+    model.decoder(ids_of()).logsumexp(-1).mean().backward()
+    assert all(weight.grad is not None for weight in model.decoder.parameters())
+    read = model.generate(ids_of(1)[0], max_new_tokens=3, output="scores")
+    assert not read.log_probabilities.is_inference()
