@@ -234,7 +234,8 @@ class LanguageModel(Model):
             ids, mask = padded(read.tokens, max(self.config.padding or 0, 0), request.device)
             if mask is not None:
                 context[TOKEN_MASK] = mask
-            logits = self.at("decoder")(ids, context=context)[:, -ids.shape[1] :]
+            with torch.inference_mode():  # as in generations, so that compiled blocks serve both
+                logits = self.at("decoder")(ids, context=context)[:, -ids.shape[1] :]
         likely = logits[:, :-1].float().log_softmax(-1)
         chosen = likely.gather(-1, ids[:, 1:, None])[..., 0].cpu()
         results = [

@@ -280,3 +280,4 @@ def test_a_model_that_has_written_can_be_trained():
     assert all(weight.grad is not None for weight in model.decoder.parameters())
     read = model.generate(ids_of(1)[0], max_new_tokens=3, output="scores")
     assert not read.log_probabilities.is_inference()
+    assert not model.score(ids_of(1)[0]).log_probabilities.is_inference()
