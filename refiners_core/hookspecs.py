@@ -7,12 +7,13 @@ event object, so that events can gain fields without breaking hooks.
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, DistributionFinder, EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
@@ -92,6 +93,38 @@ def manager() -> pluggy.PluginManager:
     plugins = pluggy.PluginManager("refiners")
     plugins.add_hookspecs(Hooks)
     return plugins
+
+
+def call(hook: str, event: object) -> Any:
+    """Calls a hook of all loaded modules; notes on an exception which package raised it.
+
+    Args:
+        hook: The name of the hook.
+        event: Its event.
+
+    Returns:
+        The result of the hook: for one that returns the first result, that result.
+    """
+    caller: pluggy.HookCaller = getattr(manager().hook, hook)
+    try:
+        return caller(event=event)
+    except BaseException as error:
+        if name := culprit(caller, error):
+            dist = name.partition(":")[0]
+            error.add_note(
+                f"The hook {hook} of {name} raised this. Without it: pip uninstall {dist}"
+            )
+        raise
+
+
+def culprit(caller: pluggy.HookCaller, error: BaseException) -> str:
+    """Returns the name of the hook module whose hook raised an exception; empty if none did."""
+    owners = {
+        getattr(implementation.function, "__code__", None): implementation.plugin_name
+        for implementation in caller.get_hookimpls()
+    }
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((owners[code] for code in frames if code in owners), "")
 
 
 def announced() -> Iterator[EntryPoint]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from refiners.authoring.portable import unusable
 from refiners.authoring.promise import broken_promises, installed_bases
 from refiners.errors import ManifestError, OptionError
 from refiners.hub.receipts import sha256_of
-from refiners.installed.distribution import DISTRIBUTION, canonical
+from refiners.installed.distribution import DISTRIBUTION, canonical, distribution_of
 from refiners.installed.inventory import GROUPS, manifest_place
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import (
@@ -46,7 +46,7 @@ def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
         OptionError: The path is neither a manifest nor the folder of a plugin.
     """
     if path.is_file():
-        return tuple(_manifest(path, _kind(path), None, is_strict))
+        return tuple(_manifest(path, _kind(path), None, is_strict, ()))
     project = path / "pyproject.toml"
     if not project.is_file():
         raise OptionError(
@@ -101,7 +101,7 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
             where = f"[tool.setuptools.package-data] {package}"
             yield Finding(path, f'{file} would be left out of the wheel: {where} = ["{file}"]')
         manifest = folder / package / file
-        yield from _manifest(manifest, _kind(manifest), folder, is_strict)
+        yield from _manifest(manifest, _kind(manifest), folder, is_strict, names)
 
 
 def _required(dependency: object) -> str:
@@ -124,6 +124,7 @@ def _manifest(
     kind: type[Manifest],
     source: Path | None,
     is_strict: bool,
+    dependencies: Collection[str],
 ) -> Iterator[Finding]:
     try:
         manifest = load_manifest(path, kind)
@@ -137,9 +138,9 @@ def _manifest(
         for problem in broken_promises(name, spec, bases):
             yield Finding(path, problem)
         if source is not None:
-            yield from _factory(path, name, spec.factory, source)
+            yield from _factory(path, name, spec.factory, source, dependencies)
             if isinstance(spec, FamilySpec) and spec.checker is not None:
-                yield from _factory(path, name, spec.checker, source)
+                yield from _factory(path, name, spec.checker, source, dependencies)
         for role, file in spec.weights.items():
             key = f"{name}.weights.{role}"
             yield from _packaged(path, key, file, source)
@@ -151,8 +152,24 @@ def _manifest(
             yield Finding(path, f"{name}: the license of the code is missing")
 
 
-def _factory(path: Path, name: str, reference: str, source: Path) -> Iterator[Finding]:
+def _factory(
+    path: Path, name: str, reference: str, source: Path, dependencies: Collection[str]
+) -> Iterator[Finding]:
+    """Yields the problems of a factory, of which only the package's own code is read.
+
+    Weights for an adapter class of another package need no code: the package depends on the other.
+    """
     module, _, attribute = reference.partition(":")
+    package = module.partition(".")[0]
+    owner = distribution_of(package)
+    if not (source / package).is_dir() and not (source / f"{package}.py").is_file():
+        if owner not in dependencies:
+            yield Finding(
+                path,
+                f"{name}: the factory {reference!r} is in no module of this package, which does "
+                f'not depend on {owner}: dependencies = [..., "{owner}"]',
+            )
+        return
     file = source.joinpath(*module.split("."))
     code = next((f for f in (file.with_suffix(".py"), file / "__init__.py") if f.is_file()), None)
     if code is None:
