@@ -112,7 +112,7 @@ def call(hook: str, event: object) -> Any:
         if name := culprit(caller, error):
             dist = name.partition(":")[0]
             error.add_note(
-                f"The hook {hook} of {name} raised this. Without it: pip uninstall {dist}"
+                f"The hook {hook} of {name} raised this; without it: pip uninstall {dist}"
             )
         raise
 

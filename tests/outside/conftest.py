@@ -32,9 +32,9 @@ def hub(environment: Environment, tmp_path: Path) -> Iterator[LoopbackHub]:
     environment.variables.clear()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clean(environment: Environment) -> Iterator[None]:
-    """Asserts that a test leaves an environment as it found it: packages, files, lists, advice."""
+    """Asserts that a module leaves the environment as it was: packages, files, lists, advice."""
     before = _state(environment)
     yield
     assert _state(environment) == before

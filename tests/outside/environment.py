@@ -1,4 +1,4 @@
-"""A fresh environment with Refiners from wheels, and the installed third-party packages beside it."""
+"""A fresh environment with Refiners from wheels, beside the installed third-party packages."""
 
 from __future__ import annotations
 

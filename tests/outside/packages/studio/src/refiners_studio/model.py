@@ -1,6 +1,7 @@
 """Studio: a latent diffusion model with four levels, narrow text and pictures of 96 pixels."""
 
 import torch
+
 from refiners_core import Source
 from refiners_core.models.clip import ClipTextConfig, ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion

@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from refiners_core import Adapter, Chain, Edit, Layer, Multiply, Residual, Source, When
 from refiners_core.models.device import built_on
 from refiners_core.weights import KeyMap, load, published
-from torch import Tensor, nn
 
 LAYOUT = KeyMap({"shift": "warmth"})
 

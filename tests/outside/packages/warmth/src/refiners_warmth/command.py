@@ -1,6 +1,7 @@
 """The command `refiners warmth`."""
 
 import click
+
 from refiners_core.command import Report
 
 

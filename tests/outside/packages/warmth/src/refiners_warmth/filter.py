@@ -3,6 +3,7 @@
 from typing import Any
 
 from PIL import Image
+
 from refiners_core.picture import to_images, to_pixels
 
 
