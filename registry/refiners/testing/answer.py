@@ -16,6 +16,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from huggingface_hub.utils.sha import git_hash
 
+from refiners.testing.repository import Repository
+from refiners.testing.upload import Published, accept
+
 _END_OF_ENDLESS: Final = 500
 """Pieces of 64 kB after which an endless answer ends, so that a failing test ends too."""
 
@@ -42,23 +45,6 @@ class Fault(enum.Enum):
     UNAVAILABLE = 503
 
 
-class Repository(NamedTuple):
-    """A published repository, with the pins for a manifest."""
-
-    name: str
-    commit: str
-    files: Mapping[str, bytes]
-    license: str = ""
-    tags: tuple[str, ...] = ()
-    """More tags, such as `base_model:adapter:organisation/name`, by which a search filters."""
-    license_name: str = ""
-    """The name in the card of a licence whose tag is `other`."""
-
-    def sha256(self, file: str) -> str:
-        """Returns the hash of a file."""
-        return hashlib.sha256(self.files[file]).hexdigest()
-
-
 class Request(NamedTuple):
     """A received request."""
 
@@ -67,10 +53,9 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
 
 
-class Served(Protocol):
+class Served(Published, Protocol):
     """The state of a loopback Hub that its answers read and write."""
 
-    repositories: dict[str, Repository]
     requests: list[Request]
     is_closing: Event
     sent_endlessly: int
@@ -78,6 +63,11 @@ class Served(Protocol):
     @property
     def port(self) -> int:
         """The port of its address."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Its address."""
         ...
 
     @property
@@ -106,6 +96,19 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Sends a file, a part of it, or a list."""
         self._answer()
+
+    def do_POST(self) -> None:
+        """Accepts a step of an upload."""
+        path = unquote(self.path.partition("?")[0]).lstrip("/")
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.served.requests.append(Request(self.command, path, dict(self.headers)))
+        fault = self.served.take_fault("upload", self.command)
+        if fault and isinstance(fault.value, int):
+            self._refuse(fault.value, "")
+        elif (answer := accept(self.served, path, body, self.served.url)) is None:
+            self._refuse(404, "RepoNotFound")
+        else:
+            self._send_json(answer)
 
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0]).lstrip("/")

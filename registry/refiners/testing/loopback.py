@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Self
 from unittest.mock import patch
 
-from refiners.testing.answer import Answer, Fault, Repository, Request
+from refiners.testing.answer import Answer, Fault, Request
+from refiners.testing.repository import Repository
 
 
 @dataclass
@@ -104,7 +105,7 @@ class LoopbackHub:
 
         Args:
             file: The path in the repository; `info`, `revision` or `tree` for requests about the
-                repository.
+                repository, `upload` for uploads.
             fault: The fault.
             method: `HEAD` or `GET`; both by default.
             times: The number of requests with the fault.
