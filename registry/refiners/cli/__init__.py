@@ -43,6 +43,7 @@ FUNCTIONS: Final = {
     "demo": "demo",
     "new": "authoring",
     "validate": "authoring",
+    "pin": "pin",
     "catalog": "catalog",
     "api": "api",
 }
