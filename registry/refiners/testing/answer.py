@@ -72,6 +72,7 @@ class Served(Protocol):
 
     repositories: dict[str, Repository]
     requests: list[Request]
+    documents: dict[str, object]
     is_closing: Event
     sent_endlessly: int
 
@@ -110,6 +111,9 @@ class Answer(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0]).lstrip("/")
         self.served.requests.append(Request(self.command, path, dict(self.headers)))
+        if path in self.served.documents:
+            self._send_json(self.served.documents[path])
+            return
         if path == "api/models":
             self._search(parse_qs(urlsplit(self.path).query))
             return
