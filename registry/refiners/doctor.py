@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from refiners.catalog import listed, shipped
 from refiners.choose.compatibility import check_api
+from refiners.choose.lock import publisher_changes_here
 from refiners.choose.policy import Guard
 from refiners.errors import CatalogError, RefinersError
 from refiners.host.shell import quoted
@@ -59,6 +60,7 @@ def examine(*, is_probing: bool = True, reserved: Collection[str] = ()) -> tuple
         *_duplicates(inventory),
         *_misfits(inventory),
         *_commands(inventory, reserved),
+        *_publishers(inventory),
     ]
     problems += [*_files(inventory), *_rules(inventory), *_catalog(), *_foreign(inventory)]
     problems += _leftovers()
@@ -177,6 +179,12 @@ def _misfits(inventory: Inventory) -> Iterator[Problem]:
         if refusal := check_api(plugin, API_VERSION):
             command = f"pip install -U {plugin.dist} {DISTRIBUTION}"
             yield Problem("core API", plugin.dist, f"{plugin.name} {refusal.reason}", command)
+
+
+def _publishers(inventory: Inventory) -> Iterator[Problem]:
+    """Yields the packages whose publisher has changed; loading or locking them accepts it."""
+    for change in publisher_changes_here(inventory.plugins):
+        yield Problem("publisher", change.dist, str(change), change.way_back)
 
 
 def _files(inventory: Inventory) -> Iterator[Problem]:

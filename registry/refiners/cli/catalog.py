@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from refiners.catalog import Listed
+from refiners.cli.catalog_add import add_releases
 from refiners.cli.hub_search import search_hub
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.installed.inventory import Installed
@@ -107,13 +108,14 @@ def _listed(plugin: Installed[Any]) -> Listed:
 
 @click.group()
 def catalog() -> None:
-    """Build, refresh or forget the catalog.
+    """Build, refresh or forget the catalog, or add to one.
 
     The catalog is the list of published adapters, models and preprocessors.
 
     \b
     Examples:
       refiners catalog build dist/*.whl --out catalog
+      refiners catalog add dist --catalog catalog
       refiners catalog refresh hf:organisation/name
       refiners catalog forget
     """
@@ -205,3 +207,6 @@ def build(wheels: tuple[Path, ...], out: Path, as_json: bool) -> None:
         rows = [(name, release.kind, release.version)
                 for name, release in zip(names, added, strict=True)]  # fmt: skip
         print_table(f"{len(added)} added to {out}", ("name", "kind", "version"), rows)
+
+
+catalog.add_command(add_releases)

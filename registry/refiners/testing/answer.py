@@ -57,6 +57,7 @@ class Served(Published, Protocol):
     """The state of a loopback Hub that its answers read and write."""
 
     requests: list[Request]
+    documents: dict[str, object]
     is_closing: Event
     sent_endlessly: int
 
@@ -113,6 +114,9 @@ class Answer(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0]).lstrip("/")
         self.served.requests.append(Request(self.command, path, dict(self.headers)))
+        if path in self.served.documents:
+            self._send_json(self.served.documents[path])
+            return
         if path == "api/models":
             self._search(parse_qs(urlsplit(self.path).query))
             return

@@ -32,12 +32,15 @@ class LoopbackHub:
     Attributes:
         repositories: The published repositories by name.
         requests: The received requests, in order.
+        documents: The JSON that is served at other paths, such as the provenance of a wheel at
+            `integrity/distribution/1.0/FILE.whl/provenance`.
         is_closing: Set when the Hub stops; stalled answers wait for it.
         sent_endlessly: The bytes that endless answers have sent.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict[str, Repository])
     requests: list[Request] = field(default_factory=list[Request])
+    documents: dict[str, object] = field(default_factory=dict[str, object])
     _planned: dict[str, list[_Planned]] = field(default_factory=dict[str, list[_Planned]])
     _lock: threading.Lock = field(default_factory=threading.Lock)
     is_closing: threading.Event = field(default_factory=threading.Event)
