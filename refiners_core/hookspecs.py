@@ -110,10 +110,8 @@ def call(hook: str, event: object) -> Any:
         return caller(event=event)
     except BaseException as error:
         if name := culprit(caller, error):
-            dist = name.partition(":")[0]
-            error.add_note(
-                f"The hook {hook} of {name} raised this; without it: pip uninstall {dist}"
-            )
+            remedy = f"pip uninstall {name.partition(':')[0]}"
+            error.add_note(f"Raised by the hook {hook} of {name}. To do without it: {remedy}")
         raise
 
 
