@@ -211,7 +211,8 @@ def build(wheels: tuple[Path, ...], out: Path, as_json: bool) -> None:
 @catalog.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--from", "source", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              metavar="CATALOG", help="The folder of a catalog; that of search by default.")  # fmt: skip
+              metavar="CATALOG", help="The folder of a catalog; by default, that of search.",
+)  # fmt: skip
 @click.option("--wheel", "wheels", multiple=True, metavar="WHEEL",
               type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="A wheel whose pictures and report to show; repeatable.")  # fmt: skip

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from refiners.page.card import Card
 
@@ -44,7 +45,7 @@ def feed_pages(
         if number + 1 < len(paths):
             feed["next_url"] = f"{base_url}{paths[number + 1]}"
         feed["items"] = [_item(card, base_url) for card in cards[start : start + _ITEMS]]
-        yield paths[number], f"{json.dumps(feed, indent=1)}\n".encode()
+        yield paths[number], msgspec.json.format(msgspec.json.encode(feed), indent=1) + b"\n"
 
 
 def _date(card: Card) -> str:

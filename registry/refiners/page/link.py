@@ -16,7 +16,7 @@ _HTTPS: Final = re.compile(
     r"([/?#][\w.~:/?#\[\]@!$&'()*+,;=%-]*)?",
     re.ASCII,
 )
-"""An address with a host of plain letters, without a user name, a password or an IP address of v6."""
+"""An address with a host of plain letters, without a user name or a password."""
 _ARXIV: Final = re.compile(r"arxiv:([0-9]{4}\.[0-9]{4,5}(?:v[0-9]{1,2})?)", re.IGNORECASE)
 _BASE: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII)
 _LONGEST: Final = 500
@@ -35,7 +35,7 @@ def web_link(address: Any) -> str:
 
 
 def paper_link(paper: str) -> str:
-    """Returns the page of a paper, named by its arXiv identifier or its address; empty otherwise."""
+    """Returns the page of a paper, by its arXiv identifier or address; empty otherwise."""
     match = _ARXIV.fullmatch(paper.strip())
     return f"https://arxiv.org/abs/{match[1]}" if match else web_link(paper)
 

@@ -35,7 +35,7 @@ class Pager(NamedTuple):
     """Where a page is in its list."""
 
     number: int
-    count: int
+    pages: int
     links: tuple[tuple[int, str], ...]
     """The numbers and file names of pages to jump to; 0 marks a gap."""
     before: str

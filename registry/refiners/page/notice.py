@@ -88,9 +88,7 @@ class Notices:
 
 
 def _notice(advisory: Advisory, subject: str, lowest: str) -> Notice:
-    return Notice(
-        advisory.id, advisory.status, advisory.reason, subject, advisory.instead, lowest
-    )
+    return Notice(advisory.id, advisory.status, advisory.reason, subject, advisory.instead, lowest)
 
 
 def status_of(notices: Iterable[Notice]) -> str:

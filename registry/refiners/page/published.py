@@ -172,7 +172,7 @@ def _published_in(path: Path) -> tuple[Published, ...]:
 
 def _plugin(releases: Iterable[Published]) -> Plugin:
     lowest = version_of("0.dev0")
-    ordered = sorted(releases, key=lambda r: (version_of(r.version) or lowest), reverse=True)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    ordered = sorted(releases, key=lambda r: version_of(r.version) or lowest, reverse=True)  # pyright: ignore[reportArgumentType, reportCallIssue]
     try:
         return Plugin(tuple(ordered), listed_as(ordered[0]))
     except ValueError as error:

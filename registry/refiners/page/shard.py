@@ -42,16 +42,21 @@ class Facets:
 def shards(cards: Iterable[Card], facets: Facets) -> Iterator[str]:
     """Yields the scripts of the index, in the order of the cards."""
     rows: list[str] = []
-    size = 0
-    for number, row in enumerate(_row(card, facets) for card in cards):
-        text = json.dumps(row, ensure_ascii=True, separators=(",", ":"))
-        if size + len(text) > SHARD_BYTES:
-            yield _script(number - len(rows), rows)
-            rows, size = [], 0
+    first = size = 0
+    for card in cards:
+        text = _literal(_row(card, facets))
+        if rows and size + len(text) > SHARD_BYTES:
+            yield _script(first, rows)
+            first, rows, size = first + len(rows), [], 0
         rows.append(text)
         size += len(text) + 2
     if rows:
-        yield _script(number - len(rows) + 1, rows)
+        yield _script(first, rows)
+
+
+def _literal(row: list[Any]) -> str:
+    """Returns a row as a literal of a script, in ASCII."""
+    return json.dumps(row, ensure_ascii=True, separators=(",", ":"))
 
 
 def _script(first: int, rows: list[str]) -> str:

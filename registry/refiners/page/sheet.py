@@ -11,7 +11,8 @@ import msgspec
 from refiners.manifest.pattern import UNKNOWN
 from refiners.manifest.schema import AdapterSpec, ModelSpec, Spec, WeightsFile
 from refiners.page.card import Card
-from refiners.page.change import Change, changes
+from refiners.page.change import changes
+from refiners.page.command import python_lines, shell_lines
 from refiners.page.link import file_link, paper_link, web_link
 from refiners.page.notice import Notices, status_of
 from refiners.page.published import Plugin, spec_of
@@ -77,6 +78,8 @@ class Sheet(NamedTuple):
     python: str
     shell: tuple[str, ...]
     places: Part
+    offered: Part
+    """The slots that a model offers."""
     advice: tuple[tuple[tuple[str, ...], tuple[Fact, ...]], ...]
     inputs: Part
     externals: Part
@@ -112,9 +115,12 @@ def sheet_of(card: Card, slots: KnownSlots, notices: Notices, limit: int = LIMIT
         facts=(*_facts(card, spec),),
         publisher=(*_publisher(plugin.newest.publisher),),
         install=f"pip install {plugin.entry.distribution}",
-        python=_python(plugin),
-        shell=_shell(plugin),
+        python=python_lines(plugin),
+        shell=shell_lines(plugin),
         places=part(places, min(limit, 6)),
+        offered=part(
+            slots.offered(plugin.entry.name, spec) if isinstance(spec, ModelSpec) else (), limit
+        ),
         advice=_advice(adapter)[:limit],
         inputs=part([*adapter.input.items()] if adapter else [], limit),
         externals=part(_externals(adapter), limit),
@@ -135,7 +141,9 @@ def _facts(card: Card, spec: Spec | None) -> Iterator[Fact]:
         yield Fact("Family", clipped(spec.family, 60))
     if spec is not None:
         yield Fact("Licence of the code", clipped(spec.license, 80) or "not stated")
-        weights = dict.fromkeys(clipped(f.license, 80) or "not stated" for f in spec.weights.values())
+        weights = dict.fromkeys(
+            clipped(f.license, 80) or "not stated" for f in spec.weights.values()
+        )
         if weights:
             yield Fact("Licence of the weights", clipped(", ".join(weights), 240))
         if spec.paper:
@@ -152,38 +160,6 @@ def _publisher(publisher: Any) -> Iterator[Fact]:
         elif isinstance(value, str | int | float) and value != "":
             text = clipped(str(value), 200)
             yield Fact(clipped(str(key).replace("_", " "), 40), text, web_link(value))
-
-
-def _python(plugin: Plugin) -> str:
-    name, spec = plugin.call, plugin.spec
-    if plugin.entry.kind == "model":
-        return f'import refiners\n\nmodel = refiners.load_model("{name}")'
-    if plugin.entry.kind == "preprocessor":
-        return f'import refiners\n\nfunction = refiners.load_preprocessor("{name}")'
-    base = next((base for base in plugin.entry.bases if base != "any"), "playground")
-    is_own = isinstance(spec, AdapterSpec) and spec.file is not None and not spec.weights
-    what = "path/to/file.safetensors" if is_own else name
-    return (
-        "import refiners\n\n"
-        f'model = refiners.load_model("{base}")\n'
-        f'adapter = refiners.load_adapter("{what}", model)'
-    )
-
-
-def _shell(plugin: Plugin) -> tuple[str, ...]:
-    name, spec = plugin.call, plugin.spec
-    if plugin.entry.kind == "model":
-        is_language = isinstance(spec, ModelSpec) and spec.family == "decoder"
-        verb = "write" if is_language else "generate"
-        return f"refiners info {name}", f'refiners {verb} "a red heart" --model {name}'
-    if plugin.entry.kind == "preprocessor":
-        return (f"refiners preprocess {name} photo.png --out {name.rpartition(':')[2]}.png",)
-    base = next((base for base in plugin.entry.bases if base != "any"), "playground")
-    is_own = isinstance(spec, AdapterSpec) and spec.file is not None and not spec.weights
-    return f"refiners info {name}", (
-        f"refiners why path/to/file.safetensors {base}" if is_own
-        else f"refiners why {name} --model {base}"
-    )  # fmt: skip
 
 
 def _advice(spec: AdapterSpec | None) -> tuple[tuple[tuple[str, ...], tuple[Fact, ...]], ...]:
@@ -258,10 +234,6 @@ def _versions(plugin: Plugin, notices: Notices, limit: int) -> Iterator[Version]
             core=clipped(core, 60) if isinstance(core, str) else "",
             status=status_of(known),
             reasons=tuple(clipped(f"{n.id}: {n.reason}", 300) for n in known[:3]),
-            changes=part(_changes(before.spec, release.spec) if before else [], limit // 4 + 1),
+            changes=part([*changes(before.spec, release.spec)] if before else [], limit // 4 + 1),
             is_first=len(plugin.releases) <= limit + 1 and before is None,
         )
-
-
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    return [*changes(before, after)]

@@ -17,7 +17,7 @@ from refiners.page.extras import Extras, Picture
 from refiners.page.feed import feed_pages, newest
 from refiners.page.link import base_address
 from refiners.page.listing import Listing, list_pages
-from refiners.page.notice import Notices
+from refiners.page.notice import AVAILABLE, Notices
 from refiners.page.published import Plugin
 from refiners.page.shard import Facets, shards
 from refiners.page.sheet import LIMITS, sheet_of
@@ -32,6 +32,8 @@ _MARK: Final = "catalog-page.txt"
 _ASSETS: Final = ("style.css", "search.js", "icon.svg")
 _LISTED: Final = 60
 """The plugins of one page of a list."""
+_SHOWN: Final = 24
+"""The plugins of the first page."""
 _IN_MATRIX: Final = 80
 """The rows of one page of the matrix."""
 
@@ -128,8 +130,10 @@ def _files(
         yield f"assets/{name}", (files("refiners.page") / "assets" / name).read_bytes()
     for number, script in enumerate(scripts):
         yield f"data/{number}.js", script.encode()
-    shown = newest(cards) or tuple(card for card in cards if card.status == "available")
-    yield "index.html", templates.index(shown[:24], cards, facets, groups)
+    yield (
+        "index.html",
+        templates.index(newest(cards)[:_SHOWN] or _sample(cards), cards, facets, groups),
+    )
     for group in groups:
         yield from list_pages(group, _LISTED, templates.list_page)
     rows = sorted(cards, key=lambda card: (card.category, card.name))
@@ -186,7 +190,7 @@ def _groups(cards: Sequence[Card]) -> tuple[Listing, ...]:
             of_base[base].append(card)
     return (
         Listing("all", "All plugins", "", cards, "all"),
-        *(Listing("kind", _title(name), name, of_kind[name], f"kind-{slug(name)}")
+        *(Listing("kind", f"Kind: {name}", name, of_kind[name], f"kind-{slug(name)}")
           for name, _ in kinds.most_common()),
         *(Listing("base", f"For {name}" if name != "any" else "For any model", name,
                   of_base[name], f"base-{slug(name)}")
@@ -194,5 +198,12 @@ def _groups(cards: Sequence[Card]) -> tuple[Listing, ...]:
     )  # fmt: skip
 
 
-def _title(category: str) -> str:
-    return f"Kind: {category}"
+def _sample(cards: Sequence[Card]) -> tuple[Card, ...]:
+    """Returns some plugins of each kind, for a catalog without dates."""
+    available = [card for card in cards if card.status == AVAILABLE]
+    places: Counter[str] = Counter()
+    ordered: list[tuple[int, int]] = []
+    for number, card in enumerate(available):
+        ordered.append((places[card.category], number))
+        places[card.category] += 1
+    return tuple(available[number] for _, number in sorted(ordered)[:_SHOWN])

@@ -39,7 +39,7 @@ class Places(NamedTuple):
     base: str
     """The base whose slots are shown; empty if none is known that has them."""
     roots: tuple[Node, ...]
-    count: int
+    edited: int
     """The number of slots that are edited."""
 
 
@@ -64,21 +64,25 @@ class KnownSlots:
                 self._slots.setdefault(base, slots)
 
     def places(self, spec: AdapterSpec) -> tuple[Places, ...]:
-        """Returns a tree for each group of variants that edit the same slots on the same model."""
-        groups: dict[tuple[str, tuple[Target, ...]], list[Variant]] = {}
+        """Returns a tree for each group of variants that edit the same slots of the same tree."""
+        groups: dict[tuple[tuple[str, ...], tuple[Target, ...]], list[Variant]] = {}
         for variant in spec.variant:
-            base = self._base(variant)
-            groups.setdefault((base, variant.targets[:_MOST]), []).append(variant)
+            slots = self._slots.get(self._base(variant), ())[:_MOST]
+            if variant.targets:
+                groups.setdefault((slots, variant.targets[:_MOST]), []).append(variant)
         return tuple(
             Places(
                 tuple(dict.fromkeys(variant.base or "any base" for variant in variants)),
-                base,
-                _tree(self._slots.get(base, ())[:_MOST], targets),
+                self._base(variants[0]),
+                _tree(slots, targets),
                 len({target.slot for target in targets}),
             )
-            for (base, targets), variants in groups.items()
-            if targets
+            for (slots, targets), variants in groups.items()
         )
+
+    def offered(self, name: str, spec: ModelSpec) -> tuple[str, ...]:
+        """Returns the slots that a model offers, as far as they are known."""
+        return (spec.slots or self._slots.get(spec.base or name, ()))[:_MOST]
 
     def _base(self, variant: Variant) -> str:
         """Returns the base on whose tree a variant is shown."""

@@ -37,7 +37,7 @@ class Templates:
             lstrip_blocks=True,
         )
         self._environment.filters.update(clipped=clipped, slug=slug)
-        self._environment.globals.update(address=address, scripts=scripts, count=count)
+        self._common = {"address": address, "scripts": scripts, "count": count}
 
     def index(
         self,
@@ -74,7 +74,9 @@ class Templates:
     def _page(self, template: str, path: str, **values: Any) -> bytes:
         root = "../" * path.count("/")
         page = self._environment.get_template(template)
-        return page.render(root=root, path=path, **values).encode("utf-8", "replace")
+        return page.render(root=root, path=path, **self._common, **values).encode(
+            "utf-8", "replace"
+        )
 
     @staticmethod
     def _some(groups: Sequence[Listing], kind: str) -> list[Listing]:

@@ -24,6 +24,8 @@ def clean(value: Any) -> Any:
 
 def clipped(text: str, longest: int = LINE) -> str:
     """Returns a text of one line, cut at a number of characters."""
+    if len(text) <= longest and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()  # the common case
     flat = " ".join(shown(text[: longest * 8]).split())
     return flat if len(flat) <= longest else f"{flat[: longest - 1].rstrip()}…"
 
@@ -44,5 +46,3 @@ def size_of(count: int | None) -> str:
         if count >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count} bytes"
-
-

@@ -41,17 +41,28 @@
     },
   };
 
+  // The first script alone, so that the first results need not wait for the others.
   function load() {
     if (asked) return;
     asked = true;
-    for (let number = 0; number < total; number += 1) {
-      const script = document.createElement("script");
-      script.src = `data/${number}.js`;
-      script.async = true;
-      script.onload = () => { loaded += 1; schedule(); };
-      script.onerror = () => { failed += 1; schedule(); };
-      document.head.append(script);
-    }
+    loadOne(0, () => {
+      for (let number = 1; number < total; number += 1) loadOne(number, () => {});
+    });
+  }
+
+  function loadOne(number, then) {
+    const script = document.createElement("script");
+    script.src = `data/${number}.js`;
+    script.async = true;
+    script.onload = () => { loaded += 1; arrived(then); };
+    script.onerror = () => { failed += 1; arrived(then); };
+    document.head.append(script);
+  }
+
+  // Draws the first rows at once, further ones together, and again when all are there.
+  function arrived(then) {
+    if (loaded + failed === total || !hits.children.length) schedule();
+    then();
   }
 
   function wanted() {
@@ -132,7 +143,7 @@
   function schedule() {
     if (!scheduled) {
       scheduled = true;
-      queueMicrotask(render);
+      queueMicrotask(render);  // before the next script is read
     }
   }
 
