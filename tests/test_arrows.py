@@ -63,7 +63,7 @@ ROOMS = (
     ("sources",),
     ("preprocessing",),
     ("recipe",),
-    ("authoring", "doctor", "load", "refresh", "sync"),
+    ("authoring", "doctor", "load", "page", "refresh", "sync"),
     ("remake",),
     ("cli",),
     ("testing",),

@@ -11,14 +11,14 @@ PLUGINS = ("playground", "controlnet", "ipadapter", "lora")
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment with the core and four plugins, and a folder with all wheels."""
+    """An environment with the core, the testkit and four plugins, and a folder with all wheels."""
     folder = tmp_path_factory.mktemp("outside")
     wheels = folder / "wheels"
     wheels.mkdir()
     environment = Environment.create(folder / "environment", wheels)
     outside = [PACKAGES / name for name in ("warmth", "studio", "civitai")]
     build([*first_party(*PLUGINS), *outside], wheels, environment)
-    environment.install("refiners-core", *(f"refiners-{name}" for name in PLUGINS))
+    environment.install(*(f"refiners-{name}" for name in ("core", "testkit", *PLUGINS)))
     return environment
 
 

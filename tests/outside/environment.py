@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PACKAGES = Path(__file__).with_name("packages")
 LEFT_OUT = shutil.ignore_patterns(
-    *("plugins", "benchmarks", "tests", "training", "docs", "build", "*.egg-info", ".*")
+    *("plugins", "testkit", "benchmarks", "tests", "training", "docs", "build", "*.egg-info", ".*")
 )
 OURS = ("refiners", "__editable__")
 """How the names of our installed packages begin; the environment has them from wheels alone."""
@@ -158,5 +158,5 @@ def build(sources: Iterable[Path], wheels: Path, environment: Environment) -> No
 
 
 def first_party(*plugins: str) -> Sequence[Path]:
-    """Returns the source folders of the core and of some plugins."""
-    return [ROOT, *(ROOT / "plugins" / name for name in plugins)]
+    """Returns the source folders of the core, the testkit and some plugins."""
+    return [ROOT, ROOT / "testkit", *(ROOT / "plugins" / name for name in plugins)]
