@@ -105,20 +105,21 @@ def call(hook: str, event: object) -> Any:
     Returns:
         The result of the hook: for one that returns the first result, that result.
     """
-    caller: pluggy.HookCaller = getattr(manager().hook, hook)
     try:
-        return caller(event=event)
+        return getattr(manager().hook, hook)(event=event)
     except BaseException as error:
-        if name := culprit(caller, error):
+        if name := culprit(error):
             remedy = f"pip uninstall {name.partition(':')[0]}"
             error.add_note(f"Raised by the hook {hook} of {name}. To do without it: {remedy}")
         raise
 
 
-def culprit(caller: pluggy.HookCaller, error: BaseException) -> str:
-    """Returns the name of the hook module whose hook raised an exception; empty if none did."""
+def culprit(error: BaseException) -> str:
+    """Returns the name of the hook module that raised an exception; empty if none did."""
     owners = {
         getattr(implementation.function, "__code__", None): implementation.plugin_name
+        for plugin in manager().get_plugins()
+        for caller in manager().get_hookcallers(plugin) or ()
         for implementation in caller.get_hookimpls()
     }
     frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))

@@ -55,7 +55,7 @@ weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 def draw(conditions=None):
     return model.generate(
-        "a heart", conditions=conditions, seed=3, steps=2, output="latents", progress=False
+        "a heart", conditions=conditions, seed=3, steps=4, output="latents", progress=False
     )
 
 bare = draw()
@@ -81,7 +81,7 @@ model.eject_all()
 after = model.state_dict()
 report["restored"] = [torch.equal(draw(), bare), list(after) == list(weights),
     all(torch.equal(after[name], tensor) for name, tensor in weights.items())]
-report["image"] = [model.generate("a heart", steps=1, progress=False).size == (96, 96)]
+report["image"] = [model.generate("a heart", steps=4, progress=False).size == (96, 96)]
 print(json.dumps(report))
 """
 

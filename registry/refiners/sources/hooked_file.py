@@ -75,13 +75,12 @@ def _ask(event: WeightRequest) -> tuple[Any, list[tuple[str, BaseException]]]:
     hooks, failures = manager(), list[tuple[str, BaseException]]()
     failed: list[Any] = []
     while True:
-        caller = hooks.subset_hook_caller(_HOOK, failed)
         try:
-            return caller(event=event), failures
+            return hooks.subset_hook_caller(_HOOK, failed)(event=event), failures
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # including SystemExit of a plugin
-            name = culprit(caller, error)
+            name = culprit(error)
             if not name:
                 raise
             failures.append((name, error))

@@ -1,6 +1,8 @@
 """Studio: a latent diffusion model of four levels with narrow text, for pictures of 96 pixels."""
 
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
+
 from refiners_core import Source
 from refiners_core.models.clip import ClipTextConfig, ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
@@ -8,7 +10,6 @@ from refiners_core.models.sd15 import build as build_family
 from refiners_core.models.sd15 import load_weights
 from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
-from tokenizers.pre_tokenizers import ByteLevel
 
 SIGNS = sorted(ByteLevel.alphabet())
 TOKENS = [*SIGNS, *(f"{sign}</w>" for sign in SIGNS), "<|startoftext|>", "<|endoftext|>"]
