@@ -118,7 +118,7 @@ def culprit(error: BaseException) -> str:
     """Returns the name of the hook module that raised an exception; empty if none did."""
     owners = {
         getattr(implementation.function, "__code__", None): implementation.plugin_name
-        for plugin in manager().get_plugins()
+        for _, plugin in manager().list_name_plugin()
         for caller in manager().get_hookcallers(plugin) or ()
         for implementation in caller.get_hookimpls()
     }

@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+
 from refiners.installed.factory import build_adapter
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
-
 from refiners_core import Adapter
 from refiners_core.surgery.source import Weights
 from refiners_core.testing import AdapterCase, Neighbour

@@ -5,7 +5,6 @@ from typing import ClassVar
 from refiners.installed.factory import build_model
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import ModelSpec
-
 from refiners_core import Model
 from refiners_testkit.check import check, expect
 from refiners_testkit.package import PackageContract

@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import pytest
-from refiners.authoring.validate import Finding, validate
 
+from refiners.authoring.validate import Finding, validate
 from refiners_testkit.check import check, expect_none
 from refiners_testkit.subject import Subject, subject_of
 

@@ -10,7 +10,6 @@ from refiners_testkit.check import MARK
 
 if TYPE_CHECKING:
     from refiners.testing import LoopbackHub
-
     from refiners_testkit.conformance import Conformance, Verdict
 
 _PROPERTY: Final = "refiners-conformance"

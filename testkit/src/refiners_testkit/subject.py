@@ -15,7 +15,6 @@ from refiners.installed.inventory import GROUPS, Installed, manifest_place
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import MANIFESTS, AdapterSpec, KindName, ModelSpec, Spec
 from refiners.manifest.toml import TomlError, load_toml
-
 from refiners_testkit.check import fail
 
 S = TypeVar("S", AdapterSpec, ModelSpec)
