@@ -63,7 +63,7 @@ def current() -> dict[str, str]:
 
 
 def _members(path: str, value: Any, kinds: set[type]) -> Iterator[tuple[str, Any]]:
-    """Yields a value and, of a class, its methods; another public class has those that it defines."""
+    """Yields a value and, of a class, its methods; those of another public class are left out."""
     yield path, value
     if not isinstance(value, type):
         return

@@ -68,6 +68,12 @@ def unmet_requirements() -> Iterator[Unmet]:
             break
 
 
+def version_of_package(name: str) -> str:
+    """Returns the installed version of a distribution; empty if it is not installed."""
+    package = _metadata(name)
+    return "" if package is None else package[0]
+
+
 def _needs() -> Iterator[Need]:
     """Yields the requirements of all plugins, and of what they need."""
     left = _MOST
