@@ -6,16 +6,21 @@ event object, so that events can gain fields without breaking hooks.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import Distribution, DistributionFinder, EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pluggy
+
+from refiners_core.errors import HookError, Notice
 
 if TYPE_CHECKING:
     from refiners_core.surgery.wearable import Wearable
@@ -126,6 +131,70 @@ def culprit(error: BaseException) -> str:
     return next((owners[code] for code in frames if code in owners), "")
 
 
+def register(module: object, name: str, dist: str) -> None:
+    """Registers the hooks of a module whole, or not at all.
+
+    An implementation may leave out arguments, so hooks can gain some. A hook that does not exist is
+    skipped with a notice: a later or an earlier version of the core has it.
+
+    Args:
+        module: The module, or another object with hooks as attributes.
+        name: The name under which the hooks are registered.
+        dist: The distribution that has the module, for messages.
+
+    Raises:
+        HookError: A hook takes an argument that its specification does not have.
+    """
+    marked = _marked(module)
+    specs = {hook: _arguments(getattr(Hooks, hook)) for hook in vars(Hooks) if hook[0] != "_"}
+    for hook, function in marked.items():
+        if hook not in specs:
+            continue
+        for argument in _arguments(function):
+            if argument not in specs[hook]:
+                takes = ", ".join(specs[hook]) or "no arguments"
+                raise HookError(
+                    f"the hook {hook} of {dist} takes the argument {argument!r}, and {hook} passes "
+                    f"{takes}.",
+                    hint=f"Remove {argument!r}, or run pip install -U {dist} refiners-core.",
+                    dist=dist,
+                )
+    for hook in marked:
+        if hook not in specs:
+            close = get_close_matches(hook, specs, n=1)
+            guess = f"did you mean {close[0]}?" if close else f"known: {', '.join(specs)}."
+            warnings.warn(
+                f"{dist} has a hook {hook!r}, which does not exist and is not called; {guess}",
+                Notice,
+                stacklevel=3,
+            )
+    manager().register(module, name)
+
+
+def _marked(module: object) -> dict[str, Callable[..., object]]:
+    """Returns the functions of a module that `hookimpl` marks, by the hook that they implement."""
+    functions: dict[str, Callable[..., object]] = {}
+    for name in dir(module):
+        function = getattr(module, name, None)
+        options = getattr(function, "refiners_impl", None) if inspect.isroutine(function) else None
+        if isinstance(options, dict):
+            hook = cast("dict[str, str | None]", options).get("specname") or name
+            functions[hook] = cast("Callable[..., object]", function)
+    return functions
+
+
+def _arguments(function: Callable[..., object]) -> tuple[str, ...]:
+    """Returns the arguments that pluggy passes by name: those without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(
+        parameter.name
+        for parameter in parameters
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and parameter.default is parameter.empty
+        and parameter.name != "self"
+    )
+
+
 def announced() -> Iterator[EntryPoint]:
     """Yields the hook modules that installed packages declare.
 
@@ -175,13 +244,9 @@ def load_installed(
         if manager().has_plugin(name):
             continue
         try:
-            module = point.load()
-            manager().register(module, name)
-            manager().check_pending()
+            register(point.load(), name, dist)
         except KeyboardInterrupt:  # from the user, not from the module
             raise
         except BaseException as error:
-            if manager().has_plugin(name):
-                manager().unregister(name=name)
             broken.append(BrokenHooks(point.name, dist, error))
     return broken

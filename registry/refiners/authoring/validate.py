@@ -46,7 +46,7 @@ def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
         OptionError: The path is neither a manifest nor the folder of a plugin.
     """
     if path.is_file():
-        return tuple(_manifest(path, _kind(path), None, is_strict, ()))
+        return tuple(manifest_findings(path, kind_of_file(path), None, is_strict))
     project = path / "pyproject.toml"
     if not project.is_file():
         raise OptionError(
@@ -55,7 +55,8 @@ def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
     return tuple(_project(project, is_strict))
 
 
-def _kind(path: Path) -> type[Manifest]:
+def kind_of_file(path: Path) -> type[Manifest]:
+    """Returns the kind of a manifest, by the name of its file."""
     kinds = {f"{kind}.toml": manifest for kind, manifest in MANIFESTS.items()}
     return kinds.get(path.name, AdapterManifest)
 
@@ -101,7 +102,7 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
             where = f"[tool.setuptools.package-data] {package}"
             yield Finding(path, f'{file} would be left out of the wheel: {where} = ["{file}"]')
         manifest = folder / package / file
-        yield from _manifest(manifest, _kind(manifest), folder, is_strict, names)
+        yield from manifest_findings(manifest, kind_of_file(manifest), folder, is_strict, names)
 
 
 def _required(dependency: object) -> str:
@@ -119,13 +120,22 @@ def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
     return any(Path(file).match(pattern) for pattern in wanted)
 
 
-def _manifest(
+def manifest_findings(
     path: Path,
     kind: type[Manifest],
     source: Path | None,
     is_strict: bool,
-    dependencies: Collection[str],
+    dependencies: Collection[str] = (),
 ) -> Iterator[Finding]:
+    """Yields the problems of a manifest, and of the code and files in its package.
+
+    Args:
+        path: The manifest.
+        kind: Its kind.
+        source: The folder that has the package; None to check the manifest alone.
+        is_strict: Whether the rules for new publications apply.
+        dependencies: The distributions that the package needs, whose classes it may name.
+    """
     try:
         manifest = load_manifest(path, kind)
     except ManifestError as error:

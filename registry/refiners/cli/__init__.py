@@ -44,6 +44,7 @@ FUNCTIONS: Final = {
     "new": "authoring",
     "validate": "authoring",
     "pin": "pin",
+    "publish-check": "publish_check:publish_check",
     "catalog": "catalog",
     "api": "api",
 }
