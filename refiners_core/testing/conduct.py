@@ -40,11 +40,11 @@ def keeps_no_tensors(case: AdapterCase) -> None:
 
 def leaves_settings_alone(case: AdapterCase) -> None:
     """Checks that the adapter changes no setting of torch and turns no gradient on."""
-    model, adapter = case.bound()
-    base = [(weight, weight.requires_grad) for weight in model.parameters()]
     before = _settings()
-    with torch.no_grad():
+    with torch.no_grad():  # so that a gradient mode that is left on differs
         within = _settings()
+        model, adapter = case.model(), case.make()
+        base = [(weight, weight.requires_grad) for weight in model.parameters()]
         adapter.inject(model)
         expect_same(_settings(), within, f"injecting {adapter.key} changes settings of torch")
         expect(

@@ -52,13 +52,18 @@ class AdapterContract(PackageContract, Laws, FileChecks):
         """Returns the adapter as its manifest describes it."""
         return cls.subject().plugin(cls.name, AdapterSpec)
 
-    def make(self, weights: Weights | None = None) -> Adapter:
+    def options_for(self, base: str) -> Mapping[str, Any]:
+        """Returns the arguments of the constructor for a tiny model of a base."""
+        return self.options
+
+    def make(self, base: str, weights: Weights | None = None) -> Adapter:
         """Builds the adapter as the registry does.
 
         Args:
+            base: The base of the model that it is for.
             weights: Returns its files; None for the structure without weights.
         """
-        return build_adapter(self.plugin(), weights, dict(self.options))
+        return build_adapter(self.plugin(), weights, dict(self.options_for(base)))
 
     def model(self, base: str) -> Any:
         """Builds a tiny model of a base."""
@@ -100,9 +105,8 @@ class AdapterContract(PackageContract, Laws, FileChecks):
         pairs = [(t.slot, t.stage) for variant in variants for t in variant.targets]
         return list(dict.fromkeys(pairs))
 
-    def value(self) -> Any:
-        """Returns the condition of a generation."""
-        adapter = self.make()
+    def value(self, adapter: Adapter) -> Any:
+        """Returns the condition of a generation with the adapter."""
         if self.condition is not None or not (adapter.takes_condition and adapter.needs_condition):
             return self.condition
         return dict.fromkeys(adapter.inputs, PICTURE) or PICTURE
@@ -111,9 +115,9 @@ class AdapterContract(PackageContract, Laws, FileChecks):
         """Yields the name and the case of each base."""
         for base in self.bases():
             yield base, AdapterCase(
-                self.make,
+                partial(self.make, base),
                 partial(self.model, base),
-                condition=self.value(),
+                condition=self.value(self.make(base)),
                 targets=self.targets(base),
                 run=self.run,
                 beside=type(self).beside,

@@ -22,8 +22,8 @@ _UNKNOWN = "a_key.that_nobody.knows.weight"
 class FileChecks:
     """What an adapter saves, it loads, and nothing else."""
 
-    def make(self, weights: Weights | None = None) -> Adapter:
-        """Builds the adapter."""
+    def make(self, base: str, weights: Weights | None = None) -> Adapter:
+        """Builds the adapter for a base."""
         raise NotImplementedError
 
     def cases(self) -> Iterator[tuple[str, AdapterCase]]:
@@ -73,7 +73,9 @@ class FileChecks:
                 hint = "Load with refiners_core.weights.load, which lists such keys."
                 try:
                     self._loaded(path, base).inject(model)
-                except RefinersError:
+                except RefinersError as error:
+                    named = f"on {base}: the error for {verb} key, {key}, does not name it: {error}"
+                    expect(key in str(error), named, hint)
                     expect(not model.adapters, "a refused file leaves the model dressed.", hint)
                 except Exception as error:
                     fail(f"on {base}: {verb} key raises {type(error).__name__}: {error}", hint)
@@ -99,7 +101,7 @@ class FileChecks:
             expect(not lost, f"{what} Two of them may have one key.", hint)
 
     def _loaded(self, path: Path, base: str) -> Adapter:
-        return self.make(lambda _: self.source(path, base))
+        return self.make(base, lambda _: self.source(path, base))
 
     def _saved(self, *, is_required: bool = False) -> Iterator[tuple[str, AdapterCase, Path]]:
         """Yields each base on which the adapter can be saved, with the path for its file.

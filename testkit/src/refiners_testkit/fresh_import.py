@@ -42,9 +42,11 @@ print(json.dumps(faults))
 """
 
 
-def faults_of_import(subject: Subject) -> list[str]:
+def faults_of_import(*subjects: Subject) -> list[str]:
     """Returns the imports of torch and its kin, and the errors, when packages are imported."""
-    request = json.dumps([[str(subject.source)], _HEAVY, subject.packages])
+    path = [str(subject.source) for subject in subjects]
+    packages = [package for subject in subjects for package in subject.packages]
+    request = json.dumps([path, _HEAVY, packages])
     process = subprocess.run(
         [sys.executable, "-c", _PROGRAM, request],
         capture_output=True,
