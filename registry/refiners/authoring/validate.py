@@ -6,10 +6,17 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from refiners.authoring.import_names import private_imports
 from refiners.authoring.portable import unusable
 from refiners.authoring.promise import broken_promises, installed_bases
+from refiners.authoring.publication import (
+    Problem,
+    plugin_problems,
+    project_problems,
+    unsafe_texts,
+)
 from refiners.errors import ManifestError, OptionError
 from refiners.hub.receipts import sha256_of
 from refiners.installed.distribution import DISTRIBUTION, canonical
@@ -26,12 +33,26 @@ from refiners.manifest.schema import (
 )
 from refiners.manifest.toml import TomlError, load_toml
 
+if TYPE_CHECKING:
+    from refiners.manifest.explain import ManifestFault
+
+_RULES: Final = {
+    "advice": "advice",
+    "core-api": "core-range",
+    "license": "license",
+    "revision": "pins",
+    "sha256": "pins",
+}
+"""The rules that faults of some keys of a manifest break."""
+
 
 class Finding(NamedTuple):
     """One problem to fix before a plugin is published."""
 
     path: Path
     what: str
+    rule: str = "manifest"
+    """The check of a conformance report that the problem belongs to."""
 
 
 def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
@@ -71,37 +92,55 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
         *(OSError, TomlError),
         *(KeyError, TypeError, AttributeError),  # a key is not a table
     ) as error:
-        yield Finding(path, f"cannot be read: {type(error).__name__}: {error}")
+        yield Finding(path, f"cannot be read: {type(error).__name__}: {error}", "package")
         return
     name = canonical(str(project.get("name", "")))
     if not name.startswith("refiners-"):
-        yield Finding(path, f'the name {name!r} should begin with "refiners-"')
+        yield Finding(path, f'the name {name!r} should begin with "refiners-"', "package")
     names = [_required(dependency) for dependency in project.get("dependencies", ())]
     if DISTRIBUTION not in names:
         hint = f'dependencies = ["{DISTRIBUTION}>=1.0.0.dev0,<2"]'
         if "refiners" in names:
-            yield Finding(path, f"refiners is another project on the package index: {hint}")
+            what = f"refiners is another project on the package index: {hint}"
         else:
-            yield Finding(path, f"it does not depend on {DISTRIBUTION}: {hint}")
+            what = f"it does not depend on {DISTRIBUTION}: {hint}"
+        yield Finding(path, what, "package")
     if not values:
-        yield Finding(path, f'no entry point: [project.entry-points."{next(iter(GROUPS))}"]')
+        what = f'no entry point: [project.entry-points."{next(iter(GROUPS))}"]'
+        yield Finding(path, what, "package")
+    if is_strict:
+        yield from (Finding(path, what, rule) for rule, what in project_problems(path, project))
+    yield from (Finding(path, what, rule) for rule, what in unsafe_texts(path))
+    packages: set[Path] = set()
     for value in values:
         try:
             package, file = manifest_place(value)
         except ValueError as error:
-            yield Finding(path, str(error))
+            yield Finding(path, str(error), "package")
             continue
         folder = next(
             (f for f in (path.parent / "src", path.parent) if (f / package).is_dir()), None
         )
         if folder is None or not (folder / package / file).is_file():
-            yield Finding(path, f"the entry point {value!r} does not name a file")
+            yield Finding(path, f"the entry point {value!r} does not name a file", "package")
             continue
         if not _is_shipped(table, package, file):
             where = f"[tool.setuptools.package-data] {package}"
-            yield Finding(path, f'{file} would be left out of the wheel: {where} = ["{file}"]')
+            what = f'{file} would be left out of the wheel: {where} = ["{file}"]'
+            yield Finding(path, what, "package")
         manifest = folder / package / file
-        yield from _manifest(manifest, _kind(manifest), folder, is_strict)
+        packages.add(manifest.parent)
+        yield from _manifest(manifest, _kind(manifest), folder, is_strict, name)
+    for package in sorted(packages) if is_strict else ():
+        yield from _imports(package)
+
+
+def _imports(package: Path) -> Iterator[Finding]:
+    try:
+        for path, what in private_imports(package):
+            yield Finding(path, what, "public-names")
+    except (OSError, SyntaxError, ValueError) as error:
+        yield Finding(package, f"cannot be read: {error}", "public-names")
 
 
 def _required(dependency: object) -> str:
@@ -124,18 +163,20 @@ def _manifest(
     kind: type[Manifest],
     source: Path | None,
     is_strict: bool,
+    dist: str = "",
 ) -> Iterator[Finding]:
     try:
         manifest = load_manifest(path, kind)
     except ManifestError as error:
         for fault in error.faults:
-            yield Finding(path, str(fault))
+            yield Finding(path, str(fault), _rule_of(fault))
         return
+    yield from (Finding(path, what, rule) for rule, what in unsafe_texts(path))
     bases = installed_bases()
     families = manifest.family if isinstance(manifest, ModelManifest) else {}
     for name, spec in (*manifest.tables.items(), *families.items()):
-        for problem in broken_promises(name, spec, bases):
-            yield Finding(path, problem)
+        for rule, problem in broken_promises(name, spec, bases):
+            yield Finding(path, problem, rule)
         if source is not None:
             yield from _factory(path, name, spec.factory, source)
             if isinstance(spec, FamilySpec) and spec.checker is not None:
@@ -145,10 +186,15 @@ def _manifest(
             yield from _packaged(path, key, file, source)
             for problem in unusable(file):
                 yield Finding(path, f"{key}: {problem}")
-            for problem in _missing_pins(file) if is_strict else ():
-                yield Finding(path, f"{key}: {problem}")
-        if is_strict and not spec.license:
-            yield Finding(path, f"{name}: the license of the code is missing")
+            for rule, problem in _missing_pins(file) if is_strict else ():
+                yield Finding(path, f"{key}: {problem}", rule)
+        for rule, what in plugin_problems(dist, kind.kind, name, spec) if is_strict else ():
+            yield Finding(path, what, rule)
+
+
+def _rule_of(fault: ManifestFault) -> str:
+    """Returns the rule that a fault of a manifest breaks, by the keys that lead to it."""
+    return next((_RULES[key] for key in fault.place if key in _RULES), "manifest")
 
 
 def _factory(path: Path, name: str, reference: str, source: Path) -> Iterator[Finding]:
@@ -188,13 +234,13 @@ def _packaged(path: Path, key: str, file: WeightsFile, source: Path | None) -> I
         yield Finding(path, f"{key}: {file.source} has {weights.stat().st_size} bytes")
 
 
-def _missing_pins(file: WeightsFile) -> Iterator[str]:
+def _missing_pins(file: WeightsFile) -> Iterator[Problem]:
     for key in ("revision", "sha256") if file.scheme == "hf" else ("sha256",):
         if getattr(file, key) == UNKNOWN:
-            yield f"the {key} is unknown"
+            yield "pins", f"the {key} is unknown"
     if file.size is None:
-        yield "the size is missing"
+        yield "pins", "the size is missing"
     if not file.license:
-        yield "the license is missing"
+        yield "license", "the license is missing"
     if file.format == "pickle":
-        yield "the file is a pickle; publish safetensors"
+        yield "pins", "the file is a pickle; publish safetensors"

@@ -44,7 +44,7 @@ def validate(path: Path | None, schema: KindName | None, strict: bool, as_json: 
         raise click.UsageError("Name what to check: a manifest, or the folder of a plugin.")
     findings = check(path, is_strict=strict)
     if as_json:
-        facts = [{"path": str(finding.path), "what": finding.what} for finding in findings]
+        facts = [{"path": str(f.path), "rule": f.rule, "what": f.what} for f in findings]
         print_json({"path": str(path), "strict": strict, "findings": facts})
     elif findings:
         rows = [(finding.path.name, finding.what) for finding in findings]

@@ -1,8 +1,9 @@
-"""The contract of a package's adapter: laws on tiny models of every base that it declares."""
+"""The contract of an adapter: its package, its laws, its file, on tiny models of its bases."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 
@@ -12,16 +13,19 @@ from refiners.manifest.schema import AdapterSpec
 from refiners_core import Adapter
 from refiners_core.surgery.source import Weights
 from refiners_core.testing import AdapterCase, Neighbour
-from refiners_core.testing.contract import LAWS
+from refiners_core.testing.case import bits
 from refiners_testkit.check import check, expect, fail
 from refiners_testkit.family import FAMILIES, family_of, output, tiny_model
+from refiners_testkit.file_check import FileChecks
+from refiners_testkit.law import Laws
+from refiners_testkit.network import no_network
 from refiners_testkit.package import PackageContract
 
-PICTURE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+PICTURE: Final = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(4))
 """The usual condition: pixels in 0...1."""
 
 
-class AdapterContract(PackageContract):
+class AdapterContract(PackageContract, Laws, FileChecks):
     """The whole contract of an adapter, as tests.
 
     Example:
@@ -48,13 +52,18 @@ class AdapterContract(PackageContract):
         """Returns the adapter as its manifest describes it."""
         return cls.subject().plugin(cls.name, AdapterSpec)
 
-    def make(self, weights: Weights | None = None) -> Adapter:
+    def options_for(self, base: str) -> Mapping[str, Any]:
+        """Returns the arguments of the constructor for a tiny model of a base."""
+        return self.options
+
+    def make(self, base: str, weights: Weights | None = None) -> Adapter:
         """Builds the adapter as the registry does.
 
         Args:
+            base: The base of the model that it is for.
             weights: Returns its files; None for the structure without weights.
         """
-        return build_adapter(self.plugin(), weights, dict(self.options))
+        return build_adapter(self.plugin(), weights, dict(self.options_for(base)))
 
     def model(self, base: str) -> Any:
         """Builds a tiny model of a base."""
@@ -73,9 +82,9 @@ class AdapterContract(PackageContract):
             if variant.base is not None:
                 bases[variant.base] = None
                 continue
-            wanted = {target.slot for target in variant.targets}
+            slots = {_without_place(target.slot) for target in variant.targets}
             for name in (*self.models, *FAMILIES):
-                if wanted <= set(self.model(name).slots):
+                if slots <= set(self.model(name).slots):
                     bases[name] = None
         for base in bases:
             if base not in self.models and not family_of(base):
@@ -96,39 +105,103 @@ class AdapterContract(PackageContract):
         pairs = [(t.slot, t.stage) for variant in variants for t in variant.targets]
         return list(dict.fromkeys(pairs))
 
-    def case(self, base: str) -> AdapterCase:
-        """Returns the case for the laws on a base."""
-        return AdapterCase(
-            self.make,
-            partial(self.model, base),
-            condition=self.value(),
-            targets=self.targets(base),
-            run=self.run,
-            beside=type(self).beside,
-            is_switched=self.is_switched,
-            is_visible=self.is_visible,
-        )
-
-    def value(self) -> Any:
-        """Returns the condition of a generation."""
-        adapter = self.make()
+    def value(self, adapter: Adapter) -> Any:
+        """Returns the condition of a generation with the adapter."""
         if self.condition is not None or not (adapter.takes_condition and adapter.needs_condition):
             return self.condition
         return dict.fromkeys(adapter.inputs, PICTURE) or PICTURE
 
     def cases(self) -> Iterator[tuple[str, AdapterCase]]:
-        """Yields a case for each base."""
+        """Yields the name and the case of each base."""
         for base in self.bases():
-            yield base, self.case(base)
+            yield base, AdapterCase(
+                partial(self.make, base),
+                partial(self.model, base),
+                condition=self.value(self.make(base)),
+                targets=self.targets(base),
+                run=self.run,
+                beside=type(self).beside,
+                is_switched=self.is_switched,
+                is_visible=self.is_visible,
+            )
 
-    @check("laws")
-    def test_it_keeps_the_laws_on_every_base(self) -> None:
-        """Checks every law of `refiners_core.testing` on each base."""
+    @check("factory")
+    def test_the_factory_builds_on_every_base(self) -> None:
+        """Builds the adapter for a tiny model of each base, and asks its scale and name."""
         for base, case in self.cases():
-            for law in LAWS:
-                try:
-                    law(case)
-                except AssertionError as error:
-                    fail(f"on {base}: {error}", f"See {law.__name__} in refiners_core.testing.")
+            model, adapter = case.model(), case.make()
+            hint = "The factory takes name= and weights=, and build() works without files."
+            try:
+                adapter.inject(model).eject()
+            except Exception as error:
+                fail(f"on {base}: {type(error).__name__}: {error}", hint)
+            what = f"its name is {adapter.name!r}, not {self.name!r}."
+            expect(adapter.name == self.name, what, "Pass name= on to Adapter.__init__.")
+
+    @check("network")
+    def test_it_uses_no_network(self) -> None:
+        """Builds, injects and runs the adapter without a network."""
+        for base, case in self.cases():
+            with no_network() as hosts:
+                error = _error_of(partial(_worn_once, case))
+            hint = "Files come by weights=, which the registry fetches and verifies."
+            expect(not hosts, f"on {base}: it asks for {', '.join(hosts[:3])}.", hint)
+            if error is not None:
+                fail(f"on {base}: {type(error).__name__}: {error}", hint)
+
+    @check("reproducible")
+    def test_two_builds_are_equal(self) -> None:
+        """Checks that two adapters that were built from the same seeds are equal."""
+        for base, case in self.cases():
+            first, second = (_weights_after_seeding(case) for _ in range(2))
+            different = [key for key in first if first[key] != second.get(key)]
+            what = f"on {base}: from one seed, {' and '.join(different[:2])} are built differently."
+            expect(not different, what, "Use torch's own generator, and no time or device.")
+
+    @check("device")
+    def test_it_takes_the_device_of_the_base(self) -> None:
+        """Injects the adapter into a model on the meta device."""
+        for base, case in self.cases():
+            model, adapter = case.model().to("meta"), case.make()
+            bare = set(model.modules())
+            adapter.inject(model)
+            placed = [
+                (name, weight.device)
+                for name, layer in model.named_modules()
+                for weight in (() if layer in bare else layer.parameters(recurse=False))
+                if weight.device.type != "meta"
+            ]
+            what = f"on {base}: the model is on meta, and {placed[:1]} is not."
+            expect(not placed, what, "Get layers by self.layer(seat, build), or build them there.")
 
 
+def _without_place(slot: str) -> str:
+    """Returns a slot without the number of a single place."""
+    name, _, index = slot.rpartition(".")
+    return name if index.isdecimal() else slot
+
+
+def _worn_once(case: AdapterCase) -> None:
+    model, adapter = case.model(), case.make()
+    adapter.inject(model)
+    case.run(model, case.conditions(adapter))
+    adapter.eject()
+
+
+def _error_of(run: Callable[[], None]) -> Exception | None:
+    try:
+        run()
+    except Exception as error:
+        return error
+    return None
+
+
+def _weights_after_seeding(case: AdapterCase) -> dict[str, Any]:
+    model = case.model()
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(3)
+        random.seed(3)
+        adapter = case.make()
+        adapter.inject(model)
+    tensors = (*adapter.named_parameters(), *adapter.named_buffers())
+    return {name: bits(tensor) for name, tensor in tensors if tensor.device.type != "meta"}

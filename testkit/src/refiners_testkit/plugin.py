@@ -11,6 +11,7 @@ from refiners_testkit.check import MARK
 if TYPE_CHECKING:
     from refiners.testing import LoopbackHub
     from refiners_testkit.conformance import Conformance, Verdict
+    from refiners_testkit.installation import IsolatedRegistry
 
 _PROPERTY: Final = "refiners-conformance"
 """The name under which a report of a test carries its check, also between processes."""
@@ -113,6 +114,15 @@ def loopback_hub(tmp_path: Path) -> Iterator["LoopbackHub"]:
 
     with LoopbackHub() as hub, hub.in_use(tmp_path / "hub"):
         yield hub
+
+
+@pytest.fixture
+def isolated_registry(tmp_path: Path) -> Iterator["IsolatedRegistry"]:
+    """A registry that knows only the packages which the test adds: `isolated_registry.add(tree)`."""
+    from refiners_testkit.installation import isolated
+
+    with isolated(tmp_path / "site") as registry:
+        yield registry
 
 
 @pytest.fixture
