@@ -85,21 +85,21 @@ def _copy(template: str, folder: Path, answers: Mapping[str, str]) -> None:
         OptionError: An answer is invalid, or the template or the folder cannot be used.
     """
     from copier import run_copy
-    from copier.errors import CopierError
 
+    unusable = f"the template {template} cannot be used"
+    hint = "Name a folder or a git repository with a copier.yml: --template."
+    if Path(template).is_dir() and not (Path(template) / "copier.yml").is_file():
+        raise OptionError(f"{unusable}: it has no copier.yml.", hint=hint)
     try:
         run_copy(template, folder, dict(answers), defaults=True, quiet=True)
-    except ValueError as error:
-        match = _INVALID.fullmatch(str(error))
-        fault, _, hint = (match["what"] if match else reason_of(error)).partition(". ")
-        raise OptionError(f"{fault.rstrip('.')}.", hint=hint) from error
     except OSError as error:
         raise OptionError(f"{folder} cannot be written: {error}.", hint="Try --folder.") from error
-    except (CopierError, Exception) as error:
-        raise OptionError(
-            f"the template {template} cannot be used: {reason_of(error)}.",
-            hint="Name a folder or a git repository with a copier.yml: --template.",
-        ) from error
+    except Exception as error:  # copier has no type for all of its errors
+        if match := _INVALID.fullmatch(str(error)):
+            fault, _, advice = match["what"].partition(". ")
+            raise OptionError(f"{fault.rstrip('.')}.", hint=advice) from error
+        reason = reason_of(error).rstrip(".")
+        raise OptionError(f"{unusable}: {reason}.", hint=hint) from error
 
 
 def _name_source(path: Path) -> None:

@@ -137,7 +137,13 @@ def model(name: str, **options: Any) -> None:
 
 
 def _write(
-    name: str, kind: str, *, folder: Path | None, template: str, as_json: bool, **answers: str | None
+    name: str,
+    kind: str,
+    *,
+    folder: Path | None,
+    template: str,
+    as_json: bool,
+    **answers: str | None,
 ) -> None:
     folder = folder or Path(f"refiners-{name}")
     stated = {key: answer for key, answer in answers.items() if answer is not None}
