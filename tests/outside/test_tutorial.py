@@ -1,14 +1,19 @@
 """The tutorials are executed, command for command, from an empty folder and built wheels."""
 
-import re
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from refiners.authoring.validate import validate
 from refiners.testing import LoopbackHub
 
-from .environment import ROOT, Environment
+from .environment import PACKAGES, ROOT, Environment
 from .page import Reader, blocks, fault
 
+LIMIT = 300
+"""The most seconds that a tutorial may take."""
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 
 
@@ -47,10 +52,19 @@ def test_a_tutorial_runs_from_an_empty_folder(
     name = dist.removeprefix("refiners-")
     inventory = environment.report("refiners", "list")
     assert name in {entry["name"] for entry in (*inventory["adapters"], *inventory["models"])}
+    assert name in environment.run("refiners", "why", name, code=None).out
     assert [*folder.glob(f"{dist}/dist/{dist.replace('-', '_')}-*.whl")]
+    assert f'id = "{dist}:{name}"' in next(folder.rglob("refiners.lock")).read_text()
+    assert environment.report("refiners", "doctor") == {"problems": []}
+    if page.stem == "adapter":
+        check_picture(folder)
+        assert name in (folder / "site" / "index.html").read_text()
     environment.uninstall(dist)
 
 
-@pytest.mark.slow
-def test_the_tutorial_ends_with_a_changed_picture_and_a_known_wheel(reader_folder: Path):
-    before, after = (Image.open(reader_folder / f"{name}.png") for name in ("red", "blue"))
+def check_picture(folder: Path) -> None:
+    """Asserts that the star is red without the adapter and blue with it, and nothing else is."""
+    red, blue = (np.asarray(Image.open(folder / f"{name}.png"), int) for name in ("red", "blue"))
+    assert red[32, 32, 0] > red[32, 32, 2] + 100
+    assert blue[32, 32, 2] > blue[32, 32, 0] + 100
+    assert np.abs(red - blue)[:8, :8].mean() < 20
