@@ -16,9 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = Path(__file__).with_name("packages")
-LEFT_OUT = shutil.ignore_patterns(
-    *("plugins", "testkit", "benchmarks", "tests", "training", "docs", "build", "*.egg-info", ".*")
-)
+ASIDE = {"plugins", "testkit", "benchmarks", "tests", "training", "docs", "build", "dist"}
+"""The folders of a source tree that no wheel is made of; the template has some of these names."""
 OURS = ("refiners", "__editable__")
 """How the names of our installed packages begin; the environment has them from wheels alone."""
 SCRIPT = "#!{python}\nimport sys\nfrom {module} import main\nsys.exit(main())\n"
@@ -152,9 +151,16 @@ class Environment:
 def build(sources: Iterable[Path], wheels: Path, environment: Environment) -> None:
     """Builds the wheels of source folders, as their authors do."""
     folder = wheels / "sources"
-    copies = [Path(shutil.copytree(path, folder / path.name, ignore=LEFT_OUT)) for path in sources]
+    copies = [Path(shutil.copytree(path, folder / path.name, ignore=_aside)) for path in sources]
     environment.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, *copies)
     shutil.rmtree(folder)
+
+
+def _aside(folder: str, names: list[str]) -> set[str]:
+    """Returns what is not copied: at the top, what no wheel is made of; everywhere, caches."""
+    caches = {name for name in names if name.endswith((".egg-info", "__pycache__"))}
+    is_top = "pyproject.toml" in names
+    return caches | {name for name in names if is_top and (name in ASIDE or name[0] == ".")}
 
 
 def first_party(*plugins: str) -> Sequence[Path]:
