@@ -97,7 +97,7 @@ def test_a_source_of_another_package_pins_by_sha256(environment: Environment, tm
         site.data = DATA
         assert environment.script(USE, variables=online) is True
 
-        asked = len(site.requests)
+        before = len(site.requests)
         assert environment.script(USE, variables=offline) is True
         refiners("lock", "playground", "civitai-ink", variables=offline)
         lock = (tmp_path / "refiners.lock").read_text()
@@ -106,7 +106,7 @@ def test_a_source_of_another_package_pins_by_sha256(environment: Environment, tm
         assert refiners("verify", "--lock", "refiners.lock", "--deep", variables=offline)
         assert refiners("sync", "--locked", "--offline", variables=offline)
         assert "yes" in refiners("info", "civitai-ink", variables=offline)
-        assert len(site.requests) == asked
+        assert len(site.requests) == before
 
         (tmp_path / "civitai/128713/ink.safetensors").write_bytes(DATA[:-4])
         damaged = refiners("verify", "--lock", "refiners.lock", variables=offline, code=None)

@@ -36,7 +36,7 @@ def fetch_hooked(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
 
     Raises:
         UnsupportedError: No installed hook module fetches such files.
-        OfflineError: None had the file, and going online is forbidden.
+        OfflineError: No hook module had the file, and going online is forbidden.
         NetworkError: The hook that fetches them got no answer.
         PluginError: That hook failed, or returned something other than the path of a file.
         IntegrityError: The file does not have the pinned hash.

@@ -75,6 +75,15 @@ def test_a_problem_is_named(plugin: Path, file: str, old: str, new: str, problem
     assert run("validate", plugin).exit_code == 1
 
 
+def test_the_class_may_be_that_of_a_package_it_depends_on(plugin: Path) -> None:
+    manifest, project = plugin / "src/refiners_edges/adapter.toml", plugin / "pyproject.toml"
+    manifest.write_text(manifest.read_text().replace("refiners_edges.", "refiners_lora."))
+    assert "which does not depend on refiners-lora" in problems(plugin)
+    text = project.read_text()
+    project.write_text(text.replace('"refiners-core"', '"refiners-core", "refiners_lora>=1"'))
+    assert problems(plugin) == ""
+
+
 def test_strict_requires_every_file_to_be_pinned(plugin: Path) -> None:
     manifest = plugin / "src" / "refiners_edges" / "adapter.toml"
     file = '[adapter.edges.weights.w]\nsource = "hf:org/edges"\nfile = "w.bin"\n'
