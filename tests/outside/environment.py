@@ -119,7 +119,7 @@ class Environment:
             input=text,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         shown = f"{' '.join(words)} ends with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         assert code is None or done.returncode == code, shown[-6000:]

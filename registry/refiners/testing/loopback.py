@@ -31,6 +31,8 @@ class LoopbackHub:
 
     Attributes:
         repositories: The published repositories by name.
+        history: The repositories as they were before an upload, by name and commit; their commits
+            stay valid.
         requests: The received requests, in order.
         documents: The JSON that is served at other paths, such as the provenance of a wheel at
             `integrity/distribution/1.0/FILE.whl/provenance`.
@@ -39,6 +41,9 @@ class LoopbackHub:
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict[str, Repository])
+    history: dict[tuple[str, str], Repository] = field(
+        default_factory=dict[tuple[str, str], Repository]
+    )
     requests: list[Request] = field(default_factory=list[Request])
     documents: dict[str, object] = field(default_factory=dict[str, object])
     _planned: dict[str, list[_Planned]] = field(default_factory=dict[str, list[_Planned]])

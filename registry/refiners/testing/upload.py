@@ -17,6 +17,7 @@ class Published(Protocol):
     """The repositories of a Hub."""
 
     repositories: dict[str, Repository]
+    history: dict[tuple[str, str], Repository]
 
     def publish(
         self,
@@ -58,7 +59,9 @@ def accept(hub: Published, path: str, body: bytes, url: str) -> object | None:
         return {"files": [_mode(file["path"]) for file in files]}
     name, _, action = path.removeprefix("api/models/").rpartition("/commit/")
     if name and action == _MAIN and name in hub.repositories:
-        files = {**hub.repositories[name].files, **dict(_sent(body))}
+        before = hub.repositories[name]
+        hub.history[name, before.commit] = before
+        files = {**before.files, **dict(_sent(body))}
         card = _card(files.get(_CARD, b"").decode())
         commit = hub.publish(name, files, **card).commit
         return {"success": True, "commitOid": commit, "commitUrl": f"{url}/{name}/commit/{commit}"}
