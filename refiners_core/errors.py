@@ -11,6 +11,7 @@ __all__ = [
     "ConditionError",
     "ContextError",
     "GenerationError",
+    "HookError",
     "ModelError",
     "Notice",
     "PlanError",
@@ -113,6 +114,13 @@ class ModelError(RefinersError):
     code = "model"
     exit_code = 2
     page = f"{GLOSSARY}#model"
+
+
+class HookError(RefinersError):
+    """A hook of a package does not match its specification; its module is skipped."""
+
+    code = "hook"
+    page = f"{GLOSSARY}#hook-module"
 
 
 class GenerationError(RefinersError):

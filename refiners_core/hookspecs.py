@@ -6,15 +6,21 @@ event object, so that events can gain fields without breaking hooks.
 
 from __future__ import annotations
 
+import inspect
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import Distribution, DistributionFinder, EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pluggy
+
+from refiners_core.errors import HookError, Notice
 
 if TYPE_CHECKING:
     from refiners_core.surgery.wearable import Wearable
@@ -94,6 +100,101 @@ def manager() -> pluggy.PluginManager:
     return plugins
 
 
+def call(hook: str, event: object) -> Any:
+    """Calls a hook of all loaded modules; notes on an exception which package raised it.
+
+    Args:
+        hook: The name of the hook.
+        event: Its event.
+
+    Returns:
+        The result of the hook: for one that returns the first result, that result.
+    """
+    try:
+        return getattr(manager().hook, hook)(event=event)
+    except BaseException as error:
+        if name := culprit(error):
+            remedy = f"pip uninstall {name.partition(':')[0]}"
+            error.add_note(f"Raised by the hook {hook} of {name}. To do without it: {remedy}")
+        raise
+
+
+def culprit(error: BaseException) -> str:
+    """Returns the name of the hook module that raised an exception; empty if none did."""
+    owners = {
+        getattr(implementation.function, "__code__", None): implementation.plugin_name
+        for _, plugin in manager().list_name_plugin()
+        for caller in manager().get_hookcallers(plugin) or ()
+        for implementation in caller.get_hookimpls()
+    }
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((owners[code] for code in frames if code in owners), "")
+
+
+def register(module: object, name: str, dist: str) -> None:
+    """Registers the hooks of a module whole, or not at all.
+
+    An implementation may leave out arguments, so hooks can gain some. A hook that does not exist is
+    skipped with a notice: a later or an earlier version of the core has it.
+
+    Args:
+        module: The module, or another object with hooks as attributes.
+        name: The name under which the hooks are registered.
+        dist: The distribution that has the module, for messages.
+
+    Raises:
+        HookError: A hook takes an argument that its specification does not have.
+    """
+    marked = _marked(module)
+    specs = {hook: _arguments(getattr(Hooks, hook)) for hook in vars(Hooks) if hook[0] != "_"}
+    for hook, function in marked.items():
+        if hook not in specs:
+            continue
+        for argument in _arguments(function):
+            if argument not in specs[hook]:
+                takes = ", ".join(specs[hook]) or "no arguments"
+                raise HookError(
+                    f"the hook {hook} of {dist} takes the argument {argument!r}, and {hook} passes "
+                    f"{takes}.",
+                    hint=f"Remove {argument!r}, or run pip install -U {dist} refiners-core.",
+                    dist=dist,
+                )
+    for hook in marked:
+        if hook not in specs:
+            close = get_close_matches(hook, specs, n=1)
+            guess = f"did you mean {close[0]}?" if close else f"known: {', '.join(specs)}."
+            warnings.warn(
+                f"{dist} has a hook {hook!r}, which does not exist and is not called; {guess}",
+                Notice,
+                stacklevel=3,
+            )
+    manager().register(module, name)
+
+
+def _marked(module: object) -> dict[str, Callable[..., object]]:
+    """Returns the functions of a module that `hookimpl` marks, by the hook that they implement."""
+    functions: dict[str, Callable[..., object]] = {}
+    for name in dir(module):
+        function = getattr(module, name, None)
+        options = getattr(function, "refiners_impl", None) if inspect.isroutine(function) else None
+        if isinstance(options, dict):
+            hook = cast("dict[str, str | None]", options).get("specname") or name
+            functions[hook] = cast("Callable[..., object]", function)
+    return functions
+
+
+def _arguments(function: Callable[..., object]) -> tuple[str, ...]:
+    """Returns the arguments that pluggy passes by name: those without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(
+        parameter.name
+        for parameter in parameters
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and parameter.default is parameter.empty
+        and parameter.name != "self"
+    )
+
+
 def announced() -> Iterator[EntryPoint]:
     """Yields the hook modules that installed packages declare.
 
@@ -143,13 +244,9 @@ def load_installed(
         if manager().has_plugin(name):
             continue
         try:
-            module = point.load()
-            manager().register(module, name)
-            manager().check_pending()
+            register(point.load(), name, dist)
         except KeyboardInterrupt:  # from the user, not from the module
             raise
         except BaseException as error:
-            if manager().has_plugin(name):
-                manager().unregister(name=name)
             broken.append(BrokenHooks(point.name, dist, error))
     return broken

@@ -17,7 +17,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = (
-    ("errors", "public", "sampler_name", "tree.bare_tree", "surgery.rollback", "surgery.wearable"),
+    (
+        "deprecation",
+        "errors",
+        "public",
+        "sampler_name",
+        "tree.bare_tree",
+        "surgery.rollback",
+        "surgery.wearable",
+    ),
     ("option",),
     ("preprocessor", "scale"),
     ("advice", "argument_names", "condition", "origin", "picture", "recipe_image"),
@@ -63,7 +71,7 @@ ROOMS = (
     ("sources",),
     ("preprocessing",),
     ("recipe",),
-    ("authoring", "doctor", "load", "refresh", "sync"),
+    ("authoring", "doctor", "load", "page", "refresh", "sync"),
     ("remake",),
     ("cli",),
     ("testing",),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from refiners_core.advice import Advice
 from refiners_core.errors import AdapterError, ConditionError, PlanError
-from refiners_core.hookspecs import Surgery, manager
+from refiners_core.hookspecs import Surgery, call
 from refiners_core.origin import OriginOf
 from refiners_core.preprocessor import FindPreprocessor
 from refiners_core.surgery import plan
@@ -353,8 +353,8 @@ class Adapter(Merging):
         return edits
 
     def _swap(self, verb: str, tree: Chain, swaps: Sequence[Swap]) -> None:
-        hooks, event = manager().hook, Surgery(self, tree)
-        getattr(hooks, f"before_{verb}")(event=event)
+        event = Surgery(self, tree)
+        call(f"before_{verb}", event)
         undo = plan.apply(swaps)
         worn_by = self._tree, self._chains
         if verb == "inject":
@@ -363,7 +363,7 @@ class Adapter(Merging):
         else:
             self._tree, self._chains = None, ()
         try:
-            getattr(hooks, f"after_{verb}")(event=event)
+            call(f"after_{verb}", event)
         except BaseException:
             plan.apply(undo)
             self._tree, self._chains = worn_by

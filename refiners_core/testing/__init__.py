@@ -9,6 +9,7 @@ Example:
 """
 
 from refiners_core.testing.case import AdapterCase, Neighbour, generated
+from refiners_core.testing.conduct import CONDUCT
 from refiners_core.testing.contract import LAWS, check_adapter
 from refiners_core.testing.tiny import (
     tiny_language_model,
@@ -18,6 +19,7 @@ from refiners_core.testing.tiny import (
 )
 
 __all__ = [
+    "CONDUCT",
     "LAWS",
     "AdapterCase",
     "Neighbour",

@@ -8,6 +8,7 @@ from refiners_core.errors import AdapterError
 from refiners_core.surgery.adapter import Adapter
 from refiners_core.surgery.plan import worn
 from refiners_core.testing.case import AdapterCase, bits
+from refiners_core.testing.conduct import CONDUCT
 from refiners_core.testing.evidence import (
     Failure,
     adapter_state,
@@ -229,11 +230,11 @@ LAWS: Final[Sequence[Callable[[AdapterCase], None]]] = (
     is_left_behind_by_copies,
     is_freed_by_counting,
 )
-"""The whole contract, for `pytest.mark.parametrize`."""
+"""The laws of an adapter's edits, for `pytest.mark.parametrize`."""
 
 
 def check_adapter(make: Callable[[], Adapter], **facts: Any) -> None:
-    """Checks the whole contract for an adapter.
+    """Checks the whole contract for an adapter: `LAWS` and `CONDUCT`.
 
     Args:
         make: Makes the adapter.
@@ -246,5 +247,5 @@ def check_adapter(make: Callable[[], Adapter], **facts: Any) -> None:
         >>> from refiners_core.testing import Neighbour
         >>> check_adapter(Neighbour, is_switched=False)
     """
-    for law in LAWS:
+    for law in (*LAWS, *CONDUCT):
         law(AdapterCase(make, **facts))

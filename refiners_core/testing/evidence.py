@@ -49,7 +49,7 @@ def state(model: Any) -> dict[str, Any]:
         "places": [(seat.path, id(seat.layer)) for seat in select(model)],
         "mappings of children": [id(layer._modules) for _, layer in layers],
         "layers": [(name, id(layer), layer.training) for name, layer in layers],
-        "hooks": [(list(x._forward_hooks), list(x._forward_pre_hooks)) for _, x in layers],
+        "hooks": [hooks_of(layer) for _, layer in layers],
         "keys": list(model.state_dict()),
         "weights": [
             (name, id(weight), weight.requires_grad, bits(weight))
@@ -57,6 +57,12 @@ def state(model: Any) -> dict[str, Any]:
             if weight.device.type != "meta"
         ],
     }
+
+
+def hooks_of(layer: nn.Module) -> list[list[int]]:
+    """Returns the identities of the hooks of a layer, for each kind of hook."""
+    tables = (table for name, table in vars(layer).items() if name.endswith("_hooks"))
+    return [list(table) for table in tables]
 
 
 def adapter_state(adapter: Adapter) -> Any:

@@ -144,10 +144,19 @@ def published(
         tree: A chain or any other module.
         layout: The layout to publish in.
         dtype: The dtype for floating-point tensors; by default each keeps its own.
+
+    Raises:
+        WeightsError: The layout publishes two different tensors under one name.
     """
     shares: dict[str, dict[int, Tensor]] = {}
     dims: dict[str, int] = {}
+    taken: dict[tuple[str, int], Tensor] = {}
     for slot in _slots(tree, layout):
+        if taken.setdefault((slot.key, slot.how.share), slot.value) is not slot.value:
+            raise WeightsError(
+                f"the layout publishes several tensors of {type(tree).__name__} as {slot.key!r}.",
+                hint="Make the KeyMap one to one: a published name for each of ours.",
+            )
         value = slot.how.write(slot.value.detach())
         value = value.to(dtype if value.is_floating_point() else None)
         shares.setdefault(slot.key, {})[slot.how.share] = value

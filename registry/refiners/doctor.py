@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from refiners.catalog import listed, shipped
 from refiners.choose.compatibility import check_api
+from refiners.choose.lock import publisher_changes_here
 from refiners.choose.policy import Guard
 from refiners.errors import CatalogError, RefinersError
 from refiners.host.shell import quoted
@@ -59,6 +60,8 @@ def examine(*, is_probing: bool = True, reserved: Collection[str] = ()) -> tuple
         *_duplicates(inventory),
         *_misfits(inventory),
         *_commands(inventory, reserved),
+        *_publishers(inventory),
+        *_requirements(),
     ]
     problems += [*_files(inventory), *_rules(inventory), *_catalog(), *_foreign(inventory)]
     problems += _leftovers()
@@ -177,6 +180,29 @@ def _misfits(inventory: Inventory) -> Iterator[Problem]:
         if refusal := check_api(plugin, API_VERSION):
             command = f"pip install -U {plugin.dist} {DISTRIBUTION}"
             yield Problem("core API", plugin.dist, f"{plugin.name} {refusal.reason}", command)
+
+
+def _publishers(inventory: Inventory) -> Iterator[Problem]:
+    """Yields the packages whose publisher has changed; loading or locking them accepts it."""
+    for change in publisher_changes_here(inventory.plugins):
+        yield Problem("publisher", change.dist, str(change), change.way_back)
+
+
+def _requirements() -> Iterator[Problem]:
+    """Yields the unmet requirements of plugins, each with the one that it conflicts with."""
+    from refiners.installed.dependency import unmet_requirements
+
+    for unmet in unmet_requirements():
+        name = unmet.need.requirement.name
+        state = f"{unmet.installed} is installed" if unmet.installed else f"{name} is not installed"
+        if unmet.rival is None:
+            command = quoted("pip", "install", unmet.together)
+            yield Problem("requirement", unmet.need.plugin, f"{unmet.need}; {state}", command)
+            continue
+        what = f"{unmet.need}, and {unmet.rival}: no {name} meets both; {state}"
+        pair = dict.fromkeys((unmet.need.plugin, unmet.rival.plugin))
+        command = quoted("pip", "install", "-U", *pair)
+        yield Problem("conflict", unmet.need.plugin, what, command)
 
 
 def _files(inventory: Inventory) -> Iterator[Problem]:

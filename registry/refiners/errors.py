@@ -32,6 +32,7 @@ __all__ = [
     "OptionError",
     "PluginError",
     "PolicyError",
+    "PublisherNotice",
     "RefinersError",
     "RejectedCandidate",
     "SettingError",
@@ -261,6 +262,10 @@ class PolicyError(RefinersError):
     code = "policy"
     exit_code = 4
     page = f"{GLOSSARY}#policy"
+
+
+class PublisherNotice(Notice):
+    """A package has another attested publisher than an earlier version of it."""
 
 
 class DeprecationNotice(Notice, DeprecationWarning):

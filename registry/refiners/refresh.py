@@ -276,6 +276,11 @@ def _changes(name: str, before: Release, published: Mapping[str, Release]) -> It
         )
         for key in keys:
             yield f"{name}: {key} was {_short(before.spec, key)}, is {_short(after.spec, key)}"
+        if before.publisher and after.publisher and (
+            before.publisher.identity != after.publisher.identity
+        ):  # fmt: skip
+            old, new = before.publisher.identity, after.publisher.identity
+            yield f"{name}: the publisher was {old}, is {new}"
 
 
 def _short(spec: Mapping[str, Any], key: str) -> str:

@@ -45,8 +45,10 @@ def installed_bases() -> tuple[Base, ...]:
     return (*models, *families)
 
 
-def broken_promises(name: str, spec: Spec, bases: Sequence[Base]) -> Iterator[str]:
-    """Yields the requirements of a plugin that can never be met.
+def broken_promises(
+    name: str, spec: Spec, bases: Sequence[Base]
+) -> Iterator[tuple[str, str]]:
+    """Yields the requirements of a plugin that can never be met, each with the rule it breaks.
 
     Args:
         name: The name in the manifest.
@@ -56,14 +58,14 @@ def broken_promises(name: str, spec: Spec, bases: Sequence[Base]) -> Iterator[st
     from packaging.specifiers import SpecifierSet
 
     if not SpecifierSet(spec.core_api).contains(API_VERSION, prereleases=True):
-        yield (
+        yield "core-range", (
             f"{name}: core-api {spec.core_api!r} excludes the installed core, {API_VERSION}; "
             f'write core-api = ">={API_VERSION},<{int(API_VERSION.split(".")[0]) + 1}"'
         )
     if isinstance(spec, AdapterSpec):
         for index, variant in enumerate(spec.variant):
             for problem in _of_variant(variant, bases):
-                yield f"{name}.variant[{index}]: {problem}"
+                yield "targets", f"{name}.variant[{index}]: {problem}"
 
 
 def _of_variant(variant: Variant, bases: Sequence[Base]) -> Iterator[str]:

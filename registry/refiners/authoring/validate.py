@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from refiners.authoring.import_names import private_imports
 from refiners.authoring.portable import unusable
 from refiners.authoring.promise import broken_promises, installed_bases
+from refiners.authoring.publication import (
+    Problem,
+    plugin_problems,
+    project_problems,
+    unsafe_texts,
+)
 from refiners.errors import ManifestError, OptionError
 from refiners.hub.receipts import sha256_of
-from refiners.installed.distribution import DISTRIBUTION, canonical
+from refiners.installed.distribution import DISTRIBUTION, canonical, distribution_of
 from refiners.installed.inventory import GROUPS, manifest_place
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import (
@@ -26,12 +33,26 @@ from refiners.manifest.schema import (
 )
 from refiners.manifest.toml import TomlError, load_toml
 
+if TYPE_CHECKING:
+    from refiners.manifest.explain import ManifestFault
+
+_RULES: Final = {
+    "advice": "advice",
+    "core-api": "core-range",
+    "license": "license",
+    "revision": "pins",
+    "sha256": "pins",
+}
+"""The rules that faults of some keys of a manifest break."""
+
 
 class Finding(NamedTuple):
     """One problem to fix before a plugin is published."""
 
     path: Path
     what: str
+    rule: str = "manifest"
+    """The check of a conformance report that the problem belongs to."""
 
 
 def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
@@ -46,7 +67,7 @@ def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
         OptionError: The path is neither a manifest nor the folder of a plugin.
     """
     if path.is_file():
-        return tuple(_manifest(path, _kind(path), None, is_strict))
+        return tuple(manifest_findings(path, kind_of_file(path), None, is_strict))
     project = path / "pyproject.toml"
     if not project.is_file():
         raise OptionError(
@@ -55,7 +76,8 @@ def validate(path: Path, *, is_strict: bool = False) -> tuple[Finding, ...]:
     return tuple(_project(project, is_strict))
 
 
-def _kind(path: Path) -> type[Manifest]:
+def kind_of_file(path: Path) -> type[Manifest]:
+    """Returns the kind of a manifest, by the name of its file."""
     kinds = {f"{kind}.toml": manifest for kind, manifest in MANIFESTS.items()}
     return kinds.get(path.name, AdapterManifest)
 
@@ -71,37 +93,57 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
         *(OSError, TomlError),
         *(KeyError, TypeError, AttributeError),  # a key is not a table
     ) as error:
-        yield Finding(path, f"cannot be read: {type(error).__name__}: {error}")
+        yield Finding(path, f"cannot be read: {type(error).__name__}: {error}", "package")
         return
     name = canonical(str(project.get("name", "")))
     if not name.startswith("refiners-"):
-        yield Finding(path, f'the name {name!r} should begin with "refiners-"')
+        yield Finding(path, f'the name {name!r} should begin with "refiners-"', "package")
     names = [_required(dependency) for dependency in project.get("dependencies", ())]
     if DISTRIBUTION not in names:
         hint = f'dependencies = ["{DISTRIBUTION}>=1.0.0.dev0,<2"]'
         if "refiners" in names:
-            yield Finding(path, f"refiners is another project on the package index: {hint}")
+            what = f"refiners is another project on the package index: {hint}"
         else:
-            yield Finding(path, f"it does not depend on {DISTRIBUTION}: {hint}")
+            what = f"it does not depend on {DISTRIBUTION}: {hint}"
+        yield Finding(path, what, "package")
     if not values:
-        yield Finding(path, f'no entry point: [project.entry-points."{next(iter(GROUPS))}"]')
+        what = f'no entry point: [project.entry-points."{next(iter(GROUPS))}"]'
+        yield Finding(path, what, "package")
+    if is_strict:
+        yield from (Finding(path, what, rule) for rule, what in project_problems(path, project))
+    yield from (Finding(path, what, rule) for rule, what in unsafe_texts(path))
+    packages: set[Path] = set()
     for value in values:
         try:
             package, file = manifest_place(value)
         except ValueError as error:
-            yield Finding(path, str(error))
+            yield Finding(path, str(error), "package")
             continue
         folder = next(
             (f for f in (path.parent / "src", path.parent) if (f / package).is_dir()), None
         )
         if folder is None or not (folder / package / file).is_file():
-            yield Finding(path, f"the entry point {value!r} does not name a file")
+            yield Finding(path, f"the entry point {value!r} does not name a file", "package")
             continue
         if not _is_shipped(table, package, file):
             where = f"[tool.setuptools.package-data] {package}"
-            yield Finding(path, f'{file} would be left out of the wheel: {where} = ["{file}"]')
+            what = f'{file} would be left out of the wheel: {where} = ["{file}"]'
+            yield Finding(path, what, "package")
         manifest = folder / package / file
-        yield from _manifest(manifest, _kind(manifest), folder, is_strict)
+        packages.add(manifest.parent)
+        yield from manifest_findings(
+            manifest, kind_of_file(manifest), folder, is_strict, name, names
+        )
+    for package in sorted(packages) if is_strict else ():
+        yield from _imports(package)
+
+
+def _imports(package: Path) -> Iterator[Finding]:
+    try:
+        for path, what in private_imports(package):
+            yield Finding(path, what, "public-names")
+    except (OSError, SyntaxError, ValueError) as error:
+        yield Finding(package, f"cannot be read: {error}", "public-names")
 
 
 def _required(dependency: object) -> str:
@@ -119,40 +161,74 @@ def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
     return any(Path(file).match(pattern) for pattern in wanted)
 
 
-def _manifest(
+def manifest_findings(
     path: Path,
     kind: type[Manifest],
     source: Path | None,
     is_strict: bool,
+    dist: str = "",
+    dependencies: Collection[str] = (),
 ) -> Iterator[Finding]:
+    """Yields the problems of a manifest, and of the code and files in its package.
+
+    Args:
+        path: The manifest.
+        kind: Its kind.
+        source: The folder that has the package; None to check the manifest alone.
+        is_strict: Whether the rules for new publications apply.
+        dist: The distribution, for rules about its name; empty if it is not known.
+        dependencies: The distributions that the package needs, whose classes it may name.
+    """
     try:
         manifest = load_manifest(path, kind)
     except ManifestError as error:
         for fault in error.faults:
-            yield Finding(path, str(fault))
+            yield Finding(path, str(fault), _rule_of(fault))
         return
+    yield from (Finding(path, what, rule) for rule, what in unsafe_texts(path))
     bases = installed_bases()
     families = manifest.family if isinstance(manifest, ModelManifest) else {}
     for name, spec in (*manifest.tables.items(), *families.items()):
-        for problem in broken_promises(name, spec, bases):
-            yield Finding(path, problem)
+        for rule, problem in broken_promises(name, spec, bases):
+            yield Finding(path, problem, rule)
         if source is not None:
-            yield from _factory(path, name, spec.factory, source)
+            yield from _factory(path, name, spec.factory, source, dependencies)
             if isinstance(spec, FamilySpec) and spec.checker is not None:
-                yield from _factory(path, name, spec.checker, source)
+                yield from _factory(path, name, spec.checker, source, dependencies)
         for role, file in spec.weights.items():
             key = f"{name}.weights.{role}"
             yield from _packaged(path, key, file, source)
             for problem in unusable(file):
                 yield Finding(path, f"{key}: {problem}")
-            for problem in _missing_pins(file) if is_strict else ():
-                yield Finding(path, f"{key}: {problem}")
-        if is_strict and not spec.license:
-            yield Finding(path, f"{name}: the license of the code is missing")
+            for rule, problem in _missing_pins(file) if is_strict else ():
+                yield Finding(path, f"{key}: {problem}", rule)
+        for rule, what in plugin_problems(dist, kind.kind, name, spec) if is_strict else ():
+            yield Finding(path, what, rule)
 
 
-def _factory(path: Path, name: str, reference: str, source: Path) -> Iterator[Finding]:
+def _rule_of(fault: ManifestFault) -> str:
+    """Returns the rule that a fault of a manifest breaks, by the keys that lead to it."""
+    return next((_RULES[key] for key in fault.place if key in _RULES), "manifest")
+
+
+def _factory(
+    path: Path, name: str, reference: str, source: Path, dependencies: Collection[str]
+) -> Iterator[Finding]:
+    """Yields the problems of a factory, of which only the package's own code is read.
+
+    Weights for an adapter class of another package need no code: the package depends on the other.
+    """
     module, _, attribute = reference.partition(":")
+    package = module.partition(".")[0]
+    owner = distribution_of(package)
+    if not (source / package).is_dir() and not (source / f"{package}.py").is_file():
+        if owner not in dependencies:
+            yield Finding(
+                path,
+                f"{name}: the factory {reference!r} is in no module of this package, which does "
+                f'not depend on {owner}: dependencies = [..., "{owner}"]',
+            )
+        return
     file = source.joinpath(*module.split("."))
     code = next((f for f in (file.with_suffix(".py"), file / "__init__.py") if f.is_file()), None)
     if code is None:
@@ -188,13 +264,13 @@ def _packaged(path: Path, key: str, file: WeightsFile, source: Path | None) -> I
         yield Finding(path, f"{key}: {file.source} has {weights.stat().st_size} bytes")
 
 
-def _missing_pins(file: WeightsFile) -> Iterator[str]:
+def _missing_pins(file: WeightsFile) -> Iterator[Problem]:
     for key in ("revision", "sha256") if file.scheme == "hf" else ("sha256",):
         if getattr(file, key) == UNKNOWN:
-            yield f"the {key} is unknown"
+            yield "pins", f"the {key} is unknown"
     if file.size is None:
-        yield "the size is missing"
+        yield "pins", "the size is missing"
     if not file.license:
-        yield "the license is missing"
+        yield "license", "the license is missing"
     if file.format == "pickle":
-        yield "the file is a pickle; publish safetensors"
+        yield "pins", "the file is a pickle; publish safetensors"

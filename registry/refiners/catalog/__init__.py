@@ -28,7 +28,7 @@ from refiners.host.stamp import Stamp
 from refiners.manifest.version import is_development, is_newer
 
 __all__ = ["SHIPPED", "VARIABLE", "Current", "Listed", "Release", "current", "fetched_home",
-           "folders", "listed", "read_releases", "releases", "search", "shipped",
+           "folders", "listed", "listed_in", "read_releases", "releases", "search", "shipped",
            "steadily"]  # fmt: skip
 
 VARIABLE: Final = "REFINERS_CATALOG"
@@ -123,6 +123,15 @@ def shipped() -> tuple[Listed, ...]:
 def _replaces(version: str, known: str) -> bool:
     """Whether a fetched release replaces the shipped one of the same version."""
     return version == known and is_development(version)
+
+
+def listed_in(folder: Path) -> tuple[Listed, ...]:
+    """Returns the newest release of each plugin in one catalog; none if it does not exist.
+
+    Raises:
+        CatalogError: Its list is damaged.
+    """
+    return _list_in(folder) if (folder / "search.json").exists() else ()
 
 
 def _list_in(folder: Path) -> tuple[Listed, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from refiners.catalog.conformance import FILE, Conformance, reports_in
 from refiners.catalog.entry import (
     Release,
     entry_files,
@@ -23,7 +24,7 @@ from refiners.catalog.entry import (
 from refiners.errors import CatalogError, ManifestError, RefinersError
 from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import reason_of
-from refiners.installed.distribution import entry_points_in, owner_in
+from refiners.installed.distribution import Owner, entry_points_in, owner_in
 from refiners.installed.inventory import GROUPS, manifest_place
 from refiners.manifest.reader import parse
 from refiners.manifest.schema import MANIFESTS, KindName, WeightsFile
@@ -73,15 +74,11 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
         if path not in files:
             files[path] = {str(known): known for known in read_releases(path)}
         known = files[path].get(str(release))
+        release = release if known is None else joined(known, release)
         if known == release:
             continue
-        if known is not None and not is_development(release.version):
-            raise CatalogError(
-                f"{release.distribution} {release.version} is in the catalog with another "
-                f"{release.name}.",
-                hint="Raise the version; a published release never changes.",
-            )
-        files[path].pop(str(release), None)
+        if known is not None and known.spec != release.spec:
+            files[path].pop(str(release))  # a development version, which goes to the end
         files[path][str(release)] = release
         added.append(release)
     everything = [release for releases in files.values() for release in unique(releases.values())]
@@ -89,6 +86,38 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
     write_entries(folder, everything)
     write_list(folder)
     return tuple(added)
+
+
+def joined(known: Release, release: Release) -> Release:
+    """Returns a release that is in a catalog, with what a wheel of the same version adds to it.
+
+    The publisher and the conformance report may be added later; the manifest and a recorded
+    publisher never change, except of a development version.
+
+    Raises:
+        CatalogError: The wheel has another content, or another publisher.
+    """
+    if is_development(release.version):
+        return release
+    if known.spec != release.spec:
+        raise CatalogError(
+            f"{release.distribution} {release.version} is in the catalog with another "
+            f"{release.name}.",
+            hint="Raise the version; a published release never changes.",
+        )
+    publishers = [r.publisher for r in (known, release) if r.publisher is not None]
+    if len({publisher.identity for publisher in publishers}) > 1:
+        old, new = (publisher.identity for publisher in publishers)
+        raise CatalogError(
+            f"{release.distribution} {release.version} is in the catalog as published by {old}, "
+            f"and this wheel is by {new}.",
+            hint="Raise the version; a published release never changes.",
+        )
+    return msgspec.structs.replace(
+        known,
+        publisher=max(publishers, key=lambda publisher: publisher.verified, default=None),
+        conformance=release.conformance or known.conformance,
+    )
 
 
 def _check_sound(release: Release) -> None:
@@ -142,6 +171,7 @@ def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
             continue
         package, name = manifest_place(value)
         text = _bytes(wheel, f"{package}/{name}").decode("utf-8")
+        reports = _reports(wheel, package, owner)
         for release_name, spec in _tables(text, kind, path / package / name, owner.name).items():
             _check_weights(wheel, package, spec.weights)
             yield Release(
@@ -150,7 +180,23 @@ def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:
                 distribution=owner.name,
                 version=owner.version,
                 spec=msgspec.json.decode(msgspec.json.encode(spec)),
+                conformance=reports.get(release_name),
             )
+
+
+def _reports(wheel: zipfile.ZipFile, package: str, owner: Owner) -> dict[str, Conformance]:
+    """Returns the conformance reports in a package by the name of the plugin."""
+    place = f"{package}/{FILE}"
+    if place not in wheel.namelist():
+        return {}
+    reports = reports_in(_bytes(wheel, place))
+    for report in reports:
+        if not report.is_of(owner.name, owner.version):
+            raise ValueError(
+                f"{place} is about {report.dist} {report.version}; "
+                f"run pytest --conformance {FILE} again"
+            )
+    return {report.name: report for report in reports}
 
 
 def _tables(text: str, kind: KindName, path: Path, dist: str) -> Mapping[str, Any]:

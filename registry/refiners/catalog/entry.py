@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from refiners.catalog.conformance import Conformance
+from refiners.catalog.publisher import Publisher
 from refiners.errors import CatalogError
 from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.text import is_all_plain
@@ -50,7 +52,7 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return f"{self.distribution}:{self.name}"
 
 
-class Release(msgspec.Struct, frozen=True, kw_only=True):
+class Release(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One version of a plugin, with its table in the manifest."""
 
     name: Name
@@ -58,6 +60,10 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     distribution: Distribution
     version: Annotated[str, Meta(pattern=_VERSION)]
     spec: dict[str, Any]
+    publisher: Publisher | None = None
+    """The attested publisher; None if the index had none."""
+    conformance: Conformance | None = None
+    """The report that the wheel carries; None without one."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.distribution}:{self.name} {self.version}"
@@ -97,9 +103,9 @@ def listed_as(release: Release) -> Listed:
     if version_of(release.version) is None:
         raise ValueError(f"{release.version[:40]!r} is not a version that can be compared")
     sketch = msgspec.convert(release.spec, _Sketch)
-    text = msgspec.json.encode(release.spec)
+    text = msgspec.json.encode(release)
     is_simple = text.isascii() and b"\\" not in text and b"\x7f" not in text  # the common case
-    if not is_simple and not is_all_plain(release.spec):
+    if not is_simple and not is_all_plain(msgspec.to_builtins(release)):
         raise ValueError("it has control characters")
     if "\n" in f"{sketch.summary}{sketch.kind}":
         raise ValueError("its summary has several lines")
@@ -223,6 +229,37 @@ def _contradiction(first: Release, second: Release) -> CatalogError:
         f"a catalog has {first} twice, and not the same (the other has version {second.version}).",
         hint="Nothing was changed; report it to the maintainer of the catalog.",
     )
+
+
+def publishers_in(folder: Path, dists: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Returns the identities of publishers by distribution and version; empty if not attested.
+
+    Args:
+        folder: A catalog.
+        dists: The distributions to look up.
+
+    Raises:
+        CatalogError: A file with their releases is damaged.
+    """
+    wanted = frozenset(dists)
+    names = {f"entries/{hashlib.sha256(dist.encode()).hexdigest()[0]}.jsonl" for dist in wanted}
+    paths = [folder / name for name in sorted(names)]
+    paths += [path for dist in sorted(wanted) for path in folder.glob(f"entries/{dist}/*.jsonl")]
+    identities: dict[str, dict[str, str]] = {}
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if b'"publisher"' not in content:  # the common case, without parsing
+            continue
+        for release in parse_releases(content, path):
+            if release.distribution in wanted:
+                who = release.publisher.identity if release.publisher else ""
+                identities.setdefault(release.distribution, {})[release.version] = who
+    return identities
 
 
 def write_entries(folder: Path, releases: Iterable[Release]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from refiners.choose.lock import named
 from refiners.choose.policy import Guard
+from refiners.choose.publisher import accept, notice, publisher_changes
 from refiners.errors import DeprecationNotice
 from refiners.installed.inventory import Installed
 
@@ -29,7 +30,7 @@ def guarded(plugin: Installed[Any] | None, lock: str | Path | None) -> Guard:
 
 
 def admit(plugin: Installed[Any], guard: Guard) -> None:
-    """Checks a package, and warns if it is deprecated.
+    """Checks a package, and warns if it is deprecated or has another publisher than before.
 
     Raises:
         PolicyError: A rule or an advisory refuses the package.
@@ -37,3 +38,7 @@ def admit(plugin: Installed[Any], guard: Guard) -> None:
     guard.admit(plugin)
     for message in guard.warnings(plugin):
         warnings.warn(message, DeprecationNotice, stacklevel=4)
+    if not guard.is_locked:  # otherwise the lock was compared
+        changes = (*publisher_changes((plugin,)),)
+        notice(changes, stacklevel=4)
+        accept(changes)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from refiners.catalog.publisher import IDENTITY
+from refiners.choose.publisher import PublisherChange, notice, publisher_changes
 from refiners.errors import LockError
 from refiners.host.disk import PUBLIC, write_whole
 from refiners.host.shell import quoted
 from refiners.host.text import UNSEEN
-from refiners.installed.distribution import canonical_id
+from refiners.installed.distribution import canonical, canonical_id
 from refiners.installed.inventory import Installed
 from refiners.manifest.pattern import (
     REPOSITORY,
@@ -76,6 +78,8 @@ class LockedPlugin(_Table, frozen=True, kw_only=True):
     kind: KindName
     version: Annotated[str, Meta(pattern=_VERSION, description="a version")]
     manifest: Digest
+    publisher: Annotated[str, Meta(pattern=IDENTITY)] | None = None
+    """The attested publisher according to the catalog; None if none was recorded."""
     base: tuple[Name, ...] = ()
     """The bases for which the files of an adapter are pinned; any if empty."""
     file: tuple[LockedFile, ...] = ()
@@ -223,6 +227,7 @@ def hold(plugin: Installed[S], lock: Lock, path: Path) -> Installed[S]:
             dist=plugin.dist,
         )
     manifest: Mapping[str, WeightsFile] = plugin.spec.weights
+    notice(changed_publishers((plugin,), lock), stacklevel=4)
     weights = {file.name: _held(file, manifest[file.name]) for file in entry.file}
     spec = msgspec.structs.replace(plugin.spec, weights=weights)
     return msgspec.structs.replace(plugin, spec=spec)
@@ -235,6 +240,26 @@ def _held(locked: LockedFile, file: WeightsFile) -> WeightsFile:
         sha256=locked.sha256,
         size=locked.size or file.size,
     )
+
+
+def changed_publishers(
+    plugins: Iterable[Installed[Any]], lock: Lock
+) -> tuple[PublisherChange, ...]:
+    """Returns the changes of publishers since a lock was written."""
+    locked = {p.id.partition(":")[0]: p.publisher for p in lock.plugin if p.publisher}
+    known = {canonical(dist): publisher for dist, publisher in locked.items()}
+    return tuple(publisher_changes(plugins, known)) if known else ()
+
+
+def publisher_changes_here(plugins: Iterable[Installed[Any]]) -> tuple[PublisherChange, ...]:
+    """Returns the changes of publishers since REFINERS_LOCK was written, or on this machine."""
+    path = named(None)
+    if path is not None and path.exists():
+        try:
+            return changed_publishers(plugins, read_lock(path))
+        except LockError:  # a damaged lock is the error of the command that uses it
+            pass
+    return tuple(publisher_changes(plugins))
 
 
 def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:

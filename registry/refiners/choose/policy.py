@@ -99,7 +99,7 @@ class Guard:
                 yield Refusal(
                     f"packages.{rule} of {path}", f"the package {plugin.dist} is not allowed"
                 )
-        for advisory in self._about(plugin):
+        for advisory in self.about(plugin):
             if advisory.status == "blocked" or (advisory.status == "yanked" and not self.is_locked):
                 lowest = f">={advisory.lowest}" if advisory.lowest else ""
                 way_out = f"Run pip install -U '{plugin.dist}{lowest}'." if lowest else ""
@@ -127,7 +127,7 @@ class Guard:
             if (
                 advisory.status != "deprecated"
                 and not (advisory.status == "yanked" and self.is_locked)
-                and _names(advisory, file)
+                and names_file(advisory, file)
             ):
                 reason = f"{file} is {advisory.status}: {advisory.reason}"
                 hint = advisory.instead and f"Use {advisory.instead}."
@@ -150,7 +150,7 @@ class Guard:
 
     def warnings(self, plugin: Installed[Any]) -> Iterator[str]:
         """Yields the notices on a package that is deprecated but allowed."""
-        for advisory in self._about(plugin):
+        for advisory in self.about(plugin):
             if advisory.status == "deprecated":
                 instead = f" Use {advisory.instead}." if advisory.instead else ""
                 yield f"{plugin.id} is deprecated ({advisory.id}): {advisory.reason}.{instead}"
@@ -173,7 +173,8 @@ class Guard:
                 dist=plugin.dist,
             )
 
-    def _about(self, plugin: Package) -> Iterator[Advisory]:
+    def about(self, plugin: Package) -> Iterator[Advisory]:
+        """Yields the advisories on a package, of any status."""
         name = canonical(plugin.dist)
         for advisory in self.advisories:
             is_about = advisory.package and fnmatchcase(name, canonical(advisory.package.strip()))
@@ -181,7 +182,8 @@ class Guard:
                 yield advisory  # also for versions that cannot be compared
 
 
-def _names(advisory: Advisory, file: WeightsFile) -> bool:
+def names_file(advisory: Advisory, file: WeightsFile) -> bool:
+    """Whether an advisory is about a file, by its hash or its repository."""
     if advisory.sha256:
         return advisory.sha256.strip().lower() == file.sha256.lower()
     if not advisory.repository or file.scheme != "hf":

@@ -43,6 +43,8 @@ FUNCTIONS: Final = {
     "demo": "demo",
     "new": "authoring",
     "validate": "authoring",
+    "pin": "pin",
+    "publish-check": "publish_check:publish_check",
     "catalog": "catalog",
     "api": "api",
 }

@@ -14,7 +14,9 @@ from refiners.cli.shell_words import OPTIONS, shell_words
 from refiners.errors import PluginError, RefinersError
 from refiners.host.machine import machine_fault
 from refiners.host.secret import hidden
+from refiners.host.text import reason_of
 from refiners_core.argument_names import suggestion
+from refiners_core.hookspecs import culprit
 
 TRACEBACK: Final = "REFINERS_TRACEBACK"
 """The variable that makes unexpected exceptions print a traceback."""
@@ -35,6 +37,12 @@ def to_refiners_error(error: BaseException, command: click.Command | None) -> Re
     """
     if isinstance(error, RefinersError):
         return error
+    if name := culprit(error):
+        return PluginError(
+            f"the hooks {name} failed: {type(error).__name__}: {reason_of(error)}.",
+            hint=f"To do without them: pip uninstall {name.partition(':')[0]}.",
+            dist=name.partition(":")[0],
+        )
     if isinstance(error, SystemExit):
         return PluginError(
             f"a plugin ended the process with {error.code!r}.", hint="Run refiners doctor."

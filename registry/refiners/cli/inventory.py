@@ -29,6 +29,9 @@ def list_(as_json: bool) -> None:
       refiners list
       refiners list --json
     """
+    from refiners.choose.lock import publisher_changes_here
+    from refiners.choose.publisher import notice
+
     inventory = scan()
     if as_json:
         print_json(_inventory(inventory))
@@ -46,6 +49,7 @@ def list_(as_json: bool) -> None:
         print_table("Preprocessors", ("name", "summary", "package"), rows)
     if not inventory.plugins:
         click.echo("No adapters or models are installed. Try pip install refiners-playground.")
+    notice(publisher_changes_here(inventory.plugins), stacklevel=1)
     for broken in inventory.broken:
         say(f"broken: {broken.dist} ({broken.name}): {broken.error}", color="yellow", err=True)
 
@@ -179,6 +183,8 @@ def _summary(plugin: Installed[Any]) -> dict[str, str]:
 
 
 def _described(plugin: Installed[Any]) -> dict[str, Any]:
+    from refiners.choose.publisher import identity_of
+
     spec: Spec = plugin.spec
     facts: dict[str, Any] = _summary(plugin) | {
         "paper": spec.paper,
@@ -186,6 +192,7 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
         "core-api": spec.core_api,
         "aliases": ", ".join(spec.aliases),
         "factory": spec.factory,
+        "publisher": identity_of(plugin.dist, plugin.version) or "",
         "manifest": str(plugin.path),
     }
     if isinstance(spec, AdapterSpec):

@@ -62,7 +62,7 @@ def lock(
     from refiners.choose.requirements import installed_models, models_beside, suitable_plugins
     from refiners.hub.client import Hub
     from refiners.sources.repository import find_repository
-    from refiners.sync import lock_of, named_by_users, write_into
+    from refiners.sync import lock_of, named_by_users, review_publishers, write_into
 
     inventory = scan()
     guard = Guard.from_environment()
@@ -79,6 +79,7 @@ def lock(
         models = models or installed_models(inventory, hub)
         plugins = suitable_plugins(inventory, models, guard)
     newer = lock_of(plugins, hub, guard, models, must_suit=bool(on))
+    review_publishers(out, plugins)
     after = write_into(out, newer, read)  # reads the file again, which may have changed
     if as_json:
         print_json({"lock": str(out), "plugins": [plugin.id for plugin in after.plugin]})

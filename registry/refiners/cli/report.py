@@ -14,7 +14,7 @@ import click
 
 from refiners.cli.output import is_unicode, json_stream, say, width
 from refiners.cli.safe_stream import unwrapped
-from refiners.errors import Notice
+from refiners.errors import Notice, PublisherNotice
 from refiners.host.text import is_plain, shown, shown_cell
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -142,10 +142,15 @@ def notices() -> Generator[None]:
     """Prints each `Notice` as a line on stderr; other warnings are shown as usual."""
     with warnings.catch_warnings():
         show_other = warnings.showwarning
+        once: set[str] = set()
 
         def show(
             message: Warning | str, category: type[Warning], *where: Any, **options: Any
         ) -> None:
+            if issubclass(category, PublisherNotice):
+                if str(message) in once:  # one package may have several adapters in use
+                    return
+                once.add(str(message))
             if issubclass(category, Notice):
                 say(f"note: {message}", color="yellow", err=True)
             else:

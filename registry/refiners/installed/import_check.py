@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,7 +24,7 @@ from refiners.installed.distribution import canonical
 from refiners.installed.factory import import_reference
 from refiners.installed.inventory import scan
 from refiners.installed.unreadable import let_torch_load
-from refiners_core.hookspecs import announced
+from refiners_core.hookspecs import announced, register
 
 _LIMIT: Final = 120
 """The seconds that all imports together may take."""
@@ -81,12 +82,17 @@ def main() -> None:
 
 def _tasks() -> Iterator[tuple[Task, Any]]:
     for point in announced():
-        yield Task("hooks", _owner(point), point.value), point.load
+        yield Task("hooks", _owner(point), point.value), partial(_load_hooks, point)
     plugins = scan().plugins
     factories = {Task("factory", plugin.dist, plugin.spec.factory): None for plugin in plugins}
     commands = (Task("command", c.dist, c.reference) for c in package_commands(()).commands)
     for task in (*factories, *commands):
         yield task, lambda task=task: import_reference(task.what, task.dist)
+
+
+def _load_hooks(point: EntryPoint) -> None:
+    """Imports a hook module, and compares its hooks with their specifications."""
+    register(point.load(), point.value, _owner(point))
 
 
 def _owner(point: EntryPoint) -> str:

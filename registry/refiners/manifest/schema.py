@@ -98,9 +98,10 @@ class WeightsFile(_Table, frozen=True, kw_only=True):
         return Path(self.address).expanduser()
 
     def __str__(self) -> str:
-        if self.scheme != "hf":
-            return self.source
-        return f"{self.source}@{self.revision[:8]}/{self.file}"
+        if self.scheme == "hf":
+            return f"{self.source}@{self.revision[:8]}/{self.file}"
+        revision = "" if self.revision == UNKNOWN else f"@{self.revision[:8]}"
+        return f"{self.source}{revision}{f'/{self.file}' if self.file else ''}"
 
 
 class Target(_Table, frozen=True, kw_only=True):

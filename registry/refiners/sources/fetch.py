@@ -14,19 +14,17 @@ from refiners.errors import (
     IntegrityError,
     MissingError,
     PolicyError,
-    UnsupportedError,
 )
 from refiners.host.machine import machine_fault
 from refiners.host.parallel import together
 from refiners.hub.client import Hub
 from refiners.hub.receipts import Receipts, check_header, sha256_of
 from refiners.installed.distribution import distribution_of
-from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed, package_file
 from refiners.manifest.pattern import LOCAL
 from refiners.manifest.schema import UNKNOWN, WeightsFile
+from refiners.sources.hooked_file import fetch_hooked
 from refiners_core.errors import Notice
-from refiners_core.hookspecs import WeightRequest, manager
 
 if TYPE_CHECKING:
     from refiners_core import Source
@@ -141,7 +139,7 @@ def _bytes_of(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
         return _packaged(file, hub.receipts, dist)
     if file.scheme == LOCAL:
         return _local(file, hub.receipts)
-    return _hooked(file, hub, dist)
+    return fetch_hooked(file, hub, dist)
 
 
 def _rewritten(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
@@ -209,24 +207,3 @@ def _local(file: WeightsFile, receipts: Receipts) -> Path:
             hint="Restore the locked file, or accept this one: refiners lock.",
         )
     return path
-
-
-def _hooked(file: WeightsFile, hub: Hub, dist: str | None) -> Path:
-    if known := hub.verified_file(file):
-        return known
-    load_hooks()
-    wanted = WeightRequest(file.source, file.file or "", file.revision, hub.is_offline)
-    path = manager().hook.fetch_weights(event=wanted)
-    if path is None:
-        raise UnsupportedError(
-            f"no installed hook module fetches {file.scheme}: sources such as {file}.",
-            hint="Install the package that does; see the adapter's README.",
-            dist=dist,
-        )
-    if not hub.receipts.verify(Path(path), file.sha256):
-        raise IntegrityError(
-            f"{path} does not have the sha256 that {dist or 'its manifest'} pins, {file.sha256}.",
-            hint=f"It was fetched for {file}; nothing was loaded.",
-            dist=dist,
-        )
-    return Path(path)

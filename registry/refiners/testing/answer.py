@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import hashlib
 import json
 import socket
 import struct
@@ -14,7 +13,8 @@ from threading import Event
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from huggingface_hub.utils.sha import git_hash
+from refiners.testing.repository import Repository, etag_of, listed, tags_of
+from refiners.testing.upload import Published, accept
 
 _END_OF_ENDLESS: Final = 500
 """Pieces of 64 kB after which an endless answer ends, so that a failing test ends too."""
@@ -42,23 +42,6 @@ class Fault(enum.Enum):
     UNAVAILABLE = 503
 
 
-class Repository(NamedTuple):
-    """A published repository, with the pins for a manifest."""
-
-    name: str
-    commit: str
-    files: Mapping[str, bytes]
-    license: str = ""
-    tags: tuple[str, ...] = ()
-    """More tags, such as `base_model:adapter:organisation/name`, by which a search filters."""
-    license_name: str = ""
-    """The name in the card of a licence whose tag is `other`."""
-
-    def sha256(self, file: str) -> str:
-        """Returns the hash of a file."""
-        return hashlib.sha256(self.files[file]).hexdigest()
-
-
 class Request(NamedTuple):
     """A received request."""
 
@@ -67,17 +50,22 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
 
 
-class Served(Protocol):
+class Served(Published, Protocol):
     """The state of a loopback Hub that its answers read and write."""
 
-    repositories: dict[str, Repository]
     requests: list[Request]
+    documents: dict[str, object]
     is_closing: Event
     sent_endlessly: int
 
     @property
     def port(self) -> int:
         """The port of its address."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Its address."""
         ...
 
     @property
@@ -107,9 +95,25 @@ class Answer(BaseHTTPRequestHandler):
         """Sends a file, a part of it, or a list."""
         self._answer()
 
+    def do_POST(self) -> None:
+        """Accepts a step of an upload."""
+        path = unquote(self.path.partition("?")[0]).lstrip("/")
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.served.requests.append(Request(self.command, path, dict(self.headers)))
+        fault = self.served.take_fault("upload", self.command)
+        if fault and isinstance(fault.value, int):
+            self._refuse(fault.value, "")
+        elif (answer := accept(self.served, path, body, self.served.url)) is None:
+            self._refuse(404, "RepoNotFound")
+        else:
+            self._send_json(answer)
+
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0]).lstrip("/")
         self.served.requests.append(Request(self.command, path, dict(self.headers)))
+        if path in self.served.documents:
+            self._send_json(self.served.documents[path])
+            return
         if path == "api/models":
             self._search(parse_qs(urlsplit(self.path).query))
             return
@@ -119,7 +123,7 @@ class Answer(BaseHTTPRequestHandler):
         name, is_file, rest = path.partition("/resolve/")
         revision, _, file = rest.partition("/")
         fault = self.served.take_fault(file, self.command)
-        repository = self.served.repositories.get(name)
+        repository = self._repository(name, revision)
         if not is_file or repository is None:
             self._refuse(404, "RepoNotFound")
         elif fault is Fault.GATED:
@@ -135,6 +139,10 @@ class Answer(BaseHTTPRequestHandler):
         else:
             self._send(repository, file, fault)
 
+    def _repository(self, name: str, revision: str) -> Repository | None:
+        newest = self.served.repositories.get(name)
+        return self.served.history.get((name, revision), newest)
+
     def _search(self, query: Mapping[str, list[str]]) -> None:
         """Answers a search: repositories with all words in the name, and all tags."""
         fault = self.served.take_fault("search", self.command)
@@ -145,7 +153,7 @@ class Answer(BaseHTTPRequestHandler):
         matches = [
             {"id": repository.name, "tags": tags, "downloads": len(repository.files), "likes": 0}
             for repository in self.served.repositories.values()
-            if {*query.get("filter", [])} <= {*(tags := _tags(repository))}
+            if {*query.get("filter", [])} <= {*(tags := tags_of(repository))}
             and all(word in repository.name.lower() for word in words)
         ]
         self._send_json(matches[: int(query.get("limit", ["1000"])[0])])
@@ -153,7 +161,7 @@ class Answer(BaseHTTPRequestHandler):
     def _list(self, path: str) -> None:
         """Answers `organisation/name`, optionally with `/revision/NAME` or `/tree/NAME`."""
         organisation, name, kind, revision = [*path.split("/", 3), "", "", ""][:4]
-        repository = self.served.repositories.get(f"{organisation}/{name}")
+        repository = self._repository(f"{organisation}/{name}", revision)
         fault = self.served.take_fault(kind or "info", self.command)
         if repository is None:
             self._refuse(404, "RepoNotFound")
@@ -167,10 +175,10 @@ class Answer(BaseHTTPRequestHandler):
             self.send_response(200)
             self._send_endlessly()
         elif kind == "tree":
-            self._send_json([_listed(file, data) for file, data in repository.files.items()])
+            self._send_json([listed(file, data) for file, data in repository.files.items()])
         else:
             commit = "f" * 40 if fault is Fault.WRONG_COMMIT else repository.commit
-            facts = {"id": repository.name, "sha": commit, "tags": _tags(repository)}
+            facts = {"id": repository.name, "sha": commit, "tags": tags_of(repository)}
             card = {"license_name": repository.license_name or None}
             self._send_json({**facts, "cardData": card, "siblings": []})
 
@@ -249,7 +257,7 @@ class Answer(BaseHTTPRequestHandler):
         self, repository: Repository, file: str, fault: Fault | None
     ) -> dict[str, str]:
         commit = "f" * 40 if fault is Fault.WRONG_COMMIT else repository.commit
-        etag = "f" * 64 if fault is Fault.WRONG_HASH else _etag(file, repository.files[file])
+        etag = "f" * 64 if fault is Fault.WRONG_HASH else etag_of(file, repository.files[file])
         announced = {
             "X-Repo-Commit": commit if fault is not Fault.NO_COMMIT else "",
             "ETag": f'"{etag}"' if fault is not Fault.NO_HASH else "",
@@ -265,30 +273,7 @@ class Answer(BaseHTTPRequestHandler):
         self.connection.close()
 
 
-def _tags(repository: Repository) -> list[str]:
-    licence = [f"license:{repository.license}"] if repository.license else []
-    return [*licence, *repository.tags]
-
-
 def _range(header: str | None) -> tuple[int, int | None]:
     """Parses `bytes=first-last`; the last is optional."""
     first, _, last = (header or "bytes=0-").removeprefix("bytes=").partition("-")
     return int(first), int(last) if last else None
-
-
-def _etag(file: str, data: bytes) -> str:
-    """Returns the etag of the Hub: git's hash for small text, the sha256 for other files."""
-    if file.endswith((".json", ".txt", ".jsonl", ".toml")):
-        return git_hash(data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def _listed(file: str, data: bytes) -> dict[str, object]:
-    """Returns the entry of a file in the list of a repository."""
-    etag = _etag(file, data)
-    entry: dict[str, object] = {"type": "file", "path": file, "size": len(data), "oid": etag}
-    if len(etag) == 40:
-        return entry
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{etag}\nsize {len(data)}\n"
-    lfs = {"oid": etag, "size": len(data), "pointerSize": len(pointer)}
-    return entry | {"oid": git_hash(pointer.encode()), "lfs": lfs}

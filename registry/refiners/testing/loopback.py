@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Self
 from unittest.mock import patch
 
-from refiners.testing.answer import Answer, Fault, Repository, Request
+from refiners.testing.answer import Answer, Fault, Request
+from refiners.testing.repository import Repository
 
 
 @dataclass
@@ -30,13 +31,21 @@ class LoopbackHub:
 
     Attributes:
         repositories: The published repositories by name.
+        history: The repositories as they were before an upload, by name and commit; their commits
+            stay valid.
         requests: The received requests, in order.
+        documents: The JSON that is served at other paths, such as the provenance of a wheel at
+            `integrity/distribution/1.0/FILE.whl/provenance`.
         is_closing: Set when the Hub stops; stalled answers wait for it.
         sent_endlessly: The bytes that endless answers have sent.
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict[str, Repository])
+    history: dict[tuple[str, str], Repository] = field(
+        default_factory=dict[tuple[str, str], Repository]
+    )
     requests: list[Request] = field(default_factory=list[Request])
+    documents: dict[str, object] = field(default_factory=dict[str, object])
     _planned: dict[str, list[_Planned]] = field(default_factory=dict[str, list[_Planned]])
     _lock: threading.Lock = field(default_factory=threading.Lock)
     is_closing: threading.Event = field(default_factory=threading.Event)
@@ -104,7 +113,7 @@ class LoopbackHub:
 
         Args:
             file: The path in the repository; `info`, `revision` or `tree` for requests about the
-                repository.
+                repository, `upload` for uploads.
             fault: The fault.
             method: `HEAD` or `GET`; both by default.
             times: The number of requests with the fault.

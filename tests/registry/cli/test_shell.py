@@ -62,7 +62,7 @@ def test_every_error_is_json_on_request(toys: Site, arguments: tuple[str, ...], 
 
 def test_new_and_forget_print_json(tmp_path: Path, hub: LoopbackHub) -> None:
     facts = json.loads(run("new", "x-y", "--folder", str(tmp_path / "x"), "--json").stdout)
-    assert len(facts["files"]) == 7
+    assert len(facts["files"]) == 18
     assert json.loads(run("catalog", "forget", "--json").stdout) == {"forgotten": False}
 
 

@@ -1,0 +1,1 @@
+"""Packages of other authors: built as wheels, installed with pip, used and uninstalled."""

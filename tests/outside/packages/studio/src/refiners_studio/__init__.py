@@ -1,0 +1,1 @@
+"""A diffusion model of sizes of its own."""

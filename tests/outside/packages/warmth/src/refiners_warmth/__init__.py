@@ -1,0 +1,1 @@
+"""Warms the colours of pictures."""

@@ -1,0 +1,124 @@
+"""Authors get a check before publication."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from refiners.cli import main
+
+from ..conftest import EDGES_TOML
+
+PROJECT = """
+[build-system]
+build-backend = "setuptools.build_meta"
+[project]
+name = "refiners-edges"
+dependencies = ["refiners-core"]
+[project.entry-points."refiners.adapters"]
+edges = "refiners_edges:adapter.toml"
+[tool.setuptools.package-data]
+refiners_edges = ["*.toml"]
+"""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    folder = tmp_path / "plugin"
+    package = folder / "src" / "refiners_edges"
+    package.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (package / "adapter.toml").write_text(EDGES_TOML)
+    (package / "adapter.py").write_text("class Edges: pass")
+    return folder
+
+
+def problems(folder: Path, *options: str) -> str:
+    result = run("validate", folder, *options, "--json")
+    assert result.exit_code in (0, 1), result.output
+    return "\n".join(finding["what"] for finding in json.loads(result.stdout)["findings"])
+
+
+def test_a_valid_plugin_is_valid(plugin: Path) -> None:
+    assert run("validate", plugin).exit_code == 0
+    assert run("validate", plugin / "src" / "refiners_edges" / "adapter.toml").exit_code == 0
+    assert run("validate", plugin / "src").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        ("pyproject.toml", "refiners-edges", "edges", 'should begin with "refiners-"'),
+        ("pyproject.toml", '["refiners-core"]', "[]", "does not depend on refiners-core"),
+        ("pyproject.toml", '"refiners-core"', '"refiners>=1"', "refiners is another project"),
+        ("pyproject.toml", "refiners_edges:", "refiners_egdes:", "does not name a file"),
+        ("pyproject.toml", "refiners_edges:adapter.toml", "a.b:C", "should be 'package:adapter"),
+        ("pyproject.toml", '["*.toml"]', "[]", "left out of the wheel"),
+        ("pyproject.toml", "[project.entry-points", "[x.entry-points", "no entry point"),
+        ("pyproject.toml", "[project]", "[project", "cannot be read"),
+        ("pyproject.toml", '"refiners_edges:adapter.toml"', "[1]", "should be 'package:adapter"),
+        ("src/refiners_edges/adapter.toml", "summary", "sumary", "Did you mean 'summary'"),
+        ("src/refiners_edges/adapter.toml", "edges.adapter:", "edges.other:", "in no module"),
+        ("src/refiners_edges/adapter.py", "Edges", "Egdes", "adapter.py does not define Edges"),
+        ("src/refiners_edges/adapter.py", "class", "clas", "cannot be read"),
+    ],
+)
+def test_a_problem_is_named(plugin: Path, file: str, old: str, new: str, problem: str) -> None:
+    path = plugin / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert problem in problems(plugin)
+    assert run("validate", plugin).exit_code == 1
+
+
+def test_the_class_may_be_that_of_a_package_it_depends_on(plugin: Path) -> None:
+    manifest, project = plugin / "src/refiners_edges/adapter.toml", plugin / "pyproject.toml"
+    manifest.write_text(manifest.read_text().replace("refiners_edges.", "refiners_lora."))
+    assert "which does not depend on refiners-lora" in problems(plugin)
+    text = project.read_text()
+    project.write_text(text.replace('"refiners-core"', '"refiners-core", "refiners_lora>=1"'))
+    assert problems(plugin) == ""
+
+
+def test_strict_requires_every_file_to_be_pinned(plugin: Path) -> None:
+    manifest = plugin / "src" / "refiners_edges" / "adapter.toml"
+    file = '[adapter.edges.weights.w]\nsource = "hf:org/edges"\nfile = "w.bin"\n'
+    manifest.write_text(f'{EDGES_TOML}{file}format = "pickle"\n')
+    assert problems(plugin) == ""
+    strict = problems(plugin, "--strict")
+    for problem in (
+        "revision is unknown",
+        "sha256 is unknown",
+        "size is missing",
+        "license",
+        "pickle",
+    ):
+        assert problem in strict
+
+
+def test_weights_in_the_package_are_hashed(plugin: Path) -> None:
+    package = plugin / "src" / "refiners_edges"
+    pin = f'[adapter.edges.weights.w]\nsource = "pkg:refiners_edges/w"\nsha256 = "{"0" * 64}"\n'
+    (package / "adapter.toml").write_text(EDGES_TOML + pin)
+    assert "does not exist" in problems(plugin)
+    (package / "w").write_bytes(b"1")
+    assert "has the sha256 6b86b273" in problems(plugin)
+
+
+def test_first_party_plugins_are_valid() -> None:
+    for folder in (Path(__file__).parents[3] / "plugins").iterdir():
+        if (folder / "pyproject.toml").exists():
+            assert problems(folder) == "", folder
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+def test_the_schema_is_printed_for_editors(kind: str) -> None:
+    schema = json.loads(run("validate", "--schema", kind).stdout)
+    assert kind in json.dumps(schema)
+    assert schema["$ref"].endswith(f"{kind.capitalize()}Manifest")
+    result = run("validate")
+    assert (result.exit_code, "Name what to check" in result.stderr) == (2, True)

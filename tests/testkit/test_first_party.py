@@ -1,0 +1,57 @@
+"""The packages of this repository are held to the contract that others are."""
+
+import json
+from pathlib import Path
+
+import pytest
+from refiners.authoring.validate import validate
+from refiners_testkit.fresh_import import faults_of_import
+from refiners_testkit.subject import subject_of
+
+from .first_party import PLUGINS, representatives
+
+pytest_plugins = ["pytester"]
+TEST = """
+from pathlib import Path
+
+from tests.testkit.first_party import contract_of
+
+for name in {names}:
+    contract = contract_of(Path({folder!r}), name, {{}})
+    globals()[contract.__name__] = contract
+"""
+KNOWN: dict[tuple[str, str], str] = {}
+"""The checks that fail, by adapter, each with the reason."""
+
+
+def test_no_package_loads_torch_when_it_is_imported():
+    assert faults_of_import(*(subject_of(folder / "_") for folder in PLUGINS)) == []
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_a_package_lacks_nothing_but_pins_and_licenses_of_weights(folder: Path):
+    findings = validate(folder, is_strict=True)
+    others = [f for f in findings if f.rule != "pins" and ".weights." not in f.what]
+    assert others == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_a_package_keeps_the_contract(folder: Path, pytester: pytest.Pytester):
+    """Writes the conformance report of each package beside the results of pytest."""
+    names = [adapter.name for adapter in representatives(folder)]
+    if not names:
+        return
+    path, report = pytester.path / "test_all.py", pytester.path / "conformance.json"
+    path.write_text(TEST.format(names=names, folder=str(folder)))
+    pytester.runpytest_inprocess("--conformance", report, "-p", "no:cacheprovider", "-q")
+    content = json.loads(report.read_text())
+    reports = content if isinstance(content, list) else [content]
+    assert {report["name"] for report in reports} == set(names)
+    failed = {
+        (report["name"], row["check"]): row["reason"]
+        for report in reports
+        for row in report["checks"]
+        if row["verdict"] == "fail"
+    }
+    assert {key: why for key, why in failed.items() if key not in KNOWN} == {}
