@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar, Final
 
 import pytest
-
 from refiners.authoring.import_names import imported_names
 from refiners.authoring.validate import Finding, validate
 from refiners.authoring.wheel import LARGEST, wheel_problems
+
 from refiners_core.public import public_names
 from refiners_testkit.check import check, expect, expect_none, fail, not_run
 from refiners_testkit.fresh_import import faults_of_import
@@ -177,7 +177,9 @@ def _run_example(subject: Subject, script: Path) -> None:
         except BaseException as raised:
             error = raised
     name = f"examples/{script.name}"
-    expect(not hosts, f"{name} asks for {hosts[:1]}.", "Use the playground, which needs no network.")
+    expect(
+        not hosts, f"{name} asks for {hosts[:1]}.", "Use the playground, which needs no network."
+    )
     if isinstance(error, pytest.fail.Exception):
         raise error
     what = f"{name} does not run: {type(error).__name__}: {reason_of(error) if error else ''}"
