@@ -20,7 +20,7 @@ _UNKNOWN = "a_key.that_nobody.knows.weight"
 
 
 class FileChecks:
-    """What an adapter saves, it loads, and nothing else."""
+    """The checks of saving and loading."""
 
     def make(self, base: str, weights: Weights | None = None) -> Adapter:
         """Builds the adapter for a base."""

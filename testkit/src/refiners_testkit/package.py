@@ -78,7 +78,7 @@ class PackageContract:
 
     @check("pins")
     def test_every_file_is_pinned(self) -> None:
-        """Checks that each file has a commit, a hash and a size, and is no pickle."""
+        """Checks that each file has a commit, a hash and a size, and none is a pickle."""
         self.obey("pins", "refiners pin fills commit, hash and size of a file.")
 
     @check("license")
