@@ -51,7 +51,10 @@ def deprecated(*, since: str, instead: str) -> Callable[[T], T]:
         @wraps(construct)
         def constructing(self: Any, *args: Any, **kwargs: Any) -> None:
             warn_deprecated(name, since=since, instead=instead, stacklevel=2)
-            construct(self, *args, **kwargs)
+            if construct is object.__init__:  # the class has `__new__` alone, which took them
+                construct(self)
+            else:
+                construct(self, *args, **kwargs)
 
         kind.__init__ = constructing
         return cast("T", kind)

@@ -24,10 +24,12 @@ def name_checks(package: Package, specs: Mapping[str, Spec]) -> Iterator[Outcome
     for entry in entries:
         for alias in entry.aliases:
             owners.setdefault(alias, entry.distribution)
+    is_taken = False
     for name, spec in specs.items():
         for word in (name, *spec.aliases):
             owner = owners.get(word, package.name)
             if owner != package.name:
+                is_taken = True
                 what = f"{word!r} is taken: {owner} published it first"
                 yield "problem", what, f"Choose another name than {word}."
     versions = recorded_publishers((package.name,)).get(package.name, {})
@@ -45,7 +47,7 @@ def name_checks(package: Package, specs: Mapping[str, Spec]) -> Iterator[Outcome
             yield "problem", what, "Publish it from that repository, or choose another name."
             return
         yield "pass", f"{package.name} is yours: {who}", ""
-    elif not any(entry.distribution == package.name for entry in entries):
+    elif not is_taken and not any(entry.distribution == package.name for entry in entries):
         yield "pass", "free", ""
 
 

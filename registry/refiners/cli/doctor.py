@@ -13,7 +13,8 @@ from refiners.cli.report import json_option, print_json, print_table
 def doctor(quick: bool, as_json: bool) -> None:
     """Find installation problems and their fixes.
 
-    Finds plugins that are broken, installed twice or stale, and leftovers of interrupted downloads.
+    Finds plugins that are broken, installed twice or stale, pairs whose requirements conflict,
+    publishers that have changed, and leftovers of interrupted downloads.
     Imports the plugins in a separate process, so that one that exits or crashes is reported too.
     Exits with 1 if there is a problem.
 
