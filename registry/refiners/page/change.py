@@ -21,9 +21,13 @@ class Change(NamedTuple):
     after: str
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
-    """Yields the differences between the tables of two releases, in the order of the keys."""
-    old, new = dict(_flat("", before, 0)), dict(_flat("", after, 0))
+def leaves(table: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the values of a table by their dotted keys, as texts of one line."""
+    return dict(_flat("", table, 0))
+
+
+def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    """Yields the differences between the leaves of two releases, in the order of the keys."""
     for key in dict.fromkeys((*new, *old)):
         if key not in old:
             yield Change("added", clipped(key, _SHOWN), "", new[key])
@@ -46,7 +50,7 @@ def _flat(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
             name = label if count == 1 else f"{label} {count}"
             yield from _flat(f"{path} {name}", item, depth + 1)
     else:
-        text = value if isinstance(value, str) else str(value)
+        text = value if isinstance(value, str) else "" if value in ([], {}) else str(value)
         yield path, clipped(text, _SHOWN) or "empty"
 
 

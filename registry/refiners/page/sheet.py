@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -11,7 +10,7 @@ import msgspec
 from refiners.manifest.pattern import UNKNOWN
 from refiners.manifest.schema import AdapterSpec, ModelSpec, Spec, WeightsFile
 from refiners.page.card import Card
-from refiners.page.change import changes
+from refiners.page.change import changes, leaves
 from refiners.page.command import python_lines, shell_lines
 from refiners.page.link import file_link, paper_link, web_link
 from refiners.page.notice import Notices, status_of
@@ -128,7 +127,7 @@ def sheet_of(card: Card, slots: KnownSlots, notices: Notices, limit: int = LIMIT
         files=part(files, limit),
         unpinned=sum(UNKNOWN in (file.revision, file.sha256) for file in files),
         checks=part(card.conformance.checks if card.conformance else (), limit * 2),
-        versions=part([*_versions(plugin, notices, limit)], limit),
+        versions=Part((*_versions(plugin, notices, limit),), max(0, len(plugin.releases) - limit)),
     )
 
 
@@ -225,15 +224,17 @@ def _terms(file: WeightsFile) -> str:
 
 def _versions(plugin: Plugin, notices: Notices, limit: int) -> Iterator[Version]:
     releases = plugin.releases[: limit + 1]
-    befores = [before for _, before in pairwise(releases)]
-    for release, before in zip(releases, [*befores, None], strict=True):
+    tables = [leaves(release.spec) for release in releases]
+    for number, release in enumerate(releases[:limit]):
         known = notices.about(release, spec_of(release))
         core = release.spec.get("core-api", "")
+        earlier = tables[number + 1 : number + 2]
+        news = [change for before in earlier for change in changes(before, tables[number])]
         yield Version(
             number=release.version,
             core=clipped(core, 60) if isinstance(core, str) else "",
             status=status_of(known),
             reasons=tuple(clipped(f"{n.id}: {n.reason}", 300) for n in known[:3]),
-            changes=part([*changes(before.spec, release.spec)] if before else [], limit // 4 + 1),
-            is_first=len(plugin.releases) <= limit + 1 and before is None,
+            changes=part(news, limit // 4 + 1),
+            is_first=not earlier,
         )
