@@ -21,13 +21,9 @@ class Change(NamedTuple):
     after: str
 
 
-def leaves(table: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the values of a table by their dotted keys, as texts of one line."""
-    return dict(_flat("", table, 0))
-
-
-def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
-    """Yields the differences between the leaves of two releases, in the order of the keys."""
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    """Yields the differences between the tables of two releases, in the order of the keys."""
+    old, new = _leaves(before, after), _leaves(after, before)
     for key in dict.fromkeys((*new, *old)):
         if key not in old:
             yield Change("added", clipped(key, _SHOWN), "", new[key])
@@ -35,6 +31,12 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
             yield Change("removed", clipped(key, _SHOWN), old[key], "")
         elif old[key] != new[key]:
             yield Change("changed", clipped(key, _SHOWN), old[key], new[key])
+
+
+def _leaves(table: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the values of a table by dotted keys, without the keys that are equal in another."""
+    news = {key: value for key, value in table.items() if key not in other or other[key] != value}
+    return dict(_flat("", news, 0))
 
 
 def _flat(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import msgspec
 from refiners.manifest.pattern import UNKNOWN
 from refiners.manifest.schema import AdapterSpec, ModelSpec, Spec, WeightsFile
 from refiners.page.card import Card
-from refiners.page.change import changes, leaves
+from refiners.page.change import changes
 from refiners.page.command import python_lines, shell_lines
 from refiners.page.link import file_link, paper_link, web_link
 from refiners.page.notice import Notices, status_of
@@ -224,12 +224,11 @@ def _terms(file: WeightsFile) -> str:
 
 def _versions(plugin: Plugin, notices: Notices, limit: int) -> Iterator[Version]:
     releases = plugin.releases[: limit + 1]
-    tables = [leaves(release.spec) for release in releases]
     for number, release in enumerate(releases[:limit]):
         known = notices.about(release, spec_of(release))
         core = release.spec.get("core-api", "")
-        earlier = tables[number + 1 : number + 2]
-        news = [change for before in earlier for change in changes(before, tables[number])]
+        earlier = releases[number + 1 : number + 2]
+        news = [change for before in earlier for change in changes(before.spec, release.spec)]
         yield Version(
             number=release.version,
             core=clipped(core, 60) if isinstance(core, str) else "",

@@ -42,7 +42,7 @@ def driver() -> Iterator[Any]:
     from selenium import webdriver
 
     browser, service = shutil.which("chromium"), shutil.which("chromedriver")
-    assert browser and service, "install Chromium; on Debian: apt install chromium chromium-driver"
+    assert None not in (browser, service), "on Debian: apt install chromium chromium-driver"
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
@@ -85,8 +85,11 @@ def complete(driver: Any) -> int:
     text = driver.execute_async_script(
         "const done = arguments[0];"
         "const count = document.getElementById('count');"
-        "const look = () => /found$|Nothing/.test(count.textContent)"
-        " ? done(count.textContent) : setTimeout(look, 10); setTimeout(look, 30);"
+        "const hits = document.getElementById('hits');"
+        "const form = new FormData(document.getElementById('search'));"
+        "const query = `${new URLSearchParams([...form].filter(([, value]) => value))}`;"
+        "const look = () => /found$|Nothing/.test(count.textContent) && hits.dataset.query === query"
+        " ? done(count.textContent) : setTimeout(look, 10); look();"
     )
     return 0 if text.startswith("Nothing") else int(text.split()[0])
 
@@ -192,8 +195,8 @@ def test_everything_works_by_keyboard(driver: Any, site: Path):
 def test_focus_is_visible_and_reaches_every_control(driver: Any, site: Path, page: str):
     go(driver, site, page)
     controls = driver.execute_script(
-        "return [...document.querySelectorAll('a[href], button, input, select, summary, [tabindex=\"0\"]')]"
-        ".filter((it) => it.checkVisibility()).length"
+        "const kinds = 'a[href], button, input, select, summary, [tabindex=\"0\"]';"
+        "return [...document.querySelectorAll(kinds)].filter((it) => it.checkVisibility()).length"
     )
     for _ in range(min(controls, 40)):
         press(driver, "tab")

@@ -115,6 +115,7 @@
   function render() {
     scheduled = false;
     const { terms, fits, isEmpty } = wanted();
+    hits.dataset.query = asText();
     results.hidden = isEmpty;
     browse.hidden = !isEmpty;
     if (isEmpty) {
@@ -126,7 +127,9 @@
     const found = rows.filter((row) => fits(row) && terms.every((term) => row.text.includes(term)));
     for (const row of found) row.rank = rank(row, terms);
     found.sort((a, b) => a.rank - b.rank || a.order - b.order);
+    const held = hits.contains(document.activeElement) ? document.activeElement.href : "";
     hits.replaceChildren(...found.slice(0, limit).map(draw));
+    if (held) ([...hits.querySelectorAll("a")].find((link) => link.href === held) ?? query).focus();
     more.hidden = found.length <= limit;
     if (focusNext) {
       focusNext = false;
@@ -137,7 +140,6 @@
     else if (isPartial && !found.length) count.textContent = "Searching…";
     else if (!found.length) count.textContent = "Nothing matches. Try fewer words or filters.";
     else count.textContent = `${found.length} found${isPartial ? " so far" : ""}`;
-    window.dispatchEvent(new CustomEvent("refiners-results", { detail: found.length }));
   }
 
   function schedule() {
@@ -148,11 +150,15 @@
   }
 
   // The address has the query, so that a search can be linked and comes back with the back button.
-  function remember() {
+  function asText() {
     const words = new URLSearchParams();
     if (query.value.trim()) words.set("q", query.value.trim());
     for (const select of filters) if (select.value) words.set(select.name, select.value);
-    const text = words.toString();
+    return words.toString();
+  }
+
+  function remember() {
+    const text = asText();
     history.replaceState(null, "", text ? `?${text}` : location.pathname.replace(/.*\//, "") || ".");
   }
 
@@ -180,7 +186,6 @@
   form.addEventListener("focusin", load);
   form.addEventListener("pointerenter", load);
   form.addEventListener("input", changed);
-  form.addEventListener("change", changed);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     hits.querySelector("a")?.focus();
