@@ -23,9 +23,10 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Pages in docs/_build/html; a warning is an error.
+# Pages in docs/_build/html, and the catalog's in docs/_build/html/catalog; a warning is an error.
 docs: .venv/.dev
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build/html
+	$(BIN)/refiners catalog page docs/_build/html/catalog
 
 # All figures are printed; it fails at the end where a bar is missed.
 bench: .venv/.dev

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from refiners.page.command import python_lines, shell_lines
 from refiners.page.link import file_link, paper_link, web_link
 from refiners.page.notice import Notices, status_of
 from refiners.page.published import Plugin, spec_of
+from refiners.page.publisher import Fact, publisher_change, publisher_facts
 from refiners.page.slot_tree import KnownSlots, Places
 from refiners.page.text import clipped, size_of
 
@@ -52,16 +53,10 @@ class Version(NamedTuple):
     core: str
     status: str
     reasons: tuple[str, ...]
+    publisher: str
+    """The new publisher and the one before, if the release has another; empty otherwise."""
     changes: Part
     is_first: bool
-
-
-class Fact(NamedTuple):
-    """A labelled text with an optional link."""
-
-    label: str
-    text: str
-    link: str = ""
 
 
 class Sheet(NamedTuple):
@@ -112,7 +107,7 @@ def sheet_of(card: Card, slots: KnownSlots, notices: Notices, limit: int = LIMIT
         summary=clipped(plugin.entry.summary, 1000),
         aliases=part([clipped(name, 90) for name in plugin.entry.aliases], limit),
         facts=(*_facts(card, spec),),
-        publisher=(*_publisher(plugin.newest.publisher),),
+        publisher=publisher_facts(plugin.newest.publisher),
         install=f"pip install {plugin.entry.distribution}",
         python=python_lines(plugin),
         shell=shell_lines(plugin),
@@ -148,17 +143,6 @@ def _facts(card: Card, spec: Spec | None) -> Iterator[Fact]:
         if spec.paper:
             yield Fact("Paper", clipped(spec.paper, 120), paper_link(spec.paper))
         yield Fact("Needs", f"refiners_core API {clipped(spec.core_api, 60)}")
-
-
-def _publisher(publisher: Any) -> Iterator[Fact]:
-    """Yields what an entry records about its publisher, whatever keys a later version adds."""
-    table = cast("Mapping[Any, Any]", publisher) if isinstance(publisher, dict) else {}
-    for key, value in [*table.items()][:8]:
-        if value is True or value is False:
-            yield Fact(clipped(str(key), 40), "yes" if value else "no")
-        elif isinstance(value, str | int | float) and value != "":
-            text = clipped(str(value), 200)
-            yield Fact(clipped(str(key).replace("_", " "), 40), text, web_link(value))
 
 
 def _advice(spec: AdapterSpec | None) -> tuple[tuple[tuple[str, ...], tuple[Fact, ...]], ...]:
@@ -234,6 +218,7 @@ def _versions(plugin: Plugin, notices: Notices, limit: int) -> Iterator[Version]
             core=clipped(core, 60) if isinstance(core, str) else "",
             status=status_of(known),
             reasons=tuple(clipped(f"{n.id}: {n.reason}", 300) for n in known[:3]),
+            publisher=publisher_change([r.publisher for r in (*earlier, release)]),
             changes=part(news, limit // 4 + 1),
             is_first=not earlier,
         )

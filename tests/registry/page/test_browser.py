@@ -88,7 +88,8 @@ def complete(driver: Any) -> int:
         "const hits = document.getElementById('hits');"
         "const form = new FormData(document.getElementById('search'));"
         "const query = `${new URLSearchParams([...form].filter(([, value]) => value))}`;"
-        "const look = () => /found$|Nothing/.test(count.textContent) && hits.dataset.query === query"
+        "const isDone = () => /found$|Nothing/.test(count.textContent);"
+        "const look = () => isDone() && hits.dataset.query === query"
         " ? done(count.textContent) : setTimeout(look, 10); look();"
     )
     return 0 if text.startswith("Nothing") else int(text.split()[0])

@@ -129,6 +129,18 @@ def test_versions_have_their_changes(tmp_path: Path):
     assert "removed variant sd15.targets unet.mid.output.stage branch" in text
 
 
+def test_another_publisher_is_noticed(tmp_path: Path):
+    catalog = tmp_path / "catalog"
+    old, new = release(version="1.0"), release(version="1.1")
+    add(catalog, [old, new])
+    record(catalog, old, publisher={"kind": "GitHub", "repository": "org/edges", "verified": True})
+    record(catalog, new, publisher={"kind": "GitHub", "repository": "evil/edges"})
+    page = adapter_page(site_of(catalog, tmp_path / "site"))
+    assert "Published by GitHub evil/edges; before by GitHub org/edges." in page.text
+    assert "claimed by the index, not verified" in page.text
+    assert "https://github.com/evil/edges" in [*page.links()]
+
+
 def test_an_advisory_withdraws_what_it_names(tmp_path: Path):
     site = built(tmp_path, release(version="1.0"), release("fine"), release("old"))
     (tmp_path / "catalog/advisories.toml").write_text(

@@ -20,7 +20,7 @@
   const rows = [];
   let loaded = 0;
   let failed = 0;
-  let asked = false;
+  let hasAll = false;
   let limit = PAGE;
   let scheduled = false;
   let focusNext = false;
@@ -41,28 +41,25 @@
     },
   };
 
-  // The first script alone, so that the first results need not wait for the others.
+  // The first script, which is small, is read with the page; the others when somebody searches.
   function load() {
-    if (asked) return;
-    asked = true;
-    loadOne(0, () => {
-      for (let number = 1; number < total; number += 1) loadOne(number, () => {});
-    });
+    if (hasAll) return;
+    hasAll = true;
+    for (let number = 1; number < total; number += 1) loadOne(number);
   }
 
-  function loadOne(number, then) {
+  function loadOne(number) {
     const script = document.createElement("script");
     script.src = `data/${number}.js`;
     script.async = true;
-    script.onload = () => { loaded += 1; arrived(then); };
-    script.onerror = () => { failed += 1; arrived(then); };
+    script.onload = () => { loaded += 1; arrived(); };
+    script.onerror = () => { failed += 1; arrived(); };
     document.head.append(script);
   }
 
-  // Draws the first rows at once, further ones together, and again when all are there.
-  function arrived(then) {
+  // Draws the first rows that match at once, and then again when all rows are there.
+  function arrived() {
     if (loaded + failed === total || !hits.children.length) schedule();
-    then();
   }
 
   function wanted() {
@@ -185,7 +182,8 @@
   form.hidden = false;
   form.addEventListener("focusin", load);
   form.addEventListener("pointerenter", load);
-  form.addEventListener("input", changed);
+  query.addEventListener("input", changed);
+  for (const select of filters) select.addEventListener("change", changed);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     hits.querySelector("a")?.focus();
@@ -220,5 +218,6 @@
     }
   });
   window.addEventListener("popstate", recall);
+  if (total) loadOne(0);
   recall();
 })();
