@@ -30,7 +30,7 @@ def main() -> None:
         for number, (page, scheme) in enumerate(SHOTS):
             sheet.paste(shot(f"{site.as_uri()}/{page}", scheme), (number * SIZE[0], 0))
     small = sheet.resize((sheet.width * 3 // 5, sheet.height * 3 // 5), Image.Resampling.LANCZOS)
-    colours = small.quantize(96, dither=Image.Dither.NONE)
+    colours = small.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     colours.save(Path(__file__).parent / "guide" / "catalog.png", optimize=True)
 
 

@@ -1,4 +1,4 @@
-"""What changed between two releases, in the keys of their manifests."""
+"""The changes between two releases, in the keys of their manifests."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Plugin:
 
     @property
     def category(self) -> str:
-        """What it is: the kind of an adapter, such as `control`; otherwise the kind of plugin."""
+        """The kind of an adapter, such as `control`; otherwise the kind of plugin."""
         return self.entry.does or self.entry.kind
 
 

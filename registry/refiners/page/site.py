@@ -39,7 +39,7 @@ _IN_MATRIX: Final = 80
 
 
 class Site(NamedTuple):
-    """What was written."""
+    """The counts of a site that was written."""
 
     plugins: int
     pages: int

@@ -250,10 +250,10 @@ def axe(driver: Any) -> list[tuple[str, list[str]]]:
     assert spec is not None, "run make browser, which installs axe-core"
     assert spec.origin is not None
     driver.execute_script(Path(spec.origin).with_name("axe.min.js").read_text())
-    found = driver.execute_async_script(
+    barriers = driver.execute_async_script(
         "const done = arguments[0]; axe.run(document).then((r) => done(r.violations))"
     )
-    return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found]
+    return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in barriers]
 
 
 def test_colours_follow_the_system(driver: Any, site: Path):
