@@ -8,7 +8,7 @@ PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 SHAPED  := refiners_core$(shell printf ',%s' $(patsubst plugins/%/pyproject.toml,refiners_%,$(wildcard plugins/*/pyproject.toml)))
 
-.PHONY: demo test lint docs bench effects matrix mutation floor clean
+.PHONY: demo test lint docs bench browser effects matrix mutation floor clean
 
 demo: .venv/.run
 	$(BIN)/refiners demo --out demo.png
@@ -23,13 +23,21 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Pages in docs/_build/html; a warning is an error.
+# Pages in docs/_build/html, and the catalog's in docs/_build/html/catalog; a warning is an error.
 docs: .venv/.dev
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build/html
+	$(BIN)/refiners catalog page docs/_build/html/catalog
 
 # All figures are printed; it fails at the end where a bar is missed.
 bench: .venv/.dev
 	missed=0; for script in benchmarks/*.py; do $(BIN)/python $$script || missed=1; done; exit $$missed
+
+# The catalog's page in headless Chromium, with axe-core. Install the browser before; on Debian:
+# apt install chromium chromium-driver. Of the last package, only the file axe.min.js is used.
+browser: .venv/.dev
+	$(PIP) --group browser
+	$(PIP) --no-deps 'axe-playwright-python>=0.1.8'
+	$(BIN)/python -m pytest -m browser tests/registry/page
 
 # The measured effects of every playground adapter, on held-out prompts; fails where a bar is missed.
 effects: .venv/.run

@@ -1,4 +1,4 @@
-"""What changed between two releases, in the keys of their manifests."""
+"""The changes between two releases, in the keys of their manifests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Change(NamedTuple):
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
     """Yields the differences between the tables of two releases, in the order of the keys."""
-    old, new = dict(_flat("", before, 0)), dict(_flat("", after, 0))
+    old, new = _leaves(before, after), _leaves(after, before)
     for key in dict.fromkeys((*new, *old)):
         if key not in old:
             yield Change("added", clipped(key, _SHOWN), "", new[key])
@@ -31,6 +31,12 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Cha
             yield Change("removed", clipped(key, _SHOWN), old[key], "")
         elif old[key] != new[key]:
             yield Change("changed", clipped(key, _SHOWN), old[key], new[key])
+
+
+def _leaves(table: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the values of a table by dotted keys, without the keys that are equal in another."""
+    news = {key: value for key, value in table.items() if key not in other or other[key] != value}
+    return dict(_flat("", news, 0))
 
 
 def _flat(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
@@ -46,7 +52,7 @@ def _flat(path: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
             name = label if count == 1 else f"{label} {count}"
             yield from _flat(f"{path} {name}", item, depth + 1)
     else:
-        text = value if isinstance(value, str) else str(value)
+        text = value if isinstance(value, str) else "" if value in ([], {}) else str(value)
         yield path, clipped(text, _SHOWN) or "empty"
 
 

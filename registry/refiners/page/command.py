@@ -1,4 +1,4 @@
-"""What to type to install and use a plugin."""
+"""The lines to type to install and use a plugin."""
 
 from __future__ import annotations
 

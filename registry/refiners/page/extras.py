@@ -1,4 +1,4 @@
-"""What wheels carry besides manifests: pictures of examples, conformance reports, class facts."""
+"""The contents of wheels besides manifests: pictures of examples, conformance reports, class facts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Picture(NamedTuple):
 
 
 class Extras(NamedTuple):
-    """What is known of distributions besides their manifests."""
+    """The facts about distributions that are not in their manifests."""
 
     pictures: Mapping[str, tuple[Picture, ...]] = {}
     """The pictures of each distribution."""
@@ -129,8 +129,8 @@ class _Folder:
 
 
 def _pictures(examples: _Archive | _Folder) -> tuple[Picture, ...]:
-    found = (_picture(examples, name) for name in examples.names())
-    return tuple(picture for picture in found if picture is not None)[:_MOST]
+    pictures = (_picture(examples, name) for name in examples.names())
+    return tuple(picture for picture in pictures if picture is not None)[:_MOST]
 
 
 def _picture(examples: _Archive | _Folder, name: str) -> Picture | None:

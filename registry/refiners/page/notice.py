@@ -1,4 +1,4 @@
-"""What advisories state about a release and its files."""
+"""The statements of advisories about a release and its files."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Plugin:
 
     @property
     def category(self) -> str:
-        """What it is: the kind of an adapter, such as `control`; otherwise the kind of plugin."""
+        """The kind of an adapter, such as `control`; otherwise the kind of plugin."""
         return self.entry.does or self.entry.kind
 
 
@@ -173,8 +173,16 @@ def _published_in(path: Path) -> tuple[Published, ...]:
 def _plugin(releases: Iterable[Published]) -> Plugin:
     lowest = version_of("0.dev0")
     ordered = sorted(releases, key=lambda r: version_of(r.version) or lowest, reverse=True)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    newest = ordered[0]
+    bare = Release(
+        name=newest.name,
+        kind=newest.kind,
+        distribution=newest.distribution,
+        version=newest.version,
+        spec=newest.spec,
+    )
     try:
-        return Plugin(tuple(ordered), listed_as(ordered[0]))
+        return Plugin(tuple(ordered), listed_as(bare))
     except ValueError as error:
         raise CatalogError(
             f"a catalog has a malformed release: {error}.",

@@ -18,6 +18,8 @@ from refiners.page.text import clipped
 
 SHARD_BYTES: Final = 90_000
 """The most bytes of a shard."""
+FIRST_BYTES: Final = 20_000
+"""The most bytes of the first shard, which the page reads at once."""
 _MOST: Final = 150
 """The most values of a filter."""
 OTHER: Final = "other"
@@ -45,7 +47,7 @@ def shards(cards: Iterable[Card], facets: Facets) -> Iterator[str]:
     first = size = 0
     for card in cards:
         text = _literal(_row(card, facets))
-        if rows and size + len(text) > SHARD_BYTES:
+        if rows and size + len(text) > (SHARD_BYTES if first else min(FIRST_BYTES, SHARD_BYTES)):
             yield _script(first, rows)
             first, rows, size = first + len(rows), [], 0
         rows.append(text)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,6 +15,7 @@ from refiners.page.command import python_lines, shell_lines
 from refiners.page.link import file_link, paper_link, web_link
 from refiners.page.notice import Notices, status_of
 from refiners.page.published import Plugin, spec_of
+from refiners.page.publisher import Fact, publisher_change, publisher_facts
 from refiners.page.slot_tree import KnownSlots, Places
 from refiners.page.text import clipped, size_of
 
@@ -53,16 +53,10 @@ class Version(NamedTuple):
     core: str
     status: str
     reasons: tuple[str, ...]
+    publisher: str
+    """The new publisher and the one before, if the release has another; empty otherwise."""
     changes: Part
     is_first: bool
-
-
-class Fact(NamedTuple):
-    """A labelled text with an optional link."""
-
-    label: str
-    text: str
-    link: str = ""
 
 
 class Sheet(NamedTuple):
@@ -113,7 +107,7 @@ def sheet_of(card: Card, slots: KnownSlots, notices: Notices, limit: int = LIMIT
         summary=clipped(plugin.entry.summary, 1000),
         aliases=part([clipped(name, 90) for name in plugin.entry.aliases], limit),
         facts=(*_facts(card, spec),),
-        publisher=(*_publisher(plugin.newest.publisher),),
+        publisher=publisher_facts(plugin.newest.publisher),
         install=f"pip install {plugin.entry.distribution}",
         python=python_lines(plugin),
         shell=shell_lines(plugin),
@@ -128,7 +122,7 @@ def sheet_of(card: Card, slots: KnownSlots, notices: Notices, limit: int = LIMIT
         files=part(files, limit),
         unpinned=sum(UNKNOWN in (file.revision, file.sha256) for file in files),
         checks=part(card.conformance.checks if card.conformance else (), limit * 2),
-        versions=part([*_versions(plugin, notices, limit)], limit),
+        versions=Part((*_versions(plugin, notices, limit),), max(0, len(plugin.releases) - limit)),
     )
 
 
@@ -149,17 +143,6 @@ def _facts(card: Card, spec: Spec | None) -> Iterator[Fact]:
         if spec.paper:
             yield Fact("Paper", clipped(spec.paper, 120), paper_link(spec.paper))
         yield Fact("Needs", f"refiners_core API {clipped(spec.core_api, 60)}")
-
-
-def _publisher(publisher: Any) -> Iterator[Fact]:
-    """Yields what an entry records about its publisher, whatever keys a later version adds."""
-    table = cast("Mapping[Any, Any]", publisher) if isinstance(publisher, dict) else {}
-    for key, value in [*table.items()][:8]:
-        if value is True or value is False:
-            yield Fact(clipped(str(key), 40), "yes" if value else "no")
-        elif isinstance(value, str | int | float) and value != "":
-            text = clipped(str(value), 200)
-            yield Fact(clipped(str(key).replace("_", " "), 40), text, web_link(value))
 
 
 def _advice(spec: AdapterSpec | None) -> tuple[tuple[tuple[str, ...], tuple[Fact, ...]], ...]:
@@ -225,15 +208,17 @@ def _terms(file: WeightsFile) -> str:
 
 def _versions(plugin: Plugin, notices: Notices, limit: int) -> Iterator[Version]:
     releases = plugin.releases[: limit + 1]
-    befores = [before for _, before in pairwise(releases)]
-    for release, before in zip(releases, [*befores, None], strict=True):
+    for number, release in enumerate(releases[:limit]):
         known = notices.about(release, spec_of(release))
         core = release.spec.get("core-api", "")
+        earlier = releases[number + 1 : number + 2]
+        news = [change for before in earlier for change in changes(before.spec, release.spec)]
         yield Version(
             number=release.version,
             core=clipped(core, 60) if isinstance(core, str) else "",
             status=status_of(known),
             reasons=tuple(clipped(f"{n.id}: {n.reason}", 300) for n in known[:3]),
-            changes=part([*changes(before.spec, release.spec)] if before else [], limit // 4 + 1),
-            is_first=len(plugin.releases) <= limit + 1 and before is None,
+            publisher=publisher_change([r.publisher for r in (*earlier, release)]),
+            changes=part(news, limit // 4 + 1),
+            is_first=not earlier,
         )

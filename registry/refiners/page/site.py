@@ -39,7 +39,7 @@ _IN_MATRIX: Final = 80
 
 
 class Site(NamedTuple):
-    """What was written."""
+    """The counts of a site that was written."""
 
     plugins: int
     pages: int
@@ -124,7 +124,8 @@ def _files(
     facets = Facets(cards)
     groups = _groups(cards)
     scripts = [*shards(cards, facets)]
-    templates = Templates(address, scripts=len(scripts), count=len(cards))
+    fits_any = any(group.stem == "base-any" for group in groups)
+    templates = Templates(address, scripts=len(scripts), count=len(cards), fits_any=fits_any)
     yield _MARK, b"Written by refiners catalog page; the next build replaces this folder.\n"
     for name in _ASSETS:
         yield f"assets/{name}", (files("refiners.page") / "assets" / name).read_bytes()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from refiners.page.card import Card
 from refiners.page.extras import Picture
 from refiners.page.listing import Listing, Pager
 from refiners.page.shard import Facets
 from refiners.page.sheet import Sheet
+from refiners.page.slot_tree import Node
 from refiners.page.text import clean, clipped, slug
 
 _MANY: Final = 120
@@ -25,19 +28,18 @@ class Templates:
         address: The address where the site will be; empty if unknown.
         scripts: The number of scripts of the search index.
         count: The number of plugins.
+        fits_any: Whether the site has a list of adapters for any model.
     """
 
-    def __init__(self, address: str, *, scripts: int, count: int) -> None:
-        self._environment = Environment(
-            loader=PackageLoader("refiners.page"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            finalize=clean,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters.update(clipped=clipped, slug=slug)
-        self._common = {"address": address, "scripts": scripts, "count": count}
+    def __init__(self, address: str, *, scripts: int, count: int, fits_any: bool) -> None:
+        self._environment = _environment()
+        self._common = {"address": address, "scripts": scripts, "count": count,
+            "fits_any": fits_any,
+                        "tree": self._tree, "listed": self._card}  # fmt: skip
+        self._made: dict[tuple[str, str, int], Markup] = {}
+        """The markup that several pages have, by template, root and the identity of a value."""
+        self._kept: list[object] = []
+        """These values, so that no other gets the identity of one of them."""
 
     def index(
         self,
@@ -78,6 +80,36 @@ class Templates:
             "utf-8", "replace"
         )
 
+    def _tree(self, nodes: Sequence[Node]) -> Markup:
+        """Returns the markup of a tree of slots, which many adapters share."""
+        return self._part("tree.html", "", nodes, nodes=nodes)
+
+    def _card(self, item: Card, root: str) -> Markup:
+        """Returns the markup of a plugin in lists."""
+        return self._part("card.html", root, item.plugin, item=item, root=root)
+
+    def _part(self, template: str, place: str, identity: object, **values: Any) -> Markup:
+        key = template, place, id(identity)
+        if key not in self._made:
+            self._kept.append(identity)
+            self._made[key] = Markup(self._environment.get_template(template).render(values))
+        return self._made[key]
+
     @staticmethod
     def _some(groups: Sequence[Listing], kind: str) -> list[Listing]:
         return [group for group in groups if group.kind == kind][:_MANY]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("refiners.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=clean,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters.update(clipped=clipped, slug=slug)
+    return environment

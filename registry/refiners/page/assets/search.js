@@ -20,7 +20,7 @@
   const rows = [];
   let loaded = 0;
   let failed = 0;
-  let asked = false;
+  let hasAll = false;
   let limit = PAGE;
   let scheduled = false;
   let focusNext = false;
@@ -41,28 +41,25 @@
     },
   };
 
-  // The first script alone, so that the first results need not wait for the others.
+  // The first script, which is small, is read with the page; the others when somebody searches.
   function load() {
-    if (asked) return;
-    asked = true;
-    loadOne(0, () => {
-      for (let number = 1; number < total; number += 1) loadOne(number, () => {});
-    });
+    if (hasAll) return;
+    hasAll = true;
+    for (let number = 1; number < total; number += 1) loadOne(number);
   }
 
-  function loadOne(number, then) {
+  function loadOne(number) {
     const script = document.createElement("script");
     script.src = `data/${number}.js`;
     script.async = true;
-    script.onload = () => { loaded += 1; arrived(then); };
-    script.onerror = () => { failed += 1; arrived(then); };
+    script.onload = () => { loaded += 1; arrived(); };
+    script.onerror = () => { failed += 1; arrived(); };
     document.head.append(script);
   }
 
-  // Draws the first rows at once, further ones together, and again when all are there.
-  function arrived(then) {
+  // Draws the first rows that match at once, and then again when all rows are there.
+  function arrived() {
     if (loaded + failed === total || !hits.children.length) schedule();
-    then();
   }
 
   function wanted() {
@@ -115,6 +112,7 @@
   function render() {
     scheduled = false;
     const { terms, fits, isEmpty } = wanted();
+    hits.dataset.query = asText();
     results.hidden = isEmpty;
     browse.hidden = !isEmpty;
     if (isEmpty) {
@@ -126,7 +124,9 @@
     const found = rows.filter((row) => fits(row) && terms.every((term) => row.text.includes(term)));
     for (const row of found) row.rank = rank(row, terms);
     found.sort((a, b) => a.rank - b.rank || a.order - b.order);
+    const held = hits.contains(document.activeElement) ? document.activeElement.href : "";
     hits.replaceChildren(...found.slice(0, limit).map(draw));
+    if (held) ([...hits.querySelectorAll("a")].find((link) => link.href === held) ?? query).focus();
     more.hidden = found.length <= limit;
     if (focusNext) {
       focusNext = false;
@@ -137,7 +137,6 @@
     else if (isPartial && !found.length) count.textContent = "Searching…";
     else if (!found.length) count.textContent = "Nothing matches. Try fewer words or filters.";
     else count.textContent = `${found.length} found${isPartial ? " so far" : ""}`;
-    window.dispatchEvent(new CustomEvent("refiners-results", { detail: found.length }));
   }
 
   function schedule() {
@@ -148,11 +147,15 @@
   }
 
   // The address has the query, so that a search can be linked and comes back with the back button.
-  function remember() {
+  function asText() {
     const words = new URLSearchParams();
     if (query.value.trim()) words.set("q", query.value.trim());
     for (const select of filters) if (select.value) words.set(select.name, select.value);
-    const text = words.toString();
+    return words.toString();
+  }
+
+  function remember() {
+    const text = asText();
     history.replaceState(null, "", text ? `?${text}` : location.pathname.replace(/.*\//, "") || ".");
   }
 
@@ -179,8 +182,8 @@
   form.hidden = false;
   form.addEventListener("focusin", load);
   form.addEventListener("pointerenter", load);
-  form.addEventListener("input", changed);
-  form.addEventListener("change", changed);
+  query.addEventListener("input", changed);
+  for (const select of filters) select.addEventListener("change", changed);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     hits.querySelector("a")?.focus();
@@ -215,5 +218,6 @@
     }
   });
   window.addEventListener("popstate", recall);
+  if (total) loadOne(0);
   recall();
 })();
