@@ -13,6 +13,7 @@ from refiners.authoring.promise import broken_promises, installed_bases
 from refiners.errors import ManifestError, OptionError
 from refiners.hub.receipts import sha256_of
 from refiners.installed.distribution import DISTRIBUTION, canonical
+from refiners.installed.example import FOLDER, examples_in
 from refiners.installed.inventory import GROUPS, manifest_place
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import (
@@ -85,6 +86,7 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
             yield Finding(path, f"it does not depend on {DISTRIBUTION}: {hint}")
     if not values:
         yield Finding(path, f'no entry point: [project.entry-points."{next(iter(GROUPS))}"]')
+    packages: set[Path] = set()
     for value in values:
         try:
             package, file = manifest_place(value)
@@ -100,6 +102,9 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
         if not _is_shipped(table, package, file):
             where = f"[tool.setuptools.package-data] {package}"
             yield Finding(path, f'{file} would be left out of the wheel: {where} = ["{file}"]')
+        if folder / package not in packages:
+            packages.add(folder / package)
+            yield from _examples(path, table, folder / package, name)
         manifest = folder / package / file
         yield from _manifest(manifest, _kind(manifest), folder, is_strict)
 
@@ -117,6 +122,22 @@ def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
     patterns = table.get("tool", {}).get("setuptools", {}).get("package-data", {})
     wanted = [*patterns.get(package, ()), *patterns.get("*", ())]
     return any(Path(file).match(pattern) for pattern in wanted)
+
+
+def _examples(
+    project: Path, table: Mapping[str, Any], package: Path, dist: str
+) -> Iterator[Finding]:
+    """Yields the problems of the examples of a package, which are parsed and not run."""
+    for example in examples_in(package, dist):
+        for fault in example.faults():
+            yield Finding(example.path, fault)
+        for path in (example.path, example.picture):
+            if path is not None and not _is_shipped(table, package.name, f"{FOLDER}/{path.name}"):
+                where = f"[tool.setuptools.package-data] {package.name}"
+                what = (
+                    f'{FOLDER}/{path.name} would be left out of the wheel: {where} = ["{FOLDER}/*"]'
+                )
+                yield Finding(project, what)
 
 
 def _manifest(
