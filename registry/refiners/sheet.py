@@ -13,7 +13,7 @@ Pictures: TypeAlias = "Mapping[str, Image.Image | Sequence[Image.Image]]"
 """Images, or lists of images that are shown below one another, by their titles."""
 
 HEIGHT: Final = 192
-"""The height in pixels to which small pictures are enlarged, by whole numbers."""
+"""The height in pixels that small pictures are enlarged to reach, by whole numbers."""
 _GAP: Final = 12
 _LINE: Final = 16
 _WIDEST: Final = 1200
@@ -97,7 +97,7 @@ def drawn_sheet(pictures: Pictures) -> Image.Image:
 
 
 def _enlarged(image: Image.Image) -> Image.Image:
-    factor = max(1, HEIGHT // max(image.height, 1))
+    factor = max(1, -(-HEIGHT // max(image.height, 1)))
     while factor > 1 and factor * image.width > _WIDEST:
         factor -= 1
     size = (factor * image.width, factor * image.height)

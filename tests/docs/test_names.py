@@ -41,7 +41,7 @@ FILES = {"lock", "toml", "md", "json"}
 FENCE = re.compile(r"^ *```([^\n]*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 COMMAND = re.compile(
-    r"(?<![\w./:@{-])(?<!import )(?<!Importing )refiners +(?=[a-z-])((?:\\\n|[^\n|;&`#)])+)"
+    r"(?<![\w./:@{-])(?<!import )(?<!mporting )refiners +(?!is )(?=[a-z-])((?:\\\n|[^\n|;&`#)])+)"
 )
 DOTTED = re.compile(r"(?<![\w./@-])(refiners(?:_\w+)?(?:\.[A-Za-z_]\w*)+)(?![\w/-])")
 IMPORT = re.compile(r"^ *from (refiners[\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)

@@ -13,9 +13,12 @@ from refiners_controllora.extract import extract
 
 model = refiners.load_model("playground")
 options = {"seed": 7, "steps": 12, "progress": False}
-seen = model.generate("a large star", seed=3, steps=12, progress=False)
+seen = model.generate("a heart in the top right corner on a white background", **options)
 edges = refiners.load_preprocessor("canny")(seen)
-pictures = {"edges": edges, "a heart": model.generate("a heart", **options)}
+pictures = {
+    "edges": edges,
+    "a red heart": model.generate("a red heart on a yellow background", **options),
+}
 
 playground = find_spec("refiners_playground").submodule_search_locations[0]
 source = Path(playground, "weights", "controlnet.safetensors")
@@ -24,6 +27,8 @@ for rank in (4, 16):
         path = Path(folder, "edges.safetensors")
         extract(source, model, rank, path)
         adapter = refiners.load_adapter("control-lora", model, file=path)
-    image = model.generate("a heart", conditions={adapter: edges}, **options)
-    pictures[f"a heart, rank {rank}"] = image
+    image = model.generate(
+        "a red heart on a yellow background", conditions={adapter: edges}, **options
+    )
+    pictures[f"a red heart, rank {rank}"] = image
     adapter.eject()

@@ -14,11 +14,12 @@ canny = refiners.load_adapter("controlnet-canny", model)
 # %%
 # `preprocess` makes the edges from any picture.
 
-seen = model.generate("a large star", conditions={canny: None}, seed=3, steps=12, progress=False)
+options = {"seed": 7, "steps": 12, "progress": False}
+prompt = "a heart in the top right corner on a white background"
+seen = model.generate(prompt, conditions={canny: None}, **options)
 edges = refiners.load_preprocessor("canny")(seen)
 pictures = {"picture": seen, "its edges": edges}
-for prompt in ("a red star on a yellow background", "a heart"):
-    for scale in (0.4, 1.0):
-        conditions = {canny: Condition(seen, scale=scale, preprocess=True)}
-        image = model.generate(prompt, conditions=conditions, seed=7, steps=12, progress=False)
-        pictures[f"{prompt}, scale {scale}"] = image
+for scale in (0.0, 0.5, 1.0):
+    conditions = {canny: Condition(seen, scale=scale, preprocess=True)}
+    image = model.generate("a red heart on a yellow background", conditions=conditions, **options)
+    pictures[f"a red heart on yellow, scale {scale}"] = image

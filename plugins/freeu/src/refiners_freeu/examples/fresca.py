@@ -6,7 +6,7 @@ FreSca (arXiv:2504.02154) scales the high frequencies of the difference that gui
 import refiners
 
 model = refiners.load_model("playground")
-prompt = "a striped red circle on a white background"
+prompt = "a green ring on a pink background"
 options = {"steps": 12, "seed": 7, "progress": False}
 pictures = {"without": model.generate(prompt, **options)}
 

@@ -7,9 +7,9 @@ The unguided prediction is multiplied by the number that brings it closest to th
 import refiners
 
 model = refiners.load_model("playground")
-prompt = "a purple cross on a white background"
-options = {"guidance": 12.0, "steps": 8, "seed": 7, "sampler": "ddim", "progress": False}
-pictures = {"guidance 12": model.generate(prompt, **options)}
+prompt = "a yellow star on a blue background"
+options = {"guidance": 25.0, "steps": 12, "seed": 7, "sampler": "ddim", "progress": False}
+pictures = {"guidance 25": model.generate(prompt, **options)}
 
 with refiners.load_adapter("cfg-zero-star").on(model):
     pictures["cfg-zero-star"] = model.generate(prompt, **options)

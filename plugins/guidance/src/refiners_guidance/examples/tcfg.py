@@ -6,9 +6,9 @@ The unguided prediction is projected on what it shares with the guided one (arXi
 import refiners
 
 model = refiners.load_model("playground")
-prompt = "a purple cross on a white background"
-options = {"guidance": 12.0, "steps": 8, "seed": 7, "sampler": "ddim", "progress": False}
-pictures = {"guidance 12": model.generate(prompt, **options)}
+prompt = "a yellow star on a blue background"
+options = {"guidance": 25.0, "steps": 12, "seed": 7, "sampler": "ddim", "progress": False}
+pictures = {"guidance 25": model.generate(prompt, **options)}
 
 with refiners.load_adapter("tcfg").on(model):
     pictures["tcfg"] = model.generate(prompt, **options)

@@ -7,7 +7,7 @@ The network predicts in windows of the size that it knows, and the mean of all w
 import refiners
 
 model = refiners.load_model("playground")
-prompt = "a yellow star on a blue background"
+prompt = "a red heart on a white background"
 options = {"size": (256, 64), "steps": 10, "seed": 7, "progress": False}
 panoramas = [model.generate(prompt, **options)]
 
