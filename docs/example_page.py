@@ -50,7 +50,9 @@ class Shown(NamedTuple):
 
     @property
     def page(self) -> str:
-        return f"{self.section}/{self.path.stem}"
+        """The name of its page: no two scripts of the gallery may share the last part."""
+        prefix = "family_" if self.section == "families" else ""
+        return f"{self.section}/{prefix}{self.path.stem}"
 
 
 def shown() -> list[Shown]:
@@ -112,13 +114,13 @@ def write_scripts(folder: Path, page: Path) -> None:
             f"{title}\n{'-' * len(title)}\n\n{text}\n"
         )
     for script in scripts:
-        copied = folder / script.section / script.path.name
-        copied.write_text(linked(script))
+        (folder / f"{script.page}.py").write_text(linked(script))
     page.parent.mkdir(exist_ok=True)
     page.write_text(by_name(scripts))
 
 
 def of_package(section: str) -> str:
+    """Returns the text above the scripts of a package."""
     command = f"refiners examples refiners-{section}"
     return f"These scripts come with the package; ``{command}`` lists them."
 
