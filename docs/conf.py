@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS))
+sys.path[:0] = [str(DOCS), str(DOCS.parent / "examples")]  # families import one another
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the examples are too small for more
 
 from example_page import with_links, write_scripts  # noqa: E402  (as below)

@@ -99,7 +99,7 @@ def _chosen(wanted: str, offered: Sequence[Example], name: str | None) -> Exampl
     command = quoted("refiners", "examples", *([name] if name else []))
     near = get_close_matches(wanted, names, 1)
     raise UnknownNameError(
-        f"there is no example {wanted!r}; {of} {', '.join(names) or 'none'}.",
+        f"no example is called {wanted!r}; {of} {', '.join(names) or 'none'}.",
         hint=f"Did you mean {near[0]}?" if near else f"{command} lists them.",
     )
 

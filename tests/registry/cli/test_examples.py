@@ -139,7 +139,7 @@ def test_a_policy_refuses_to_run_an_example(edges: Path, tmp_path: Path, monkeyp
         (
             ["--run", "sqares"],
             2,
-            "no example 'sqares'; the installed packages have squares",
+            "no example is called 'sqares'; the installed packages have squares",
         ),
         (["edges", "--show", "words"], 2, "edges has squares"),
         (["--run", "squares", "--show", "words"], 2, "--run and --show exclude each other"),
