@@ -16,7 +16,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent / "examples")]  # families import one
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the examples are too small for more
 
 from example_page import with_links, write_scripts  # noqa: E402  (as below)
-from peak_memory import call_memory  # noqa: E402
+from peak_memory import PeakMemory  # noqa: E402
 from reference import write_reference  # noqa: E402  (beside this file, which is not a package)
 
 _OTHERS = (
@@ -65,7 +65,7 @@ sphinx_gallery_conf = {
     "reset_modules": (),
     "capture_repr": (),
     "download_all_examples": False,
-    "show_memory": call_memory,
+    "show_memory": PeakMemory(),
     "write_computation_times": False,
     "remove_config_comments": True,
 }

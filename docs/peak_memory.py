@@ -10,15 +10,18 @@ _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
 
-def call_memory(function: Callable[[], Any]) -> tuple[float, Any]:
+class PeakMemory:
     """Runs a function and returns the peak of the resident memory in MB, and its result.
 
-    Linux starts the peak anew for each call; elsewhere it is that of the process so far.
+    Linux starts the peak anew for each call; elsewhere it is that of the process so far. An object,
+    since Sphinx cannot store a function in its cache.
     """
-    if _CLEAR.exists():
-        _CLEAR.write_text("5")
-    result = function()
-    return _peak(), result
+
+    def __call__(self, function: Callable[[], Any]) -> tuple[float, Any]:
+        if _CLEAR.exists():
+            _CLEAR.write_text("5")
+        result = function()
+        return _peak(), result
 
 
 def _peak() -> float:

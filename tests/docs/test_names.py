@@ -49,6 +49,7 @@ QUOTED = re.compile(r'(?<=[ =])"[^"\n]*"(?=[\s`])')
 OPTION = re.compile(r"--?[a-z][a-z-]*")
 MENTION = re.compile(r"""refiners +[a-z-]|["']refiners["']|(?<!from )(?<!import )refiners\w*\.""")
 WORD = re.compile(r"[A-Za-z_]\w*")
+USED = re.compile(r"\b([A-Za-z_]\w*)(?=[(=:,]| *$| = )", re.MULTILINE)
 CALLED = re.compile(r"(?:[\w.]+\.)?([A-Za-z_]\w*)\(.*\)|([A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+)")
 OTHERS = {"MultiAdapter", "TencentARC"}
 """The names of other libraries and of organisations that pages name."""
@@ -230,10 +231,12 @@ def faults_of_page(page: str) -> list[str]:
 
 @cache
 def known_words() -> frozenset[str]:
-    """Returns the words of all sources of this repository."""
+    """Returns what all sources of this repository define, import, call or pass by name."""
     paths = {*SOURCES, *SCRIPTS, *ROOT.glob("tests/**/*.py"), *ROOT.glob("plugins/*/tests/*.py")}
     texts = (path.read_text() for path in paths - {Path(__file__)})
-    return frozenset(word for text in texts for word in WORD.findall(text))
+    return frozenset(
+        word for text in texts for match in USED.finditer(text) for word in match.groups()
+    )
 
 
 def unknown_names(page: str, *, is_of_others: bool) -> list[str]:
@@ -276,7 +279,8 @@ def test_a_page_names_only_what_exists(path: Path):
 
 
 @pytest.mark.parametrize(
-    "page", ["`PhotoPrompters`", "| a | `loads(x)` |", "`adapter.injects(model)`", "`Chains(a)`s"]
+    "page",
+    ["`PhotoPrompter`", "| a | `load_plug(x)` |", "`adapter.put_on(model)`", "`Chains(a)`s"],
 )
 def test_a_class_or_a_call_that_no_source_has_is_noticed(page: str):
     assert len(unknown_names(page, is_of_others=False)) == 1

@@ -13,8 +13,6 @@ COMBINATIONS = [
     for path in sorted((ROOT / "examples/combinations").glob("*.py"))
 ]
 SHIPPED = [example for example in refiners.examples() if example.path.is_relative_to(ROOT)]
-IN_PYTHON_ALONE = {"adapter-fusion"}
-"""Adapters that join others, and have nothing to show on their own."""
 TOLERANCE = 6.0
 """The mean difference, of 255, between the pictures of two machines."""
 
@@ -24,12 +22,11 @@ def test_each_adapter_that_the_playground_can_show_has_an_example():
         adapter.name
         for adapter in refiners.adapters()
         if any(base.startswith("playground") for base in adapter.spec.bases)
-        or not adapter.spec.weights
-        and adapter.spec.file is None
+        or (not adapter.spec.weights and adapter.spec.file is None)
     }
     assert len(runnable) > 30
     loaded = {name for example in SHIPPED for name in example.loads}
-    assert runnable - loaded == IN_PYTHON_ALONE
+    assert runnable - loaded == set()
 
 
 def test_combinations_load_several_adapters():
