@@ -28,7 +28,7 @@ _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
     "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
     "|ModelSpec|Past|Place|PreprocessorSpec|Published|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|State"
-    "|_Table|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
+    "|_Table|Pictures|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
 
@@ -60,6 +60,7 @@ nitpick_ignore_regex = [
 sphinx_gallery_conf = {
     "examples_dirs": "_build/examples",
     "gallery_dirs": "gallery",
+    "subsection_order": ["*", "_build/examples/combinations", "_build/examples/families"],
     "filename_pattern": r"\.py$",
     "image_scrapers": ("scraper.save_pictures",),
     "reset_modules": (),

@@ -23,8 +23,9 @@ HEAD = """\
 Gallery
 =======
 
-Each script ran while these pages were built, on the CPU: the time it took and the memory that the
-process needed are below it. :doc:`By adapter and slot <by-name>` lists what each one uses.
+Each script ran while these pages were built, on one thread of a CPU. Below it are the time that it
+took, and the memory that it needed at its peak beyond what the process had before. :doc:`By adapter
+and slot <by-name>` lists what each one uses.
 
 .. toctree::
    :hidden:
