@@ -3,6 +3,7 @@
 The build needs no network: names of other libraries are not resolved.
 """
 
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -11,8 +12,11 @@ from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS))
+sys.path[:0] = [str(DOCS), str(DOCS.parent / "examples")]  # families import one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the examples are too small for more
 
+from example_page import with_links, write_scripts  # noqa: E402  (as below)
+from peak_memory import PeakMemory  # noqa: E402
 from reference import write_reference  # noqa: E402  (beside this file, which is not a package)
 
 _OTHERS = (
@@ -24,7 +28,7 @@ _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
     "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
     "|ModelSpec|Past|Place|PreprocessorSpec|Published|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|State"
-    "|_Table|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
+    "|_Table|Pictures|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
 
@@ -54,14 +58,15 @@ nitpick_ignore_regex = [
 ]
 
 sphinx_gallery_conf = {
-    "examples_dirs": "../examples",
+    "examples_dirs": "_build/examples",
     "gallery_dirs": "gallery",
+    "subsection_order": ["*", "_build/examples/combinations", "_build/examples/families"],
     "filename_pattern": r"\.py$",
     "image_scrapers": ("scraper.save_pictures",),
     "reset_modules": (),
     "capture_repr": (),
     "download_all_examples": False,
-    "min_reported_time": 3600,
+    "show_memory": PeakMemory(),
     "write_computation_times": False,
     "remove_config_comments": True,
 }
@@ -89,7 +94,19 @@ def read_google(
     lines[:] = parsed.lines()
 
 
+def link_examples(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Links the names in the tables of the guide to the examples that use them."""
+    source[0] = with_links(page, source[0])
+
+
+def write_pages(*_: object) -> None:
+    """Writes the reference, and gathers the scripts of the gallery."""
+    write_reference(DOCS / "reference")
+    write_scripts(DOCS / "_build" / "examples", DOCS / "gallery" / "by-name.md")
+
+
 def setup(app: Sphinx) -> None:
-    """Writes the reference before Sphinx looks for pages."""
-    app.connect("config-inited", lambda *_: write_reference(DOCS / "reference"))
+    """Writes the reference and the gallery before Sphinx looks for pages."""
+    app.connect("config-inited", write_pages, priority=100)
+    app.connect("source-read", link_examples)
     app.connect("autodoc-process-docstring", read_google)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
+from refiners_core.public import MODULES
+
 ROOT = Path(__file__).parents[1]
 
 CORE = (
@@ -74,6 +76,8 @@ ROOMS = (
     ("recipe",),
     ("authoring", "doctor", "load", "page", "refresh", "sync"),
     ("remake",),
+    ("sheet",),
+    ("exhibit",),
     ("cli",),
     ("testing",),
 )
@@ -317,6 +321,7 @@ def prints_in(path: str, tree: ast.Module) -> list[int]:
 
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SHIPPED = sorted(ROOT.glob("plugins/*/src/*/examples/*.py"))
 PROJECTS = sorted(ROOT.glob("plugins/*/pyproject.toml"))
 
 # --- the repository --------------------------------------------------------------------------
@@ -328,7 +333,10 @@ def sources() -> list[str]:
         *("plugins/*/src/**/*.py", "testkit/src/**/*.py"),
     )
     return sorted(
-        str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)
+        str(path.relative_to(ROOT))
+        for pattern in patterns
+        for path in ROOT.glob(pattern)
+        if path.parent.name != "examples"  # scripts for readers, who use the registry
     )
 
 
@@ -381,6 +389,16 @@ def test_the_examples_use_public_names_only(path):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr[1] != "_"
     ]
     assert not private, "\n".join(private)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_examples_of_a_package_import_what_its_users_may(path):
+    package = path.parents[1].name
+    names = [arrow.name for arrow in imports_of(ast.parse(path.read_text()), package)]
+    tops = {name.partition(".")[0] for name in names}
+    assert tops <= {*sys.stdlib_module_names, "refiners", "refiners_core", "PIL", "torch", package}
+    homes = {name.rpartition(".")[0] for name in names if name.startswith("refiners")}
+    assert homes - {""} <= {*MODULES, *(home for home in homes if home.startswith(package))}
 
 
 def test_importing_refiners_loads_neither_torch_nor_a_plugin():

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from refiners.errors import SettingError as SettingError
     from refiners.errors import UnknownNameError as UnknownNameError
     from refiners.errors import UnsupportedError as UnsupportedError
+    from refiners.exhibit import Exhibit as Exhibit
+    from refiners.exhibit import run_example as run_example
+    from refiners.installed.example import Example as Example
+    from refiners.installed.example import examples as examples
     from refiners.installed.inventory import adapters as adapters
     from refiners.installed.inventory import broken as broken
     from refiners.installed.inventory import models as models
@@ -59,6 +63,8 @@ _HOMES: Final[dict[str, str]] = {
             *("NotInstalledError", "OfflineError", "OptionError", "PluginError", "PolicyError"),
             *("RefinersError", "UnknownNameError", "UnsupportedError"),
         ),
+        "exhibit": ("Exhibit", "run_example"),
+        "installed.example": ("Example", "examples"),
         "installed.inventory": ("adapters", "broken", "models", "preprocessors"),
         "load": ("load_adapter", "load_model"),
         "preprocessing": ("load_preprocessor",),

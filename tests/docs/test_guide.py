@@ -126,8 +126,10 @@ def test_every_field_of_a_condition_is_listed():
 
 
 def test_every_page_is_in_the_table_of_contents():
-    index = (GUIDE / "index.md").read_text()
-    tree = index.partition("```{toctree}\n")[2].partition("```")[0].split()
-    pages = {page.stem for page in GUIDE.glob("*.md")} - {"index"}
-    assert pages == set(tree) - {":hidden:"}
-    assert pages == set(re.findall(r"\]\(([\w-]+)\.md\)", index))
+    for folder in (GUIDE, GUIDE / "from"):
+        index = (folder / "index.md").read_text()
+        tree = index.partition("```{toctree}\n")[2].partition("```")[0].split()
+        pages = {page.stem for page in folder.glob("*.md")} - {"index"}
+        pages |= {f"{page.parent.name}/index" for page in folder.glob("*/index.md")}
+        assert pages == set(tree) - {":hidden:"}
+        assert pages == set(re.findall(r"\]\(([\w/-]+)\.md\)", index))

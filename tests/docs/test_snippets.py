@@ -29,7 +29,7 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 from refiners_core.surgery import key
 
 ROOT = Path(__file__).parents[2]
-WRITTEN = ("*.md", "guide/*.md", "decisions/*.md")
+WRITTEN = ("*.md", "guide/**/*.md", "decisions/*.md")
 PAGES = sorted(
     [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),

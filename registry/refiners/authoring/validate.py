@@ -20,6 +20,7 @@ from refiners.authoring.publication import (
 from refiners.errors import ManifestError, OptionError
 from refiners.hub.receipts import sha256_of
 from refiners.installed.distribution import DISTRIBUTION, canonical, distribution_of
+from refiners.installed.example import FOLDER, examples_in
 from refiners.installed.inventory import GROUPS, manifest_place
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import (
@@ -129,6 +130,9 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
             where = f"[tool.setuptools.package-data] {package}"
             what = f'{file} would be left out of the wheel: {where} = ["{file}"]'
             yield Finding(path, what, "package")
+        if folder / package not in packages:
+            packages.add(folder / package)
+            yield from _examples(path, table, folder / package, name)
         manifest = folder / package / file
         packages.add(manifest.parent)
         yield from manifest_findings(
@@ -159,6 +163,22 @@ def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
     patterns = table.get("tool", {}).get("setuptools", {}).get("package-data", {})
     wanted = [*patterns.get(package, ()), *patterns.get("*", ())]
     return any(Path(file).match(pattern) for pattern in wanted)
+
+
+def _examples(
+    project: Path, table: Mapping[str, Any], package: Path, dist: str
+) -> Iterator[Finding]:
+    """Yields the problems of the examples of a package, which are parsed and not run."""
+    for example in examples_in(package, dist):
+        for fault in example.faults():
+            yield Finding(example.path, fault, "examples")
+        for path in (example.path, example.picture):
+            if path is not None and not _is_shipped(table, package.name, f"{FOLDER}/{path.name}"):
+                where = f"[tool.setuptools.package-data] {package.name}"
+                what = (
+                    f'{FOLDER}/{path.name} would be left out of the wheel: {where} = ["{FOLDER}/*"]'
+                )
+                yield Finding(project, what, "examples")
 
 
 def manifest_findings(

@@ -41,6 +41,7 @@ FUNCTIONS: Final = {
     "chat": "chat",
     "preprocess": "preprocess",
     "demo": "demo",
+    "examples": "examples",
     "new": "authoring",
     "validate": "authoring",
     "pin": "pin",

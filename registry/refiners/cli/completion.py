@@ -45,6 +45,17 @@ def complete_plugin(
     return _items(scan().plugins, incomplete)
 
 
+def complete_package(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Returns the installed packages and plugins whose names start with a text."""
+    from refiners.installed.inventory import scan
+
+    plugins = scan().plugins
+    dists = sorted({plugin.dist for plugin in plugins if plugin.dist.startswith(incomplete)})
+    return [*(CompletionItem(dist) for dist in dists), *_items(plugins, incomplete)]
+
+
 def _items(plugins: Iterable[Any], incomplete: str) -> list[CompletionItem]:
     return [
         CompletionItem(plugin.name, help=plugin.spec.summary)

@@ -15,6 +15,8 @@ from refiners.cli.output import say
 from refiners.cli.recipe import is_picture, print_recipe
 from refiners.cli.report import json_option, print_json, print_table
 from refiners.errors import NotInstalledError
+from refiners.host.shell import quoted
+from refiners.installed.example import examples
 from refiners.installed.inventory import Installed, Inventory, package_file, scan
 from refiners.manifest.schema import MANIFESTS, AdapterSpec, ModelSpec, Spec, WeightsFile
 
@@ -98,6 +100,8 @@ def info(name: str, as_json: bool) -> None:
         print_json(facts)
         return
     rows = [(key, value) for key, value in facts.items() if isinstance(value, str) and value]
+    if facts["examples"]:
+        rows.append(("examples", quoted("refiners", "examples", plugin.name)))
     print_table(plugin.id, ("", ""), rows)
     if isinstance(plugin.spec, AdapterSpec):
         print_advice(plugin.spec)
@@ -194,6 +198,7 @@ def _described(plugin: Installed[Any]) -> dict[str, Any]:
         "factory": spec.factory,
         "publisher": identity_of(plugin.dist, plugin.version) or "",
         "manifest": str(plugin.path),
+        "examples": [e.name for e in examples(plugin.dist) if plugin.name in e.loads],
     }
     if isinstance(spec, AdapterSpec):
         facts["kind"] = spec.kind

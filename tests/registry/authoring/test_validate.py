@@ -122,3 +122,26 @@ def test_the_schema_is_printed_for_editors(kind: str) -> None:
     assert schema["$ref"].endswith(f"{kind.capitalize()}Manifest")
     result = run("validate")
     assert (result.exit_code, "Name what to check" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("look.py", b"x = 1\n", "look.py has no docstring"),
+        ("look.py", b"def f(:\n", "look.py cannot be read"),
+        ("look.png", b"GIF89a", "look.png is not a PNG"),
+        ("look.png", b"\x89PNG\r\n\x1a\n" + bytes(200_000), "has 200008 bytes, and at most 200000"),
+        ("look.py", b'"""Look."""\n', "examples/look.py would be left out of the wheel"),
+    ],
+)
+def test_a_fault_of_an_example_is_noticed(plugin: Path, name: str, content: bytes, words: str):
+    if "left out" not in words:
+        project = (plugin / "pyproject.toml").read_text()
+        changed = project.replace('["*.toml"]', '["*.toml", "examples/*"]')
+        (plugin / "pyproject.toml").write_text(changed)
+    folder = next(plugin.rglob("adapter.toml")).parent / "examples"
+    folder.mkdir()
+    (folder / "look.py").write_text('"""Look."""\n')
+    (folder / name).write_bytes(content)
+    result = run("validate", plugin, "--json")
+    assert words in " ".join(each["what"] for each in json.loads(result.stdout)["findings"])

@@ -1,0 +1,18 @@
+"""SEG: lead away from a pass with blurred attention.
+
+Smoothed energy guidance (arXiv:2408.00760) blurs the queries of a third pass. An infinite `sigma`
+takes the mean of all queries.
+"""
+
+import math
+
+import refiners
+
+model = refiners.load_model("playground")
+prompt = "a green ring on a pink background"
+options = {"guidance": 1.0, "steps": 12, "seed": 7, "progress": False}
+pictures = {"guidance 1": model.generate(prompt, **options)}
+
+for sigma in (1.0, 100.0, math.inf):
+    with refiners.load_adapter("seg", sigma=sigma).on(model):
+        pictures[f"seg, sigma {sigma:g}"] = model.generate(prompt, **options)
