@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from refiners.cli import main
 from refiners_testkit import AdapterContract
 
+from .first_party import ids_of
 from .shade import MUTANTS, Mutant, written
 
 USUAL = ("leaked hook", "unpinned revision")
@@ -61,12 +62,6 @@ def test_the_good_package_passes_every_check(pytester: pytest.Pytester):
     assert [row for row in verdicts.values() if row["verdict"] != "pass"] == []
     assert set(verdicts) == ids_of(AdapterContract)
     result.assert_outcomes(passed=len(verdicts))
-
-
-def ids_of(contract: type) -> set[str]:
-    """Returns the ids of the checks of a contract."""
-    tests = [getattr(contract, name) for name in dir(contract) if name.startswith("test_")]
-    return {test.pytestmark[0].args[0] for test in tests}
 
 
 def test_every_check_of_an_adapter_has_a_row_in_the_guide():
