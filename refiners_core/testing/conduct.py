@@ -5,9 +5,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules import module
 
 from refiners_core.testing.case import AdapterCase, bits
-from refiners_core.testing.evidence import expect, expect_same, hooks_of
+from refiners_core.testing.evidence import expect, expect_same, hooks_of, methods_of
 
 _TORCHS: Final = frozenset(vars(nn.Module()))
 """The attributes of every module, whose tensors are parameters and buffers."""
@@ -69,7 +71,18 @@ def _settings() -> dict[str, Any]:
         "default device": str(torch.get_default_device()),
         "number of threads": torch.get_num_threads(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "hooks of all modules": [
+            list(table)
+            for name, table in vars(module).items()
+            if name.endswith("_hooks") and isinstance(table, dict)
+        ],
+        "functions": [id(function) for function in vars(functional).values()],
+        "classes": [id(vars(kind).get("forward")) for kind in vars(nn).values() if _is_layer(kind)],
     }
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module)
 
 
 def _parts(adapter: nn.Module) -> dict[str, Any]:
@@ -79,7 +92,7 @@ def _parts(adapter: nn.Module) -> dict[str, Any]:
         "layers": [(name, id(layer), layer.training) for name, layer in layers],
         "children": [[id(child) for child in layer._modules.values()] for _, layer in layers],
         "hooks": [hooks_of(layer) for _, layer in layers],
-        "forward": [vars(layer).get("forward") for _, layer in layers],
+        "methods": [methods_of(layer) for _, layer in layers],
         "weights": [
             (name, id(weight), weight.requires_grad, bits(weight))
             for name, weight in (*adapter.named_parameters(), *adapter.named_buffers())

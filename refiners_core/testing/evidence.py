@@ -50,6 +50,7 @@ def state(model: Any) -> dict[str, Any]:
         "mappings of children": [id(layer._modules) for _, layer in layers],
         "layers": [(name, id(layer), layer.training) for name, layer in layers],
         "hooks": [hooks_of(layer) for _, layer in layers],
+        "methods": [methods_of(layer) for _, layer in layers],
         "keys": list(model.state_dict()),
         "weights": [
             (name, id(weight), weight.requires_grad, bits(weight))
@@ -63,6 +64,12 @@ def hooks_of(layer: nn.Module) -> list[list[int]]:
     """Returns the identities of the hooks of a layer, for each kind of hook."""
     tables = (table for name, table in vars(layer).items() if name.endswith("_hooks"))
     return [list(table) for table in tables]
+
+
+def methods_of(layer: nn.Module) -> list[tuple[str, int]]:
+    """Returns the methods that a layer itself has in place of those of its class."""
+    kind, values = type(layer), vars(layer)
+    return [(name, id(value)) for name, value in values.items() if callable(vars(kind).get(name))]
 
 
 def adapter_state(adapter: Adapter) -> Any:

@@ -49,3 +49,9 @@ def contract_of(folder: Path, name: str, overruled: Mapping[str, str]) -> type[F
     """Returns the contract of an adapter of a package."""
     facts = {"name": name, "root": folder, "overruled": overruled, "__module__": __name__}
     return type(f"Test_{name.replace('-', '_')}", (FirstParty,), facts)
+
+
+def ids_of(contract: type) -> set[str]:
+    """Returns the ids of the checks of a contract."""
+    tests = [getattr(contract, name) for name in dir(contract) if name.startswith("test_")]
+    return {test.pytestmark[0].args[0] for test in tests}

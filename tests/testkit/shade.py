@@ -157,6 +157,11 @@ MUTANTS = (
            ADAPTER, _BUILD,
            "        self.branch[1].weight.data.normal_(generator=torch.Generator().manual_seed("
            "__import__('time').time_ns() % 2**60))\n" + _BUILD),
+    Mutant("generator seeded", "two_builds_are_equal", "its build seeds torch's generator",
+           ADAPTER, _BUILD, "        torch.manual_seed(0)\n" + _BUILD),
+    Mutant("random numbers of Python", "two_builds_are_equal", "from one seed, .*first.weight",
+           ADAPTER, _BUILD,
+           "        self.branch[1].weight.data.mul_(__import__('random').random())\n" + _BUILD),
     Mutant("another's layers patched", "it_leaves_others_alone", "patches the layers of neighbour",
            ADAPTER, "        def shaded",
            "        for layer in [x for other in model.adapters for x in other.modules()]:\n"

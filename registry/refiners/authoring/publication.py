@@ -51,7 +51,8 @@ def _license(folder: Path, project: Mapping[str, Any]) -> Iterator[Problem]:
     if not project.get("license"):
         yield "license", 'the license of the package is missing: license = "MIT"'
     patterns = project.get("license-files", _LICENSES)
-    if not any(path.is_file() for pattern in patterns for path in folder.glob(str(pattern))):
+    texts = [path for pattern in patterns for path in folder.glob(str(pattern)) if path.is_file()]
+    if not any(path.stat().st_size for path in texts):
         yield "license", "no file has the text of the license: write LICENSE beside pyproject.toml"
 
 
@@ -78,19 +79,15 @@ def plugin_problems(dist: str, kind: KindName, name: str, spec: Spec) -> Iterato
         known = listed()
     except CatalogError:
         return
+    ours = {name, *spec.aliases}
     for entry in known:
-        if (
-            entry.kind == kind
-            and entry.distribution != dist
-            and name in (entry.name, *entry.aliases)
-        ):
-            yield (
-                "name",
-                (
-                    f"{name}: {entry.distribution} has published {entry.kind} {name!r} already; "
-                    "choose another name, such as one that begins with yours"
-                ),
+        taken = sorted(ours & {entry.name, *entry.aliases})
+        if taken and entry.kind == kind and entry.distribution != dist:
+            what = (
+                f"{name}: {entry.distribution} has published {entry.kind} {taken[0]!r} already; "
+                "choose another name, such as one that begins with yours"
             )
+            yield "name", what
             return
 
 

@@ -53,6 +53,8 @@ def wheel_problems(
                 yield "wheel", f"{name} has {info.file_size:,} bytes, more than {largest:,}"
             with wheel.open(info) as file:
                 kind = _kind_of(name, file.read(4))
+            if not kind and _has_pickle(wheel, info, largest):
+                kind = "a pickle"
             if kind == "a pickle":
                 yield "wheel", f"{name} is a pickle, which runs code when it is read: leave it out"
             elif kind and name not in declared:
@@ -77,6 +79,19 @@ def _kind_of(name: str, head: bytes) -> str:
     if suffix in (".pt", ".pth", ".ckpt", ".bin") and head.startswith(b"PK"):
         return "a pickle"
     return "weights" if suffix in _WEIGHTS else ""
+
+
+def _has_pickle(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, largest: int) -> bool:
+    """Whether a file is an archive with a pickle, as torch.save writes it."""
+    with wheel.open(info) as file:
+        if file.read(4) != b"PK\x03\x04" or info.file_size > largest:
+            return False
+        file.seek(0)
+        try:
+            with zipfile.ZipFile(file) as inner:
+                return any(name.endswith(_PICKLES) for name in inner.namelist())
+        except zipfile.BadZipFile:
+            return False
 
 
 def _metadata(wheel: zipfile.ZipFile, entries: Mapping[str, object]) -> Iterator[Problem]:

@@ -1,6 +1,5 @@
 """The contract of an adapter: its package, its laws, its file, on tiny models of its bases."""
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -158,7 +157,10 @@ class AdapterContract(PackageContract, Laws, FileChecks):
     def test_two_builds_are_equal(self) -> None:
         """Checks that two adapters that were built from the same seeds are equal."""
         for base, case in self.cases():
-            first, second = (_weights_after_seeding(case) for _ in range(2))
+            (first, end), (second, _), (_, other_end) = (_built_from(case, s) for s in (3, 3, 4))
+            what = f"on {base}: its build seeds torch's generator, so all later noise repeats."
+            hint = "Draw from a torch.Generator of your own, or leave the seed alone."
+            expect(end != other_end, what, hint)
             different = [key for key in first if first[key] != second.get(key)]
             what = f"on {base}: from one seed, {' and '.join(different[:2])} are built differently."
             expect(not different, what, "Use torch's own generator, and no time or device.")
@@ -201,12 +203,14 @@ def _error_of(run: Callable[[], None]) -> Exception | None:
     return None
 
 
-def _weights_after_seeding(case: AdapterCase) -> dict[str, Any]:
+def _built_from(case: AdapterCase, seed: int) -> tuple[dict[str, Any], Any]:
+    """Builds the adapter from a seed; returns its weights, and the state of torch's generator."""
     model = case.model()
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(3)
-        random.seed(3)
+        torch.manual_seed(seed)
         adapter = case.make()
         adapter.inject(model)
+        end = bits(torch.get_rng_state())
     tensors = (*adapter.named_parameters(), *adapter.named_buffers())
-    return {name: bits(tensor) for name, tensor in tensors if tensor.device.type != "meta"}
+    weights = {name: bits(x) for name, x in tensors if x.device.type != "meta"}
+    return weights, end

@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from refiners.host.text import shown
+
 from refiners_core import API_VERSION
 
 SCHEMA: Final = 1
 """The version of the document."""
+_LONGEST: Final = 2_000
+"""The limit of a reason, in characters."""
 Verdict = Literal["pass", "fail", "not-run"]
 
 
@@ -29,7 +33,7 @@ class Conformance:
     def add(self, check: str, verdict: Verdict, reason: str | None) -> None:
         """Records a verdict; a failure stays one, whatever a later phase of the test reports."""
         if self.verdicts.get(check, ("pass", None))[0] != "fail":
-            self.verdicts[check] = verdict, reason
+            self.verdicts[check] = verdict, reason and shown(reason)[:_LONGEST]
 
     @property
     def document(self) -> Mapping[str, Any]:

@@ -46,12 +46,13 @@ class PackageContract:
 
     @classmethod
     def identity(cls) -> dict[str, str]:
-        """Returns the name, the distribution and the version for the report."""
+        """Returns the name, the distribution and the version for the report, and the folder."""
         try:
             subject = cls.subject()
         except pytest.fail.Exception:
-            return {"name": cls.name, "dist": "unknown", "version": "0"}
-        return {"name": cls.name, "dist": subject.dist, "version": subject.version}
+            return {"name": cls.name, "dist": "unknown", "version": "0", "root": ""}
+        facts = {"dist": subject.dist, "version": subject.version, "root": str(subject.root)}
+        return {"name": cls.name, **facts}
 
     def findings(self, rule: str) -> list[str]:
         """Returns the problems that `refiners validate --strict` finds by a rule."""

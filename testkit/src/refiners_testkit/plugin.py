@@ -1,5 +1,6 @@
 """The pytest plugin: the option `--conformance`, the fixtures and the report."""
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -52,7 +53,9 @@ def pytest_runtest_makereport(
     report = yield
     identify = getattr(getattr(item, "cls", None), "identity", None)
     if (name := _check_of(item)) and identify is not None:
-        facts = {"check": name, "reason": _reason(report, call), **identify()}
+        subject = identify()
+        reason = _reason(report, call, subject.pop("root"))
+        facts = {"check": name, "reason": reason, **subject}
         report.user_properties.append((_PROPERTY, facts))
     return report
 
@@ -62,10 +65,12 @@ def _check_of(item: pytest.Item) -> str:
     return mark.args[0] if mark is not None else ""
 
 
-def _reason(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str | None:
+def _reason(report: pytest.TestReport, call: pytest.CallInfo[None], root: str) -> str | None:
+    """Returns the message of a check that did not pass, with paths from the package on."""
     if report.passed or call.excinfo is None:
         return None
-    return str(call.excinfo.value) or call.excinfo.typename
+    text = str(call.excinfo.value) or call.excinfo.typename
+    return text.replace(f"{root}{os.sep}", "") if root else text
 
 
 class _Collector:

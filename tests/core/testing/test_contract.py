@@ -1,10 +1,15 @@
 """The contract itself: a good adapter passes, and each fault is reported in words."""
 
+from collections import OrderedDict
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules import module
+from torch.nn.modules.module import register_module_forward_hook
 
 from refiners_core import Adapter, Chain, Multiply, Seat, Sum, UseContext, When, select
 from refiners_core.models.diffusion import LatentDiffusion
@@ -219,6 +224,22 @@ class TurnsGradientsOn(Tint):
         torch.set_grad_enabled(True)
 
 
+class PatchesTorch(Tint):
+    def build(self, model: LatentDiffusion, source: Any) -> None:
+        functional.silu = partial(functional.silu)
+
+
+class HooksEverything(Tint):
+    def build(self, model: LatentDiffusion, source: Any) -> None:
+        register_module_forward_hook(lambda *_: None)
+
+
+class Overrides(Tint):
+    def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
+        seat.layer.forward = partial(seat.layer.forward)
+        return super().beside(inner, seat)
+
+
 class TrainsTheBase(Tint):
     def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
         seat.layer.requires_grad_(not seat.layer.weight.requires_grad)
@@ -252,12 +273,17 @@ class Copied(Tint):
         (leaves_others_alone, PatchesOthers, "patches the layers of neighbour.*: its hooks"),
         (keeps_no_tensors, Keeps, r"the tree keeps a tensor at \['unet.*last"),
         (leaves_settings_alone, TurnsGradientsOn, "injecting .* torch: its gradient mode"),
+        (leaves_settings_alone, PatchesTorch, "injecting .* changes settings.*: its functions"),
+        (leaves_settings_alone, HooksEverything, "its hooks of all modules changed"),
+        (restores_the_model, Overrides, "leaves a trace after its eject: its methods changed"),
         (leaves_settings_alone, TrainsTheBase, "turns gradients of the base on or off"),
         (is_freed_by_counting, Captures, "keeps a dropped model alive"),
         (is_freed_by_counting, Clings, "ejected and dropped, .* is kept alive"),
     ],
 )
-def test_each_fault_is_reported_in_words(law, make, words):
+def test_each_fault_is_reported_in_words(law, make, words, monkeypatch):
+    monkeypatch.setattr(functional, "silu", functional.silu)  # both are put back in the end
+    monkeypatch.setattr(module, "_global_forward_hooks", OrderedDict())
     with pytest.raises(AssertionError, match=words):
         law(AdapterCase(make, condition=0.5))
 

@@ -1,5 +1,6 @@
 """A publication has a licence, a page, a free name, an end of its range, and a clean wheel."""
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -22,6 +23,14 @@ GOOD = {
     "refiners_edges/w.safetensors": b"w",
     "refiners_edges-1.dist-info/METADATA": METADATA.encode(),
 }
+
+
+def saved() -> bytes:
+    """Returns an archive with a pickle, as torch.save writes it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02N.")
+    return content.getvalue()
 
 
 @pytest.fixture
@@ -115,6 +124,7 @@ def test_an_import_that_is_not_public_is_named(tmp_path: Path, code: str, words:
         ("", b"", ""),
         ("refiners_edges/x.pkl", b"", "x.pkl is a pickle"),
         ("refiners_edges/x.dat", b"\x80\x04N.", "x.dat is a pickle"),
+        ("refiners_edges/y.dat", saved(), "y.dat is a pickle"),
         ("refiners_edges/x.pt", b"PK\x03\x04", "x.pt is a pickle"),
         ("refiners_edges/x.safetensors", b"x", "that no manifest pins"),
         ("refiners_edges/x.png", b"x" * 2001, "x.png has 2,001 bytes, more than 2,000"),
