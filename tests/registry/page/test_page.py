@@ -205,8 +205,13 @@ def test_a_folder_of_pictures_does_as_well(tmp_path: Path):
     home = tmp_path / "pictures" / "Refiners_Edges"
     home.mkdir(parents=True)
     (home / "red-heart.png").write_bytes(PIXEL)
+    (home / "huge.png").write_bytes(PIXEL + b"\0" * 300_000)
+    (home / "fake.png").write_text("<script>alert(1)</script>")
+    (home / "script.svg").write_text("<svg onload='alert(1)'/>")
     site = built(tmp_path, release(), extras=read_extras(folder=tmp_path / "pictures"))
-    assert "red heart" in adapter_page(site).text
+    page = adapter_page(site)
+    images = [a["alt"] for tag, a in page.elements if tag == "img" and "pictures" in a["src"]]
+    assert images == ["red heart"]
     assert "Pictures" not in adapter_page(built(tmp_path / "2", release("fine")), "fine").text
 
 
@@ -214,6 +219,19 @@ def test_two_plugins_of_one_name_are_called_by_their_packages(tmp_path: Path):
     site = built(tmp_path, release(), release(distribution="acme-edges"))
     for dist in ("refiners-edges", "acme-edges"):
         assert f'load_adapter("{dist}:edges", model)' in adapter_page(site, dist=dist).text
+
+
+def test_a_fetched_copy_adds_plugins_and_redefines_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    add(first, [release()])
+    later = [release(version="1.1"), release("fine"), release(distribution="evil-edges")]
+    add(second, later)
+    for module in ("refiners.catalog", "refiners.page.published"):
+        monkeypatch.setattr(f"{module}.folders", lambda: (first, second))
+    known = [(plugin.entry.id, plugin.entry.version) for plugin in read_plugins()]
+    assert known == [("refiners-edges:edges", "1.1"), ("refiners-fine:fine", "1.0")]
 
 
 def test_a_manifest_of_a_later_schema_has_a_page(tmp_path: Path):
