@@ -1,7 +1,6 @@
 """The page of a plugin has what its manifest, its report, its wheel and advisories state."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from refiners.page.site import PAGE_BYTES
 from .conftest import (
     COMMIT,
     DIGEST,
-    PIXEL,
     Page,
     adapter_page,
     built,
@@ -31,19 +29,6 @@ FILE = {
     "sha256": DIGEST,
     "size": 2_500_000,
     "license": "cc-by-nc-4.0",
-}
-REPORT = {
-    "schema": 1,
-    "name": "edges",
-    "dist": "refiners-edges",
-    "version": "1.0",
-    "core": "1.0.0",
-    "date": "2026-11-26",
-    "checks": [
-        {"check": "strict-loading", "verdict": "fail", "reason": "swallows unknown keys"},
-        {"check": "floor", "verdict": "not-run", "reason": "no such core"},
-        {"check": "eject", "verdict": "pass", "reason": None},
-    ],
 }
 
 
@@ -163,56 +148,6 @@ def test_an_advisory_withdraws_what_it_names(tmp_path: Path):
     (again / "catalog/advisories.toml").write_text(f"schema = 1\n{by_hash}")
     site_of(again / "catalog", again / "site")
     assert f"hf:org/edges@{COMMIT[:8]}/w.safetensors is yanked" in adapter_page(again / "site").text
-
-
-def wheel(folder: Path, **files: bytes | str) -> Path:
-    """Writes a wheel with these files, whose names have / for __ and . for _DOT_."""
-    path = folder / "refiners_edges-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name.replace("__", "/").replace("_DOT_", "."), content)
-    return path
-
-
-def test_a_wheel_adds_pictures_a_report_and_whether_masks_work(tmp_path: Path):
-    source = (
-        "from refiners_core.models.control.side_network import Side\n"
-        "class Parent:\n    takes_mask = True\nclass Made(Parent):\n    pass\n"
-    )
-    path = wheel(
-        tmp_path,
-        m__examples__heart_DOT_png=PIXEL,
-        m__examples__heart_DOT_py='"""A heart, traced."""\nx = "edges"\n',
-        m__examples__other_DOT_png=PIXEL + b"x",
-        m__examples__script_DOT_svg="<svg onload='alert(1)'/>",
-        m__examples__fake_DOT_png="<script>alert(1)</script>",
-        m__examples__huge_DOT_png=PIXEL + b"\0" * 300_000,
-        m__adapter_DOT_py=source,
-        m__conformance_DOT_json=json.dumps(REPORT),
-    )
-    site = built(tmp_path, release(), extras=read_extras([path]))
-    page = adapter_page(site)
-    images = [a for tag, a in page.elements if tag == "img" and "pictures" in a["src"]]
-    assert [image["alt"] for image in images] == ["A heart, traced."]
-    assert {image["width"] for image in images} == {"1"}
-    written = [p for p in site.rglob("*") if "pictures" in p.parts and p.is_file()]
-    assert [p.read_bytes() for p in written] == [PIXEL]
-    assert "1 passed, 1 failed" in page.text
-    assert "not known" not in Page(site / "matrix/matrix.html").text.partition("The columns")[0]
-
-
-def test_a_folder_of_pictures_does_as_well(tmp_path: Path):
-    home = tmp_path / "pictures" / "Refiners_Edges"
-    home.mkdir(parents=True)
-    (home / "red-heart.png").write_bytes(PIXEL)
-    (home / "huge.png").write_bytes(PIXEL + b"\0" * 300_000)
-    (home / "fake.png").write_text("<script>alert(1)</script>")
-    (home / "script.svg").write_text("<svg onload='alert(1)'/>")
-    site = built(tmp_path, release(), extras=read_extras(folder=tmp_path / "pictures"))
-    page = adapter_page(site)
-    images = [a["alt"] for tag, a in page.elements if tag == "img" and "pictures" in a["src"]]
-    assert images == ["red heart"]
-    assert "Pictures" not in adapter_page(built(tmp_path / "2", release("fine")), "fine").text
 
 
 def test_two_plugins_of_one_name_are_called_by_their_packages(tmp_path: Path):
