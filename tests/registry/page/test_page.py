@@ -14,6 +14,7 @@ from refiners.page.site import PAGE_BYTES
 from .conftest import (
     COMMIT,
     DIGEST,
+    REPORT,
     Page,
     adapter_page,
     built,
