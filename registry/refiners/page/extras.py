@@ -1,4 +1,4 @@
-"""The contents of wheels besides manifests: pictures of examples, conformance reports, class facts."""
+"""The contents of wheels besides manifests: pictures, conformance reports, facts of classes."""
 
 from __future__ import annotations
 

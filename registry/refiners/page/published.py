@@ -55,7 +55,7 @@ class Conformance(msgspec.Struct, frozen=True):
 
     def count(self, verdict: str) -> int:
         """Returns the number of checks with a verdict."""
-        return sum(check.verdict == verdict for check in self.checks)
+        return [check.verdict for check in self.checks].count(verdict)
 
     @property
     def day(self) -> str:

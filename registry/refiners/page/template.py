@@ -32,7 +32,7 @@ class Templates:
     """
 
     def __init__(self, address: str, *, scripts: int, count: int, fits_any: bool) -> None:
-        self._environment = _environment()
+        self._environment = environment()
         self._common = {"address": address, "scripts": scripts, "count": count,
             "fits_any": fits_any,
                         "tree": self._tree, "listed": self._card}  # fmt: skip
@@ -101,8 +101,9 @@ class Templates:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Returns the environment of the templates, which escapes whatever they print."""
+    shared = Environment(
         loader=PackageLoader("refiners.page"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -111,5 +112,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters.update(clipped=clipped, slug=slug)
-    return environment
+    shared.filters.update(clipped=clipped, slug=slug)
+    return shared

@@ -1,12 +1,14 @@
 """A small catalog whose texts are hostile, its site, and a reader of its pages."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from refiners.catalog import SHIPPED
 from refiners.catalog.build import add
 from refiners.catalog.entry import Release, entry_path
 from refiners.host.text import is_plain
@@ -28,8 +30,35 @@ PIXEL = bytes.fromhex(
     "c8cacc01000315014c3ee59d850000000049454e44ae426082"
 )
 """A picture of one pixel."""
+PAGES = (
+    "index.html",
+    "index.html?q=edges&base=sdxl",
+    "list/all.html",
+    "list/base-sd15.html",
+    "matrix/matrix.html",
+    "feeds.html",
+    "plugin/refiners-controlnet/adapter-controlnet-canny.html",
+    "plugin/refiners-playground/model-playground.html",
+    "plugin/refiners-preprocessors/preprocessor-canny.html",
+)
+"""Pages of each sort in the site of the shipped catalog."""
 COMMIT = "a" * 40
 DIGEST = "b" * 64
+
+REPORT = {
+    "schema": 1,
+    "name": "edges",
+    "dist": "refiners-edges",
+    "version": "1.0",
+    "core": "1.0.0",
+    "date": "2026-11-26",
+    "checks": [
+        {"check": "strict-loading", "verdict": "fail", "reason": "swallows unknown keys"},
+        {"check": "floor", "verdict": "not-run", "reason": "no such core"},
+        {"check": "eject", "verdict": "pass", "reason": None},
+    ],
+}
+"""A conformance report with a check of each verdict."""
 
 
 def spec(**keys: Any) -> dict[str, Any]:
@@ -185,3 +214,73 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     return site_of(catalog, folder / "site", read_extras(folder=pictures))
+
+
+@pytest.fixture(scope="session")
+def shipped_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The site of the shipped catalog, with an index of several scripts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("refiners.page.shard.SHARD_BYTES", 4000)
+        yield site_of(SHIPPED, tmp_path_factory.mktemp("browser") / "site")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser without a window."""
+    from selenium import webdriver
+
+    browser, service = shutil.which("chromium"), shutil.which("chromedriver")
+    assert None not in (browser, service), "on Debian: apt install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser or ""
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(service))
+    started.set_script_timeout(60)
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def driver(chromium: Any) -> Any:
+    """The browser with a wide, light page, scripts and empty logs."""
+    shown_as(chromium)
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+    chromium.get_log("performance")
+    return chromium
+
+
+def shown_as(driver: Any, width: int = 1280, scheme: str = "light", motion: str = "") -> None:
+    """Sets the width of pages, and what the system prefers."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [
+        {"name": "prefers-color-scheme", "value": scheme},
+        {"name": "prefers-reduced-motion", "value": motion or "no-preference"},
+    ]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def go(driver: Any, site: Path, page: str) -> None:
+    """Opens a page of a site, and waits for the results of its search."""
+    driver.get(f"{site.as_uri()}/{page}")
+    if "?" in page:
+        complete(driver)
+
+
+def complete(driver: Any) -> int:
+    """Waits until the whole index is searched, and returns the number of results."""
+    text = driver.execute_async_script(
+        "const done = arguments[0];"
+        "const count = document.getElementById('count');"
+        "const hits = document.getElementById('hits');"
+        "const form = new FormData(document.getElementById('search'));"
+        "const query = `${new URLSearchParams([...form].filter(([, value]) => value))}`;"
+        "const isDone = () => /found$|Nothing/.test(count.textContent);"
+        "const look = () => isDone() && hits.dataset.query === query"
+        " ? done(count.textContent) : setTimeout(look, 10); look();"
+    )
+    return 0 if text.startswith("Nothing") else int(text.split()[0])

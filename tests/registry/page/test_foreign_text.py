@@ -9,6 +9,7 @@ from refiners.errors import OptionError
 from refiners.host.text import is_plain
 from refiners.manifest.schema import WeightsFile
 from refiners.page.link import base_address, file_link, paper_link, web_link
+from refiners.page.template import environment
 from refiners.page.text import clipped, slug
 
 from .conftest import HOSTILE, Page, adapter_page, built, release
@@ -50,6 +51,11 @@ def test_characters_that_hide_or_reorder_words_are_escaped(hostile: Path):
             assert is_plain(path.read_text().replace("\n", "")), path
     assert r"\u202egnp.exe\u2066" in adapter_page(hostile, "bad-4").text
     assert r"\x1b[31m\x00\u200b\ufeff" in adapter_page(hostile, "bad-5").text
+
+
+def test_a_template_escapes_what_nothing_else_has():
+    template = environment().from_string("{{ text }}")
+    assert template.render(text="<\u202e\x00&") == "&lt;\\u202e\\x00&amp;"
 
 
 def test_links_lead_within_the_site_or_to_a_known_form_of_address(hostile: Path):

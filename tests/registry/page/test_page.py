@@ -1,7 +1,6 @@
 """The page of a plugin has what its manifest, its report, its wheel and advisories state."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from refiners.page.site import PAGE_BYTES
 from .conftest import (
     COMMIT,
     DIGEST,
-    PIXEL,
+    REPORT,
     Page,
     adapter_page,
     built,
@@ -31,19 +30,6 @@ FILE = {
     "sha256": DIGEST,
     "size": 2_500_000,
     "license": "cc-by-nc-4.0",
-}
-REPORT = {
-    "schema": 1,
-    "name": "edges",
-    "dist": "refiners-edges",
-    "version": "1.0",
-    "core": "1.0.0",
-    "date": "2026-11-26",
-    "checks": [
-        {"check": "strict-loading", "verdict": "fail", "reason": "swallows unknown keys"},
-        {"check": "floor", "verdict": "not-run", "reason": "no such core"},
-        {"check": "eject", "verdict": "pass", "reason": None},
-    ],
 }
 
 
@@ -165,55 +151,23 @@ def test_an_advisory_withdraws_what_it_names(tmp_path: Path):
     assert f"hf:org/edges@{COMMIT[:8]}/w.safetensors is yanked" in adapter_page(again / "site").text
 
 
-def wheel(folder: Path, **files: bytes | str) -> Path:
-    """Writes a wheel with these files, whose names have / for __ and . for _DOT_."""
-    path = folder / "refiners_edges-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name.replace("__", "/").replace("_DOT_", "."), content)
-    return path
-
-
-def test_a_wheel_adds_pictures_a_report_and_whether_masks_work(tmp_path: Path):
-    source = (
-        "from refiners_core.models.control.side_network import Side\n"
-        "class Parent:\n    takes_mask = True\nclass Made(Parent):\n    pass\n"
-    )
-    path = wheel(
-        tmp_path,
-        m__examples__heart_DOT_png=PIXEL,
-        m__examples__heart_DOT_py='"""A heart, traced."""\nx = "edges"\n',
-        m__examples__other_DOT_png=PIXEL + b"x",
-        m__examples__script_DOT_svg="<svg onload='alert(1)'/>",
-        m__examples__fake_DOT_png="<script>alert(1)</script>",
-        m__examples__huge_DOT_png=PIXEL + b"\0" * 300_000,
-        m__adapter_DOT_py=source,
-        m__conformance_DOT_json=json.dumps(REPORT),
-    )
-    site = built(tmp_path, release(), extras=read_extras([path]))
-    page = adapter_page(site)
-    images = [a for tag, a in page.elements if tag == "img" and "pictures" in a["src"]]
-    assert [image["alt"] for image in images] == ["A heart, traced."]
-    assert {image["width"] for image in images} == {"1"}
-    written = [p for p in site.rglob("*") if "pictures" in p.parts and p.is_file()]
-    assert [p.read_bytes() for p in written] == [PIXEL]
-    assert "1 passed, 1 failed" in page.text
-    assert "not known" not in Page(site / "matrix/matrix.html").text.partition("The columns")[0]
-
-
-def test_a_folder_of_pictures_does_as_well(tmp_path: Path):
-    home = tmp_path / "pictures" / "Refiners_Edges"
-    home.mkdir(parents=True)
-    (home / "red-heart.png").write_bytes(PIXEL)
-    site = built(tmp_path, release(), extras=read_extras(folder=tmp_path / "pictures"))
-    assert "red heart" in adapter_page(site).text
-    assert "Pictures" not in adapter_page(built(tmp_path / "2", release("fine")), "fine").text
-
-
 def test_two_plugins_of_one_name_are_called_by_their_packages(tmp_path: Path):
     site = built(tmp_path, release(), release(distribution="acme-edges"))
     for dist in ("refiners-edges", "acme-edges"):
         assert f'load_adapter("{dist}:edges", model)' in adapter_page(site, dist=dist).text
+
+
+def test_a_fetched_copy_adds_plugins_and_redefines_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    add(first, [release()])
+    later = [release(version="1.1"), release("fine"), release(distribution="evil-edges")]
+    add(second, later)
+    for module in ("refiners.catalog", "refiners.page.published"):
+        monkeypatch.setattr(f"{module}.folders", lambda: (first, second))
+    known = [(plugin.entry.id, plugin.entry.version) for plugin in read_plugins()]
+    assert known == [("refiners-edges:edges", "1.1"), ("refiners-fine:fine", "1.0")]
 
 
 def test_a_manifest_of_a_later_schema_has_a_page(tmp_path: Path):
