@@ -124,6 +124,7 @@ def catalog() -> None:
 
 
 catalog.add_command(page)
+catalog.add_command(add_releases)
 
 
 @catalog.command()
@@ -212,6 +213,3 @@ def build(wheels: tuple[Path, ...], out: Path, as_json: bool) -> None:
         rows = [(name, release.kind, release.version)
                 for name, release in zip(names, added, strict=True)]  # fmt: skip
         print_table(f"{len(added)} added to {out}", ("name", "kind", "version"), rows)
-
-
-catalog.add_command(add_releases)
