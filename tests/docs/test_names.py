@@ -280,7 +280,7 @@ def test_a_page_names_only_what_exists(path: Path):
 
 @pytest.mark.parametrize(
     "page",
-    ["`PhotoPrompter`", "| a | `load_plug(x)` |", "`adapter.put_in_place(model)`", "`Chains(a)`s"],
+    ["`PhotoPrompter`", "| a | `load_plug(x)` |", "`adapter.put_in_place(model)`", "`Chainlets(a)`s"],
 )
 def test_a_class_or_a_call_that_no_source_has_is_noticed(page: str):
     assert len(unknown_names(page, is_of_others=False)) == 1
