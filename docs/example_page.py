@@ -9,6 +9,7 @@ import ast
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,8 @@ class Shown(NamedTuple):
         return f"{self.section}/{prefix}{self.path.stem}"
 
 
-def shown() -> list[Shown]:
+@cache
+def shown() -> tuple[Shown, ...]:
     """Returns all scripts of the gallery, those of packages first."""
     targets = {
         adapter.name: {
@@ -74,7 +76,7 @@ def shown() -> list[Shown]:
         adapters = tuple(name for name in names if name in targets)
         slots = {slot for name in adapters for slot in targets[name]} | edited(path)
         scripts.append(Shown(path, section, adapters, tuple(sorted(slots))))
-    return scripts
+    return tuple(scripts)
 
 
 def loads(path: Path) -> tuple[str, ...]:

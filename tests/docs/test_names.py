@@ -1,9 +1,7 @@
 """Pages, help texts and messages name only commands, options and names that exist."""
 
-import ast
 import importlib
 import re
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +14,8 @@ from refiners.installed.inventory import GROUPS
 
 from refiners_core.command import GROUP as COMMANDS
 from refiners_core.public import MODULES
+
+from .mention import FENCE, HOLE, SPAN, code, command_lines, imported, messages
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -38,14 +38,7 @@ INVENTED = {"refiners_edge_guide", "refiners_example"}
 """The packages that pages write."""
 FILES = {"lock", "toml", "md", "json"}
 
-FENCE = re.compile(r"^ *```([^\n]*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
-COMMAND = re.compile(
-    r"(?<![\w./:@{-])(?<!import )(?<!mporting )refiners +(?!is )(?=[a-z-])((?:\\\n|[^\n|;&`#)])+)"
-)
 DOTTED = re.compile(r"(?<![\w./@-])(refiners(?:_\w+)?(?:\.[A-Za-z_]\w*)+)(?![\w/-])")
-IMPORT = re.compile(r"^ *from (refiners[\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
-QUOTED = re.compile(r'(?<=[ =])"[^"\n]*"(?=[\s`])')
 OPTION = re.compile(r"--?[a-z][a-z-]*")
 MENTION = re.compile(r"""refiners +[a-z-]|["']refiners["']|(?<!from )(?<!import )refiners\w*\.""")
 WORD = re.compile(r"[A-Za-z_]\w*")
@@ -53,51 +46,6 @@ USED = re.compile(r"\b([A-Za-z_]\w*)(?=[(=:,]| *$| = )", re.MULTILINE)
 CALLED = re.compile(r"(?:[\w.]+\.)?([A-Za-z_]\w*)\(.*\)|([A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+)")
 OTHERS = {"MultiAdapter", "TencentARC"}
 """The names of other libraries and of organisations that pages name."""
-HOLE = "HOLE"
-"""The place of a value in a message."""
-
-
-# --- what texts name ---------------------------------------------------------------------------
-
-
-def code(page: str) -> Iterator[str]:
-    """Yields the code of a page: its blocks, then what is in backticks elsewhere.
-
-    Blocks with a caption show another library.
-    """
-    for kind, block in FENCE.findall(page):
-        if not (kind.startswith("{code-block}") and block.startswith(":caption:")):
-            yield block
-    yield from (re.sub(r"\s+", " ", text) for _, text in SPAN.findall(FENCE.sub("", page)))
-
-
-def messages(source: str) -> Iterator[str]:
-    """Yields the texts of a module: docstrings, messages, and commands that it puts together."""
-    tree = ast.parse(source)
-    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
-             for part in node.values}  # fmt: skip
-    for node in ast.walk(tree):
-        match node:
-            case ast.Constant(value=str(text)) if id(node) not in parts:
-                yield text
-            case ast.JoinedStr(values=values):
-                yield "".join(str(v.value) if isinstance(v, ast.Constant) else HOLE for v in values)
-            case ast.Call(func=ast.Name(id="quoted"), args=[*words]):
-                yield " ".join(str(w.value) if isinstance(w, ast.Constant) else HOLE for w in words)
-            case _:
-                pass
-
-
-def command_lines(text: str) -> Iterator[list[str]]:
-    """Yields the words after `refiners` of each command in a text, to the end of a sentence."""
-    for match in COMMAND.finditer(QUOTED.sub(HOLE, text)):
-        words: list[str] = []
-        for word in match[1].replace("\\\n", " ").split():
-            bare = word.rstrip(".,;:'\"!?")
-            words.append(bare.strip("'\"[]("))
-            if bare != word and not word.endswith(('"', "'")):
-                break
-        yield words
 
 
 # --- what exists -------------------------------------------------------------------------------
@@ -206,14 +154,6 @@ def is_module(name: str) -> bool:
         return False
 
 
-def imported(text: str) -> Iterator[str]:
-    """Yields the dotted names that a block of code imports from Refiners and its packages."""
-    for module, names in IMPORT.findall(text):
-        for name in re.sub(r"#[^\n]*", "", names).strip("() \n").split(","):
-            if bare := name.strip().partition(" as ")[0]:
-                yield f"{module}.{bare}"
-
-
 # --- the tests ---------------------------------------------------------------------------------
 
 
@@ -280,7 +220,12 @@ def test_a_page_names_only_what_exists(path: Path):
 
 @pytest.mark.parametrize(
     "page",
-    ["`PhotoPrompter`", "| a | `load_plug(x)` |", "`adapter.put_in_place(model)`", "`Chains(a)`s"],
+    [
+        "`PhotoPrompter`",
+        "| a | `load_plug(x)` |",
+        "`adapter.put_there(model)`",
+        "`Chainlets(a)`s",
+    ],
 )
 def test_a_class_or_a_call_that_no_source_has_is_noticed(page: str):
     assert len(unknown_names(page, is_of_others=False)) == 1

@@ -1,6 +1,6 @@
 """Writes the pictures of the examples that packages ship, beside their scripts.
 
-python plugins/playground/picture/example.py [PACKAGE ...]
+python plugins/playground/picture/example.py [PACKAGE | EXAMPLE ...]
 """
 
 import sys
@@ -13,7 +13,7 @@ def main() -> None:
     """Runs the examples of the packages that are named, or of all, and writes their pictures."""
     torch.set_num_threads(1)
     for example in refiners.examples():
-        if sys.argv[1:] and example.dist not in sys.argv[1:]:
+        if sys.argv[1:] and not {example.dist, example.name} & {*sys.argv[1:]}:
             continue
         sheet = refiners.run_example(example).sheet()
         if sheet is not None:

@@ -13,7 +13,7 @@ from refiners_controllora.extract import extract
 
 model = refiners.load_model("playground")
 options = {"seed": 7, "steps": 12, "progress": False}
-seen = model.generate("a heart in the top right corner on a white background", **options)
+seen = model.generate("a heart on a white background", **options).rotate(30, fillcolor="white")
 edges = refiners.load_preprocessor("canny")(seen)
 pictures = {
     "edges": edges,

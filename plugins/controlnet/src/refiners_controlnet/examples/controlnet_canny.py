@@ -15,8 +15,8 @@ canny = refiners.load_adapter("controlnet-canny", model)
 # `preprocess` makes the edges from any picture.
 
 options = {"seed": 7, "steps": 12, "progress": False}
-prompt = "a heart in the top right corner on a white background"
-seen = model.generate(prompt, conditions={canny: None}, **options)
+prompt = "a heart on a white background"
+seen = model.generate(prompt, conditions={canny: None}, **options).rotate(30, fillcolor="white")
 edges = refiners.load_preprocessor("canny")(seen)
 pictures = {"picture": seen, "its edges": edges}
 for scale in (0.0, 0.5, 1.0):

@@ -13,6 +13,6 @@ pictures = {"without": model.generate(prompt, **options)}
 # %%
 # The default cutoff is for latents of 64 x 64; those of the playground have 16 x 16.
 
-for high in (1.25, 2.0):
+for high in (1.25, 4.0):
     with refiners.load_adapter("fresca", high=high, cutoff=3).on(model):
         pictures[f"fresca, high {high}"] = model.generate(prompt, **options)

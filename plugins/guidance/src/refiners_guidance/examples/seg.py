@@ -13,6 +13,7 @@ prompt = "a green ring on a pink background"
 options = {"guidance": 1.0, "steps": 12, "seed": 7, "progress": False}
 pictures = {"guidance 1": model.generate(prompt, **options)}
 
-for sigma in (1.0, 100.0, math.inf):
-    with refiners.load_adapter("seg", sigma=sigma).on(model):
-        pictures[f"seg, sigma {sigma:g}"] = model.generate(prompt, **options)
+for strength in (0.7, 1.5):
+    options_of_seg = {"layers": ["mid", "up"], "sigma": math.inf, "strength": strength}
+    with refiners.load_adapter("seg", **options_of_seg).on(model):
+        pictures[f"seg, strength {strength}"] = model.generate(prompt, **options)

@@ -7,7 +7,7 @@ Two things in one prompt exchange their colours. As regions, each half has its o
 import refiners
 
 model = refiners.load_model("playground")
-options = {"size": (128, 64), "steps": 12, "seed": 7, "progress": False}
+options = {"size": (128, 64), "steps": 12, "seed": 1, "progress": False}
 both = "a yellow star left of a red heart"
 made = [model.generate(both, **options)]
 
