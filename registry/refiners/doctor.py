@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from refiners.catalog import listed, shipped
 from refiners.choose.compatibility import check_api
-from refiners.choose.lock import publisher_changes_here
 from refiners.choose.policy import Guard
+from refiners.choose.publisher_review import publisher_changes_here
 from refiners.errors import CatalogError, RefinersError
 from refiners.host.shell import quoted
 from refiners.installed import inventory as installed

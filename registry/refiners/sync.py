@@ -14,7 +14,6 @@ from refiners.choose.lock import (
     Lock,
     LockedFile,
     LockedPlugin,
-    changed_publishers,
     differences,
     digest,
     hold,
@@ -23,14 +22,15 @@ from refiners.choose.lock import (
     write_lock,
 )
 from refiners.choose.policy import Guard
-from refiners.choose.publisher import accept, identity_of, notice, publisher_changes
+from refiners.choose.publisher import identity_of
+from refiners.choose.publisher_review import review_publishers
 from refiners.choose.requirements import installed_models, need_of, suitable_plugins
 from refiners.errors import LockError, MachineError, RefinersError
 from refiners.host.exclusive import exclusive
 from refiners.host.parallel import together
 from refiners.hub.client import Hub
 from refiners.hub.receipts import sha256_of
-from refiners.installed.distribution import canonical, canonical_id
+from refiners.installed.distribution import canonical_id
 from refiners.installed.inventory import Installed, Inventory, package_file
 from refiners.manifest.pattern import LOCAL
 from refiners.manifest.schema import UNKNOWN, ModelSpec, WeightsFile, kind_of
@@ -130,32 +130,8 @@ def renewed(lock: Lock, inventory: Inventory, hub: Hub, guard: Guard, path: Path
             newer = updated(newer, lock_of([plugin], hub, guard, models))
     if not newer.plugin:
         return lock
-    locked_again = {(entry.kind, entry.id) for entry in newer.plugin}
-    review_publishers(
-        path, (p for p in inventory.plugins if (kind_of(p.spec), p.id) in locked_again)
-    )
+    review_publishers(path, (p for p in inventory.plugins if newer.get(kind_of(p.spec), p.id)))
     return write_into(path, newer)
-
-
-def review_publishers(path: Path, plugins: Iterable[Installed[Any]]) -> None:
-    """Warns of publishers that changed before plugins are locked, and accepts the new ones.
-
-    Args:
-        path: The lock file, as it was written before; it need not exist.
-        plugins: The plugins to lock.
-    """
-    plugins = tuple(plugins)
-    try:
-        lock = read_lock_or_empty(path)
-    except LockError:  # a damaged lock is the error of its reader
-        lock = Lock()
-    locked = {canonical(entry.id.partition(":")[0]) for entry in lock.plugin if entry.publisher}
-    changes = (
-        *changed_publishers(plugins, lock),
-        *publisher_changes(plugin for plugin in plugins if plugin.dist not in locked),
-    )
-    notice(changes, stacklevel=3)
-    accept(changes)
 
 
 def updated(lock: Lock, newer: Lock) -> Lock:

@@ -59,7 +59,8 @@ def attested_publisher(wheel: Path, provenance: bytes, *, offline: bool = False)
                 hint=f"Run pip install -U {TOOL}, or uninstall it to record a claimed publisher.",
             ) from error
     if done.returncode:
-        reason = shown(f"{done.stdout}\n{done.stderr}".strip())[-2000:]
+        lines = shown(f"{done.stdout}\n{done.stderr}").strip().splitlines()
+        reason = (lines or [f"{TOOL} ended with {done.returncode}"])[-1][:500]
         raise IntegrityError(
             f"the signatures of {wheel.name} are not of {publisher.identity}: {reason}.",
             hint="Nothing was recorded. Do not install this wheel; ask its author.",

@@ -251,17 +251,6 @@ def changed_publishers(
     return tuple(publisher_changes(plugins, known)) if known else ()
 
 
-def publisher_changes_here(plugins: Iterable[Installed[Any]]) -> tuple[PublisherChange, ...]:
-    """Returns the changes of publishers since REFINERS_LOCK was written, or on this machine."""
-    path = named(None)
-    if path is not None and path.exists():
-        try:
-            return changed_publishers(plugins, read_lock(path))
-        except LockError:  # a damaged lock is the error of the command that uses it
-            pass
-    return tuple(publisher_changes(plugins))
-
-
 def differences(locked: LockedPlugin, plugin: Installed[Any]) -> Iterator[str]:
     """Yields each difference between the locked and the installed plugin, with both values.
 

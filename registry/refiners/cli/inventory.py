@@ -31,8 +31,8 @@ def list_(as_json: bool) -> None:
       refiners list
       refiners list --json
     """
-    from refiners.choose.lock import publisher_changes_here
     from refiners.choose.publisher import notice
+    from refiners.choose.publisher_review import publisher_changes_here
 
     inventory = scan()
     if as_json:

@@ -59,10 +59,11 @@ def lock(
     from refiners.choose.lock import read_lock_or_empty
     from refiners.choose.lookup import find_model
     from refiners.choose.policy import Guard
+    from refiners.choose.publisher_review import review_publishers
     from refiners.choose.requirements import installed_models, models_beside, suitable_plugins
     from refiners.hub.client import Hub
     from refiners.sources.repository import find_repository
-    from refiners.sync import lock_of, named_by_users, review_publishers, write_into
+    from refiners.sync import lock_of, named_by_users, write_into
 
     inventory = scan()
     guard = Guard.from_environment()

@@ -116,6 +116,8 @@ def test_an_existing_card_keeps_the_words_of_its_author(manifest: Path, tmp_path
     assert after["tags"] == ["lines", "refiners-core", "control", "toy"]
     assert [entry["text"] for entry in after["widget"]] == ["a house", "edgy, sharp lines"]
     assert after["model-name"] == "Edges\n\nof mine\n"
+    card.write_text(text.replace("instance_prompt: edgy", "instance_prompt: blunt"))
+    assert run("pin", manifest, "--card", card, "--check").exit_code == 1
     card.write_text(text.replace("library_name: refiners-core", "library_name: peft"))
     assert run("pin", manifest, "--card", card, "--check").exit_code == 0
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from refiners.authoring import toml_edit
+from refiners.authoring.pin import pinned_manifests
 from refiners.authoring.toml_edit import Edit, edited
 from refiners.cli import main
+from refiners.errors import CacheError
+from refiners.hub.client import Hub
 from refiners.manifest.toml import TomlError
 from refiners.testing import LoopbackHub, safetensors_of
 
@@ -104,8 +107,6 @@ def test_a_check_writes_nothing_and_fails_for_missing_and_stale_pins(
 def test_a_pin_stays_while_its_commit_has_the_same_bytes(
     manifest: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from refiners.hub.client import Hub
-
     files = {"edges.safetensors": TENSORS, "vocab.json": b"{}"}
     first = hub.publish("org/edges", files)
     run("pin", manifest)
@@ -188,6 +189,18 @@ def test_files_in_the_package_and_a_whole_plugin_are_pinned(
     assert f'sha256 = "{sha(TENSORS)}"\nsize = {len(TENSORS)}' in manifest.read_text()
     assert hub.requests == []
     assert run("pin", tmp_path / "pyproject.toml").exit_code == 2
+
+
+def test_a_manifest_that_changed_meanwhile_is_not_overwritten(
+    manifest: Path, hub: LoopbackHub
+) -> None:
+    hub.publish("org/edges", {"edges.safetensors": TENSORS, "vocab.json": b"{}"})
+    (pinned,) = pinned_manifests(manifest, Hub.from_environment())
+    manifest.write_text("changed")
+    with pytest.raises(CacheError, match="was changed while"):
+        pinned.write()
+    assert manifest.read_text() == "changed"
+    assert [path.name for path in manifest.parent.iterdir()] == ["adapter.toml"]
 
 
 LAYOUTS = {

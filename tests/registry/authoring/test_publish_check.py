@@ -246,6 +246,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "problem",
         "pytest",
     ),
+    "foreign report": (
+        changed(REPORT_FILE, '"name": "edges"', '"name": "lines"'),
+        "conformance",
+        "problem",
+        "pytest --conformance",
+    ),
     "failing": (changed(REPORT_FILE, '"pass"', '"fail"'), "conformance", "warning", "pytest"),
     "damaged report": (changed(REPORT_FILE, '"schema"', '"x"'), "conformance", "problem", "pytest"),
     "no examples": (removed(f"{PACKAGE}/examples/house.py"), "examples", "warning", "NAME.png"),

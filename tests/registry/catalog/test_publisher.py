@@ -221,6 +221,7 @@ def test_a_lock_records_the_publisher_and_locking_again_accepts_a_new_one(
     assert shown.stderr.count(OLD) == shown.stderr.count(NEW) == 1
     assert read_lock(path).plugin[0].publisher == NEW
     assert run("lock", "edges", "--out", path).stderr == ""
+    assert NEW not in run("list").stderr  # accepted on this machine as well
 
 
 def test_the_difference_is_shown_and_asked_about(

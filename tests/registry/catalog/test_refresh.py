@@ -19,7 +19,9 @@ from refiners import catalog
 from refiners.catalog import Release, listed
 from refiners.catalog.build import add, write_list
 from refiners.catalog.entry import entry_files
+from refiners.catalog.publisher import Publisher
 from refiners.choose.policy import Guard
+from refiners.choose.publisher import identity_of
 from refiners.cli import main
 from refiners.hub.client import Hub
 from refiners.refresh import Refreshed, refresh
@@ -616,3 +618,20 @@ def test_a_full_disk(
             bring()
         assert names() == OLD
         assert [path for path in catalog.fetched_home().iterdir() if path.is_dir()] == []
+
+
+def test_a_fetched_catalog_cannot_change_a_recorded_publisher(
+    publish: Callable[..., None], shipped: Path
+) -> None:
+    ours = Publisher(kind="GitHub", repository="me/old", workflow="release.yml")
+    recorded = msgspec.structs.replace(release("old"), publisher=ours)
+    (shipped / "entries/refiners-old/adapter-old.jsonl").write_bytes(line(recorded))
+    theirs = msgspec.structs.replace(ours, repository="evil/old")
+    publish(old=line(msgspec.structs.replace(recorded, publisher=theirs)))
+    with pytest.raises(
+        refiners.errors.CatalogError, match=r"was github:me/old@release.yml, is github:evil/old@"
+    ):
+        bring()
+    publish(old=line(msgspec.structs.replace(recorded, publisher=None)))
+    bring()  # a copy that records less does not contradict it
+    assert identity_of("refiners-old", "1.0") == ours.identity
