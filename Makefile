@@ -1,7 +1,7 @@
 # Each target sets up .venv by itself; nothing is needed beforehand but Python >= 3.11, pip and git.
 PYTHON  ?= python3
 BIN     := .venv/bin
-PROJECTS := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+PROJECTS := pyproject.toml constraints.txt testkit/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 PLUGINS := $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml))
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -69,5 +69,5 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/.run
-	$(PIP) --group dev
+	$(PIP) --group dev -e testkit
 	touch $@

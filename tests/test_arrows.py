@@ -1,4 +1,5 @@
-"""The import rules, checked on the sources: `plugins/* -> refiners_core <- refiners`.
+"""The import rules, checked on the sources: `plugins/* -> refiners_core <- refiners`, and the kit
+of tests above both, which none of them imports.
 
 A plugin can be moved out of the repository unchanged, `import refiners` does not import torch, one
 module opens sockets, and the core imports neither registry nor plugins. Imports are read, not run.
@@ -91,6 +92,7 @@ MAY_USE_NETWORK = (
     "registry/refiners/hub/card.py",  # lets the client parse a text; opens no socket
     "registry/refiners/hub/local_settings.py",  # names the setting that kept the client from asking
     "registry/refiners/testing/",  # the loopback Hub, for tests
+    "testkit/src/refiners_testkit/network.py",  # refuses connections
 )
 MAY_PRINT = ("registry/refiners/cli/",)
 
@@ -157,6 +159,8 @@ def home_of(path: str) -> str:
     parts = Path(path).parts
     if parts[0] == "plugins":
         return parts[3]
+    if parts[0] == "testkit":
+        return parts[2]
     return "refiners_core" if parts[0] == "refiners_core" else "refiners"
 
 
@@ -171,7 +175,7 @@ def wrong_arrow(path: str, arrow: Import) -> str:
         return wrong_within_core(path, arrow) if top == "refiners_core" else ""
     if is_plugin(top) and top != home:
         return f"imports {arrow.name}, but plugins are found by entry point, never by name"
-    if home != "refiners" and top == "refiners":
+    if home not in ("refiners", "refiners_testkit") and top == "refiners":
         return f"imports {arrow.name}, but a plugin imports the core alone"
     if top == "refiners_core" and any(part.startswith("_") for part in arrow.name.split(".")):
         return f"imports {arrow.name}, which is not public"
@@ -319,7 +323,10 @@ PROJECTS = sorted(ROOT.glob("plugins/*/pyproject.toml"))
 
 
 def sources() -> list[str]:
-    patterns = ("refiners_core/**/*.py", "registry/refiners/**/*.py", "plugins/*/src/**/*.py")
+    patterns = (
+        *("refiners_core/**/*.py", "registry/refiners/**/*.py"),
+        *("plugins/*/src/**/*.py", "testkit/src/**/*.py"),
+    )
     return sorted(
         str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)
     )
@@ -332,15 +339,16 @@ def test_every_import_is_allowed():
 
 @pytest.mark.parametrize(("lazy", "known"), [(False, EAGER_CIRCLES), (True, LAZY_CIRCLES)])
 def test_the_circles_of_imports_are_those_listed(lazy, known):
-    texts = {p: (ROOT / p).read_text() for p in sources() if not p.startswith("plugins/")}
+    ours = (path for path in sources() if not path.startswith(("plugins/", "testkit/")))
+    texts = {path: (ROOT / path).read_text() for path in ours}
     circles_now = circles(texts, lazy=lazy)
     assert not circles_now - known.keys(), "new circles of imports"
     assert not known.keys() - circles_now, "circles that no longer exist: take them off the list"
 
 
-def test_all_three_parts_are_checked():
+def test_all_four_parts_are_checked():
     homes = {home_of(path) for path in sources()}
-    assert {"refiners_core", "refiners", "refiners_ipadapter"} <= homes
+    assert {"refiners_core", "refiners", "refiners_ipadapter", "refiners_testkit"} <= homes
 
 
 def test_every_module_of_the_core_has_a_row():
@@ -388,6 +396,7 @@ def test_importing_refiners_loads_neither_torch_nor_a_plugin():
 # --- the checker itself ----------------------------------------------------------------------
 
 PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
+KIT = "testkit/src/refiners_testkit/check.py"
 
 
 @pytest.mark.parametrize(
@@ -449,6 +458,10 @@ PLUGIN = "plugins/mine/src/refiners_mine/adapter.py"
         ("refiners_core/novel.py", "from refiners_core.errors import TreeError", "no row of CORE"),
         ("refiners_core/tree/chain.py", "def f():\n    print(1)", "prints"),
         (PLUGIN, "import refiners", "a plugin imports the core alone"),
+        (PLUGIN, "import refiners_testkit", "never by name"),
+        ("registry/refiners/load.py", "import refiners_testkit", "never by name"),
+        (KIT, "import refiners_mine", "never by name"),
+        (KIT, "import socket", "hub/client.py alone opens sockets"),
         (PLUGIN, "from refiners.errors import HubError", "a plugin imports the core alone"),
         (PLUGIN, "from refiners_other import Thing", "never by name"),
         (PLUGIN, "from refiners_core.surgery.plan import _wear", "is not public"),
@@ -525,6 +538,7 @@ def test_a_circle_of_imports_is_recognised(statement, eager):
         ),
         ("refiners_core/models/unet/unet.py", "from refiners_core.models.unet.block import X"),
         (PLUGIN, "from refiners_core import Adapter\nfrom refiners_core.models.unet import UNet"),
+        (KIT, "import refiners\nfrom refiners_core import Adapter\nimport refiners_testkit.check"),
         (PLUGIN, "from refiners_mine.network import Network\nfrom .network import Network"),
         (PLUGIN, "from refiners_core.testing import LAWS\nimport urllib.parse"),
         ("registry/refiners/load.py", "def f():\n    from refiners_core import Chain"),

@@ -9,10 +9,10 @@ from typing import Any
 import refiners
 from refiners.installed.inventory import Installed
 from refiners_testkit import AdapterContract
-from tests.plugins import stage
 
 from refiners_core import Adapter
 from refiners_core.testing import tiny_language_model
+from tests.plugins import stage
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))

@@ -142,7 +142,7 @@ MUTANTS = (
            "src/refiners_shade/palette.pkl", "", b"\x80\x04N."),
     Mutant("weights mutated", "it_restores_the_model", "after its eject: its weights changed",
            ADAPTER, _WIRE,
-           "            with torch.no_grad():\n                seat.layer.weight.mul_(1.5)\n" + _WIRE),
+           "            seat.layer.weight.data.mul_(1.5)\n" + _WIRE),
     Mutant("wrong core range", "the_range_of_the_core_is_true", "excludes the installed core",
            TOML, '">=1.0,<2"', '">=2.0,<3"'),
     Mutant("taken name", "the_name_is_free", "refiners-freeu has published adapter 'freeu'",
@@ -151,8 +151,8 @@ MUTANTS = (
            TOML, "1" * 40, "unknown"),
     Mutant("network in the factory", "it_uses_no_network", "it asks for example.org",
            ADAPTER, _BUILD,
-           "        import socket\n        try:\n            socket.create_connection(('example.org', "
-           "443), 1)\n        except OSError:\n            pass\n" + _BUILD),
+           "        import contextlib, socket\n        with contextlib.suppress(OSError):\n"
+           "            socket.create_connection(('example.org', 443), 1)\n" + _BUILD),
     Mutant("random build", "two_builds_are_equal", "from one seed, .*first.weight.* differently",
            ADAPTER, _BUILD,
            "        self.branch[1].weight.data.normal_(generator=torch.Generator().manual_seed("
@@ -160,7 +160,8 @@ MUTANTS = (
     Mutant("another's layers patched", "it_leaves_others_alone", "patches the layers of neighbour",
            ADAPTER, "        def shaded",
            "        for layer in [x for other in model.adapters for x in other.modules()]:\n"
-           "            if isinstance(layer, nn.Linear):\n                layer.weight.data.zero_()\n"
+           "            if isinstance(layer, nn.Linear):\n"
+           "                layer.weight.data.zero_()\n"
            "        def shaded"),
     Mutant("grad left on", "it_leaves_settings_alone", "its gradient mode changed",
            ADAPTER, _BUILD, "        torch.set_grad_enabled(True)\n" + _BUILD),
@@ -170,7 +171,8 @@ MUTANTS = (
            "a file with an unknown key, .*, is accepted", ADAPTER,
            'load(self.branch, source.files["weights"], KEYS)',
            "tensors = __import__('refiners_core.weights').weights.read(source.files['weights'])\n"
-           "            load(self.branch, {k: v for k, v in tensors.items() if 'shade' in k}, KEYS)"),
+           "            ours = {k: v for k, v in tensors.items() if 'shade' in k}\n"
+           "            load(self.branch, ours, KEYS)"),
     Mutant("terminal escapes in the summary", "texts_are_plain", r"adapter.shade.summary: .*x1b",
            TOML, "Shades pictures", r"Shades \u001b[31mpictures"),
     Mutant("advice that names no sampler", "the_advice_can_be_followed",

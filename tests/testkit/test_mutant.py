@@ -26,7 +26,9 @@ pytest_plugins = ["pytester"]
 @pytest.mark.parametrize(
     "mutant",
     [
-        pytest.param(mutant, id=mutant.fault, marks=[] if mutant.fault in USUAL else pytest.mark.slow)
+        pytest.param(
+            mutant, id=mutant.fault, marks=[] if mutant.fault in USUAL else pytest.mark.slow
+        )
         for mutant in MUTANTS
     ],
 )
@@ -84,7 +86,11 @@ def test_a_report_has_verdicts_with_reasons(pytester: pytest.Pytester):
             *("--deselect", "test_shade.py::TestShade::test_the_wheel_is_fit_to_publish"),
         )
     document = json.loads(report.read_text())
-    assert (document["schema"], document["name"], document["dist"]) == (1, "shade", "refiners-shade")
+    assert (document["schema"], document["name"], document["dist"]) == (
+        1,
+        "shade",
+        "refiners-shade",
+    )
     assert (document["version"], document["core"]) == ("0.1.0", "1.0")
     checks = {row["check"]: (row["verdict"], row["reason"]) for row in document["checks"]}
     assert checks["advice"] == ("not-run", "overruled: the sampler is in another package")
@@ -99,5 +105,7 @@ def test_importing_the_kit_for_pytest_loads_no_torch():
     import subprocess
 
     program = "import sys, refiners_testkit.plugin; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"

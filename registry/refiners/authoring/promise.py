@@ -45,9 +45,7 @@ def installed_bases() -> tuple[Base, ...]:
     return (*models, *families)
 
 
-def broken_promises(
-    name: str, spec: Spec, bases: Sequence[Base]
-) -> Iterator[tuple[str, str]]:
+def broken_promises(name: str, spec: Spec, bases: Sequence[Base]) -> Iterator[tuple[str, str]]:
     """Yields the requirements of a plugin that can never be met, each with the rule it breaks.
 
     Args:
@@ -58,9 +56,12 @@ def broken_promises(
     from packaging.specifiers import SpecifierSet
 
     if not SpecifierSet(spec.core_api).contains(API_VERSION, prereleases=True):
-        yield "core-range", (
-            f"{name}: core-api {spec.core_api!r} excludes the installed core, {API_VERSION}; "
-            f'write core-api = ">={API_VERSION},<{int(API_VERSION.split(".")[0]) + 1}"'
+        yield (
+            "core-range",
+            (
+                f"{name}: core-api {spec.core_api!r} excludes the installed core, {API_VERSION}; "
+                f'write core-api = ">={API_VERSION},<{int(API_VERSION.split(".")[0]) + 1}"'
+            ),
         )
     if isinstance(spec, AdapterSpec):
         for index, variant in enumerate(spec.variant):

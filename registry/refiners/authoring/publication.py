@@ -1,4 +1,4 @@
-"""Checks that a publication needs beyond a valid manifest: licence, page, name, range of the core."""
+"""Checks a publication beyond its manifest: licence, page, name and range of the core."""
 
 from __future__ import annotations
 
@@ -38,9 +38,12 @@ def project_problems(path: Path, project: Mapping[str, Any]) -> Iterator[Problem
     for text in map(str, project.get("dependencies", ())):
         match = re.match(r"\s*([\w.-]+)\s*(\[[^\]]*\])?\s*\(?([^;)]*)", text)
         if match is not None and canonical(match[1]) == DISTRIBUTION and not is_bounded(match[3]):
-            yield "core-range", (
-                f"{text!r} admits every later core, which may take names away: "
-                f'"{DISTRIBUTION}>=1.0.0.dev0,<2"'
+            yield (
+                "core-range",
+                (
+                    f"{text!r} admits every later core, which may take names away: "
+                    f'"{DISTRIBUTION}>=1.0.0.dev0,<2"'
+                ),
             )
 
 
@@ -64,19 +67,29 @@ def plugin_problems(dist: str, kind: KindName, name: str, spec: Spec) -> Iterato
     if not spec.license:
         yield "license", f"{name}: the license of the code is missing"
     if not is_bounded(spec.core_api):
-        yield "core-range", (
-            f"{name}: core-api {spec.core_api!r} admits every later core, which may take names "
-            f"away: core-api = {_BOUND}"
+        yield (
+            "core-range",
+            (
+                f"{name}: core-api {spec.core_api!r} admits every later core, which may take names "
+                f"away: core-api = {_BOUND}"
+            ),
         )
     try:
         known = listed()
     except CatalogError:
         return
     for entry in known:
-        if entry.kind == kind and entry.distribution != dist and name in (entry.name, *entry.aliases):
-            yield "name", (
-                f"{name}: {entry.distribution} has published {entry.kind} {name!r} already; "
-                "choose another name, such as one that begins with yours"
+        if (
+            entry.kind == kind
+            and entry.distribution != dist
+            and name in (entry.name, *entry.aliases)
+        ):
+            yield (
+                "name",
+                (
+                    f"{name}: {entry.distribution} has published {entry.kind} {name!r} already; "
+                    "choose another name, such as one that begins with yours"
+                ),
             )
             return
 
@@ -99,9 +112,12 @@ def unsafe_texts(path: Path) -> Iterator[Problem]:
     table, _ = load_toml(path)
     for place, text in _texts((), table):
         if not is_all_plain(text):
-            yield "text", (
-                f"{place}: {shown(text)[:80]!r} has characters that a terminal interprets or hides; "
-                "write plain text"
+            yield (
+                "text",
+                (
+                    f"{place}: {shown(text)[:80]!r} has characters that a terminal interprets or "
+                    "hides; write plain text"
+                ),
             )
 
 

@@ -34,7 +34,7 @@ from refiners.manifest.schema import (
 from refiners.manifest.toml import TomlError, load_toml
 
 if TYPE_CHECKING:
-    from refiners.manifest.explain import ManifestFault
+    from refiners.errors import FaultyEntry
 
 _RULES: Final = {
     "advice": "advice",
@@ -206,7 +206,7 @@ def manifest_findings(
             yield Finding(path, what, rule)
 
 
-def _rule_of(fault: ManifestFault) -> str:
+def _rule_of(fault: FaultyEntry) -> str:
     """Returns the rule that a fault of a manifest breaks, by the keys that lead to it."""
     return next((_RULES[key] for key in fault.place if key in _RULES), "manifest")
 

@@ -33,7 +33,7 @@ def wheel_problems(
 
     Args:
         path: The wheel.
-        declared: The paths of the weights in it that a manifest pins, such as `package/w.safetensors`.
+        declared: The paths of the weights in it that a manifest pins.
         required: The paths that it must have, such as those of manifests.
         largest: The limit of the wheel and of each file, in bytes.
 
@@ -42,7 +42,10 @@ def wheel_problems(
     """
     size = path.stat().st_size
     if size > largest:
-        yield "wheel", f"{path.name} has {size:,} bytes, more than {largest:,}: publish weights on the Hub"
+        yield (
+            "wheel",
+            f"{path.name} has {size:,} bytes, more than {largest:,}: publish weights on the Hub",
+        )
     with zipfile.ZipFile(path) as wheel:
         entries = {info.filename: info for info in wheel.infolist() if not info.is_dir()}
         for name, info in entries.items():
@@ -53,9 +56,12 @@ def wheel_problems(
             if kind == "a pickle":
                 yield "wheel", f"{name} is a pickle, which runs code when it is read: leave it out"
             elif kind and name not in declared:
-                yield "wheel", (
-                    f"{name} is a file of weights that no manifest pins: publish it on the Hub, or "
-                    f'declare it: source = "pkg:{name}"'
+                yield (
+                    "wheel",
+                    (
+                        f"{name} is a file of weights that no manifest pins: publish it on the "
+                        f'Hub, or declare it: source = "pkg:{name}"'
+                    ),
                 )
         for name in required:
             if name not in entries:

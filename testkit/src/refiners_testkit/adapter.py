@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 import torch
-
 from refiners.installed.factory import build_adapter
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
+
 from refiners_core import Adapter
 from refiners_core.surgery.source import Weights
 from refiners_core.testing import AdapterCase, Neighbour
@@ -40,8 +40,6 @@ class AdapterContract(PackageContract, Laws, FileChecks):
     """The condition of a generation; by default a random picture if the adapter needs one."""
     models: ClassVar[Mapping[str, Callable[[], Any]]] = {}
     """The builders of tiny models, by base, for bases that the kit does not know."""
-    beside: ClassVar[Callable[[], Adapter]] = Neighbour
-    """Makes another adapter that the same models can wear."""
     is_switched: ClassVar[bool] = True
     """Whether a generation can leave the adapter out."""
     is_visible: ClassVar[bool] = True
@@ -51,6 +49,10 @@ class AdapterContract(PackageContract, Laws, FileChecks):
     def plugin(cls) -> Installed[AdapterSpec]:
         """Returns the adapter as its manifest describes it."""
         return cls.subject().plugin(cls.name, AdapterSpec)
+
+    def beside(self) -> Adapter:
+        """Makes another adapter that the same models can wear."""
+        return Neighbour()
 
     def options_for(self, base: str) -> Mapping[str, Any]:
         """Returns the arguments of the constructor for a tiny model of a base."""
@@ -114,15 +116,18 @@ class AdapterContract(PackageContract, Laws, FileChecks):
     def cases(self) -> Iterator[tuple[str, AdapterCase]]:
         """Yields the name and the case of each base."""
         for base in self.bases():
-            yield base, AdapterCase(
-                partial(self.make, base),
-                partial(self.model, base),
-                condition=self.value(self.make(base)),
-                targets=self.targets(base),
-                run=self.run,
-                beside=type(self).beside,
-                is_switched=self.is_switched,
-                is_visible=self.is_visible,
+            yield (
+                base,
+                AdapterCase(
+                    partial(self.make, base),
+                    partial(self.model, base),
+                    condition=self.value(self.make(base)),
+                    targets=self.targets(base),
+                    run=self.run,
+                    beside=self.beside,
+                    is_switched=self.is_switched,
+                    is_visible=self.is_visible,
+                ),
             )
 
     @check("factory")

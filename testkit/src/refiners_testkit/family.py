@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
-
 from refiners.installed.inventory import scan
+
 from refiners_core import Model
 from refiners_core.models.decoder import LanguageModel
 from refiners_core.testing import generated, tiny_language_model, tiny_sdxl

@@ -20,7 +20,7 @@ _UNKNOWN = "a_key.that_nobody.knows.weight"
 
 
 class FileChecks:
-    """What an adapter saves, it loads, and nothing else."""
+    """The checks of saving and loading."""
 
     def make(self, base: str, weights: Weights | None = None) -> Adapter:
         """Builds the adapter for a base."""
@@ -51,7 +51,9 @@ class FileChecks:
             before = bits(case.run(model, case.conditions(adapter)))
             after = bits(case.run(other, case.conditions(again)))
             hint = "published() writes what build() reads."
-            expect(before == after, f"on {base}: saved and loaded, the adapter acts otherwise.", hint)
+            expect(
+                before == after, f"on {base}: saved and loaded, the adapter acts otherwise.", hint
+            )
             again.save(second := path.with_name("second.safetensors"))
             is_same = _equal(read(path), read(second))
             expect(is_same, f"on {base}: saved again, its file differs.", hint)

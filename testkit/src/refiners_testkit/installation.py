@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from refiners.installed import inventory
 from refiners.installed.distribution import distributions
+
 from refiners_testkit.subject import Subject, subject_of
 
 

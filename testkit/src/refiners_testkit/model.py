@@ -1,14 +1,14 @@
 """The contract of a base model: its package, its slots and facts, and adapters on it."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
-from torch import nn
-
 from refiners.installed.factory import build_model
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import ModelSpec
+from torch import nn
+
 from refiners_core import Chain, Model
 from refiners_core.errors import RefinersError
 from refiners_core.testing import CONDUCT, LAWS, AdapterCase, Neighbour
@@ -29,12 +29,9 @@ class ModelContract(PackageContract):
     Example:
         >>> class TestExample(ModelContract):
         ...     name = "example"
-        ...     tiny = staticmethod(build_tiny)
+        ...     def tiny(self):
+    ...         return build_tiny()
     """
-
-    tiny: ClassVar[Callable[[], Any] | None] = None
-    """Builds a small model of the same family with random weights; by default the declared one,
-    unless it is large."""
 
     @classmethod
     def plugin(cls) -> Installed[ModelSpec]:
@@ -48,16 +45,19 @@ class ModelContract(PackageContract):
         except RefinersError as error:
             fail(str(error), "The factory takes (source, *, device=None, dtype=None).")
 
+    def tiny(self) -> Any:
+        """Builds a small model of the same family with random weights; by default the declared
+        one, unless it is large."""
+        size = sum(weight.numel() for weight in self.outline().parameters())
+        if size > _LARGEST:
+            not_run(f"the model has {size:,} weights: define tiny(self), which builds a small one")
+        return build_model(self.plugin(), None, device="cpu").eval()
+
     def model(self) -> Any:
         """Builds the model on which adapters are tried, with weights from a fixed seed."""
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            if self.tiny is not None:
-                return type(self).tiny()  # pyright: ignore[reportOptionalCall]
-            size = sum(weight.numel() for weight in self.outline().parameters())
-            if size > _LARGEST:
-                not_run(f"the model has {size:,} weights: write tiny = staticmethod(build_tiny)")
-            return build_model(self.plugin(), None, device="cpu").eval()
+            return self.tiny()
 
     def run(self, model: Any, conditions: Mapping[Any, Any]) -> Any:
         """Runs a model with conditions, and returns its output."""

@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar, Final
 
 import pytest
-
 from refiners.authoring.import_names import imported_names
 from refiners.authoring.validate import Finding, validate
 from refiners.authoring.wheel import LARGEST, wheel_problems
+
 from refiners_core.public import public_names
 from refiners_testkit.check import check, expect, expect_none, fail, not_run
 from refiners_testkit.fresh_import import faults_of_import
@@ -78,7 +78,7 @@ class PackageContract:
 
     @check("pins")
     def test_every_file_is_pinned(self) -> None:
-        """Checks that each file has a commit, a hash and a size, and is no pickle."""
+        """Checks that each file has a commit, a hash and a size, and none is a pickle."""
         self.obey("pins", "refiners pin fills commit, hash and size of a file.")
 
     @check("license")
@@ -177,7 +177,9 @@ def _run_example(subject: Subject, script: Path) -> None:
         except BaseException as raised:
             error = raised
     name = f"examples/{script.name}"
-    expect(not hosts, f"{name} asks for {hosts[:1]}.", "Use the playground, which needs no network.")
+    expect(
+        not hosts, f"{name} asks for {hosts[:1]}.", "Use the playground, which needs no network."
+    )
     if isinstance(error, pytest.fail.Exception):
         raise error
     what = f"{name} does not run: {type(error).__name__}: {reason_of(error) if error else ''}"

@@ -10,6 +10,7 @@ from refiners_testkit.check import MARK
 
 if TYPE_CHECKING:
     from refiners.testing import LoopbackHub
+
     from refiners_testkit.conformance import Conformance, Verdict
     from refiners_testkit.installation import IsolatedRegistry
 
@@ -83,9 +84,7 @@ class _Collector:
                 continue
             facts: Any = value
             subject = {name: facts[name] for name in ("name", "dist", "version")}
-            known = self.reports.setdefault(
-                (facts["dist"], facts["name"]), Conformance(**subject)
-            )
+            known = self.reports.setdefault((facts["dist"], facts["name"]), Conformance(**subject))
             verdicts: dict[str, Verdict] = {"passed": "pass", "failed": "fail"}
             known.add(facts["check"], verdicts.get(report.outcome, "not-run"), facts["reason"])
 
@@ -118,7 +117,7 @@ def loopback_hub(tmp_path: Path) -> Iterator["LoopbackHub"]:
 
 @pytest.fixture
 def isolated_registry(tmp_path: Path) -> Iterator["IsolatedRegistry"]:
-    """A registry that knows only the packages which the test adds: `isolated_registry.add(tree)`."""
+    """A registry that knows only the packages that the test adds: `isolated_registry.add(tree)`."""
     from refiners_testkit.installation import isolated
 
     with isolated(tmp_path / "site") as registry:

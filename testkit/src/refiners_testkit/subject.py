@@ -15,6 +15,7 @@ from refiners.installed.inventory import GROUPS, Installed, manifest_place
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import MANIFESTS, AdapterSpec, KindName, ModelSpec, Spec
 from refiners.manifest.toml import TomlError, load_toml
+
 from refiners_testkit.check import fail
 
 S = TypeVar("S", AdapterSpec, ModelSpec)
@@ -54,7 +55,7 @@ class Subject:
 
     def _manifests(self) -> Iterator[tuple[KindName, str, Path]]:
         points: dict[str, dict[str, str]] = self.project.get("entry-points", {})
-        places = {
+        places: set[tuple[KindName, str, str]] = {
             (kind, *manifest_place(value))
             for group, kind in GROUPS.items()
             for value in points.get(group, {}).values()
@@ -91,10 +92,9 @@ class Subject:
                     sys.path.insert(0, str(path.parents[1]))
                 return Installed(name, self.dist, self.version, path, tables[name])
             known += tables
-        fail(
-            f"no manifest of {self.dist} has {name!r}; it has {', '.join(known) or 'none'}.",
-            f"Write name = {known[0]!r} in the test class." if known else "Add an entry point.",
-        )
+        what = f"no manifest of {self.dist} has {name!r}; it has {', '.join(known) or 'none'}."
+        hint = f"Write name = {known[0]!r} in the test class." if known else "Add an entry point."
+        return fail(what, hint)
 
 
 @cache
@@ -110,7 +110,7 @@ def subject_of(place: Path) -> Subject:
             fail(f"{path} cannot be read: {error}", "Correct the file.")
         if set(GROUPS) & set(table.get("project", {}).get("entry-points", {})):
             return Subject(folder, table)
-    fail(
+    return fail(
         f"no folder above {place} has a pyproject.toml with entry points of Refiners.",
         "Put the test into the package, or write root = Path(...) in the test class.",
     )

@@ -43,7 +43,14 @@ def wheel_of(root: Path) -> Path:
     shutil.copytree(root, folder / "tree", ignore=_LEFT_OUT)
     (folder / "dist").mkdir()
     process = subprocess.run(
-        [sys.executable, "-c", _BUILD, backend, str(folder / "dist"), *system.get("backend-path", ())],
+        [
+            sys.executable,
+            "-c",
+            _BUILD,
+            backend,
+            str(folder / "dist"),
+            *system.get("backend-path", ()),
+        ],
         cwd=folder / "tree",
         capture_output=True,
         text=True,

@@ -8,7 +8,20 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Multiply, Seat, Sum, UseContext, When, select
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_core.testing import LAWS, AdapterCase, Neighbour, check_adapter, tiny_model, tiny_sdxl
+from refiners_core.testing import (
+    CONDUCT,
+    LAWS,
+    AdapterCase,
+    Neighbour,
+    check_adapter,
+    tiny_model,
+    tiny_sdxl,
+)
+from refiners_core.testing.conduct import (
+    keeps_no_tensors,
+    leaves_others_alone,
+    leaves_settings_alone,
+)
 from refiners_core.testing.contract import (
     acts,
     does_not_mind_the_order,
@@ -51,7 +64,7 @@ def zero(layer: nn.Conv2d) -> nn.Conv2d:
 TARGETS = [("unet.conv_in", "branch")]
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", [*LAWS, *CONDUCT], ids=lambda law: law.__name__)
 def test_a_good_adapter_keeps_every_law(law):
     law(AdapterCase(Tint, condition=0.5, targets=TARGETS))
 
@@ -179,6 +192,39 @@ class Clings(Tint):
         self.everyone.append(self)
 
 
+class PatchesOthers(Tint):
+    """Hooks the layers of other adapters."""
+
+    def edits(self, model: Any):
+        for other in model.adapters:
+            for layer in other.modules():
+                layer.register_forward_pre_hook(lambda *_: None)
+        return super().edits(model)
+
+
+class Keeps(Tint):
+    """Keeps its last output in the tree."""
+
+    def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
+        def keep(layer: nn.Module, _: Any, y: Tensor) -> None:
+            layer.last = [y]
+
+        worn = super().beside(inner, seat)
+        self.layer(seat, lambda: nn.Identity()).register_forward_hook(keep)
+        return worn
+
+
+class TurnsGradientsOn(Tint):
+    def build(self, model: LatentDiffusion, source: Any) -> None:
+        torch.set_grad_enabled(True)
+
+
+class TrainsTheBase(Tint):
+    def beside(self, inner: nn.Module, seat: Seat) -> nn.Module:
+        seat.layer.requires_grad_(not seat.layer.weight.requires_grad)
+        return super().beside(inner, seat)
+
+
 class Copied(Tint):
     """Adds a layer to the base, where copies find it."""
 
@@ -203,6 +249,10 @@ class Copied(Tint):
         (takes_the_dtype_of_the_base, DoublePrecision, "brings torch.bfloat16 to a model of torch"),
         (refuses_what_makes_no_sense, Injects, "is injected though it is worn"),
         (fails_without_a_trace, LeavesHalf, "when build of .* fails, the model is left patched"),
+        (leaves_others_alone, PatchesOthers, "patches the layers of neighbour.*: its hooks"),
+        (keeps_no_tensors, Keeps, r"the tree keeps a tensor at \['unet.*last"),
+        (leaves_settings_alone, TurnsGradientsOn, "injecting .* torch: its gradient mode"),
+        (leaves_settings_alone, TrainsTheBase, "turns gradients of the base on or off"),
         (is_freed_by_counting, Captures, "keeps a dropped model alive"),
         (is_freed_by_counting, Clings, "ejected and dropped, .* is kept alive"),
     ],

@@ -122,12 +122,12 @@ def test_a_lora_takes_sixty_lines_and_no_inject_or_eject(repositories: dict[str,
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
-    own = [
+    statements = [
         line
         for number, line in enumerate(lines, 1)
         if number not in doc and line.strip() and not line.strip().startswith("#")
     ]
-    assert len(own) <= 60
+    assert len(statements) <= 60
 
 
 @pytest.mark.parametrize("kind", ["lora", MODEL])

@@ -1,0 +1,146 @@
+"""A publication has a licence, a page, a free name, an end of its range, and a clean wheel."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from refiners.authoring.import_names import private_imports
+from refiners.authoring.publication import is_bounded, project_problems
+from refiners.authoring.validate import validate
+from refiners.authoring.wheel import wheel_problems
+
+from ..conftest import EDGES_TOML
+
+PROJECT = {
+    "readme": "README.md",
+    "license": "MIT",
+    "dependencies": ["refiners-core>=1.0.0.dev0,<2", "numpy"],
+}
+METADATA = "License-Expression: MIT\nLicense-File: LICENSE\n\nA page.\n"
+GOOD = {
+    "refiners_edges/adapter.toml": b"",
+    "refiners_edges/w.safetensors": b"w",
+    "refiners_edges-1.dist-info/METADATA": METADATA.encode(),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("README.md", "LICENSE"):
+        (tmp_path / name).write_text("text")
+    return tmp_path
+
+
+def test_a_complete_project_lacks_nothing(folder: Path) -> None:
+    assert [*project_problems(folder / "pyproject.toml", PROJECT)] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "words"),
+    [
+        ({"readme": "OTHER.md"}, "package", "no page"),
+        ({"readme": None}, "package", "no page"),
+        ({"license": None}, "license", 'license = "MIT"'),
+        ({"license-files": ["TERMS"]}, "license", "write LICENSE"),
+        ({"dependencies": ["Refiners_Core >= 1.0"]}, "core-range", "every later core"),
+        ({"dependencies": ["refiners-core"]}, "core-range", "every later core"),
+    ],
+)
+def test_what_a_project_lacks_is_named(
+    folder: Path, changes: dict[str, object], rule: str, words: str
+) -> None:
+    ((found_rule, what),) = project_problems(folder / "pyproject.toml", PROJECT | changes)
+    assert found_rule == rule
+    assert words in what
+
+
+@pytest.mark.parametrize(
+    ("text", "bounded"),
+    [(">=1.0", False), (">=1,<2", True), ("==1.*", True), ("~=1.2", True), ("!=1.3", False)],
+)
+def test_a_range_with_an_end_is_bounded(text: str, bounded: bool) -> None:
+    assert is_bounded(text) == bounded
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule", "words"),
+    [
+        ("edges]", "freeu]", "name", "refiners-freeu has published adapter 'freeu'"),
+        ('">=1.0,<2"', '">=1.0"', "core-range", "admits every later core"),
+        ("Follow edges", r"Follow\u202e edges", "text", r"adapter.edges.summary: 'Follow\\u202e"),
+        ('core-api = ">=1.0,<2"', 'core-api = "x"', "core-range", "a version specifier"),
+    ],
+)
+def test_a_problem_of_a_manifest_has_a_rule(
+    tmp_path: Path, old: str, new: str, rule: str, words: str
+) -> None:
+    text = EDGES_TOML.replace("adapter.edges]\n", "adapter.edges]\nlicense = 'MIT'\n")
+    path = tmp_path / "adapter.toml"
+    path.write_text(text.replace("adapter.edges", "adapter.freeu") if rule == "name" else text)
+    if rule != "name":
+        path.write_text(text.replace(old, new))
+    (finding,) = validate(path, is_strict=True)
+    assert finding.rule == rule
+    assert words in finding.what
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("from refiners_core import Adapter, errors\nimport refiners_core.layers", ""),
+        (
+            "from refiners_core.surgery.plan import worn",
+            "surgery.plan.worn, which is",
+        ),
+        ("import refiners_core.tree.chain", "refiners_core.tree.chain, which is not public"),
+        (
+            "def f():\n    from refiners_lora import x",
+            "line 2 imports refiners_lora.x, which",
+        ),
+        ("from . import other\nimport refiners_edges.adapter", ""),
+    ],
+)
+def test_an_import_that_is_not_public_is_named(tmp_path: Path, code: str, words: str) -> None:
+    package = tmp_path / "refiners_edges"
+    package.mkdir()
+    (package / "adapter.py").write_text(code)
+    problems = [what for _, what in private_imports(package)]
+    assert len(problems) == bool(words)
+    assert not words or words in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("", b"", ""),
+        ("refiners_edges/x.pkl", b"", "x.pkl is a pickle"),
+        ("refiners_edges/x.dat", b"\x80\x04N.", "x.dat is a pickle"),
+        ("refiners_edges/x.pt", b"PK\x03\x04", "x.pt is a pickle"),
+        ("refiners_edges/x.safetensors", b"x", "that no manifest pins"),
+        ("refiners_edges/x.png", b"x" * 2001, "x.png has 2,001 bytes, more than 2,000"),
+        ("refiners_edges/adapter.toml", None, "adapter.toml is missing"),
+        ("refiners_edges-1.dist-info/METADATA", b"License-File: x\n\ntext", "state its license"),
+        ("refiners_edges-1.dist-info/METADATA", b"License: MIT\n\ntext", "write LICENSE"),
+        ("refiners_edges-1.dist-info/METADATA", METADATA.partition("\n\n")[0].encode(), "no page"),
+    ],
+)
+def test_a_fault_of_a_wheel_is_named(
+    tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    files = {**GOOD, **({name: content} if name else {})}
+    path = tmp_path / "refiners_edges-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for member, data in files.items():
+            if data is not None:
+                wheel.writestr(member, data)
+    problems = [
+        what
+        for _, what in wheel_problems(
+            path,
+            declared={"refiners_edges/w.safetensors"},
+            required={"refiners_edges/adapter.toml"},
+            largest=2000,
+        )
+    ]
+    assert len(problems) == bool(words), problems
+    assert not words or words in problems[0]
