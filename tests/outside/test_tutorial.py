@@ -26,7 +26,7 @@ def test_every_block_of_a_tutorial_can_be_executed(page: Path):
 
 def test_the_base_model_of_the_tutorial_is_the_package_that_is_tried_here():
     (page,) = (page for page in TUTORIALS if page.stem == "base-model")
-    (code,) = (block for block in blocks(page) if block.file.endswith("model.py"))
+    (code,) = (block for block in blocks(page) if block.file.endswith("/model.py"))
     assert code.text == (PACKAGES / "studio" / code.file).read_text()
 
 
