@@ -26,7 +26,7 @@ def test_every_block_of_a_tutorial_can_be_executed(page: Path):
 
 def test_the_base_model_of_the_tutorial_is_the_package_that_is_tried_here():
     (page,) = (page for page in TUTORIALS if page.stem == "base-model")
-    (code,) = (block for block in blocks(page) if block.file.endswith("model.py"))
+    (code,) = (block for block in blocks(page) if block.file.endswith("/model.py"))
     assert code.text == (PACKAGES / "studio" / code.file).read_text()
 
 
@@ -52,12 +52,13 @@ def test_a_tutorial_runs_from_an_empty_folder(
     name = dist.removeprefix("refiners-")
     inventory = environment.report("refiners", "list")
     assert name in {entry["name"] for entry in (*inventory["adapters"], *inventory["models"])}
-    assert name in environment.run("refiners", "why", name, code=None).out
+    assert f"{dist}:{name}" in environment.run("refiners", "info", name).out
     assert [*folder.glob(f"{dist}/dist/{dist.replace('-', '_')}-*.whl")]
     assert f'id = "{dist}:{name}"' in next(folder.rglob("refiners.lock")).read_text()
     assert environment.report("refiners", "doctor") == {"problems": []}
     if page.stem == "adapter":
         check_picture(folder)
+        assert f"{dist}:{name}" in environment.run("refiners", "why", name, "playground").out
         assert name in (folder / "site" / "index.html").read_text()
     environment.uninstall(dist)
 

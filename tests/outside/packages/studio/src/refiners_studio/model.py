@@ -6,6 +6,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from refiners_core import Source
 from refiners_core.models.clip import ClipTextConfig, ClipTokenizer
 from refiners_core.models.diffusion import LatentDiffusion
+from refiners_core.models.samplers import ScheduleConfig
 from refiners_core.models.sd15 import build as build_family
 from refiners_core.models.sd15 import load_weights
 from refiners_core.models.unet import UNetConfig
@@ -31,6 +32,7 @@ UNET = UNetConfig(
     groups=8,
 )
 AUTOENCODER = AutoencoderConfig(channels=(8, 16, 16, 16), blocks=1, groups=4)
+SCHEDULE = ScheduleConfig(spacing="trailing")
 ROLES = {"unet": "unet", "vae": "vae", "text_encoder": "text-encoder"}
 
 
@@ -45,6 +47,7 @@ def build(
         unet=UNET,
         text_encoder=TEXT_ENCODER,
         autoencoder=AUTOENCODER,
+        schedule=SCHEDULE,
         tokenizer=ClipTokenizer({token: i for i, token in enumerate(TOKENS)}, [], length=20),
         size=96,
         base="studio",
