@@ -66,7 +66,7 @@ def warn_deprecated(name: str, *, since: str, instead: str, stacklevel: int = 1)
     """Warns that the caller's line uses a deprecated name, once for each line.
 
     Args:
-        name: The name, such as `refiners_core.find`, or an argument of it.
+        name: The name, such as `refiners_core.select`, or an argument of it.
         since: The first version of the API that warns.
         instead: The replacement, as the caller types it.
         stacklevel: The number of frames above the caller of this function.

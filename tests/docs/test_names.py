@@ -20,7 +20,7 @@ from .mention import FENCE, HOLE, SPAN, code, command_lines, imported, messages
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "plugins/**/*.md", "registry/**/*.md.template")
+    for pattern in ("*.md", "docs/**/*.md", "plugins/**/*.md", "registry/**/*.md.jinja")
     for path in ROOT.glob(pattern)
     if not {"_build", "gallery", "reference", "node_modules"} & {*path.relative_to(ROOT).parts[:2]}
     or path.is_relative_to(ROOT / "plugins")
@@ -34,7 +34,7 @@ SOURCES = sorted(
 SCRIPTS = [*ROOT.glob("plugins/*/training/*.py"), *ROOT.glob("benchmarks/*.py")]
 NOT_NAMES = {*GROUPS, COMMANDS, "refiners.plugins", "refiners.command"}
 """The groups of entry points and the keys of metadata that look like names of Python."""
-INVENTED = {"refiners_edge_guide", "refiners_example"}
+INVENTED = {"refiners_edge_guide", "refiners_example", "refiners_studio", "refiners_blue_slider"}
 """The packages that pages write."""
 FILES = {"lock", "toml", "md", "json"}
 
@@ -93,11 +93,16 @@ def fault_in(name: str, rest: list[str]) -> str:
     if leaf is None:
         return f"refiners has no command {name}"
     path = f"refiners {name}"
-    while isinstance(leaf, click.Group) and rest and re.fullmatch(r"[a-z][a-z-]*", rest[0]):
-        name, *rest = rest
+    while isinstance(leaf, click.Group) and rest:
+        default: str | None = getattr(leaf, "default", None)
+        name, *after = rest
+        if default is not None and name not in leaf.commands:
+            name, after = default, rest
+        if not re.fullmatch(r"[a-z][a-z-]*", name):
+            break
         if name not in leaf.commands:
             return f"{path} has no command {name}"
-        leaf, path = leaf.commands[name], f"{path} {name}"
+        leaf, path, rest = leaf.commands[name], f"{path} {name}", after
     for word in rest:
         option = word.partition("=")[0]
         if OPTION.fullmatch(option) and option not in options(leaf):
@@ -246,6 +251,7 @@ def test_messages_and_help_name_only_what_exists():
         ("```text\n$ refiners why a --modle b\n```", "refiners why has no option --modle"),
         ('`refiners generate "a heart" --adapters lora`', "generate has no option --adapters"),
         ("```sh\nrefiners generate a \\\n  --steps 3 --sede 4\n```", "no option --sede"),
+        ("`refiners new edge --kinds lora`", "refiners new adapter has no option --kinds"),
         ("`refiners lora mix a b`", "refiners lora has no command mix"),
         ("`refiners lora merge a b --rang 3`", "refiners lora merge has no option --rang"),
         ("`echo a | refiners chats -`", "refiners has no command chats"),

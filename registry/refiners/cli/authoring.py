@@ -58,9 +58,11 @@ def validate(path: Path | None, schema: KindName | None, strict: bool, as_json: 
 class New(click.Group):
     """A group in which `new NAME` is short for `new adapter NAME`."""
 
+    default = "adapter"
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
-            args = ["adapter", *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 

@@ -63,7 +63,7 @@ class Sheet(NamedTuple):
     """Everything that the page of a plugin shows besides its card."""
 
     is_readable: bool
-    """Whether this version of refiners knows the schema of the manifest."""
+    """Whether this version of Refiners knows the schema of the manifest."""
     summary: str
     aliases: Part
     facts: tuple[Fact, ...]

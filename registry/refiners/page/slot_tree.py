@@ -44,7 +44,7 @@ class Places(NamedTuple):
 
 
 class KnownSlots:
-    """The slots of the base models that a catalog or refiners itself describes.
+    """The slots of the base models that a catalog or Refiners itself describes.
 
     Args:
         plugins: The plugins of the catalog.
@@ -52,7 +52,7 @@ class KnownSlots:
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         manifest, _ = parse((files("refiners") / "model.toml").read_text(), ModelManifest)
-        assert manifest is not None, "the manifest of refiners itself is valid"
+        assert manifest is not None, "the manifest of Refiners itself is valid"
         of_family = {name: spec.slots for name, spec in manifest.family.items()}
         self._slots: dict[str, tuple[str, ...]] = {}
         models = [*manifest.model.items()]
