@@ -53,7 +53,7 @@ def check_package(path: Path, hub: Hub) -> tuple[PublishCheck, ...]:
             "pins": lambda: _pins(package, hub),
             "license": lambda: _license(package),
             "readme": lambda: _readme(package),
-            "wheel": lambda: wheel_checks(package),
+            "wheel": lambda: wheel_checks(package, _specs(package)),
             "core": lambda: _core(package),
             "discovery": lambda: _discovery(package),
             "conformance": lambda: conformance_checks(package, _specs(package)),

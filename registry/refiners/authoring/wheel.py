@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 LARGEST: Final = 15_000_000
 """The usual limit of a wheel, in bytes."""
@@ -18,8 +18,14 @@ _PICKLES: Final = (".pkl", ".pickle", ".joblib", ".dill")
 _MAGIC: Final = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 """The first bytes of a pickle."""
 
-Problem = tuple[str, str]
-"""The rule, and what breaks it."""
+
+class WheelProblem(NamedTuple):
+    """A fault of a wheel."""
+
+    rule: str
+    what: str
+    fix: str
+    """What to do about it."""
 
 
 def wheel_problems(
@@ -28,7 +34,7 @@ def wheel_problems(
     declared: Collection[str] = (),
     required: Collection[str] = (),
     largest: int = LARGEST,
-) -> Iterator[Problem]:
+) -> Iterator[WheelProblem]:
     """Yields the faults of a wheel.
 
     Args:
@@ -42,32 +48,28 @@ def wheel_problems(
     """
     size = path.stat().st_size
     if size > largest:
-        yield (
-            "wheel",
-            f"{path.name} has {size:,} bytes, more than {largest:,}: publish weights on the Hub",
-        )
+        what = f"{path.name} has {size:,} bytes, more than {largest:,}"
+        yield WheelProblem("wheel", what, "publish weights on the Hub")
     with zipfile.ZipFile(path) as wheel:
         entries = {info.filename: info for info in wheel.infolist() if not info.is_dir()}
         for name, info in entries.items():
             if info.file_size > largest:
-                yield "wheel", f"{name} has {info.file_size:,} bytes, more than {largest:,}"
+                what = f"{name} has {info.file_size:,} bytes, more than {largest:,}"
+                yield WheelProblem("wheel", what, "publish weights on the Hub")
             with wheel.open(info) as file:
                 kind = _kind_of(name, file.read(4))
             if not kind and _has_pickle(wheel, info, largest):
                 kind = "a pickle"
             if kind == "a pickle":
-                yield "wheel", f"{name} is a pickle, which runs code when it is read: leave it out"
+                what = f"{name} is a pickle, which runs code when it is read"
+                yield WheelProblem("wheel", what, "leave it out")
             elif kind and name not in declared:
-                yield (
-                    "wheel",
-                    (
-                        f"{name} is a file of weights that no manifest pins: publish it on the "
-                        f'Hub, or declare it: source = "pkg:{name}"'
-                    ),
-                )
+                what = f"{name} is a file of weights that no manifest pins"
+                fix = f'publish it on the Hub, or declare it: source = "pkg:{name}"'
+                yield WheelProblem("wheel", what, fix)
         for name in required:
             if name not in entries:
-                yield "wheel", f"{name} is missing: add it to the package data"
+                yield WheelProblem("wheel", f"{name} is missing", "add it to the package data")
         yield from _metadata(wheel, entries)
 
 
@@ -94,16 +96,18 @@ def _has_pickle(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, largest: int) -> 
             return False
 
 
-def _metadata(wheel: zipfile.ZipFile, entries: Mapping[str, object]) -> Iterator[Problem]:
+def _metadata(wheel: zipfile.ZipFile, entries: Mapping[str, object]) -> Iterator[WheelProblem]:
     metadata = next((name for name in entries if fnmatchcase(name, "*.dist-info/METADATA")), None)
     if metadata is None:
-        yield "wheel", "the wheel has no METADATA: build it again"
+        yield WheelProblem("wheel", "the wheel has no METADATA", "build it again")
         return
     head, _, body = wheel.read(metadata).decode("utf-8", "replace").partition("\n\n")
     fields = {line.partition(":")[0] for line in head.splitlines()}
     if not body.strip() and "Description" not in fields:
-        yield "wheel", 'the wheel has no page for the index: readme = "README.md"'
+        what = "the wheel has no page for the index"
+        yield WheelProblem("wheel", what, 'readme = "README.md"')
     if not fields & {"License-Expression", "License"}:
-        yield "license", 'the wheel does not state its license: license = "MIT"'
+        yield WheelProblem("license", "the wheel does not state its license", 'license = "MIT"')
     if "License-File" not in fields:
-        yield "license", "the wheel has no file with the text of the license: write LICENSE"
+        what = "the wheel has no file with the text of the license"
+        yield WheelProblem("license", what, "write LICENSE")

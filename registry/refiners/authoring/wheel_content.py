@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
-from typing import Final, Literal
 
 from refiners.authoring.outcome import Outcome
 from refiners.authoring.package import Package
-from refiners.authoring.pin_source import PICKLES
+from refiners.authoring.wheel import wheel_problems
 from refiners.catalog.conformance import FILE, reports_in
 from refiners.host.shell import quoted
+from refiners.installed.example import examples_in
 from refiners.manifest.schema import Spec
 
-_WEIGHTS: Final = (".safetensors", ".gguf", ".onnx", ".npz", ".npy", ".h5")
-_SMALL: Final = 1_000_000
-"""The bytes of weights up to which a wheel may carry them without a word."""
-_LARGE: Final = 10_000_000
-"""The bytes of weights from which they belong on the Hub."""
-_LIMIT: Final = 100_000_000
-"""The largest file that the package index accepts by default, in bytes."""
-_PICTURE: Final = 200_000
-"""The largest picture of an example, in bytes."""
 
-
-def wheel_checks(package: Package) -> Iterator[Outcome]:
+def wheel_checks(package: Package, specs: Mapping[str, Spec]) -> Iterator[Outcome]:
     """Yields the problems of the content of a wheel."""
-    build = quoted("pip", "wheel", "--no-deps", "--wheel-dir", package.path / "dist", package.path)
     if package.wheel is None:
-        yield "not-run", f"{package.path / 'dist'} has no wheel of {package.version}", build
+        dist = package.path / "dist"
+        build = quoted("pip", "wheel", "--no-deps", "--wheel-dir", dist, package.path)
+        yield "not-run", f"{dist} has no wheel of {package.version}", build
         return
-    for name, size in package.files.items():
-        suffix = PurePosixPath(name).suffix.lower()
-        if suffix in PICKLES:
-            yield "problem", f"{name} is a pickle, which can run code", "Leave it out of the wheel."
-        elif suffix in _WEIGHTS and size > _SMALL:
-            verdict: Literal["problem", "warning"] = "problem" if size > _LARGE else "warning"
-            what = f"{name} is a file of weights of {size / 1e6:.1f} MB"
-            yield verdict, what, f"hf upload ORGANISATION/NAME {PurePosixPath(name).name}"
-        elif suffix == ".pyc":
+    pinned = (file for spec in specs.values() for file in spec.weights.values())
+    for problem in wheel_problems(
+        package.wheel,
+        declared={file.address for file in pinned if file.scheme == "pkg"},
+        required=[f"{path.parent.name}/{path.name}" for path in package.manifests],
+    ):
+        yield "problem", problem.what, problem.fix
+    for name in package.files:
+        if name.endswith(".pyc"):
             yield "warning", f"{name} is compiled code", "Leave __pycache__ out of the wheel."
-    size = package.wheel.stat().st_size
-    if size > _LIMIT:
-        yield "problem", f"the wheel has {size / 1e6:.0f} MB, and indexes accept 100 MB", build
     roots = {path.parent.name for path in package.manifests}
-    for path in package.manifests:
-        name = f"{path.parent.name}/{path.name}"
-        if name not in package.files:
-            fix = f'[tool.setuptools.package-data] {path.parent.name} = ["{path.name}"]'
-            yield "problem", f"the wheel lacks {name}", fix
     tops = {name.partition("/")[0] for name in package.files}
     for top in sorted(tops - roots):
         if not top.endswith((".dist-info", ".data")):
@@ -85,22 +66,14 @@ def conformance_checks(package: Package, specs: Mapping[str, Spec]) -> Iterator[
 
 def example_checks(package: Package) -> Iterator[Outcome]:
     """Yields what keeps the examples of a package from being shown."""
-    scripts = [p for path in package.manifests for p in sorted(path.parent.glob("examples/*.py"))]
-    if not scripts:
+    folders = dict.fromkeys(path.parent for path in package.manifests)
+    examples = [each for folder in folders for each in examples_in(folder, package.name)]
+    if not examples:
         what = "the package has no examples, whose pictures the catalog page shows"
         yield "warning", what, f"{package.manifests[0].parent.name}/examples/NAME.py and NAME.png"
-    for script in scripts:
-        name = f"examples/{script.name}"
-        try:
-            text = ast.get_docstring(ast.parse(script.read_text("utf-8")))
-        except (SyntaxError, ValueError) as error:
-            yield "problem", f"{name} cannot be read: {error}", quoted("python", name)
-            continue
-        if not text:
-            yield "warning", f"{name} has no docstring, its caption", '"""Draws ... ."""'
-        picture = script.with_suffix(".png")
-        if not picture.is_file():
-            yield "warning", f"{name} has no picture", f"Save {picture.name} beside it."
-        elif picture.stat().st_size > _PICTURE:
-            what = f"examples/{picture.name} has {picture.stat().st_size} bytes"
-            yield "warning", what, f"Make it smaller than {_PICTURE} bytes."
+    for example in examples:
+        for fault in () if package.is_folder else example.faults():  # of a folder, the manifest's
+            yield "problem", fault, f"Edit {example.path.name}, and build the wheel again."
+        if example.picture is None:
+            picture = example.path.with_suffix(".png").name
+            yield "warning", f"{example.path.name} has no picture", f"Save {picture} beside it."

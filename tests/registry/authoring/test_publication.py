@@ -144,8 +144,8 @@ def test_a_fault_of_a_wheel_is_named(
             if data is not None:
                 wheel.writestr(member, data)
     problems = [
-        what
-        for _, what in wheel_problems(
+        f"{problem.what}: {problem.fix}"
+        for problem in wheel_problems(
             path,
             declared={"refiners_edges/w.safetensors"},
             required={"refiners_edges/adapter.toml"},

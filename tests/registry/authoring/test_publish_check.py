@@ -89,12 +89,13 @@ def plugin(tmp_path: Path, site: Site, hub: LoopbackHub, monkeypatch: pytest.Mon
     folder = tmp_path / "edges"
     write(folder, "pyproject.toml", PROJECT)
     write(folder, "README.md", README)
+    write(folder, "LICENSE", "MIT")
     write(folder, f"{PACKAGE}/__init__.py", "")
     write(folder, f"{PACKAGE}/adapter.py", EDGES)
     write(folder, f"{PACKAGE}/adapter.toml", text)
     write(folder, f"{PACKAGE}/conformance.json", json.dumps(REPORT))
     write(folder, f"{PACKAGE}/examples/house.py", '"""Draws a house."""\n')
-    write(folder, f"{PACKAGE}/examples/house.png", "png")
+    (folder / PACKAGE / "examples/house.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     build(folder)
     return folder
 
@@ -112,6 +113,7 @@ def build(folder: Path, **more: bytes) -> Path:
     info = "refiners_edges-1.0.dist-info"
     metadata = (
         "Metadata-Version: 2.4\nName: refiners-edges\nVersion: 1.0\nLicense-Expression: MIT\n"
+        "License-File: LICENSE\n"
         "Keywords: refiners\nClassifier: Topic :: Scientific/Engineering\n"
         "Project-URL: Repository, https://github.com/me/edges\n"
         f"Requires-Dist: refiners-core<2,>=1.0.0.dev0\n\n{README}"
@@ -161,6 +163,14 @@ def packed(name: str, content: bytes) -> Callable[[Path], None]:
     return pack
 
 
+def grown(name: str) -> Callable[[Path], None]:
+    def grow(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes() + bytes(300_000))
+        build(folder)
+
+    return grow
+
+
 def unbuilt(folder: Path) -> None:
     (folder / "dist/refiners_edges-1.0-py3-none-any.whl").unlink()
 
@@ -205,19 +215,20 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "warning",
         "pip install refiners-edges",
     ),
-    "pickle": (packed("refiners_edges/w.pt", b"1"), "wheel", "problem", "Leave it out"),
+    "pickle": (packed("refiners_edges/w.pkl", b"1"), "wheel", "problem", "leave it out"),
     "large": (
-        packed("refiners_edges/w.safetensors", bytes(11_000_000)),
+        packed("refiners_edges/notes.dat", bytes(16_000_000)),
         "wheel",
         "problem",
-        "hf upload",
+        "publish weights on the Hub",
     ),
-    "mid-sized": (
-        packed("refiners_edges/w.npz", bytes(2_000_000)),
+    "undeclared": (
+        packed("refiners_edges/w.safetensors", b"1"),
         "wheel",
-        "warning",
-        "hf upload",
+        "problem",
+        'source = "pkg:refiners_edges/w.safetensors"',
     ),
+    "compiled": (packed("refiners_edges/a.pyc", b""), "wheel", "warning", "__pycache__"),
     "strays": (packed("tests/test_a.py", b""), "wheel", "warning", 'where = ["src"]'),
     "no wheel": (unbuilt, "wheel", "not-run", "pip wheel"),
     "old core": (
@@ -256,12 +267,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "damaged report": (changed(REPORT_FILE, '"schema"', '"x"'), "conformance", "problem", "pytest"),
     "no examples": (removed(f"{PACKAGE}/examples/house.py"), "examples", "warning", "NAME.png"),
     "no picture": (removed(f"{PACKAGE}/examples/house.png"), "examples", "warning", "house.png"),
-    "heavy": (
-        changed(f"{PACKAGE}/examples/house.png", "png", "p" * 300_000),
-        "examples",
-        "warning",
-        "smaller",
-    ),
+    "heavy": (grown(f"{PACKAGE}/examples/house.png"), "manifest", "problem", "validate"),
 }
 
 
