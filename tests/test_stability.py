@@ -185,9 +185,15 @@ class Misspelt(Shorter):
 
 @pytest.fixture
 def registered() -> Iterator[None]:
+    """Leaves the hooks of a test as the only ones; those of the registry read the events."""
+    others = [(name, plugin) for name, plugin in manager().list_name_plugin() if plugin]
+    for name, _ in others:
+        manager().unregister(name=name)
     yield
     if manager().has_plugin("refiners-x:hooks"):
         manager().unregister(name="refiners-x:hooks")
+    for name, plugin in others:
+        manager().register(plugin, name=name)
 
 
 @pytest.mark.usefixtures("registered")

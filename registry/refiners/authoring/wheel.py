@@ -25,7 +25,7 @@ class WheelProblem(NamedTuple):
     rule: str
     what: str
     fix: str
-    """What to do about it."""
+    """The next thing to do."""
 
 
 def wheel_problems(
