@@ -129,6 +129,7 @@ def test_a_gate_lets_attentions_run_where_their_tokens_are_others():
     assert made.isfinite().all()
 
 
+@pytest.mark.slow
 def test_compiled_blocks_keep_and_reuse():
     sizes: dict[str, Any] = {"channels": (8,), "layers": (1,), "depths": (1,), "heads": (2,)}
     model = tiny_model(unet=UNetConfig(**sizes, text_width=8, groups=4))

@@ -40,6 +40,7 @@ def test_the_page_has_every_adapter_for_its_base(base: str):
     assert written(base).keys() == {*itertools.product(names, names)}, "run make matrix"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", stage.BASES)
 def test_the_page_is_current_for_pairs_of_all_kinds(base: str):
     of_each_factory = {plugin.spec.factory: plugin for plugin in BY_BASE[base]}
