@@ -87,7 +87,8 @@ def releases(number: int) -> Iterator[dict[str, object]]:
             "distribution": f"refiners-made-{number // 3}",
             "version": f"1.{version}",
             "spec": spec,
-            "conformance": {"schema": 1, "name": name, "version": f"1.{version}", "core": "1.0",
+            "conformance": {"schema": 1, "name": name, "dist": f"refiners-made-{number // 3}",
+                            "version": f"1.{version}", "core": "1.0",
                             "date": f"2026-11-{number % 28 + 1:02d}", "checks": checks},
         }  # fmt: skip
 
