@@ -40,7 +40,10 @@ def test_a_package_lacks_nothing_but_pins_and_licenses_of_weights(folder: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
 def test_a_package_has_a_verdict_on_every_check(
-    folder: Path, pytester: pytest.Pytester, pytestconfig: pytest.Config
+    folder: Path,
+    pytester: pytest.Pytester,
+    pytestconfig: pytest.Config,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """Writes `NAME.json` of each package into the folder that `--conformance` names."""
     names = [adapter.name for adapter in representatives(folder)]
@@ -49,7 +52,8 @@ def test_a_package_has_a_verdict_on_every_check(
     wanted: Path | None = pytestconfig.getoption("--conformance")
     (pytester.path / "test_all.py").write_text(TEST.format(names=names, folder=str(folder)))
     report = (wanted.resolve() if wanted else pytester.path) / f"{folder.name}.json"
-    pytester.runpytest_inprocess("--conformance", report, "-p", "no:cacheprovider", "-q")
+    monkeypatch.setenv("PYTHONPATH", str(PLUGINS[0].parents[1]))
+    pytester.runpytest_subprocess("--conformance", report, "-p", "no:cacheprovider", "-q")
     content = json.loads(report.read_text())
     reports = content if isinstance(content, list) else [content]
     assert {report["name"] for report in reports} == set(names)
