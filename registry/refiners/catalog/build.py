@@ -13,6 +13,7 @@ import msgspec
 
 from refiners.catalog.conformance import FILE, Conformance, reports_in
 from refiners.catalog.entry import (
+    Listed,
     Release,
     entry_files,
     entry_path,
@@ -32,6 +33,8 @@ from refiners.manifest.version import is_development, is_newer, version_of
 
 _LARGEST: Final = 1_000_000
 """The maximum size in bytes of a manifest or of metadata."""
+LIST: Final = "search.json"
+"""The file of a catalog with an entry for each plugin."""
 _METADATA: Final = re.compile(r"[^/]+\.dist-info/METADATA")
 
 
@@ -64,8 +67,9 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
 
     Raises:
         CatalogError: A release has another content than the published one of the same version,
-            or is malformed; nothing was written.
+            or is malformed; or the folder has a search list of something else. Nothing was written.
     """
+    _check_folder(folder)
     files: dict[Path, dict[str, Release]] = {}
     added: list[Release] = []
     for release in published:
@@ -86,6 +90,20 @@ def add(folder: Path, published: Iterable[Release]) -> tuple[Release, ...]:
     write_entries(folder, everything)
     write_list(folder)
     return tuple(added)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses to replace a search list that no catalog wrote."""
+    listed = folder / LIST
+    if entry_files(folder) or not listed.is_file():
+        return
+    try:
+        msgspec.json.decode(listed.read_bytes(), type=tuple[Listed, ...])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CatalogError(
+            f"{listed} is not the search list of a catalog.",
+            hint="Name another folder, or move the file away.",
+        ) from error
 
 
 def joined(known: Release, release: Release) -> Release:
@@ -152,7 +170,7 @@ def write_list(folder: Path) -> None:
         ) from error
     lines = ",\n".join(msgspec.json.encode(entry).decode() for entry in everything)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "search.json", f"[\n{lines}\n]\n".encode(), PUBLIC)
+    write_whole(folder / LIST, f"[\n{lines}\n]\n".encode(), PUBLIC)
 
 
 def _releases(path: Path, wheel: zipfile.ZipFile) -> Iterator[Release]:

@@ -104,7 +104,7 @@ def _check_names(folder: Path, releases: Iterable[Release]) -> None:
     owners |= {entry.name: entry.distribution for entry in reversed(entries)}
     for release in releases:
         for name in (release.name, *release.spec.get("aliases", ())):
-            owner = owners.get(name, release.distribution)
+            owner = owners.setdefault(name, release.distribution)
             if owner != release.distribution:
                 raise CatalogError(
                     f"{release.distribution} names {name!r}, which {owner} published first.",

@@ -28,7 +28,7 @@ from refiners.page.text import slug
 PAGE_BYTES: Final = 100_000
 """The most bytes of a page."""
 _MARK: Final = "catalog-page.txt"
-"""The file by which a later build recognises a folder that it may replace."""
+"""The file with the names of all others, by which a later build knows what it may replace."""
 _ASSETS: Final = ("style.css", "search.js", "icon.svg")
 _LISTED: Final = 60
 """The plugins of one page of a list."""
@@ -59,16 +59,18 @@ def write_site(
     """Writes the site of a catalog.
 
     Args:
-        out: The folder; a site that is there is replaced.
+        out: The folder; a site that is there is replaced, and files beside it are kept.
         plugins: The plugins, sorted by name.
         notices: The advisories on them.
         extras: What their wheels carry besides manifests.
         base_url: The address where the site will be; only feeds and canonical links need it.
 
     Raises:
-        OptionError: The folder has files of others or cannot be written, or the address is not one.
+        OptionError: The folder has files of others alone or cannot be written, or the address is
+            not one.
     """
     address = base_address(base_url)
+    out = out.resolve() if out.is_symlink() else out
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / _MARK).is_file())):
         raise OptionError(
             f"{out} has files that are not of a catalog's page.", hint="Name a new folder."
@@ -79,6 +81,7 @@ def write_site(
         try:
             fresh.chmod(0o755)
             site = _fill(fresh, _files(plugins, notices or Notices(), extras or Extras(), address))
+            _keep_others(out, fresh)
             _replace(out, fresh)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -91,6 +94,7 @@ def write_site(
 
 def _fill(folder: Path, content: Iterable[tuple[str, bytes]]) -> Site:
     pages = count = largest = 0
+    names: list[str] = []
     made: set[Path] = set()
     for name, data in content:
         path = folder / name
@@ -102,7 +106,42 @@ def _fill(folder: Path, content: Iterable[tuple[str, bytes]]) -> Site:
         if name.endswith(".html"):
             pages += 1
             largest = max(largest, len(data))
-    return Site(0, pages, count, largest)
+        names.append(name)
+    text = "Written by refiners catalog page; the next build replaces these files:\n"
+    (folder / _MARK).write_text(text + "\n".join([*names, _MARK, ""]), "utf-8")
+    return Site(0, pages, count + 1, largest)
+
+
+def _keep_others(out: Path, fresh: Path) -> None:
+    """Copies what an earlier build did not write, such as a repository, to the new site.
+
+    Raises:
+        OptionError: A file has a name that the new site needs.
+    """
+    if not (out / _MARK).is_file():
+        return
+    written = {*(out / _MARK).read_text("utf-8").splitlines()[1:]}
+    folders = {name.partition("/")[0] for name in written if "/" in name}
+    for path in out.iterdir():
+        if path.name not in folders:
+            inside = [] if path.name in written else [path]
+        else:
+            inside = [file for file in path.rglob("*") if file.is_symlink() or not file.is_dir()]
+        for other in inside:
+            name = other.relative_to(out)
+            if name.as_posix() in written:
+                continue
+            target = fresh / name
+            if target.exists():
+                raise OptionError(
+                    f"{other} is not of the catalog's page, which needs its name.",
+                    hint="Move it away, or name a new folder.",
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if other.is_dir() and not other.is_symlink():
+                shutil.copytree(other, target, symlinks=True)
+            else:
+                shutil.copy2(other, target, follow_symlinks=False)
 
 
 def _replace(out: Path, fresh: Path) -> None:
@@ -126,7 +165,6 @@ def _files(
     scripts = [*shards(cards, facets)]
     fits_any = any(group.stem == "base-any" for group in groups)
     templates = Templates(address, scripts=len(scripts), count=len(cards), fits_any=fits_any)
-    yield _MARK, b"Written by refiners catalog page; the next build replaces this folder.\n"
     for name in _ASSETS:
         yield f"assets/{name}", (files("refiners.page") / "assets" / name).read_bytes()
     for number, script in enumerate(scripts):

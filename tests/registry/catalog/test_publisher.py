@@ -264,3 +264,25 @@ def test_a_stale_report_and_a_taken_name_are_refused(catalog: Path, tmp_path: Pa
     result = run("catalog", "add", other, "--offline", "--yes")
     assert result.exit_code == 1
     assert "refiners-edges published first" in result.output
+
+
+def test_of_two_packages_in_one_call_one_has_the_name(catalog: Path, tmp_path: Path) -> None:
+    info = "refiners_edges-1.0.dist-info/METADATA"
+    for folder, files in (("a", {}), ("b", {info: "Name: refiners-other\nVersion: 1.0\n"})):
+        (tmp_path / folder).mkdir()
+        wheel(tmp_path / folder, files=files)
+    result = run("catalog", "add", tmp_path / "a", tmp_path / "b", "--offline", "--yes")
+    assert result.exit_code == 1
+    assert "refiners-edges published first" in result.output
+    assert not catalog.exists()
+
+
+def test_a_search_list_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "search.json").write_text('{"mine": 1}')
+    for command in (("build", wheel(tmp_path), "--out"), ("add", tmp_path, "--yes", "--catalog")):
+        result = run("catalog", *command, mine)
+        assert result.exit_code == 1, result.output
+        assert str(mine / "search.json") in result.output.replace("\n", "")
+    assert [(p.name, p.read_text()) for p in mine.iterdir()] == [("search.json", '{"mine": 1}')]

@@ -231,6 +231,31 @@ def test_the_command_writes_a_site_and_replaces_only_its_own(tmp_path: Path):
     assert "has no entries" in run(out, "--from", mine).output
 
 
+def test_files_beside_the_site_are_kept(tmp_path: Path):
+    site = built(tmp_path, release(), release("old"))
+    link = tmp_path / "link"
+    link.symlink_to(site)
+    others = {".git/HEAD": "ref", "CNAME": "example.org", "plugin/mine.txt": "mine"}
+    for name, text in others.items():
+        (site / name).parent.mkdir(exist_ok=True)
+        (site / name).write_text(text)
+    (site / ".git/here").symlink_to("HEAD")
+    plugins = [each for each in read_plugins(tmp_path / "catalog") if each.entry.name != "old"]
+    for out in (site, link):
+        write_site(out, plugins)
+        assert {name: (site / name).read_text() for name in others} == others
+        assert (site / ".git/here").is_symlink()
+        assert link.is_symlink()
+        assert not [*site.rglob("adapter-old.html")]
+    names = (site / "catalog-page.txt").read_text().splitlines()[1:]
+    written = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    assert {*names} == written - {*others, ".git/here"}
+    (site / "list").rename(site / "lists")
+    (site / "catalog-page.txt").write_text("\n")
+    with pytest.raises(OptionError, match="which needs its name"):
+        write_site(site, plugins)
+
+
 def test_a_failing_build_leaves_the_site_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     site = built(tmp_path, release())
     before = {p: p.read_bytes() for p in site.rglob("*") if p.is_file()}
