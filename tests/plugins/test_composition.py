@@ -159,6 +159,7 @@ def test_the_order_of_two_does_not_matter_and_leaves_no_trace(
     check_together(stage, [stage.adapters[i] for i in pair], random.Random(str(pair)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("base", "triple"), TRIPLES)
 def test_the_order_of_three_does_not_matter_and_leaves_no_trace(
     base: str, triple: tuple[int, ...], stages: dict[str, Stage]

@@ -31,6 +31,7 @@ def test_no_installed_plugin_is_broken():
     assert [str(plugin) for plugin in refiners.broken()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize(("name", "variant"), SUITABLE, ids=[name for name, _ in SUITABLE])
 def test_an_installed_adapter_keeps_the_contract(
