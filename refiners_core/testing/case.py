@@ -97,13 +97,17 @@ class AdapterCase:
         Weights that start at zero, and would hide the effect of the adapter, get random values.
         """
         model, adapter = self.model(), self.make()
+        self.bind(adapter, model)
+        return model, adapter
+
+    def bind(self, adapter: Adapter, model: Any) -> None:
+        """Builds an adapter for a bare model, and gives weights that are zero random values."""
         adapter.inject(model).eject()
         noise = torch.Generator().manual_seed(3)
         with torch.no_grad():
             for weight in adapter.parameters():
                 if weight.device.type == "cpu" and not weight.any():
                     weight.copy_(torch.randn(weight.shape, generator=noise) * 0.1)
-        return model, adapter
 
 
 def bits(value: Any) -> Any:

@@ -27,12 +27,15 @@ from refiners_core.testing.evidence import (
 
 def restores_the_model(case: AdapterCase) -> None:
     """Checks that an eject leaves no trace in layers, mappings, keys, weights and outputs."""
-    model, adapter = case.bound()
+    model, adapter = case.model(), case.make()
     before, output = state(model), bits(case.run(model, {}))
-    for _ in range(2):
-        adapter.inject(model)
-        case.run(model, case.conditions(adapter))
-        adapter.eject()
+    for number in range(3):
+        if number:
+            adapter.inject(model)
+            case.run(model, case.conditions(adapter))
+            adapter.eject()
+        else:
+            case.bind(adapter, model)
         expect_same(state(model), before, f"{adapter.key} leaves a trace after its eject")
         expect(
             bits(case.run(model, {})) == output, f"after {adapter.key}'s eject the model differs"

@@ -53,7 +53,13 @@ def state(model: Any) -> dict[str, Any]:
         "methods": [methods_of(layer) for _, layer in layers],
         "keys": list(model.state_dict()),
         "weights": [
-            (name, id(weight), weight.requires_grad, bits(weight))
+            (
+                name,
+                id(weight),
+                weight.requires_grad,
+                bits(weight),
+                [*(weight._backward_hooks or ())],
+            )
             for name, weight in (*model.named_parameters(), *model.named_buffers())
             if weight.device.type != "meta"
         ],

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from refiners.authoring.card_text import fields_of, with_fields
 from refiners.authoring.hub_license import hub_license
+from refiners.authoring.pin import refuse_read_only
 from refiners.errors import CacheError, OptionError
-from refiners.host.disk import PUBLIC, write_whole
+from refiners.host.disk import PUBLIC, open_regular, write_whole
+from refiners.host.shell import quoted
 from refiners.manifest.schema import AdapterSpec, Manifest, Spec, Variant
 from refiners.sources.recognition import repositories_of
 
@@ -37,13 +40,30 @@ class Card(NamedTuple):
     changes: tuple[CardChange, ...]
     after: str
 
-    def write(self) -> None:
-        """Replaces the file in one step, or makes it.
+    def check(self) -> None:
+        """Checks that the file can be written, as far as that shows without writing.
 
         Raises:
-            CacheError: The file cannot be written.
+            CacheError: The file is read-only, or no folder can be made for it.
+        """
+        if self.path.exists():
+            refuse_read_only(self.path)
+        folder = next(folder for folder in self.path.absolute().parents if folder.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise CacheError(
+                f"{self.path} cannot be written: nothing can be made in {folder}.",
+                hint="Name a file in another folder.",
+            )
+
+    def write(self) -> None:
+        """Replaces the file in one step, or makes it and its folder.
+
+        Raises:
+            CacheError: The file cannot be written, or is read-only.
         """
         try:
+            self.check()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             mode = self.path.stat().st_mode & 0o777 if self.path.exists() else PUBLIC
             write_whole(self.path.resolve(), self.after.encode(), mode)
         except OSError as error:
@@ -65,10 +85,17 @@ def updated_card(
         variant: The label of the variant whose files the repository has; all if empty.
 
     Raises:
-        OptionError: The card cannot be read, or the files have several licences.
+        OptionError: The path is not that of a card, the card cannot be read or changed, or the
+            files have several licences.
     """
+    is_manifest = path.exists() and any(path.samefile(place) for place, _ in manifests)
+    if path.suffix.lower() != ".md" or is_manifest:
+        raise OptionError(
+            f"{path} is not a model card{', but a manifest' if is_manifest else ''}.",
+            hint=f"Name a file that ends in .md: --card {quoted(path.parent / 'README.md')}",
+        )
     try:
-        text = path.read_bytes()[:_LARGEST].decode() if path.exists() else ""
+        text = _content(path).decode() if path.exists() else ""
         before = fields_of(text)
     except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise OptionError(
@@ -86,6 +113,17 @@ def updated_card(
         if before.get(name) != value
     )
     return Card(path, tuple(changes), after)
+
+
+def _content(path: Path) -> bytes:
+    with open_regular(path) as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise OptionError(
+            f"{path} is larger than {_LARGEST:,} bytes, the most of a model card.",
+            hint="Shorten it, or name another file.",
+        )
+    return content
 
 
 def _body(manifests: Sequence[tuple[Path, Manifest]]) -> str:

@@ -7,7 +7,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,9 +82,10 @@ def opened(path: Path) -> Generator[Package]:
 
 def _of_folder(path: Path) -> Package:
     project = project_of(path)
-    name = canonical(str(project.get("name", "")))
-    version = str(project.get("version", ""))
-    wheels = sorted(path.glob("dist/*.whl"), key=lambda wheel: wheel.stat().st_mtime)
+    name = canonical(project.get("name", ""))
+    version: str = project.get("version", "")
+    built = (wheel for wheel in path.glob("dist/*.whl") if wheel.is_file())
+    wheels = sorted(built, key=lambda wheel: wheel.stat().st_mtime)
     parts = [(wheel, wheel.name.split("-")) for wheel in wheels if wheel.name.count("-") > 1]
     wheel = next(
         (w for w, (stem, built, *_) in reversed(parts)
@@ -95,13 +96,11 @@ def _of_folder(path: Path) -> Package:
         version = wheel.name.split("-")[1]
     files: dict[str, int] = {}
     if wheel is not None:
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                files = {info.filename: info.file_size for info in archive.infolist()}
-        except (OSError, zipfile.BadZipFile) as error:
-            raise OptionError(
-                f"{wheel} is not a wheel: {error}.", hint="Remove it, and build it again."
-            ) from error
+        with (
+            suppress(Exception),  # wheel_problems reports it
+            zipfile.ZipFile(wheel) as archive,
+        ):
+            files = {info.filename: info.file_size for info in archive.infolist()}
     license, readme = project.get("license", ""), project.get("readme", "")
     if isinstance(license, dict):
         license = license.get("text") or license.get("file") or ""
@@ -110,11 +109,11 @@ def _of_folder(path: Path) -> Package:
         name=name,
         version=version,
         license=str(license),
-        keywords=_texts(project.get("keywords")),
-        classifiers=_texts(project.get("classifiers")),
-        requires=_texts(project.get("dependencies")),
+        keywords=tuple(project.get("keywords", ())),
+        classifiers=tuple(project.get("classifiers", ())),
+        requires=tuple(project.get("dependencies", ())),
         readme=_readme(path, readme),
-        repository=_repository(project.get("urls") or {}),
+        repository=_repository(project.get("urls", {})),
         manifests=manifests_in(path),
         wheel=wheel,
         files=files,
@@ -130,10 +129,6 @@ def _readme(path: Path, readme: Any) -> str:
     return file.read_text("utf-8", "replace") if readme and file.is_file() else ""
 
 
-def _texts(values: Any) -> tuple[str, ...]:
-    return tuple(map(str, values)) if isinstance(values, list) else ()
-
-
 def _repository(urls: Mapping[str, Any]) -> str:
     by_label = {re.sub(r"[^a-z]", "", str(label).lower()): str(url) for label, url in urls.items()}
     return next((by_label[label] for label in _HOMES if label in by_label), "")
@@ -145,7 +140,10 @@ def _of_wheel(path: Path, folder: Path) -> Package:
         if sum(files.values()) > _LARGEST:
             raise ValueError(f"it unpacks to more than {_LARGEST} bytes")
         archive.extractall(folder)  # which keeps names within the folder
-    (info,) = [name for name in files if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+    infos = [name for name in files if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+    if len(infos) != 1:
+        raise ValueError(f"it has {len(infos) or 'no'} files *.dist-info/METADATA instead of one")
+    info = infos[0]
     metadata = email.message_from_string((folder / info).read_text("utf-8", "replace"))
     points = (folder / info).with_name("entry_points.txt")
     text = points.read_text("utf-8") if points.is_file() else ""

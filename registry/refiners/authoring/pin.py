@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +14,7 @@ from refiners.authoring.plugin_folder import manifests_in
 from refiners.authoring.toml_edit import Edit, edited
 from refiners.errors import CacheError, ManifestError, OptionError
 from refiners.host.disk import PUBLIC, write_whole
+from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.manifest.explain import ManifestFault
 from refiners.manifest.reader import parse
@@ -49,12 +52,26 @@ class PinnedManifest(NamedTuple):
     after: bytes
     manifest: Manifest
 
+    def check(self) -> None:
+        """Checks that the file may be replaced.
+
+        Raises:
+            CacheError: The file is read-only, or is gone.
+        """
+        try:
+            refuse_read_only(self.path)
+        except OSError as error:
+            raise CacheError(
+                f"{self.path} cannot be read: {error}.", hint="Run refiners pin again."
+            ) from error
+
     def write(self) -> None:
         """Replaces the file in one step, unless it changed since it was read.
 
         Raises:
-            CacheError: The file cannot be written, or was changed meanwhile.
+            CacheError: The file cannot be written, is read-only, or was changed meanwhile.
         """
+        self.check()
         try:
             if self.path.read_bytes() != self.before:
                 raise CacheError(
@@ -67,6 +84,20 @@ class PinnedManifest(NamedTuple):
             raise CacheError(
                 f"{self.path} cannot be written: {error}.", hint="Fix its permissions."
             ) from error
+
+
+def refuse_read_only(path: Path) -> None:
+    """Refuses to replace a file whose author has write-protected it.
+
+    Raises:
+        CacheError: The file is read-only.
+        OSError: The file cannot be looked at.
+    """
+    if not path.stat().st_mode & stat.S_IWUSR or not os.access(path, os.W_OK):
+        protect = ("attrib", "-r") if os.name == "nt" else ("chmod", "u+w")
+        raise CacheError(
+            f"{path} is read-only.", hint=f"To let it be changed: {quoted(*protect, path)}"
+        )
 
 
 def pinned_manifests(
@@ -133,7 +164,7 @@ def _pinned(
         if source.startswith("hf:"):
             facts = files.facts(label, table)
         elif source.startswith("pkg:"):
-            facts = facts_in_package(label, source, path.parent.parent)
+            facts = facts_in_package(label, source, path.absolute().parent.parent)
         else:
             continue
         for key, value in _differences(table, facts, label):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,8 @@ from refiners.manifest.schema import UNKNOWN, WeightsFile
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 """The endings of files that can run code when they are opened."""
+_TEXTS: Final = ("json", "text")
+"""The formats of files that are not weights."""
 _SAFE: Final = ".safetensors"
 
 
@@ -60,9 +63,10 @@ class HubFiles:
         """
         repository = str(table["source"]).removeprefix(PREFIX)
         contents = self._contents(repository, self._revision or "main")
-        name = _file_in(contents, str(table.get("file", "")), repository, label)
-        _check_safe(contents, name, repository, label, str(table.get("format", "")))
+        format = str(table.get("format", ""))
+        name = _file_in(contents, str(table.get("file", "")), repository, label, format)
         sha256 = self._sha256(repository, contents, name)
+        _check_safe(contents, name, repository, label, format, sha256)
         commit = contents.commit
         pinned = table.get("revision")
         if (
@@ -123,11 +127,19 @@ def facts_in_package(label: str, source: str, root: Path) -> Facts:
             hint="Put the file there, or correct source.",
         )
     if path.suffix in PICKLES:
-        raise _pickle(label, str(path), sha256_of(path), "")
+        named = str(PurePosixPath(source).with_suffix(_SAFE))
+        raise _pickle(label, source, f'source = "{named}"', _typed(path), sha256_of(path))
     return Facts(None, None, sha256_of(path), path.stat().st_size, lambda: read_header(path))
 
 
-def _file_in(contents: Contents, name: str, repository: str, label: str) -> str:
+def _typed(path: Path) -> str:
+    """Returns a path as it is typed from the current folder."""
+    here = Path.cwd()
+    full = Path(os.path.abspath(path))  # resolve() would follow links
+    return str(full.relative_to(here) if full.is_relative_to(here) else full)
+
+
+def _file_in(contents: Contents, name: str, repository: str, label: str, format: str) -> str:
     """Returns the file that a table names, or the only safe one in the folder that it names."""
     if name in contents.files:
         return name
@@ -136,23 +148,36 @@ def _file_in(contents: Contents, name: str, repository: str, label: str) -> str:
     safe = [file for file in inside if file.endswith(_SAFE)]
     if len(safe) == 1 and (not name or inside):
         return safe[0]
-    if safe or inside:
-        shown = safe or inside
+    pickles = [file for file in inside if file.endswith(PICKLES)]
+    if not safe and len(pickles) == 1 and format not in _TEXTS:
+        return pickles[0]  # the refusal of a pickle says how to convert it
+    what = f"{repository}/{name}" if name else repository
+    shown = safe or (inside if format in _TEXTS else pickles)
+    if shown:
         names = ", ".join(sorted(shown)[:12]) + (", ..." if len(shown) > 12 else "")
-        what = f"{repository}/{name}" if name else repository
+        kind = " pickles and no safetensors file" if shown is pickles else ""
         raise OptionError(
-            f"{label} needs one file, and {what} has {len(shown)}: {names}.",
+            f"{label} needs one file, and {what} has {len(shown)}{kind}: {names}.",
             hint=f'Write file = "{sorted(shown)[0]}", and a table of its own for each other file.',
+        )
+    if format not in _TEXTS and (inside or not name):
+        place = f"{folder}model.safetensors"
+        send = quoted("hf", "upload", repository, "model.safetensors", place)
+        raise OptionError(
+            f"{label} needs a safetensors file, and {what} has none.",
+            hint=f"Upload one; for a file model.safetensors in this folder: {send}",
         )
     known = ", ".join(sorted(contents.files)[:12]) or "no files"
     raise OptionError(
         f"{repository} has no file {name!r} at {contents.commit[:12]}; it has {known}.",
         hint=f"Correct file in {label}, or upload it: "
-        f"{quoted('hf', 'upload', repository, name or 'FILE')}",
+        f"{quoted('hf', 'upload', repository, name or 'FILE', name or 'FILE')}",
     )
 
 
-def _check_safe(contents: Contents, name: str, repository: str, label: str, format: str) -> None:
+def _check_safe(
+    contents: Contents, name: str, repository: str, label: str, format: str, sha256: str
+) -> None:
     """Refuses a pickle.
 
     Raises:
@@ -172,23 +197,34 @@ def _check_safe(contents: Contents, name: str, repository: str, label: str, form
             f"the repository has {safe[0]}.",
             hint=f'Write file = "{safe[0]}", and no format.',
         )
-    raise _pickle(label, f"{repository}/{name}", contents.files[name].sha256, repository)
+    raise _pickle(
+        label, f"{repository}/{name}", f'file = "{twin}"', name, sha256, repository=repository
+    )
 
 
-def _pickle(label: str, where: str, sha256: str, repository: str) -> OptionError:
-    name = PurePosixPath(where.replace("\\", "/")).name
-    twin = str(PurePosixPath(name).with_suffix(_SAFE))
+def _pickle(
+    label: str, where: str, named: str, local: str, sha256: str, *, repository: str = ""
+) -> OptionError:
+    """Returns the refusal of a pickle, with commands that work in the current folder.
+
+    Args:
+        label: The name of the file in messages.
+        where: The pickle.
+        named: The line of the manifest that names the converted file.
+        local: The path of the pickle on this disk; in a repository, also its path there.
+        sha256: The hash of the pickle.
+        repository: The repository from which it is downloaded; empty for a file on this disk.
+    """
+    twin = str((PurePosixPath if repository else Path)(local).with_suffix(_SAFE))
     code = (
         "from refiners_core.weights import rewrite_pickle; "
-        f"rewrite_pickle('{name}', '{twin}', sha256='{sha256}')"
+        f"rewrite_pickle({local!r}, {twin!r}, sha256='{sha256}')"
     )
-    fetch = (
-        f"{quoted('hf', 'download', repository, where[len(repository) + 1 :])} --local-dir . && "
-    )
-    send = f" && {quoted('hf', 'upload', repository, twin)}"
-    convert = quoted("python", "-c", code)
+    steps = [quoted("python", "-c", code)]
+    if repository:
+        fetch = quoted("hf", "download", repository, local)
+        steps = [f"{fetch} --local-dir .", *steps, quoted("hf", "upload", repository, twin, twin)]
     return OptionError(
         f"{label} is {where}, a pickle, which can run code when it is opened.",
-        hint=f"Convert it, and name {twin}: "
-        + (f"{fetch}{convert}{send}" if repository else convert),
+        hint=f"Convert it, and write {named}: {' && '.join(steps)}",
     )

@@ -28,14 +28,14 @@ def project_problems(path: Path, project: Mapping[str, Any]) -> Iterator[Problem
 
     Args:
         path: The `pyproject.toml`.
-        project: Its table `[project]`.
+        project: Its table `[project]`, whose values have the types of `ProjectFile`.
     """
     yield from _license(path.parent, project)
     readme = project.get("readme")
     page = readme.get("file", "") if isinstance(readme, dict) else readme
     if not page or not (path.parent / str(page)).is_file():
         yield "package", 'no page for the index: readme = "README.md", and write that file'
-    for text in map(str, project.get("dependencies", ())):
+    for text in project.get("dependencies", ()):
         match = re.match(r"\s*([\w.-]+)\s*(\[[^\]]*\])?\s*\(?([^;)]*)", text)
         if match is not None and canonical(match[1]) == DISTRIBUTION and not is_bounded(match[3]):
             yield (
@@ -50,8 +50,14 @@ def project_problems(path: Path, project: Mapping[str, Any]) -> Iterator[Problem
 def _license(folder: Path, project: Mapping[str, Any]) -> Iterator[Problem]:
     if not project.get("license"):
         yield "license", 'the license of the package is missing: license = "MIT"'
-    patterns = project.get("license-files", _LICENSES)
-    texts = [path for pattern in patterns for path in folder.glob(str(pattern)) if path.is_file()]
+    texts: list[Path] = []
+    for pattern in project.get("license-files", _LICENSES):
+        try:
+            texts += (path for path in folder.glob(pattern) if path.is_file())
+        except (NotImplementedError, ValueError):  # an absolute or an empty pattern
+            what = f"[project] license-files has {pattern!r}, which is not a relative pattern"
+            yield "license", f'{what}: license-files = ["LICENSE"]'
+            return
     if not any(path.stat().st_size for path in texts):
         yield "license", "no file has the text of the license: write LICENSE beside pyproject.toml"
 

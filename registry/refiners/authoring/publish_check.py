@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,16 +14,18 @@ from refiners.authoring.published import name_checks, version_checks
 from refiners.authoring.remote_card import card_checks
 from refiners.authoring.validate import kind_of_file, manifest_findings, validate
 from refiners.authoring.wheel_content import conformance_checks, example_checks, wheel_checks
-from refiners.errors import ManifestError, NetworkError, RefinersError
+from refiners.errors import ManifestError, NetworkError, OfflineError, RefinersError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
 from refiners.installed.distribution import DISTRIBUTION, canonical
 from refiners.manifest.reader import load_manifest
 from refiners.manifest.schema import Spec
+from refiners.manifest.version import specifiers, version_of
 
 _SHORTEST: Final = 300
 """The characters of a README below which it hardly explains anything."""
 _KEYWORD: Final = "refiners"
+_ONLINE: Final = "Run it without --offline, and with REFINERS_OFFLINE and HF_HUB_OFFLINE unset."
 
 
 class PublishCheck(NamedTuple):
@@ -60,11 +63,17 @@ def check_package(path: Path, hub: Hub) -> tuple[PublishCheck, ...]:
             "card": lambda: card_checks(package, _specs(package), hub),
             "examples": lambda: example_checks(package),
         }
+        unpacked = "" if package.is_folder else f"{package.manifests[0].parents[1]}{os.sep}"
         return tuple(
-            PublishCheck(name, *outcome)
+            PublishCheck(name, verdict, _without(unpacked, what), _without(unpacked, fix))
             for name, check in checks.items()
-            for outcome in _outcomes(check)
+            for verdict, what, fix in _outcomes(check)
         )
+
+
+def _without(folder: str, text: str) -> str:
+    """Leaves out the temporary folder of a wheel, which no longer exists when the text is read."""
+    return text.replace(folder, "") if folder else text
 
 
 def _outcomes(check: Callable[[], Iterator[Outcome]]) -> list[Outcome]:
@@ -72,6 +81,8 @@ def _outcomes(check: Callable[[], Iterator[Outcome]]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     try:
         outcomes += check()
+    except OfflineError as error:
+        outcomes.append(("not-run", error.message, _ONLINE))
     except NetworkError as error:
         outcomes.append(("not-run", error.message, error.hint))
     except RefinersError as error:
@@ -150,7 +161,7 @@ def _core(package: Package) -> Iterator[Outcome]:
     from refiners.installed.dependency import version_of_package
 
     installed = version_of_package(DISTRIBUTION)
-    wanted = f'"{DISTRIBUTION}>=1.0,<2"'
+    wanted = f'"{DISTRIBUTION}{_range_with(installed)}"'
     for text in package.requires:
         try:
             requirement = Requirement(text)
@@ -167,6 +178,14 @@ def _core(package: Package) -> Iterator[Outcome]:
             yield "warning", what, wanted
         return
     yield "problem", f"the package does not require {DISTRIBUTION}", f"dependencies = [{wanted}]"
+
+
+def _range_with(installed: str) -> str:
+    """Returns a range of the core up to the next major version that has the installed one."""
+    usual, version = ">=1.0,<2", version_of(installed)
+    if version is None or specifiers(usual).contains(version, prereleases=True):
+        return usual
+    return f">={version.public},<{version.major + 1}"
 
 
 def _discovery(package: Package) -> Iterator[Outcome]:

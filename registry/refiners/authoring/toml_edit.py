@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from refiners.manifest.toml import TomlError, parse_toml
 
 Place = tuple[str, ...]
 """The keys that lead to a value."""
 _MARK: Final = "refiners-mark-{}-refiners"
+_PART: Final = re.compile(r"""\#[^\r\n]*|"(?:[^"\\]|\\.)*"|'[^'\r\n]*'|[^\s,\[\]\#"']+""")
+"""A comment or an item of an array."""
+_ESCAPED: Final = re.compile(r"['\x00-\x08\x0a-\x1f\x7f]")
+"""What a literal string cannot have."""
 _LINE_KEY: Final = re.compile(r"""(?P<before>.*?)(?:[\w-]+|"[^"]*"|'[^']*')\s*=\s*""", re.DOTALL)
 
 
@@ -143,12 +147,38 @@ def _expected(values: dict[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
 
 
 def _literal(value: Any, before: str = "") -> str:
-    """Returns a value in TOML, in the quotes of the value that it replaces."""
-    if isinstance(value, str) and before.startswith("'") and not before.startswith("'''"):
+    """Returns a value in TOML, in the quotes and with the comments of the value that it replaces.
+
+    Raises:
+        TomlError: A comment would be lost.
+    """
+    if before.startswith("["):
+        return _array(value, before)
+    is_literal = before.startswith("'") and not before.startswith("'''")
+    if isinstance(value, str) and is_literal and not _ESCAPED.search(value):
         return f"'{value}'"
     import tomlkit
 
     return tomlkit.item(value).as_string()
+
+
+def _array(value: Any, before: str) -> str:
+    """Returns an array in the layout of the one that it replaces, or with its comments in front."""
+    parts = list(_PART.finditer(before))
+    items = [part for part in parts if not part[0].startswith("#")]
+    if isinstance(value, list) and len(items) == len(cast("list[Any]", value)):
+        result = before
+        for part, item in reversed([*zip(items, cast("list[Any]", value), strict=True)]):
+            result = result[: part.start()] + _literal(item, part[0]) + result[part.end() :]
+        return result
+    new = _literal(value)
+    comments = [part[0] for part in parts if part[0].startswith("#")]
+    if not comments:
+        return new
+    if not new.startswith("["):
+        raise _unusual()
+    newline = "\r\n" if "\r\n" in before else "\n"
+    return f"[{newline}" + "".join(f"  {comment}{newline}" for comment in comments) + new[1:]
 
 
 def _unusual() -> TomlError:

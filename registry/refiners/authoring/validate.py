@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from refiners.authoring.import_names import private_imports
+from refiners.authoring.plugin_folder import (
+    entry_values,
+    is_shipped,
+    read_project,
+    source_root,
+)
 from refiners.authoring.portable import unusable
 from refiners.authoring.promise import broken_promises, installed_bases
 from refiners.authoring.publication import (
@@ -32,7 +38,7 @@ from refiners.manifest.schema import (
     ModelManifest,
     WeightsFile,
 )
-from refiners.manifest.toml import TomlError, load_toml
+from refiners.manifest.toml import TomlError
 
 if TYPE_CHECKING:
     from refiners.errors import FaultyEntry
@@ -85,29 +91,29 @@ def kind_of_file(path: Path) -> type[Manifest]:
 
 def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
     try:
-        table, _ = load_toml(path)
-        project: dict[str, Any] = table["project"]
-        points: dict[str, dict[str, str]] = project.get("entry-points", {})
-        groups = [points.get(group, {}) for group in GROUPS]
-        values = [str(value) for group in groups for value in group.values()]
-    except (
-        *(OSError, TomlError),
-        *(KeyError, TypeError, AttributeError),  # a key is not a table
-    ) as error:
+        table, faults = read_project(path)
+    except (OSError, TomlError) as error:
         yield Finding(path, f"cannot be read: {type(error).__name__}: {error}", "package")
         return
-    name = canonical(str(project.get("name", "")))
-    if not name.startswith("refiners-"):
+    yield from (Finding(path, fault, "package") for fault in faults.values())
+    if "project" not in table:
+        if ("project",) not in faults:
+            yield Finding(path, "it has no table [project]", "package")
+        return
+    project: dict[str, Any] = table["project"]
+    values = [*entry_values(project)]
+    name = canonical(project.get("name", ""))
+    if not name.startswith("refiners-") and ("project", "name") not in faults:
         yield Finding(path, f'the name {name!r} should begin with "refiners-"', "package")
     names = [_required(dependency) for dependency in project.get("dependencies", ())]
-    if DISTRIBUTION not in names:
+    if DISTRIBUTION not in names and ("project", "dependencies") not in faults:
         hint = f'dependencies = ["{DISTRIBUTION}>=1.0.0.dev0,<2"]'
         if "refiners" in names:
             what = f"refiners is another project on the package index: {hint}"
         else:
             what = f"it does not depend on {DISTRIBUTION}: {hint}"
         yield Finding(path, what, "package")
-    if not values:
+    if not values and not any(place[:2] == ("project", "entry-points") for place in faults):
         what = f'no entry point: [project.entry-points."{next(iter(GROUPS))}"]'
         yield Finding(path, what, "package")
     if is_strict:
@@ -120,13 +126,11 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
         except ValueError as error:
             yield Finding(path, str(error), "package")
             continue
-        folder = next(
-            (f for f in (path.parent / "src", path.parent) if (f / package).is_dir()), None
-        )
+        folder = source_root(path.parent, package)
         if folder is None or not (folder / package / file).is_file():
             yield Finding(path, f"the entry point {value!r} does not name a file", "package")
             continue
-        if not _is_shipped(table, package, file):
+        if not is_shipped(table, package, file):
             where = f"[tool.setuptools.package-data] {package}"
             what = f'{file} would be left out of the wheel: {where} = ["{file}"]'
             yield Finding(path, what, "package")
@@ -150,19 +154,10 @@ def _imports(package: Path) -> Iterator[Finding]:
         yield Finding(package, f"cannot be read: {error}", "public-names")
 
 
-def _required(dependency: object) -> str:
+def _required(dependency: str) -> str:
     """Returns the distribution that a requirement is for, as indexes compare names."""
-    match = re.match(r"[\w.-]+", str(dependency).strip())
+    match = re.match(r"[\w.-]+", dependency.strip())
     return canonical(match[0]) if match else ""
-
-
-def _is_shipped(table: Mapping[str, Any], package: str, file: str) -> bool:
-    """Whether the wheel includes a data file; only setuptools leaves files out."""
-    if "setuptools" not in str(table.get("build-system", {}).get("build-backend", "setuptools")):
-        return True
-    patterns = table.get("tool", {}).get("setuptools", {}).get("package-data", {})
-    wanted = [*patterns.get(package, ()), *patterns.get("*", ())]
-    return any(Path(file).match(pattern) for pattern in wanted)
 
 
 def _examples(
@@ -173,7 +168,7 @@ def _examples(
         for fault in example.faults():
             yield Finding(example.path, fault, "examples")
         for path in (example.path, example.picture):
-            if path is not None and not _is_shipped(table, package.name, f"{FOLDER}/{path.name}"):
+            if path is not None and not is_shipped(table, package.name, f"{FOLDER}/{path.name}"):
                 where = f"[tool.setuptools.package-data] {package.name}"
                 what = (
                     f'{FOLDER}/{path.name} would be left out of the wheel: {where} = ["{FOLDER}/*"]'

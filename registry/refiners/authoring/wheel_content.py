@@ -73,7 +73,9 @@ def example_checks(package: Package) -> Iterator[Outcome]:
         yield "warning", what, f"{package.manifests[0].parent.name}/examples/NAME.py and NAME.png"
     for example in examples:
         for fault in () if package.is_folder else example.faults():  # of a folder, the manifest's
-            yield "problem", fault, f"Edit {example.path.name}, and build the wheel again."
+            script, picture = example.path.name, example.path.with_suffix(".png").name
+            change = f"Replace {picture}" if fault.startswith(picture) else f"Edit {script}"
+            yield "problem", fault, f"{change}, and build the wheel again."
         if example.picture is None:
             picture = example.path.with_suffix(".png").name
             yield "warning", f"{example.path.name} has no picture", f"Save {picture} beside it."

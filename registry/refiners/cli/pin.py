@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from refiners.cli.report import json_option, print_json, print_table
+from refiners.errors import CacheError
+
+if TYPE_CHECKING:
+    from refiners.authoring.card import Card
+    from refiners.authoring.pin import PinChange, PinnedManifest
 
 
 @click.command()
@@ -51,14 +57,10 @@ def pin(
     pinned = pinned_manifests(path, hub, variant=variant, revision=revision)
     manifests = tuple((file.path, file.manifest) for file in pinned)
     page = updated_card(card, manifests, variant=variant) if card is not None else None
-    if not check:
-        for file in pinned:
-            if file.changes:
-                file.write()
-        if page is not None and page.changes:
-            page.write()
     changes = [(file.path, change) for file in pinned for change in file.changes]
     fields = page.changes if page is not None else ()
+    if not check:
+        _write(pinned, page, as_json=as_json)
     if as_json:
         rows: list[dict[str, Any]] = [{"path": str(p)} | c._asdict() for p, c in changes]
         print_json({"pins": rows, "card": [field._asdict() for field in fields],
@@ -66,9 +68,7 @@ def pin(
     else:
         done = "to pin" if check else "pinned"
         if changes:
-            rows_of_pins = [(c.file, c.key, c.old or "-", c.new) for _, c in changes]
-            print_table(f"{path}: {len(changes)} {done}", ("file", "pin", "before", "now"),
-                        rows_of_pins)  # fmt: skip
+            _print_pins(path, [change for _, change in changes], done)
         if fields:
             print_table(f"{card}: {len(fields)} fields {'differ' if check else 'written'}",
                         ("field", "before", "now"),
@@ -77,6 +77,39 @@ def pin(
             click.echo(f"{path}: every pin is current.")
     if check and (changes or fields):
         click.get_current_context().exit(1)
+
+
+def _write(pinned: Sequence[PinnedManifest], page: Card | None, *, as_json: bool) -> None:
+    """Writes the manifests and then the card; says what was written if one cannot be.
+
+    Raises:
+        CacheError: A file cannot be written.
+    """
+    pending = [file for file in pinned if file.changes]
+    card = page if page is not None and page.changes else None
+    for file in pending:
+        file.check()
+    if card is not None:
+        card.check()
+    written: list[PinnedManifest] = []
+    try:
+        for file in pending:
+            file.write()
+            written.append(file)
+        if card is not None:
+            card.write()
+    except CacheError as error:
+        for file in written if not as_json else ():
+            _print_pins(file.path, file.changes, "pinned")
+        if not as_json or not written:
+            raise
+        names = ", ".join(str(file.path) for file in written)
+        raise CacheError(f"{error.message} Already pinned: {names}.", hint=error.hint) from error
+
+
+def _print_pins(path: Path, changes: Sequence[PinChange], done: str) -> None:
+    rows = [(change.file, change.key, change.old or "-", change.new) for change in changes]
+    print_table(f"{path}: {len(changes)} {done}", ("file", "pin", "before", "now"), rows)
 
 
 def _shown(value: Any) -> str:

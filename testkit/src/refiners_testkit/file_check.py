@@ -65,10 +65,7 @@ class FileChecks:
             _, adapter = case.bound()
             adapter.save(path)
             tensors = read(path)
-            last = sorted(tensors)[-1]
-            extra = {**tensors, _UNKNOWN: torch.zeros(2)}
-            less = {key: tensor for key, tensor in tensors.items() if key != last}
-            for changed, key, verb in ((extra, _UNKNOWN, "an unknown"), (less, last, "a missing")):
+            for changed, key, verb in _changed_files(tensors):
                 write(changed, path)
                 model = case.model()
                 what = f"on {base}: a file with {verb} key, {key}, is accepted."
@@ -127,6 +124,16 @@ class FileChecks:
                     hint = "Each tensor has a key of its own."
                     fail(f"on {base}: its weights cannot be saved: {error}", hint)
                 yield base, case, path
+
+
+def _changed_files(tensors: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], str, str]]:
+    """Yields files that differ in a key, with the key and how it differs."""
+    names = sorted(tensors)
+    beside = f"{names[-1].rpartition('.')[0]}.{_UNKNOWN}".lstrip(".")
+    for name in dict.fromkeys((_UNKNOWN, beside)):
+        yield {**tensors, name: torch.zeros(2)}, name, "an unknown"
+    for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1])):
+        yield {key: tensor for key, tensor in tensors.items() if key != name}, name, "a missing"
 
 
 def _inject(adapter: Adapter, model: Any, base: str, hint: str = "") -> None:

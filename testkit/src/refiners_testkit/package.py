@@ -8,6 +8,7 @@ from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
+from unittest.mock import patch
 
 import pytest
 from refiners.authoring.import_names import imported_names
@@ -169,9 +170,12 @@ def _run_example(subject: Subject, script: Path) -> None:
     ):
         error: BaseException | None = None
         try:
-            runpy.run_path(str(script), run_name="__main__")
+            with patch.object(sys, "argv", [str(script)]):
+                runpy.run_path(str(script), run_name="__main__")
         except KeyboardInterrupt:
             raise
+        except SystemExit as end:
+            error = end if end.code else None
         except BaseException as raised:
             error = raised
     name = f"examples/{script.name}"

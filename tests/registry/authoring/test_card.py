@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from refiners.authoring.card import Card
 from refiners.authoring.card_text import fields_of, with_fields
 from refiners.cli import main
+from refiners.errors import CacheError
 from refiners.testing import LoopbackHub, safetensors_of
 
 from ..conftest import EDGES_TOML, Site
@@ -167,3 +169,84 @@ def test_one_field_changes_in_every_layout(text: str) -> None:
 def test_a_layout_that_cannot_be_kept_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be changed safely"):
         with_fields("---\n{license: mit, x: 1}\n---\n", {"license": "gpl-3.0"})
+
+
+def test_a_card_that_is_too_large_is_refused_and_stays(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refiners.authoring.card._LARGEST", 100)
+    path = tmp_path / "README.md"
+    path.write_text(CARD)
+    before = manifest.read_text()
+    result = run("pin", manifest, "--card", path)
+    assert result.exit_code == 2
+    assert "is larger than 100 bytes" in result.output
+    assert (path.read_text(), manifest.read_text()) == (CARD, before)
+
+
+@pytest.mark.parametrize("text", [CARD, "# Edges\n"])
+def test_a_mark_of_the_byte_order_stays_in_front(manifest: Path, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(text, "utf-8-sig")
+    assert run("pin", manifest, "--card", path).exit_code == 0
+    content = path.read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf---\n")
+    assert content.count(b"\xef\xbb\xbf") == content.count(b"library_name") == 1
+    assert run("pin", manifest, "--card", path, "--check").exit_code == 0
+
+
+def test_a_file_that_is_no_card_is_refused_and_stays(manifest: Path, tmp_path: Path) -> None:
+    before = manifest.read_text()
+    link = tmp_path / "LINK.md"
+    link.symlink_to(manifest)
+    for path in (manifest, link, tmp_path / "pyproject.toml"):
+        result = run("pin", manifest, "--card", path)
+        assert result.exit_code == 2
+        assert "README.md" in result.output
+        assert manifest.read_text() == before
+    assert not path.exists()
+
+
+def test_the_folder_of_a_new_card_is_made(manifest: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights" / "of" / "README.md"
+    assert run("pin", manifest, "--card", path, "--check").exit_code == 1
+    assert not path.parent.parent.exists()
+    assert run("pin", manifest, "--card", path).exit_code == 0
+    assert "library_name" in path.read_text()
+
+
+def test_a_card_that_cannot_be_written_is_refused_before_a_pin(
+    manifest: Path, tmp_path: Path
+) -> None:
+    before = manifest.read_text()
+    path = tmp_path / "README.md"
+    path.write_text(CARD)
+    path.chmod(0o444)
+    assert f"chmod u+w {path}" in run("pin", manifest, "--card", path).output
+    assert "nothing can be made" in run("pin", manifest, "--card", manifest / "README.md").output
+    assert (path.read_text(), manifest.read_text()) == (CARD, before)
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_pins_are_listed_even_if_the_card_then_fails(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...]
+) -> None:
+    def fail(_: Card) -> None:
+        raise CacheError("full.", hint="Free space.")
+
+    monkeypatch.setattr(Card, "write", fail)
+    result = run("pin", manifest, "--card", tmp_path / "README.md", *option)
+    assert result.exit_code != 0
+    assert "revision" in manifest.read_text()
+    assert ("Already pinned: " if option else "3 pinned") in result.output
+    assert "full." in result.output
+
+
+def test_comments_in_a_field_stay() -> None:
+    text = "---\ntags: # found by\n  # kinds\n  - 'a # b' # mine\n  - c\nx: 1\n---\n"
+    assert with_fields(text, {"tags": ["a # b", "c", "d"]}) == text.replace("- c\n", "- c\n  - d\n")
+    after = with_fields(text, {"tags": ["e"], "x": 2})
+    assert after == "---\n# found by\n# kinds\n# mine\ntags:\n- e\nx: 2\n---\n"
+    text = "---\nlicense: mit # ours\nprompt: |\n  # no comment\n---\n"
+    after = with_fields(text, {"license": "gpl", "prompt": "p"})
+    assert after == "---\n# ours\nlicense: gpl\nprompt: p\n---\n"

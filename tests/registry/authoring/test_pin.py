@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,13 @@ def test_a_pin_stays_while_its_commit_has_the_same_bytes(
         ({"a.bin": b"1", "a.safetensors": TENSORS}, "a.bin", 'file = "a.safetensors"'),
         ({"f/a.safetensors": TENSORS, "f/b.safetensors": TENSORS}, "f", 'file = "f/a.safetensors"'),
         ({"b.safetensors": TENSORS}, "a.safetensors", "hf upload org/edges a.safetensors"),
+        ({"b.safetensors": b""}, "f/a.safetensors", "org/edges f/a.safetensors f/a.safetensors"),
+        ({"f/a.bin": b"1"}, "f/a.bin", "rewrite_pickle('\"'\"'f/a.bin'\"'\"', "),
+        ({"f/a.bin": b"1"}, "f/a.bin", "hf upload org/edges f/a.safetensors f/a.safetensors"),
+        ({"f/a.bin": b"1", "f/x.md": b""}, "f", 'write file = "f/a.safetensors"'),
+        ({"f/a.bin": b"1", "f/b.bin": b"1", "f/A.md": b""}, "f", 'file = "f/a.bin"'),
+        ({"README.md": b"1"}, "", "needs a safetensors file, and org/edges has none"),
+        ({"f/README.md": b"1"}, "f", "hf upload org/edges model.safetensors f/model.safetensors"),
     ],
 )
 def test_what_cannot_be_pinned_is_refused_with_the_next_step(
@@ -201,6 +209,44 @@ def test_a_manifest_that_changed_meanwhile_is_not_overwritten(
         pinned.write()
     assert manifest.read_text() == "changed"
     assert [path.name for path in manifest.parent.iterdir()] == ["adapter.toml"]
+
+
+def test_a_pickle_in_a_package_is_named_from_the_current_folder(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (manifest.parent / "w.bin").write_bytes(b"1")
+    text = MANIFEST.replace("hf:org/edges", "pkg:refiners_edge_guide/w.bin", 1)
+    manifest.write_text(text.replace("file = 'edges.safetensors'\n", ""))
+    for folder, shown in (
+        (manifest.parent.parent, "refiners_edge_guide/w"),
+        (manifest.parent, "w"),
+    ):
+        monkeypatch.chdir(folder)
+        result = run("pin", manifest.relative_to(folder))
+        assert f"'{shown}.bin'" in result.output.replace("'\"'\"'", "'")
+        assert f"'{shown}.safetensors'" in result.output.replace("'\"'\"'", "'")
+
+
+def test_a_read_only_manifest_stays(manifest: Path, hub: LoopbackHub) -> None:
+    hub.publish("org/edges", {"edges.safetensors": TENSORS, "vocab.json": b"{}"})
+    manifest.chmod(0o444)
+    result = run("pin", manifest)
+    assert result.exit_code != 0
+    assert f"chmod u+w {manifest}" in result.output
+    assert manifest.read_text() == MANIFEST
+
+
+def test_a_name_with_an_apostrophe_is_escaped() -> None:
+    for name in ("it's", "a\x01b", "a\nb"):
+        assert tomllib.loads(edited("a = 'f' # c\n", [Edit(("a",), name)])) == {"a": name}
+
+
+@pytest.mark.parametrize("new", [[1, 2], [1, 2, 3]])
+def test_comments_in_an_array_stay(new: list[int]) -> None:
+    text = "a = [ # width\n  'w#', # height\n  7,\n]\n"
+    after = edited(text, [Edit(("a",), new)])
+    assert tomllib.loads(after) == {"a": new}
+    assert after.index("# width") < after.index("# height")
 
 
 LAYOUTS = {

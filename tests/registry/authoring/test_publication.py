@@ -23,6 +23,7 @@ GOOD = {
     "refiners_edges/w.safetensors": b"w",
     "refiners_edges-1.dist-info/METADATA": METADATA.encode(),
 }
+PLACE = "refiners_edges-1.dist-info/METADATA"
 
 
 def saved() -> bytes:
@@ -129,6 +130,17 @@ def test_an_import_that_is_not_public_is_named(tmp_path: Path, code: str, words:
         ("refiners_edges/x.safetensors", b"x", "that no manifest pins"),
         ("refiners_edges/x.png", b"x" * 2001, "x.png has 2,001 bytes, more than 2,000"),
         ("refiners_edges/adapter.toml", None, "adapter.toml is missing"),
+        ("../evil.py", b"", "../evil.py would be installed outside"),
+        ("a/../../evil.py", b"", "would be installed outside"),
+        ("/etc/evil", b"", "/etc/evil would be installed outside"),
+        ("C:\\x.py", b"", "x.py would be installed outside"),
+        ("a..b/..c.py", b"", ""),
+        ("other-1.dist-info/METADATA", b"", "several METADATA"),
+        ("refiners_edges-1.dist-info/METADATA", None, "no METADATA"),
+        (PLACE, f"Name: other\n{METADATA}".encode(), "its METADATA say other 1"),
+        (PLACE, f"Version: 2\n{METADATA}".encode(), "its METADATA say refiners-edges 2"),
+        (PLACE, f"Name: Refiners.Edges\nVersion: 1.0\n{METADATA}".encode(), ""),
+        (PLACE, METADATA.replace("\n", "\r\n").encode(), ""),
         ("refiners_edges-1.dist-info/METADATA", b"License-File: x\n\ntext", "state its license"),
         ("refiners_edges-1.dist-info/METADATA", b"License: MIT\n\ntext", "write LICENSE"),
         ("refiners_edges-1.dist-info/METADATA", METADATA.partition("\n\n")[0].encode(), "no page"),
@@ -154,3 +166,52 @@ def test_a_fault_of_a_wheel_is_named(
     ]
     assert len(problems) == bool(words), problems
     assert not words or words in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("edges.whl", "is not the name of a wheel"),
+        ("refiners_edges-x-py3-none-any.whl", "is not the name of a wheel"),
+        ("other-1-py3-none-any.whl", "has the metadata of another package"),
+    ],
+)
+def test_the_file_name_of_a_wheel_is_that_of_its_metadata(
+    tmp_path: Path, file: str, words: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / file, "w") as wheel:
+        for member, data in GOOD.items():
+            wheel.writestr(member, data)
+    (problem,) = wheel_problems(tmp_path / file, declared={"refiners_edges/w.safetensors"})
+    assert words in problem.what
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_files_of_one_name_are_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "refiners_edges-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for member, data in (*GOOD.items(), ("refiners_edges/adapter.toml", b"x")):
+            wheel.writestr(member, data)
+    (problem,) = wheel_problems(path, declared={"refiners_edges/w.safetensors"})
+    assert problem.what == "it has 2 files named refiners_edges/adapter.toml"
+
+
+@pytest.mark.parametrize("damage", ["data", "encrypted", "compression", "text"])
+def test_a_damaged_wheel_is_a_problem(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "refiners_edges-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for member, data in {"a.txt": b"text " * 1000, **GOOD}.items():
+            wheel.writestr(member, data)
+    raw = bytearray(path.read_bytes())
+    entry = raw.index(b"PK\x01\x02")  # of the first file, in the directory at the end
+    if damage == "data":
+        raw[35:39] = b"\xff\xff\xff\xff"
+    elif damage == "encrypted":
+        raw[6] |= 1
+        raw[entry + 8] |= 1
+    elif damage == "compression":
+        raw[8] = raw[entry + 10] = 99
+    path.write_bytes(b"text" if damage == "text" else raw)
+    (problem,) = wheel_problems(path, declared={"refiners_edges/w.safetensors"})
+    assert ("a.txt" if damage != "text" else path.name) + " cannot be read" in problem.what
+    assert "pip wheel" in problem.fix

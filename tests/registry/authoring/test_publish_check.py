@@ -235,7 +235,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         changed("pyproject.toml", ">=1.0.0.dev0,<2", "<1.0.0.dev0"),
         "core",
         "problem",
-        ">=1.0,<2",
+        "refiners-core>=",
     ),
     "open core": (changed("pyproject.toml", ",<2", ""), "core", "warning", "<2"),
     "no core": (
@@ -330,6 +330,8 @@ def test_without_the_hub_its_checks_do_not_run(plugin: Path, hub: LoopbackHub) -
     result = run(plugin, "--offline", "--json")
     assert result.exit_code == 0
     assert (verdicts(result)["pins"], verdicts(result)["card"]) == (["not-run"], ["not-run"])
+    assert "without --offline" in result.stdout
+    assert "offline=False" not in result.stdout
     assert hub.requests == []
 
 
@@ -338,3 +340,70 @@ def test_what_is_not_a_plugin_is_refused(tmp_path: Path, name: str, hub: Loopbac
     path = tmp_path / name
     path.mkdir() if name == "empty" else path.write_text("text")
     assert run(path).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("installed", "suggested"),
+    [("1.0.0.dev0", ">=1.0.0.dev0,<2"), ("1.5.dev1", ">=1.0,<2"), ("2.1+me", ">=2.1,<3")],
+)
+def test_the_suggested_range_contains_the_installed_core(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch, installed: str, suggested: str
+) -> None:
+    versions = {"refiners-core": installed}
+    monkeypatch.setattr("refiners.installed.dependency.version_of_package", versions.get)
+    changed("pyproject.toml", ">=1.0.0.dev0,<2", "<0.5")(plugin)
+    checks = json.loads(run(plugin, "--json").stdout)["checks"]
+    assert [c["fix"] for c in checks if c["check"] == "core"] == [f'"refiners-core{suggested}"']
+
+
+def test_a_damaged_wheel_is_one_problem_of_the_table(plugin: Path) -> None:
+    wheel = plugin / "dist/refiners_edges-1.0-py3-none-any.whl"
+    for content in (b"text", wheel.read_bytes().replace(b"Draws", b"Drawn")):
+        wheel.write_bytes(content)
+        result = run(plugin, "--json")
+        found = verdicts(result)
+        assert (len(found), found["wheel"], found["pins"]) == (12, ["problem"], ["pass"])
+        assert "build it again: pip wheel" in result.stdout
+
+
+def test_a_wheel_without_metadata_is_refused_in_words(plugin: Path) -> None:
+    wheel = plugin / "dist/refiners_edges-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("refiners_edges/adapter.toml", "")
+    assert "it has no files *.dist-info/METADATA" in run(wheel).stderr
+
+
+def test_a_problem_of_a_wheel_names_no_temporary_path(plugin: Path) -> None:
+    changed(MANIFEST, "summary", "sumary")(plugin)
+    result = run(plugin / "dist/refiners_edges-1.0-py3-none-any.whl", "--json")
+    assert "refiners_edges/adapter.toml" in result.stdout
+    assert "refiners-wheel-" not in result.stdout
+
+
+def test_the_picture_to_replace_is_named(plugin: Path) -> None:
+    (plugin / PACKAGE / "examples/house.png").write_bytes(b"GIF89a")
+    assert "Replace house.png" in run(build(plugin), "--json").stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[tool.setuptools.package-data]", "[tool]\nsetuptools = 3\n[x]", "should be a table"),
+        ('"MIT"', '"MIT"\nlicense-files = ["/etc/*"]', "is not a relative pattern"),
+        ('version = "1.0"', "version = 1.0", "[project] version should be a text"),
+        ("[project.urls]\nRepository =", "[project.urls]\nRepository = 3\nx =", "should be a text"),
+    ],
+)
+def test_a_wrong_type_in_the_project_is_a_problem(
+    plugin: Path, old: str, new: str, words: str
+) -> None:
+    changed("pyproject.toml", old, new)(plugin)
+    result = run(plugin, "--json")
+    assert words in result.stdout
+    assert (len(verdicts(result)), result.exit_code) == (12, 1)
+
+
+def test_a_project_that_is_no_table_is_refused_in_words(plugin: Path) -> None:
+    (plugin / "pyproject.toml").write_text("project = 3")
+    result = run(plugin)
+    assert (result.exit_code, "project should be a table" in result.stderr) == (2, True)

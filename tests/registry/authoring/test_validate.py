@@ -75,6 +75,56 @@ def test_a_problem_is_named(plugin: Path, file: str, old: str, new: str, problem
     assert run("validate", plugin).exit_code == 1
 
 
+DATA = "[tool.setuptools.package-data] refiners_edges should be a list of patterns"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('= ["*.toml"]', '= "adapter.toml"', DATA),
+        ('= ["*.toml"]', "= 3", DATA),
+        ('= ["*.toml"]', "= [3]", DATA),
+        ('= ["*.toml"]', '= [""]', "left out of the wheel"),
+        (
+            '.package-data]\nrefiners_edges = ["*.toml"]',
+            "]\npackage-data = 3",
+            "package-data should",
+        ),
+        ('.setuptools.package-data]\nrefiners_edges = ["*.toml"]', "]\nsetuptools = 3", "a table"),
+        ('= "setuptools.build_meta"', "= 3", "build-backend should be a text"),
+        ('"refiners-edges"', "3", "[project] name should be a text"),
+        ('["refiners-core"]', "3", "[project] dependencies should be a list"),
+        ('["refiners-core"]', "[3]", "[project] dependencies should be a list"),
+        ('[project.entry-points."refiners.adapters"]', "entry-points = 3\n[x]", "a table"),
+        ('."refiners.adapters"]\nedges = ', ']\n"refiners.adapters" = ', "a table"),
+        *(
+            ("[project]", f"[project]\n{line}", f"[project] {line.partition(' ')[0]} should be")
+            for line in (
+                *("version = 1.0", "license = 3", "readme = [1]", 'keywords = "x"'),
+                *("classifiers = 3", "license-files = 3", 'urls = ["https://x"]', "urls = 3"),
+            )
+        ),
+        ("[project]", '[project]\nlicense-files = ["/LICENSE"]', "is not a relative pattern"),
+        ("[project]", '[project]\nlicense-files = ["/etc/*"]', "is not a relative pattern"),
+        ("[project]", '[project]\nlicense-files = [""]', "is not a relative pattern"),
+        ("[project]", "[project]\nurls = {Home = 3}", "[project.urls] Home should be a text"),
+    ],
+)
+def test_a_wrong_type_in_the_project_is_named(
+    plugin: Path, old: str, new: str, problem: str
+) -> None:
+    path = plugin / "pyproject.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert problem in problems(plugin, "--strict")
+
+
+def test_the_project_is_a_table(plugin: Path) -> None:
+    for text, problem in (("project = 3", "project should be a table"), ("", "has no table")):
+        (plugin / "pyproject.toml").write_text(text)
+        assert problem in problems(plugin)
+
+
 def test_the_class_may_be_that_of_a_package_it_depends_on(plugin: Path) -> None:
     manifest, project = plugin / "src/refiners_edges/adapter.toml", plugin / "pyproject.toml"
     manifest.write_text(manifest.read_text().replace("refiners_edges.", "refiners_lora."))
