@@ -134,9 +134,9 @@ def facts_in_package(label: str, source: str, root: Path) -> Facts:
 
 def _typed(path: Path) -> str:
     """Returns a path as it is typed from the current folder."""
-    here = Path.cwd()
+    current = Path.cwd()
     full = Path(os.path.abspath(path))  # resolve() would follow links
-    return str(full.relative_to(here) if full.is_relative_to(here) else full)
+    return str(full.relative_to(current) if full.is_relative_to(current) else full)
 
 
 def _file_in(contents: Contents, name: str, repository: str, label: str, format: str) -> str:

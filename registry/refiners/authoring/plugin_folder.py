@@ -52,7 +52,7 @@ class ProjectFile(NamedTuple):
     table: dict[str, Any]
     """The file without the values of other types."""
     faults: Mapping[Place, str]
-    """What is wrong with each value that was left out, by its place."""
+    """The fault of each value that was left out, by its place."""
 
 
 def read_project(path: Path) -> ProjectFile:

@@ -18,7 +18,7 @@ _MARK: Final = "refiners-mark-{}-refiners"
 _PART: Final = re.compile(r"""\#[^\r\n]*|"(?:[^"\\]|\\.)*"|'[^'\r\n]*'|[^\s,\[\]\#"']+""")
 """A comment or an item of an array."""
 _ESCAPED: Final = re.compile(r"['\x00-\x08\x0a-\x1f\x7f]")
-"""What a literal string cannot have."""
+"""The characters that a literal string cannot have."""
 _LINE_KEY: Final = re.compile(r"""(?P<before>.*?)(?:[\w-]+|"[^"]*"|'[^']*')\s*=\s*""", re.DOTALL)
 
 
