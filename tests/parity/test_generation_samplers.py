@@ -190,6 +190,7 @@ def test_from_noise_with_xl(name, xl_pair, differ):
     assert differ(made(xl_pair[1], sampler), peer(**arguments).images) <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", XL)
 def test_from_and_into_an_image_with_xl(name, xl_pair, differ):
     ours = xl_pair[1]

@@ -97,11 +97,17 @@ def targets(name: str) -> list[tuple[str, str]]:
     return [(target["slot"], target["stage"]) for target in variant["targets"]]
 
 
+ALL = [
+    *[*MAKES][:4],
+    *(pytest.param(name, marks=pytest.mark.slow) for name in [*MAKES][4:]),
+]
+
+
 def test_all_adapters_of_the_manifest_are_tried():
     assert MAKES.keys() == MANIFEST.keys()
 
 
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("law", LAWS)
 def test_each_keeps_the_contract(law: Callable[[AdapterCase], None], name: str):
     law(AdapterCase(MAKES[name], small, targets=targets(name), run=run, beside=Louder))
