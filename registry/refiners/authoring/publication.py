@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 from refiners.catalog import listed
 from refiners.errors import CatalogError
 from refiners.host.text import is_all_plain, shown
+from refiners.installed.dependency import version_of_package
 from refiners.installed.distribution import DISTRIBUTION, canonical
 from refiners.manifest.schema import KindName, Spec
 from refiners.manifest.toml import load_toml
@@ -36,15 +36,29 @@ def project_problems(path: Path, project: Mapping[str, Any]) -> Iterator[Problem
     if not page or not (path.parent / str(page)).is_file():
         yield "package", 'no page for the index: readme = "README.md", and write that file'
     for text in project.get("dependencies", ()):
-        match = re.match(r"\s*([\w.-]+)\s*(\[[^\]]*\])?\s*\(?([^;)]*)", text)
-        if match is not None and canonical(match[1]) == DISTRIBUTION and not is_bounded(match[3]):
-            yield (
-                "core-range",
-                (
-                    f"{text!r} admits every later core, which may take names away: "
-                    f'"{DISTRIBUTION}>=1.0.0.dev0,<2"'
-                ),
-            )
+        for what in _core_faults(text):
+            yield "core-range", f'{text!r} {what}: "{DISTRIBUTION}>=1.0.0.dev0,<2"'
+
+
+def _core_faults(text: str) -> Iterator[str]:
+    """Yields what a requirement lacks if it is that of the core."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        wanted = Requirement(text)
+    except InvalidRequirement:
+        return  # building the wheel reports it
+    if canonical(wanted.name) != DISTRIBUTION:
+        return
+    installed = version_of_package(DISTRIBUTION)
+    if wanted.url:
+        yield "names an address, not a range of versions"
+    elif not is_bounded(str(wanted.specifier)):
+        yield "admits every later core, which may take names away"
+    elif installed and not wanted.specifier.contains(installed, prereleases=True):
+        yield f"excludes the core {installed} with which it is checked"
+    if wanted.marker is not None and not wanted.marker.evaluate():
+        yield "does not apply here"
 
 
 def _license(folder: Path, project: Mapping[str, Any]) -> Iterator[Problem]:
@@ -71,7 +85,7 @@ def plugin_problems(dist: str, kind: KindName, name: str, spec: Spec) -> Iterato
         name: The name in the manifest.
         spec: The table of the manifest.
     """
-    if not spec.license:
+    if not (spec.license or "").strip():
         yield "license", f"{name}: the license of the code is missing"
     if not is_bounded(spec.core_api):
         yield (
@@ -129,6 +143,7 @@ def _texts(place: tuple[str, ...], value: Any) -> Iterator[tuple[str, str]]:
         yield ".".join(place), value
     elif isinstance(value, dict):
         for key, item in value.items():
+            yield ".".join(place), str(key)
             yield from _texts((*place, str(key)), item)
     elif isinstance(value, list):
         for item in value:

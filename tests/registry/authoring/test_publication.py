@@ -54,6 +54,17 @@ def test_a_complete_project_lacks_nothing(folder: Path) -> None:
         ({"license-files": ["TERMS"]}, "license", "write LICENSE"),
         ({"dependencies": ["Refiners_Core >= 1.0"]}, "core-range", "every later core"),
         ({"dependencies": ["refiners-core"]}, "core-range", "every later core"),
+        ({"dependencies": ["refiners-core>=5,<6"]}, "core-range", "excludes the core"),
+        (
+            {"dependencies": ["refiners-core>=1.0.0.dev0,<2; python_version<'3'"]},
+            "core-range",
+            "does not apply here",
+        ),
+        (
+            {"dependencies": ["refiners-core @ https://example.org/a.whl"]},
+            "core-range",
+            "an address",
+        ),
     ],
 )
 def test_what_a_project_lacks_is_named(
@@ -79,6 +90,7 @@ def test_a_range_with_an_end_is_bounded(text: str, bounded: bool) -> None:
         ('">=1.0,<2"', '">=1.0"', "core-range", "admits every later core"),
         ("Follow edges", r"Follow\u202e edges", "text", r"adapter.edges.summary: 'Follow\\u202e"),
         ('core-api = ">=1.0,<2"', 'core-api = "x"', "core-range", "a version specifier"),
+        ("summary =", r'"x-\u202e" = 1' + "\nsummary =", "text", r"adapter.edges: 'x-\\u202e"),
     ],
 )
 def test_a_problem_of_a_manifest_has_a_rule(
