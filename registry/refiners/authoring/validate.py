@@ -138,7 +138,6 @@ def _project(path: Path, is_strict: bool) -> Iterator[Finding]:
             packages.add(folder / package)
             yield from _examples(path, table, folder / package, name)
         manifest = folder / package / file
-        packages.add(manifest.parent)
         yield from manifest_findings(
             manifest, kind_of_file(manifest), folder, is_strict, name, names
         )

@@ -122,7 +122,9 @@ def _kind_in(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, largest: int) -> str
         while info.file_size <= largest and file.read(1_000_000):
             pass
     kind = _kind_of(info.filename, head)
-    return "a pickle" if not kind and _has_pickle(wheel, info, largest) else kind
+    if not kind and head == b"PK\x03\x04" and info.file_size <= largest:
+        return "a pickle" if _has_pickle(wheel, info) else ""
+    return kind
 
 
 def _kind_of(name: str, head: bytes) -> str:
@@ -135,17 +137,13 @@ def _kind_of(name: str, head: bytes) -> str:
     return "weights" if suffix in _WEIGHTS else ""
 
 
-def _has_pickle(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, largest: int) -> bool:
-    """Whether a file is an archive with a pickle, as torch.save writes it."""
-    with wheel.open(info) as file:
-        if file.read(4) != b"PK\x03\x04" or info.file_size > largest:
-            return False
-        file.seek(0)
-        try:
-            with zipfile.ZipFile(file) as inner:
-                return any(name.endswith(_PICKLES) for name in inner.namelist())
-        except zipfile.BadZipFile:
-            return False
+def _has_pickle(wheel: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    """Whether an archive has a pickle, as torch.save writes it."""
+    try:
+        with wheel.open(info) as file, zipfile.ZipFile(file) as inner:
+            return any(name.endswith(_PICKLES) for name in inner.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _names(file_name: str, place: str, metadata: Message) -> Iterator[WheelProblem]:

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from refiners.catalog.entry import Listed, Release, read_releases, releases_of
+from refiners.catalog.entry import LIST, Listed, Release, read_releases, releases_of
 from refiners.catalog.owner import unclaimed
 from refiners.errors import CatalogError
 from refiners.host.stamp import Stamp
@@ -60,7 +60,7 @@ def current() -> Current | None:
     try:
         pointer = msgspec.json.decode((home / "current.json").read_bytes(), type=Current)
         is_inside = Path(pointer.folder).name == pointer.folder not in ("", "..")
-        return pointer if is_inside and (home / pointer.folder / "search.json").is_file() else None
+        return pointer if is_inside and (home / pointer.folder / LIST).is_file() else None
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -131,12 +131,12 @@ def listed_in(folder: Path) -> tuple[Listed, ...]:
     Raises:
         CatalogError: Its list is damaged.
     """
-    return _list_in(folder) if (folder / "search.json").exists() else ()
+    return _list_in(folder) if (folder / LIST).exists() else ()
 
 
 def _list_in(folder: Path) -> tuple[Listed, ...]:
     """Reads a list, or returns the cached one if the file has not changed since the last read."""
-    path = folder / "search.json"
+    path = folder / LIST
     stamp = Stamp.of(path)
     if stamp is not None and (known := _lists.get(path)) is not None and known[0] == stamp:
         return known[1]

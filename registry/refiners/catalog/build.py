@@ -13,6 +13,7 @@ import msgspec
 
 from refiners.catalog.conformance import FILE, Conformance, reports_in
 from refiners.catalog.entry import (
+    LIST,
     Listed,
     Release,
     entry_files,
@@ -33,8 +34,6 @@ from refiners.manifest.version import is_development, is_newer, version_of
 
 _LARGEST: Final = 1_000_000
 """The maximum size in bytes of a manifest or of metadata."""
-LIST: Final = "search.json"
-"""The file of a catalog with an entry for each plugin."""
 _METADATA: Final = re.compile(r"[^/]+\.dist-info/METADATA")
 
 

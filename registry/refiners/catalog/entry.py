@@ -19,6 +19,8 @@ from refiners.manifest.schema import KindName
 from refiners.manifest.term import Name
 from refiners.manifest.version import version_of
 
+LIST: Final = "search.json"
+"""The file of a catalog with an entry for each plugin."""
 _DISTRIBUTION: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)"
 _VERSION: Final = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}$(?!\n)"
 
