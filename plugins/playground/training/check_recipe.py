@@ -13,7 +13,6 @@ import msgspec
 import refiners
 import torch
 from refiners_train import load_config, train
-from refiners_train.data.reference import load_source
 from result import entry, places
 from run import RUNS
 
@@ -57,7 +56,8 @@ def main() -> None:
     name = config.adapter.name
     result = folder / (config.result.file or f"{folder.name}.safetensors")
     model = refiners.load_model("playground", device=options.device)
-    source = load_source(config.data.source, dict(config.data.options))
+    module, _, function = config.data.source.partition(":")
+    source = getattr(import_module(module), function)(**config.data.options)
     example = source.example(0, 0)
     adapter = trained(name, result).inject(model)
     value = example.conditions.get("", dict(example.conditions)) if example.conditions else None
