@@ -60,6 +60,7 @@ def arguments(description: str, **defaults: int) -> argparse.Namespace:
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps; cpu by default")
     parser.add_argument("--fresh", action="store_true", help="ignore the last checkpoint")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
