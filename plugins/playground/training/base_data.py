@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from random import Random
 
 import numpy as np
@@ -54,7 +55,7 @@ def load_table(model: LatentDiffusion, counts: Mapping[str, int]) -> Table:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(_make(model, counts), path)
-    latents, tokens = torch.load(path, weights_only=True)
+    latents, tokens = torch.load(path, weights_only=True, map_location="cpu")
     return Table(latents, tokens, dict(counts))
 
 
@@ -64,14 +65,16 @@ def _make(model: LatentDiffusion, counts: Mapping[str, int]) -> tuple[Tensor, Te
         for kind, count in counts.items()
         for start in range(0, count, CHUNK)
     ]
+    device = model.autoencoder.device
     latents: list[Tensor] = []
     tokens: list[Tensor] = []
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    # A fresh process has neither the parent's device nor its threads.
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         for pixels, captions in pool.map(_drawn, *zip(*jobs, strict=True)):
             with torch.no_grad():
-                latents.append(model.encode(torch.from_numpy(pixels).float() / 255).cpu().half())
+                latents.append(model.encode(torch.from_numpy(pixels).to(device).float() / 255).cpu().half())
             ids = model.tokenize(captions, {}).ids[0]
-            tokens.append(ids.view(len(pixels), CAPTIONS, -1).short())
+            tokens.append(ids.view(len(pixels), CAPTIONS, -1).short().cpu())
     return torch.cat(latents), torch.cat(tokens)
 
 
