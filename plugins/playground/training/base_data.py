@@ -8,13 +8,14 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from random import Random
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from model import FILES
+from model import FILES, build_model
 from refiners_playground.curriculum import lesson, lesson_caption
 from refiners_playground.picture import draw_pictures
 from run import RUNS, WEIGHTS
@@ -70,18 +71,23 @@ def _make(model: LatentDiffusion, counts: Mapping[str, int]) -> tuple[Tensor, Te
     tokens: list[Tensor] = []
     # A fresh process has neither the parent's device nor its threads.
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        for pixels, captions in pool.map(_drawn, *zip(*jobs, strict=True)):
+        for pixels, ids in pool.map(_drawn, *zip(*jobs, strict=True)):
             with torch.no_grad():
                 latents.append(model.encode(torch.from_numpy(pixels).to(device).float() / 255).cpu().half())
-            ids = model.tokenize(captions, {}).ids[0]
-            tokens.append(ids.view(len(pixels), CAPTIONS, -1).short().cpu())
+            tokens.append(torch.from_numpy(ids).view(len(pixels), CAPTIONS, -1))
     return torch.cat(latents), torch.cat(tokens)
 
 
-def _drawn(kind: str, start: int, stop: int) -> tuple[np.ndarray, list[str]]:
-    """Draws some scenes of a kind in bytes, and writes their captions."""
+def _drawn(kind: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws some pictures of a kind in bytes, and writes the tokens of their captions."""
     torch.set_num_threads(1)
     pictures = [lesson(kind, index) for index in range(start, stop)]
     random = Random(f"caption {kind} {start}")
     captions = [lesson_caption(kind, each, random) for each in pictures for _ in range(CAPTIONS)]
-    return (draw_pictures(pictures) * 255).round().byte().numpy(), captions
+    tokens = _reader().tokenize(captions, {}).ids[0].short()
+    return (draw_pictures(pictures) * 255).round().byte().numpy(), tokens.numpy()
+
+
+@cache
+def _reader() -> LatentDiffusion:
+    return build_model()
