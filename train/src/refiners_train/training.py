@@ -67,6 +67,8 @@ def train(
     model = refiners.load_model(config.base.model, device=accelerator.device, dtype=dtype)
     base = base_weights(model.eval())
     adapter = refiners.load_untrained(config.adapter.name, model, **config.adapter.options)
+    if config.train.gradient_checkpointing:
+        model.checkpoint_blocks()
     learners = Learners(base, adapter.eval())
     frozen = digest(learners.frozen)
     objective = OBJECTIVES[config.train.objective](model, adapter, config)
