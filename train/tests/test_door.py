@@ -147,8 +147,8 @@ def test_what_begins_changes_nothing_yet(name):
     batch = Batch([case.text] * ROWS, PICTURES, conditions=case.conditions)
     with torch.no_grad():
         begun = loss(lesson, batch)
-        lesson.adapter.eject()
-        lesson.adapter.takes_condition = False  # type: ignore[misc]
+        lesson.reading.adapter.eject()
+        lesson.reading.adapter.takes_condition = False  # type: ignore[misc]
         bare = loss(lesson, batch)
     torch.testing.assert_close(begun, bare)
 
