@@ -30,6 +30,11 @@ from refiners_instantid.face_pack import ANTELOPE
 from refiners_instantid.identity import detected, read
 from refiners_instantid.keypoint import RELEASED, Pen
 
+IMAGE_FILE: Final = "ip-adapter.safetensors"
+"""The published name of the image prompt."""
+CONTROL_FILE: Final = "ControlNetModel/diffusion_pytorch_model.safetensors"
+"""The published name of the side network."""
+
 
 class InstantId(Adapter):
     """Gives the people in generated pictures the face of a person (arXiv:2401.07519, section 3).
@@ -208,6 +213,14 @@ class InstantId(Adapter):
         """Returns the weights of both files under their published keys, which do not overlap."""
         return {**published(self.parts, INSTANTID_KEYS), **self.control.published()}
 
+    def saved_path(self, folder: Path, name: str) -> Path:
+        """Returns the folder of both files."""
+        return folder / name
+
+    def saved_files(self, path: Path) -> Mapping[str, Path]:
+        """Returns the image prompt, `weights`, and the side network, `control`."""
+        return {"weights": path / IMAGE_FILE, "control": path / CONTROL_FILE}
+
     def save(self, path: str | Path) -> None:
         """Writes the weights in the layout of `InstantX/InstantID`, as safetensors.
 
@@ -224,10 +237,10 @@ class InstantId(Adapter):
                 f"{self.key} is saved as two files, not as {folder}.",
                 hint=f"Give a folder: save({str(folder.with_suffix(''))!r}).",
             )
-        control = folder / "ControlNetModel"
-        control.mkdir(parents=True, exist_ok=True)
-        write(published(self.parts, INSTANTID_KEYS), folder / "ip-adapter.safetensors")
-        write(self.control.published(), control / "diffusion_pytorch_model.safetensors")
+        files = self.saved_files(folder)
+        files["control"].parent.mkdir(parents=True, exist_ok=True)
+        write(published(self.parts, INSTANTID_KEYS), files["weights"])
+        write(self.control.published(), files["control"])
 
     def _parts(self, model: LatentDiffusion, config: ResamplerConfig) -> Chain:
         return Chain(
