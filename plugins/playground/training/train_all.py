@@ -76,6 +76,7 @@ class Workshop:
         if self.is_stopped:
             return task.name, "not begun", 0.0
         if task.is_finished():
+            print(f"{task.name:24} finished before", flush=True)
             return task.name, "finished before", 0.0
         log = RUNS / "log" / f"{task.name}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -109,9 +110,10 @@ class Workshop:
 
 
 def last_line(log: Path) -> str:
-    """Returns the last line of a log that is not empty."""
+    """Returns the line of a log that tells why it ended: that of an error, or the last one."""
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "no output")[:160]
+    telling = [line for line in lines if line.startswith("error:")] or list(filter(None, lines))
+    return (telling or ["no output"])[-1][:200]
 
 
 def script(name: str, device: str, threads: int, more: list[str]) -> Task:
