@@ -28,6 +28,7 @@ from refiners_core.weights import read as read_weights
 from refiners_instantid.checkpoint import INSTANTID_KEYS, resampler_config
 from refiners_instantid.face_pack import ANTELOPE
 from refiners_instantid.identity import detected, read
+from refiners_instantid.keypoint import RELEASED, Pen
 
 IMAGE_FILE: Final = "ip-adapter.safetensors"
 """The published name of the image prompt."""
@@ -73,6 +74,8 @@ class InstantId(Adapter):
     learned_files: ClassVar[tuple[str, ...]] = ("weights", "control")
     pack: FacePack = ANTELOPE
     """The face models that it was trained with; a variant may name others."""
+    pen: Pen = RELEASED
+    """How keypoints are drawn; a variant may state `pen = { radius, half-width }`."""
 
     def __init__(
         self,
@@ -107,6 +110,7 @@ class InstantId(Adapter):
         unet = model.unet
         if source is not None:
             self.pack = type(self).pack.following(source.settings, self.key)
+            self.pen = source.sizes("pen", Pen) or RELEASED
         is_untrained = source is None or "weights" not in source.files
         channels = self.channels
         if source is None or is_untrained:
@@ -169,7 +173,7 @@ class InstantId(Adapter):
         """
         self._check_scales()
         self.control.check_size(request, self.key)
-        if read(value, request, self.key, self.pack).portraits and self.detector is None:
+        if read(value, request, self.key, self.pack, self.pen).portraits and self.detector is None:
             default_detector(self.key, self.pack)
 
     def encode(
@@ -184,7 +188,7 @@ class InstantId(Adapter):
         Raises:
             ConditionError: The value is refused by `check`, or no face is found.
         """
-        faces, drawn = detected(value, request, self.key, self.detector, self.pack)
+        faces, drawn = detected(value, request, self.key, self.detector, self.pack, self.pen)
         like: dict[str, Any] = {"device": request.device, "dtype": request.dtype}
         faces, resampler = faces.to(**like)[:, None], self.parts.layer("projection", Resampler)
         values = {
