@@ -73,7 +73,9 @@ def _make(model: LatentDiffusion, counts: Mapping[str, int]) -> tuple[Tensor, Te
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         for pixels, ids in pool.map(_drawn, *zip(*jobs, strict=True)):
             with torch.no_grad():
-                latents.append(model.encode(torch.from_numpy(pixels).to(device).float() / 255).cpu().half())
+                latents.append(
+                    model.encode(torch.from_numpy(pixels).to(device).float() / 255).cpu().half()
+                )
             tokens.append(torch.from_numpy(ids).view(len(pixels), CAPTIONS, -1))
     return torch.cat(latents), torch.cat(tokens)
 

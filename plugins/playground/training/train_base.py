@@ -88,7 +88,9 @@ def make_step(
         a, s = signals[timesteps].view(-1, 1, 1, 1), noises[timesteps].view(-1, 1, 1, 1)
         text = model.text_encoder(tokens, context={})
         context = {"timestep": timesteps, "text": text}
-        loss = mse_loss(model.unet(a * latents + s * noise, context=context), a * noise - s * latents)
+        loss = mse_loss(
+            model.unet(a * latents + s * noise, context=context), a * noise - s * latents
+        )
         optimiser.step(loss)
         last.copy_(loss.detach())
 
