@@ -46,7 +46,7 @@ CORE = (
     ("hookspecs",),
     ("surgery.adapter", "surgery.block_compiler"),
     ("compose", "model"),
-    ("command", "models"),
+    ("command", "measure", "models"),
     ("testing",),
 )
 """The modules and folders of `refiners_core`; each imports only from rows above its row."""
@@ -74,7 +74,7 @@ ROOMS = (
     ("sources",),
     ("preprocessing",),
     ("recipe",),
-    ("authoring", "doctor", "load", "page", "refresh", "sync"),
+    ("authoring", "doctor", "load", "measure", "page", "refresh", "sync"),
     ("remake",),
     ("sheet",),
     ("exhibit",),

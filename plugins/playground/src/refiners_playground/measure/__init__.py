@@ -1,0 +1,1 @@
+"""Measures of the playground and of its adapters, which `refiners evaluate` finds by entry point."""

@@ -1,0 +1,1 @@
+"""Trains adapters on frozen base models, and measures what adapters do."""
