@@ -125,8 +125,27 @@ class Adapter(Merging):
 
         Args:
             model: The tree of that inject; read facts from it and keep none of its layers.
-            source: Verified files, or None to begin untrained.
+            source: Verified files, or None to begin untrained. A source without the file `weights`
+                also begins untrained, with its settings and its other files, such as the encoder.
         """
+
+    def start(self, model: Any) -> None:
+        """Sets the values that training begins with, which usually change nothing yet; called once,
+        while the model wears the adapter and before the first step.
+
+        A ControlNet copies the encoder of the UNet, an IP-Adapter sets its value projections to
+        zero. By default the values stay as `build` made them.
+
+        Args:
+            model: The model that wears the adapter, with its weights.
+        """
+
+    def learners(self) -> Sequence[nn.Module]:
+        """Returns the modules whose parameters are trained; everything else stays frozen.
+
+        By default they are the layers of the adapter without those of `outside`, its encoders.
+        """
+        return [layer for name, layer in self.named_children() if name not in self.outside]
 
     def named_places(self, model: Any) -> Mapping[str, Sequence[str]]:
         """Returns further names of places for scales by place, `Condition(scale={name: 0.5})`.

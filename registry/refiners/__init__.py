@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from refiners.installed.inventory import preprocessors as preprocessors
     from refiners.load import load_adapter as load_adapter
     from refiners.load import load_model as load_model
+    from refiners.load import load_untrained as load_untrained
     from refiners.measure import load_measure as load_measure
     from refiners.measure import measures as measures
     from refiners.preprocessing import load_preprocessor as load_preprocessor
@@ -68,7 +69,7 @@ _HOMES: Final[dict[str, str]] = {
         "exhibit": ("Exhibit", "run_example"),
         "installed.example": ("Example", "examples"),
         "installed.inventory": ("adapters", "broken", "models", "preprocessors"),
-        "load": ("load_adapter", "load_model"),
+        "load": ("load_adapter", "load_model", "load_untrained"),
         "measure": ("load_measure", "measures"),
         "preprocessing": ("load_preprocessor",),
         "recipe.form": ("Recipe",),

@@ -44,3 +44,30 @@ class WeightsOf:
         files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
         source = with_parts(source, files, hub.receipts.folder)
         return replace(source, advice=advice_for(self.adapter.spec, variant))
+
+
+@dataclass(frozen=True)
+class FilesBeside:
+    """Fetches the files of an adapter that training does not make, such as its image encoder.
+
+    Args:
+        adapter: The installed adapter.
+        offline: Whether to stay offline.
+        guard: The policies and advisories.
+    """
+
+    adapter: Installed[AdapterSpec]
+    offline: bool | None
+    guard: Guard
+
+    def __call__(self, model: Chain) -> Source:
+        """Returns these files and the settings of the variant that suits the model.
+
+        Raises:
+            IncompatibleError: The adapter has no such variant.
+        """
+        variant = variant_for(self.adapter, model, guard=self.guard)
+        roles = {role: name for role, name in variant.files.items() if role != "weights"}
+        chosen = roles, variant.label, variant.settings
+        source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
+        return replace(source, advice=advice_for(self.adapter.spec, variant))

@@ -26,8 +26,8 @@ class PicturePrompt(ImagePrompt):
     negative picture, or none. With masks each picture acts in its part of the generated one.
 
     Args:
-        encoder: For an untrained adapter, the sizes of the image encoder; by default those of the
-            released one.
+        encoder: For an untrained adapter, the sizes of the image encoder; None reads the settings
+            of the variant, and without them takes those of the released one.
         options: `blend`, and the arguments of every adapter: `weights`, `name`, `key`.
     """
 
@@ -38,7 +38,8 @@ class PicturePrompt(ImagePrompt):
 
     def __init__(self, *, encoder: Any = None, **options: Any) -> None:
         super().__init__(**options)
-        self.encoder_config: Final = encoder or self.encoder_kind.config()
+        self._given_encoder: Final = encoder
+        self.encoder_config = encoder or self.encoder_kind.config()
 
     def build(self, model: LatentDiffusion, source: Source | None) -> None:
         """Builds the encoder and the parts of every image prompt, and loads their weights.
@@ -47,6 +48,8 @@ class PicturePrompt(ImagePrompt):
             WeightsError: A file is not of this kind, or not for a model of these sizes.
             AdapterError: The variant's `encoder` settings have an unknown name.
         """
+        if self._given_encoder is None and source is not None and "encoder" in source.settings:
+            self.encoder_config = self.encoder_kind.sizes(source)
         super().build(model, source)
         self.encoder = self.encoder_kind.built(source, self.encoder_config, model.unet)
 

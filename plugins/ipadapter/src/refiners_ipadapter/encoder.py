@@ -39,6 +39,14 @@ class Encoder:
     """Whether the absence of a picture is encoded, as zeros in place of normalised pixels;
     otherwise its features are zeros."""
 
+    def sizes(self, source: Source) -> Any:
+        """Returns the sizes of the network in the settings of a variant.
+
+        Raises:
+            AdapterError: The settings of the encoder have an unknown name.
+        """
+        return _config(self.config, source)
+
     def built(self, source: Source | None, config: Any, unet: Any) -> Chain:
         """Builds the network for a UNet, and loads it if there is a file for it.
 
@@ -56,7 +64,7 @@ class Encoder:
             with built_on(unet.device):
                 return self.network(config or self.config()).to(unet.dtype)
         with built_on("meta"):
-            network = self.network(_config(self.config, source))
+            network = self.network(self.sizes(source))
         load(network, path, self.layout, dtype=unet.dtype, device=unet.device)
         return network.requires_grad_(False)
 

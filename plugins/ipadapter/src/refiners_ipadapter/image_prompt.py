@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -121,6 +122,13 @@ class ImagePrompt(Adapter):
         placement: dict[str, Any] = {"dtype": model.unet.dtype, "device": model.unet.device}
         load(self.parts, tensors, self.layout, **placement)
         self.parts.requires_grad_(False)
+
+    @torch.no_grad()
+    def start(self, model: LatentDiffusion) -> None:
+        """Sets the value projections to zero, so that the tokens of pictures add nothing yet."""
+        for name, weight in self.parts.layer("branches", Chain).named_parameters():
+            if name.endswith("to_v_ip.weight"):
+                weight.zero_()
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Adds each image attention to its cross-attention, before the output projection."""

@@ -85,7 +85,7 @@ class Lora(Adapter):
                 f"a LoRA goes on a whole model, not on {type(model).__name__}.",
                 hint="Try adapter.inject(model).",
             )
-        if source is None:
+        if source is None or "weights" not in source.files:
             self._begin(model)
             return
         file = read_lora(source.files["weights"], source.files.get("config"))
