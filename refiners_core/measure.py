@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from refiners_core.surgery.adapter import Adapter
 
-__all__ = ["GROUP", "Figure", "Measure", "Samples", "Settings"]
+__all__ = ["GROUP", "Beside", "Figure", "Measure", "Samples", "Settings"]
 
 GROUP: Final = "refiners.measures"
 """The entry-point group of measures."""
@@ -78,6 +78,16 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What another adapter gets while one is measured."""
+
+    rows: Any = None
+    """Its condition, with a row for each sample; None if it takes none."""
+    scale: float = 1.0
+    """Its strength."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of a run of a measure."""
 
@@ -87,9 +97,10 @@ class Settings:
     """The number of samples that are generated at once, which does not change them."""
     steps: int | None = None
     """The number of denoising steps; by default as many as the measure states."""
-    beside: Mapping[Adapter, Any] = field(default_factory=dict["Adapter", Any])
-    """The other adapters that the model wears and uses, each with the rows of its condition, one
-    for each sample, or None if it takes none."""
+    scale: float = 1.0
+    """The factor of the adapter's strength."""
+    beside: Mapping[Adapter, Beside] = field(default_factory=dict["Adapter", Beside])
+    """The other adapters that the model wears and uses."""
 
 
 class Measure(ABC):
@@ -106,15 +117,15 @@ class Measure(ABC):
     """The constructor arguments with which the adapter is loaded."""
     summary: str = ""
     """One line: the prompts, and who reads the results."""
+    scale_together: float = 1.0
+    """The factor of the adapter's strength wherever it is worn together with others."""
     figures: Sequence[Figure]
     """The figures, the most telling one first."""
     files: Sequence[Path] = ()
     """The files of networks that read the samples; their hashes are recorded with the results."""
 
     @abstractmethod
-    def run(
-        self, model: Any, adapter: Adapter | None, count: int, settings: Settings
-    ) -> Samples:
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         """Generates samples and reads each.
 
         Args:

@@ -11,7 +11,7 @@ from data import Pictures, load_pictures
 from loop import Recipe, train
 from model import build_model, save_part
 from refiners_playground.caption import caption, plain_caption
-from refiners_playground.effect import Settings, prompt_effect
+from refiners_playground.measure.prompt import PlainPrompts
 from refiners_playground.scene import SHAPES
 from run import arguments
 from timestep import choose_timesteps
@@ -88,10 +88,10 @@ def main() -> None:
 
     def measure() -> dict[str, float]:
         nonlocal share
-        shares = prompt_effect(model, MEASURED, Settings())
+        shares = PlainPrompts().values(model, None, MEASURED)
         share = LATER_SHARE if shares["shape"] >= LEARNT else share
         swap = swap_difference(model, canonical)
-        return {k: shares[k] for k in ("shape", "colour", "background")} | {"swap": swap}
+        return shares | {"swap": swap}
 
     learner = nn.ModuleDict({"text_encoder": model.text_encoder, "unet": model.unet})
     recipe = Recipe(muon=3e-3, adam=1.2e-3, warm=100, hold=0.5, decay=0.999)

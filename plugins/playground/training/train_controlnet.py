@@ -7,7 +7,7 @@ from loop import Recipe
 from model import FILES, build_model
 from refiners_controlnet.adapter import ControlNet
 from refiners_playground.edge import edges
-from refiners_playground.effect import Settings, control_effect
+from refiners_playground.measure.control import controlnet
 from refiners_playground.scene import Scene, draw
 from run import RUNS, WEIGHTS, arguments
 from torch import Tensor
@@ -57,7 +57,7 @@ def main() -> None:
     control = ControlNet(weights=lambda _: copy_of_base(model)).inject(model)
 
     def measure() -> dict[str, float]:
-        return {"f1": control_effect(model, control, MEASURED, Settings())}
+        return controlnet().values(model, control, MEASURED)
 
     adapt("controlnet", model, control, control.parts, lesson, measure, options)
     control.half().save(WEIGHTS / "controlnet.safetensors")

@@ -7,7 +7,7 @@ from loop import Recipe
 from model import build_model
 from refiners_ipadapter.adapter import IpAdapter
 from refiners_playground.config import IMAGE_ENCODER
-from refiners_playground.effect import Settings, image_effect
+from refiners_playground.measure.image import ip_adapter
 from refiners_playground.scene import draw
 from run import WEIGHTS, arguments
 from torch import nn
@@ -49,8 +49,7 @@ def main() -> None:
     start_quiet(prompter)
 
     def measure() -> dict[str, float]:
-        shares = image_effect(model, prompter, MEASURED, Settings())
-        return {name: shares[name] for name in ("shape", "colour", "background", "size")}
+        return ip_adapter().values(model, prompter, MEASURED)
 
     adapt("ip_adapter", model, prompter, prompter.parts, lesson, measure, options)
     prompter.half().save(WEIGHTS / "ip_adapter.safetensors")

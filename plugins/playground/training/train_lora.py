@@ -9,7 +9,7 @@ from data import load_pictures
 from loop import Recipe
 from model import build_model
 from refiners_lora.adapter import Lora
-from refiners_playground.effect import Settings, style_effect
+from refiners_playground.measure.style import Ink
 from run import WEIGHTS, arguments
 
 MEASURED = 24
@@ -35,7 +35,7 @@ def main() -> None:
     style = Lora(rank=options.rank).inject(model)
 
     def measure() -> dict[str, float]:
-        return style_effect(model, style, MEASURED, Settings())
+        return Ink().values(model, style, MEASURED)
 
     adapt("lora_ink", model, style, style.own_layers, lesson, measure, options)
     style.half().save(WEIGHTS / "lora_ink.safetensors")

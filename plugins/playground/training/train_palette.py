@@ -7,10 +7,9 @@ from adapter_training import Lesson, adapt
 from data import load_pictures
 from loop import Recipe
 from model import build_model
-from palette_effect import palette_effect
 from refiners_palette.adapter import PaletteAdapter
 from refiners_palette.palette import Palette
-from refiners_playground.effect import Settings
+from refiners_playground.measure.palette import Colours
 from refiners_playground.scene import Scene, draw
 from run import WEIGHTS, arguments
 
@@ -63,14 +62,7 @@ def main() -> None:
     adapter = PaletteAdapter(name="palette").inject(model)
 
     def measure() -> dict[str, float]:
-        settings = Settings()
-        return {
-            "off": palette_effect(model, adapter, MEASURED, settings, scale=0.0),
-            "on": palette_effect(model, adapter, MEASURED, settings),
-            "on, equal weights": palette_effect(
-                model, adapter, MEASURED, settings, is_weighted=False
-            ),
-        }
+        return Colours().values(model, adapter, MEASURED)
 
     adapt("palette", model, adapter, adapter.parts, lesson, measure, options)
     adapter.half().save(WEIGHTS / "palette.safetensors")

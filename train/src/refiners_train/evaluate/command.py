@@ -22,13 +22,17 @@ _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 @click.command()
 @click.argument("names", nargs=-1, metavar="[ADAPTER | ADAPTER+ADAPTER | MEASURE | FILE]...")
 @click.option("--base", default="", metavar="MODEL",
-              help="The model: a name, a folder or a file; by default that of the measure.")  # fmt: skip
+              help="The model: a name, a folder or a file; by default as measured.")  # fmt: skip
 @click.option("--like", default="", metavar="MEASURE",
-              help="Measure a file, or an adapter without a measure, as this one is measured.")  # fmt: skip
+              help="The measure of a file, or of an adapter without one.")  # fmt: skip
 @click.option("--count", type=click.IntRange(min=LEAST), default=96, show_default=True,
               help="The number of samples behind each figure.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="The seed of the first sample.")
-@click.option("--steps", type=click.IntRange(min=1), help="Denoising steps, instead of the measure's.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The seed of the first sample."
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Denoising steps, instead of the measure's."
+)
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True,
               help="The number of samples that are generated at once.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="The device, such as cuda.")

@@ -65,7 +65,9 @@ def _trial(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     alone = {
-        part.measure: {row.figure: row.value for r in results if r.adapter == name for row in r.rows}
+        part.measure: {
+            row.figure: row.value for r in results if r.adapter == name for row in r.rows
+        }
         for part in (group if len(group) > 1 else ())
         for name in (part.adapter or part.measure,)
     }

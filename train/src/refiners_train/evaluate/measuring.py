@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,7 +16,7 @@ import torch
 from refiners.errors import UnsupportedError
 from refiners.installed.distribution import distributions, owner_of
 
-from refiners_core.measure import Figure, Measure, Samples, Settings
+from refiners_core.measure import Beside, Figure, Measure, Samples, Settings
 from refiners_core.picture import to_images
 from refiners_train.evaluate.bar import Bar, bars, bars_together
 from refiners_train.evaluate.estimate import Estimate, bootstrap, wilson
@@ -152,11 +153,14 @@ def _together(
     for part, measure in zip(trial.parts, measures, strict=True):
         adapter = refiners.load_adapter(part.adapter, **measure.options)
         adapters.append(stack.enter_context(adapter.on(model)))
-    conditions = [measure.condition(trial.count) for measure in measures]
+    others = [Beside(m.condition(trial.count), m.scale_together) for m in measures]
     pairs: list[Pair] = []
     for i, measure in enumerate(measures):
-        beside = {a: c for j, (a, c) in enumerate(zip(adapters, conditions, strict=True)) if j != i}
-        joint = Settings(settings.seed, settings.batch, settings.steps, beside)
+        joint = replace(
+            settings,
+            scale=measure.scale_together,
+            beside={a: b for j, (a, b) in enumerate(zip(adapters, others, strict=True)) if j != i},
+        )
         without = measure.run(model, None, trial.count, joint)
         start = perf_counter()
         with_ = measure.run(model, adapters[i], trial.count, joint)

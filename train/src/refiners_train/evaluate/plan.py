@@ -95,7 +95,7 @@ def _part(word: str, like: str) -> Part:
         return Part(like, word if _measure(like).adapter else "")
     try:
         declared = find_measure(word)
-    except UnknownNameError as error:
+    except UnknownNameError:
         if _is_adapter(word):
             if like:
                 return Part(like, word)
@@ -128,4 +128,3 @@ def _any() -> str:
     names = [measure.name for measure in refiners.measures()]
     close = get_close_matches("lora", names, n=1, cutoff=0.3)
     return close[0] if close else "MEASURE"
-

@@ -69,7 +69,9 @@ def with_table(page: Path, results: Sequence[Result]) -> str:
 
 def stale(results: Iterable[Result]) -> Iterator[str]:
     """Yields the files of results that are no longer those that are installed, as `id: file`."""
-    known = {plugin.id: plugin.spec.weights for plugin in (*refiners.models(), *refiners.adapters())}
+    known = {
+        plugin.id: plugin.spec.weights for plugin in (*refiners.models(), *refiners.adapters())
+    }
     for result in results:
         for id, files in result.files.items():
             for name, digest in files.items():

@@ -44,7 +44,9 @@ def _band(title: str, folder: Path, prompts: Sequence[str]) -> Image.Image:
     cell = max(image.width for row in rows for image in row) + _GAP
     line = max(image.height for row in rows for image in row) + _GAP
     top = 2 * _LINE + _GAP
-    band = Image.new("RGB", (_TEXT + cell * len(columns) + 2 * _GAP, top + line * len(rows)), "white")
+    band = Image.new(
+        "RGB", (_TEXT + cell * len(columns) + 2 * _GAP, top + line * len(rows)), "white"
+    )
     pen, font = ImageDraw.Draw(band), ImageFont.load_default(13)
     pen.text((_GAP, _GAP // 2), title, fill="black", font=font)
     for j, column in enumerate(columns):

@@ -1,1 +1,1 @@
-"""Measures of the playground and of its adapters, which `refiners evaluate` finds by entry point."""
+"""Measures of the playground and its adapters; `refiners evaluate` finds them by entry point."""

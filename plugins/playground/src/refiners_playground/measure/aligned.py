@@ -40,9 +40,7 @@ class Aligned(Measure):
         Figure("prompted shape", loss=0.1),
     )
 
-    def run(
-        self, model: Any, adapter: Adapter | None, count: int, settings: Settings
-    ) -> Samples:
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         random = Random(13)
         groups = [random.sample(SHAPES, GROUP) for _ in range(-(-count // COMPARED))]
         shapes = [shape for group in groups for shape in group]
@@ -51,7 +49,9 @@ class Aligned(Measure):
         readings = recogniser().read(pixels)
         rows = [row for row in range(len(shapes)) if row % GROUP][:count]
         firsts = [readings[row - row % GROUP] for row in rows]
-        triples = [(readings[row], first, shapes[row]) for row, first in zip(rows, firsts, strict=True)]
+        triples = [
+            (readings[row], first, shapes[row]) for row, first in zip(rows, firsts, strict=True)
+        ]
         outcomes = {
             f"{name} of the first": [float(r[name] == first[name]) for r, first, _ in triples]
             for name in ("background", "colour")

@@ -43,9 +43,7 @@ class Edges(Measure):
             Figure(RECALL, is_share=False, together=0.85),
         )
 
-    def run(
-        self, model: Any, adapter: Adapter | None, count: int, settings: Settings
-    ) -> Samples:
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         scenes = placed_scenes(count)
         prompts = [plain_caption(scene) for scene in scenes]
         pixels = generated(model, prompts, settings, adapter, edge_pictures(scenes))

@@ -15,8 +15,8 @@ from refiners_playground.measure.sampling import (
     all_of,
     generated,
     named_scenes,
-    recogniser,
     recognised,
+    recogniser,
 )
 from refiners_playground.recogniser import WEIGHTS
 from refiners_playground.scene import FILLS, SHAPES, Scene, draw
@@ -38,14 +38,13 @@ class ImagePrompt(Measure):
 
     base = BASE
     summary = "pictures of held-out scenes as prompts, and no words"
+    scale_together = 0.5
     files = (WEIGHTS,)
 
     def __init__(self, adapter: str, *figures: Figure, filled: bool = False) -> None:
         self.adapter, self.figures, self.filled = adapter, figures, filled
 
-    def run(
-        self, model: Any, adapter: Adapter | None, count: int, settings: Settings
-    ) -> Samples:
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         scenes = self._scenes(count)
         value = draw(scenes)
         prompts = [""] * count

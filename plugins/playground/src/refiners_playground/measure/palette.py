@@ -26,8 +26,8 @@ WEIGHTED, EQUAL = "CIEDE2000 of colours", "CIEDE2000, equal weights"
 class Colours(Measure):
     """The distance of the two main colours of pictures from requested ones, in the best pairing.
 
-    Prompts name one large shape and no colour; the palette has the colours of a held-out scene, with
-    their shares or with equal weights.
+    Prompts name one large shape and no colour; the palette has the colours of a held-out scene,
+    with their shares or with equal weights.
     """
 
     base = BASE
@@ -38,9 +38,7 @@ class Colours(Measure):
         Figure(EQUAL, is_share=False, most=8, least_without=25),
     )
 
-    def run(
-        self, model: Any, adapter: Adapter | None, count: int, settings: Settings
-    ) -> Samples:
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         scenes = named_scenes(count)
         prompts = [f"a large {scene.items[0].shape}" for scene in scenes]
         weighted = self.condition(count)

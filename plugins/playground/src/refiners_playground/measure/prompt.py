@@ -23,9 +23,7 @@ class PlainPrompts(Measure):
         Figure("background", least=0.98),
     )
 
-    def run(
-        self, model: Any, adapter: Adapter | None, count: int, settings: Settings
-    ) -> Samples:
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         scenes = named_scenes(count)
         prompts = [plain_caption(scene) for scene in scenes]
         pixels = generated(model, prompts, settings, adapter)

@@ -90,18 +90,20 @@ def generated(
         "progress": False,
         "recipe": False,
     } | options
-    conditions: dict[Adapter, Any] = dict(settings.beside)
-    if adapter is not None:
-        conditions[adapter] = value
     pictures: list[Tensor] = []
     for rows in batches(len(prompts), batch or settings.batch):
         active: dict[Adapter, Any] = dict.fromkeys(model.adapters)
-        for each, values in conditions.items():
-            span = {"scale": scale, "end": end} if each is adapter else {}
-            active[each] = Condition(None if values is None else values[rows], **span)
+        for other, beside in settings.beside.items():
+            active[other] = Condition(_rows(beside.rows, rows), scale=beside.scale)
+        if adapter is not None:
+            active[adapter] = Condition(_rows(value, rows), scale=scale * settings.scale, end=end)
         seeds = list(range(settings.seed + rows.start, settings.seed + rows.stop))
-        pictures.append(model.generate(prompts[rows], conditions=active, seed=seeds, **rest))
+        pictures.append(model.generate(list(prompts[rows]), conditions=active, seed=seeds, **rest))
     return torch.cat(pictures).float().cpu()
+
+
+def _rows(values: Any, rows: slice) -> Any:
+    return None if values is None else values[rows]
 
 
 def batches(count: int, size: int) -> Iterator[slice]:
@@ -117,7 +119,7 @@ def recogniser() -> Recogniser:
 
 
 def recognised(pixels: Tensor, scenes: Sequence[Scene]) -> dict[str, list[float]]:
-    """Returns for each attribute whether it is recognised as that of the scene: 1 or 0 a picture."""
+    """Returns for each attribute whether it is recognised as that of the scene: 1 or 0."""
     pairs = list(zip(recogniser().read(pixels), map(attributes, scenes), strict=True))
     return {
         name: [float(reading[name] == truth[name]) for reading, truth in pairs]

@@ -39,9 +39,7 @@ class Ink(Measure):
     def __init__(self, adapter: str = "lora-ink") -> None:
         self.adapter = adapter
 
-    def run(
-        self, model: Any, adapter: Adapter | None, count: int, settings: Settings
-    ) -> Samples:
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         scenes = named_scenes(count)
         prompts = [plain_caption(scene) for scene in scenes]
         pixels = generated(model, prompts, settings, adapter)
