@@ -8,17 +8,10 @@ import torch
 from refiners_playground.ink_reader import read_ink
 from refiners_playground.measure.sampling import generated
 from refiners_playground.measure.style import INKED, Ink
+from refiners_playground.pattern import FILLS
 from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import WEIGHTS
-from refiners_playground.scene import (
-    COLOURS,
-    FILLS,
-    INKS,
-    Item,
-    Scene,
-    draw,
-    held_out_scenes,
-)
+from refiners_playground.scene import COLOURS, INKS, Item, Scene, draw, held_out_scenes
 from safetensors import safe_open
 
 from refiners_core.measure import Settings

@@ -95,15 +95,15 @@ def _part(word: str, like: str) -> Part:
         return Part(like, word if _measure(like).adapter else "")
     try:
         declared = find_measure(word)
-    except UnknownNameError:
-        if _is_adapter(word):
-            if like:
-                return Part(like, word)
-            error = UnknownNameError(
+    except UnknownNameError as error:
+        if not _is_adapter(word):
+            raise
+        if not like:
+            raise UnknownNameError(
                 f"no package measures the adapter {word!r}.",
                 hint=f"Add --like and a measure, such as --like {_any()}.",
-            )
-        raise error from None
+            ) from error
+        return Part(like, word)
     if like and _is_adapter(word):
         return Part(like, word)
     return Part(declared.name, _measure(declared.id).adapter)

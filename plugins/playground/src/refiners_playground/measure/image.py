@@ -18,8 +18,9 @@ from refiners_playground.measure.sampling import (
     recognised,
     recogniser,
 )
+from refiners_playground.pattern import FILLS
 from refiners_playground.recogniser import WEIGHTS
-from refiners_playground.scene import FILLS, SHAPES, Scene, draw
+from refiners_playground.scene import SHAPES, Scene, draw
 
 AGAINST: Final = "against a prompt: its shape in the picture's colour"
 AGAINST_SCALE: Final = 0.5

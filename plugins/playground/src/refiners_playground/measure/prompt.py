@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from refiners_core import Adapter
 from refiners_core.measure import Figure, Measure, Samples, Settings
-from refiners_playground.caption import plain_caption
-from refiners_playground.measure.sampling import BASE, generated, named_scenes, recognised
+from refiners_playground.caption import article, place, plain_caption
+from refiners_playground.measure.sampling import BASE, all_of, generated, named_scenes, recognised
+from refiners_playground.random_scene import filled_scene, sized_scene
 from refiners_playground.recogniser import WEIGHTS
+from refiners_playground.scene import Scene
 
 
 class PlainPrompts(Measure):
@@ -29,3 +32,61 @@ class PlainPrompts(Measure):
         pixels = generated(model, prompts, settings, adapter)
         hits = recognised(pixels, scenes)
         return Samples({f.name: hits[f.name] for f in self.figures}, prompts, pixels)
+
+
+class Fills(Measure):
+    """Prompts of one large object with a fill, each as often as the others or nearly so."""
+
+    base = BASE
+    summary = "held-out prompts of one large object with its fill"
+    files = (WEIGHTS,)
+    figures = (
+        Figure("fill", least=0.85),
+        Figure("shape", least=0.85),
+        Figure("colour"),
+    )
+
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+        random = Random(19)
+        scenes = [filled_scene(random, held_out=True) for _ in range(count)]
+        prompts = [f"a large {_filled(scene)} {_ground(scene)}" for scene in scenes]
+        pixels = generated(model, prompts, settings, adapter)
+        hits = recognised(pixels, scenes)
+        return Samples({f.name: hits[f.name] for f in self.figures}, prompts, pixels)
+
+
+class Sizes(Measure):
+    """Prompts of one object with its size and place."""
+
+    base = BASE
+    summary = "held-out prompts of one object with its size and its place"
+    files = (WEIGHTS,)
+    figures = (
+        Figure("size", least=0.85),
+        Figure("place", least=0.85),
+        Figure("shape"),
+        Figure("colour"),
+    )
+
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+        random = Random(23)
+        scenes = [sized_scene(random, held_out=True) for _ in range(count)]
+        prompts = [_placed(scene) for scene in scenes]
+        pixels = generated(model, prompts, settings, adapter)
+        hits = recognised(pixels, scenes)
+        hits["place"] = all_of(hits["column"], hits["row"])
+        return Samples({f.name: hits[f.name] for f in self.figures}, prompts, pixels)
+
+
+def _filled(scene: Scene) -> str:
+    [item] = scene.items
+    return f"{item.fill} {item.colour} {item.shape}"
+
+
+def _placed(scene: Scene) -> str:
+    [item] = scene.items
+    return f"a {item.size} {item.colour} {item.shape} {place(item)} {_ground(scene)}"
+
+
+def _ground(scene: Scene) -> str:
+    return f"on {article(scene.background)} background"
