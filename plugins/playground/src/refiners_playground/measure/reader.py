@@ -16,8 +16,8 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_playground.caption import plain_caption
 from refiners_playground.ink_reader import read_ink
 from refiners_playground.measure.sampling import BASE, batches, named_scenes, recognised
-from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.pattern import FILLS
+from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import WEIGHTS
 from refiners_playground.scene import Scene, draw
 
