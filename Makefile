@@ -40,7 +40,7 @@ browser: .venv/.dev
 	$(BIN)/python -m pytest -m browser tests/registry/page
 
 # The measured effects of every adapter, on held-out prompts; fails where a bar is missed.
-effects: .venv/.dev
+effects: .venv/.run
 	OMP_NUM_THREADS=1 $(BIN)/refiners evaluate --check
 
 # All pairs of adapters on one model, in both orders, and random sets of them; writes a page of the guide.

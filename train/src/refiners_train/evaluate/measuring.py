@@ -135,12 +135,14 @@ def _alone(
 ) -> Pair:
     """Samples without the adapter, then with it; a measure of a model samples once."""
     [part] = trial.parts
-    without = measure.run(model, None, trial.count, settings) if part.adapter else None
-    start = perf_counter()
-    adapter = None
+    adapter, without = None, None
     if part.adapter:
         adapter = refiners.load_adapter(part.adapter, **measure.options)
+        with adapter.on(model):
+            pass  # what does not fit is refused before anything is sampled
+        without = measure.run(model, None, trial.count, settings)
         stack.enter_context(adapter.on(model))
+    start = perf_counter()
     with_ = measure.run(model, adapter, trial.count, settings)
     return Pair(without, with_, perf_counter() - start)
 

@@ -49,7 +49,9 @@ def answer(trial: Trial) -> Answer:
 
         return measured(trial)
     except RefinersError as error:
-        return Answer(fault=Fault(trial.title, str(error), isinstance(error, absent)))
+        is_absent = isinstance(error, absent)
+        what = error.message.partition("\n")[0].rstrip(":.") if is_absent else str(error)
+        return Answer(fault=Fault(trial.title, what, is_absent))
     except Exception as error:
         return Answer(fault=Fault(trial.title, f"{type(error).__name__}: {error}"))
 

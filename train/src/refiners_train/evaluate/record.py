@@ -51,7 +51,16 @@ def write_record(page: Path, results: Iterable[Result]) -> None:
 
 
 def with_table(page: Path, results: Sequence[Result]) -> str:
-    """Returns the text of a page with the table of some results between its two marks.
+    """Returns the text of a page with the table of some results.
+
+    Raises:
+        OptionError: The page is missing, or has no place for it.
+    """
+    return filled(page, as_markdown(results))
+
+
+def filled(page: Path, table: str) -> str:
+    """Returns the text of a page with a table between its two marks.
 
     Raises:
         OptionError: The page is missing, or lacks the marks.
@@ -64,7 +73,7 @@ def with_table(page: Path, results: Sequence[Result]) -> str:
             f"{page} has no place for a table." if text else f"{page} is not a file.",
             hint=f"Write these two lines where it belongs: {BEGIN} and {END}",
         )
-    return f"{before}{BEGIN}\n\n{as_markdown(results)}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
 
 
 def stale(results: Iterable[Result]) -> Iterator[str]:

@@ -49,8 +49,10 @@ def free_requests(count: int) -> list[Request]:
     while len(requests) < count:
         request = random_request(random, held_out=True)
         wish = request.wish
-        if len(wish.things) == 1 and wish.background and all(
-            thing.shape and thing.colour and thing.size != "small" for thing in wish.things
+        if (
+            len(wish.things) == 1
+            and wish.background
+            and all(thing.shape and thing.colour and thing.size != "small" for thing in wish.things)
         ):
             requests.append(request)
     return requests

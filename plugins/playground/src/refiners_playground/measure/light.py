@@ -46,4 +46,3 @@ class Light(Measure):
     def condition(self, count: int) -> Tensor:
         """Returns large, centred objects on grey, one for each held-out scene."""
         return cut_out(named_scenes(count))
-

@@ -90,4 +90,3 @@ def foreground(
     border = [pixels[..., 0, :], pixels[..., -1, :], pixels[..., 0], pixels[..., -1]]
     ground = torch.cat(border, -1).median(-1).values
     return (pixels - ground[..., None, None]).norm(dim=1) > APART
-
