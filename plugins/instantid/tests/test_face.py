@@ -15,7 +15,7 @@ from refiners_instantid.face_pack import ANTELOPE
 from refiners_instantid.keypoint import draw
 from torch import Tensor
 
-from refiners_core.errors import ConditionError
+from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.face import SIDES, default_detector, face_embeddings, largest_face
 from refiners_core.models.image_prompt import ResamplerConfig
@@ -276,8 +276,7 @@ def test_insightface_is_prepared_once_from_installed_models(
     monkeypatch.setitem(sys.modules, "insightface", ModuleType("insightface"))
     monkeypatch.setitem(sys.modules, "insightface.app", package)
     moved = replace(ANTELOPE, place=tmp_path / "models")
-    for module in ("adapter", "identity"):
-        monkeypatch.setattr(f"refiners_instantid.{module}.ANTELOPE", moved)
+    monkeypatch.setattr(InstantId, "pack", moved)
     adapter = make().inject(tiny_model())
     with pytest.raises(ConditionError, match=r"antelopev2 are not in .*scrfd_10g_bnkps\.onnx"):
         encoded(adapter, {"face": PICTURE})
@@ -290,6 +289,19 @@ def test_insightface_is_prepared_once_from_installed_models(
     (options,) = made
     assert (options["name"], options["root"]) == ("antelopev2", str(tmp_path))
     assert options["prepared"] == (-1, (640, 640))
+
+
+def test_a_variant_may_name_other_face_models():
+    pack = ANTELOPE.following({"face": {"name": "my reader", "width": 3}}, "id")
+    assert face_embeddings([1.0, 2, 3], "id", pack).tolist() == [[1, 2, 3]]
+    with pytest.raises(ConditionError, match="a face for id is 3 numbers, not 512"):
+        face_embeddings(FACE, "id", pack)
+    with pytest.raises(ConditionError, match="it reads faces of my reader"):
+        default_detector("id", pack)
+    assert ANTELOPE.following({}, "id") is ANTELOPE
+    for stated in ("my reader", {"name": "my reader"}, {"name": "my reader", "width": 0}):
+        with pytest.raises(AdapterError, match=r"not the name of the face models and the width"):
+            ANTELOPE.following({"face": stated}, "id")
 
 
 def test_a_detector_without_embeddings_is_refused():

@@ -15,7 +15,7 @@ from refiners_core.layers import MaskMap, MaskTokens
 from refiners_core.models.control import build_control, control_edits
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.face import Detector, default_detector
+from refiners_core.models.face import Detector, FacePack, default_detector
 from refiners_core.models.image_prompt import (
     Resampler,
     ResamplerConfig,
@@ -65,6 +65,8 @@ class InstantId(Adapter):
     takes_mask: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = ("face",)
     optional_inputs: ClassVar[tuple[str, ...]] = ("keypoints",)
+    pack: FacePack = ANTELOPE
+    """The face models that it was trained with; a variant may name others."""
 
     def __init__(
         self,
@@ -94,16 +96,18 @@ class InstantId(Adapter):
 
         Raises:
             WeightsError: A file is not that of an InstantID for a model of these sizes.
+            AdapterError: The variant's `face` settings are malformed.
         """
         unet = model.unet
         if source is None:
-            config = self.resampler_config or ResamplerConfig()
+            config = self.resampler_config or ResamplerConfig(features=self.pack.width)
             with built_on(unet.device):
                 parts = self._parts(model, replace(config, out_width=unet.config.text_width))
             self.parts = parts.to(unet.dtype)
         else:
+            self.pack = type(self).pack.following(source.settings, self.key)
             tensors = read_weights(source.files["weights"])
-            config = resampler_config(tensors, unet.config.text_width)
+            config = resampler_config(tensors, unet.config.text_width, self.pack.width)
             with built_on("meta"):
                 self.parts = self._parts(model, config)
             load(self.parts, tensors, INSTANTID_KEYS, dtype=unet.dtype, device=unet.device)
@@ -143,8 +147,8 @@ class InstantId(Adapter):
         """
         self._check_scales()
         self.control.check_size(request, self.key)
-        if read(value, request, self.key).portraits and self.detector is None:
-            default_detector(self.key, ANTELOPE)
+        if read(value, request, self.key, self.pack).portraits and self.detector is None:
+            default_detector(self.key, self.pack)
 
     def encode(
         self, value: Mapping[str, Any], request: GenerationRequest
@@ -158,7 +162,7 @@ class InstantId(Adapter):
         Raises:
             ConditionError: The value is refused by `check`, or no face is found.
         """
-        faces, drawn = detected(value, request, self.key, self.detector)
+        faces, drawn = detected(value, request, self.key, self.detector, self.pack)
         like: dict[str, Any] = {"device": request.device, "dtype": request.dtype}
         faces, resampler = faces.to(**like)[:, None], self.parts.layer("projection", Resampler)
         values = {

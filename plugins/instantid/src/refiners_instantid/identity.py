@@ -12,6 +12,7 @@ from refiners_core.models.diffusion import GenerationRequest
 from refiners_core.models.face import (
     Detector,
     Face,
+    FacePack,
     default_detector,
     face_embeddings,
     face_pictures,
@@ -24,7 +25,7 @@ from refiners_instantid.keypoint import draw, keypoint_pixels
 class Identity(NamedTuple):
     """A condition as it is given: some of its parts may have to be detected in pictures."""
 
-    embeddings: Float[Tensor, "faces 512"] | None
+    embeddings: Float[Tensor, "faces width"] | None
     """The embeddings of the faces; None if they are given as pictures."""
     portraits: list[Tensor]
     """The pictures of faces, each (3, height, width) in a size of its own."""
@@ -32,20 +33,23 @@ class Identity(NamedTuple):
     """The drawn keypoints; None if they are to be detected."""
 
 
-def read(value: Mapping[str, Any], request: GenerationRequest, adapter: str) -> Identity:
+def read(
+    value: Mapping[str, Any], request: GenerationRequest, adapter: str, pack: FacePack = ANTELOPE
+) -> Identity:
     """Reads a condition; the face detector does not run.
 
     Args:
         value: `face`, and `keypoints`, which may be omitted if the face is a picture.
         request: The generation.
         adapter: The name of the adapter, for messages.
+        pack: The face models that the adapter was trained with.
 
     Raises:
         ConditionError: The face or the keypoints are malformed, or their count does not match the
             generated pictures.
     """
     face, keypoints = value["face"], value.get("keypoints")
-    rows, portraits = face_embeddings(face, adapter, ANTELOPE), list[Tensor]()
+    rows, portraits = face_embeddings(face, adapter, pack), list[Tensor]()
     if rows is None:
         portraits = face_pictures(face)
     elif keypoints is None:
@@ -66,7 +70,8 @@ def detected(
     request: GenerationRequest,
     adapter: str,
     detector: Detector | None,
-) -> tuple[Float[Tensor, "faces 512"], Float[Tensor, "pictures 3 height width"]]:
+    pack: FacePack = ANTELOPE,
+) -> tuple[Float[Tensor, "faces width"], Float[Tensor, "pictures 3 height width"]]:
     """Returns embeddings and drawn keypoints; detects those that the condition lacks.
 
     Args:
@@ -74,14 +79,15 @@ def detected(
         request: The generation.
         adapter: The name of the adapter, for messages.
         detector: The face detector; None for insightface's, which is loaded if it is needed.
+        pack: The face models that the adapter was trained with.
 
     Raises:
         ConditionError: The condition is malformed, or a picture shows no face.
     """
-    rows, portraits, drawn = read(value, request, adapter)
+    rows, portraits, drawn = read(value, request, adapter, pack)
     if portraits:
-        finder = detector or default_detector(adapter, ANTELOPE)
-        faces = [largest_face(pixels, finder, adapter, ANTELOPE) for pixels in portraits]
+        finder = detector or default_detector(adapter, pack)
+        faces = [largest_face(pixels, finder, adapter, pack) for pixels in portraits]
         rows = torch.stack([face.embedding for face in faces])
         if drawn is None:
             size = (request.height, request.width)

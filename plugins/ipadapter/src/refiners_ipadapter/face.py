@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core import Chain, Edit
+from refiners_core import Chain, Edit, Source
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.face import FACE_WIDTH, Detector, FacePack
+from refiners_core.models.face import Detector, FacePack
 from refiners_core.option import number
 from refiners_core.weights import KeyMap
 from refiners_ipadapter.face_reader import NORMED, Face, FaceReader
@@ -33,12 +33,23 @@ class FacePrompt(ImagePrompt):
     """
 
     optional_inputs: ClassVar[tuple[str, ...]] = ("face", "negative", "masks")
-    pack: ClassVar[FacePack] = NORMED
-    """The face models that it was trained with."""
+    pack: FacePack = NORMED
+    """The face models that it was trained with; a variant may name others."""
 
     def __init__(self, *, detector: Detector | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.detector = detector
+
+    def build(self, model: LatentDiffusion, source: Source | None) -> None:
+        """Builds projection and attentions in the sizes of the model and loads their weights.
+
+        Raises:
+            WeightsError: The file is not of this kind, or not for a model of these sizes.
+            AdapterError: The variant's `face` settings are malformed.
+        """
+        if source is not None:
+            self.pack = type(self).pack.following(source.settings, self.key)
+        super().build(model, source)
 
     @property
     def reader(self) -> FaceReader:
@@ -55,7 +66,7 @@ class FacePrompt(ImagePrompt):
 
     def features(self, items: Sequence[Any], request: GenerationRequest) -> tuple[Tensor, ...]:
         """Returns the embeddings of faces; those in pictures are detected."""
-        return (embeddings_of(self.reader.faces(items)),)
+        return (embeddings_of(self.reader.faces(items), self.pack.width),)
 
     def _rows(self, value: Any, _: str) -> Rows:
         return self.reader.rows(value)
@@ -127,7 +138,7 @@ class LoraFacePrompt(FacePrompt):
         return values
 
 
-def embeddings_of(faces: Sequence[Face | None]) -> Float[Tensor, "count 512"]:
-    """Returns the embeddings of faces; zeros for no face."""
-    zeros = torch.zeros(FACE_WIDTH)
+def embeddings_of(faces: Sequence[Face | None], width: int) -> Float[Tensor, "count width"]:
+    """Returns the embeddings of faces, each `width` numbers; zeros for no face."""
+    zeros = torch.zeros(width)
     return torch.stack([zeros if face is None else face.embedding for face in faces])

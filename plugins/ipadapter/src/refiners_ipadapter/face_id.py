@@ -7,7 +7,7 @@ from torch import Tensor
 
 from refiners_core import Chain
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_core.models.face import FACE_WIDTH, FacePack
+from refiners_core.models.face import FacePack
 from refiners_core.models.image_prompt import Resampler, ResamplerConfig
 from refiners_ipadapter.face import FacePrompt, LoraFacePrompt
 from refiners_ipadapter.face_reader import RAW
@@ -28,7 +28,7 @@ class FaceId(LoraFacePrompt):
 
     def untrained(self, model: LatentDiffusion) -> Chain:
         """Builds the projection of an untrained adapter."""
-        return FaceProjection(model.unet.config.text_width, self.tokens)
+        return FaceProjection(self.pack.width, model.unet.config.text_width, self.tokens)
 
 
 class FaceIdPortrait(FaceId):
@@ -56,7 +56,7 @@ class FaceIdUnnormed(FacePrompt):
     """
 
     kind: ClassVar[Kind] = PLUS
-    pack: ClassVar[FacePack] = RAW
+    pack: FacePack = RAW
 
     def __init__(self, *, resampler: ResamplerConfig | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -67,7 +67,9 @@ class FaceIdUnnormed(FacePrompt):
         text = model.unet.config.text_width
         width = resampler_width(text)
         sizes = {"width": width, "heads": width // 64, "inner": 4 * width, "out_width": text}
-        return Resampler(self.resampler_config or ResamplerConfig(features=FACE_WIDTH, **sizes))
+        return Resampler(
+            self.resampler_config or ResamplerConfig(features=self.pack.width, **sizes)
+        )
 
     def projected(self, features: tuple[Tensor, ...]) -> Float[Tensor, "count tokens width"]:
         """Returns the tokens of each face, which is a sequence of one feature vector."""

@@ -103,7 +103,9 @@ class FaceIdPlus(LoraFacePrompt):
         config = ResamplerConfig(
             features=self.encoder_config.width, heads=max(1, width // 64), **sizes
         )
-        return FaceResampler(FaceProjection(width, self.tokens), config, bool(self.shortcut))
+        return FaceResampler(
+            FaceProjection(self.pack.width, width, self.tokens), config, bool(self.shortcut)
+        )
 
     def check(self, value: Any, request: GenerationRequest) -> None:
         """Refuses a value that cannot be read; no network runs.
@@ -135,7 +137,7 @@ class FaceIdPlus(LoraFacePrompt):
         faces = self.reader.faces(items)
         crops = [None if face is None else face.crop for face in faces]
         patches = CLIP_PATCHES.read(self.encoder, crops, request)
-        return embeddings_of(faces), patches
+        return embeddings_of(faces, self.pack.width), patches
 
     def projected(self, features: tuple[Tensor, ...]) -> Float[Tensor, "count tokens width"]:
         """Returns the tokens of each face, with the weight of its picture."""
