@@ -115,9 +115,9 @@ def ip_adapter_plus() -> ImagePrompt:
 
 
 def dino() -> ImagePrompt:
-    """Returns the measure of `ip-adapter-dino`."""
+    """Returns the measure of `ip-adapter-dinov2`."""
     return ImagePrompt(
-        "ip-adapter-dino",
+        "ip-adapter-dinov2",
         Figure("shape", least=0.8, most_without=0.25, together=0.85),
         Figure("colour"),
         Figure("background"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from jaxtyping import Float
@@ -103,6 +103,10 @@ def generated(
 
 
 def _rows(values: Any, rows: slice) -> Any:
+    """Returns the rows of a condition, or of each of its inputs."""
+    if isinstance(values, Mapping):
+        named = cast("Mapping[str, Any]", values)
+        return {name: _rows(value, rows) for name, value in named.items()}
     return None if values is None else values[rows]
 
 

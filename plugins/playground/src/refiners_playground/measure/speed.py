@@ -53,5 +53,5 @@ def few_steps(
     model: Any, prompts: Sequence[str], settings: Settings, adapter: Adapter | None
 ) -> Tensor:
     """Generates in 4 steps of the LCM sampler, without guidance (arXiv:2311.05556)."""
-    options = {"steps": FEW, "sampler": "lcm", "guidance": 1.0}
+    options: dict[str, Any] = {"steps": FEW, "sampler": "lcm", "guidance": 1.0}
     return generated(model, prompts, settings, adapter, **options)

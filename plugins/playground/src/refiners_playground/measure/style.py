@@ -51,3 +51,23 @@ class Ink(Measure):
             "shape": recognised(pixels, scenes)["shape"],
         }
         return Samples(outcomes, prompts, pixels)
+
+
+def lora() -> Ink:
+    """Returns the measure of `lora-ink`."""
+    return Ink("lora-ink")
+
+
+def dora() -> Ink:
+    """Returns the measure of `dora-ink`."""
+    return Ink("dora-ink")
+
+
+def loha() -> Ink:
+    """Returns the measure of `loha-ink`."""
+    return Ink("loha-ink")
+
+
+def lokr() -> Ink:
+    """Returns the measure of `lokr-ink`."""
+    return Ink("lokr-ink")
