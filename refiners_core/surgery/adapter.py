@@ -79,6 +79,9 @@ class Adapter(Merging):
     outside: ClassVar[tuple[str, ...]] = ()
     """The attributes with layers that are never in a tree, such as the encoder of its condition; a
     hot swap exchanges them as they are, so that it takes no longer for a large one."""
+    learned_files: ClassVar[tuple[str, ...]] = ("weights",)
+    """The files that training makes, by their names in the manifest; all others, such as the
+    encoder, are loaded before."""
     advice: Advice = Advice()
     """How its publisher recommends to use it. A subclass or a caller may set it; otherwise the
     first inject takes that of the manifest."""

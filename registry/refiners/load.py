@@ -14,7 +14,7 @@ from refiners.choose.variant import advice_for, variant_for
 from refiners.errors import OfflineError, OptionError, UnsupportedError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
-from refiners.installed.factory import build_adapter, build_model
+from refiners.installed.factory import build_adapter, build_model, import_reference
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
@@ -250,7 +250,9 @@ def load_untrained(
     plugin = held(find_adapter(name), lock)
     guard = guarded(plugin, lock)
     variant_for(plugin, model, guard=guard)
-    adapter = build_adapter(plugin, FilesBeside(plugin, offline, guard), options)
+    factory = import_reference(plugin.spec.factory, plugin.dist)
+    learned: tuple[str, ...] = getattr(factory, "learned_files", ("weights",))
+    adapter = build_adapter(plugin, FilesBeside(plugin, learned, offline, guard), options)
     adapter.preprocessors = PreprocessorsOf(plugin, offline, lock)
     introduce(adapter, plugin, options)
     adapter.inject(model).start(model)

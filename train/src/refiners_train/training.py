@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import refiners
@@ -16,11 +16,19 @@ from refiners_train.config.schema import Config
 from refiners_train.data.loading import loaded, places
 from refiners_train.data.reference import load_source
 from refiners_train.engine.checkpoint import read_checkpoint, write_checkpoint
+from refiners_train.engine.consistency import Consistency
 from refiners_train.engine.device import build_accelerator
 from refiners_train.engine.diffusion import Diffusion
 from refiners_train.engine.learner import Learners, base_weights, digest
 from refiners_train.engine.log import Log
 from refiners_train.engine.loop import Loop
+from refiners_train.engine.objective import Objective
+
+OBJECTIVES: Final[Mapping[str, Callable[..., Objective]]] = {
+    "diffusion": Diffusion,
+    "consistency": Consistency,
+}
+"""The objectives by name; each is called with the model, the adapter and the configuration."""
 
 
 def train(
@@ -61,7 +69,7 @@ def train(
     adapter = refiners.load_untrained(config.adapter.name, model, **config.adapter.options)
     learners = Learners(base, adapter.eval())
     frozen = digest(learners.frozen)
-    objective = Diffusion(model, adapter, config)
+    objective = OBJECTIVES[config.train.objective](model, adapter, config)
     loop = Loop(accelerator, learners, objective, config.train)
     run = {**_settings(config), "base": frozen, "examples": source.fingerprint}
     state = None if fresh else read_checkpoint(folder, run)

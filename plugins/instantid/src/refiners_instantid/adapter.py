@@ -65,6 +65,7 @@ class InstantId(Adapter):
     takes_mask: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = ("face",)
     optional_inputs: ClassVar[tuple[str, ...]] = ("keypoints",)
+    learned_files: ClassVar[tuple[str, ...]] = ("weights", "control")
     pack: FacePack = ANTELOPE
     """The face models that it was trained with; a variant may name others."""
 
@@ -99,13 +100,21 @@ class InstantId(Adapter):
             AdapterError: The variant's `face` settings are malformed.
         """
         unet = model.unet
-        if source is None:
+        if source is not None:
+            self.pack = type(self).pack.following(source.settings, self.key)
+        is_untrained = source is None or "weights" not in source.files
+        channels = self.channels
+        if source is None or is_untrained:
             config = self.resampler_config or ResamplerConfig(features=self.pack.width)
+            if source is not None:
+                known = {"features": self.pack.width}
+                stated = source.sizes("resampler", ResamplerConfig, **known)
+                config = self.resampler_config or stated or config
+                channels = channels or source.settings.get("channels")
             with built_on(unet.device):
                 parts = self._parts(model, replace(config, out_width=unet.config.text_width))
             self.parts = parts.to(unet.dtype)
         else:
-            self.pack = type(self).pack.following(source.settings, self.key)
             tensors = read_weights(source.files["weights"])
             config = resampler_config(tensors, unet.config.text_width, self.pack.width)
             with built_on("meta"):
@@ -114,11 +123,19 @@ class InstantId(Adapter):
             self.parts.requires_grad_(False)
         self.control = build_control(
             model,
-            source.files["control"] if source else None,
+            None if source is None or is_untrained else source.files["control"],
             features=self.features_key,
             text=self.tokens_key,
-            channels=self.channels,
+            channels=channels,
         )
+
+    @torch.no_grad()
+    def start(self, model: LatentDiffusion) -> None:
+        """Copies the encoder of the UNet, and sets the value projections to zero."""
+        self.control.copy_encoder(model.unet)
+        for name, weight in self.parts.layer("branches", Chain).named_parameters():
+            if name.endswith("to_v_ip.weight"):
+                weight.zero_()
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Runs the side network before the UNet, and adds an attention to the face's tokens to

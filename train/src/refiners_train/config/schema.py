@@ -54,6 +54,15 @@ class Data(_Table, frozen=True, kw_only=True):
     """The number of processes that prepare batches; 0 for none beside the training."""
 
 
+class Distillation(_Table, frozen=True, kw_only=True):
+    """The teacher of the objective `consistency`."""
+
+    grid: Count = 50
+    """The number of timesteps between which the teacher steps, evenly spaced."""
+    guidance: tuple[Amount, Amount] = (3.0, 15.0)
+    """The lowest and the highest scale of guidance, drawn evenly for each example."""
+
+
 class Train(_Table, frozen=True, kw_only=True):
     """The training itself."""
 
@@ -67,6 +76,8 @@ class Train(_Table, frozen=True, kw_only=True):
     """The seed of initial values, order, noise, timesteps and dropping."""
     objective: Text = "diffusion"
     """What is minimised: `diffusion`, or `consistency` for a sampler of few steps."""
+    distillation: Distillation = Distillation()
+    """The teacher of `consistency`."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     """The dtype of the computation; the trained weights are float32 in any case."""
     optimiser: Literal["adamw", "muon"] = "adamw"
