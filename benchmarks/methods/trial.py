@@ -27,6 +27,8 @@ from refiners_core.weights import load
 
 FOLDER = Path(__file__).parent
 BASE = "playground"
+STEPS = 12
+"""The denoising steps of measured pictures."""
 
 
 def measured(name: str, device: str, steps: int | None, count: int) -> Entry:
@@ -43,15 +45,15 @@ def measured(name: str, device: str, steps: int | None, count: int) -> Entry:
     scenes = named_scenes(count)
     model: Any = refiners.load_model(BASE, device=device)
     others = [plain_caption(scene) for scene in scenes]
-    before = features(generated(model, others, Settings(seed=count)))
+    before = features(generated(model, others, Settings(seed=count, steps=STEPS)))
     with TemporaryDirectory() as folder:
         trained, adapter = Trained(), None
         if name:
             trained = run(name, device, steps, Path(folder))
             adapter = refiners.load_adapter(trained.file, model)
         word = WORD if name == "textual-inversion" else HELD_OUT_SHAPE
-        pixels = generated(model, prompts(scenes, word), Settings(), adapter)
-        after = features(generated(model, others, Settings(seed=count), adapter))
+        pixels = generated(model, prompts(scenes, word), Settings(steps=STEPS), adapter)
+        after = features(generated(model, others, Settings(seed=count, steps=STEPS), adapter))
     wanted = features(draw([with_subject(scene) for scene in scenes]))
     hits = [reading["shape"] == HELD_OUT_SHAPE for reading in recogniser().read(pixels)]
     return Entry(
