@@ -79,7 +79,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Beside:
-    """What another adapter gets while one is measured."""
+    """The condition and the strength of another adapter while one is measured."""
 
     rows: Any = None
     """Its condition, with a row for each sample; None if it takes none."""

@@ -262,7 +262,7 @@ def brings_torch(name: str) -> bool:
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
     light = (
         *("API_VERSION", "advice", "argument_names", "command", "errors", "hookspecs", "public"),
-        *("recipe_image", "sampler_name"),
+        *("measure", "recipe_image", "sampler_name"),
     )
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 

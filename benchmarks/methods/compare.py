@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from table import COLUMNS, Entry, cells, write_entries
+from table import COLUMNS, Entry, cells, write_entry
 
 FOLDER = Path(__file__).parent
 METHODS = (*("lora", "dora", "loha", "lokr", "oft", "ia3", "textual-inversion", "full"),)
@@ -34,23 +34,25 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.methods) - {*METHODS}:
         parser.error(f"unknown METHOD {', '.join(sorted(unknown))}; try {', '.join(METHODS)}")
-    entries: list[Entry] = []
+    before: list[list[float]] | None = None
     print(("{:<18}" + "{:>12}" * (len(COLUMNS) - 1)).format(*COLUMNS))
     for name in ("", *(options.methods or METHODS)):
-        entry = apart(name, options.device, options.steps, options.count)
-        entries.append(entry)
+        entry, features = apart(name, options.device, options.steps, options.count, before)
+        before = before or features
         print(("{:<18}" + "{:>12}" * (len(COLUMNS) - 1)).format(*cells(entry)), flush=True)
-    if options.docs is not None:
-        write_entries(options.docs, entries)
+        if options.docs is not None:
+            write_entry(options.docs, entry, ("", *METHODS))
     return 0
 
 
-def apart(name: str, device: str, steps: int | None, count: int) -> Entry:
+def apart(
+    name: str, device: str, steps: int | None, count: int, before: list[list[float]] | None
+) -> tuple[Entry, list[list[float]]]:
     """Trains and measures a method in a new process, whose peak memory is its own."""
     from trial import measured
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measured, name, device, steps, count).result()
+        return pool.submit(measured, name, device, steps, count, before).result()
 
 
 if __name__ == "__main__":

@@ -56,12 +56,22 @@ def as_markdown(entries: Sequence[Entry]) -> str:
 
 
 def read_entries(page: Path) -> list[Entry]:
-    """Reads the entries beside a page."""
+    """Reads the entries beside a page, if there are any."""
+    if not record_of(page).exists():
+        return []
     return msgspec.json.decode(record_of(page).read_bytes(), type=list[Entry])
 
 
-def write_entries(page: Path, entries: Sequence[Entry]) -> None:
-    """Writes the entries beside a page, and their table into it."""
+def write_entry(page: Path, entry: Entry, order: Sequence[str]) -> None:
+    """Puts an entry beside a page, in place of an older one of its method, and renews the table.
+
+    Args:
+        page: The page.
+        entry: The entry.
+        order: The order of the methods.
+    """
+    known = {each.method: each for each in read_entries(page)} | {entry.method: entry}
+    entries = [known[name] for name in order if name in known]
     text = filled(page, as_markdown(entries))
     encoded = msgspec.json.format(msgspec.json.encode(entries), indent=1)
     record_of(page).write_bytes(encoded + b"\n")

@@ -27,11 +27,17 @@ from refiners_core.weights import load
 
 FOLDER = Path(__file__).parent
 BASE = "playground"
-STEPS = 12
+STEPS = 10
 """The denoising steps of measured pictures."""
 
 
-def measured(name: str, device: str, steps: int | None, count: int) -> Entry:
+Rows = list[list[float]]
+"""The features of each picture."""
+
+
+def measured(
+    name: str, device: str, steps: int | None, count: int, before: Rows | None = None
+) -> tuple[Entry, Rows]:
     """Trains a method and measures its result.
 
     Args:
@@ -39,13 +45,16 @@ def measured(name: str, device: str, steps: int | None, count: int) -> Entry:
         device: The device.
         steps: The number of training steps; by default that of the configuration.
         count: The number of pictures of the subject, and of others.
+        before: The features of the other pictures as the base makes them; made by default.
+
+    Returns:
+        The entry, and the features of the other pictures.
     """
     if device == "cpu":
         torch.set_num_threads(1)
     scenes = named_scenes(count)
     model: Any = refiners.load_model(BASE, device=device)
     others = [plain_caption(scene) for scene in scenes]
-    before = features(generated(model, others, Settings(seed=count, steps=STEPS)))
     with TemporaryDirectory() as folder:
         trained, adapter = Trained(), None
         if name:
@@ -54,13 +63,14 @@ def measured(name: str, device: str, steps: int | None, count: int) -> Entry:
         word = WORD if name == "textual-inversion" else HELD_OUT_SHAPE
         pixels = generated(model, prompts(scenes, word), Settings(steps=STEPS), adapter)
         after = features(generated(model, others, Settings(seed=count, steps=STEPS), adapter))
+    first = after if before is None else torch.tensor(before)
     wanted = features(draw([with_subject(scene) for scene in scenes]))
     hits = [reading["shape"] == HELD_OUT_SHAPE for reading in recogniser().read(pixels)]
-    return Entry(
+    entry = Entry(
         method=name,
         similarity=estimate((features(pixels) * wanted).sum(1)),
         recognised=wilson(sum(hits), count),
-        drift=estimate(1 - (after * before).sum(1)),
+        drift=estimate(1 - (after * first).sum(1)),
         seconds=round(trained.seconds, 1),
         memory=round(trained.memory, 1),
         size=trained.size,
@@ -71,10 +81,11 @@ def measured(name: str, device: str, steps: int | None, count: int) -> Entry:
         device="CPU" if device == "cpu" else torch.cuda.get_device_name(device),
         versions={"torch": str(torch.__version__), "python": platform.python_version()},
     )
+    return entry, after.tolist()
 
 
 class Trained(msgspec.Struct):
-    """What a training took, and its file."""
+    """The file of a training, and its cost."""
 
     file: Path = Path()
     seconds: float = 0.0

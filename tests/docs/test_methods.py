@@ -50,7 +50,8 @@ def test_each_method_differs_in_its_adapter_and_its_rates_alone(folder: Path):
 def test_a_method_is_trained_and_measured(folder: Path):
     from trial import measured
 
-    before, after = (measured(name, "cpu", 12, 4) for name in ("", "lora"))
+    before, features = measured("", "cpu", None, 4)
+    after, _ = measured("lora", "cpu", 12, 4, features)
     assert (before.size, before.drift.value) == (0, pytest.approx(0, abs=1e-5))
     assert after.size > 100_000
     assert after.parameters > 10_000

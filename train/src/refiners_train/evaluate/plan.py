@@ -20,7 +20,7 @@ _ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
 class Plan(NamedTuple):
-    """What is to be measured: each group of adapters that are worn together."""
+    """The groups of adapters to measure; those of a group are worn together."""
 
     groups: tuple[tuple[Part, ...], ...]
     faults: tuple[Fault, ...]
@@ -41,10 +41,10 @@ def planned(names: Sequence[str], like: str, base: str) -> Plan:
     """Returns the trials for some names.
 
     Args:
-        names: Names of adapters with a measure, names of measures, or files; `a+b` wears both. None
-            for every measure of the base.
+        names: Names of adapters with a measure, names of measures, or files; `a+b` wears both. If
+            there are none, every measure of the base.
         like: The measure of every name that has none of its own, such as a file; may be empty.
-        base: The base whose measures are run if there are no names; empty for those of all bases.
+        base: The base whose measures are run without names; empty for those of all bases.
 
     Raises:
         UnknownNameError, AmbiguousNameError: A name leads to no measure.

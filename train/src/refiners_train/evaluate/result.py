@@ -1,4 +1,4 @@
-"""What is measured, and what came out: values that travel as JSON."""
+"""A measurement and its results: values that travel as JSON."""
 
 from __future__ import annotations
 
