@@ -44,3 +44,16 @@ def test_bars_are_kept_unless_one_is_missed_or_something_present_failed():
     assert Evaluation((kept,), (absent,), {}).is_kept
     assert not Evaluation((kept, missed), (), {}).is_kept
     assert not Evaluation((kept,), (Fault("c", "crashed"),), {}).is_kept
+
+
+def test_several_trials_run_at_a_time_and_keep_their_order():
+    from threading import Barrier
+
+    both = Barrier(2, timeout=10)
+
+    def run(trial: Trial) -> Answer:
+        both.wait()
+        return Answer(result(trial.title))
+
+    evaluation = evaluated(Plan(((A,), (B,)), ()), Trial(parts=()), run, jobs=2)
+    assert [each.adapter for each in evaluation.results] == ["a", "b"]

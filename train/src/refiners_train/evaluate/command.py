@@ -36,6 +36,8 @@ _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True,
               help="The number of samples that are generated at once.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="The device, such as cuda.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True,
+              help="The number of adapters that are measured at a time.")  # fmt: skip
 @click.option("--csv", "table", type=_FILE, help="Write all numbers as CSV to a file.")
 @click.option("--sheet", type=_FILE, help="Write pictures without and with each adapter as a PNG.")
 @click.option("--docs", "page", type=_FILE,
@@ -51,6 +53,7 @@ def evaluate(
     sheet: Path | None,
     page: Path | None,
     check: bool,
+    jobs: int,
     **settings: Any,
 ) -> Report:
     """Measure what adapters do: samples with and without each, with the same prompts and seeds.
@@ -81,6 +84,7 @@ def evaluate(
             Trial(parts=(), model=base, **settings),
             run_apart,
             Path(folder) if sheet is not None else None,
+            jobs,
         )
         drawn = contact_sheet(evaluation.pictures) if sheet is not None else None
     if sheet is not None and drawn is not None:

@@ -1,8 +1,10 @@
-"""Runs the trials of a plan, one after the other, and gathers what came out."""
+"""Runs the trials of a plan, and gathers their results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,7 @@ def evaluated(
     settings: Trial,
     run: Callable[[Trial], Answer],
     folder: Path | None = None,
+    jobs: int = 1,
 ) -> Evaluation:
     """Measures every adapter of a plan alone, then the groups that are worn together.
 
@@ -41,21 +44,31 @@ def evaluated(
         settings: A trial whose parts are replaced.
         run: Measures a trial.
         folder: The folder for pictures; None keeps none.
+        jobs: The number of trials at a time.
     """
     results: list[Result] = []
     faults = [*plan.faults]
     pictures: dict[str, tuple[Path, tuple[str, ...]]] = {}
-    groups = [*plan.alone, *plan.together]
-    for group in tqdm(groups, desc="measuring", disable=len(groups) < 2):
-        trial = _trial(settings, group, results, folder and folder / str(len(pictures)))
-        answer = run(trial)
-        if answer.result is not None:
-            results.append(answer.result)
-        if answer.fault is not None:
-            faults.append(answer.fault)
-        if trial.pictures and answer.titles:
-            pictures[trial.title] = (Path(trial.pictures), answer.titles)
+    total = len(plan.alone) + len(plan.together)
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=total, disable=total < 2) as bar:
+        for groups in (plan.alone, plan.together):  # the second needs the values of the first
+            places = [folder and folder / group_name(group) for group in groups]
+            pairs = zip(groups, places, strict=True)
+            trials = [_trial(settings, group, results, place) for group, place in pairs]
+            for trial, answer in zip(trials, pool.map(run, trials), strict=True):
+                bar.update()
+                if answer.result is not None:
+                    results.append(answer.result)
+                if answer.fault is not None:
+                    faults.append(answer.fault)
+                if trial.pictures and answer.titles:
+                    pictures[trial.title] = (Path(trial.pictures), answer.titles)
     return Evaluation(tuple(results), tuple(faults), pictures)
+
+
+def group_name(group: Sequence[Part]) -> str:
+    """Returns a name for the folder of a group's pictures."""
+    return sha256(repr(group).encode()).hexdigest()[:16]
 
 
 def _trial(
