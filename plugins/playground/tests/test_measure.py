@@ -3,15 +3,30 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import refiners
 import torch
-from refiners_playground.measure import control, image, palette, prompt, style
+from refiners_playground.lesson.light import LIGHTS, lit
+from refiners_playground.lesson.style import LOOK, LOOK_BACKGROUND
+from refiners_playground.measure import (
+    control,
+    image,
+    language,
+    light,
+    palette,
+    prompt,
+    region,
+    speed,
+    style,
+    subject,
+)
 from refiners_playground.measure.sampling import generated, named_scenes, placed_scenes
-from refiners_playground.random_scene import inked
-from refiners_playground.scene import Scene, draw, is_held_out
+from refiners_playground.random_scene import inked, pair_scene
+from refiners_playground.scene import Item, Scene, draw, is_held_out
 
 from refiners_core.measure import Beside, Measure, Settings
 
@@ -112,6 +127,73 @@ def test_the_main_colours_are_those_of_object_and_background(drawing):
     assert values[palette.WEIGHTED] < 1
     drawing(palette, draw(scenes[1:] + scenes[:1]))
     assert palette.Colours().values(None, None, 8)[palette.WEIGHTED] > 20
+
+
+def test_regions_overlap_where_the_object_is_in_its_place(drawing):
+    scenes = placed_scenes(16)
+    drawing(region, draw(scenes))
+    assert region.Regions().values(None, None, 16)[region.OVERLAP] > 0.99
+    assert region.Union().values(None, None, 16)[region.OVERLAP] > 0.99
+    drawing(region, draw(scenes[1:] + scenes[:1]))
+    assert region.Regions().values(None, None, 16)[region.OVERLAP] < 0.5
+
+
+def test_light_comes_from_the_side_that_is_asked_for(drawing):
+    flat, sides = draw(placed_scenes(16)), [*LIGHTS.values()] * 4
+    drawing(light, lit(flat, torch.tensor(sides)))
+    values = light.Light().values(None, None, 16)
+    assert values["side of the light"] >= 0.9
+    drawing(light, lit(flat, -torch.tensor(sides)))
+    assert light.Light().values(None, None, 16)["side of the light"] <= 0.1
+
+
+def test_a_word_gives_every_shape_its_look(drawing):
+    looks = [
+        Scene((replace(LOOK, shape=scene.items[0].shape),), LOOK_BACKGROUND)
+        for scene in named_scenes(16)
+    ]
+    drawing(subject, draw(looks))
+    values = subject.Word().values(None, None, 16)
+    assert values["look of the word"] >= 0.9
+    assert values["shape"] >= 0.9
+    assert values[subject.OTHER_COLOURS] <= 0.1
+
+
+def test_few_steps_are_compared_with_many(drawing):
+    scenes = named_scenes(16)
+    drawing(speed, halves(scenes, other_shape))
+    values = speed.FewSteps().values(None, None, 16)
+    assert values["shape, 4 steps"] == values["shape, 30 steps"] == 0.5
+
+
+def test_free_wording_is_followed_where_all_facts_are(drawing):
+    answers = [request.answer for request in language.free_requests(16)]
+    scenes = [Scene((Item(a.things[0].shape, a.things[0].colour),), a.background) for a in answers]
+    drawing(language, halves(scenes, other_shape))
+    values = language.FreeWording().values(None, None, 16)
+    assert values["all of shape, colour and background"] == values["shape"] == 0.5
+    assert values["background"] == 1
+    assert len({request.text for request in language.free_requests(64)}) == 64
+
+
+def test_two_objects_are_related_as_the_prompt_says(monkeypatch: pytest.MonkeyPatch):
+    random = Random(31)
+    scenes = [pair_scene(random, patterned=0.0, held_out=True) for _ in range(6)]
+    first, second = scenes[1].items
+    swapped = replace(
+        scenes[1],
+        items=(replace(second, x=first.x, y=first.y), replace(first, x=second.x, y=second.y)),
+    )
+    single = replace(scenes[2], items=scenes[2].items[:1])
+    turned = replace(scenes[3], items=scenes[3].items[::-1])
+    read = [scenes[0], swapped, single, turned, *scenes[4:]]
+    reader = SimpleNamespace(read_scenes=lambda pixels: read)
+    monkeypatch.setattr(prompt, "recogniser", lambda: reader)
+    monkeypatch.setattr(prompt, "generated", lambda *_: torch.zeros(6, 3, 64, 64))
+    outcomes = prompt.Pairs().run(None, None, 6, Settings()).outcomes
+    assert outcomes["both objects"] == [1, 1, 0, 1, 1, 1]
+    assert outcomes["relation"] == [1, 0, 0, 1, 1, 1]
+    assert outcomes["background"] == [1] * 6
 
 
 def test_a_batch_does_not_change_a_sample_and_others_act_beside():
