@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from refiners_core import Adapter
@@ -22,7 +23,12 @@ from refiners_playground.face import (
     keypoint_map,
     keypoints,
 )
-from refiners_playground.identity_reader import WEIGHTS, IdentityReader, load_identity_reader
+from refiners_playground.identity_reader import (
+    WEIGHTS,
+    IdentityReader,
+    IdentityReading,
+    load_identity_reader,
+)
 from refiners_playground.measure.sampling import BASE, generated, recogniser
 from refiners_playground.random_scene import posed_face
 from refiners_playground.recogniser import WEIGHTS as RECOGNISER
@@ -82,12 +88,13 @@ class Identity(Measure):
         prompts = [plain_caption(face) for face in faces]
         value = self._value(faces, others)
         pixels = generated(model, prompts, settings, adapter, value)
-        who, points = reader().read(pixels)
-        true = identities(faces)
-        gaps = (points - keypoints(faces)).norm(dim=2).mean(1)
+        read, true = reading(pixels), identities(faces)
+        gaps = (read.points - keypoints(faces)).norm(dim=2).mean(1)
         hair = [reading["hair"] for reading in recogniser().read_pictures(pixels)]
         outcomes = {
-            IDENTITY: [[*a, *b] for a, b in zip(who.tolist(), true.tolist(), strict=True)],
+            IDENTITY: [
+                [*a, *b] for a, b in zip(read.parameters.tolist(), true.tolist(), strict=True)
+            ],
             POINTS: gaps.tolist(),
             HAIR: [float(name == face.hair) for name, face in zip(hair, faces, strict=True)],
         }
@@ -103,7 +110,7 @@ class Identity(Measure):
         return value | ({"keypoints": keypoint_map(faces)} if self.has_points else {})
 
 
-class IdentityReading(Measure):
+class DrawnFaces(Measure):
     """The reader of identities, on drawn faces of people that it was not trained on."""
 
     base = BASE
@@ -116,9 +123,9 @@ class IdentityReading(Measure):
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         faces, _ = people(count)
-        who, points = reader().read(draw_faces(faces))
-        pairs = zip(who.tolist(), identities(faces).tolist(), strict=True)
-        gaps = (points - keypoints(faces)).norm(dim=2).mean(1)
+        read = reading(draw_faces(faces))
+        pairs = zip(read.parameters.tolist(), identities(faces).tolist(), strict=True)
+        gaps = (read.points - keypoints(faces)).norm(dim=2).mean(1)
         return Samples({IDENTITY: [[*a, *b] for a, b in pairs], POINTS: gaps.tolist()})
 
 
@@ -128,6 +135,12 @@ def people(count: int) -> tuple[list[Face], list[Face]]:
     numbers = [(row + 1) * HELD_OUT_PERIOD - 1 for row in range(count)]
     faces = [posed_face(random, number) for number in numbers]
     return faces, [posed_face(random, number) for number in numbers]
+
+
+@torch.no_grad()
+def reading(pixels: Tensor) -> IdentityReading:
+    """Returns what the reader of identities reads of faces in pictures in 0...1."""
+    return reader()(pixels)
 
 
 @cache
