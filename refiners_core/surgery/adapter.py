@@ -351,6 +351,23 @@ class Adapter(Merging):
             hint="Eject the one and inject the other.",
         )
 
+    def saved_path(self, folder: Path, name: str) -> Path:
+        """Returns the path for `save` in a folder: by default a file `name.safetensors`.
+
+        Args:
+            folder: The folder.
+            name: The name of the result, without an ending.
+        """
+        return folder / f"{name}.safetensors"
+
+    def saved_files(self, path: Path) -> Mapping[str, Path]:
+        """Returns the files that `save` writes to a path, by their names in the manifest.
+
+        Args:
+            path: The path that `save` is given.
+        """
+        return {"weights": path}
+
     def save(self, path: str | Path) -> None:
         """Writes its weights as safetensors in the layout that its family publishes.
 

@@ -12,6 +12,21 @@ TRAINING = Path(__file__).parents[1] / "training"
 RECIPES = sorted((TRAINING / "recipe").glob("*.toml"))
 
 
+MANIFEST = """
+[adapter.instantid]
+[[adapter.instantid.variant]]
+weights = { weights = "a", control = "b", encoder = "c" }
+[adapter.instantid.weights.a]
+source = "hf:your-name/instantid"
+file = "instantid.safetensors"
+[adapter.instantid.weights.b]
+source = "hf:your-name/instantid"
+file = "ControlNetModel/a.safetensors"
+[adapter.instantid.weights.c]
+source = "pkg:refiners_playground/weights/c.safetensors"
+"""
+
+
 @pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch):
     """Makes the scripts importable for a test, and unloads them afterwards."""
@@ -42,27 +57,19 @@ def test_a_recipe_names_a_lesson_and_a_variant_for_the_playground(path):
 def test_results_go_into_the_packages_that_name_them(tmp_path, monkeypatch):
     import result
 
-    run = tmp_path / "t2i-canny"
-    run.mkdir()
-    (run / "t2i-canny.safetensors").write_bytes(b"new")
-    target = tmp_path / "package" / "weights.safetensors"
-    monkeypatch.setattr(result, "places", lambda name: {"weights": target})
-    assert result.install("t2i-canny", run) == [target]
-    assert target.read_bytes() == b"new"
+    (tmp_path / "ControlNetModel").mkdir()
+    (tmp_path / "instantid.safetensors").write_bytes(b"prompt")
+    (tmp_path / "ControlNetModel" / "a.safetensors").write_bytes(b"control")
+    (tmp_path / "adapter.toml").write_text(MANIFEST)
+    package = tmp_path / "package" / "weights"
+    targets = {role: package / role for role in ("weights", "control", "encoder")}
+    monkeypatch.setattr(result, "places", lambda name: targets)
+    assert result.install("instantid", tmp_path) == [targets["weights"], targets["control"]]
+    assert targets["weights"].read_bytes() == b"prompt"
+    assert targets["control"].read_bytes() == b"control"
+    assert not targets["encoder"].exists()
     with pytest.raises(FileNotFoundError):
-        result.install("controlnet-seg", run)
-
-
-def test_results_of_several_files_keep_their_folders(tmp_path, monkeypatch):
-    import result
-
-    control = tmp_path / "instantid" / "ControlNetModel"
-    control.mkdir(parents=True)
-    (control / "a.safetensors").write_bytes(b"control")
-    target = tmp_path / "package" / "ip-adapter.safetensors"
-    monkeypatch.setattr(result, "places", lambda name: {"weights": target})
-    result.install("instantid", tmp_path)
-    assert (target.parent / "ControlNetModel" / "a.safetensors").read_bytes() == b"control"
+        result.install("instantid", tmp_path / "package")
 
 
 def test_a_recipe_that_changed_is_trained_again(tmp_path):

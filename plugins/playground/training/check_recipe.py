@@ -13,7 +13,7 @@ import msgspec
 import refiners
 import torch
 from refiners_train import load_config, train
-from result import entry, places
+from result import entry, places, results
 from run import RUNS
 
 from refiners_core import Adapter, Source
@@ -54,12 +54,11 @@ def main() -> None:
     losses = [json.loads(line)["loss"] for line in (folder / "log.jsonl").open() if "loss" in line]
     assert all(loss == loss and loss < 100 for loss in losses), losses
     name = config.adapter.name
-    result = folder / (config.result.file or f"{folder.name}.safetensors")
     model = refiners.load_model("playground", device=options.device)
     module, _, function = config.data.source.partition(":")
     source = getattr(import_module(module), function)(**config.data.options)
     example = source.example(0, 0)
-    adapter = trained(name, result).inject(model)
+    adapter = trained(name, folder).inject(model)
     value = example.conditions.get("", dict(example.conditions)) if example.conditions else None
     images = model.generate(
         example.text, conditions={adapter: value}, steps=2, seed=0, output="tensor", progress=False
@@ -79,22 +78,16 @@ def main() -> None:
     )
 
 
-def trained(name: str, result: Path) -> Adapter:
+def trained(name: str, folder: Path) -> Adapter:
     """Returns an adapter as its manifest describes it, with files that are in no package yet.
 
     Args:
         name: The name of the adapter.
-        result: The file of the training, or a folder of several.
+        folder: The folder of the training.
     """
     spec, variant = entry(name)
-    paths = places(name)
-    if result.is_dir():
-        top = paths["weights"].parent
-        paths = {role: result / path.relative_to(top) for role, path in paths.items()}
-    else:
-        paths["weights"] = result
     module, _, attribute = spec["factory"].partition(":")
-    source = Source(paths, settings=variant.get("settings", {}))
+    source = Source({**places(name), **results(folder)}, settings=variant.get("settings", {}))
     return getattr(import_module(module), attribute)(name=name, weights=lambda _: source)
 
 

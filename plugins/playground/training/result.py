@@ -47,25 +47,42 @@ def places(name: str) -> dict[str, Path]:
     return paths
 
 
+def results(folder: Path) -> dict[str, Path]:
+    """Returns the files that a training wrote, by role.
+
+    Args:
+        folder: The folder of the run, with its `adapter.toml`.
+
+    Raises:
+        FileNotFoundError: The training has no result.
+    """
+    ((_, spec),) = tomllib.loads((folder / "adapter.toml").read_text("utf-8"))["adapter"].items()
+    (variant,) = spec["variant"]
+    paths = {
+        role: folder / spec["weights"][name].get("file", "")
+        for role, name in variant["weights"].items()
+        if not spec["weights"][name]["source"].startswith("pkg:")
+    }
+    return {role: path for role, path in paths.items() if path.is_file()}
+
+
 def install(name: str, folder: Path) -> list[Path]:
     """Copies the result of a training into its package, and returns the files there.
 
     Args:
         name: The name of the adapter.
-        folder: The folder of the run, with `NAME.safetensors`, or a folder `NAME` of several files.
+        folder: The folder of the run.
 
     Raises:
         LookupError: No installed manifest has such a variant.
         FileNotFoundError: The training has no result.
     """
-    target = places(name)["weights"]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    several = folder / name
-    if several.is_dir():
-        shutil.copytree(several, target.parent, dirs_exist_ok=True)
-        return [target.parent]
-    shutil.copyfile(folder / f"{name}.safetensors", target)
-    return [target]
+    targets = places(name)
+    written = results(folder)
+    for role, path in written.items():
+        targets[role].parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, targets[role])
+    return [targets[role] for role in written]
 
 
 def fingerprint(recipe: Path) -> dict[str, str]:

@@ -76,11 +76,16 @@ class Workshop:
         if self.is_stopped:
             return task.name, "not begun", 0.0
         if task.is_finished():
+            print(f"{task.name:24} finished before", flush=True)
             return task.name, "finished before", 0.0
         log = RUNS / "log" / f"{task.name}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
-        threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
-        env = {**os.environ, "OMP_NUM_THREADS": threads, "TQDM_MININTERVAL": "20"}
+        env = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads_for(self.jobs)),
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "TQDM_MININTERVAL": "20",
+        }
         begin = time.monotonic()
         with log.open("wb") as file:
             process = subprocess.Popen(
@@ -108,16 +113,21 @@ class Workshop:
         return "trained, " + ", ".join(path.name for path in paths)
 
 
+def threads_for(jobs: int) -> int:
+    """Returns the threads of each of several trainings, which also load their batches."""
+    return max(1, (os.cpu_count() or 1) // (2 * jobs))
+
+
 def last_line(log: Path) -> str:
-    """Returns the last line of a log that is not empty."""
+    """Returns the line of a log that tells why it ended: that of an error, or the last one."""
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "no output")[:160]
+    telling = [line for line in lines if line.startswith("error:")] or list(filter(None, lines))
+    return (telling or ["no output"])[-1][:200]
 
 
-def script(name: str, device: str, threads: int, more: list[str]) -> Task:
+def script(name: str, device: str) -> Task:
     """Returns the task of a script of this folder."""
-    command = [sys.executable, str(HOME / f"{name}.py"), "--device", device]
-    return Task(name, [*command, "--threads", str(threads), *more])
+    return Task(name, [sys.executable, str(HOME / f"{name}.py"), "--device", device])
 
 
 def recipes(device: str, names: list[str], is_check: bool) -> list[Task]:
@@ -155,7 +165,6 @@ def main() -> int:
     workshop = Workshop(options.jobs)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: workshop.stop())
-    threads = max(1, (os.cpu_count() or 1) // options.jobs)
     outcomes: list[tuple[str, str, float]] = []
     for stage in STAGES:
         if stage not in stages or workshop.is_stopped:
@@ -164,7 +173,7 @@ def main() -> int:
         tasks = (
             recipes(options.device, options.names, options.check)
             if stage == "adapters"
-            else [script(name, options.device, threads, []) for name in names]
+            else [script(name, options.device) for name in names]
         )
         outcomes += workshop.run(tasks)
         if not options.check:

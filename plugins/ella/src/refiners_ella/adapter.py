@@ -190,8 +190,11 @@ class Ella(Adapter):
         config = self._untrained[1] or source.sizes("connector", ConnectorConfig, **known)
         self.tokenizer = language_tokenizer(sizes, source.files["tokenizer"])
         placement: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
-        self._wear(Language.loaded(sizes, source.files["encoder"], **placement))
         with built_on(unet.device):
+            if (file := source.files.get("encoder")) is not None:
+                self._wear(Language.loaded(sizes, file, **placement))
+            else:
+                self._wear(Language.untrained(sizes))
             connector = self._connector(config or ConnectorConfig(**known))
         self.connector = connector.to(unet.dtype)
 

@@ -17,10 +17,11 @@ from refiners_core.layers import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import COND
 from refiners_core.weights import write
-from refiners_lora.language_name import language_places
+from refiners_lora.language_name import LANGUAGE_PART, language_places
+from refiners_lora.language_saved import FILE
 from refiners_lora.layer_match import match_layers
 from refiners_lora.layer_name import Published, places_by_name
-from refiners_lora.lora_file import read_lora
+from refiners_lora.lora_file import CONFIG, read_lora
 from refiners_lora.method.change import Change
 from refiners_lora.method.decomposed import Decomposed
 from refiners_lora.method.table import build
@@ -156,6 +157,16 @@ class Lora(Adapter):
             AdapterError: The adapter changes a language model by another method than plain LoRA.
         """
         return published(self._changes())
+
+    def saved_path(self, folder: Path, name: str) -> Path:
+        """Returns a file; for a language model the file of PEFT, in a folder of that name."""
+        is_of_language = any(p.part == LANGUAGE_PART for p in self._published.values())
+        return folder / name / FILE if is_of_language else super().saved_path(folder, name)
+
+    def saved_files(self, path: Path) -> Mapping[str, Path]:
+        """Returns the weights, and beside PEFT's file its configuration."""
+        files = {"weights": path}
+        return {**files, "config": path.with_name(CONFIG)} if path.name == FILE else files
 
     def save(self, path: str | Path) -> None:
         """Writes the weights: a plain LoRA as diffusers does, with the alphas in the header of the

@@ -94,8 +94,8 @@ class StyleAdapter(Adapter):
             with built_on(unet.device):
                 self.encoder = ClipImageEncoder(self.encoder_config).to(unet.dtype)
                 self.parts = StyleNetwork(self.config).to(unet.dtype)
-            if source is not None:
-                load(self.encoder, _of_images(read(source.files["encoder"])), CLIP_IMAGE_KEYS)
+            if source is not None and (file := source.files.get("encoder")) is not None:
+                load(self.encoder, _of_images(read(file)), CLIP_IMAGE_KEYS)
             return
         tensors = read(source.files["weights"])
         inside = style_tensors(tensors)

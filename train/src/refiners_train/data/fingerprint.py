@@ -11,7 +11,7 @@ def fingerprint_of(parts: Iterable[Any]) -> str:
 
     Example:
         >>> fingerprint_of(["a", 1])
-        'd4d6b6b0d4b0e5f2'
+        '5d5e06e867c8da84'
     """
     digest = hashlib.sha256()
     for part in parts:

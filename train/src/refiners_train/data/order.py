@@ -26,7 +26,7 @@ def batches(source: Sized, size: int, *, seed: int, epoch: int) -> list[tuple[in
 
     Example:
         >>> [len(batch) for batch in batches(range(10), 4, seed=0, epoch=0)]
-        [4, 2, 4]
+        [4, 4, 2]
     """
     if not len(source):
         raise DataError("the source has no examples.", hint="Look at `source` in [data].")

@@ -1,17 +1,20 @@
 """Sources by name: `package.module:function` and the schemes of this package."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from refiners_train.data.data_error import DataError
 
 
-def load_source(reference: str, options: dict[str, Any]) -> Any:
+def load_source(reference: str, options: Mapping[str, Any], *, model: Any, seed: int = 0) -> Any:
     """Returns the source that a configuration names.
 
     Args:
         reference: `package.module:function`; the function returns a `Source`.
         options: The keyword arguments of the function.
+        model: The base.
+        seed: The seed of augmentation.
 
     Raises:
         DataError: The module or the function does not exist, or does not take the options.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from refiners_playground.curriculum import lesson_caption
 from refiners_playground.face import Face, draw_faces, is_held_out_identity, keypoint_map
+from refiners_playground.identity_reader import load_identity_reader
 from refiners_playground.lesson.example import CHUNK, Caption, Lesson, drawing_device, in_bytes
 from refiners_playground.random_scene import IDENTITIES, posed_face
 
@@ -57,8 +58,6 @@ def posed_twice(count: int) -> tuple[list[Face], list[Face], Caption]:
 @torch.no_grad()
 def embeddings(faces: Any) -> Tensor:
     """Returns the embeddings of faces, by the reader of identities."""
-    from refiners_playground.identity_reader import load_identity_reader
-
     device = drawing_device()
     reader = load_identity_reader().to(device)
     parts = [faces[start : start + CHUNK] for start in range(0, len(faces), CHUNK)]

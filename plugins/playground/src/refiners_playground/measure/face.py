@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core import Adapter
@@ -23,12 +24,7 @@ from refiners_playground.face import (
     keypoint_map,
     keypoints,
 )
-from refiners_playground.identity_reader import (
-    WEIGHTS,
-    IdentityReader,
-    IdentityReading,
-    load_identity_reader,
-)
+from refiners_playground.identity_reader import WEIGHTS, IdentityReader, load_identity_reader
 from refiners_playground.measure.sampling import BASE, generated, recogniser
 from refiners_playground.random_scene import posed_face
 from refiners_playground.recogniser import WEIGHTS as RECOGNISER
@@ -88,8 +84,8 @@ class Identity(Measure):
         prompts = [plain_caption(face) for face in faces]
         value = self._value(faces, others)
         pixels = generated(model, prompts, settings, adapter, value)
-        read, true = reading(pixels), identities(faces)
-        gaps = (read.points - keypoints(faces)).norm(dim=2).mean(1)
+        (read, points), true = reading(pixels), identities(faces)
+        gaps = (points - keypoints(faces)).norm(dim=2).mean(1)
         hair = [reading["hair"] for reading in recogniser().read_pictures(pixels)]
         outcomes = {
             IDENTITY: [
@@ -123,9 +119,9 @@ class DrawnFaces(Measure):
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         faces, _ = people(count)
-        read = reading(draw_faces(faces))
-        pairs = zip(read.parameters.tolist(), identities(faces).tolist(), strict=True)
-        gaps = (read.points - keypoints(faces)).norm(dim=2).mean(1)
+        read, points = reading(draw_faces(faces))
+        pairs = zip(read.tolist(), identities(faces).tolist(), strict=True)
+        gaps = (points - keypoints(faces)).norm(dim=2).mean(1)
         return Samples({IDENTITY: [[*a, *b] for a, b in pairs], POINTS: gaps.tolist()})
 
 
@@ -138,9 +134,12 @@ def people(count: int) -> tuple[list[Face], list[Face]]:
 
 
 @torch.no_grad()
-def reading(pixels: Tensor) -> IdentityReading:
-    """Returns what the reader of identities reads of faces in pictures in 0...1."""
-    return reader()(pixels)
+def reading(
+    pixels: Float[Tensor, "batch 3 64 64"],
+) -> tuple[Float[Tensor, "batch 10"], Float[Tensor, "batch 5 2"]]:
+    """Returns the numbers of identities, and keypoints in pixels, of faces in 0...1."""
+    *_, numbers, points = reader()(pixels)
+    return numbers, points
 
 
 @cache
