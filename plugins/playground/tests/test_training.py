@@ -44,14 +44,14 @@ def test_orthogonalised_matrices_stretch_every_direction_about_equally(shape):
     ],
 )
 def test_the_distance_of_colours_equals_the_published_one(first, second, distance):
-    from colour_distance import ciede2000
+    from refiners_playground.colour_distance import ciede2000
 
     assert ciede2000(first, second) == pytest.approx(distance, abs=1e-4)
     assert ciede2000(second, first) == pytest.approx(distance, abs=1e-4)
 
 
 def test_palettes_are_compared_in_the_best_pairing():
-    from colour_distance import palette_distance
+    from refiners_playground.colour_distance import palette_distance
 
     assert palette_distance(["#ff0000", "#0000ff"], ["#0000ff", "#ff0000"]) == 0
     assert palette_distance(["#ffffff"], ["#000000", "#fefefe"]) < 1
