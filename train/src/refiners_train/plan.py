@@ -9,10 +9,9 @@ from typing import Any, Final, Self
 import torch
 from torch import Tensor
 
+from refiners_core.models.diffusion import LatentDiffusion
 from refiners_train.assembly import Assembly
 from refiners_train.config.schema import Config
-from refiners_train.data.batch import Batch
-from refiners_train.data.loading import rows_of
 from refiners_train.data.order import length
 from refiners_train.engine.checkpoint import FILE as CHECKPOINT
 from refiners_train.engine.log import FILE as LOG
@@ -21,6 +20,10 @@ from refiners_train.engine.sample import FOLDER as SAMPLES
 
 _FLOAT: Final = 4
 """The bytes of a trained number."""
+_TOKENS: Final = 77
+"""The tokens of a prompt."""
+_TIME_IDS: Final = 6
+"""The numbers that describe the size of a picture."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Plan:
     memory: int
     """The estimated bytes of weights, gradients, state of the optimiser and activations."""
     activations: int | None
-    """The part of these that one part of a batch keeps for the backward pass; None if unknown."""
+    """The bytes that the UNet keeps for the backward pass of one part of a batch, included in
+    `memory`; None for a base without a UNet."""
     written: tuple[Path, ...]
     """The files and folders that the training writes."""
 
@@ -88,12 +92,13 @@ class Plan:
 
 
 def _activations(assembly: Assembly) -> int | None:
-    """Returns the bytes that the forward pass of one part of a batch keeps for the backward pass.
+    """Returns the bytes that the UNet keeps for the backward pass of one part of a batch.
 
-    The pass runs on the meta device, with one row; None for batches of another kind.
+    It runs on the meta device with one row, as if gradients reached every layer. None for a base
+    without a UNet.
     """
-    batch: Any = rows_of(assembly.source, [0], 0)
-    if not isinstance(batch, Batch):
+    model, train = assembly.model, assembly.config.train
+    if not isinstance(model, LatentDiffusion):
         return None
     kept: dict[int, int] = {}
     weights = {id(w) for w in (*assembly.learners.weights, *assembly.learners.frozen.values())}
@@ -104,10 +109,21 @@ def _activations(assembly: Assembly) -> int | None:
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    drawn = assembly.objective.draw(batch, 1, torch.Generator("cpu"))
-    meta = torch.device("meta")
+    unet = model.unet
+    meta: dict[str, Any] = {"device": "meta", "dtype": unet.dtype}
+    context = {
+        "timestep": torch.zeros(1, dtype=torch.long, device="meta"),
+        "text": torch.empty(1, _TOKENS, unet.config.text_width, **meta),
+    }
+    if (added := unet.config.added_cond_width) is not None:
+        width = added - _TIME_IDS * unet.config.time_id_channels
+        context["pooled"] = torch.empty(1, width, **meta)
+        context["time_ids"] = torch.empty(1, _TIME_IDS, **meta)
+    width, height = model.sides
+    reduction = model.autoencoder.config.reduction
+    sides = height // reduction, width // reduction
+    latents = torch.empty(1, unet.config.in_channels, *sides, **meta, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        sums = assembly.objective.sums(batch.to(meta), drawn)
-    del sums
-    train = assembly.config.train
+        output = model.at("unet")(latents, context=context)
+    del output
     return sum(kept.values()) * -(-train.batch // train.accumulation)

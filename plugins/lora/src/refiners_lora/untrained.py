@@ -80,7 +80,7 @@ def _rotation(shape: tuple[int, ...], rank: int) -> Tensors:
 
 def _rescaling(shape: tuple[int, ...], rank: int) -> Tensors:
     factors = torch.zeros(shape[0], *(1 for _ in shape[1:]))
-    return {"weight": factors, "on_input": torch.tensor(0)}
+    return {"weight": factors, "on_input": torch.tensor(0, device="cpu")}
 
 
 def _difference(shape: tuple[int, ...], rank: int) -> Tensors:

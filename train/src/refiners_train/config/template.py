@@ -30,6 +30,12 @@ class Beginning:
     rate: str = "1e-3"
     """The learning rate."""
     objective: str = "diffusion"
+    on_playground: str = ""
+    """The name of the adapter for the playground, if it differs."""
+
+    def adapter_for(self, base: str) -> str:
+        """Returns the name of the adapter for a base."""
+        return (base == PLAYGROUND and self.on_playground) or self.adapter
 
 
 _INK: Final = "A {} of a style: what the pictures have in common, for every prompt."
@@ -88,6 +94,7 @@ BEGINNINGS: Final[dict[str, Beginning]] = {
         "A T2I-Adapter: pictures follow edges.",
         condition=_EDGES,
         text_dropped=0.3,
+        on_playground="t2i-canny",
     ),
     "ip-adapter": Beginning(
         "ip-adapter",
@@ -126,7 +133,7 @@ def write_template(kind: str, base: str, path: Path, *, force: bool) -> Path:
     from refiners_train.config.check import check_pair
 
     beginning = BEGINNINGS[kind]
-    check_pair(beginning.adapter, base)
+    check_pair(beginning.adapter_for(base), base)
     if path.exists() and not force:
         raise OptionError(f"{path} exists already.", hint="Pass --force, or another --out.")
     try:
@@ -167,7 +174,7 @@ def template(kind: str, base: str, name: str) -> str:
         what=beginning.what,
         name=name,
         base=base,
-        adapter=beginning.adapter,
+        adapter=beginning.adapter_for(base),
         options=options,
         source=source,
         text_dropped=beginning.text_dropped,
