@@ -17,10 +17,10 @@ from refiners_train.data.loading import loaded, places
 from refiners_train.data.reference import load_source
 from refiners_train.engine.checkpoint import read_checkpoint, write_checkpoint
 from refiners_train.engine.device import build_accelerator
-from refiners_train.engine.diffusion import Diffusion
 from refiners_train.engine.learner import Learners, base_weights, digest
 from refiners_train.engine.log import Log
 from refiners_train.engine.loop import Loop
+from refiners_train.engine.objective_table import build_objective
 
 
 def train(
@@ -53,7 +53,6 @@ def train(
     accelerator = build_accelerator(device, config.train.precision)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    source = load_source(config.data.source, dict(config.data.options))
     torch.manual_seed(config.train.seed)
     dtype = config.base.dtype or config.train.precision
     model = refiners.load_model(config.base.model, device=accelerator.device, dtype=dtype)
@@ -61,7 +60,10 @@ def train(
     adapter = refiners.load_untrained(config.adapter.name, model, **config.adapter.options)
     learners = Learners(base, adapter.eval())
     frozen = digest(learners.frozen)
-    objective = Diffusion(model, adapter, config)
+    source = load_source(
+        config.data.source, config.data.options, model=model, seed=config.train.seed
+    )
+    objective = build_objective(model, adapter, config)
     loop = Loop(accelerator, learners, objective, config.train)
     run = {**_settings(config), "base": frozen, "examples": source.fingerprint}
     state = None if fresh else read_checkpoint(folder, run)

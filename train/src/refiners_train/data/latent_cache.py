@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import torch
 from jaxtyping import Float
-from refiners_train.data.chance import noise_generator
-from refiners_train.data.data_error import DataError
-from refiners_train.data.example import Example
-from refiners_train.data.picture_source import PictureSource
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from refiners_core.models.device import moved
 from refiners_core.models.vae import AutoencoderKL
+from refiners_train.data.chance import noise_generator
+from refiners_train.data.data_error import DataError
+from refiners_train.data.example import Example
+from refiners_train.data.picture_source import PictureSource
 
 KEY: Final = "cache.json"
 

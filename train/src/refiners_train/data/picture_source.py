@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
+from torch import Tensor
+
 from refiners_train.data.bucket import Buckets
 from refiners_train.data.chance import chance
 from refiners_train.data.data_error import DataError
@@ -12,7 +14,6 @@ from refiners_train.data.example import Example
 from refiners_train.data.fingerprint import fingerprint_of
 from refiners_train.data.framing import Frame, Framing
 from refiners_train.data.record import File, Record, Records, mask_of, pixels_of, size_of, value_of
-from torch import Tensor
 
 
 class PictureSource:

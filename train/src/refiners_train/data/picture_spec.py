@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 import torch
 from msgspec import Meta
+
+from refiners_core.models.vae import AutoencoderKL
 from refiners_train.data.bucket import Buckets
 from refiners_train.data.data_error import DataError
 from refiners_train.data.example import Source
@@ -19,8 +21,6 @@ from refiners_train.data.prior import WithPrior
 from refiners_train.data.record import Records, check_pictures
 from refiners_train.data.shard import Shards
 from refiners_train.data.table import Table
-
-from refiners_core.models.vae import AutoencoderKL
 
 Side = Annotated[int, Meta(ge=8)]
 Share = Annotated[float, Meta(ge=0, le=1)]

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float
 from PIL import Image, ImageOps
-from refiners_train.data.data_error import DataError, listed
 from torch import Tensor
 
 from refiners_core.errors import ConditionError
 from refiners_core.picture import to_mask, to_pixels
+from refiners_train.data.data_error import DataError, listed
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """The endings of files of pictures."""
