@@ -44,7 +44,7 @@ CORE = (
     ("surgery.merging", "surgery.overlay", "surgery.slot"),
     ("surgery.plan",),
     ("hookspecs",),
-    ("surgery.adapter", "surgery.block_compiler"),
+    ("surgery.adapter", "surgery.block_checkpoint", "surgery.block_compiler"),
     ("compose", "model"),
     ("command", "models"),
     ("testing",),

@@ -79,6 +79,9 @@ class Adapter(Merging):
     outside: ClassVar[tuple[str, ...]] = ()
     """The attributes with layers that are never in a tree, such as the encoder of its condition; a
     hot swap exchanges them as they are, so that it takes no longer for a large one."""
+    learned_files: ClassVar[tuple[str, ...]] = ("weights",)
+    """The files that training makes, by their names in the manifest; all others, such as the
+    encoder, are loaded before."""
     advice: Advice = Advice()
     """How its publisher recommends to use it. A subclass or a caller may set it; otherwise the
     first inject takes that of the manifest."""
@@ -347,6 +350,23 @@ class Adapter(Merging):
             f"a {type(self).__name__} swaps only with one of the same shapes.",
             hint="Eject the one and inject the other.",
         )
+
+    def saved_path(self, folder: Path, name: str) -> Path:
+        """Returns the path for `save` in a folder: by default a file `name.safetensors`.
+
+        Args:
+            folder: The folder.
+            name: The name of the result, without an ending.
+        """
+        return folder / f"{name}.safetensors"
+
+    def saved_files(self, path: Path) -> Mapping[str, Path]:
+        """Returns the files that `save` writes to a path, by their names in the manifest.
+
+        Args:
+            path: The path that `save` is given.
+        """
+        return {"weights": path}
 
     def save(self, path: str | Path) -> None:
         """Writes its weights as safetensors in the layout that its family publishes.

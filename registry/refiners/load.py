@@ -14,7 +14,7 @@ from refiners.choose.variant import advice_for, variant_for
 from refiners.errors import OfflineError, OptionError, UnsupportedError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
-from refiners.installed.factory import build_adapter, build_model
+from refiners.installed.factory import build_adapter, build_model, import_reference
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
@@ -231,7 +231,8 @@ def load_untrained(
 
     Args:
         name: The name of an installed adapter.
-        model: The model with its weights, which then wears the adapter.
+        model: The model with its weights, which then wears the adapter; for the structure alone, a
+            model on the meta device.
         offline: Whether to stay offline; None reads REFINERS_OFFLINE and HF_HUB_OFFLINE.
         lock: The `refiners.lock` that pins the adapter; None reads REFINERS_LOCK.
         **options: Arguments for the constructor of the adapter.
@@ -249,11 +250,19 @@ def load_untrained(
     load_hooks()
     plugin = held(find_adapter(name), lock)
     guard = guarded(plugin, lock)
-    variant_for(plugin, model, guard=guard)
-    adapter = build_adapter(plugin, FilesBeside(plugin, offline, guard), options)
+    variant = variant_for(plugin, model, guard=guard)
+    factory = import_reference(plugin.spec.factory, plugin.dist)
+    left_out: set[str] = set(getattr(factory, "learned_files", ("weights",)))
+    is_outline = model.device.type == "meta"
+    if is_outline:  # encoders have structure without values
+        files = {role: plugin.spec.weights[name] for role, name in variant.files.items()}
+        left_out |= {role for role, file in files.items() if file.format == "safetensors"}
+    adapter = build_adapter(plugin, FilesBeside(plugin, left_out, offline, guard), options)
     adapter.preprocessors = PreprocessorsOf(plugin, offline, lock)
     introduce(adapter, plugin, options)
-    adapter.inject(model).start(model)
+    adapter.inject(model)
+    if not is_outline:
+        adapter.start(model)
     return adapter
 
 

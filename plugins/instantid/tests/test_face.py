@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from refiners_instantid.adapter import InstantId
 from refiners_instantid.face_pack import ANTELOPE
-from refiners_instantid.keypoint import draw
+from refiners_instantid.keypoint import Pen, draw, keypoint_pixels
 from torch import Tensor
 
+from refiners_core import Source
 from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.face import SIDES, default_detector, face_embeddings, largest_face
@@ -309,3 +310,14 @@ def test_a_detector_without_embeddings_is_refused():
     blind.embedding = None
     with pytest.raises(ConditionError, match="without embedding or keypoints"):
         largest_face(PICTURE, FakeAnalysis(blind), "id", ANTELOPE)
+
+
+def test_a_variant_may_draw_smaller_points():
+    points = torch.tensor(POINTS)
+    small = keypoint_pixels(points, (32, 32), "id", Pen(radius=1, half_width=1))
+    large = keypoint_pixels(points, (32, 32), "id")
+    assert 0 < (small.amax(1) > 0).sum() < 0.5 * (large.amax(1) > 0).sum()
+    assert small[0, :, 16, 16].tolist() == [0, 0, 1]
+    files = {"weights": Path("a"), "control": Path("b")}
+    source = Source(files, settings={"pen": {"radius": 2, "half-width": 1}})
+    assert source.sizes("pen", Pen) == Pen(2, 1)

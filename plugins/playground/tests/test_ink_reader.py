@@ -7,17 +7,10 @@ import refiners
 import torch
 from refiners_playground.effect import Settings, generated, style_effect
 from refiners_playground.ink_reader import read_ink
+from refiners_playground.pattern import FILLS
 from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import WEIGHTS
-from refiners_playground.scene import (
-    COLOURS,
-    FILLS,
-    INKS,
-    Item,
-    Scene,
-    draw,
-    held_out_scenes,
-)
+from refiners_playground.scene import COLOURS, INKS, Item, Scene, draw, held_out_scenes
 from safetensors import safe_open
 
 HELD_OUT = list(held_out_scenes())

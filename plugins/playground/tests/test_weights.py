@@ -4,6 +4,7 @@ from pathlib import Path
 from random import Random
 
 from refiners_playground.caption import WORDS, caption
+from refiners_playground.config import TEXT_ENCODER
 from refiners_playground.random_scene import varied_scene
 
 from refiners_core.models.clip import ClipTokenizer
@@ -11,9 +12,9 @@ from refiners_core.models.clip import ClipTokenizer
 WEIGHTS = Path(str(files("refiners_playground"))) / "weights"
 
 
-def test_all_weights_together_are_at_most_12_megabytes():
+def test_all_weights_together_are_at_most_15_megabytes():
     sizes = [path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()]
-    assert 0 < sum(sizes) <= 12_000_000
+    assert 0 < sum(sizes) <= 15_000_000
 
 
 def test_every_word_of_a_caption_is_one_token():
@@ -39,4 +40,19 @@ def test_captions_fit_into_a_prompt():
 def test_the_vocabulary_has_the_published_layout():
     vocabulary = json.loads((WEIGHTS / "tokenizer" / "vocab.json").read_text("utf-8"))
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
-    assert vocabulary["<|endoftext|>"] == len(vocabulary) - 1
+    assert vocabulary["<|endoftext|>"] == TEXT_ENCODER.end_token
+    assert len(vocabulary) == TEXT_ENCODER.vocabulary
+
+
+def test_words_of_earlier_releases_keep_their_tokens():
+    tokenizer = ClipTokenizer.load(WEIGHTS / "tokenizer")
+    assert tokenizer.tokens("a red circle on a blue background") == [
+        320,
+        604,
+        649,
+        591,
+        320,
+        627,
+        677,
+    ]
+    assert min(tokenizer.tokens("crescent face hair")) > tokenizer.end

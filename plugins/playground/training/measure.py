@@ -33,9 +33,10 @@ from refiners_playground.effect import (
     style_effect,
 )
 from refiners_playground.ink_reader import read_ink
+from refiners_playground.pattern import FILLS
 from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import agreement, load_recogniser
-from refiners_playground.scene import FILLS, Scene, draw, held_out_scenes
+from refiners_playground.scene import Scene, draw, held_out_scenes
 from torch import Tensor
 from writer_figure import writer_figures
 

@@ -27,7 +27,9 @@ class Run:
         """Returns the last checkpoint, if any."""
         if not self.checkpoint.exists():
             return None
-        return torch.load(self.checkpoint, weights_only=True)
+        return torch.load(
+            self.checkpoint, weights_only=True, map_location=torch.get_default_device()
+        )
 
     def is_due(self) -> bool:
         """Whether it is time for the next checkpoint."""
@@ -50,7 +52,10 @@ class Run:
 
 
 def arguments(description: str, **defaults: int) -> argparse.Namespace:
-    """Reads the command line of a training script: its numbers, `--threads` and `--fresh`.
+    """Reads the command line of a training script: its numbers, `--threads`, `--device` and
+    `--fresh`.
+
+    The device becomes torch's default one, on which networks are built and pictures are drawn.
 
     Args:
         description: The description in `--help`.
@@ -60,8 +65,10 @@ def arguments(description: str, **defaults: int) -> argparse.Namespace:
     for name, default in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument("--device", default="cpu", help="such as cuda; cpu by default")
     parser.add_argument("--fresh", action="store_true", help="ignore the last checkpoint")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    torch.set_default_device(options.device)
     return options

@@ -5,11 +5,13 @@ and the perceptual loss: drawn scenes are flat colours and edges, which a loss o
 between neighbouring pixels keeps sharp.
 """
 
+from collections.abc import Sequence
 from random import Random
 
 import torch
 from loop import Recipe, train
 from model import build_model, save_part
+from refiners_playground.picture import Picture, draw_pictures
 from refiners_playground.random_scene import canonical_scene, varied_scene
 from refiners_playground.scene import Scene, draw
 from run import arguments
@@ -64,11 +66,11 @@ def loss_of(autoencoder: AutoencoderKL, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def signal_to_noise(model: LatentDiffusion, scenes: list[Scene]) -> float:
+def signal_to_noise(model: LatentDiffusion, scenes: Sequence[Picture]) -> float:
     """Returns the mean PSNR (dB) of pictures after a round trip through the mean latents."""
     ratios: list[Tensor] = []
     for start in range(0, len(scenes), 32):
-        pixels = draw(scenes[start : start + 32])
+        pixels = draw_pictures(scenes[start : start + 32])
         error = model.decode(model.encode(pixels)) - pixels
         ratios.append(-10 * error.square().mean((1, 2, 3)).log10())
     return torch.cat(ratios).mean().item()

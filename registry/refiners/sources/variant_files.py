@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,13 @@ class FilesBeside:
 
     Args:
         adapter: The installed adapter.
+        learned: The roles of the files that training makes.
         offline: Whether to stay offline.
         guard: The policies and advisories.
     """
 
     adapter: Installed[AdapterSpec]
+    learned: Collection[str]
     offline: bool | None
     guard: Guard
 
@@ -67,7 +70,7 @@ class FilesBeside:
             IncompatibleError: The adapter has no such variant.
         """
         variant = variant_for(self.adapter, model, guard=self.guard)
-        roles = {role: name for role, name in variant.files.items() if role != "weights"}
+        roles = {role: name for role, name in variant.files.items() if role not in self.learned}
         chosen = roles, variant.label, variant.settings
         source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
-        return replace(source, advice=advice_for(self.adapter.spec, variant))
+        return replace(source, advice=advice_for(self.adapter.spec, variant), begins=True)

@@ -1,7 +1,7 @@
 """ELLA: tokens of a language model, made anew at each timestep, in place of the text's."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import torch
@@ -13,6 +13,7 @@ from refiners_core.models.decoder import DecoderConfig
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.t5 import T5Config
+from refiners_core.models.unet import UNet
 from refiners_core.weights import load, published, read
 from refiners_ella.connector import ELLA_KEYS, Connector, ConnectorConfig
 from refiners_ella.language import Language, Tokenizer, language_config, language_tokenizer
@@ -90,6 +91,9 @@ class Ella(Adapter):
                 self.encoder.to(unet.dtype)
                 self.connector = self._connector(connector).to(unet.dtype)
             return
+        if "weights" not in source.files:
+            self._begin(source, unet, width)
+            return
         files = source.files
         tensors = read(files["weights"])
         config = ConnectorConfig.of(tensors, width, source.settings.get("heads", HEADS))
@@ -107,6 +111,10 @@ class Ella(Adapter):
         load(self.connector, tensors, ELLA_KEYS, **placement)
         self._wear(Language.loaded(sizes, files["encoder"], **placement))
         self.requires_grad_(False)
+
+    def learners(self) -> Sequence[nn.Module]:
+        """Returns the connector; the language model stays as it is."""
+        return (self.connector,)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Makes the tokens before the UNet runs, and lets each cross-attention read them."""
@@ -174,6 +182,21 @@ class Ella(Adapter):
         """Keeps a language model; its network is a part of the adapter."""
         self.language = language
         self.encoder = language.network
+
+    def _begin(self, source: Source, unet: UNet, width: int) -> None:
+        """Loads the language model, and builds a connector in the sizes that the settings state."""
+        sizes = language_config(json.loads(source.files["config"].read_text("utf-8")))
+        known = {"features": sizes.width, "width": width}
+        config = self._untrained[1] or source.sizes("connector", ConnectorConfig, **known)
+        self.tokenizer = language_tokenizer(sizes, source.files["tokenizer"])
+        placement: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
+        with built_on(unet.device):
+            if (file := source.files.get("encoder")) is not None:
+                self._wear(Language.loaded(sizes, file, **placement))
+            else:
+                self._wear(Language.untrained(sizes))
+            connector = self._connector(config or ConnectorConfig(**known))
+        self.connector = connector.to(unet.dtype)
 
     def _connector(self, config: ConnectorConfig) -> Connector:
         return Connector(config, self.features_key, self.mask_key)

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core import Chain, Source
-from refiners_core.errors import AdapterError
 from refiners_core.models.clip import (
     CLIP_IMAGE_KEYS,
     ClipImageConfig,
@@ -45,7 +44,7 @@ class Encoder:
         Raises:
             AdapterError: The settings of the encoder have an unknown name.
         """
-        return _config(self.config, source)
+        return source.sizes("encoder", self.config) or self.config()
 
     def built(self, source: Source | None, config: Any, unet: Any) -> Chain:
         """Builds the network for a UNet, and loads it if there is a file for it.
@@ -89,17 +88,6 @@ class Encoder:
         blank = len(features) - 1
         rows = [blank if picture is None else next(numbers) for picture in pictures]
         return features[torch.tensor(rows, device=features.device)]
-
-
-def _config(make: Callable[..., Any], source: Source) -> Any:
-    sizes = source.settings.get("encoder", {})
-    try:
-        return make(**{name.replace("-", "_"): size for name, size in sizes.items()})
-    except TypeError as error:
-        raise AdapterError(
-            f"the variant {source.variant} has unknown settings for the image encoder: {error}.",
-            hint=f"Its settings.encoder takes the arguments of {make.__name__}.",
-        ) from error
 
 
 def _clip_pixels(pictures: Any, config: ClipImageConfig) -> Tensor:

@@ -78,8 +78,10 @@ class LoraFacePrompt(FacePrompt):
     Args:
         lora_scale: The strength of the LoRA, which the scale of the condition does not change; the
             adapter at scale 0 skips it as well. It may be changed between generations.
-        rank: For an untrained adapter, the rank of the LoRA; 0 for none.
-        tokens: For an untrained adapter, the number of tokens per face.
+        rank: For an untrained adapter, the rank of the LoRA, 0 for none; None reads the settings of
+            the variant, and without them is 128.
+        tokens: For an untrained adapter, the number of tokens per face; None reads the settings of
+            the variant, and without them is 4.
         options: `detector`, `blend`, and the arguments of every adapter.
 
     Raises:
@@ -87,7 +89,12 @@ class LoraFacePrompt(FacePrompt):
     """
 
     def __init__(
-        self, *, lora_scale: float = 1.0, rank: int = 128, tokens: int = 4, **options: Any
+        self,
+        *,
+        lora_scale: float = 1.0,
+        rank: int | None = None,
+        tokens: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.lora_scale = lora_scale
@@ -105,7 +112,10 @@ class LoraFacePrompt(FacePrompt):
         self, model: LatentDiffusion, tensors: Mapping[str, Tensor] | None
     ) -> dict[str, nn.Module]:
         """Builds the LoRA, if there is one."""
-        rank = self.rank if tensors is None else rank_of(tensors)
+        if tensors is None:
+            rank = self.stated("rank", 128) if self.rank is None else self.rank
+        else:
+            rank = rank_of(tensors)
         return {"lora": inner_lora(model, rank)} if rank else {}
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:

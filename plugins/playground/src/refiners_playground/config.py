@@ -7,7 +7,7 @@ from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
 
 TEXT_ENCODER = ClipTextConfig(
-    vocabulary=681,
+    vocabulary=848,
     max_tokens=32,
     width=96,
     inner_width=192,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from refiners_playground.caption import article
-from refiners_playground.scene import COLOURS, FILLS, SHAPES, SIZES
+from refiners_playground.pattern import FILLS
+from refiners_playground.scene import COLOURS, SHAPES, SIZES
 
 PLACES: Final = (
     "in the centre",

@@ -1,4 +1,4 @@
-"""The outlines of the eight shapes, as signed distances.
+"""The outlines of shapes, as signed distances.
 
 Each outline takes points relative to the object's centre (x to the right, y downwards, in radii)
 and returns the distance to the outline in radii, negative inside. Distances are exact near straight
@@ -17,6 +17,8 @@ Outline = Callable[[Tensor, Tensor], Tensor]
 
 STAR_TIP = 1.1
 STAR_NOTCH = 0.5
+SECTOR_COSINE, SECTOR_SINE = math.cos(math.pi / 5), math.sin(math.pi / 5)
+"""Of half the angle between two tips of the star."""
 HEART_HALF_DIAGONAL = 0.83
 
 
@@ -39,12 +41,13 @@ def triangle(x: Field, y: Field) -> Field:
 
 def star(x: Field, y: Field) -> Field:
     """Returns the distance to a star of five points: one edge, folded ten times."""
-    sector = 2 * math.pi / 5
-    angle = torch.remainder(torch.atan2(x, -y) + sector / 2, sector) - sector / 2
-    radius = torch.hypot(x, y)
-    along, across = radius * angle.cos(), radius * angle.sin().abs()
-    notch_along = STAR_NOTCH * math.cos(sector / 2)
-    notch_across = STAR_NOTCH * math.sin(sector / 2)
+    x = x.abs()
+    for along, across in ((SECTOR_COSINE, -SECTOR_SINE), (-SECTOR_COSINE, -SECTOR_SINE)):
+        beyond = 2 * (along * x + across * -y).clamp(min=0)
+        x, y = x - beyond * along, y + beyond * across
+    across, along = x.abs(), -y
+    notch_along = STAR_NOTCH * SECTOR_COSINE
+    notch_across = STAR_NOTCH * SECTOR_SINE
     length = math.hypot(notch_across, STAR_TIP - notch_along)
     return ((along - STAR_TIP) * notch_across + across * (STAR_TIP - notch_along)) / length
 
@@ -75,6 +78,11 @@ def diamond(x: Field, y: Field) -> Field:
     return (x.abs() + 0.6 * y.abs() - 0.6) / math.hypot(1.0, 0.6)
 
 
+def crescent(x: Field, y: Field) -> Field:
+    """Returns the distance to a crescent: a disc without a smaller disc at its right."""
+    return torch.maximum(torch.hypot(x, y) - 0.95, 0.75 - torch.hypot(x - 0.45, y))
+
+
 OUTLINES: Mapping[str, Outline] = {
     "circle": circle,
     "square": square,
@@ -84,4 +92,5 @@ OUTLINES: Mapping[str, Outline] = {
     "cross": cross,
     "heart": heart,
     "diamond": diamond,
+    "crescent": crescent,
 }

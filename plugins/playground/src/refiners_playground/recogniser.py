@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from refiners_playground.scene import COLOURS, COLUMNS, FILLS, ROWS, SHAPES, SIZES, Scene
+from refiners_playground.pattern import FILLS
+from refiners_playground.scene import COLOURS, COLUMNS, ROWS, SHAPES, SIZES, Scene
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "shape": SHAPES,

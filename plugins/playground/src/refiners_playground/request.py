@@ -8,8 +8,9 @@ from typing import Final
 
 from refiners_playground.caption import article
 from refiners_playground.description import PLACES, RELATIONS, Description, Thing
+from refiners_playground.pattern import FILLS
 from refiners_playground.random_scene import COLOUR_NAMES
-from refiners_playground.scene import FILLS, SHAPES, SIZES, is_held_out
+from refiners_playground.scene import SHAPES, SIZES, is_held_out
 
 SIZE_WORDS: Final = {
     "small": ("small", "little", "tiny"),

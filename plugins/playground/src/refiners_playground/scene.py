@@ -1,7 +1,7 @@
 """Scenes that a program draws: one or two coloured shapes on a coloured background.
 
-A `Scene` is a value that describes a picture; `draw` turns many scenes into pixels at once. The
-picture spans -1...1 in both directions, x to the right and y downwards.
+A `Scene` is a value that describes a picture; `draw` turns many scenes into pixels at once, on
+torch's default device. The picture spans -1...1 in both directions, x to the right and y downwards.
 """
 
 import math
@@ -13,9 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refiners_playground.outline import OUTLINES
+from refiners_playground.pattern import marks, shades
 
 SIZE = 64
-SHAPES: tuple[str, ...] = tuple(OUTLINES)
+HELD_OUT_SHAPE = "crescent"
+"""A shape that can be drawn, named and recognised, but that the base model was never shown."""
+ALL_SHAPES: tuple[str, ...] = tuple(OUTLINES)
+SHAPES: tuple[str, ...] = tuple(name for name in ALL_SHAPES if name != HELD_OUT_SHAPE)
+"""The shapes that the base model knows."""
 COLOURS: Mapping[str, tuple[float, float, float]] = {
     "red": (0.86, 0.14, 0.14),
     "orange": (0.96, 0.54, 0.08),
@@ -28,18 +33,15 @@ COLOURS: Mapping[str, tuple[float, float, float]] = {
     "white": (0.96, 0.96, 0.96),
     "black": (0.07, 0.07, 0.09),
 }
-FILLS: tuple[str, ...] = ("plain", "striped", "dotted", "checked")
-TEXTURES: tuple[str, ...] = ("plain", "wavy", "woven")
-STYLES: tuple[str, ...] = ("flat", "inked")
-"""The styles of a scene: areas of colour, or with a thick line of ink around each object."""
+STYLES: tuple[str, ...] = ("flat", "soft", "inked")
+"""The styles of a scene: areas of colour, with blurred outlines, or with a thick line of ink around
+each object. The base model was never shown ink."""
 SIZES: Mapping[str, float] = {"small": 0.36, "medium": 0.52, "large": 0.70}
 COLUMNS: tuple[str, ...] = ("left", "centre", "right")
 ROWS: tuple[str, ...] = ("top", "centre", "bottom")
 OFF_CENTRE = 0.2
 """The distance from the centre above which an object counts as at a side."""
 
-PATTERN_PERIOD = 8.0
-"""The period of a fill in pixels (of 64); its marks are half as wide."""
 INKS: tuple[tuple[float, float, float], ...] = (
     (0.05, 0.05, 0.06),
     (0.97, 0.97, 0.97),
@@ -48,7 +50,10 @@ INKS: tuple[tuple[float, float, float], ...] = (
 """Black, white and grey; an object is outlined in the ink that differs most from its colours."""
 INK_WIDTH, INK_INSET = 4.0, 1.0
 """The width of a line of ink, and how far inside the outline its middle lies, in pixels (of 64)."""
-CHUNK = 256
+SOFTNESS = 8.0
+"""The width of a soft outline in pixels (of 64)."""
+CHUNK, ACCELERATED_CHUNK = 64, 1024
+"""Scenes that are drawn at once, on the CPU, where more overflow its cache, and elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Scene:
 def is_held_out(shape: str, colour: str, background: str) -> bool:
     """Whether a combination is held out from training, for measurements."""
     names = list(COLOURS)
-    mixed = SHAPES.index(shape) + 3 * names.index(colour) + 5 * names.index(background)
+    mixed = ALL_SHAPES.index(shape) + 3 * names.index(colour) + 5 * names.index(background)
     return mixed % 7 == 0
 
 
@@ -114,21 +119,31 @@ def draw(scenes: Sequence[Scene], size: int = SIZE) -> Float[Tensor, "batch 3 si
     """
     if not scenes:
         return torch.zeros(0, 3, size, size)
-    chunks = [scenes[start : start + CHUNK] for start in range(0, len(scenes), CHUNK)]
+    step = chunk_length()
+    chunks = [scenes[start : start + step] for start in range(0, len(scenes), step)]
     return torch.cat([_draw_chunk(chunk, size) for chunk in chunks])
 
 
+def chunk_length() -> int:
+    """Returns how many pictures are drawn at once on torch's default device."""
+    return CHUNK if torch.get_default_device().type == "cpu" else ACCELERATED_CHUNK
+
+
 def _draw_chunk(scenes: Sequence[Scene], size: int) -> Float[Tensor, "batch 3 size size"]:
-    canvas = _backgrounds(scenes, size)
+    shade = shades([scene.texture for scene in scenes], size, SIZE / size)
+    canvas = (_colours([scene.background for scene in scenes]) + 0.1 * shade).clamp(0, 1)
     for layer in range(max(len(scene.items) for scene in scenes)):
         rows = [row for row, scene in enumerate(scenes) if len(scene.items) > layer]
         items = [scenes[row].items[layer] for row in rows]
         distance = _distance(items, size).unsqueeze(1)
-        cover = (0.5 - distance).clamp(0, 1)
-        canvas[rows] = torch.lerp(canvas[rows], _paint(items, size), cover)
+        softness = [SOFTNESS * size / SIZE if scenes[r].style == "soft" else 1.0 for r in rows]
+        cover = (0.5 - distance / torch.tensor(softness).view(-1, 1, 1, 1)).clamp(0, 1)
+        places = torch.tensor(rows)
+        canvas[places] = torch.lerp(canvas[places], _paint(items, size), cover)
         inked = [i for i, row in enumerate(rows) if scenes[row].style == "inked"]
         if inked:
-            _ink(canvas, [rows[i] for i in inked], scenes, layer, distance[inked])
+            line = distance[torch.tensor(inked)]
+            _ink(canvas, [rows[i] for i in inked], scenes, layer, line)
     return canvas
 
 
@@ -151,8 +166,9 @@ def _ink(
     ).view(2, -1, 1, 3)
     inks = torch.tensor(INKS)
     best = (inks - grounds).square().sum(-1).amin(0).argmax(-1)
-    ink = inks[best].view(-1, 3, 1, 1).expand_as(canvas[rows])
-    canvas[rows] = torch.lerp(canvas[rows], ink, line)
+    places = torch.tensor(rows)
+    behind = canvas[places]
+    canvas[places] = torch.lerp(behind, inks[best].view(-1, 3, 1, 1).expand_as(behind), line)
 
 
 def _distance(items: Sequence[Item], size: int) -> Float[Tensor, "batch size size"]:
@@ -166,8 +182,10 @@ def _distance(items: Sequence[Item], size: int) -> Float[Tensor, "batch size siz
     u, v = (x * cosine + y * sine) / radius, (y * cosine - x * sine) / radius
     distance = torch.empty(len(items), size, size)
     for name, outline in OUTLINES.items():
-        rows = [row for row, item in enumerate(items) if item.shape == name]
-        distance[rows] = outline(u[rows], v[rows])
+        places = [row for row, item in enumerate(items) if item.shape == name]
+        if places:
+            rows = torch.tensor(places)
+            distance[rows] = outline(u[rows], v[rows])
     return distance * radius * (size / 2)
 
 
@@ -180,26 +198,5 @@ def _paint(items: Sequence[Item], size: int) -> Float[Tensor, "batch 3 size size
     colour = _colours([item.colour for item in items])
     # Marks are mixed with black or white, whichever is further from the colour.
     mark = torch.lerp(colour, (colour.mean(1, keepdim=True) < 0.4).float().expand_as(colour), 0.6)
-    marks = torch.stack([_marks(fill, size) for fill in FILLS])
-    chosen = marks[[FILLS.index(item.fill) for item in items]].unsqueeze(1)
-    return torch.lerp(colour.expand(-1, -1, size, size), mark, chosen)
-
-
-def _marks(fill: str, size: int) -> Float[Tensor, "size size"]:
-    line = (torch.arange(size) + 0.5) * (SIZE / size) / PATTERN_PERIOD
-    x, y = torch.meshgrid(line, line, indexing="xy")
-    if fill == "striped":
-        return (y % 1 < 0.5).float()
-    if fill == "checked":
-        return ((x % 1 < 0.5) ^ (y % 1 < 0.5)).float()
-    if fill == "dotted":
-        return (torch.hypot(x % 1 - 0.5, y % 1 - 0.5) < 0.3).float()
-    return torch.zeros(size, size)
-
-
-def _backgrounds(scenes: Sequence[Scene], size: int) -> Float[Tensor, "batch 3 size size"]:
-    line = torch.arange(size) * (SIZE / size) * (2 * math.pi / 20)
-    x, y = torch.meshgrid(line, line, indexing="xy")
-    shades = torch.stack([torch.zeros_like(x), (x + y).sin(), x.sin() * y.sin()])
-    chosen = shades[[TEXTURES.index(scene.texture) for scene in scenes]].unsqueeze(1)
-    return (_colours([scene.background for scene in scenes]) + 0.1 * chosen).clamp(0, 1)
+    pattern = marks([item.fill for item in items], size, SIZE / size)
+    return torch.lerp(colour.expand(-1, -1, size, size), mark, pattern)

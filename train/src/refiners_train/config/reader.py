@@ -8,6 +8,7 @@ import msgspec
 from refiners.manifest.explain import ManifestFault, examine, with_lines
 from refiners.manifest.toml import TomlError, load_toml
 
+from refiners_train.config.check import faults_of
 from refiners_train.config.error import ConfigError
 from refiners_train.config.schema import Config
 
@@ -30,9 +31,23 @@ def load_config(path: str | Path) -> Config:
         reason = f"cannot be read: {error.strerror or error}"
         raise ConfigError(path, [ManifestFault((), reason)]) from error
     try:
-        return msgspec.convert(table, Config)
+        config = msgspec.convert(table, Config)
     except msgspec.ValidationError:
-        kept, faults = examine(table, Config)
+        table, faults = examine(table, Config)
         if faults:
             raise ConfigError(path, with_lines(faults, text)) from None
-        return msgspec.convert(kept, Config)
+        config = msgspec.convert(table, Config)
+    if faults := faults_of(config):
+        raise ConfigError(path, with_lines(faults, text))
+    return config
+
+
+def checked(config: Config) -> Config:
+    """Returns a configuration that Python made, if what it names exists.
+
+    Raises:
+        ConfigError: It has faults; all are listed.
+    """
+    if faults := faults_of(config):
+        raise ConfigError(None, faults)
+    return config

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+from refiners.manifest.pattern import REPOSITORY
+from refiners.manifest.term import END, WORDS
 
 Count = Annotated[int, Meta(ge=1, description="a whole number from 1")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
@@ -54,6 +56,15 @@ class Data(_Table, frozen=True, kw_only=True):
     """The number of processes that prepare batches; 0 for none beside the training."""
 
 
+class Distillation(_Table, frozen=True, kw_only=True):
+    """The teacher of the objective `consistency`."""
+
+    grid: Annotated[int, Meta(ge=1, le=1000, description="a whole number in 1...1000")] = 50
+    """The number of timesteps between which the teacher steps, evenly spaced."""
+    guidance: tuple[Amount, Amount] = (3.0, 15.0)
+    """The lowest and the highest scale of guidance, drawn evenly for each example."""
+
+
 class Train(_Table, frozen=True, kw_only=True):
     """The training itself."""
 
@@ -65,8 +76,11 @@ class Train(_Table, frozen=True, kw_only=True):
     """The number of parts of a batch that each process runs one after the other, to save memory."""
     seed: Whole = 0
     """The seed of initial values, order, noise, timesteps and dropping."""
-    objective: Text = "diffusion"
-    """What is minimised: `diffusion`, or `consistency` for a sampler of few steps."""
+    objective: Literal["diffusion", "consistency", "causal"] = "diffusion"
+    """What is minimised: `diffusion`, `consistency` for a sampler of few steps, or `causal` for a
+    language model."""
+    distillation: Distillation = Distillation()
+    """The teacher of `consistency`."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     """The dtype of the computation; the trained weights are float32 in any case."""
     optimiser: Literal["adamw", "muon"] = "adamw"
@@ -101,22 +115,60 @@ class Train(_Table, frozen=True, kw_only=True):
     """The number of steps between two checkpoints."""
 
 
+class Samples(_Table, frozen=True, kw_only=True):
+    """Pictures of fixed prompts and seeds, drawn while training, as one PNG each time."""
+
+    every: Count = 250
+    """The number of steps between two drawings."""
+    prompts: tuple[Text, ...] = ()
+    """The prompts, for an adapter without a condition; by default those of examples."""
+    count: Count = 4
+    """The number of examples whose prompts and conditions are drawn, if there are no prompts; of
+    those that are held out, else the first ones."""
+    seed: Whole = 0
+    """The seed of the first picture; the i-th has i more."""
+    steps: Count = 30
+    """The number of steps of the sampler."""
+    guidance: Amount = 7.5
+    """The scale of guidance."""
+    sampler: str | None = None
+    """The name of the sampler; by default that of the base."""
+
+
 class Log(_Table, frozen=True, kw_only=True):
     """What is recorded while training."""
 
     every: Count = 50
     """The number of steps between two entries of the log."""
+    measure_every: Count = 250
+    """The number of steps between two measurements of the loss of held-out examples."""
+    tensorboard: bool = False
+    """Whether figures are also written for TensorBoard, to `tensorboard/` in the output."""
+    samples: Samples | None = None
+    """Pictures that are drawn while training; none by default."""
 
 
 class Result(_Table, frozen=True, kw_only=True):
     """The published file."""
 
+    name: Annotated[
+        str, Meta(pattern=f"^({WORDS})?{END}", description="lower-case words joined by hyphens")
+    ] = ""
+    """The name of the file and of the adapter in its manifest; by default that of the output."""
     title: str = ""
-    """The title in its metadata; by default the name of the output folder."""
+    """The title in its metadata; by default the name."""
+    trigger: str = ""
+    """The words in a prompt that bring about what was trained, for its metadata."""
+    author: str = ""
+    """Its author, for its metadata."""
+    license: str = ""
+    """Its licence, an SPDX expression."""
+    repository: Annotated[
+        str, Meta(pattern=f"^({REPOSITORY})?{END}", description='"organisation/name"')
+    ] = ""
+    """The repository on the Hub that the manifest names."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     """The dtype of its weights."""
-    file: str = ""
-    """The name of the file; by default the name of the output folder."""
 
 
 class Config(_Table, frozen=True, kw_only=True):

@@ -50,16 +50,13 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> Self:
-        """Returns the batch with its tensors on a device."""
+        """Returns the batch with its tensors on a device; adapters place the conditions."""
 
         def moved(value: Any) -> Any:
             return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
-        return replace(
-            self,
-            **{name: moved(value) for name, value in vars(self).items() if name != "conditions"},
-            conditions={name: moved(value) for name, value in self.conditions.items()},
-        )
+        fields = {name: moved(value) for name, value in vars(self).items() if name != "conditions"}
+        return replace(self, **fields)
 
 
 @runtime_checkable

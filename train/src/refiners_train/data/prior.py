@@ -19,8 +19,8 @@ class WithPrior:
     """
 
     def __init__(self, source: Source, prior: Source) -> None:
-        self._source: Final = source
-        self._prior: Final = prior
+        self.taught_source: Final = source
+        self.prior_source: Final = prior
         self.taught: Final = range(len(source))
         """The indices of the examples that are taught."""
         self.priors: Final = range(len(source), len(source) + len(prior))
@@ -29,7 +29,7 @@ class WithPrior:
     @property
     def fingerprint(self) -> str:
         """The fingerprints of both sources."""
-        return f"{self._source.fingerprint} beside {self._prior.fingerprint}"
+        return f"{self.taught_source.fingerprint} beside {self.prior_source.fingerprint}"
 
     def __len__(self) -> int:
         return len(self.taught) + len(self.priors)
@@ -37,12 +37,14 @@ class WithPrior:
     def example(self, index: int, epoch: int) -> Example:
         """Returns an example; prior ones are marked."""
         if index in self.taught:
-            return self._source.example(index, epoch)
-        return replace(self._prior.example(index - len(self.taught), epoch), is_prior=True)
+            return self.taught_source.example(index, epoch)
+        return replace(self.prior_source.example(index - len(self.taught), epoch), is_prior=True)
 
     def group(self, index: int) -> Hashable:
         """Returns the group of an example in its own source; None if that has one size."""
         source, first = (
-            (self._source, 0) if index in self.taught else (self._prior, len(self.taught))
+            (self.taught_source, 0)
+            if index in self.taught
+            else (self.prior_source, len(self.taught))
         )
         return source.group(index - first) if isinstance(source, Grouped) else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,11 +45,13 @@ class Average:
         """Writes the means into the weights."""
         torch._foreach_copy_(self.weights, self.means)  # pyright: ignore[reportPrivateImportUsage]
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Returns the means and the number of updates."""
         return {"means": self.means, "count": self.count}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the means and the number of updates."""
-        self.count = int(state["count"])  # type: ignore[call-overload]
-        torch._foreach_copy_(self.means, state["means"])  # type: ignore[arg-type]  # pyright: ignore[reportPrivateImportUsage]
+        self.count = state["count"]
+        for mean, value in zip(self.means, state["means"], strict=True):
+            mean.copy_(value)

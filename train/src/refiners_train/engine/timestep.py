@@ -20,9 +20,9 @@ def draw_timesteps(kind: str, count: int, most: int, generator: Generator) -> In
         most: The number of training steps of the schedule.
         generator: The generator, on the CPU.
     """
-    even = torch.rand(count, generator=generator)
+    even = torch.rand(count, generator=generator, device="cpu")
     if kind == "shapes":
-        spread = torch.sigmoid(CENTRE + torch.randn(count, generator=generator))
-        is_even = torch.rand(count, generator=generator) < EVEN_SHARE
+        spread = torch.sigmoid(CENTRE + torch.randn(count, generator=generator, device="cpu"))
+        is_even = torch.rand(count, generator=generator, device="cpu") < EVEN_SHARE
         even = torch.where(is_even, even, spread)
     return (even * most).long().clamp(0, most - 1)

@@ -1,5 +1,6 @@
 """Lessons of image prompts: pictures, palettes, and free wording for a language model."""
 
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -8,9 +9,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, one_hot
 
+from refiners_playground.caption import article
 from refiners_playground.lesson.example import CHUNK, Lesson, drawing_device, in_bytes
 from refiners_playground.lesson.mixture import KNOWN, SEEN, mixed
 from refiners_playground.picture import draw_pictures
+from refiners_playground.scene import SHAPES, Scene
 
 PALETTE_SIZES, SIZE_SHARES = (2, 3, 4), (0.7, 0.15, 0.15)
 """The numbers of colours of palettes, and how often each is drawn."""
@@ -21,6 +24,9 @@ EQUAL, SCALED = 0.25, 0.35
 random, since people do not measure shares."""
 ROUNDS: Final = 6
 """The rounds in which main colours are improved."""
+CAPTIONED, CONTRADICTED = 2, 3
+"""The remainders by four of the examples with an ordinary caption, and with a contradiction."""
+SHAPE_FRAMES: Final = ("{}", "{}", "a picture of {}", "a drawing of {}")
 Palette = list[tuple[str, float]]
 """Colours as `#rrggbb` with their weights."""
 
@@ -28,12 +34,33 @@ Palette = list[tuple[str, float]]
 def pictured(count: int = 16000) -> Lesson:
     """Returns scenes that are their own image prompt, the condition `picture`.
 
+    Of four examples, two have an empty caption and one an ordinary caption. The caption of the
+    fourth names the shape alone, and its image prompt shows another shape: what is named follows
+    the text, the rest the picture.
+
     Args:
         count: The number of scenes.
     """
     scenes, captions = mixed(count, SEEN)
-    pixels = in_bytes(draw_pictures, scenes)
-    return Lesson(f"pictures {count}", pixels, captions, {"picture": pixels})
+    shown = [
+        reshaped(scene, Random(f"reshaped {index}")) if index % 4 == CONTRADICTED else scene
+        for index, scene in enumerate(scenes)
+    ]
+
+    def caption(index: int, random: Random) -> str:
+        if index % 4 == CONTRADICTED:
+            return random.choice(SHAPE_FRAMES).format(article(scenes[index].items[0].shape))
+        return captions(index, random) if index % 4 == CAPTIONED else ""
+
+    values = {"picture": in_bytes(draw_pictures, shown)}
+    return Lesson(f"pictures {count}", in_bytes(draw_pictures, scenes), caption, values)
+
+
+def reshaped(scene: Scene, random: Random) -> Scene:
+    """Returns a scene whose first object has another shape."""
+    item = scene.items[0]
+    shape = random.choice([name for name in SHAPES if name != item.shape])
+    return replace(scene, items=(replace(item, shape=shape), *scene.items[1:]))
 
 
 def coloured(count: int = 12000) -> Lesson:
