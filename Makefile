@@ -1,7 +1,7 @@
 # Each target sets up .venv by itself; nothing is needed beforehand but Python >= 3.11, pip and git.
 PYTHON  ?= python3
 BIN     := .venv/bin
-PROJECTS := pyproject.toml constraints.txt testkit/pyproject.toml $(wildcard plugins/*/pyproject.toml)
+PROJECTS := pyproject.toml constraints.txt testkit/pyproject.toml train/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 PLUGINS := $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml))
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -16,7 +16,7 @@ demo: .venv/.run
 # The second run executes the shapes and types that signatures state (jaxtyping, beartype).
 test: .venv/.dev
 	$(PYTEST) tests --ignore tests/parity
-	PYTHONPATH=tests $(PYTEST) tests/parity plugins --jaxtyping-packages=$(SHAPED),shapes.checked
+	PYTHONPATH=tests $(PYTEST) tests/parity plugins train --jaxtyping-packages=$(SHAPED),shapes.checked
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -73,7 +73,7 @@ clean:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --upgrade 'pip>=25.1'
 	$(PIP) torch
-	$(PIP) -e . $(PLUGINS)
+	$(PIP) -e . -e train $(PLUGINS)
 	touch $@
 
 .venv/.dev: .venv/.run

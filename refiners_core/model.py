@@ -10,6 +10,7 @@ from refiners_core.errors import ModelError, SelectionError, WeightsError
 from refiners_core.origin import OriginOf
 from refiners_core.surgery import plan
 from refiners_core.surgery.adapter import Adapter
+from refiners_core.surgery.block_checkpoint import checkpoint_blocks
 from refiners_core.surgery.block_compiler import compile_blocks
 from refiners_core.surgery.selection import Selection, select
 from refiners_core.surgery.tree_index import Seat
@@ -175,6 +176,24 @@ class Model(Chain):
                 hint="List their classes in `repeated`, or torch.compile() a part of the model.",
             )
         compile_blocks(self, self.repeated, {"fullgraph": fullgraph, "dynamic": dynamic, **options})
+
+    def checkpoint_blocks(self) -> None:
+        """Computes the repeated blocks once more in the backward pass, to keep less in memory.
+
+        It concerns the blocks of the model and those of the adapters that it wears now, such as the
+        side network of a ControlNet. Gradients stay the same. Passes without gradients cost
+        nothing.
+
+        Raises:
+            ModelError: The family does not define `repeated`.
+        """
+        if not self.repeated:
+            raise ModelError(
+                f"{type(self).__name__} does not define which of its blocks repeat.",
+                hint="List their classes in `repeated`.",
+            )
+        for tree in (self, *self.adapters):
+            checkpoint_blocks(tree, self.repeated)
 
     # --- worn adapters ----------------------------------------------------------------------
 

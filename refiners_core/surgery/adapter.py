@@ -79,6 +79,9 @@ class Adapter(Merging):
     outside: ClassVar[tuple[str, ...]] = ()
     """The attributes with layers that are never in a tree, such as the encoder of its condition; a
     hot swap exchanges them as they are, so that it takes no longer for a large one."""
+    learned_files: ClassVar[tuple[str, ...]] = ("weights",)
+    """The files that training makes, by their names in the manifest; all others, such as the
+    encoder, are loaded before."""
     advice: Advice = Advice()
     """How its publisher recommends to use it. A subclass or a caller may set it; otherwise the
     first inject takes that of the manifest."""
@@ -125,8 +128,27 @@ class Adapter(Merging):
 
         Args:
             model: The tree of that inject; read facts from it and keep none of its layers.
-            source: Verified files, or None to begin untrained.
+            source: Verified files, or None to begin untrained. A source without the file `weights`
+                also begins untrained, with its settings and its other files, such as the encoder.
         """
+
+    def start(self, model: Any) -> None:
+        """Sets the values that training begins with, which usually change nothing yet; called once,
+        while the model wears the adapter and before the first step.
+
+        A ControlNet copies the encoder of the UNet, an IP-Adapter sets its value projections to
+        zero. By default the values stay as `build` made them.
+
+        Args:
+            model: The model that wears the adapter, with its weights.
+        """
+
+    def learners(self) -> Sequence[nn.Module]:
+        """Returns the modules whose parameters are trained; everything else stays frozen.
+
+        By default they are the layers of the adapter without those of `outside`, its encoders.
+        """
+        return [layer for name, layer in self.named_children() if name not in self.outside]
 
     def named_places(self, model: Any) -> Mapping[str, Sequence[str]]:
         """Returns further names of places for scales by place, `Condition(scale={name: 0.5})`.
@@ -328,6 +350,23 @@ class Adapter(Merging):
             f"a {type(self).__name__} swaps only with one of the same shapes.",
             hint="Eject the one and inject the other.",
         )
+
+    def saved_path(self, folder: Path, name: str) -> Path:
+        """Returns the path for `save` in a folder: by default a file `name.safetensors`.
+
+        Args:
+            folder: The folder.
+            name: The name of the result, without an ending.
+        """
+        return folder / f"{name}.safetensors"
+
+    def saved_files(self, path: Path) -> Mapping[str, Path]:
+        """Returns the files that `save` writes to a path, by their names in the manifest.
+
+        Args:
+            path: The path that `save` is given.
+        """
+        return {"weights": path}
 
     def save(self, path: str | Path) -> None:
         """Writes its weights as safetensors in the layout that its family publishes.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from refiners.installed.inventory import preprocessors as preprocessors
     from refiners.load import load_adapter as load_adapter
     from refiners.load import load_model as load_model
+    from refiners.load import load_untrained as load_untrained
     from refiners.preprocessing import load_preprocessor as load_preprocessor
     from refiners.recipe.form import Recipe as Recipe
     from refiners.recipe.read import read_recipe as read_recipe
@@ -66,7 +67,7 @@ _HOMES: Final[dict[str, str]] = {
         "exhibit": ("Exhibit", "run_example"),
         "installed.example": ("Example", "examples"),
         "installed.inventory": ("adapters", "broken", "models", "preprocessors"),
-        "load": ("load_adapter", "load_model"),
+        "load": ("load_adapter", "load_model", "load_untrained"),
         "preprocessing": ("load_preprocessor",),
         "recipe.form": ("Recipe",),
         "recipe.read": ("read_recipe",),

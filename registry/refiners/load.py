@@ -14,7 +14,7 @@ from refiners.choose.variant import advice_for, variant_for
 from refiners.errors import OfflineError, OptionError, UnsupportedError
 from refiners.host.shell import quoted
 from refiners.hub.client import Hub
-from refiners.installed.factory import build_adapter, build_model
+from refiners.installed.factory import build_adapter, build_model, import_reference
 from refiners.installed.hook_modules import load_hooks
 from refiners.installed.inventory import Installed
 from refiners.manifest.schema import AdapterSpec
@@ -32,7 +32,7 @@ from refiners.sources.user_file import (
     split_file,
     with_file,
 )
-from refiners.sources.variant_files import WeightsOf
+from refiners.sources.variant_files import FilesBeside, WeightsOf
 from refiners_core.argument_names import unknown_arguments
 
 if TYPE_CHECKING:
@@ -214,6 +214,56 @@ def load_adapter(
     adapter.preprocessors = PreprocessorsOf(plugin, offline, lock)
     introduce(adapter, plugin, given_options)
     return adapter if model is None else adapter.inject(model)
+
+
+def load_untrained(
+    name: str,
+    model: Model,
+    *,
+    offline: bool | None = None,
+    lock: str | Path | None = None,
+    **options: Any,
+) -> Adapter:
+    """Builds an adapter without its trained weights, injects it into a model and starts it.
+
+    The settings and the other files, such as its image encoder, are those of the variant for the
+    model. `adapter.learners()` are then ready to train.
+
+    Args:
+        name: The name of an installed adapter.
+        model: The model with its weights, which then wears the adapter; for the structure alone, a
+            model on the meta device.
+        offline: Whether to stay offline; None reads REFINERS_OFFLINE and HF_HUB_OFFLINE.
+        lock: The `refiners.lock` that pins the adapter; None reads REFINERS_LOCK.
+        **options: Arguments for the constructor of the adapter.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError, NotInstalledError: The name does not lead to exactly
+            one installed adapter.
+        IncompatibleError: No variant suits the model.
+        OptionError: The adapter does not take an option.
+        LockError: The adapter is not in the lock, or differs from it.
+        NetworkError, IntegrityError, CacheError: A file cannot be fetched as pinned.
+        PolicyError: A rule of the project or the user, or an advisory, refuses the adapter.
+        PluginError: The code of the adapter failed.
+    """
+    load_hooks()
+    plugin = held(find_adapter(name), lock)
+    guard = guarded(plugin, lock)
+    variant = variant_for(plugin, model, guard=guard)
+    factory = import_reference(plugin.spec.factory, plugin.dist)
+    left_out: set[str] = set(getattr(factory, "learned_files", ("weights",)))
+    is_outline = model.device.type == "meta"
+    if is_outline:  # encoders have structure without values
+        files = {role: plugin.spec.weights[name] for role, name in variant.files.items()}
+        left_out |= {role for role, file in files.items() if file.format == "safetensors"}
+    adapter = build_adapter(plugin, FilesBeside(plugin, left_out, offline, guard), options)
+    adapter.preprocessors = PreprocessorsOf(plugin, offline, lock)
+    introduce(adapter, plugin, options)
+    adapter.inject(model)
+    if not is_outline:
+        adapter.start(model)
+    return adapter
 
 
 def outline(model: str, adapters: Iterable[str] = ()) -> Model:

@@ -1,5 +1,6 @@
 """ELLA keeps the contract of adapters, reads every prompt, and refuses other files and scales."""
 
+import json
 import tomllib
 from collections.abc import Callable
 from importlib.resources import files
@@ -10,13 +11,17 @@ import pytest
 import torch
 from refiners_ella.adapter import Ella
 from refiners_ella.connector import ConnectorConfig
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Condition, Source, UseContext, select
 from refiners_core.errors import AdapterError, ConditionError, WeightsError
+from refiners_core.models.decoder import Decoder, DecoderConfig, decoder_keys
 from refiners_core.models.t5 import T5Config
 from refiners_core.testing import LAWS, AdapterCase, tiny_model, tiny_t5_tokenizer
-from refiners_core.weights import read, write
+from refiners_core.weights import load, published, read, write
 
 T5 = T5Config(vocabulary=110, width=12, inner_width=16, layers=2, heads=2, head_width=4)
 SIZES = ConnectorConfig(features=12, width=8, tokens=4, layers=2, heads=2, waves=6)
@@ -174,3 +179,51 @@ def test_other_files_are_refused(change: Any, message: str, file: Path, tmp_path
     with pytest.raises(WeightsError, match=message):
         adapter.inject(model)
     assert model.adapters == ()
+
+
+LLAMA = {
+    **{"model_type": "llama", "vocab_size": 40, "hidden_size": 12, "intermediate_size": 16},
+    **{"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1},
+    **{"max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4},
+    **{"hidden_act": "silu", "tie_word_embeddings": True},
+}
+
+
+def decoder_files(folder: Path) -> dict[str, Path]:
+    """Writes an ELLA that reads a small Llama."""
+    torch.manual_seed(4)
+    config = DecoderConfig.from_json(LLAMA)
+    decoder = Decoder(config)
+    write(published(decoder, decoder_keys(config)), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    words = {"[UNK]": 0, "a": 1, "red": 2, "cat": 3, "dog": 4, "on": 5, "mat": 6}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    adapter = Ella(encoder=config, connector=SIZES, key="ella")
+    with adapter.on(tiny_model()):
+        adapter.save(folder / "ella.safetensors")
+    names = {"weights": "ella.safetensors", "encoder": "model.safetensors"}
+    names |= {"config": "config.json", "tokenizer": "tokenizer.json"}
+    return {role: folder / name for role, name in names.items()}
+
+
+def test_a_decoder_reads_prompts_as_well(tmp_path: Path):
+    files = decoder_files(tmp_path)
+    model = tiny_model()
+    adapter = Ella(weights=lambda _: Source(files, settings={"heads": 2}), key="ella").inject(model)
+    decoder = Decoder(DecoderConfig.from_json(LLAMA))
+    load(decoder, files["encoder"], decoder_keys(decoder.config))
+    ids = torch.tensor([[1, 2, 3]])
+    features = adapter.language.read(ids, torch.ones(1, 3, dtype=torch.bool))
+    torch.testing.assert_close(features @ decoder.embed.weight.T, decoder(ids))
+    assert adapter.tokenizer is not None
+    rows, mask = adapter.tokenizer.rows(["a red cat", "a dog", ""])
+    assert rows.tolist() == [[1, 2, 3], [1, 4, 0], [0, 0, 0]]
+    assert mask.tolist() == [[True] * 3, [True, True, False], [True, False, False]]
+    short = adapter.language.read(rows[1:2, :2], mask[1:2, :2])
+    torch.testing.assert_close(adapter.language.read(rows, mask)[1:2, :2], short)
+    both = generate(model, ["a red cat", "a dog"])
+    alone = [generate(model, prompt, seed=7 + i) for i, prompt in enumerate(["a red cat", "a dog"])]
+    torch.testing.assert_close(both, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    assert adapter.published().keys() == read(files["weights"]).keys()

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from refiners_instantid.adapter import InstantId
 from refiners_instantid.face_pack import ANTELOPE
-from refiners_instantid.keypoint import draw
+from refiners_instantid.keypoint import Pen, draw, keypoint_pixels
 from torch import Tensor
 
-from refiners_core.errors import ConditionError
+from refiners_core import Source
+from refiners_core.errors import AdapterError, ConditionError
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.face import SIDES, default_detector, face_embeddings, largest_face
 from refiners_core.models.image_prompt import ResamplerConfig
@@ -276,8 +277,7 @@ def test_insightface_is_prepared_once_from_installed_models(
     monkeypatch.setitem(sys.modules, "insightface", ModuleType("insightface"))
     monkeypatch.setitem(sys.modules, "insightface.app", package)
     moved = replace(ANTELOPE, place=tmp_path / "models")
-    for module in ("adapter", "identity"):
-        monkeypatch.setattr(f"refiners_instantid.{module}.ANTELOPE", moved)
+    monkeypatch.setattr(InstantId, "pack", moved)
     adapter = make().inject(tiny_model())
     with pytest.raises(ConditionError, match=r"antelopev2 are not in .*scrfd_10g_bnkps\.onnx"):
         encoded(adapter, {"face": PICTURE})
@@ -292,8 +292,32 @@ def test_insightface_is_prepared_once_from_installed_models(
     assert options["prepared"] == (-1, (640, 640))
 
 
+def test_a_variant_may_name_other_face_models():
+    pack = ANTELOPE.following({"face": {"name": "my reader", "width": 3}}, "id")
+    assert face_embeddings([1.0, 2, 3], "id", pack).tolist() == [[1, 2, 3]]
+    with pytest.raises(ConditionError, match="a face for id is 3 numbers, not 512"):
+        face_embeddings(FACE, "id", pack)
+    with pytest.raises(ConditionError, match="it reads faces of my reader"):
+        default_detector("id", pack)
+    assert ANTELOPE.following({}, "id") is ANTELOPE
+    for stated in ("my reader", {"name": "my reader"}, {"name": "my reader", "width": 0}):
+        with pytest.raises(AdapterError, match=r"not the name of the face models and the width"):
+            ANTELOPE.following({"face": stated}, "id")
+
+
 def test_a_detector_without_embeddings_is_refused():
     blind = detected([0, 0, 9, 9], 1)
     blind.embedding = None
     with pytest.raises(ConditionError, match="without embedding or keypoints"):
         largest_face(PICTURE, FakeAnalysis(blind), "id", ANTELOPE)
+
+
+def test_a_variant_may_draw_smaller_points():
+    points = torch.tensor(POINTS)
+    small = keypoint_pixels(points, (32, 32), "id", Pen(radius=1, half_width=1))
+    large = keypoint_pixels(points, (32, 32), "id")
+    assert 0 < (small.amax(1) > 0).sum() < 0.5 * (large.amax(1) > 0).sum()
+    assert small[0, :, 16, 16].tolist() == [0, 0, 1]
+    files = {"weights": Path("a"), "control": Path("b")}
+    source = Source(files, settings={"pen": {"radius": 2, "half-width": 1}})
+    assert source.sizes("pen", Pen) == Pen(2, 1)

@@ -11,15 +11,20 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 @torch.no_grad()
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Moves a matrix's singular values towards 1 (Muon, Jordan 2024: Newton-Schulz iteration)."""
+    """Moves the singular values of matrices towards 1 (Muon, Jordan 2024: Newton-Schulz iteration).
+
+    Args:
+        matrix: One matrix, or several of one shape, (..., rows, columns).
+        steps: The number of iterations.
+    """
     a, b, c = NEWTON_SCHULZ
-    x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
+    x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):

@@ -9,6 +9,7 @@ from random import Random
 import torch
 from loop import Recipe, train
 from refiners_playground.config import IMAGE_ENCODER
+from refiners_playground.lesson.example import as_float, in_bytes
 from refiners_playground.random_scene import canonical_scene, placed_scene
 from refiners_playground.recogniser import ATTRIBUTES, labels
 from refiners_playground.scene import Scene, draw, held_out_scenes
@@ -20,8 +21,8 @@ from weight_file import save_half
 from refiners_core.models.clip import CLIP_IMAGE_KEYS, ClipImageEncoder
 
 HELD_OUT_SEED = 1_000_003
-CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-CLIP_DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 """The normalisation of CLIP's pixels (arXiv 2103.00020, released code)."""
 
 
@@ -38,7 +39,8 @@ class Supervised(nn.Module):
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Returns the logits of each attribute, for pictures in 0...1."""
-        embedding = self.encoder((pixels - CLIP_MEAN) / CLIP_DEVIATION)
+        mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_DEVIATION))
+        embedding = self.encoder((pixels - mean) / deviation)
         return {name: reading(embedding) for name, reading in self.readings.items()}
 
 
@@ -58,16 +60,19 @@ def accuracy(model: nn.Module, scenes: list[Scene]) -> dict[str, float]:
 
 def main() -> None:
     """Trains, measures on held-out scenes, writes fp16 weights."""
-    options = arguments(__doc__ or "", steps=4000, batch=64, measure_every=500)
+    options = arguments(__doc__ or "", steps=4000, batch=64, pool=32000, measure_every=500)
     torch.manual_seed(0)
     model = Supervised()
+    random = Random(0)
+    scenes = [sample(random) for _ in range(options.pool)]
+    pictures, truths = in_bytes(draw, scenes).to(torch.get_default_device()), labels(scenes)
     held_out = Random(HELD_OUT_SEED)
     measured = [placed_scene(held_out) for _ in range(256)] + list(held_out_scenes())
 
     def loss_of(step: int, random: Random) -> Tensor:
-        scenes = [sample(random) for _ in range(options.batch)]
-        logits, wanted = model(draw(scenes)), labels(scenes)
-        return torch.stack([cross_entropy(logits[k], wanted[k]) for k in wanted]).sum()
+        rows = torch.randint(len(pictures), (options.batch,))
+        logits = model(as_float(pictures[rows]))
+        return torch.stack([cross_entropy(logits[k], truths[k][rows]) for k in truths]).sum()
 
     recipe = Recipe(muon=4e-3, adam=1.5e-3, warm=100)
     train("image_encoder", model, recipe, loss_of, lambda: accuracy(model, measured), options)

@@ -50,13 +50,16 @@ def normalised_squares(
         torch.tensor(value, dtype=torch.float32, device="cpu").view(3, 1, 1)
         for value in (mean, deviation)
     )
-    squares = torch.cat([_square(pixels, size, shortest) for pixels in to_rows(picture)])
+    rows = to_rows(picture)
+    if len({row.shape for row in rows}) == 1:  # at once: one by one is slow
+        rows = [torch.cat(rows)]
+    squares = torch.cat([_square(pixels, size, shortest) for pixels in rows])
     return (squares - shift) / spread
 
 
 def _square(
-    pixels: Float[Tensor, "1 3 height width"], size: int, wanted: int
-) -> Float[Tensor, "1 3 size size"]:
+    pixels: Float[Tensor, "count 3 height width"], size: int, wanted: int
+) -> Float[Tensor, "count 3 size size"]:
     height, width = pixels.shape[-2:]
     shortest = min(height, width)
     if shortest != wanted:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,11 +17,12 @@ from refiners_core.models.control.network import (
     ControlNetwork,
     control_trunk,
 )
-from refiners_core.models.control.shared import SharedControl
+from refiners_core.models.control.shared import SharedControl, network_path, shared_layers
 from refiners_core.models.control.size import check_reduction
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.unet import MidBlock, UNetConfig
+from refiners_core.models.unet import MidBlock, UNet, UNetConfig
+from refiners_core.tree.bare_tree import bare_walk
 from refiners_core.tree.chain import Chain
 from refiners_core.weights import load, published
 
@@ -86,6 +88,23 @@ class Control(Chain):
             ConditionError: The sizes differ.
         """
         check_reduction(self.layer("encoder", ConditionEncoder).reduction, request, adapter)
+
+    @torch.no_grad()
+    def copy_encoder(self, unet: UNet) -> None:
+        """Copies the weights of the UNet's way down and middle, without those of adapters.
+
+        The first convolution copies the channels of the latents.
+        """
+        layers = dict(bare_walk(self))
+        for path, layer in shared_layers(unet):
+            twin = layers.get(network_path(path))
+            for name, weight in () if twin is None else twin.named_parameters(recurse=False):
+                values = layer.get_parameter(name)
+                weight.copy_(
+                    values[:, : weight.shape[1]]
+                    if path == "conv_in" and weight.ndim > 1
+                    else values
+                )
 
     def published(self) -> Mapping[str, Tensor]:
         """Returns the weights in the layout of diffusers."""

@@ -88,6 +88,9 @@ class SharedControl(nn.Module, ABC):
             assert isinstance(change, LayerChange), "the constructor puts nothing else there"
             yield name.replace("/", "."), change
 
+    def copy_encoder(self, unet: UNet) -> None:
+        """Does nothing: the network already computes with the weights of the UNet."""
+
     def own_parts(self) -> Chain:
         """Returns the encoder and the outputs, as a tree that a layout of ControlNets names."""
         return Chain(encoder=self.encoder, network=Chain(outputs=self.outputs))

@@ -41,8 +41,9 @@ class SideNetwork(Adapter, ABC):
             alone.
         channel_order: The channel order of pictures that the network was trained with, `rgb` or
             `bgr`; None reads the settings of the variant. Conditions are always RGB.
-        channels: For an untrained adapter, the channels of each level of the picture's encoder; by
-            default those of the released networks, for as many levels as the model's latents need.
+        channels: For an untrained adapter, the channels of each level of the picture's encoder;
+            None reads the settings of the variant, and without them takes those of the released
+            networks, for as many levels as the model's latents need.
         options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
@@ -89,12 +90,16 @@ class SideNetwork(Adapter, ABC):
         self._follow_settings(source)
         self.parts = build_control(
             model,
-            source.files["weights"] if source else None,
+            source.files.get("weights") if source else None,
             features=self.features_key,
-            channels=self.channels,
+            channels=self._channels(source),
             weights=self.weights_key,
             is_pooled=self.is_pooled,
         )
+
+    def start(self, model: LatentDiffusion) -> None:
+        """Copies the encoder of the UNet; the outputs stay zero (arXiv:2302.05543, section 3.1)."""
+        self.parts.copy_encoder(model.unet)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Runs the side network before the UNet; adds its outputs to the skips and mid block."""
@@ -181,6 +186,10 @@ class SideNetwork(Adapter, ABC):
             )
         weights = guess_weights(self.guess, count)
         return None if self.is_pooled else weights
+
+    def _channels(self, source: Source | None) -> Sequence[int] | None:
+        """Returns the channels of an untrained encoder; None for those of the released ones."""
+        return self.channels or (source.settings.get("channels") if source else None)
 
     def _follow_settings(self, source: Source | None) -> None:
         """Takes what the caller left open from the settings of the variant."""

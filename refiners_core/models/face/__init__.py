@@ -10,12 +10,11 @@ from refiners_core.models.face.detector import (
     largest_face,
 )
 from refiners_core.models.face.embedding import (
-    FACE_WIDTH,
     face_embeddings,
     face_pictures,
     is_face_picture,
 )
-from refiners_core.models.face.pack import FacePack
+from refiners_core.models.face.pack import FACE_WIDTH, FacePack
 
 __all__ = [
     "FACE_WIDTH",

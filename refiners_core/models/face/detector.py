@@ -40,7 +40,7 @@ class Detector(Protocol):
 class Face(NamedTuple):
     """One face of a picture."""
 
-    embedding: Float[Tensor, "512"]
+    embedding: Float[Tensor, " width"]
     """The raw output of the network, not normalised."""
     keypoints: Float[Tensor, "5 2"]
     """Coordinates x and y in pixels of the picture in which the face was found."""
@@ -84,8 +84,14 @@ def default_detector(adapter: str, pack: FacePack) -> Detector:
         pack: The models that the adapter was trained with.
 
     Raises:
-        ConditionError: The package is not installed, or its models are missing.
+        ConditionError: The models are not insightface's, the package is not installed, or its
+            models are missing.
     """
+    if not pack.extra:
+        raise ConditionError(
+            f"{adapter} cannot detect a face in a picture: it reads faces of {pack.name}.",
+            hint=f"Load it with detector=, an object that finds them, or {pack.numbers}.",
+        )
     try:
         module: Any = import_module("insightface.app")
     except ImportError as error:

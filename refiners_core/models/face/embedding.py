@@ -1,7 +1,7 @@
 """Reads the `face` of a condition: embeddings, or pictures in which a face is detected."""
 
 import warnings
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,17 +14,14 @@ from refiners_core.errors import ConditionError
 from refiners_core.models.face.pack import FacePack
 from refiners_core.picture import to_rows
 
-FACE_WIDTH: Final = 512
-"""The size of a face embedding."""
 
-
-def face_embeddings(face: Any, adapter: str, pack: FacePack) -> Float[Tensor, "count 512"] | None:
+def face_embeddings(face: Any, adapter: str, pack: FacePack) -> Float[Tensor, "count width"] | None:
     """Returns the embeddings of faces that are given as numbers.
 
     They get length 1 where the adapter reads normalised embeddings.
 
     Args:
-        face: 512 numbers as a tensor, an array or a list, or one row of them per face.
+        face: Numbers as a tensor, an array or a list, or one row of them per face.
         adapter: The name of the adapter, for messages.
         pack: The models that the adapter was trained with.
 
@@ -39,21 +36,20 @@ def face_embeddings(face: Any, adapter: str, pack: FacePack) -> Float[Tensor, "c
     """
     if is_face_picture(face):
         return None
-    hint = f"Pass the {pack.vector} of insightface's {pack.name}: 512 numbers, or one row per "
-    hint += "picture."
+    hint = f"Pass the {pack.vector} of {pack.title}: {pack.width} numbers, or one row per picture."
     array = _array(face)
     if array is None or array.ndim not in (1, 2) or len(array) == 0:
         kind = type(face).__name__ if array is None else f"numbers of shape {list(array.shape)}"
         raise ConditionError(
             f"{adapter} cannot read a face from {kind}.", hint=f"{hint} Or pass a picture."
         )
-    if array.shape[-1] != FACE_WIDTH:
+    if array.shape[-1] != pack.width:
         raise ConditionError(
-            f"a face for {adapter} is {FACE_WIDTH} numbers, not {array.shape[-1]}.", hint=hint
+            f"a face for {adapter} is {pack.width} numbers, not {array.shape[-1]}.", hint=hint
         )
     if not np.isfinite(array).all():
         raise ConditionError(f"the face for {adapter} has numbers that are not finite.", hint=hint)
-    rows = torch.from_numpy(array.astype(np.float32)).reshape(-1, FACE_WIDTH)
+    rows = torch.from_numpy(array.astype(np.float32)).reshape(-1, pack.width)
     if pack.is_normed:
         return rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     if bool(((rows.norm(dim=-1) - 1).abs() < 1e-3).any()):

@@ -71,6 +71,28 @@ class AutoencoderKL(Chain):
         Raises:
             ModelError: `tiling` is set and a side is not a multiple of the pixels of a latent.
         """
+        mean, log_variance = self.moments(pixels, context)
+        z = mean
+        if sample:
+            device = generator.device if generator is not None else mean.device
+            noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
+            z = mean + torch.exp(0.5 * log_variance) * noise.to(mean.device)
+        return (z - self.config.shift_factor) * self.config.scaling_factor
+
+    def moments(
+        self,
+        pixels: Float[Tensor, "rows channels height width"],
+        context: Mapping[str, Any] | Context | None = None,
+    ) -> Moments:
+        """Returns mean and log-variance of the latents of images, not scaled.
+
+        Args:
+            pixels: Images in -1...1.
+            context: The values that adapters of the encoder read, such as their scales.
+
+        Raises:
+            ModelError: `tiling` is set and a side is not a multiple of the pixels of a latent.
+        """
         side = self.config.reduction
         if self.tiling is not None and (pixels.shape[-1] % side or pixels.shape[-2] % side):
             raise ModelError(
@@ -78,14 +100,8 @@ class AutoencoderKL(Chain):
                 f"{pixels.shape[-1]} x {pixels.shape[-2]}.",
                 hint="Resize the image, or set tiling = None.",
             )
-        moments = self._mapped("encoder", pixels, side, 1, context)
-        mean, log_variance = moments.chunk(2, dim=1)
-        z = mean
-        if sample:
-            device = generator.device if generator is not None else mean.device
-            noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
-            z = mean + torch.exp(0.5 * log_variance) * noise.to(mean.device)
-        return (z - self.config.shift_factor) * self.config.scaling_factor
+        mean, log_variance = self._mapped("encoder", pixels, side, 1, context).chunk(2, dim=1)
+        return mean, log_variance
 
     def decode(
         self,

@@ -100,6 +100,17 @@ def build_adapter(
     return _built(adapter, lambda: factory(**given, **options), Adapter)
 
 
+def check_adapter_options(adapter: Installed[AdapterSpec], options: Mapping[str, Any]) -> None:
+    """Checks the options for the constructor of an adapter; imports its code, and builds nothing.
+
+    Raises:
+        OptionError: The constructor does not take an option.
+        PluginError: The import failed.
+    """
+    factory = import_reference(adapter.spec.factory, adapter.dist)
+    _check_options(adapter, factory, (), {"name": adapter.name, "weights": None}, options)
+
+
 def build_preprocessor(
     plugin: Installed[PreprocessorSpec], weights: Callable[[], Source], options: dict[str, Any]
 ) -> Preprocessor:

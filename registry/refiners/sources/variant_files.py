@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -44,3 +45,32 @@ class WeightsOf:
         files = {role: self.adapter.spec.weights[name] for role, name in variant.files.items()}
         source = with_parts(source, files, hub.receipts.folder)
         return replace(source, advice=advice_for(self.adapter.spec, variant))
+
+
+@dataclass(frozen=True)
+class FilesBeside:
+    """Fetches the files of an adapter that training does not make, such as its image encoder.
+
+    Args:
+        adapter: The installed adapter.
+        learned: The roles of the files that training makes.
+        offline: Whether to stay offline.
+        guard: The policies and advisories.
+    """
+
+    adapter: Installed[AdapterSpec]
+    learned: Collection[str]
+    offline: bool | None
+    guard: Guard
+
+    def __call__(self, model: Chain) -> Source:
+        """Returns these files and the settings of the variant that suits the model.
+
+        Raises:
+            IncompatibleError: The adapter has no such variant.
+        """
+        variant = variant_for(self.adapter, model, guard=self.guard)
+        roles = {role: name for role, name in variant.files.items() if role not in self.learned}
+        chosen = roles, variant.label, variant.settings
+        source = fetch_source(self.adapter, *chosen, offline=self.offline, guard=self.guard)
+        return replace(source, advice=advice_for(self.adapter.spec, variant), begins=True)

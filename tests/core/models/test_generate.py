@@ -114,9 +114,8 @@ def test_a_sampler_may_be_named_or_given(model):
 def test_batching_changes_no_image_with_any_sampler(model, sampler):
     batch = run(model, sampler=sampler, count=2, seed=3)
     alone = [run(model, sampler=sampler, seed=3 + i) for i in range(2)]
-    # The weights of earlier predictions, up to 59/24, multiply rounding errors.
-    tolerance = {"rtol": 1e-4, "atol": 1e-4} if sampler in ("pndm", "plms") else {}
-    torch.testing.assert_close(batch, torch.cat(alone), **tolerance)
+    # Kernels for one row and for two round differently, and samplers multiply such errors.
+    torch.testing.assert_close(batch, torch.cat(alone), rtol=1e-4, atol=1e-4)
     assert run(model, sampler=sampler, count=2, seed=3).equal(batch)
 
 

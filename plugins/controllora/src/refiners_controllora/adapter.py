@@ -27,6 +27,9 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.picture import to_pixels
 from refiners_core.weights import load, read
 
+RANK: Final = 128
+"""The rank of the smaller ones of the released files."""
+
 
 class ControlLora(SideNetwork):
     """Makes generated pictures follow a control picture, by a low-rank change of the base.
@@ -40,7 +43,8 @@ class ControlLora(SideNetwork):
     that the base wears, such as a LoRA, do not reach it, so that no adapter depends on another.
 
     Args:
-        rank: For an untrained adapter, the rank of the changes.
+        rank: For an untrained adapter, the rank of the changes; None reads the settings of the
+            variant, and without them is 128.
         options: The arguments of every side network.
 
     Example:
@@ -48,7 +52,7 @@ class ControlLora(SideNetwork):
         True
     """
 
-    def __init__(self, *, rank: int = 128, **options: Any) -> None:
+    def __init__(self, *, rank: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.rank: Final = rank
 
@@ -65,10 +69,12 @@ class ControlLora(SideNetwork):
             "weights": self.weights_key,
             "is_pooled": self.is_pooled,
         }
-        if source is None:
-            channels = self.channels or RELEASED_CHANNELS[: len(model.autoencoder.config.channels)]
+        if source is None or "weights" not in source.files:
+            levels = len(model.autoencoder.config.channels)
+            channels = self._channels(source) or RELEASED_CHANNELS[:levels]
+            stated = source.settings.get("rank") if source else None
             with built_on(unet.device):
-                changes = untrained_changes(unet, self.rank)
+                changes = untrained_changes(unet, self.rank or stated or RANK)
                 parts = LowRankControl(unet.config, channels, changes, **names)
             self.parts = parts.to(unet.dtype)
             return

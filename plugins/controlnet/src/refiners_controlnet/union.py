@@ -130,10 +130,11 @@ class UnionControlNet(SideNetwork):
         """
         self._follow_settings(source)
         unet = model.unet
-        if source is None:
+        if source is None or "weights" not in source.files:
             levels = len(model.autoencoder.config.channels)
             with built_on(unet.device):
-                parts = self._parts(unet.config, self.channels or UNION_CHANNELS[:levels], 1)
+                channels = self._channels(source) or UNION_CHANNELS[:levels]
+                parts = self._parts(unet.config, channels, 1)
             self.parts = parts.to(unet.dtype)
             return
         file = ControlFile.read(source.files["weights"], unet.config)

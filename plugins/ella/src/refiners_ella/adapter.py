@@ -1,7 +1,7 @@
 """ELLA: tokens of a language model, made anew at each timestep, in place of the text's."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import torch
@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from refiners_core import Adapter, Chain, Context, Edit, Passthrough, Seat, SetContext, Source, When
 from refiners_core.errors import AdapterError, ConditionError
+from refiners_core.models.decoder import DecoderConfig
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.t5 import T5_KEYS, T5_MASK, T5Config, T5Encoder, T5Tokenizer
+from refiners_core.models.t5 import T5Config
+from refiners_core.models.unet import UNet
 from refiners_core.weights import load, published, read
 from refiners_ella.connector import ELLA_KEYS, Connector, ConnectorConfig
+from refiners_ella.language import Language, Tokenizer, language_config, language_tokenizer
 
 HEADS: Final = 8
 """The attention heads of the released connector."""
@@ -24,18 +27,19 @@ TEXT: Final = "text"
 class Ella(Adapter):
     """Lets a language model read the prompts (ELLA, arXiv:2403.05135).
 
-    T5 encodes the prompts and the negative prompts, and a connector turns the features into 64
-    tokens at each timestep. They replace the features of CLIP for the cross-attentions of the UNet;
-    the side networks of other adapters, which were trained with CLIP, still read those. It takes no
-    condition: `Condition(start=..., end=...)` limits the steps, and None leaves it out. Its scale
-    is 1 or 0, as there is nothing between two texts. Weights of words in a prompt are read as text.
+    T5, or a decoder such as Llama (table 4 of the paper), encodes the prompts and the negative
+    prompts, and a connector turns the features into 64 tokens at each timestep. They replace
+    the features of CLIP for the cross-attentions of the UNet; the side networks of other
+    adapters, which were trained with CLIP, still read those. It takes no condition:
+    `Condition(start=..., end=...)` limits the steps, and None leaves it out. Its scale is 1 or
+    0, as there is nothing between two texts. Weights of words in a prompt are read as text.
 
     Args:
-        tokens: The tokens of T5 to which every prompt is padded or cut, such as the 128 of the
-            training; by default each prompt has as many as it needs.
-        encoder: For an untrained adapter, the sizes of T5.
+        tokens: The tokens of the language model to which every prompt is padded or cut, such as the
+            128 of the training; by default each prompt has as many as it needs.
+        encoder: For an untrained adapter, the sizes of the language model.
         connector: For an untrained adapter, the sizes of the connector.
-        tokenizer: For an untrained adapter, the tokenizer of T5.
+        tokenizer: For an untrained adapter, the tokenizer of the language model.
         options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
@@ -52,9 +56,9 @@ class Ella(Adapter):
         self,
         *,
         tokens: int | None = None,
-        encoder: T5Config | None = None,
+        encoder: T5Config | DecoderConfig | None = None,
         connector: ConnectorConfig | None = None,
-        tokenizer: T5Tokenizer | None = None,
+        tokenizer: Tokenizer | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -71,11 +75,11 @@ class Ella(Adapter):
         self.tokens_key: Final = self.context_key("tokens")
 
     def build(self, model: LatentDiffusion, source: Source | None) -> None:
-        """Builds T5 and the connector and loads their weights.
+        """Builds the language model and the connector and loads their weights.
 
         Raises:
-            WeightsError: A file is not one of ELLA, or of a T5 of these sizes.
-            ModelError: The configuration or the tokenizer of T5 cannot be read.
+            WeightsError: A file is not one of ELLA, or of a language model of these sizes.
+            ModelError: The configuration or the tokenizer cannot be read.
         """
         unet = model.unet
         width = unet.config.text_width
@@ -83,27 +87,34 @@ class Ella(Adapter):
             encoder, connector = self._untrained
             connector = connector or ConnectorConfig(encoder.width, width)
             with built_on(unet.device):
-                self.encoder = T5Encoder(encoder).to(unet.dtype)
+                self._wear(Language.untrained(encoder))
+                self.encoder.to(unet.dtype)
                 self.connector = self._connector(connector).to(unet.dtype)
+            return
+        if "weights" not in source.files:
+            self._begin(source, unet, width)
             return
         files = source.files
         tensors = read(files["weights"])
         config = ConnectorConfig.of(tensors, width, source.settings.get("heads", HEADS))
-        sizes = T5Config.from_json(json.loads(files["config"].read_text("utf-8")))
+        sizes = language_config(json.loads(files["config"].read_text("utf-8")))
         if sizes.width != config.features:
             raise AdapterError(
-                f"this ELLA reads features of width {config.features}, and this T5 has "
-                f"{sizes.width}.",
-                hint="Use the T5 that it was trained with, flan-t5-xl.",
+                f"this ELLA reads features of width {config.features}, and this language model "
+                f"has {sizes.width}.",
+                hint="Use the one that it was trained with, such as flan-t5-xl.",
             )
-        self.tokenizer = T5Tokenizer.load(files["tokenizer"])
+        self.tokenizer = language_tokenizer(sizes, files["tokenizer"])
         with built_on("meta"):
-            self.encoder = T5Encoder(sizes)
             self.connector = self._connector(config)
         placement: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
         load(self.connector, tensors, ELLA_KEYS, **placement)
-        load(self.encoder, files["encoder"], T5_KEYS, **placement)
+        self._wear(Language.loaded(sizes, files["encoder"], **placement))
         self.requires_grad_(False)
+
+    def learners(self) -> Sequence[nn.Module]:
+        """Returns the connector; the language model stays as it is."""
+        return (self.connector,)
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Makes the tokens before the UNet runs, and lets each cross-attention read them."""
@@ -143,7 +154,7 @@ class Ella(Adapter):
 
     @torch.no_grad()
     def encode(self, value: Any, request: GenerationRequest) -> dict[str, dict[str, Tensor]]:
-        """Encodes the prompts of each branch of guidance by T5.
+        """Encodes the prompts of each branch of guidance by the language model.
 
         Args:
             value: None.
@@ -154,7 +165,7 @@ class Ella(Adapter):
         distinct = list(dict.fromkeys(texts))
         ids, mask = self.tokenizer.rows(distinct, self.tokens)
         ids, mask = ids.to(request.device), mask.to(request.device)
-        features = self.encoder(ids, context={T5_MASK: mask})
+        features = self.language.read(ids, mask)
         rows = torch.tensor([distinct.index(text) for text in texts], device=request.device)
         parts = features[rows].split(request.count)
         values = {self.features_key: dict(zip(request.branches, parts, strict=True))}
@@ -164,8 +175,28 @@ class Ella(Adapter):
         return values
 
     def published(self) -> Mapping[str, Tensor]:
-        """Returns the connector under the keys of `QQGYLab/ELLA`, without T5."""
+        """Returns the connector under the keys of `QQGYLab/ELLA`, without the language model."""
         return published(self.connector, ELLA_KEYS)
+
+    def _wear(self, language: Language) -> None:
+        """Keeps a language model; its network is a part of the adapter."""
+        self.language = language
+        self.encoder = language.network
+
+    def _begin(self, source: Source, unet: UNet, width: int) -> None:
+        """Loads the language model, and builds a connector in the sizes that the settings state."""
+        sizes = language_config(json.loads(source.files["config"].read_text("utf-8")))
+        known = {"features": sizes.width, "width": width}
+        config = self._untrained[1] or source.sizes("connector", ConnectorConfig, **known)
+        self.tokenizer = language_tokenizer(sizes, source.files["tokenizer"])
+        placement: dict[str, Any] = {"dtype": unet.dtype, "device": unet.device}
+        with built_on(unet.device):
+            if (file := source.files.get("encoder")) is not None:
+                self._wear(Language.loaded(sizes, file, **placement))
+            else:
+                self._wear(Language.untrained(sizes))
+            connector = self._connector(config or ConnectorConfig(**known))
+        self.connector = connector.to(unet.dtype)
 
     def _connector(self, config: ConnectorConfig) -> Connector:
         return Connector(config, self.features_key, self.mask_key)

@@ -77,7 +77,7 @@ class Relight(Adapter):
                 hint='Load a model that begins with noise alone, such as "sd15".',
             )
         config = replace(unet.config, in_channels=latents * (1 + self.pictures))
-        if source is None:
+        if source is None or "weights" not in source.files:
             with built_on(unet.device):
                 self.offsets = UNet(config).to(unet.dtype)
             with torch.no_grad():

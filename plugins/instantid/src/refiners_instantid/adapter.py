@@ -15,7 +15,7 @@ from refiners_core.layers import MaskMap, MaskTokens
 from refiners_core.models.control import build_control, control_edits
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.face import Detector, default_detector
+from refiners_core.models.face import Detector, FacePack, default_detector
 from refiners_core.models.image_prompt import (
     Resampler,
     ResamplerConfig,
@@ -28,6 +28,12 @@ from refiners_core.weights import read as read_weights
 from refiners_instantid.checkpoint import INSTANTID_KEYS, resampler_config
 from refiners_instantid.face_pack import ANTELOPE
 from refiners_instantid.identity import detected, read
+from refiners_instantid.keypoint import RELEASED, Pen
+
+IMAGE_FILE: Final = "ip-adapter.safetensors"
+"""The published name of the image prompt."""
+CONTROL_FILE: Final = "ControlNetModel/diffusion_pytorch_model.safetensors"
+"""The published name of the side network."""
 
 
 class InstantId(Adapter):
@@ -65,6 +71,11 @@ class InstantId(Adapter):
     takes_mask: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = ("face",)
     optional_inputs: ClassVar[tuple[str, ...]] = ("keypoints",)
+    learned_files: ClassVar[tuple[str, ...]] = ("weights", "control")
+    pack: FacePack = ANTELOPE
+    """The face models that it was trained with; a variant may name others."""
+    pen: Pen = RELEASED
+    """How keypoints are drawn; a variant may state `pen = { radius, half-width }`."""
 
     def __init__(
         self,
@@ -94,27 +105,46 @@ class InstantId(Adapter):
 
         Raises:
             WeightsError: A file is not that of an InstantID for a model of these sizes.
+            AdapterError: The variant's `face` settings are malformed.
         """
         unet = model.unet
-        if source is None:
-            config = self.resampler_config or ResamplerConfig()
+        if source is not None:
+            self.pack = type(self).pack.following(source.settings, self.key)
+            self.pen = source.sizes("pen", Pen) or RELEASED
+        is_untrained = source is None or "weights" not in source.files
+        channels = self.channels
+        if source is None or is_untrained:
+            config = self.resampler_config or ResamplerConfig(features=self.pack.width)
+            if source is not None:
+                known = {"features": self.pack.width}
+                stated = source.sizes("resampler", ResamplerConfig, **known)
+                config = self.resampler_config or stated or config
+                channels = channels or source.settings.get("channels")
             with built_on(unet.device):
                 parts = self._parts(model, replace(config, out_width=unet.config.text_width))
             self.parts = parts.to(unet.dtype)
         else:
             tensors = read_weights(source.files["weights"])
-            config = resampler_config(tensors, unet.config.text_width)
+            config = resampler_config(tensors, unet.config.text_width, self.pack.width)
             with built_on("meta"):
                 self.parts = self._parts(model, config)
             load(self.parts, tensors, INSTANTID_KEYS, dtype=unet.dtype, device=unet.device)
             self.parts.requires_grad_(False)
         self.control = build_control(
             model,
-            source.files["control"] if source else None,
+            None if source is None or is_untrained else source.files["control"],
             features=self.features_key,
             text=self.tokens_key,
-            channels=self.channels,
+            channels=channels,
         )
+
+    @torch.no_grad()
+    def start(self, model: LatentDiffusion) -> None:
+        """Copies the encoder of the UNet, and sets the value projections to zero."""
+        self.control.copy_encoder(model.unet)
+        for name, weight in self.parts.layer("branches", Chain).named_parameters():
+            if name.endswith("to_v_ip.weight"):
+                weight.zero_()
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Runs the side network before the UNet, and adds an attention to the face's tokens to
@@ -143,8 +173,8 @@ class InstantId(Adapter):
         """
         self._check_scales()
         self.control.check_size(request, self.key)
-        if read(value, request, self.key).portraits and self.detector is None:
-            default_detector(self.key, ANTELOPE)
+        if read(value, request, self.key, self.pack, self.pen).portraits and self.detector is None:
+            default_detector(self.key, self.pack)
 
     def encode(
         self, value: Mapping[str, Any], request: GenerationRequest
@@ -158,7 +188,7 @@ class InstantId(Adapter):
         Raises:
             ConditionError: The value is refused by `check`, or no face is found.
         """
-        faces, drawn = detected(value, request, self.key, self.detector)
+        faces, drawn = detected(value, request, self.key, self.detector, self.pack, self.pen)
         like: dict[str, Any] = {"device": request.device, "dtype": request.dtype}
         faces, resampler = faces.to(**like)[:, None], self.parts.layer("projection", Resampler)
         values = {
@@ -183,6 +213,14 @@ class InstantId(Adapter):
         """Returns the weights of both files under their published keys, which do not overlap."""
         return {**published(self.parts, INSTANTID_KEYS), **self.control.published()}
 
+    def saved_path(self, folder: Path, name: str) -> Path:
+        """Returns the folder of both files."""
+        return folder / name
+
+    def saved_files(self, path: Path) -> Mapping[str, Path]:
+        """Returns the image prompt, `weights`, and the side network, `control`."""
+        return {"weights": path / IMAGE_FILE, "control": path / CONTROL_FILE}
+
     def save(self, path: str | Path) -> None:
         """Writes the weights in the layout of `InstantX/InstantID`, as safetensors.
 
@@ -199,10 +237,10 @@ class InstantId(Adapter):
                 f"{self.key} is saved as two files, not as {folder}.",
                 hint=f"Give a folder: save({str(folder.with_suffix(''))!r}).",
             )
-        control = folder / "ControlNetModel"
-        control.mkdir(parents=True, exist_ok=True)
-        write(published(self.parts, INSTANTID_KEYS), folder / "ip-adapter.safetensors")
-        write(self.control.published(), control / "diffusion_pytorch_model.safetensors")
+        files = self.saved_files(folder)
+        files["control"].parent.mkdir(parents=True, exist_ok=True)
+        write(published(self.parts, INSTANTID_KEYS), files["weights"])
+        write(self.control.published(), files["control"])
 
     def _parts(self, model: LatentDiffusion, config: ResamplerConfig) -> Chain:
         return Chain(

@@ -21,20 +21,23 @@ INSTANTID_KEYS: Final = RESAMPLER_KEYS.under(
 ) | IMAGE_ATTENTION_KEYS.under("branches", "ip_adapter")
 
 
-def resampler_config(tensors: Mapping[str, Tensor], text_width: int) -> ResamplerConfig:
+def resampler_config(
+    tensors: Mapping[str, Tensor], text_width: int, face_width: int = FACE_WIDTH
+) -> ResamplerConfig:
     """Returns the sizes of the resampler, read off published shapes.
 
     Args:
         tensors: Published tensors.
         text_width: Features of a text token of the model.
+        face_width: The numbers of an embedding of a face.
 
     Raises:
         WeightsError: The tensors are not those of an InstantID for such a model.
     """
     config = ResamplerConfig.from_tensors(tensors)
-    if config.features != FACE_WIDTH:
+    if config.features != face_width:
         raise WeightsError(
-            f"this file reads {config.features} features of a picture, InstantID the {FACE_WIDTH} "
+            f"this file reads {config.features} features of a picture, InstantID the {face_width} "
             "numbers of a face.",
             hint="Give the ip-adapter.bin of InstantX/InstantID, rewritten as safetensors.",
         )

@@ -1,6 +1,7 @@
 """The five keypoints of a face, drawn as InstantID's ControlNet expects them."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,17 +18,30 @@ COLOURS: Final = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1))
 NOSE: Final = 2
 LIMBS: Final = (0, 1, 3, 4)
 """The points that a limb joins to the nose, in the order of painting."""
-HALF_WIDTH, RADIUS, DARKENED = 4, 10, 0.6
-"""Half the width of a limb and the radius of a point, in pixels, and the brightness of limbs, as in
-the released code."""
+DARKENED: Final = 0.6
+"""The brightness of limbs, as in the released code."""
 _HINT: Final = (
     "Pass five points (x, y) in pixels of the generated picture: left eye, right eye, nose, left "
     "and right corner of the mouth as they appear; or a picture of them."
 )
 
 
+@dataclass(frozen=True)
+class Pen:
+    """How keypoints are drawn; the defaults are those of the released code, whatever the size of
+    the picture."""
+
+    radius: float = 10
+    """The radius of a point in pixels."""
+    half_width: float = 4
+    """Half the width of a limb in pixels."""
+
+
+RELEASED: Final = Pen()
+
+
 def keypoint_pixels(
-    keypoints: Any, size: tuple[int, int], adapter: str
+    keypoints: Any, size: tuple[int, int], adapter: str, pen: Pen = RELEASED
 ) -> Float[Tensor, "count 3 height width"]:
     """Returns the pixels that the ControlNet reads, in 0...1.
 
@@ -37,6 +51,7 @@ def keypoint_pixels(
             resized.
         size: Height and width of the generated pictures.
         adapter: The name of the adapter, for messages.
+        pen: How points are drawn.
 
     Raises:
         ConditionError: The value is neither points nor a picture, or a point lies outside the
@@ -53,15 +68,18 @@ def keypoint_pixels(
                 f"x {height} pixels.",
                 hint=f"Give x from 0 to {width - 1} and y from 0 to {height - 1}.",
             )
-    return torch.stack([draw(face, size) for face in points])
+    return torch.stack([draw(face, size, pen) for face in points])
 
 
-def draw(points: Float[Tensor, "5 2"], size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+def draw(
+    points: Float[Tensor, "5 2"], size: tuple[int, int], pen: Pen = RELEASED
+) -> Float[Tensor, "3 height width"]:
     """Draws the five points of a face, in 0...1: a limb from each to the nose, discs over them.
 
     Args:
         points: Coordinates x and y in pixels; parts outside the picture are cut off.
         size: Height and width.
+        pen: The sizes of points and limbs.
     """
     height, width = size
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -69,15 +87,15 @@ def draw(points: Float[Tensor, "5 2"], size: tuple[int, int]) -> Float[Tensor, "
     nose = points[NOSE].tolist()
     for index in LIMBS:
         ends = (points[index].tolist(), nose)
-        inside = _limb(x, y, ends)
+        inside = _limb(x, y, ends, pen.half_width)
         pixels[:, inside] = DARKENED * torch.tensor(COLOURS[index], dtype=torch.float32)[:, None]
     for (left, top), colour in zip(points.tolist(), COLOURS, strict=True):
-        inside = (x - int(left)) ** 2 + (y - int(top)) ** 2 <= RADIUS**2
+        inside = (x - int(left)) ** 2 + (y - int(top)) ** 2 <= pen.radius**2
         pixels[:, inside] = torch.tensor(colour, dtype=torch.float32)[:, None]
     return pixels
 
 
-def _limb(x: Tensor, y: Tensor, ends: tuple[list[float], list[float]]) -> Tensor:
+def _limb(x: Tensor, y: Tensor, ends: tuple[list[float], list[float]], half_width: float) -> Tensor:
     """Returns a mask of the pixels in the ellipse between two points.
 
     Centre, length and angle are rounded to whole numbers, as in the released drawings. Half a pixel
@@ -90,7 +108,7 @@ def _limb(x: Tensor, y: Tensor, ends: tuple[list[float], list[float]]) -> Tensor
     dx, dy = x - int((left + right) / 2), y - int((top + bottom) / 2)
     along = dx * math.cos(angle) + dy * math.sin(angle)
     across = dy * math.cos(angle) - dx * math.sin(angle)
-    return (along / half) ** 2 + (across / (HALF_WIDTH + 0.5)) ** 2 <= 1
+    return (along / half) ** 2 + (across / (half_width + 0.5)) ** 2 <= 1
 
 
 def _is_picture(value: Any) -> bool:

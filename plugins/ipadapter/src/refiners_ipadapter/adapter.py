@@ -11,7 +11,7 @@ from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.dino import DinoConfig
 from refiners_core.models.image_prompt import Resampler, ResamplerConfig
 from refiners_ipadapter.encoder import CLIP, CLIP_PATCHES, DINO_PATCHES, Encoder
-from refiners_ipadapter.image_prompt import ImagePrompt, resampler_width
+from refiners_ipadapter.image_prompt import ImagePrompt
 from refiners_ipadapter.kind import FULL, LINEAR, PLUS, Kind
 from refiners_ipadapter.projection import FullProjection, ImageProjection
 from refiners_ipadapter.prompt import Prompt, picture_rows, prompt_of
@@ -26,8 +26,8 @@ class PicturePrompt(ImagePrompt):
     negative picture, or none. With masks each picture acts in its part of the generated one.
 
     Args:
-        encoder: For an untrained adapter, the sizes of the image encoder; by default those of the
-            released one.
+        encoder: For an untrained adapter, the sizes of the image encoder; None reads the settings
+            of the variant, and without them takes those of the released one.
         options: `blend`, and the arguments of every adapter: `weights`, `name`, `key`.
     """
 
@@ -38,7 +38,8 @@ class PicturePrompt(ImagePrompt):
 
     def __init__(self, *, encoder: Any = None, **options: Any) -> None:
         super().__init__(**options)
-        self.encoder_config: Final = encoder or self.encoder_kind.config()
+        self._given_encoder: Final = encoder
+        self.encoder_config = encoder or self.encoder_kind.config()
 
     def build(self, model: LatentDiffusion, source: Source | None) -> None:
         """Builds the encoder and the parts of every image prompt, and loads their weights.
@@ -47,6 +48,8 @@ class PicturePrompt(ImagePrompt):
             WeightsError: A file is not of this kind, or not for a model of these sizes.
             AdapterError: The variant's `encoder` settings have an unknown name.
         """
+        if self._given_encoder is None and source is not None and "encoder" in source.settings:
+            self.encoder_config = self.encoder_kind.sizes(source)
         super().build(model, source)
         self.encoder = self.encoder_kind.built(source, self.encoder_config, model.unet)
 
@@ -69,7 +72,8 @@ class IpAdapter(PicturePrompt):
     Where nothing is shown, the embedding is zeros.
 
     Args:
-        tokens: For an untrained adapter, the number of tokens per picture.
+        tokens: For an untrained adapter, the number of tokens per picture; None reads the settings
+            of the variant, and without them is 4.
         options: `encoder`, `blend`, and the arguments of every adapter.
 
     Example:
@@ -81,7 +85,7 @@ class IpAdapter(PicturePrompt):
     encoder_kind: ClassVar[Encoder] = CLIP
 
     def __init__(
-        self, *, encoder: ClipImageConfig | None = None, tokens: int = 4, **options: Any
+        self, *, encoder: ClipImageConfig | None = None, tokens: int | None = None, **options: Any
     ) -> None:
         super().__init__(encoder=encoder, **options)
         self.tokens: Final = tokens
@@ -90,7 +94,8 @@ class IpAdapter(PicturePrompt):
         """Builds the projection of an untrained adapter."""
         config: ClipImageConfig = self.encoder_config
         embedding = config.projection_width or config.width
-        return ImageProjection(embedding, model.unet.config.text_width, self.tokens)
+        tokens = self.tokens or self.stated("tokens", 4)
+        return ImageProjection(embedding, model.unet.config.text_width, tokens)
 
 
 class IpAdapterPlus(PicturePrompt):
@@ -99,8 +104,8 @@ class IpAdapterPlus(PicturePrompt):
     Where nothing is shown, zeros in place of normalised pixels are encoded.
 
     Args:
-        resampler: For an untrained adapter, the sizes of the resampler; by default those of the
-            released ones for the model.
+        resampler: For an untrained adapter, the sizes of the resampler; None reads the settings of
+            the variant, and without them takes those of the released ones for the model.
         options: `encoder`, `blend`, and the arguments of every adapter.
 
     Example:
@@ -123,17 +128,8 @@ class IpAdapterPlus(PicturePrompt):
 
     def untrained(self, model: LatentDiffusion) -> Chain:
         """Builds the projection of an untrained adapter."""
-        text_width = model.unet.config.text_width
-        width = resampler_width(text_width)
         return Resampler(
-            self.resampler_config
-            or ResamplerConfig(
-                features=self.encoder_config.width,
-                width=width,
-                heads=width // 64,
-                inner=4 * width,
-                out_width=text_width,
-            )
+            self.resampler_sizes(model, self.encoder_config.width, self.resampler_config)
         )
 
 

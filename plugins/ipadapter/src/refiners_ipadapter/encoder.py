@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core import Chain, Source
-from refiners_core.errors import AdapterError
 from refiners_core.models.clip import (
     CLIP_IMAGE_KEYS,
     ClipImageConfig,
@@ -39,6 +38,14 @@ class Encoder:
     """Whether the absence of a picture is encoded, as zeros in place of normalised pixels;
     otherwise its features are zeros."""
 
+    def sizes(self, source: Source) -> Any:
+        """Returns the sizes of the network in the settings of a variant.
+
+        Raises:
+            AdapterError: The settings of the encoder have an unknown name.
+        """
+        return source.sizes("encoder", self.config) or self.config()
+
     def built(self, source: Source | None, config: Any, unet: Any) -> Chain:
         """Builds the network for a UNet, and loads it if there is a file for it.
 
@@ -56,7 +63,7 @@ class Encoder:
             with built_on(unet.device):
                 return self.network(config or self.config()).to(unet.dtype)
         with built_on("meta"):
-            network = self.network(_config(self.config, source))
+            network = self.network(self.sizes(source))
         load(network, path, self.layout, dtype=unet.dtype, device=unet.device)
         return network.requires_grad_(False)
 
@@ -81,17 +88,6 @@ class Encoder:
         blank = len(features) - 1
         rows = [blank if picture is None else next(numbers) for picture in pictures]
         return features[torch.tensor(rows, device=features.device)]
-
-
-def _config(make: Callable[..., Any], source: Source) -> Any:
-    sizes = source.settings.get("encoder", {})
-    try:
-        return make(**{name.replace("-", "_"): size for name, size in sizes.items()})
-    except TypeError as error:
-        raise AdapterError(
-            f"the variant {source.variant} has unknown settings for the image encoder: {error}.",
-            hint=f"Its settings.encoder takes the arguments of {make.__name__}.",
-        ) from error
 
 
 def _clip_pixels(pictures: Any, config: ClipImageConfig) -> Tensor:

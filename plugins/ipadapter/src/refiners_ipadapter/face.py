@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refiners_core import Chain, Edit
+from refiners_core import Chain, Edit, Source
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
-from refiners_core.models.face import FACE_WIDTH, Detector, FacePack
+from refiners_core.models.face import Detector, FacePack
 from refiners_core.option import number
 from refiners_core.weights import KeyMap
 from refiners_ipadapter.face_reader import NORMED, Face, FaceReader
@@ -33,12 +33,23 @@ class FacePrompt(ImagePrompt):
     """
 
     optional_inputs: ClassVar[tuple[str, ...]] = ("face", "negative", "masks")
-    pack: ClassVar[FacePack] = NORMED
-    """The face models that it was trained with."""
+    pack: FacePack = NORMED
+    """The face models that it was trained with; a variant may name others."""
 
     def __init__(self, *, detector: Detector | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.detector = detector
+
+    def build(self, model: LatentDiffusion, source: Source | None) -> None:
+        """Builds projection and attentions in the sizes of the model and loads their weights.
+
+        Raises:
+            WeightsError: The file is not of this kind, or not for a model of these sizes.
+            AdapterError: The variant's `face` settings are malformed.
+        """
+        if source is not None:
+            self.pack = type(self).pack.following(source.settings, self.key)
+        super().build(model, source)
 
     @property
     def reader(self) -> FaceReader:
@@ -55,7 +66,7 @@ class FacePrompt(ImagePrompt):
 
     def features(self, items: Sequence[Any], request: GenerationRequest) -> tuple[Tensor, ...]:
         """Returns the embeddings of faces; those in pictures are detected."""
-        return (embeddings_of(self.reader.faces(items)),)
+        return (embeddings_of(self.reader.faces(items), self.pack.width),)
 
     def _rows(self, value: Any, _: str) -> Rows:
         return self.reader.rows(value)
@@ -67,8 +78,10 @@ class LoraFacePrompt(FacePrompt):
     Args:
         lora_scale: The strength of the LoRA, which the scale of the condition does not change; the
             adapter at scale 0 skips it as well. It may be changed between generations.
-        rank: For an untrained adapter, the rank of the LoRA; 0 for none.
-        tokens: For an untrained adapter, the number of tokens per face.
+        rank: For an untrained adapter, the rank of the LoRA, 0 for none; None reads the settings of
+            the variant, and without them is 128.
+        tokens: For an untrained adapter, the number of tokens per face; None reads the settings of
+            the variant, and without them is 4.
         options: `detector`, `blend`, and the arguments of every adapter.
 
     Raises:
@@ -76,7 +89,12 @@ class LoraFacePrompt(FacePrompt):
     """
 
     def __init__(
-        self, *, lora_scale: float = 1.0, rank: int = 128, tokens: int = 4, **options: Any
+        self,
+        *,
+        lora_scale: float = 1.0,
+        rank: int | None = None,
+        tokens: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.lora_scale = lora_scale
@@ -94,7 +112,10 @@ class LoraFacePrompt(FacePrompt):
         self, model: LatentDiffusion, tensors: Mapping[str, Tensor] | None
     ) -> dict[str, nn.Module]:
         """Builds the LoRA, if there is one."""
-        rank = self.rank if tensors is None else rank_of(tensors)
+        if tensors is None:
+            rank = self.stated("rank", 128) if self.rank is None else self.rank
+        else:
+            rank = rank_of(tensors)
         return {"lora": inner_lora(model, rank)} if rank else {}
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
@@ -127,7 +148,7 @@ class LoraFacePrompt(FacePrompt):
         return values
 
 
-def embeddings_of(faces: Sequence[Face | None]) -> Float[Tensor, "count 512"]:
-    """Returns the embeddings of faces; zeros for no face."""
-    zeros = torch.zeros(FACE_WIDTH)
+def embeddings_of(faces: Sequence[Face | None], width: int) -> Float[Tensor, "count width"]:
+    """Returns the embeddings of faces, each `width` numbers; zeros for no face."""
+    zeros = torch.zeros(width)
     return torch.stack([zeros if face is None else face.embedding for face in faces])

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from refiners_core import Chain
 from refiners_core.models.diffusion import LatentDiffusion
-from refiners_core.models.face import FACE_WIDTH, FacePack
+from refiners_core.models.face import FacePack
 from refiners_core.models.image_prompt import Resampler, ResamplerConfig
 from refiners_ipadapter.face import FacePrompt, LoraFacePrompt
 from refiners_ipadapter.face_reader import RAW
-from refiners_ipadapter.image_prompt import resampler_width
 from refiners_ipadapter.kind import FACE, PLUS, Kind
 from refiners_ipadapter.projection import FaceProjection
 
@@ -28,7 +27,8 @@ class FaceId(LoraFacePrompt):
 
     def untrained(self, model: LatentDiffusion) -> Chain:
         """Builds the projection of an untrained adapter."""
-        return FaceProjection(model.unet.config.text_width, self.tokens)
+        tokens = self.tokens or self.stated("tokens", 4)
+        return FaceProjection(self.pack.width, model.unet.config.text_width, tokens)
 
 
 class FaceIdPortrait(FaceId):
@@ -56,7 +56,7 @@ class FaceIdUnnormed(FacePrompt):
     """
 
     kind: ClassVar[Kind] = PLUS
-    pack: ClassVar[FacePack] = RAW
+    pack: FacePack = RAW
 
     def __init__(self, *, resampler: ResamplerConfig | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -64,10 +64,7 @@ class FaceIdUnnormed(FacePrompt):
 
     def untrained(self, model: LatentDiffusion) -> Chain:
         """Builds the projection of an untrained adapter."""
-        text = model.unet.config.text_width
-        width = resampler_width(text)
-        sizes = {"width": width, "heads": width // 64, "inner": 4 * width, "out_width": text}
-        return Resampler(self.resampler_config or ResamplerConfig(features=FACE_WIDTH, **sizes))
+        return Resampler(self.resampler_sizes(model, self.pack.width, self.resampler_config))
 
     def projected(self, features: tuple[Tensor, ...]) -> Float[Tensor, "count tokens width"]:
         """Returns the tokens of each face, which is a sequence of one feature vector."""

@@ -58,7 +58,8 @@ class FaceIdPlus(LoraFacePrompt):
         self.shortcut: Final = shortcut
         self.shortcut_scale = shortcut_scale
         number("shortcut_scale", shortcut_scale, 1.0, of=self.key)
-        self.encoder_config: Final = encoder or ClipImageConfig()
+        self._given_encoder: Final = encoder
+        self.encoder_config = encoder or ClipImageConfig()
         self.crop = 224
 
     @property
@@ -92,6 +93,8 @@ class FaceIdPlus(LoraFacePrompt):
             WeightsError: A file is not of this kind, or not for a model of these sizes.
             AdapterError: The version of the file is not known.
         """
+        stated = None if source is None else source.sizes("encoder", ClipImageConfig)
+        self.encoder_config = self._given_encoder or stated or self.encoder_config
         super().build(model, source)
         self.encoder = CLIP_PATCHES.built(source, self.encoder_config, model.unet)
         self.crop = 224 if source is None else source.settings.get("crop", 224)
@@ -100,10 +103,17 @@ class FaceIdPlus(LoraFacePrompt):
         """Builds the projection of an untrained adapter."""
         width = model.unet.config.text_width
         sizes = {"width": width, "inner": 4 * width, "out_width": width}
-        config = ResamplerConfig(
-            features=self.encoder_config.width, heads=max(1, width // 64), **sizes
-        )
-        return FaceResampler(FaceProjection(width, self.tokens), config, bool(self.shortcut))
+        features, heads = self.encoder_config.width, max(1, width // 64)
+        config = ResamplerConfig(features=features, heads=heads, **sizes)
+        known = {"features": features, "out_width": width}
+        if self.source is not None:
+            config = self.source.sizes("resampler", ResamplerConfig, **known) or config
+        tokens = self.tokens or self.stated("tokens", 4)
+        shortcut = self.shortcut
+        if shortcut is None and self.source is not None:
+            shortcut = self.source.settings.get("shortcut", False)
+        face = FaceProjection(self.pack.width, width, tokens)
+        return FaceResampler(face, config, bool(shortcut))
 
     def check(self, value: Any, request: GenerationRequest) -> None:
         """Refuses a value that cannot be read; no network runs.
@@ -135,7 +145,7 @@ class FaceIdPlus(LoraFacePrompt):
         faces = self.reader.faces(items)
         crops = [None if face is None else face.crop for face in faces]
         patches = CLIP_PATCHES.read(self.encoder, crops, request)
-        return embeddings_of(faces), patches
+        return embeddings_of(faces, self.pack.width), patches
 
     def projected(self, features: tuple[Tensor, ...]) -> Float[Tensor, "count tokens width"]:
         """Returns the tokens of each face, with the weight of its picture."""

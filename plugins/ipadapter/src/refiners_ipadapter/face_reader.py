@@ -35,7 +35,7 @@ RAW: Final = FacePack(name=NORMED.name, files=NORMED.files, extra=NORMED.extra, 
 class Face(NamedTuple):
     """The features of a face and its picture."""
 
-    embedding: Float[Tensor, "512"]
+    embedding: Float[Tensor, " width"]
     """The embedding, of length 1 or raw."""
     crop: Float[Tensor, "1 3 height width"] | None = None
     """The aligned crop in 0...1, for an adapter that reads it."""

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import GenerationRequest, LatentDiffusion
 from refiners_core.models.image_prompt import (
     IMAGE_ATTENTION_KEYS,
+    ResamplerConfig,
     image_attentions,
     image_edits,
     joined_masks,
@@ -85,6 +87,32 @@ class ImagePrompt(Adapter):
         """
         return {}
 
+    def stated(self, name: str, default: int) -> int:
+        """Returns a number in the settings of the variant, for an untrained adapter."""
+        return default if self.source is None else self.source.settings.get(name, default)
+
+    def resampler_sizes(
+        self, model: LatentDiffusion, features: int, default: ResamplerConfig | None
+    ) -> ResamplerConfig:
+        """Returns the sizes of the resampler of an untrained adapter.
+
+        Args:
+            model: The model.
+            features: The features that it reads.
+            default: The sizes that the caller gave; None for those in the settings of the variant,
+                and without them for those of the released resamplers.
+        """
+        text = model.unet.config.text_width
+        known = {"features": features, "out_width": text}
+        stated = (
+            None
+            if self.source is None
+            else self.source.sizes("resampler", ResamplerConfig, **known)
+        )
+        width = resampler_width(text)
+        released = {"width": width, "heads": width // 64, "inner": 4 * width}
+        return default or stated or ResamplerConfig(**known, **released)
+
     def has_shortcut(self, source: Source) -> bool:
         """Returns whether a published projection has a shortcut, which its tensors do not show."""
         return False
@@ -121,6 +149,13 @@ class ImagePrompt(Adapter):
         placement: dict[str, Any] = {"dtype": model.unet.dtype, "device": model.unet.device}
         load(self.parts, tensors, self.layout, **placement)
         self.parts.requires_grad_(False)
+
+    @torch.no_grad()
+    def start(self, model: LatentDiffusion) -> None:
+        """Sets the value projections to zero, so that the tokens of pictures add nothing yet."""
+        for name, weight in self.parts.layer("branches", Chain).named_parameters():
+            if name.endswith("to_v_ip.weight"):
+                weight.zero_()
 
     def edits(self, model: LatentDiffusion) -> Iterable[Edit]:
         """Adds each image attention to its cross-attention, before the output projection."""

@@ -57,7 +57,7 @@ def _full(shapes: Shapes, _: bool) -> Chain:
 def _face(shapes: Shapes, _: bool = False) -> FaceProjection:
     (width,) = shapes["norm.weight"].shape
     tokens_width, inner = shapes["proj.2.weight"].shape
-    return FaceProjection(width, tokens_width // width, inner)
+    return FaceProjection(shapes["proj.0.weight"].shape[1], width, tokens_width // width, inner)
 
 
 def _face_plus(shapes: Shapes, has_shortcut: bool) -> Chain:

@@ -6,7 +6,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refiners_core import Chain, Distribute, Identity, Lambda, Multiply, Sum
-from refiners_core.models.face import FACE_WIDTH
 from refiners_core.models.image_prompt import GuidedResampler, ResamplerConfig, first_input
 
 SHORTCUT: Final = "faceid.shortcut"
@@ -65,14 +64,16 @@ class FaceProjection(Chain):
     """Projects the embedding of a face to a few tokens (released code of IP-Adapter FaceID).
 
     Args:
+        face: The numbers of an embedding.
         width: Features of a token, as wide as the text's.
         tokens: The number of tokens.
-        inner: Features between the two layers.
+        inner: Features between the two layers; by default twice those of an embedding.
     """
 
-    def __init__(self, width: int, tokens: int = 4, inner: int = 2 * FACE_WIDTH) -> None:
+    def __init__(self, face: int, width: int, tokens: int = 4, inner: int | None = None) -> None:
+        inner = inner or 2 * face
         super().__init__(
-            expand=nn.Linear(FACE_WIDTH, inner),
+            expand=nn.Linear(face, inner),
             act=nn.GELU(),
             contract=nn.Linear(inner, tokens * width),
             split=SplitTokens(tokens),
@@ -83,7 +84,7 @@ class FaceProjection(Chain):
 class FaceResampler(Chain):
     """Lets the tokens of a face's embedding attend to the patches of its picture (FaceID Plus).
 
-    Takes the embedding `(rows, 512)` and the features of the patches `(rows, patches, features)`.
+    Takes the embedding `(rows, face)` and the features of the patches `(rows, patches, features)`.
 
     Args:
         face: The projection of the embedding.

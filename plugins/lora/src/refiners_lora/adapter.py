@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,16 +17,18 @@ from refiners_core.layers import CrossAttention, SelfAttention
 from refiners_core.models.device import built_on
 from refiners_core.models.diffusion import COND
 from refiners_core.weights import write
-from refiners_lora.language_name import language_places
+from refiners_lora.language_name import LANGUAGE_PART, language_places
+from refiners_lora.language_saved import FILE
 from refiners_lora.layer_match import match_layers
 from refiners_lora.layer_name import Published, places_by_name
-from refiners_lora.lora_file import read_lora
+from refiners_lora.lora_file import CONFIG, read_lora
 from refiners_lora.method.change import Change
-from refiners_lora.method.low_rank import LowRank, low_rank
+from refiners_lora.method.decomposed import Decomposed
 from refiners_lora.method.table import build
 from refiners_lora.room import cut, joined, padded, room_of
 from refiners_lora.saved import published, settings, write_config
 from refiners_lora.strength import alphas_of
+from refiners_lora.untrained import METHODS, RANKED, begun
 from refiners_lora.worn import Region, WithChange, checked_base, merged
 
 Where = Callable[[Any], Iterable[Seat]]
@@ -39,14 +43,17 @@ class Lora(Adapter):
     file it is an untrained LoRA, and changes nothing until `up` is trained.
 
     Args:
-        rank: For an untrained LoRA, its rank.
+        rank: For an untrained LoRA, its rank; for `oft`, the size of its blocks.
         alpha: For an untrained LoRA, its strength before division by the rank; by default the rank.
-        where: For an untrained LoRA, the layers that it updates; by default the linear layers of
+        where: For an untrained LoRA, the layers that it updates: a function, or names of slots such
+            as `unet.conv` and patterns of paths such as `*.to_q`; by default the linear layers of
             the UNet's attentions, or of the blocks of a language model.
+        method: For an untrained adapter, its method: `lora`, `dora`, `loha`, `lokr`, `oft`, `ia3`,
+            or `full` for the differences of whole weights.
         options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
-        AdapterError: The rank is not a positive whole number.
+        AdapterError: The rank is not a positive whole number, or the method is not known.
 
     Example:
         >>> Lora(rank=4, name="style").takes_condition
@@ -61,13 +68,20 @@ class Lora(Adapter):
         *,
         rank: int = 8,
         alpha: float | None = None,
-        where: Where | None = None,
+        where: Where | str | Sequence[str] | None = None,
+        method: str = "lora",
         **options: Any,
     ) -> None:
         super().__init__(**options)
         if not isinstance(rank, int) or rank < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(f"a LoRA cannot have rank {rank!r}.", hint="Try Lora(rank=8).")
-        self._untrained = rank, float(rank if alpha is None else alpha), where or attentions
+        if method not in METHODS:
+            near = get_close_matches(method, METHODS, 1)
+            raise AdapterError(
+                f"{method!r} is not a method; the methods are {', '.join(METHODS)}.",
+                hint=f'Try method="{near[0] if near else "lora"}".',
+            )
+        self._untrained = rank, alpha, places_of(where), method
         self._published: dict[str, Published] = {}  # by the path of the seat
         self._room: dict[str, int] | None = None  # the ranks that it is padded to, by path
         self._sizes: dict[str, int] | None = None  # the ranks without padding
@@ -85,7 +99,7 @@ class Lora(Adapter):
                 f"a LoRA goes on a whole model, not on {type(model).__name__}.",
                 hint="Try adapter.inject(model).",
             )
-        if source is None:
+        if source is None or "weights" not in source.files:
             self._begin(model)
             return
         file = read_lora(source.files["weights"], source.files.get("config"))
@@ -104,6 +118,14 @@ class Lora(Adapter):
                     hint=f"Load the model that it was trained on{_named(file.trained_on)}.",
                 ) from error
         self.requires_grad_(False)
+
+    @torch.no_grad()
+    def start(self, model: Any) -> None:
+        """Sets the magnitudes of a DoRA to the norms of the base (arXiv:2402.09353, section 4)."""
+        for seat in self._seats(model):
+            change = self.layer(seat, _missing)
+            if isinstance(change, Decomposed):
+                change.begin(seat.layer.get_parameter("weight"))
 
     def edits(self, model: Any) -> Iterable[Edit]:
         """Adds each change to the output of its layer."""
@@ -135,6 +157,16 @@ class Lora(Adapter):
             AdapterError: The adapter changes a language model by another method than plain LoRA.
         """
         return published(self._changes())
+
+    def saved_path(self, folder: Path, name: str) -> Path:
+        """Returns a file; for a language model the file of PEFT, in a folder of that name."""
+        is_of_language = any(p.part == LANGUAGE_PART for p in self._published.values())
+        return folder / name / FILE if is_of_language else super().saved_path(folder, name)
+
+    def saved_files(self, path: Path) -> Mapping[str, Path]:
+        """Returns the weights, and beside PEFT's file its configuration."""
+        files = {"weights": path}
+        return {**files, "config": path.with_name(CONFIG)} if path.name == FILE else files
 
     def save(self, path: str | Path) -> None:
         """Writes the weights: a plain LoRA as diffusers does, with the alphas in the header of the
@@ -220,7 +252,7 @@ class Lora(Adapter):
         return {path: layers[path.replace(".", "/")] for path in self._published}  # pyright: ignore
 
     def _begin(self, model: Any) -> None:
-        rank, alpha, where = self._untrained
+        rank, alpha, where, method = self._untrained
         named = (*((place,) for place in places_by_name(model).values()),
                  *language_places(model).values())  # fmt: skip
         places = {place.seat.path: place for group in named for place in group
@@ -234,7 +266,7 @@ class Lora(Adapter):
                     hint='Choose layers of model.slot("unet.linear"), for instance.',
                 )
             self._published[seat.path] = place.published
-            self.layer(seat, lambda seat=seat: _untrained(seat, rank, alpha, model.device))
+            self.layer(seat, lambda seat=seat: _untrained(seat, method, rank, alpha, model.device))
 
     def _seats(self, model: Any) -> Selection:
         return select(model).where(self._is_changed).expect(len(self._published))
@@ -265,18 +297,40 @@ def attentions(model: Any) -> Iterable[Seat]:
     return model.slot("unet.linear").within(SelfAttention, CrossAttention)
 
 
-def _untrained(seat: Seat, rank: int, alpha: float, device: torch.device) -> LowRank:
-    layer = seat.facts
-    if seat.is_a(nn.Conv2d):
-        ends = layer["in_channels"], layer["out_channels"]
-        kernel = layer["kernel_size"]
-    else:
-        ends, kernel = (layer["in_features"], layer["out_features"]), ()
+def places_of(where: Where | str | Sequence[str] | None) -> Where:
+    """Returns the function that chooses layers: the default, a function, or one of names."""
+    if where is None:
+        return attentions
+    if callable(where):
+        return where
+    names = (where,) if isinstance(where, str) else tuple(where)
+
+    def named(model: Any) -> Iterable[Seat]:
+        slots = [name for name in names if name in model.slots]
+        patterns = [name for name in names if name not in model.slots]
+        chosen = {seat.path: seat for slot in slots for seat in model.slot(slot)}
+        for pattern in patterns:
+            matches = [seat for seat in select(model) if fnmatchcase(seat.path, pattern)]
+            if not matches:
+                raise AdapterError(
+                    f"no layer of this {model.base} has a path like {pattern!r}, and no slot has "
+                    "this name.",
+                    hint=f"Slots: {', '.join(model.slots)}. Paths: refiners tree {model.base}.",
+                )
+            chosen |= {seat.path: seat for seat in matches}
+        return chosen.values()
+
+    return named
+
+
+def _untrained(
+    seat: Seat, method: str, rank: int, alpha: float | None, device: torch.device
+) -> Change:
     with built_on(device):
-        down, up = torch.empty(rank, ends[0], *kernel), torch.zeros(ends[1], rank)
-        nn.init.kaiming_uniform_(down, a=5**0.5)  # as in the authors' released code
-        change = low_rank(seat, down, up, alpha)
-    return change.requires_grad_(True)
+        kind, tensors = begun(method, seat, rank)
+        if kind in RANKED:
+            alpha = float(rank if alpha is None else alpha)
+        return build(kind, seat, tensors, alpha).requires_grad_(True)
 
 
 def _named(model: str) -> str:

@@ -53,7 +53,7 @@ class PaletteAdapter(Adapter):
         unet = model.unet
         file = None if source is None else source.files.get("weights")
         if file is None:
-            if source is not None:
+            if source is not None and not source.begins:
                 warnings.warn(
                     f"{self.key} has no weights for {model.base}, so it begins untrained and "
                     'changes nothing. Train it, or pass your file: file="palette.safetensors".',

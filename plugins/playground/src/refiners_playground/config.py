@@ -1,6 +1,7 @@
 """The sizes of the playground's networks: Stable Diffusion 1.5 in miniature."""
 
 from refiners_core.models.clip import ClipImageConfig, ClipTextConfig
+from refiners_core.models.dino import DinoConfig
 from refiners_core.models.samplers import ScheduleConfig
 from refiners_core.models.unet import UNetConfig
 from refiners_core.models.vae import AutoencoderConfig
@@ -41,3 +42,13 @@ IMAGE_ENCODER = ClipImageConfig(
     projection_width=96,
 )
 """The image encoder of the IP-Adapter."""
+DINO_ENCODER = DinoConfig(
+    image_size=64,
+    input_size=64,
+    patch_size=8,
+    width=96,
+    inner_width=192,
+    layers=3,
+    heads=3,
+)
+"""The image encoder of the IP-Adapter that reads patches of a DINO."""

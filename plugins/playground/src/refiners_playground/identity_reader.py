@@ -1,33 +1,36 @@
 """Reads who a drawn face shows: an embedding, ten numbers of the identity, five keypoints.
 
-It plays the part of insightface's models for adapters of faces. The embedding has length 1 and is
-trained to be that of the person in any pose, with any hair and background, as those of ArcFace are
-(arXiv 1801.07698, section 2).
+It plays the part of insightface's models for adapters of faces.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Final, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 
-from refiners_playground.convolution import Convolution
 from refiners_playground.face import PARAMETERS, POINTS
 from refiners_playground.scene import SIZE
 
-WIDTH = 64
+WEIGHTS: Final = Path(__file__).parent / "weights" / "identity_reader.safetensors"
+WIDTH: Final = 64
 """The numbers of an embedding."""
-WEIGHTS = Path(__file__).parent / "weights" / "identity_reader.safetensors"
+LENGTH: Final = 8.0
+"""The Euclidean length of an embedding."""
 
 
 class IdentityReading(NamedTuple):
     """What is read of faces."""
 
     embedding: Float[Tensor, "batch 64"]
-    """The person, of length 1."""
+    """The person, of the same length for all."""
     parameters: Float[Tensor, "batch 10"]
     """The numbers of the identity in the order of `PARAMETERS`, about 0...1."""
     points: Float[Tensor, "batch 5 2"]
@@ -35,35 +38,68 @@ class IdentityReading(NamedTuple):
 
 
 class IdentityReader(nn.Module):
-    """Six convolutions; the embedding and the keypoints are linear in their features."""
+    """Six convolutions; then an embedding, of which a linear map reads the ten numbers of an
+    identity, and beside it the keypoints."""
 
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            Convolution(3, 24, stride=2),
-            Convolution(24, 48, stride=2),
-            Convolution(48, 72),
-            Convolution(72, 80, stride=2),
-            Convolution(80, 80),
-            Convolution(80, 80, stride=2),
+            *_convolved(3, 24, 2),
+            *_convolved(24, 48, 2),
+            *_convolved(48, 96, 2),
+            *_convolved(96, 96, 1),
+            *_convolved(96, 112, 2),
             nn.Flatten(),
         )
-        self.embedding = nn.Linear(80 * 16, WIDTH)
-        self.parameters_of = nn.Sequential(nn.Linear(WIDTH, 96), nn.ReLU(), nn.Linear(96, 10))
-        self.points = nn.Linear(80 * 16, 2 * len(POINTS))
+        self.embedding = nn.Linear(112 * 16, WIDTH)
+        self.identity = nn.Linear(WIDTH, len(PARAMETERS))
+        self.keypoints = nn.Linear(112 * 16, 2 * len(POINTS))
 
     def forward(self, pixels: Float[Tensor, "batch 3 64 64"]) -> IdentityReading:
         """Reads faces in pictures in 0...1."""
         features = self.features(pixels * 2 - 1)
-        embedding = normalize(self.embedding(features), dim=1)
-        points = SIZE / 2 * (1 + self.points(features).view(-1, len(POINTS), 2))
-        parameters = self.parameters_of(embedding * WIDTH**0.5)
-        return IdentityReading(embedding, parameters, points)
+        embedding = normalize(self.embedding(features), dim=-1) * LENGTH
+        places = self.keypoints(features).unflatten(1, (len(POINTS), 2))
+        return IdentityReading(embedding, self.identity(embedding) + 0.5, (places + 1) * (SIZE / 2))
 
     @torch.no_grad()
     def embed(self, pixels: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch 64"]:
-        """Returns the embeddings of faces in pictures in 0...1, each of length 1."""
+        """Returns embeddings of the faces in pictures in 0...1, all of the same length.
+
+        They hold what tells one person from another; pose, hair and background change them little.
+        """
         return self(pixels).embedding
+
+
+class FaceDetector:
+    """Finds the face of a picture, with the interface of `insightface.app.FaceAnalysis`.
+
+    Adapters of faces take it as `detector=`, so that a picture can be their condition.
+
+    Args:
+        reader: The reader; the trained one by default.
+    """
+
+    def __init__(self, reader: IdentityReader | None = None) -> None:
+        self.reader: Final = reader or load_identity_reader()
+        self.det_model: Final = SimpleNamespace(input_size=(SIZE, SIZE))
+
+    @torch.no_grad()
+    def get(self, img: NDArray[np.uint8]) -> Sequence[SimpleNamespace]:
+        """Returns the face of an image in BGR order, with `bbox`, `kps` and `embedding`."""
+        height, width = img.shape[:2]
+        levels = torch.from_numpy(np.ascontiguousarray(img[..., ::-1])).permute(2, 0, 1)
+        pixels = interpolate(levels[None].float() / 255, (SIZE, SIZE), mode="area")
+        read = self.reader(pixels)
+        points = read.points[0] * torch.tensor([width / SIZE, height / SIZE])
+        corners = torch.cat([points.amin(0), points.amax(0)])
+        return [
+            SimpleNamespace(
+                bbox=corners.numpy(),
+                kps=points.numpy(),
+                embedding=read.embedding[0].numpy(),
+            )
+        ]
 
 
 def load_identity_reader(path: Path = WEIGHTS) -> IdentityReader:
@@ -81,3 +117,11 @@ def determination(
     error = (read - true).square().sum(0)
     spread = (true - true.mean(0)).square().sum(0)
     return dict(zip(PARAMETERS, (1 - error / spread).tolist(), strict=True))
+
+
+def _convolved(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )

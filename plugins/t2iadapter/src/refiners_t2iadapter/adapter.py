@@ -65,7 +65,9 @@ class T2iAdapter(Adapter):
         """
         unet, reduction = model.unet, model.autoencoder.config.reduction
         maps = map_widths(unet.config)
-        if source is None:
+        if source is not None:
+            self._follow_settings(source)
+        if source is None or "weights" not in source.files:
             block = reduction * 2 if is_xl(unet.config) else reduction
             self.config = replace(
                 self.config, block=block, widths=maps, halving=halving(unet.config)
@@ -73,12 +75,6 @@ class T2iAdapter(Adapter):
             with built_on(unet.device):
                 self.parts = Chain(adapter=FeatureNetwork(self.config)).to(unet.dtype)
             return
-        self.channel_order = source.settings.get("channel-order", ORDERS[0])
-        if self.channel_order not in ORDERS:
-            raise AdapterError(
-                f"the variant {source.variant} has the channel order {self.channel_order!r}.",
-                hint=f"Its settings.channel-order may be {' or '.join(ORDERS)}.",
-            )
         tensors = as_diffusers(read(source.files["weights"]), len(maps))
         self.config = config_of(tensors, unet.config, reduction)
         with built_on("meta"):
@@ -132,6 +128,15 @@ class T2iAdapter(Adapter):
     def published(self) -> Mapping[str, Tensor]:
         """Returns the weights under the keys of diffusers' folders."""
         return published(self.parts, AS_IS)
+
+    def _follow_settings(self, source: Source) -> None:
+        """Takes the channel order from the settings of the variant."""
+        self.channel_order = source.settings.get("channel-order", ORDERS[0])
+        if self.channel_order not in ORDERS:
+            raise AdapterError(
+                f"the variant {source.variant} has the channel order {self.channel_order!r}.",
+                hint=f"Its settings.channel-order may be {' or '.join(ORDERS)}.",
+            )
 
     def _key(self, index: int) -> str:
         return self.context_key(f"map.{index}")

@@ -64,6 +64,7 @@ class StyleAdapter(Adapter):
     """
 
     takes_condition: ClassVar[bool] = True
+    outside: ClassVar[tuple[str, ...]] = ("encoder",)
 
     def __init__(
         self,
@@ -83,7 +84,9 @@ class StyleAdapter(Adapter):
             WeightsError: The file is not a style adapter for this model.
         """
         unet, width = model.unet, model.unet.config.text_width
-        if source is None:
+        if source is not None:
+            self.encoder_config = source.sizes("encoder", ClipImageConfig) or self.encoder_config
+        if source is None or "weights" not in source.files:
             sizes = self.config
             self.config = StyleConfig(
                 self.encoder_config.width, width, sizes.tokens, sizes.layers, sizes.heads
@@ -91,13 +94,11 @@ class StyleAdapter(Adapter):
             with built_on(unet.device):
                 self.encoder = ClipImageEncoder(self.encoder_config).to(unet.dtype)
                 self.parts = StyleNetwork(self.config).to(unet.dtype)
+            if source is not None and (file := source.files.get("encoder")) is not None:
+                load(self.encoder, _of_images(read(file)), CLIP_IMAGE_KEYS)
             return
         tensors = read(source.files["weights"])
         inside = style_tensors(tensors)
-        settings = source.settings.get("encoder", {})
-        if settings:
-            sizes = {name.replace("-", "_"): size for name, size in settings.items()}
-            self.encoder_config = ClipImageConfig(**sizes)
         self.config = style_config(tensors, source.settings.get("heads", self.config.heads))
         expected = self.encoder_config.width, width
         if (self.config.width, self.config.text_width) != expected:

@@ -34,7 +34,8 @@ class TextualInversion(Adapter):
         word: The word; by default the one in the file, or the name of the file.
         initial: A word of one token at whose vector the vectors begin. An untrained adapter begins
             with it.
-        vectors: For an untrained adapter, the number of its vectors.
+        vectors: For an untrained adapter, the number of its vectors; None reads the settings of the
+            variant, and without them is 1.
         options: The arguments of every adapter: `weights`, `name`, `key`.
 
     Raises:
@@ -50,13 +51,13 @@ class TextualInversion(Adapter):
         *,
         word: str | None = None,
         initial: str | None = None,
-        vectors: int = 1,
+        vectors: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         if word is not None:
             check_word(word)
-        if not isinstance(vectors, int) or vectors < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if vectors is not None and (not isinstance(vectors, int) or vectors < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise AdapterError(
                 f"{self.key} cannot have {vectors!r} vectors.",
                 hint='Try TextualInversion(word="<cat>", vectors=4).',
@@ -85,7 +86,12 @@ class TextualInversion(Adapter):
             )
         seats = [*model.slot(SLOT)]
         widths = [int(seat.facts["embedding_dim"]) for seat in seats]
-        parts = self._begun(model, widths) if source is None else self._read(source, model, widths)
+        is_new = source is None or "weights" not in source.files
+        parts = (
+            self._begun(model, widths, source)
+            if source is None or is_new
+            else self._read(source, model, widths)
+        )
         words = [*dict.fromkeys(part.word for part in parts)]
         counts = {
             word: tuple(
@@ -100,8 +106,19 @@ class TextualInversion(Adapter):
         for encoder, seat in enumerate(seats):
             values = [part.values for part in parts if part.encoder == encoder]
             if values:
-                self.layer(seat, lambda values=values: _table(values, is_frozen=source is not None))
+                self.layer(seat, lambda values=values: _table(values, is_frozen=not is_new))
         self.words = self._counts = counts
+
+    @torch.no_grad()
+    def start(self, model: Any) -> None:
+        """Copies the vector of the initial word, if there is one (section 4.2 of the paper)."""
+        if self._initial is None:
+            return
+        for seat in model.slot(SLOT):
+            if self._is_taught(seat):
+                table = seat.layer.get_parameter("weight")
+                for vector in self.layer(seat, _missing).weight:
+                    vector.copy_(table[self._initial])
 
     def edits(self, model: Any) -> Iterable[Edit]:
         """Looks up the tokens of the words beside those of the base.
@@ -138,7 +155,8 @@ class TextualInversion(Adapter):
     @property
     def _origin(self) -> str:
         """The file of the words, or the key of an untrained adapter, for messages."""
-        return self.key if self.source is None else self.source.files["weights"].name
+        file = None if self.source is None else self.source.files.get("weights")
+        return self.key if file is None else file.name
 
     def _is_taught(self, seat: Seat) -> bool:
         return seat.path.replace(".", "/") in self.own_layers
@@ -198,11 +216,14 @@ class TextualInversion(Adapter):
             )
         return fitted
 
-    def _begun(self, model: Any, widths: Sequence[int]) -> list[Vectors]:
-        word = self.word or f"<{self.key}>"
+    def _begun(self, model: Any, widths: Sequence[int], source: Source | None) -> list[Vectors]:
+        stated = {} if source is None else source.settings
+        word = self.word or stated.get("word") or f"<{self.key}>"
+        count = self._untrained or stated.get("vectors", 1)
+        check_word(word)
         with built_on(model.device):
             return [
-                Vectors(word, torch.randn(self._untrained, width) * 0.02, encoder)
+                Vectors(word, torch.randn(count, width) * 0.02, encoder)
                 for encoder, width in enumerate(widths)
             ]
 

@@ -51,7 +51,7 @@ class LearnedWords(Chain):
         learned = self.call(self.learned, context, place.clamp(0, count - 1))
         begin = torch.zeros_like(features) if self.initial is None else features
         # exactly the learned vectors at a scale of 1
-        vectors = torch.lerp(begin, learned, scale.to(features))
+        vectors = torch.lerp(begin, learned.to(features), scale.to(features))
         return torch.where(is_learned[..., None], vectors, features)
 
     def extra_repr(self) -> str:

@@ -39,6 +39,18 @@ class Decomposed(Chain, Change):
         super().__init__(direction=change)
         self.magnitude = nn.Parameter(magnitude)
 
+    @torch.no_grad()
+    def begin(self, weight: Tensor) -> None:
+        """Sets the magnitudes to the norms of a weight, with which an untrained DoRA changes
+        nothing.
+
+        Args:
+            weight: The weight of the base layer.
+        """
+        axes = [axis for axis in range(weight.ndim) if axis != (1 if self.on_input else 0)]
+        part = weight[:, : self.apply_weight.shape[1]].float()
+        self.magnitude.copy_(part.square().sum(axes).sqrt().view_as(self.magnitude))
+
     def run(self, context: Context, *inputs: Any) -> Tensor:
         """Adds the parts for W and D, so that each picture may have a strength."""
         x, weight, _, strength = inputs

@@ -1,0 +1,1 @@
+"""Training data: examples, their order, batches."""

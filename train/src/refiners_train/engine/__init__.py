@@ -1,0 +1,1 @@
+"""The training loop on Hugging Face accelerate, and its parts."""
