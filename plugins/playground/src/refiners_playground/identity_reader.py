@@ -27,7 +27,7 @@ LENGTH: Final = 8.0
 
 
 class IdentityReading(NamedTuple):
-    """What is read of faces."""
+    """Holds what is read of faces."""
 
     embedding: Float[Tensor, "batch 64"]
     """The person, of the same length for all."""
