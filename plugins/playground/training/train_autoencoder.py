@@ -1,20 +1,19 @@
-"""Trains the autoencoder on freshly drawn pictures: about ten minutes on one core, or one on a GPU
-(`--device cuda --batch 64`).
+"""Trains the autoencoder on freshly drawn scenes: about ten minutes on one core.
 
 The recipe is that of latent diffusion (arXiv 2112.10752, appendix G) without the discriminator
 and the perceptual loss: drawn scenes are flat colours and edges, which a loss on differences
 between neighbouring pixels keeps sharp.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from random import Random
 
 import torch
 from loop import Recipe, train
 from model import build_model, save_part
-from refiners_playground.curriculum import KINDS
 from refiners_playground.picture import Picture, draw_pictures
-from refiners_playground.random_scene import random_face
+from refiners_playground.random_scene import canonical_scene, varied_scene
+from refiners_playground.scene import Scene, draw
 from run import arguments
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
@@ -27,23 +26,9 @@ LOG_VARIANCE = -5.6
 """The initial log-variance of latents: noise of 0.06 on latents of deviation about 1."""
 
 
-SHARES: Mapping[str, float] = {
-    "canonical": 0.15,
-    "varied": 0.30,
-    "pairs": 0.12,
-    "fills": 0.10,
-    "faces": 0.25,
-    "inked varied": 0.05,
-    "subject": 0.03,
-}
-"""The share of each kind. Ink and the held-out shape are for the codec alone: the base model is not
-trained on them, but adapters are."""
-
-
-def sample(random: Random) -> Picture:
-    """Returns a random picture."""
-    (kind,) = random.choices([*SHARES], [*SHARES.values()])
-    return KINDS[kind].make(random)
+def sample(random: Random) -> Scene:
+    """Returns a random scene; a quarter are canonical."""
+    return canonical_scene(random) if random.random() < 0.25 else varied_scene(random)
 
 
 @torch.no_grad()
@@ -81,24 +66,24 @@ def loss_of(autoencoder: AutoencoderKL, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def signal_to_noise(model: LatentDiffusion, pictures: list[Picture]) -> float:
+def signal_to_noise(model: LatentDiffusion, scenes: Sequence[Picture]) -> float:
     """Returns the mean PSNR (dB) of pictures after a round trip through the mean latents."""
     ratios: list[Tensor] = []
-    for start in range(0, len(pictures), 32):
-        pixels = draw_pictures(pictures[start : start + 32])
+    for start in range(0, len(scenes), 32):
+        pixels = draw_pictures(scenes[start : start + 32])
         error = model.decode(model.encode(pixels)) - pixels
         ratios.append(-10 * error.square().mean((1, 2, 3)).log10())
     return torch.cat(ratios).mean().item()
 
 
 @torch.no_grad()
-def normalise(model: LatentDiffusion, pictures: list[Picture]) -> None:
+def normalise(model: LatentDiffusion, scenes: list[Scene]) -> None:
     """Folds the mean and deviation of latents into the 1x1 convolutions around them.
 
     Latents then have mean 0 and deviation 1 in each channel, so the scaling factor is 1.
     """
-    batches = [pictures[start : start + 32] for start in range(0, len(pictures), 32)]
-    latents = torch.cat([model.encode(draw_pictures(batch)) for batch in batches])
+    batches = [scenes[start : start + 32] for start in range(0, len(scenes), 32)]
+    latents = torch.cat([model.encode(draw(batch)) for batch in batches])
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     before = model.autoencoder.layer("encoder.quant_conv")
     after = model.autoencoder.layer("decoder.post_quant_conv")
@@ -121,13 +106,11 @@ def main() -> None:
     measured = [sample(held_out) for _ in range(128)]
 
     def loss_at(step: int, random: Random) -> Tensor:
-        pixels = draw_pictures([sample(random) for _ in range(options.batch)]) * 2 - 1
+        pixels = draw([sample(random) for _ in range(options.batch)]) * 2 - 1
         return loss_of(autoencoder, pixels.contiguous(memory_format=torch.channels_last))
 
-    faces = [random_face(held_out, held_out=True) for _ in range(64)]
-
     def measure() -> dict[str, float]:
-        return {"psnr": signal_to_noise(model, measured), "faces": signal_to_noise(model, faces)}
+        return {"psnr": signal_to_noise(model, measured)}
 
     recipe = Recipe(muon=4e-3, adam=1.5e-3, betas=(0.9, 0.98), hold=0.35, floor=0.0, decay=0.995)
     train("autoencoder", autoencoder, recipe, loss_at, measure, options)
