@@ -39,9 +39,10 @@ browser: .venv/.dev
 	$(PIP) --no-deps 'axe-playwright-python>=0.1.8'
 	$(BIN)/python -m pytest -m browser tests/registry/page
 
-# The measured effects of every playground adapter, on held-out prompts; fails where a bar is missed.
+# The measured effects of every adapter, on held-out prompts; fails where a bar is missed.
 effects: .venv/.run
-	$(BIN)/python plugins/playground/training/measure.py
+	missed=0; for names in "" controlnet-canny+ip-adapter+lora-ink; do \
+		OMP_NUM_THREADS=1 $(BIN)/refiners evaluate $$names --check || missed=1; done; exit $$missed
 
 # All pairs of adapters on one model, in both orders, and random sets of them; writes a page of the guide.
 # Then those of language models, on a tiny one of each family.

@@ -22,10 +22,11 @@ from refiners_cache.first_block import FirstBlockCache
 from refiners_cache.gate import TGate
 from refiners_cache.tea import TeaCache
 from refiners_playground.caption import plain_caption
-from refiners_playground.effect import Settings, generated, named_scenes
+from refiners_playground.measure.sampling import generated, named_scenes
 from refiners_playground.recogniser import agreement, load_recogniser
 
 from refiners_core import Adapter
+from refiners_core.measure import Beside, Settings
 from refiners_core.models import sd15, sdxl
 from refiners_core.models.diffusion.loop import denoising_loop, scalar
 
@@ -116,16 +117,17 @@ def medians_of(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str,
 def pictures(count: int) -> None:
     """Prints what becomes of the pictures of the playground, each generated alone."""
     model = refiners.load_model("playground")
-    scenes, settings = named_scenes(count), Settings(steps=STEPS)
+    scenes = named_scenes(count)
     prompts, recogniser = [plain_caption(scene) for scene in scenes], load_recogniser()
     calls: list[Any] = []
     model.unet.mid.register_forward_hook(lambda *call: calls.append(call))
     rows: dict[str, torch.Tensor] = {}
     shares_run: dict[str, float] = {}
     for name, make in {"without": tuple, **CACHES}.items():
-        worn = {adapter.inject(model): None for adapter in make()}
+        worn = {adapter.inject(model): Beside() for adapter in make()}
+        settings = Settings(steps=STEPS, beside=worn)
         calls.clear()
-        made = [generated(model, [prompt], settings, worn) for prompt in prompts]
+        made = [generated(model, [prompt], settings) for prompt in prompts]
         rows[name], shares_run[name] = torch.cat(made), len(calls) / (count * STEPS)
         model.eject_all()
     bare = rows["without"]

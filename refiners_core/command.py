@@ -34,6 +34,8 @@ class Report:
     """The cells of each row, as many as there are columns."""
     facts: Mapping[str, Any]
     """The same facts for programs: values of JSON by name."""
+    exit_code: int = 0
+    """The exit code of the shell: 1 if the command checked something that does not hold."""
 
 
 class Shell(ABC):

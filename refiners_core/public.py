@@ -16,6 +16,7 @@ MODULES: Final = (
     "refiners_core.errors",
     "refiners_core.hookspecs",
     "refiners_core.layers",
+    "refiners_core.measure",
     "refiners_core.models.clip",
     "refiners_core.models.control",
     "refiners_core.models.decoder",

@@ -46,7 +46,7 @@ CORE = (
     ("hookspecs",),
     ("surgery.adapter", "surgery.block_checkpoint", "surgery.block_compiler"),
     ("compose", "model"),
-    ("command", "models"),
+    ("command", "measure", "models"),
     ("testing",),
 )
 """The modules and folders of `refiners_core`; each imports only from rows above its row."""
@@ -74,7 +74,7 @@ ROOMS = (
     ("sources",),
     ("preprocessing",),
     ("recipe",),
-    ("authoring", "doctor", "load", "page", "refresh", "sync"),
+    ("authoring", "doctor", "load", "measure", "page", "refresh", "sync"),
     ("remake",),
     ("sheet",),
     ("exhibit",),
@@ -262,7 +262,7 @@ def brings_torch(name: str) -> bool:
         return name.partition(".")[0] in ("torch", "safetensors", "diffusers", "transformers")
     light = (
         *("API_VERSION", "advice", "argument_names", "command", "errors", "hookspecs", "public"),
-        *("recipe_image", "sampler_name"),
+        *("measure", "recipe_image", "sampler_name"),
     )
     return not name.removeprefix("refiners_core").lstrip(".").startswith(light)
 

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from refiners.load import load_adapter as load_adapter
     from refiners.load import load_model as load_model
     from refiners.load import load_untrained as load_untrained
+    from refiners.measure import load_measure as load_measure
+    from refiners.measure import measures as measures
     from refiners.preprocessing import load_preprocessor as load_preprocessor
     from refiners.recipe.form import Recipe as Recipe
     from refiners.recipe.read import read_recipe as read_recipe
@@ -68,6 +70,7 @@ _HOMES: Final[dict[str, str]] = {
         "installed.example": ("Example", "examples"),
         "installed.inventory": ("adapters", "broken", "models", "preprocessors"),
         "load": ("load_adapter", "load_model", "load_untrained"),
+        "measure": ("load_measure", "measures"),
         "preprocessing": ("load_preprocessor",),
         "recipe.form": ("Recipe",),
         "recipe.read": ("read_recipe",),

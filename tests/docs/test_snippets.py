@@ -20,12 +20,12 @@ import pytest
 from click.testing import CliRunner
 from refiners.cli import main
 from refiners_playground import demo
-from refiners_playground.effect import Settings
 from sybil import Document, Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
+from refiners_core.measure import Settings
 from refiners_core.surgery import key
 
 ROOT = Path(__file__).parents[2]

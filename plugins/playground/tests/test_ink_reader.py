@@ -5,13 +5,16 @@ from random import Random
 import pytest
 import refiners
 import torch
-from refiners_playground.effect import Settings, generated, style_effect
 from refiners_playground.ink_reader import read_ink
+from refiners_playground.measure.sampling import generated
+from refiners_playground.measure.style import INKED, Ink
 from refiners_playground.pattern import FILLS
 from refiners_playground.random_scene import inked, placed_scene, varied_scene
 from refiners_playground.recogniser import WEIGHTS
 from refiners_playground.scene import COLOURS, INKS, Item, Scene, draw, held_out_scenes
 from safetensors import safe_open
+
+from refiners_core.measure import Settings
 
 HELD_OUT = list(held_out_scenes())
 LORA = WEIGHTS.with_name("lora_ink.safetensors")
@@ -84,9 +87,9 @@ def test_the_lora_draws_in_ink_and_at_scale_0_does_nothing():
     prompts = ["a red heart on a white background"]
     bare = generated(model, prompts, settings)
     with refiners.load_adapter("lora-ink").on(model) as style:
-        assert torch.equal(bare, generated(model, prompts, settings, {style: None}, scale=0.0))
-        on = style_effect(model, style, 8, settings)
-        off = style_effect(model, style, 8, settings, scale=0.0)
-    assert on["inked"] >= 0.75
-    assert off["inked"] == 0
+        assert torch.equal(bare, generated(model, prompts, settings, style, scale=0.0))
+        on = Ink().values(model, style, 8, settings)
+        off = Ink().values(model, None, 8, settings)
+    assert on[INKED] >= 0.75
+    assert off[INKED] == 0
     assert on["colour"] == on["background"] == 1

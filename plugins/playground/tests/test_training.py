@@ -44,14 +44,14 @@ def test_orthogonalised_matrices_stretch_every_direction_about_equally(shape):
     ],
 )
 def test_the_distance_of_colours_equals_the_published_one(first, second, distance):
-    from colour_distance import ciede2000
+    from refiners_playground.colour_distance import ciede2000
 
     assert ciede2000(first, second) == pytest.approx(distance, abs=1e-4)
     assert ciede2000(second, first) == pytest.approx(distance, abs=1e-4)
 
 
 def test_palettes_are_compared_in_the_best_pairing():
-    from colour_distance import palette_distance
+    from refiners_playground.colour_distance import palette_distance
 
     assert palette_distance(["#ff0000", "#0000ff"], ["#0000ff", "#ff0000"]) == 0
     assert palette_distance(["#ffffff"], ["#000000", "#fefefe"]) < 1
@@ -167,3 +167,69 @@ def test_manifests_state_the_sizes_and_sums_of_the_files_that_are_shipped():
     assert len(paths) >= 10
     for path in paths:
         assert write_manifest.renewed(path.read_text("utf-8")) == path.read_text("utf-8")
+
+
+def test_a_cell_learns_the_object_whose_centre_is_near():
+    from refiners_playground.recogniser import ITEM_WORDS, PICTURE_WORDS
+    from refiners_playground.scene import Item, Scene
+    from train_recogniser import loss_of
+
+    items = (Item("ring", "blue", radius=0.36, x=-0.625), Item("star", "red", radius=0.4, x=0.625))
+    scene = Scene(items, "white")
+
+    def values(first: str, second: str) -> dict[str, torch.Tensor]:
+        score = torch.full((1, 1, 8, 8), -4.0)
+        score[..., 3:5, [1, 6]] = 4
+        shape = torch.zeros(1, len(ITEM_WORDS["shape"]), 8, 8)
+        shape[:, ITEM_WORDS["shape"].index(first), :, :4] = 5
+        shape[:, ITEM_WORDS["shape"].index(second), :, 4:] = 5
+        zeros = {name: torch.zeros(1, len(words), 8, 8) for name, words in ITEM_WORDS.items()}
+        whole = {name: torch.zeros(1, len(words)) for name, words in PICTURE_WORDS.items()}
+        place = {"place": torch.zeros(1, 3, 8, 8)}
+        return zeros | whole | place | {"score": score, "shape": shape}
+
+    right = loss_of(values("ring", "star"), [scene])
+    assert right < loss_of(values("star", "ring"), [scene]) - 1
+    empty = values("ring", "star") | {"score": torch.full((1, 1, 8, 8), -4.0)}
+    assert right < loss_of(empty, [scene])
+
+
+def test_latents_of_every_kind_are_cached_for_their_autoencoder(tmp_path, monkeypatch):
+    import data
+
+    monkeypatch.setattr(data, "RUNS", tmp_path)
+    for kind in ("faces", "pairs"):
+        pictures = data.load_pictures(kind, 3)
+        assert pictures.latents.shape == (3, 4, 16, 16)
+        later = data.load_pictures(kind, 2, first=1)
+        assert later.scenes == pictures.scenes[1:]
+        assert torch.allclose(later.latents.float(), pictures.latents[1:].float(), atol=0.02)
+    monkeypatch.setattr(data, "encode", None)  # all are cached
+    assert torch.equal(
+        data.load_pictures("faces", 3).latents[1:2], data.load_pictures("faces", 3).latents[1:2]
+    )
+
+
+def test_new_words_get_new_tokens_and_old_ones_keep_theirs():
+    from write_tokenizer import extend
+
+    vocabulary = {"a": 0, "b": 1, "a</w>": 2, "b</w>": 3, "<|startoftext|>": 4, "<|endoftext|>": 5}
+    merges: list[tuple[str, str]] = []
+    extend(vocabulary, merges, ["ab", "ba"])
+    first = dict(vocabulary)
+    extend(vocabulary, merges, ["ab", "ba", "aba"])
+    assert {word: vocabulary[word] for word in first} == first
+    assert vocabulary["aba</w>"] == len(vocabulary) - 1
+    assert merges[:2] == [("a", "b</w>"), ("b", "a</w>")]
+
+
+def test_a_device_of_the_command_line_becomes_the_default_one(monkeypatch):
+    import run
+
+    monkeypatch.setattr(sys, "argv", ["x", "--device", "meta", "--steps", "3"])
+    try:
+        options = run.arguments("", steps=5, measure_every=2)
+        assert torch.zeros(1).device.type == "meta"
+    finally:
+        torch.set_default_device(None)
+    assert (options.steps, options.device) == (3, "meta")

@@ -19,13 +19,12 @@ from refiners_playground.description import (
     Thing,
     read_sentences,
 )
-from refiners_playground.effect import Settings
+from refiners_playground.measure.writer import Drawn
 from refiners_playground.request import changed_request, completed, random_request
 from refiners_playground.scene import is_held_out
 from refiners_playground.writer import FOLDER, build
 from refiners_playground.writer_effect import (
     ADAPTERS,
-    drawn_effect,
     grammatical,
     having,
     held_out_requests,
@@ -171,7 +170,7 @@ def test_descriptions_have_words_that_the_playground_knows_and_fit_into_its_prom
 
 
 def test_what_it_writes_can_be_drawn(writer):
-    shares = drawn_effect(refiners.load_model("playground"), writer, 8, Settings(steps=12))
+    shares = Drawn().values(writer, None, 8, Settings(steps=12))
     assert min(shares.values()) >= 0.75
 
 

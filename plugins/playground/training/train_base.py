@@ -98,7 +98,7 @@ def make_step(
 
 
 def main() -> None:
-    """Trains and writes fp16 weights; `measure.py base` measures them."""
+    """Trains and writes fp16 weights; `refiners evaluate playground` measures them."""
     options = arguments(__doc__ or "", steps=16_000, batch=512, percent=100, seconds=0)
     device = torch.device(options.device)
     torch.set_float32_matmul_precision("high")

@@ -99,6 +99,21 @@ class ChatTemplate:
             )
         return text[: begin + len(written)]
 
+    def whole(
+        self, messages: Sequence[Mapping[str, Any]], values: Mapping[str, Any] | None = None
+    ) -> str:
+        """Returns the text of a conversation with all that the template writes after its last
+        message, such as the token that ends an answer.
+
+        Args:
+            messages: The messages, each with `role` and `content`.
+            values: Further values for the template, such as special tokens.
+
+        Raises:
+            GenerationError: The template refuses the conversation.
+        """
+        return self._render(messages, values)
+
     def _render(
         self,
         messages: Sequence[Mapping[str, Any]],

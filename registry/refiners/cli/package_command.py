@@ -92,6 +92,8 @@ def print_result(result: object, *, as_json: bool) -> int:
         print_json(result.facts)
     elif isinstance(result, Report):
         print_table(result.title, result.columns, result.rows)
+    if isinstance(result, Report):
+        return result.exit_code
     return result if isinstance(result, int) else 0
 
 

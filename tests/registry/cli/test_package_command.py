@@ -33,6 +33,12 @@ def layers(shell: Shell, model: str) -> Report:
 
 
 @count.command()
+def check() -> Report:
+    "Check what does not hold."
+    return Report("missed", ("what",), [("layers",)], {"kept": False}, exit_code=1)
+
+
+@count.command()
 @click.option("--steps", type=int, default=1)
 def fail(steps: int) -> int:
     "Fail, with an exit code of STEPS."
@@ -68,6 +74,13 @@ def test_a_report_is_printed_as_a_table_or_as_json(counting: Site) -> None:
     assert json.loads(result.stdout) == {"layers": 3}
     assert "counting" in result.stderr
     assert json.loads(run("refiners-count:count", "layers", "toy", "--json").stdout)
+
+
+def test_a_report_may_fail_its_command(counting: Site) -> None:
+    for result in (run("count", "check"), run("count", "check", "--json")):
+        assert result.exit_code == 1
+        assert result.stdout
+        assert result.stderr == ""
 
 
 def test_errors_and_exit_codes_are_those_of_the_shell(counting: Site) -> None:

@@ -92,8 +92,10 @@ def plain_caption(picture: Picture) -> str:
 
 def full_caption(scene: Scene) -> str:
     """Returns a caption that also names size and fill, and the place of a single object."""
-    things = [_noun(item, _NAMED, Random(0)) for item in scene.items]
-    text = f" {relation(scene)} ".join(things) if len(things) == 2 else things[0]
+    things = [
+        article(f"{item.size} {item.fill} {item.colour} {item.shape}") for item in scene.items
+    ]
+    text = f" {relation(scene)} ".join(things)
     if len(things) == 1:
         text += " " + place(scene.items[0])
     return f"{text} on {article(scene.background)} background"
@@ -180,9 +182,6 @@ def _with_background(text: str, words: str, random: Random, mention: Mention) ->
     if random.random() < 0.1:
         return f"{text}, {words} background"
     return f"{text} on {article(words)} background"
-
-
-_NAMED = Mention(1, 1, 1, 1, 1, 1, 1, 1)
 
 
 def _noun(item: Item, mention: Mention, random: Random, keep_shape: bool = False) -> str:

@@ -11,27 +11,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from refiners_core import Adapter, Condition
+from refiners_core.measure import Figure, Measure, Settings
 from refiners_core.models.decoder import LanguageModel
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_core.picture import to_images
-from refiners_playground.alignment import SHIFT, aligned_effect, aligned_pictures
 from refiners_playground.contact_sheet import Column, contact_sheet
 from refiners_playground.edge import edges
-from refiners_playground.effect import (
-    Settings,
-    control_effect,
-    image_effect,
-    prompt_effect,
-    style_effect,
-)
+from refiners_playground.measure.aligned import END, GROUP, SHIFT, Aligned
+from refiners_playground.measure.control import F1, controlnet
+from refiners_playground.measure.image import ImagePrompt
+from refiners_playground.measure.prompt import PlainPrompts
+from refiners_playground.measure.sampling import GUIDANCE, STEPS, generated
+from refiners_playground.measure.style import INKED, Ink
+from refiners_playground.measure.writer import Drawn, Writing
 from refiners_playground.scene import Item, Scene, draw
-from refiners_playground.writer_effect import (
-    drawn_effect,
-    grammatical,
-    held_out_requests,
-    true_to,
-    written,
-)
 
 PROMPT = "a heart"
 LINES = Scene((Item("heart", "red", radius=0.5, x=0.3, y=-0.25, angle=0.2),), "white")
@@ -40,7 +33,7 @@ LOOK = Scene((Item("circle", "yellow"),), "blue")
 """The scene that is the IP-Adapter's condition."""
 ALIGNED = ("heart", "star", "cross", "ring")
 """The shapes that are drawn in one style."""
-INKED = "a red cross on a cyan background"
+INKED_PROMPT = "a red cross on a cyan background"
 """The prompt that is drawn in ink."""
 DESCRIBED = ("a red star", "a heart", "a yellow ring", "a blue ground", "something green")
 """The requests to the writer, whose descriptions are drawn."""
@@ -135,15 +128,18 @@ def _steered_columns(
 
 def _styled_columns(model: LatentDiffusion, aligned: Adapter, ink: Adapter) -> list[Column]:
     """Returns four prompts in one style and one in ink, each above its picture without adapter."""
+    prompts = [f"a large {shape}" for shape in ALIGNED]
     together, apart = (
-        aligned_pictures(model, adapter, ALIGNED, SETTINGS.seed, SETTINGS)
+        generated(model, prompts, SETTINGS, adapter, end=END, batch=GROUP)
         for adapter in (aligned, None)
     )
     columns = [
         (f"StyleAligned: {shape}", "below: without", [together[i], apart[i]])
         for i, shape in enumerate(ALIGNED)
     ]
-    pictures = [_picture(model, conditions, INKED) for conditions in ({ink: Condition()}, {})]
+    pictures = [
+        _picture(model, conditions, INKED_PROMPT) for conditions in ({ink: Condition()}, {})
+    ]
     return [*columns, ("LoRA: drawn in ink", "below: without", pictures)]
 
 
@@ -173,8 +169,8 @@ def _picture(
     return model.generate(
         prompt,
         conditions=idle | dict(conditions),
-        steps=SETTINGS.steps,
-        guidance=SETTINGS.guidance,
+        steps=SETTINGS.steps or STEPS,
+        guidance=GUIDANCE,
         seed=SETTINGS.seed,
         output="tensor",
         progress=False,
@@ -182,48 +178,54 @@ def _picture(
 
 
 def _prompt_rows(model: LatentDiffusion) -> Iterator[Row]:
-    shares = prompt_effect(model, COUNT, SETTINGS)
-    for name in ("shape", "colour", "background"):
-        yield Row(f"prompt: {name}", f"{shares[name]:.2f}", f"share of {COUNT} held-out prompts")
+    shares = PlainPrompts().values(model, None, COUNT, SETTINGS)
+    for name, share in shares.items():
+        yield Row(f"prompt: {name}", f"{share:.2f}", f"share of {COUNT} held-out prompts")
 
 
 def _control_rows(model: LatentDiffusion, control: Adapter) -> Iterator[Row]:
-    off, on = (control_effect(model, control, COUNT, SETTINGS, scale) for scale in (0.0, 1.0))
-    yield Row("ControlNet: edge F1", f"{off:.2f} -> {on:.2f}", f"scale 0 -> 1, {COUNT} scenes")
+    off, on = _values(controlnet(), model, control)
+    yield Row("ControlNet: edge F1", f"{off[F1]:.2f} -> {on[F1]:.2f}", f"off -> on, {COUNT} scenes")
 
 
 def _image_rows(model: LatentDiffusion, prompter: Adapter) -> Iterator[Row]:
-    off, on = (image_effect(model, prompter, COUNT, SETTINGS, scale) for scale in (0.0, 1.0))
-    for name in ("colour", "background"):
-        note = f"scale 0 -> 1, {COUNT} scenes, empty prompt"
+    measure = ImagePrompt("ip-adapter", Figure("colour"), Figure("background"))
+    off, on = _values(measure, model, prompter)
+    for name in on:
+        note = f"off -> on, {COUNT} scenes, empty prompt"
         yield Row(f"IP-Adapter: {name}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
 
 
 def _aligned_rows(model: LatentDiffusion, aligned: Adapter) -> Iterator[Row]:
-    off, on = (aligned_effect(model, adapter, COMPARED, SETTINGS) for adapter in (None, aligned))
-    for name in ("background", "shape"):
-        note = f"without -> with, {COMPARED} pictures beside a first"
-        yield Row(f"StyleAligned: {name}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
+    off, on = _values(Aligned(), model, aligned, COMPARED)
+    for title, name in (("background", "background of the first"), ("shape", "prompted shape")):
+        note = f"off -> on, {COMPARED} pictures beside a first"
+        yield Row(f"StyleAligned: {title}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
 
 
 def _ink_rows(model: LatentDiffusion, ink: Adapter) -> Iterator[Row]:
-    off, on = (style_effect(model, ink, COUNT, SETTINGS, scale) for scale in (0.0, 1.0))
-    for name, title in (("inked", "drawn in ink"), ("colour", "colour as named")):
-        note = f"scale 0 -> 1, {COUNT} held-out prompts"
+    off, on = _values(Ink(), model, ink)
+    for name, title in ((INKED, INKED), ("colour", "colour as named")):
+        note = f"off -> on, {COUNT} held-out prompts"
         yield Row(f"LoRA: {title}", f"{off[name]:.2f} -> {on[name]:.2f}", note)
 
 
 def _writer_rows(model: LatentDiffusion, writer: LanguageModel) -> Iterator[Row]:
-    requests = held_out_requests(DESCRIPTIONS)
-    answers = written(writer, requests)
-    for name, share in (
-        ("grammatical", grammatical(answers)),
-        ("true to the request", true_to(requests, answers)),
-    ):
+    shares = Writing(is_chat_too=False).values(writer, None, DESCRIPTIONS)
+    for name, share in shares.items():
         yield Row(f"writer: {name}", f"{share:.2f}", f"share of {DESCRIPTIONS} held-out requests")
-    shares = drawn_effect(model, writer, COUNT, SETTINGS)
-    for name in ("shape", "colour", "background"):
-        yield Row(f"writer, drawn: {name}", f"{shares[name]:.2f}", f"share of {COUNT} descriptions")
+    for name, share in Drawn(model).values(writer, None, COUNT, SETTINGS).items():
+        yield Row(f"writer, drawn: {name}", f"{share:.2f}", f"share of {COUNT} descriptions")
+
+
+def _values(
+    measure: Measure, model: LatentDiffusion, adapter: Adapter, count: int = COUNT
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the figures of a measure with a worn adapter left out, and with it."""
+    return (
+        measure.values(model, None, count, SETTINGS),
+        measure.values(model, adapter, count, SETTINGS),
+    )
 
 
 def _ejected(model: LatentDiffusion, plain: Tensor, order: tuple[Adapter, ...]) -> Row:

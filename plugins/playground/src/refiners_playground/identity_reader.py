@@ -1,9 +1,12 @@
-"""A small network that reads whose face a picture shows, and where its features lie."""
+"""Reads who a drawn face shows: an embedding, ten numbers of the identity, five keypoints.
+
+It plays the part of insightface's models for adapters of faces.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +20,21 @@ from refiners_playground.face import PARAMETERS, POINTS
 from refiners_playground.scene import SIZE
 
 WEIGHTS: Final = Path(__file__).parent / "weights" / "identity_reader.safetensors"
-EMBEDDING: Final = 64
+WIDTH: Final = 64
 """The numbers of an embedding."""
 LENGTH: Final = 8.0
 """The Euclidean length of an embedding."""
+
+
+class IdentityReading(NamedTuple):
+    """Holds what is read of faces."""
+
+    embedding: Float[Tensor, "batch 64"]
+    """The person, of the same length for all."""
+    parameters: Float[Tensor, "batch 10"]
+    """The numbers of the identity in the order of `PARAMETERS`, about 0...1."""
+    points: Float[Tensor, "batch 5 2"]
+    """The keypoints in the order of `POINTS`, x and y in pixels of a picture 64 pixels wide."""
 
 
 class IdentityReader(nn.Module):
@@ -37,18 +51,16 @@ class IdentityReader(nn.Module):
             *_convolved(96, 112, 2),
             nn.Flatten(),
         )
-        self.embedding = nn.Linear(112 * 16, EMBEDDING)
-        self.identity = nn.Linear(EMBEDDING, len(PARAMETERS))
+        self.embedding = nn.Linear(112 * 16, WIDTH)
+        self.identity = nn.Linear(WIDTH, len(PARAMETERS))
         self.keypoints = nn.Linear(112 * 16, 2 * len(POINTS))
 
-    def forward(
-        self, pixels: Float[Tensor, "batch 3 64 64"]
-    ) -> tuple[Float[Tensor, "batch 10"], Float[Tensor, "batch 5 2"]]:
-        """Returns the numbers of identities, and keypoints in pixels, of pictures in 0...1."""
+    def forward(self, pixels: Float[Tensor, "batch 3 64 64"]) -> IdentityReading:
+        """Reads faces in pictures in 0...1."""
         features = self.features(pixels * 2 - 1)
-        identity = self.identity(_scaled(self.embedding(features)))
+        embedding = normalize(self.embedding(features), dim=-1) * LENGTH
         places = self.keypoints(features).unflatten(1, (len(POINTS), 2))
-        return identity + 0.5, (places + 1) * (SIZE / 2)
+        return IdentityReading(embedding, self.identity(embedding) + 0.5, (places + 1) * (SIZE / 2))
 
     @torch.no_grad()
     def embed(self, pixels: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch 64"]:
@@ -56,7 +68,7 @@ class IdentityReader(nn.Module):
 
         They hold what tells one person from another; pose, hair and background change them little.
         """
-        return _scaled(self.embedding(self.features(pixels * 2 - 1)))
+        return self(pixels).embedding
 
 
 class FaceDetector:
@@ -78,23 +90,33 @@ class FaceDetector:
         height, width = img.shape[:2]
         levels = torch.from_numpy(np.ascontiguousarray(img[..., ::-1])).permute(2, 0, 1)
         pixels = interpolate(levels[None].float() / 255, (SIZE, SIZE), mode="area")
-        _, points = self.reader(pixels)
-        points = points[0] * torch.tensor([width / SIZE, height / SIZE])
+        read = self.reader(pixels)
+        points = read.points[0] * torch.tensor([width / SIZE, height / SIZE])
         corners = torch.cat([points.amin(0), points.amax(0)])
         return [
             SimpleNamespace(
                 bbox=corners.numpy(),
                 kps=points.numpy(),
-                embedding=self.reader.embed(pixels)[0].numpy(),
+                embedding=read.embedding[0].numpy(),
             )
         ]
 
 
 def load_identity_reader(path: Path = WEIGHTS) -> IdentityReader:
     """Loads the trained reader in float32."""
-    reader = IdentityReader()
+    with torch.device("cpu"):
+        reader = IdentityReader()
     reader.load_state_dict(load_file(path))
     return reader.eval().requires_grad_(False)
+
+
+def determination(
+    read: Float[Tensor, "batch 10"], true: Float[Tensor, "batch 10"]
+) -> dict[str, float]:
+    """Returns for each of `PARAMETERS` the share of its variance that is read (R2, at most 1)."""
+    error = (read - true).square().sum(0)
+    spread = (true - true.mean(0)).square().sum(0)
+    return dict(zip(PARAMETERS, (1 - error / spread).tolist(), strict=True))
 
 
 def _convolved(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
@@ -103,7 +125,3 @@ def _convolved(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     )
-
-
-def _scaled(embedding: Float[Tensor, "batch 64"]) -> Float[Tensor, "batch 64"]:
-    return normalize(embedding, dim=-1) * LENGTH

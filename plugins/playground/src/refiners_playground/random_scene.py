@@ -152,16 +152,17 @@ def pair_scene(random: Random, patterned: float = 0.1, held_out: bool = False) -
     return Scene(tuple(items), background)
 
 
-def random_face(random: Random, number: int | None = None) -> Face:
-    """Returns a face in a random pose, with random hair and background.
-
-    Args:
-        random: The source of randomness.
-        number: The number of the identity; a random one of those for training by default.
-    """
-    while number is None or is_held_out_identity(number):
+def random_identity(random: Random, held_out: bool = False) -> int:
+    """Returns the number of a random person for training, or of one who is held out from it."""
+    while True:
         number = random.randrange(IDENTITIES)
-    return posed_face(random, number)
+        if is_held_out_identity(number) == held_out:
+            return number
+
+
+def random_face(random: Random, held_out: bool = False) -> Face:
+    """Returns the face of a random person in a random pose, with random hair and background."""
+    return posed_face(random, random_identity(random, held_out))
 
 
 def posed_face(random: Random, number: int) -> Face:

@@ -5,12 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
 
-from refiners_core.models.decoder import LanguageModel
-from refiners_core.models.diffusion import LatentDiffusion
-from refiners_playground.caption import plain_caption
 from refiners_playground.description import ARCHAIC, Description, Sentence, read_sentences
-from refiners_playground.effect import Settings, generated, named_scenes
-from refiners_playground.recogniser import agreement, load_recogniser
 from refiners_playground.request import Request, random_request
 
 
@@ -106,16 +101,6 @@ def having(answers: Sequence[str], is_met: Callable[[Sentence], bool]) -> float:
             for answer in answers
         ]
     )
-
-
-def drawn_effect(
-    playground: LatentDiffusion, writer: LanguageModel, count: int, settings: Settings
-) -> dict[str, float]:
-    """Returns the shares (0...1) of pictures that show the shape, colour and background of the
-    request whose description was drawn."""
-    scenes = named_scenes(count)
-    texts = writer.generate([plain_caption(scene) for scene in scenes])
-    return agreement(load_recogniser(), generated(playground, texts, settings), scenes)
 
 
 def _share(flags: Sequence[bool]) -> float:

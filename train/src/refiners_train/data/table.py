@@ -1,6 +1,5 @@
 """Pictures of a dataset of the `datasets` library: on the Hub at a commit, or on this disk."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -9,8 +8,7 @@ from refiners_train.data.data_error import DataError
 from refiners_train.data.extra import imported
 from refiners_train.data.fingerprint import fingerprint_of
 from refiners_train.data.record import PICTURE, Record
-
-_AT_COMMIT: Final = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
+from refiners_train.data.source_check import AT_COMMIT
 
 
 def open_dataset(name: str, split: str) -> tuple[Any, str]:
@@ -29,14 +27,14 @@ def open_dataset(name: str, split: str) -> tuple[Any, str]:
     try:
         if path.exists():
             return _local(library, path, split), _fingerprint_of_files(path, split)
-        match = _AT_COMMIT.fullmatch(name)
-        if match is None:
+        if AT_COMMIT.fullmatch(name) is None:
             raise DataError(
                 f"{name!r} is neither a path nor a dataset at a commit.",
                 hint=f'Write "hf:{name.partition("@")[0]}@COMMIT", with the 40 digits of a commit: '
                 "without one the examples may change between two runs.",
             )
-        dataset = library.load_dataset(match[1], revision=match[2], split=split)
+        repository, commit = name.split("@")
+        dataset = library.load_dataset(repository, revision=commit, split=split)
         return dataset, fingerprint_of([name, split, len(dataset)])
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(

@@ -1,0 +1,1 @@
+"""Measures of the playground and its adapters; `refiners evaluate` finds them by entry point."""

@@ -1,0 +1,48 @@
+"""Measures of adapters that light an object anew: the side of the light, and the object itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from refiners_core import Adapter
+from refiners_core.measure import Figure, Measure, Samples, Settings
+from refiners_playground.lesson.light import LIGHTS, cut_out, light_side, lit_caption
+from refiners_playground.measure.region import OVERLAP, overlap
+from refiners_playground.measure.sampling import BASE, generated, named_scenes, placed_scenes
+from refiners_playground.scene import draw
+
+_SIDES = tuple(LIGHTS)
+
+
+class Light(Measure):
+    """Whether light comes from the side that the prompt names, and the object is where it was.
+
+    A program reads the side from the brightness; each side is asked for as often as the others.
+    """
+
+    base = BASE
+    adapter = "ic-light-fc"
+    summary = "held-out objects on grey; prompts name what they show, and the side of the light"
+    figures = (
+        Figure("side of the light", least=0.75, most_without=0.4, together=0.85),
+        Figure(OVERLAP, is_share=False, least=0.7, most_without=0.4),
+    )
+
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+        scenes = placed_scenes(count)
+        sides = [_SIDES[row % len(_SIDES)] for row in range(count)]
+        prompts = [lit_caption(scene, side) for scene, side in zip(scenes, sides, strict=True)]
+        pixels = generated(model, prompts, settings, adapter, cut_out(scenes))
+        flat = draw(scenes)
+        read = light_side(pixels, flat)
+        outcomes = {
+            "side of the light": [float(a == b) for a, b in zip(read, sides, strict=True)],
+            OVERLAP: overlap(pixels, flat).tolist(),
+        }
+        return Samples(outcomes, prompts, pixels)
+
+    def condition(self, count: int) -> Tensor:
+        """Returns large, centred objects on grey, one for each held-out scene."""
+        return cut_out(named_scenes(count))

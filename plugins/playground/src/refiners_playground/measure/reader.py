@@ -1,0 +1,122 @@
+"""Measures of the readers that others rely on, and of the autoencoder, on drawn pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refiners_core import Adapter
+from refiners_core.measure import Figure, Measure, Samples, Settings
+from refiners_core.models.diffusion import LatentDiffusion
+from refiners_playground.caption import plain_caption
+from refiners_playground.ink_reader import read_ink
+from refiners_playground.measure.sampling import BASE, batches, named_scenes, recognised
+from refiners_playground.pattern import FILLS
+from refiners_playground.random_scene import inked, placed_scene, varied_scene
+from refiners_playground.recogniser import WEIGHTS
+from refiners_playground.scene import Scene, draw
+
+MOST: Final = 0.02
+"""The largest share of flat drawings that may be read as ink."""
+
+
+class DrawnScenes(Measure):
+    """The recogniser on drawn scenes of every size, place and fill."""
+
+    base = BASE
+    summary = "the recogniser on drawn scenes"
+    files = (WEIGHTS,)
+    figures = (
+        Figure("shape", least=0.97),
+        Figure("colour", least=0.99),
+        Figure("background", least=0.99),
+        Figure("fill"),
+        Figure("size"),
+    )
+
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+        random = Random(2_000_003 + settings.seed)
+        scenes = [placed_scene(random, patterned=0.25) for _ in range(count)]
+        hits = recognised(draw(scenes), scenes)
+        return Samples({figure.name: hits[figure.name] for figure in self.figures})
+
+
+class RoundTrip(Measure):
+    """Pictures after a round trip through the latents."""
+
+    base = BASE
+    summary = "drawn scenes, encoded and decoded"
+    files = (WEIGHTS,)
+    figures = (
+        Figure("PSNR in dB", is_share=False, least=29),
+        Figure("shape", least=0.97),
+        Figure("fill"),
+    )
+
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+        random = Random(2_000_003 + settings.seed)
+        pixels = draw([varied_scene(random) for _ in range(count)])
+        errors = (decoded(model, pixels, settings) - pixels).square().mean((1, 2, 3))
+        scenes = [_filled(scene, row) for row, scene in enumerate(named_scenes(count))]
+        hits = recognised(decoded(model, draw(scenes), settings), scenes)
+        outcomes = {"PSNR in dB": (-10 * errors.log10()).tolist()}
+        return Samples(outcomes | {name: hits[name] for name in ("shape", "fill")})
+
+
+class InkReading(Measure):
+    """The program that reads ink, on ink and on every other style."""
+
+    base = BASE
+    summary = "the reader of ink on drawn scenes, flat and inked"
+    figures = (
+        Figure("ink read as ink", least=0.97),
+        Figure("ink read as ink after a round trip", least=0.97),
+        Figure("colour of ink drawings", least=0.97),
+        Figure("background of ink drawings", least=0.97),
+        Figure("flat scenes with fills read as ink", most=MOST),
+        Figure("scenes of every kind read as ink", most=MOST),
+    )
+
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+        scenes, random = named_scenes(count), Random(2_000_003 + settings.seed)
+        drawn = draw([inked(scene) for scene in scenes])
+        pairs = list(zip(read_ink(drawn), scenes, strict=True))
+        filled = draw([_filled(scene, row) for row, scene in enumerate(scenes)])
+        placed = [placed_scene(random, patterned=0.5, textured=0.5) for _ in range(count)]
+        names = [figure.name for figure in self.figures]
+        outcomes = (
+            [float(reading.is_inked) for reading, _ in pairs],
+            _inked(decoded(model, drawn, settings)),
+            [float(r.colour == scene.items[0].colour) for r, scene in pairs],
+            [float(r.background == scene.background) for r, scene in pairs],
+            _inked(filled),
+            _inked(draw(placed)),
+        )
+        titles = [plain_caption(scene) for scene in scenes]
+        return Samples(dict(zip(names, outcomes, strict=True)), titles, drawn)
+
+
+@torch.no_grad()
+def decoded(
+    model: LatentDiffusion, pixels: Tensor, settings: Settings
+) -> Float[Tensor, "batch 3 height width"]:
+    """Encodes and decodes pictures in 0...1."""
+    parts = [
+        model.decode(model.encode(pixels[rows].to(model.device, model.dtype)))
+        for rows in batches(len(pixels), settings.batch)
+    ]
+    return torch.cat(parts).float().cpu()
+
+
+def _filled(scene: Scene, row: int) -> Scene:
+    """Returns a scene with one of the fills, each as often as the others."""
+    return replace(scene, items=(replace(scene.items[0], fill=FILLS[row % len(FILLS)]),))
+
+
+def _inked(pixels: Tensor) -> list[float]:
+    return [float(reading.is_inked) for reading in read_ink(pixels)]
