@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 WRITTEN = ("*.md", "guide/**/*.md", "decisions/*.md")
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "train/README.md")),
         *ROOT.glob("plugins/*/README.md"),
         *(page for pattern in WRITTEN for page in (ROOT / "docs").glob(pattern)),
     ]

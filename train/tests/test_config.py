@@ -74,7 +74,7 @@ def test_all_unknown_names_are_told_with_their_lines(tmp_path):
     [
         ({"options": "options = { ranks = 4 }"}, "rank"),
         ({"name": 'name = "t2i-color"', "options": "options = {}"}, "no variant for playground"),
-        ({"model": 'model = "./nowhere"'}, "no file or folder"),
+        ({"model": 'model = "./nowhere"'}, "does not exist"),
         ({"batch": "batch = 2\naccumulation = 3"}, "fewer examples than 3 parts"),
         ({"batch": "batch = 2\nwarm-up = 11"}, "more than the 10 steps"),
         ({"batch": "batch = 2\nother-learning-rate = 0.1"}, "one learning rate"),

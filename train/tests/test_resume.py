@@ -114,7 +114,7 @@ def test_killed_runs_go_on_to_the_same_file(tmp_path):
     """Kills a training with SIGKILL several times, wherever it is."""
     straight = train(project(tmp_path / "straight", steps=12), device="cpu", progress=False)
     path = project(tmp_path / "killed", steps=12)
-    command = [sys.executable, "-c", "from refiners.cli import main; main()", "train", str(path)]
+    command = [sys.executable, "-m", "refiners", "train", str(path)]
     output = tmp_path / "killed" / "run"
     for steps in (3, 8):
         process = subprocess.Popen(

@@ -14,11 +14,13 @@ _FILE: Final = click.Path(path_type=Path)
 
 
 class _FileFirst(click.Group):
-    """A group whose first argument may be a file: `run` is then left out."""
+    """A group whose first argument may be a file: the name of the default command is left out."""
+
+    default: Final = "run"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = ["run", *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 
@@ -66,8 +68,9 @@ def run(config: Path, device: str | None, dry_run: bool, fresh: bool) -> Report:
 @click.argument("kind", type=click.Choice(KINDS))
 @click.option("--base", default="playground", show_default=True, help="The base model.")
 @click.option("--out", type=_FILE, help="The file to write; by default KIND.toml.")
+@click.option("--steps", type=click.IntRange(min=1), help="The number of steps.")
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
-def init(kind: str, base: str, out: Path | None, force: bool) -> Report:
+def init(kind: str, base: str, out: Path | None, steps: int | None, force: bool) -> Report:
     """Write a training file with comments, which runs as it is.
 
     \b
@@ -75,7 +78,7 @@ def init(kind: str, base: str, out: Path | None, force: bool) -> Report:
       refiners train init lora
       refiners train init controlnet --base sd15 --out edges.toml
     """
-    path = write_template(kind, base, out or Path(f"{kind}.toml"), force=force)
+    path = write_template(kind, base, out or Path(f"{kind}.toml"), steps=steps, force=force)
     commands = (f"refiners train {path} --dry-run", f"refiners train {path}")
     return Report(f"{path}: written", ("try",), [(line,) for line in commands],
                   {"file": str(path)})  # fmt: skip

@@ -107,7 +107,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
 
 class _After:
-    """What happens between two steps: log, measurement, pictures, checkpoint."""
+    """The work between two steps: log, measurement, pictures, checkpoint."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ def check_pair(adapter: str, base: str) -> None:
     """Checks that an adapter and a base are installed, and that the one suits the other.
 
     Raises:
-        RefinersError: They are not, or it does not.
+        RefinersError: The adapter or the base is not installed, or the adapter does not suit it.
     """
     plugin = find_adapter(adapter)
     if not is_local(base) and not base.startswith(PREFIX):
@@ -75,7 +75,7 @@ def _names(config: Config) -> Iterator[ManifestFault]:
             parse_address(what)
         elif is_local(what):
             if not Path(what).expanduser().exists():
-                yield ManifestFault(place, f"there is no file or folder {what!r}")
+                yield ManifestFault(place, f"the file or folder {what!r} does not exist")
         else:
             model = find_model(what)
     except RefinersError as error:

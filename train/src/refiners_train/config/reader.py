@@ -46,7 +46,7 @@ def checked(config: Config) -> Config:
     """Returns a configuration that Python made, if what it names exists.
 
     Raises:
-        ConfigError: It has faults; all are listed.
+        ConfigError: The configuration has faults; all are listed.
     """
     if faults := faults_of(config):
         raise ConfigError(None, faults)

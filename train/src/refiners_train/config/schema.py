@@ -77,8 +77,8 @@ class Train(_Table, frozen=True, kw_only=True):
     seed: Whole = 0
     """The seed of initial values, order, noise, timesteps and dropping."""
     objective: Literal["diffusion", "consistency", "causal"] = "diffusion"
-    """What is minimised: `diffusion`, `consistency` for a sampler of few steps, or `causal` for a
-    language model."""
+    """The loss: `diffusion`, `consistency` for a sampler of few steps, or `causal` for a language
+    model."""
     distillation: Distillation = Distillation()
     """The teacher of `consistency`."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -123,8 +123,8 @@ class Samples(_Table, frozen=True, kw_only=True):
     prompts: tuple[Text, ...] = ()
     """The prompts, for an adapter without a condition; by default those of examples."""
     count: Count = 4
-    """The number of examples whose prompts and conditions are drawn, if there are no prompts; of
-    those that are held out, else the first ones."""
+    """The number of examples whose prompts and conditions are drawn, without `prompts`: of those
+    that are held out, else the first ones."""
     seed: Whole = 0
     """The seed of the first picture; the i-th has i more."""
     steps: Count = 30
@@ -136,7 +136,7 @@ class Samples(_Table, frozen=True, kw_only=True):
 
 
 class Log(_Table, frozen=True, kw_only=True):
-    """What is recorded while training."""
+    """The records of a training while it runs."""
 
     every: Count = 50
     """The number of steps between two entries of the log."""

@@ -13,14 +13,14 @@ PLAYGROUND: Final = "playground"
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a training file of a kind of adapter begins with."""
+    """The values with which a training file of a kind of adapter begins."""
 
     adapter: str
     """The name of the adapter."""
     lesson: str
     """The source of the playground, in `refiners_playground.lesson`."""
     what: str
-    """What is trained, in a sentence."""
+    """A sentence about what is trained."""
     options: str = ""
     """The arguments of the adapter, as TOML."""
     condition: str = ""
@@ -117,13 +117,16 @@ BEGINNINGS: Final[dict[str, Beginning]] = {
 KINDS: Final = tuple(BEGINNINGS)
 
 
-def write_template(kind: str, base: str, path: Path, *, force: bool) -> Path:
+def write_template(
+    kind: str, base: str, path: Path, *, steps: int | None = None, force: bool = False
+) -> Path:
     """Writes a training file and returns its path.
 
     Args:
         kind: A name in `KINDS`.
         base: The name of the base.
         path: The file.
+        steps: The number of steps; by default as many as a training may take.
         force: Whether an existing file is replaced.
 
     Raises:
@@ -137,7 +140,7 @@ def write_template(kind: str, base: str, path: Path, *, force: bool) -> Path:
     if path.exists() and not force:
         raise OptionError(f"{path} exists already.", hint="Pass --force, or another --out.")
     try:
-        path.write_text(template(kind, base, path.stem), "utf-8")
+        path.write_text(template(kind, base, path.stem, steps), "utf-8")
     except OSError as error:
         raise OptionError(
             f"{path} cannot be written: {error.strerror}.", hint="Pass another --out."
@@ -145,13 +148,14 @@ def write_template(kind: str, base: str, path: Path, *, force: bool) -> Path:
     return path
 
 
-def template(kind: str, base: str, name: str) -> str:
+def template(kind: str, base: str, name: str, steps: int | None = None) -> str:
     """Returns the text of a training file.
 
     Args:
         kind: A name in `KINDS`.
         base: The name of the base.
         name: The name of the output.
+        steps: The number of steps; by default as many as a training may take.
     """
     beginning = BEGINNINGS[kind]
     if base == PLAYGROUND:
@@ -159,13 +163,14 @@ def template(kind: str, base: str, name: str) -> str:
             f'source = "refiners_playground.lesson:{beginning.lesson}"  # or "folder:./pictures"\n'
             "options = { count = 512 }"
         )
-        steps, batch = 300, 16
+        usual, batch = 300, 16
     else:
         source = (
             'source = "folder:./pictures"  # a.png with its caption in a.txt\n'
             f"options = {{{beginning.condition} flip = 0.5 }}"
         )
-        steps, batch = 2000, 4
+        usual, batch = 2000, 4
+    steps = steps or usual
     options = f"\noptions = {beginning.options}" if beginning.options else ""
     objective = (
         f'\nobjective = "{beginning.objective}"' if beginning.objective != "diffusion" else ""
@@ -219,7 +224,7 @@ checkpoint-every = 100  # an interrupted run goes on from there
 [log]
 every = 10
 measure-every = 100
-samples = {{ every = 100 }}  # pictures in runs/{name}/samples
+samples = {{ every = 100, steps = 15 }}  # pictures in runs/{name}/samples
 
 [result]
 title = "{name}"

@@ -82,7 +82,7 @@ def is_matrix(weight: Tensor) -> bool:
 
 
 def tables(modules: Iterable[nn.Module]) -> set[int]:
-    """Returns the identities of embedding tables, whose rows are no directions to orthogonalise."""
+    """Returns the identities of embedding tables, whose rows are looked up one by one."""
     return {id(m.weight) for each in modules for m in each.modules() if isinstance(m, nn.Embedding)}
 
 

@@ -1,4 +1,4 @@
-"""What a training minimises."""
+"""The form of a loss that a training minimises."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

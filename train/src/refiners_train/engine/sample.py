@@ -24,7 +24,7 @@ class Sampler:
         model: The base, which wears the adapter.
         adapter: The adapter.
         samples: What is drawn.
-        source: The examples whose prompts and conditions are drawn, if there are no prompts.
+        source: The examples whose prompts and conditions are drawn without `prompts`.
         folder: The output folder.
     """
 
