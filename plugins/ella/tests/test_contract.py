@@ -38,7 +38,7 @@ def bits(latents: Tensor) -> bytes:
 
 def targets() -> list[tuple[str, str]]:
     manifest = tomllib.loads((files("refiners_ella") / "adapter.toml").read_text())
-    (variant,) = manifest["adapter"]["ella"]["variant"]
+    variant, *_ = manifest["adapter"]["ella"]["variant"]
     return [(target["slot"], target["stage"]) for target in variant["targets"]]
 
 

@@ -47,7 +47,7 @@ def latents(model: Any, conditions: Mapping[InstantId, Any], **options: Any) -> 
 
 def targets() -> list[tuple[str, str]]:
     manifest = tomllib.loads((files("refiners_instantid") / "adapter.toml").read_text())
-    (variant,) = manifest["adapter"]["instantid"]["variant"]
+    variant, *_ = manifest["adapter"]["instantid"]["variant"]
     return [(target["slot"], target["stage"]) for target in variant["targets"]]
 
 
