@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from random import Random
 
@@ -78,17 +79,24 @@ def test_captions_have_known_words_only(kind: str):
     random = Random(2)
     for index in range(300):
         text = lesson_caption(kind, lesson(kind, index), random)
-        assert set(text.replace(",", " ,").split()) <= WORDS
+        assert set(re.findall(r"\w+|[,.]", text)) <= WORDS
+
+
+def test_some_captions_are_sentences_as_the_writer_writes_them():
+    random = Random(8)
+    texts = [lesson_caption("varied", lesson("varied", i), random) for i in range(1000)]
+    assert 100 <= sum(text.endswith(".") for text in texts) <= 200
+    assert any(re.fullmatch(r"picture an? .*\.", text) for text in texts)
 
 
 def test_lessons_name_what_they_teach():
     random = Random(3)
     for index in range(200):
         scene = lesson("fills", index)
-        words = set(lesson_caption("fills", scene, random).split())
+        words = set(lesson_caption("fills", scene, random).rstrip(".").split())
         assert words & {scene.items[0].fill, "solid"}
         scene = lesson("places", index)
-        words = set(lesson_caption("places", scene, random).replace(",", "").split())
+        words = set(lesson_caption("places", scene, random).replace(",", "").rstrip(".").split())
         assert words & {scene.items[0].size, "big"}
         assert words & {"left", "right", "top", "bottom", "centre", "center"}
         scene = lesson("pairs", index)

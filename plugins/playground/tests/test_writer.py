@@ -32,6 +32,7 @@ from refiners_playground.writer_effect import (
     written,
 )
 
+from refiners_core.measure import Settings
 from refiners_core.models.clip import ClipTokenizer
 from refiners_core.models.decoder import LanguageModel
 

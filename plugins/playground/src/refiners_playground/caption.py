@@ -16,7 +16,12 @@ from refiners_playground.scene import ALL_SHAPES, COLOURS, Item, Scene
 SIZE_WORDS = {"small": ("small",), "medium": ("medium",), "large": ("large", "big")}
 FILL_WORDS = {fill: (fill,) for fill in FILLS} | {"plain": ("plain", "solid")}
 CENTRE_WORDS = ("centre", "center")
-FRAMES = ("{}", "{}", "{}", "{}", "a picture of {}", "a drawing of {}", "a photo of {}")
+FRAMES = (
+    *("{}", "{}", "{}", "{}", "{}", "{}"),
+    *("a picture of {}", "a drawing of {}", "a photo of {}", "picture {}"),
+)
+STOPPED = 0.15
+"""The share of captions that end with a full stop, as sentences do."""
 SOFT_FRAMES = ("a soft picture of {}", "a soft drawing of {}")
 FACE_FRAMES = (*FRAMES, "a portrait of {}")
 RELATIONS: Mapping[str, str] = {"left of": "right of", "above": "below"}
@@ -177,11 +182,12 @@ def _face_caption(face: Face, random: Random, mention: Mention) -> str:
 
 
 def _with_background(text: str, words: str, random: Random, mention: Mention) -> str:
-    if random.random() >= mention.background:
-        return text
-    if random.random() < 0.1:
-        return f"{text}, {words} background"
-    return f"{text} on {article(words)} background"
+    if random.random() < mention.background:
+        if random.random() < 0.1:
+            text = f"{text}, {words} background"
+        else:
+            text = f"{text} on {article(words)} background"
+    return f"{text}." if random.random() < STOPPED else text
 
 
 def _noun(item: Item, mention: Mention, random: Random, keep_shape: bool = False) -> str:

@@ -111,7 +111,10 @@ def _report(evaluation: Evaluation, check: bool, *, is_named: bool) -> Report:
         for row in result.rows
         if row.is_kept is False
     ]
-    title = f"missed: {'; '.join(missed)}" if missed else "every bar of what is measured is kept"
+    verdicts = [f"missed: {'; '.join(missed)}"] if missed else []
+    if evaluation.faults:
+        verdicts.append(f"not measured: {', '.join(it.adapter for it in evaluation.faults)}")
+    title = "; ".join(verdicts) or "every bar is kept"
     facts: dict[str, Any] = {
         "results": msgspec.to_builtins(evaluation.results),
         "faults": msgspec.to_builtins(evaluation.faults),

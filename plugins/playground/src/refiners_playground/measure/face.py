@@ -24,12 +24,19 @@ from refiners_playground.face import (
     keypoint_map,
     keypoints,
 )
-from refiners_playground.identity_reader import WEIGHTS, IdentityReader, load_identity_reader
+from refiners_playground.identity_reader import (
+    WEIGHTS,
+    IdentityReader,
+    IdentityReading,
+    load_identity_reader,
+)
+from refiners_playground.measure.reader import decoded
 from refiners_playground.measure.sampling import BASE, generated, recogniser
 from refiners_playground.random_scene import posed_face
 from refiners_playground.recogniser import WEIGHTS as RECOGNISER
 
 IDENTITY: Final = "identity, mean R2"
+KEPT: Final = "identity after a round trip, mean R2"
 POINTS: Final = "keypoints, error in pixels"
 HAIR: Final = "hair as prompted"
 
@@ -84,12 +91,12 @@ class Identity(Measure):
         prompts = [plain_caption(face) for face in faces]
         value = self._value(faces, others)
         pixels = generated(model, prompts, settings, adapter, value)
-        (read, points), true = reading(pixels), identities(faces)
-        gaps = (points - keypoints(faces)).norm(dim=2).mean(1)
+        read, true = reading(pixels), identities(faces)
+        gaps = (read.points - keypoints(faces)).norm(dim=2).mean(1)
         hair = [reading["hair"] for reading in recogniser().read_pictures(pixels)]
         outcomes = {
             IDENTITY: [
-                [*a, *b] for a, b in zip(read.parameters.tolist(), true.tolist(), strict=True)
+                [*a, *b] for a, b in zip(read.tolist(), true.tolist(), strict=True)
             ],
             POINTS: gaps.tolist(),
             HAIR: [float(name == face.hair) for name, face in zip(hair, faces, strict=True)],
@@ -107,22 +114,28 @@ class Identity(Measure):
 
 
 class DrawnFaces(Measure):
-    """The reader of identities, on drawn faces of people that it was not trained on."""
+    """The reader of identities, on drawn faces of people that it was not trained on, and on the
+    same faces after a round trip through the latents."""
 
     base = BASE
     summary = "the reader of identities on drawn faces"
     files = (WEIGHTS,)
     figures = (
         Figure(IDENTITY, is_share=False, least=0.9, statistic=mean_r2),
+        Figure(KEPT, is_share=False, least=0.9, statistic=mean_r2),
         Figure(POINTS, is_share=False, most=1),
     )
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         faces, _ = people(count)
-        read, points = reading(draw_faces(faces))
-        pairs = zip(read.tolist(), identities(faces).tolist(), strict=True)
-        gaps = (points - keypoints(faces)).norm(dim=2).mean(1)
-        return Samples({IDENTITY: [[*a, *b] for a, b in pairs], POINTS: gaps.tolist()})
+        pixels, true = draw_faces(faces), identities(faces).tolist()
+        read, kept = reading(pixels), reading(decoded(model, pixels, settings))
+        numbers = [
+            [[*a, *b] for a, b in zip(either.parameters.tolist(), true, strict=True)]
+            for either in (read, kept)
+        ]
+        gaps = (read.points - keypoints(faces)).norm(dim=2).mean(1)
+        return Samples({IDENTITY: numbers[0], KEPT: numbers[1], POINTS: gaps.tolist()})
 
 
 def people(count: int) -> tuple[list[Face], list[Face]]:
@@ -134,12 +147,9 @@ def people(count: int) -> tuple[list[Face], list[Face]]:
 
 
 @torch.no_grad()
-def reading(
-    pixels: Float[Tensor, "batch 3 64 64"],
-) -> tuple[Float[Tensor, "batch 10"], Float[Tensor, "batch 5 2"]]:
-    """Returns the numbers of identities, and keypoints in pixels, of faces in 0...1."""
-    *_, numbers, points = reader()(pixels)
-    return numbers, points
+def reading(pixels: Float[Tensor, "batch 3 64 64"]) -> IdentityReading:
+    """Returns what the reader of identities reads of faces in pictures in 0...1."""
+    return reader()(pixels)
 
 
 @cache

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 from typing import Any
 
 from refiners_core import Adapter
 from refiners_core.measure import Figure, Measure, Samples, Settings
-from refiners_playground.caption import article, place, plain_caption, relation
+from refiners_playground.caption import article, place, plain_caption
 from refiners_playground.face import HELD_OUT_PERIOD
 from refiners_playground.measure.sampling import (
     BASE,
@@ -19,7 +18,7 @@ from refiners_playground.measure.sampling import (
     recogniser,
 )
 from refiners_playground.random_scene import filled_scene, pair_scene, posed_face, sized_scene
-from refiners_playground.recogniser import WEIGHTS
+from refiners_playground.recogniser import WEIGHTS, pair_agreement
 from refiners_playground.scene import Scene
 
 
@@ -108,12 +107,9 @@ class Pairs(Measure):
         scenes = [pair_scene(random, patterned=0.0, held_out=True) for _ in range(count)]
         prompts = [plain_caption(scene) for scene in scenes]
         pixels = generated(model, prompts, settings, adapter)
-        pairs = list(zip(recogniser().read_scenes(pixels), scenes, strict=True))
-        outcomes = {
-            "both objects": [float(_names(read) == _names(wanted)) for read, wanted in pairs],
-            "relation": [float(_is_related(read, wanted)) for read, wanted in pairs],
-            "background": [float(read.background == wanted.background) for read, wanted in pairs],
-        }
+        hits = pair_agreement(recogniser().read_scenes(pixels), scenes)
+        names = {"both objects": "bound", "relation": "relation", "background": "background"}
+        outcomes = {name: [float(hit) for hit in hits[key]] for name, key in names.items()}
         return Samples(outcomes, prompts, pixels)
 
 
@@ -137,22 +133,6 @@ class Faces(Measure):
             "background": [float(read["background"] == face.background) for read, face in pairs],
         }
         return Samples(outcomes, prompts, pixels)
-
-
-def _names(scene: Scene) -> list[tuple[str, str]]:
-    """Returns shape and colour of each object, in the order of their names."""
-    return sorted((item.shape, item.colour) for item in scene.items)
-
-
-def _is_related(read: Scene, wanted: Scene) -> bool:
-    """Whether a scene has the objects of another one in the same relation."""
-    if _names(read) != _names(wanted):
-        return False
-    first = wanted.items[0]
-    in_order = sorted(
-        read.items, key=lambda item: (item.shape, item.colour) != (first.shape, first.colour)
-    )
-    return relation(replace(read, items=tuple(in_order))) == relation(wanted)
 
 
 def _filled(scene: Scene) -> str:

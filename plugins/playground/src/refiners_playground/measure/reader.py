@@ -14,11 +14,19 @@ from refiners_core import Adapter
 from refiners_core.measure import Figure, Measure, Samples, Settings
 from refiners_core.models.diffusion import LatentDiffusion
 from refiners_playground.caption import plain_caption
+from refiners_playground.face import draw_faces
 from refiners_playground.ink_reader import read_ink
-from refiners_playground.measure.sampling import BASE, batches, named_scenes, recognised
+from refiners_playground.measure.sampling import BASE, batches, named_scenes, recognised, recogniser
 from refiners_playground.pattern import FILLS
-from refiners_playground.random_scene import inked, placed_scene, varied_scene
-from refiners_playground.recogniser import WEIGHTS
+from refiners_playground.random_scene import (
+    inked,
+    pair_scene,
+    placed_scene,
+    random_face,
+    subject_scene,
+    varied_scene,
+)
+from refiners_playground.recogniser import WEIGHTS, pair_agreement
 from refiners_playground.scene import Scene, draw
 
 MOST: Final = 0.02
@@ -26,7 +34,7 @@ MOST: Final = 0.02
 
 
 class DrawnScenes(Measure):
-    """The recogniser on drawn scenes of every size, place and fill."""
+    """The recogniser on drawn scenes of every size, place and fill, and on pairs."""
 
     base = BASE
     summary = "the recogniser on drawn scenes"
@@ -37,34 +45,47 @@ class DrawnScenes(Measure):
         Figure("background", least=0.99),
         Figure("fill"),
         Figure("size"),
+        Figure("crescent", least=0.97),
+        Figure("both of two objects", least=0.95),
+        Figure("relation of two objects", least=0.95),
     )
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         random = Random(2_000_003 + settings.seed)
         scenes = [placed_scene(random, patterned=0.25) for _ in range(count)]
         hits = recognised(draw(scenes), scenes)
+        subjects = [subject_scene(random) for _ in range(count)]
+        hits["crescent"] = recognised(draw(subjects), subjects)["shape"]
+        pairs = [pair_scene(random, held_out=True) for _ in range(count)]
+        outcomes = pair_agreement(recogniser().read_scenes(draw(pairs)), pairs)
+        hits["both of two objects"] = [float(hit) for hit in outcomes["bound"]]
+        hits["relation of two objects"] = [float(hit) for hit in outcomes["relation"]]
         return Samples({figure.name: hits[figure.name] for figure in self.figures})
 
 
 class RoundTrip(Measure):
-    """Pictures after a round trip through the latents."""
+    """Scenes and faces after a round trip through the latents."""
 
     base = BASE
     summary = "drawn scenes, encoded and decoded"
     files = (WEIGHTS,)
     figures = (
         Figure("PSNR in dB", is_share=False, least=29),
+        Figure("PSNR of faces in dB", is_share=False, least=30),
         Figure("shape", least=0.97),
         Figure("fill"),
     )
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         random = Random(2_000_003 + settings.seed)
-        pixels = draw([varied_scene(random) for _ in range(count)])
-        errors = (decoded(model, pixels, settings) - pixels).square().mean((1, 2, 3))
+        pictures = draw([varied_scene(random) for _ in range(count)])
+        faces = draw_faces([random_face(random, held_out=True) for _ in range(count)])
+        outcomes: dict[str, list[float]] = {}
+        for name, pixels in (("PSNR in dB", pictures), ("PSNR of faces in dB", faces)):
+            errors = (decoded(model, pixels, settings) - pixels).square().mean((1, 2, 3))
+            outcomes[name] = (-10 * errors.log10()).tolist()
         scenes = [_filled(scene, row) for row, scene in enumerate(named_scenes(count))]
         hits = recognised(decoded(model, draw(scenes), settings), scenes)
-        outcomes = {"PSNR in dB": (-10 * errors.log10()).tolist()}
         return Samples(outcomes | {name: hits[name] for name in ("shape", "fill")})
 
 
