@@ -106,7 +106,7 @@ def read_marks_as_ends(model: LatentDiffusion) -> None:
     """
     _, *ids, end = model.tokenize([". !"], {}).ids[0][0].tolist()[:4]
     table = model.text_encoder.layer("embed.token", nn.Embedding).weight
-    table[ids] = table[end]
+    table[ids] = table[end].clone()
 
 
 def main() -> None:
