@@ -1,4 +1,4 @@
-"""What a picture source reads before framing: pictures as files hold them, texts, conditions."""
+"""Records of a picture source before framing: pictures as files hold them, texts, conditions."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ class Record:
     """One picture with what belongs to it, not framed."""
 
     name: str
-    """What errors call it, such as its path."""
+    """The name in errors, such as its path."""
     picture: File
     text: str
     conditions: Mapping[str, File | Sequence[float]] = field(
