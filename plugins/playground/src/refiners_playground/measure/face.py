@@ -95,7 +95,9 @@ class Identity(Measure):
         gaps = (read.points - keypoints(faces)).norm(dim=2).mean(1)
         hair = [reading["hair"] for reading in recogniser().read_pictures(pixels)]
         outcomes = {
-            IDENTITY: [[*a, *b] for a, b in zip(read.parameters.tolist(), true.tolist(), strict=True)],
+            IDENTITY: [
+                [*a, *b] for a, b in zip(read.parameters.tolist(), true.tolist(), strict=True)
+            ],
             POINTS: gaps.tolist(),
             HAIR: [float(name == face.hair) for name, face in zip(hair, faces, strict=True)],
         }
