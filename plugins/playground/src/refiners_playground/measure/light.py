@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from refiners_core import Adapter
 from refiners_core.measure import Figure, Measure, Samples, Settings
-from refiners_playground.lesson.light import LIGHTS, cut_out, light_side, lit_caption
+from refiners_playground.lesson.light import LIGHTS, cut_out, light_side, lit, lit_caption
 from refiners_playground.measure.region import OVERLAP, overlap
 from refiners_playground.measure.sampling import BASE, generated, named_scenes, placed_scenes
 from refiners_playground.scene import draw
@@ -27,7 +30,7 @@ class Light(Measure):
     summary = "held-out objects on grey; prompts name what they show, and the side of the light"
     figures = (
         Figure("side of the light", least=0.75, most_without=0.4, together=0.85),
-        Figure(OVERLAP, is_share=False, least=0.7, most_without=0.4),
+        Figure(OVERLAP, is_share=False, least=0.7, most_without=0.45),
     )
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
@@ -39,10 +42,18 @@ class Light(Measure):
         read = light_side(pixels, flat)
         outcomes = {
             "side of the light": [float(a == b) for a, b in zip(read, sides, strict=True)],
-            OVERLAP: overlap(pixels, flat).tolist(),
+            OVERLAP: overlap(without_light(pixels, sides), flat).tolist(),
         }
         return Samples(outcomes, prompts, pixels)
 
     def condition(self, count: int) -> Tensor:
         """Returns large, centred objects on grey, one for each held-out scene."""
         return cut_out(named_scenes(count))
+
+
+def without_light(
+    pixels: Float[Tensor, "batch 3 height width"], sides: Sequence[str]
+) -> Float[Tensor, "batch 3 height width"]:
+    """Returns pictures in 0...1 as they are without the light from the named sides."""
+    directions = torch.tensor([LIGHTS[side] for side in sides])
+    return (pixels / lit(torch.ones_like(pixels), directions)).clamp(0, 1)

@@ -31,7 +31,7 @@ class Regions(Measure):
     base = BASE
     adapter = "controlnet-seg"
     summary = "maps of held-out scenes of any size and place; prompts name shape and colours"
-    figures = (Figure(OVERLAP, is_share=False, least=0.7, most_without=0.35, together=0.85),)
+    figures = (Figure(OVERLAP, is_share=False, least=0.7, most_without=0.45, together=0.85),)
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         scenes = placed_scenes(count)
@@ -52,7 +52,7 @@ class Union(Measure):
     summary = "edges, then maps of held-out scenes; prompts name shape and colours"
     figures = (
         Figure(F1, is_share=False, least=0.7, most_without=0.3),
-        Figure(OVERLAP, is_share=False, least=0.7, most_without=0.35, together=0.85),
+        Figure(OVERLAP, is_share=False, least=0.7, most_without=0.45, together=0.85),
     )
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
