@@ -6,7 +6,7 @@ PLUGINS := $(patsubst %/pyproject.toml,-e %,$(wildcard plugins/*/pyproject.toml)
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
-SHAPED  := refiners_core$(shell printf ',%s' $(patsubst plugins/%/pyproject.toml,refiners_%,$(wildcard plugins/*/pyproject.toml)))
+SHAPED  := refiners_core,refiners_train$(shell printf ',%s' $(patsubst plugins/%/pyproject.toml,refiners_%,$(wildcard plugins/*/pyproject.toml)))
 
 .PHONY: demo test lint docs bench browser effects matrix mutation floor clean
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
-from refiners.errors import FaultyEntry
+from refiners.manifest.explain import ManifestFault
 
 from refiners_core.errors import RefinersError
 
@@ -22,7 +22,7 @@ class ConfigError(RefinersError):
     code: ClassVar[str] = "training-config"
     exit_code: ClassVar[int] = 2
 
-    def __init__(self, path: Path | None, faults: Sequence[FaultyEntry]) -> None:
+    def __init__(self, path: Path | None, faults: Sequence[ManifestFault]) -> None:
         self.path: Final = path
         self.faults: Final = tuple(faults)
         where = "the configuration" if path is None else str(path)

@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refiners_train.data.example import Example
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -73,11 +71,11 @@ class Batched(Protocol):
         ...
 
 
-def stacked(examples: Sequence[Example]) -> Batch:
+def stacked(examples: Sequence[Any]) -> Batch:
     """Returns a batch of examples, all of one size.
 
     Args:
-        examples: The examples, at least one.
+        examples: At least one `Example`, or objects of others with its fields.
     """
     first = examples[0]
     pictures = None if first.picture is None else torch.stack([it.picture for it in examples])  # pyright: ignore
@@ -114,7 +112,7 @@ def _together(values: Sequence[Any]) -> Any:
     return torch.stack([*values]) if isinstance(values[0], Tensor) else [*values]
 
 
-def _time_ids(examples: Sequence[Example]) -> Tensor | None:
+def _time_ids(examples: Sequence[Any]) -> Tensor | None:
     if all(example.original is None and example.corner == (0, 0) for example in examples):
         return None
     rows: list[list[float]] = []

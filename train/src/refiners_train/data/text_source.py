@@ -1,7 +1,7 @@
 """Texts for language models: files of texts, JSON lines, datasets."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ class Texts:
     """Examples from rows, each with `text`, `prompt` and `completion`, or `messages`.
 
     Args:
-        rows: The rows.
+        rows: A sequence of mappings, such as a table of the library `datasets`.
         fingerprint: A text that changes with the rows.
         name: What errors call the rows.
         columns: The columns in place of the usual ones, such as `{"text": "content"}`.
@@ -30,7 +30,7 @@ class Texts:
 
     def __init__(
         self,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Any,
         fingerprint: str,
         name: str,
         columns: Mapping[str, str] | None = None,
