@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+import refiners
 import torch
 from refiners_controllora.adapter import ControlLora
 from refiners_controlnet.adapter import ControlNet
@@ -171,6 +172,26 @@ def test_the_vectors_of_a_word_begin_at_those_of_another():
     table = next(iter(model.slot("text_encoder.embedding"))).layer.weight
     for vector in word.published()["<it>"]:
         assert torch.equal(vector, table[token])
+
+
+def test_an_installed_adapter_begins_with_its_encoder_and_its_sizes():
+    model = refiners.load_model("playground")
+    trained = refiners.load_adapter("ip-adapter", model).eject()
+    begun = refiners.load_untrained("ip-adapter", model)
+    for ours, theirs in zip(begun.encoder.parameters(), trained.encoder.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    ours, theirs = begun.published(), trained.published()
+    assert {name: value.shape for name, value in ours.items()} == {
+        name: value.shape for name, value in theirs.items()
+    }
+    assert all(ours[name].abs().max() == 0 for name in ours if name.endswith("to_v_ip.weight"))
+    learned = {id(weight) for part in begun.learners() for weight in part.parameters()}
+    assert not learned & {id(weight) for weight in begun.encoder.parameters()}
+
+
+def test_an_option_that_an_adapter_does_not_take_is_refused():
+    with pytest.raises(refiners.OptionError, match="rank"):
+        refiners.load_untrained("lora", refiners.load_model("playground"), ranks=4)
 
 
 @pytest.mark.parametrize(

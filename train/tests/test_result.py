@@ -1,5 +1,6 @@
 """The result: a published file with metadata that loads again, and a manifest that is valid."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -57,6 +58,9 @@ def test_the_metadata_are_those_of_modelspec_without_names_of_other_trainers(fol
     assert metadata["modelspec.architecture"] == "playground/lora"
     assert metadata["modelspec.title"] == "Ink"
     assert metadata["modelspec.trigger_phrase"] == "in ink"
+    content = (folder / "ink.safetensors").read_bytes()
+    data = content[8 + int.from_bytes(content[:8], "little") :]
+    assert metadata["modelspec.hash_sha256"] == f"0x{hashlib.sha256(data).hexdigest()}"
     assert metadata["modelspec.prediction_type"] == "v"
     assert metadata["modelspec.resolution"] == "64x64"
     assert len(json.loads(metadata["refiners.base"])["files"]["unet"]) == 64

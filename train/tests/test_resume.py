@@ -17,6 +17,7 @@ from refiners_train.engine.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from refiners_train.engine.log import Log
 
 from refiners_core.weights import read
 
@@ -96,6 +97,14 @@ def test_an_interrupted_write_keeps_the_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="space"):
         write_checkpoint(tmp_path, {"run": {}, "loop": {"step": 2}})
     assert read_checkpoint(tmp_path, {})["loop"] == {"step": 1}
+
+
+def test_the_log_forgets_the_steps_that_are_taken_again(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f'{{"step": {step}}}\n' for step in (1, 2, 3)) + '{"ste')
+    Log(tmp_path, 5, 2, is_main=True, has_bar=False).write(3, loss=1.0)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 2, 3]
+    assert json.loads(log.read_text().splitlines()[-1])["loss"] == 1.0
 
 
 def test_another_base_is_refused(tmp_path):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from accelerate import Accelerator
@@ -23,6 +24,9 @@ from refiners_train.engine.loop import Loop
 from refiners_train.engine.model_spec import base_files
 from refiners_train.engine.result import publish
 from refiners_train.engine.sample import Sampler
+
+LONGEST: Final = 120.0
+"""The greatest number of seconds between two checkpoints, if a step takes less."""
 
 
 def train(
@@ -124,6 +128,7 @@ class _After:
         self.loop = loop
         self.run = run
         self.folder = folder
+        self.saved = time.monotonic()
         accelerator: Accelerator = loop.accelerator
         self.is_main = accelerator.is_main_process
         self.log = Log(
@@ -163,5 +168,7 @@ class _After:
         if samples is not None and (step % samples.every == 0 or is_last):
             assert self.sampler is not None, "built with the samples"
             self.sampler.draw(step, loop.average)
-        if step % config.train.checkpoint_every == 0 or is_last:
+        is_due = time.monotonic() - self.saved > LONGEST
+        if step % config.train.checkpoint_every == 0 or is_due or is_last:
             write_checkpoint(self.folder, {"run": self.run, "loop": loop.state_dict()})
+            self.saved = time.monotonic()

@@ -112,7 +112,8 @@ class Train(_Table, frozen=True, kw_only=True):
     gradient_checkpointing: bool = False
     """Whether blocks of the base are computed twice, to save memory."""
     checkpoint_every: Count = 500
-    """The number of steps between two checkpoints."""
+    """The number of steps between two checkpoints; a slow training also writes one every two
+    minutes."""
 
 
 class Samples(_Table, frozen=True, kw_only=True):

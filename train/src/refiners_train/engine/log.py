@@ -41,10 +41,12 @@ class Log:
             total=steps, initial=first, unit="step", disable=not (is_main and has_bar)
         )
         self._board: Any = None
+        if is_main:
+            _forget_after(self._path, first)
         if tensorboard and is_main:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / BOARD))
+            self._board = SummaryWriter(str(folder / BOARD), purge_step=first + 1)
 
     def advance(self, step: int) -> None:
         """Moves the progress bar to a step."""
@@ -70,3 +72,17 @@ class Log:
         self._bar.close()
         if self._board is not None:
             self._board.close()
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drops the entries of steps that a resumed run takes again."""
+    if not path.exists():
+        return
+    kept: list[str] = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            is_before = json.loads(line)["step"] <= step
+        except ValueError:  # the last line of a run that was killed
+            continue
+        kept += [f"{line}\n"] if is_before else []
+    path.write_text("".join(kept), "utf-8")

@@ -1,5 +1,6 @@
 """The result of a training: the published file, its metadata, and its manifest."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from refiners_train.engine.manifest import manifest_of
 from refiners_train.engine.model_spec import model_spec
 
 MANIFEST: Final = "adapter.toml"
+HASH: Final = "modelspec.hash_sha256"
+"""The key of the hash of all bytes behind the header, as ModelSpec defines it."""
 
 
 def publish(config: Config, model: Model, learners: Learners, folder: Path) -> Path:
@@ -70,7 +73,14 @@ def _describe(path: Path, notes: Mapping[str, str]) -> None:
     with TensorFile(path) as file:
         tensors = {key: file.tensor(key).clone() for key in file.names()}
         metadata = file.metadata()
-    write(tensors, path, {**notes, **metadata})
+    write(tensors, path, {**notes, HASH: f"0x{_hash_of_data(path)}", **metadata})
+
+
+def _hash_of_data(path: Path) -> str:
+    """Returns the sha256 of a safetensors file without its header."""
+    with path.open("rb") as file:
+        file.seek(int.from_bytes(file.read(8), "little"), 1)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_read_back(
