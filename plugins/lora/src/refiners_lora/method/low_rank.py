@@ -230,7 +230,7 @@ def folded(change: Change) -> Change:
     if type(change) is not LowRank or change.factor == 1 or change.offset is not None:
         return change
     weights = change.published()
-    if weights.keys() != {"down", "up"}:
+    if {*weights} != {"down", "up"}:
         return change
     up = weights["up"].detach() * change.factor
     return rebuilt(change, weights["down"].detach(), up, is_trained=False)
