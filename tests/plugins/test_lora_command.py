@@ -152,4 +152,4 @@ def test_the_help_loads_no_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "  lora  A command of refiners-lora." in " ".join(result.stdout.split("\n"))
+    assert "lora A command of refiners-lora." in " ".join(result.stdout.split())

@@ -1,6 +1,7 @@
 """The result: a published file with metadata that loads again, and a manifest that is valid."""
 
 import json
+from pathlib import Path
 
 import pytest
 import refiners
@@ -117,7 +118,7 @@ def test_a_weight_that_is_lost_on_the_way_is_told(tmp_path, monkeypatch):
 
 
 def test_a_source_counts_as_untrained_without_weights():
-    assert not Source({"encoder": "x"}).begins
+    assert not Source({"encoder": Path("x")}).begins
 
 
 @pytest.mark.slow

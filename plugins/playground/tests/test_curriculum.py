@@ -52,7 +52,13 @@ def test_held_out_people_are_in_no_lesson(monkeypatch: pytest.MonkeyPatch):
     from refiners_playground import random_scene
 
     numbers: list[int] = []
-    monkeypatch.setattr(random_scene, "posed_face", lambda _, number: numbers.append(number))
+    posed = random_scene.posed_face
+
+    def noted(random: Random, number: int) -> Face:
+        numbers.append(number)
+        return posed(random, number)
+
+    monkeypatch.setattr(random_scene, "posed_face", noted)
     for index in range(200):
         lesson("faces", index)
     assert len(numbers) == 200

@@ -22,7 +22,8 @@ from refiners_core.tree.context import Context
 from refiners_core.tree.layer import Layer
 
 Moments = tuple[
-    Float[Tensor, "rows channels height width"], Float[Tensor, "rows channels height width"]
+    Float[Tensor, "rows latent_channels latent_height latent_width"],
+    Float[Tensor, "rows latent_channels latent_height latent_width"],
 ]
 """The mean and log-variance of latents."""
 

@@ -14,7 +14,7 @@ from .gauge import result
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["evaluate", *arguments])
+    return CliRunner().invoke(main, ["evaluate", *arguments], env={"COLUMNS": "200"})
 
 
 @pytest.fixture

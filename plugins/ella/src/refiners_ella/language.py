@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,6 +26,7 @@ LAST: Final = ("head", "cap")
 """The layers of a decoder after its features."""
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Turns texts into rows of tokens."""
 

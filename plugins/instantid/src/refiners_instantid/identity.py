@@ -77,7 +77,7 @@ def detected(
     detector: Detector | None,
     pack: FacePack = ANTELOPE,
     pen: Pen = RELEASED,
-) -> tuple[Float[Tensor, "faces width"], Float[Tensor, "pictures 3 height width"]]:
+) -> tuple[Float[Tensor, "faces numbers"], Float[Tensor, "pictures 3 height width"]]:
     """Returns embeddings and drawn keypoints; detects those that the condition lacks.
 
     Args:

@@ -33,7 +33,7 @@ SPARE_WORDS = (
     "ink inked outlined outline line lines style sketch painting image scene flat bright light lit "
     "from shadow crescent moon person man woman two three one objects shapes between inside beside "
     "next to under over middle side upper lower half gray grey brown wide narrow round eyes nose "
-    "mouth brows skin wearing is are no not only very sks"
+    "mouth brows skin wearing is not are only no very sks"
 )
 """Words of no caption of the base model, which adapters and prompts of others may need."""
 WORDS: frozenset[str] = frozenset(

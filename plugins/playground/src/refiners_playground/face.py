@@ -48,7 +48,7 @@ HELD_OUT_PERIOD = 8
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one person from another; every number lies in 0...1."""
+    """The ten numbers of a person, each in 0...1."""
 
     face_width: float = 0.5
     face_height: float = 0.5

@@ -43,14 +43,14 @@ ITEM_WORDS: Mapping[str, tuple[str, ...]] = {
     "colour": tuple(COLOURS),
     "fill": FILLS,
 }
-"""What each cell classifies of the object near it."""
+"""The words that each cell chooses among for the object near it."""
 PICTURE_WORDS: Mapping[str, tuple[str, ...]] = {
     "background": tuple(COLOURS),
     "style": STYLES,
     "subject": ("objects", "face"),
     "hair": tuple(COLOURS),
 }
-"""What is classified of a whole picture; hair is meant for faces alone."""
+"""The words for a whole picture; those for hair are meant for faces alone."""
 GRID = 8
 """Cells in a row and in a column."""
 PEAK = 0.4

@@ -50,6 +50,7 @@ class TextExample:
     """Its weight in the loss."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Examples by index; the same index and epoch give the same example, in any process."""
 
@@ -70,6 +71,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class TextSource(Protocol):
     """Texts by index."""
 

@@ -14,7 +14,7 @@ def imported(library: str, *, extra: str) -> Any:
         extra: The extra of `refiners-train` that installs it.
 
     Raises:
-        DataError: It is not installed.
+        DataError: The library is not installed.
     """
     try:
         return import_module(library)

@@ -71,7 +71,7 @@ class LatentCache:
             "seed": source.seed,
             "pictures": source.records.fingerprint,
         }
-        """What the latents depend on; it is written beside them."""
+        """The facts that the latents depend on, written beside them."""
         path = self.folder / KEY
         if path.exists():
             self._check(path)

@@ -119,7 +119,7 @@ def original_size(name: str, picture: File) -> tuple[int, int]:
     """Returns height and width of a picture.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The picture cannot be read.
     """
     try:
         return size_of(picture)

@@ -31,7 +31,7 @@ SCHEMES: Final[Mapping[str, Callable[..., Records]]] = {
     "datasets": Table,
     "wds": Shards,
 }
-"""What reads the records of each scheme."""
+"""The reader of the records of each scheme."""
 
 
 class BucketOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,11 +1,11 @@
-"""What a picture source reads before framing: pictures as files hold them, texts, conditions."""
+"""Records of a picture source before framing: pictures as files hold them, texts, conditions."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,7 @@ class Record:
     """One picture with what belongs to it, not framed."""
 
     name: str
-    """What errors call it, such as its path."""
+    """The name in errors, such as its path."""
     picture: File
     text: str
     conditions: Mapping[str, File | Sequence[float]] = field(
@@ -42,6 +42,7 @@ class Record:
     """A picture whose bright parts count in the loss."""
 
 
+@runtime_checkable
 class Records(Protocol):
     """Records by index."""
 

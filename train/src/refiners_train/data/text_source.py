@@ -25,7 +25,7 @@ class Texts:
         columns: The columns in place of the usual ones, such as `{"text": "content"}`.
 
     Raises:
-        DataError: There are no rows, or a row has none of these forms; the message names all.
+        DataError: The source is empty, or a row has none of these forms; the message names all.
     """
 
     def __init__(

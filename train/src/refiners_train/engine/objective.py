@@ -1,11 +1,12 @@
 """The form of a loss that a training minimises."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A loss that is a weighted sum of means, such as of examples and of prior examples.
 

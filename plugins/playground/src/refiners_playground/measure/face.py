@@ -96,7 +96,7 @@ class Identity(Measure):
         hair = [reading["hair"] for reading in recogniser().read_pictures(pixels)]
         outcomes = {
             IDENTITY: [
-                [*a, *b] for a, b in zip(read.tolist(), true.tolist(), strict=True)
+                [*a, *b] for a, b in zip(read.parameters.tolist(), true.tolist(), strict=True)
             ],
             POINTS: gaps.tolist(),
             HAIR: [float(name == face.hair) for name, face in zip(hair, faces, strict=True)],

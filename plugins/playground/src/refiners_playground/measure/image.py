@@ -39,7 +39,7 @@ class ImagePrompt(Measure):
 
     base = BASE
     summary = "pictures of held-out scenes as prompts, and no words"
-    scale_together = 0.5
+    scale_together = 0.6
     files = (WEIGHTS,)
 
     def __init__(self, adapter: str, *figures: Figure, filled: bool = False) -> None:
