@@ -1,4 +1,4 @@
-"""What was trained is read by diffusers, whose outputs are those of the training."""
+"""Diffusers reads what was trained, and computes what the training computed."""
 
 import re
 from pathlib import Path
