@@ -32,8 +32,10 @@ SOURCES = sorted(
     for path in folder.rglob("*.py")
 )
 SCRIPTS = [*ROOT.glob("plugins/*/training/*.py"), *ROOT.glob("benchmarks/*.py")]
-NOT_NAMES = {*GROUPS, COMMANDS, "refiners.plugins", "refiners.command"}
-NOT_NAMES |= {"refiners.base", "refiners.training"}
+NOT_NAMES = {
+    *(*GROUPS, COMMANDS, "refiners.plugins", "refiners.command"),
+    *("refiners.base", "refiners.training"),
+}
 """The groups of entry points and the keys of metadata that look like names of Python."""
 INVENTED = {"refiners_edge_guide", "refiners_example", "refiners_studio", "refiners_blue_slider"}
 """The packages that pages write."""
