@@ -27,12 +27,15 @@ PAGES = sorted(
 )
 SOURCES = sorted(
     path
-    for pattern in ("refiners_core", "registry/refiners", "plugins/*/src", "examples")
+    for pattern in ("refiners_core", "registry/refiners", "plugins/*/src", "train/src", "examples")
     for folder in ROOT.glob(pattern)
     for path in folder.rglob("*.py")
 )
 SCRIPTS = [*ROOT.glob("plugins/*/training/*.py"), *ROOT.glob("benchmarks/*.py")]
-NOT_NAMES = {*GROUPS, COMMANDS, "refiners.plugins", "refiners.command"}
+NOT_NAMES = {
+    *(*GROUPS, COMMANDS, "refiners.plugins", "refiners.command"),
+    *("refiners.base", "refiners.training"),
+}
 """The groups of entry points and the keys of metadata that look like names of Python."""
 INVENTED = {"refiners_edge_guide", "refiners_example", "refiners_studio", "refiners_blue_slider"}
 """The packages that pages write."""

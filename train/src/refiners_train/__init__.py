@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from refiners_train.data.batch import Batch as Batch
     from refiners_train.data.example import Example as Example
     from refiners_train.data.example import Source as Source
+    from refiners_train.data.example import TextExample as TextExample
     from refiners_train.training import train as train
 
 _HOMES: Final[dict[str, str]] = {
@@ -22,6 +23,7 @@ _HOMES: Final[dict[str, str]] = {
     "ConfigError": "config.error",
     "Example": "data.example",
     "Source": "data.example",
+    "TextExample": "data.example",
     "load_config": "config.reader",
     "train": "training",
 }

@@ -24,6 +24,7 @@ from refiners_lora.layer_name import Published, places_by_name
 from refiners_lora.lora_file import CONFIG, read_lora
 from refiners_lora.method.change import Change
 from refiners_lora.method.decomposed import Decomposed
+from refiners_lora.method.low_rank import folded
 from refiners_lora.method.table import build
 from refiners_lora.room import cut, joined, padded, room_of
 from refiners_lora.saved import published, settings, write_config
@@ -82,6 +83,7 @@ class Lora(Adapter):
                 hint=f'Try method="{near[0] if near else "lora"}".',
             )
         self._untrained = rank, alpha, places_of(where), method
+        self._is_begun = False
         self._published: dict[str, Published] = {}  # by the path of the seat
         self._room: dict[str, int] | None = None  # the ranks that it is padded to, by path
         self._sizes: dict[str, int] | None = None  # the ranks without padding
@@ -252,6 +254,7 @@ class Lora(Adapter):
         return {path: layers[path.replace(".", "/")] for path in self._published}  # pyright: ignore
 
     def _begin(self, model: Any) -> None:
+        self._is_begun = True
         rank, alpha, where, method = self._untrained
         named = (*((place,) for place in places_by_name(model).values()),
                  *language_places(model).values())  # fmt: skip
@@ -287,6 +290,9 @@ class Lora(Adapter):
         if self._sizes is not None:
             sizes = self._sizes
             changes = {p: cut(c, sizes[p]) for p, c in changes.items() if sizes[p]}
+        if self._is_begun:
+            # So that a reader that knows no alpha, or lost it, computes the same.
+            changes = {path: folded(change) for path, change in changes.items()}
         return [(self._published[path], change) for path, change in changes.items()]
 
 

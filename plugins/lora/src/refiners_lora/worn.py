@@ -11,6 +11,7 @@ from refiners_core.errors import AdapterError
 from refiners_core.layers import MaskMap, MaskTokens
 from refiners_lora.joint import Joint, Layout, Part, part_of
 from refiners_lora.method.change import Change
+from refiners_lora.method.low_rank import LowRank
 
 
 class Base:
@@ -122,6 +123,8 @@ class WithChange(Chain):
         update = self._update(change, context, scale, inputs)
         if self.region is not None:
             update = self.region(update, context, has_grid=self.has_grid)
+        if type(change) is LowRank and change.is_fresh and update.dtype == output.dtype:
+            return update.add_(output)  # spares the allocation of another output
         return output + update
 
     def _run_rows(

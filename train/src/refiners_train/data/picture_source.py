@@ -94,7 +94,7 @@ class PictureSource:
         )
 
     def _frame(self, original: tuple[int, int], index: int, epoch: int) -> Frame:
-        size = self.size if isinstance(self.size, tuple) else self.size.size(original)
+        size = self.size if isinstance(self.size, tuple) else self._sizes[index]
         return self.framing.frame(original, size, chance("frame", self.seed, epoch, index))
 
     def _condition(self, record: Record, value: Any, pixels: Tensor | None, frame: Frame) -> Tensor:

@@ -79,7 +79,8 @@ def size_of(file: File) -> tuple[int, int]:
         image = file
     else:
         image = Image.open(BytesIO(file) if isinstance(file, bytes) else file)
-    is_turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
+    # Not image.getexif(): that of a PNG decodes all of the picture.
+    is_turned = Image.Image.getexif(image).get(_ORIENTATION, 1) >= _TURNED
     return (image.width, image.height) if is_turned else (image.height, image.width)
 
 

@@ -31,6 +31,7 @@ class LowRank(Chain, Change):
     needs: ClassVar = (("down",), ("up",))
     may: ClassVar = frozenset({"mid", "up_bias"})
     kinds: ClassVar = (nn.Linear, nn.Conv2d)
+    is_linear = False
 
     def __init__(
         self,
@@ -83,7 +84,22 @@ class LowRank(Chain, Change):
         )
 
     def run(self, context: Context, *inputs: Any) -> Any:
-        return super().run(context, *inputs) * self.factor
+        # The strength multiplies the few features between the factors, not all of the output.
+        x, *scales = inputs
+        strength = self.factor * scales[0] if scales else self.factor
+        *before, up = self
+        for layer in before:
+            x = self.call(layer, context, x)
+        if isinstance(up, nn.Linear | nn.Conv2d) and up.bias is None:
+            return self.call(up, context, x * strength)
+        return self.call(up, context, x) * strength
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing else holds the tensor that `run` returns, so that it may be changed."""
+        up = self._modules["up"]
+        is_plain = type(up) is nn.Linear or type(up) is nn.Conv2d
+        return is_plain and not (up._forward_hooks or self._forward_hooks)  # pyright: ignore
 
     def delta(self, weight: Tensor, bias: Tensor | None = None) -> Mapping[str, Tensor]:
         return self.merged(weight, bias, 1.0)
@@ -204,6 +220,20 @@ def rebuilt(change: LowRank, down: Tensor, up: Tensor, is_trained: bool) -> LowR
     channels = None if first is None else first.channels
     made = LowRank(new[0], new[1], alpha=float(len(down)), channels=channels)
     return made.requires_grad_(is_trained)
+
+
+def folded(change: Change) -> Change:
+    """Returns a plain LoRA with its strength in `up`, so that its alpha is its rank.
+
+    Any other change is returned as it is.
+    """
+    if type(change) is not LowRank or change.factor == 1 or change.offset is not None:
+        return change
+    weights = change.published()
+    if {*weights} != {"down", "up"}:
+        return change
+    up = weights["up"].detach() * change.factor
+    return rebuilt(change, weights["down"].detach(), up, is_trained=False)
 
 
 def _kernel(factor: Tensor) -> list[int]:
