@@ -170,11 +170,7 @@ class Model(Chain):
         Raises:
             ModelError: The family does not define `repeated`.
         """
-        if not self.repeated:
-            raise ModelError(
-                f"{type(self).__name__} does not define which of its blocks repeat.",
-                hint="List their classes in `repeated`, or torch.compile() a part of the model.",
-            )
+        self._check_repeats(", or torch.compile() a part of the model")
         compile_blocks(self, self.repeated, {"fullgraph": fullgraph, "dynamic": dynamic, **options})
 
     def checkpoint_blocks(self) -> None:
@@ -187,13 +183,17 @@ class Model(Chain):
         Raises:
             ModelError: The family does not define `repeated`.
         """
+        self._check_repeats()
+        for tree in (self, *self.adapters):
+            checkpoint_blocks(tree, self.repeated)
+
+    def _check_repeats(self, otherwise: str = "") -> None:
+        """Checks that the family defines its repeated blocks; the hint may name another way."""
         if not self.repeated:
             raise ModelError(
                 f"{type(self).__name__} does not define which of its blocks repeat.",
-                hint="List their classes in `repeated`.",
+                hint=f"List their classes in `repeated`{otherwise}.",
             )
-        for tree in (self, *self.adapters):
-            checkpoint_blocks(tree, self.repeated)
 
     # --- worn adapters ----------------------------------------------------------------------
 

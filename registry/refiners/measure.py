@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from refiners.choose.policy import Guard
 from refiners.errors import AmbiguousNameError, PluginError, RefinersError, UnknownNameError
 from refiners.host.text import reason_of
+from refiners.installed.declared import Declared
 from refiners.installed.distribution import canonical_id
 from refiners.installed.factory import import_reference
-from refiners.installed.measure import PackageMeasure, package_measures
+from refiners.installed.measure import package_measures
 
 if TYPE_CHECKING:
     from refiners_core.measure import Measure
@@ -19,7 +20,7 @@ _SHOWN: Final = 12
 """The largest number of names in a hint."""
 
 
-def measures() -> tuple[PackageMeasure, ...]:
+def measures() -> tuple[Declared, ...]:
     """Returns the measures that installed packages declare; no package is imported."""
     return package_measures().measures
 
@@ -40,7 +41,7 @@ def load_measure(name: str) -> Measure:
     return _checked(_made(measure), measure)
 
 
-def find_measure(name: str) -> PackageMeasure:
+def find_measure(name: str) -> Declared:
     """Finds a declared measure by its name, without importing its package.
 
     Raises:
@@ -67,7 +68,7 @@ def find_measure(name: str) -> PackageMeasure:
     raise UnknownNameError(f"no package has a measure {name!r}.{unread}", hint=hint)
 
 
-def _made(measure: PackageMeasure) -> Any:
+def _made(measure: Declared) -> Any:
     make = import_reference(measure.reference, measure.dist)
     try:
         return make()
@@ -81,7 +82,7 @@ def _made(measure: PackageMeasure) -> Any:
         ) from error
 
 
-def _checked(made: Any, measure: PackageMeasure) -> Measure:
+def _checked(made: Any, measure: Declared) -> Measure:
     """Returns a measure whose author has filled in what every measure has."""
     from refiners_core.measure import Measure
 

@@ -27,15 +27,7 @@ source = "pkg:refiners_playground/weights/c.safetensors"
 """
 
 
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch):
-    """Makes the scripts importable for a test, and unloads them afterwards."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(TRAINING)
-    yield
-    for name in set(sys.modules) - before:
-        if TRAINING in Path(str(getattr(sys.modules[name], "__file__", None))).parents:
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("scripts")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -1,31 +1,16 @@
 import hashlib
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-TRAINING = Path(__file__).parents[1] / "training"
-
-
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch):
-    """Makes the scripts importable for a test, and unloads them afterwards."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(TRAINING)
-    yield
-    for name in set(sys.modules) - before:
-        if (
-            getattr(sys.modules[name], "__file__", None)
-            and TRAINING in Path(str(sys.modules[name].__file__)).parents
-        ):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("scripts")
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 96), (96, 12)])
 def test_orthogonalised_matrices_stretch_every_direction_about_equally(shape):
-    from optimiser import orthogonalise
+    from refiners_train.engine.muon import orthogonalise
 
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     stretches = torch.linalg.svdvals(orthogonalise(matrix))
@@ -75,9 +60,9 @@ def test_muon_takes_matrices_but_not_embeddings_norms_and_the_first_convolution(
 
 
 def test_the_learning_rate_rises_holds_and_falls():
-    from optimiser import warm_hold_decay
+    from refiners_train.engine.schedule import Schedule
 
-    factor = warm_hold_decay(100, warm=10, hold=0.5, floor=0.1)
+    factor = Schedule(100, warm_up=10, hold=0.5, floor=0.1)
     assert factor(0) == pytest.approx(0.1)
     assert factor(9) == factor(49) == 1
     assert factor(75) == pytest.approx(0.55)
@@ -85,12 +70,13 @@ def test_the_learning_rate_rises_holds_and_falls():
 
 
 def test_muon_and_adamw_together_fit_a_linear_map():
-    from optimiser import Optimisers, warm_hold_decay
+    from optimiser import Optimisers
+    from refiners_train.engine.schedule import Schedule
 
     torch.manual_seed(0)
     model, wanted = nn.Linear(16, 16), torch.randn(16, 16)
     optimisers = Optimisers(
-        model, muon=0.05, adam=0.01, betas=(0.9, 0.99), schedule=warm_hold_decay(300, 10, 0.3)
+        model, muon=0.05, adam=0.01, betas=(0.9, 0.99), schedule=Schedule(300, 10, 0.3, 0.02)
     )
     x = torch.randn(256, 16)
     losses = []

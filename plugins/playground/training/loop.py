@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from random import Random
 
 import torch
-from optimiser import Average, Optimisers, warm_hold_decay
+from optimiser import Average, Optimisers
+from refiners_train.engine.schedule import Schedule
 from run import Run
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ def train(
         options: `steps`, `measure_every`, `fresh`.
     """
     run = Run(name)
-    schedule = warm_hold_decay(options.steps, recipe.warm, recipe.hold, recipe.floor)
+    schedule = Schedule(options.steps, recipe.warm, recipe.hold, recipe.floor)
     optimisers = Optimisers(
         learner, muon=recipe.muon, adam=recipe.adam, betas=recipe.betas, schedule=schedule
     )

@@ -1,63 +1,11 @@
-"""Muon for matrices, AdamW for everything else, with a warm-up, a plateau and a linear decay."""
+"""Muon for matrices, AdamW for everything else, and a running mean of a network."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from refiners_train.engine.muon import Muon, is_matrix, tables
 from torch import Tensor, nn
-
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-
-
-@torch.no_grad()
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Moves the singular values of matrices towards 1 (Muon, Jordan 2024: Newton-Schulz iteration).
-
-    Args:
-        matrix: One matrix, or several of one shape, (..., rows, columns).
-        steps: The number of iterations.
-    """
-    a, b, c = NEWTON_SCHULZ
-    x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
-
-
-class Muon(torch.optim.Optimizer):
-    """Updates matrices by orthogonalised momentum; kernels are matrices (out, in * k * k).
-
-    Updates are scaled by 0.2 * sqrt(longer side), which gives them AdamW's usual root mean square
-    (Liu et al. 2025, arXiv 2502.16982, section 2.2).
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float,
-        momentum: float = 0.95,
-        weight_decay: float = 0.01,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Moves every weight once along its orthogonalised Nesterov momentum."""
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
-                scale = 0.2 * max(ahead.shape) ** 0.5
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(orthogonalise(ahead).view_as(weight), alpha=-group["lr"] * scale)
 
 
 def split_weights(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -66,11 +14,11 @@ def split_weights(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramet
     Muon takes matrices and kernels with more than 8 inputs and outputs. That excludes biases,
     norms, the first and last convolution of every network here, and embedding tables.
     """
-    tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
+    looked_up = tables([model])
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for weight in model.parameters():
-        is_map = weight.dim() > 1 and min(weight.shape[:2]) > 8 and id(weight) not in tables
+        is_map = is_matrix(weight) and id(weight) not in looked_up
         (matrices if is_map else others).append(weight)
     return matrices, others
 
@@ -116,21 +64,6 @@ class Optimisers:
         """Restores the state of both optimisers."""
         for (optimiser, _), state in zip(self.parts, states, strict=True):
             optimiser.load_state_dict(state)
-
-
-def warm_hold_decay(
-    total: int, warm: int, hold: float, floor: float = 0.02
-) -> Callable[[int], float]:
-    """Returns a factor of the rates that rises over `warm` steps, is 1 until the share `hold`, then
-    falls to `floor`."""
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        done = step / total
-        return 1.0 if done < hold else max(floor, 1 - (1 - floor) * (done - hold) / (1 - hold))
-
-    return factor
 
 
 class Average:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from optimiser import orthogonalise, split_weights
+from optimiser import split_weights
+from refiners_train.engine.muon import orthogonalise
 from torch import Tensor, nn
 
 MOMENTUM, WEIGHT_DECAY = 0.95, 0.01

@@ -13,8 +13,8 @@ import torch
 from base_data import CAPTIONS, Table, load_table
 from captured import captured
 from model import build_model, save_part
-from optimiser import warm_hold_decay
 from refiners_playground.curriculum import shares
+from refiners_train.engine.schedule import Schedule
 from run import Run, arguments
 from steady import SteadyOptimiser
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ COUNTS: Mapping[str, int] = {
 STAGES: tuple[tuple[float, Mapping[str, float]], ...] = ((0.12, shares(0.6)), (1.0, shares()))
 """Until which share of the steps each mix of kinds is drawn, and the shares of the kinds."""
 TEXT_DROPPED = 0.1
-MUON, ADAM, WARM, HOLD = 3e-3, 1.2e-3, 200, 0.4
+MUON, ADAM, WARM, HOLD, FLOOR = 3e-3, 1.2e-3, 200, 0.4, 0.02
 LOGGED, MIXED, TIMED = 250, 20, 200
 
 
@@ -136,14 +136,14 @@ def main() -> None:
     total, started = options.steps, time.monotonic()
     for index in itertools.count(first):
         if index == first + TIMED and options.seconds:
-            torch.cuda.synchronize() if device.type == "cuda" else None
+            last.item()  # waits for the device
             total = int((index - first) * options.seconds / (time.monotonic() - started))
             run.log(step=index, steps=total)
         if index >= total:
             break
         if index % MIXED == 0 or index == first:
             maker.mix(next(shares for until, shares in STAGES if index < until * total))
-        optimiser.factor.fill_(warm_hold_decay(total, WARM, HOLD)(index))
+        optimiser.factor.fill_(Schedule(total, WARM, HOLD, FLOOR)(index))
         step()
         if index % LOGGED == 0:
             run.log(step=index, loss=last.item(), wall=time.monotonic() - started)

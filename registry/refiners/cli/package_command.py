@@ -12,7 +12,8 @@ from refiners.cli.location import name_or_path
 from refiners.cli.output import say
 from refiners.cli.report import print_json, print_table
 from refiners.errors import PluginError
-from refiners.installed.command import PackageCommand, package_commands
+from refiners.installed.command import package_commands
+from refiners.installed.declared import Declared
 from refiners_core.command import Report, Shell
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def leaf(command: click.Command | None, arguments: Sequence[str]) -> click.Comma
     return command
 
 
-def _imported(command: PackageCommand) -> click.Command:
+def _imported(command: Declared) -> click.Command:
     from refiners.choose.policy import Guard
     from refiners.installed.factory import import_reference
 

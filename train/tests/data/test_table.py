@@ -28,11 +28,11 @@ def png(width: int, height: int, blue: int) -> bytes:
 def table(tmp_path):
     rows = {
         "image": [{"bytes": png(12, 8, number), "path": None} for number in range(3)],
-        "said": [f"picture {number}" for number in range(3)],
+        "words": [f"picture {number}" for number in range(3)],
         "edges": [{"bytes": png(12, 8, number), "path": None} for number in range(3)],
     }
     features = datasets.Features(
-        image=datasets.Image(), said=datasets.Value("string"), edges=datasets.Image()
+        image=datasets.Image(), words=datasets.Value("string"), edges=datasets.Image()
     )
     datasets.Dataset.from_dict(rows, features).save_to_disk(tmp_path / "rows")
     return tmp_path / "rows"
@@ -47,7 +47,7 @@ def shards(tmp_path):
                 for ending, content in {
                     "png": png(12, 8, number),
                     "edges.png": png(12, 8, 2 * number),
-                    "json": json.dumps({"said": f"picture {name}"}).encode(),
+                    "json": json.dumps({"words": f"picture {name}"}).encode(),
                 }.items():
                     member = tarfile.TarInfo(f"{name}.{ending}")
                     member.size = len(content)
@@ -56,7 +56,7 @@ def shards(tmp_path):
 
 
 def test_the_rows_of_a_dataset_are_examples(table):
-    options = {"text": "said", "conditions": {"": "edges"}}
+    options = {"text": "words", "conditions": {"": "edges"}}
     source = open_pictures(f"hf:{table}", options, size=(8, 8), seed=0)
     example = source.example(1, 0)
     assert example.text == "picture 1"
@@ -65,7 +65,8 @@ def test_the_rows_of_a_dataset_are_examples(table):
 
 
 def test_a_missing_column_is_refused_with_those_that_exist(table):
-    with pytest.raises(DataError, match="no column 'text' for captions; it has image, said, edges"):
+    message = "no column 'text' for captions; it has image, words, edges"
+    with pytest.raises(DataError, match=message):
         Table(str(table))
 
 
@@ -83,7 +84,7 @@ def test_damaged_rows_are_named(tmp_path):
 
 
 def test_the_samples_of_shards_are_examples_in_any_order(shards):
-    options = {"text": "json:said", "conditions": {"": "edges.png"}}
+    options = {"text": "json:words", "conditions": {"": "edges.png"}}
     source = open_pictures(f"wds:{shards}/{{000..001}}.tar", options, size=(8, 8), seed=0)
     assert [source.example(index, 0).text for index in (3, 0)] == ["picture s11", "picture s00"]
     example = source.example(3, 0)

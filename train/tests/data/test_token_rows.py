@@ -97,10 +97,10 @@ def test_texts_come_from_files_lines_and_datasets(tmp_path):
     (tmp_path / "texts").mkdir()
     for name in "ba":
         (tmp_path / f"texts/{name}.txt").write_text(name)
-    rows = [{"said": "a"}, {"said": "b"}]
+    rows = [{"words": "a"}, {"words": "b"}]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
     datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "rows")
-    columns = {"text": "said"}
+    columns = {"text": "words"}
     for source in (
         open_texts(f"folder:{tmp_path}/texts"),
         open_texts(f"jsonl:{tmp_path}/x.jsonl", columns=columns),

@@ -1,6 +1,5 @@
 """Opens the pictures that a configuration names: `folder:`, `hf:`, `datasets:` and `wds:`."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -16,6 +15,7 @@ from refiners_train.data.example import Source
 from refiners_train.data.folder import Folder
 from refiners_train.data.framing import Framing
 from refiners_train.data.latent_cache import LatentCache
+from refiners_train.data.option import parted_options
 from refiners_train.data.picture_source import PictureSource
 from refiners_train.data.prior import WithPrior
 from refiners_train.data.record import Records, check_pictures
@@ -122,23 +122,8 @@ def split_options(source: str, options: Mapping[str, Any]) -> tuple[PictureOptio
     Raises:
         DataError: An option is unknown or out of range.
     """
-    scheme = source.partition(":")[0]
-    names = PictureOptions.__struct_fields__
-    common = {name: value for name, value in options.items() if name in names}
-    rest = {name: value for name, value in options.items() if name not in names}
-    known = [*inspect.signature(SCHEMES[scheme]).parameters][1:]
-    unknown = sorted(rest.keys() - set(known))
-    if unknown:
-        raise DataError(
-            f"{source} has no option {', '.join(unknown)}; it has {', '.join([*known, *names])}.",
-            hint="Look at `options` in [data].",
-        )
-    try:
-        return msgspec.convert(common, PictureOptions), rest
-    except msgspec.ValidationError as error:
-        raise DataError(
-            f"the options of {source} have a fault: {error}.", hint="Look at `options` in [data]."
-        ) from error
+    opens = SCHEMES[source.partition(":")[0]]
+    return parted_options(source, options, PictureOptions, opens)
 
 
 def _prior_of(prior: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Opens the texts that a configuration names, as tokens of a model."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
@@ -10,6 +9,7 @@ from msgspec import Meta
 from refiners_core.models.decoder import LanguageModel
 from refiners_train.data.data_error import DataError
 from refiners_train.data.example import TextExample, TextSource
+from refiners_train.data.option import parted_options
 from refiners_train.data.text_source import is_texts, open_texts
 from refiners_train.data.token_rows import TokenRows
 
@@ -65,19 +65,5 @@ def split_text_options(
     Raises:
         DataError: An option is unknown or out of range.
     """
-    common = {name: value for name, value in options.items() if name in TOKEN_OPTIONS}
-    rest = {name: value for name, value in options.items() if name not in TOKEN_OPTIONS}
-    known = [*inspect.signature(open_texts).parameters][1:]
-    if is_texts(reference) and (unknown := sorted(rest.keys() - set(known))):
-        raise DataError(
-            f"{reference} has no option {', '.join(unknown)}; it has "
-            f"{', '.join([*known, *TOKEN_OPTIONS])}.",
-            hint="Look at `options` in [data].",
-        )
-    try:
-        return msgspec.convert(common, TokenOptions), rest
-    except msgspec.ValidationError as error:
-        raise DataError(
-            f"the options of {reference} have a fault: {error}.",
-            hint="Look at `options` in [data].",
-        ) from error
+    opens = open_texts if is_texts(reference) else None
+    return parted_options(reference, options, TokenOptions, opens)

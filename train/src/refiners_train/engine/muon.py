@@ -13,10 +13,10 @@ NEWTON_SCHULZ: Final = (3.4445, -4.7750, 2.0315)
 
 @torch.no_grad()
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Moves the singular values of each matrix of a stack, (count, rows, columns), towards 1."""
+    """Moves the singular values of each matrix, (..., rows, columns), towards 1."""
     a, b, c = NEWTON_SCHULZ
-    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    is_tall = x.shape[1] > x.shape[2]
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    is_tall = x.shape[-2] > x.shape[-1]
     x = x.mT if is_tall else x
     for _ in range(steps):
         gram = x @ x.mT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from random import Random
 from typing import Any
 
@@ -22,53 +23,69 @@ from refiners_playground.recogniser import WEIGHTS, pair_agreement
 from refiners_playground.scene import Scene
 
 
-class PlainPrompts(Measure):
-    """Prompts of one large, plain object."""
+class ScenePrompts(Measure):
+    """Prompts of one object, whose parts are read from the pictures; a subclass makes them."""
 
     base = BASE
-    summary = "held-out prompts of one large, plain object"
     files = (WEIGHTS,)
+
+    @abstractmethod
+    def scenes(self, count: int) -> list[Scene]:
+        """Returns held-out scenes."""
+
+    @abstractmethod
+    def prompt(self, scene: Scene) -> str:
+        """Returns the prompt of a scene."""
+
+    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+        scenes = self.scenes(count)
+        prompts = [self.prompt(scene) for scene in scenes]
+        pixels = generated(model, prompts, settings, adapter)
+        hits = recognised(pixels, scenes)
+        hits["place"] = all_of(hits["column"], hits["row"])
+        return Samples({f.name: hits[f.name] for f in self.figures}, prompts, pixels)
+
+
+class PlainPrompts(ScenePrompts):
+    """Prompts of one large, plain object."""
+
+    summary = "held-out prompts of one large, plain object"
     figures = (
         Figure("shape", least=0.98),
         Figure("colour", least=0.98),
         Figure("background", least=0.98),
     )
 
-    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
-        scenes = named_scenes(count)
-        prompts = [plain_caption(scene) for scene in scenes]
-        pixels = generated(model, prompts, settings, adapter)
-        hits = recognised(pixels, scenes)
-        return Samples({f.name: hits[f.name] for f in self.figures}, prompts, pixels)
+    def scenes(self, count: int) -> list[Scene]:
+        return named_scenes(count)
+
+    def prompt(self, scene: Scene) -> str:
+        return plain_caption(scene)
 
 
-class Fills(Measure):
+class Fills(ScenePrompts):
     """Prompts of one large object with a fill, each as often as the others or nearly so."""
 
-    base = BASE
     summary = "held-out prompts of one large object with its fill"
-    files = (WEIGHTS,)
     figures = (
         Figure("fill", least=0.85),
         Figure("shape", least=0.85),
         Figure("colour"),
     )
 
-    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+    def scenes(self, count: int) -> list[Scene]:
         random = Random(19)
-        scenes = [filled_scene(random, held_out=True) for _ in range(count)]
-        prompts = [f"a large {_filled(scene)} {_ground(scene)}" for scene in scenes]
-        pixels = generated(model, prompts, settings, adapter)
-        hits = recognised(pixels, scenes)
-        return Samples({f.name: hits[f.name] for f in self.figures}, prompts, pixels)
+        return [filled_scene(random, held_out=True) for _ in range(count)]
+
+    def prompt(self, scene: Scene) -> str:
+        [item] = scene.items
+        return f"a large {item.fill} {item.colour} {item.shape} {_ground(scene)}"
 
 
-class Sizes(Measure):
+class Sizes(ScenePrompts):
     """Prompts of one object with its size and place."""
 
-    base = BASE
     summary = "held-out prompts of one object with its size and its place"
-    files = (WEIGHTS,)
     figures = (
         Figure("size", least=0.85),
         Figure("place", least=0.85),
@@ -76,14 +93,13 @@ class Sizes(Measure):
         Figure("colour"),
     )
 
-    def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
+    def scenes(self, count: int) -> list[Scene]:
         random = Random(23)
-        scenes = [sized_scene(random, held_out=True) for _ in range(count)]
-        prompts = [_placed(scene) for scene in scenes]
-        pixels = generated(model, prompts, settings, adapter)
-        hits = recognised(pixels, scenes)
-        hits["place"] = all_of(hits["column"], hits["row"])
-        return Samples({f.name: hits[f.name] for f in self.figures}, prompts, pixels)
+        return [sized_scene(random, held_out=True) for _ in range(count)]
+
+    def prompt(self, scene: Scene) -> str:
+        [item] = scene.items
+        return f"a {item.size} {item.colour} {item.shape} {place(item)} {_ground(scene)}"
 
 
 class Pairs(Measure):
@@ -133,16 +149,6 @@ class Faces(Measure):
             "background": [float(read["background"] == face.background) for read, face in pairs],
         }
         return Samples(outcomes, prompts, pixels)
-
-
-def _filled(scene: Scene) -> str:
-    [item] = scene.items
-    return f"{item.fill} {item.colour} {item.shape}"
-
-
-def _placed(scene: Scene) -> str:
-    [item] = scene.items
-    return f"a {item.size} {item.colour} {item.shape} {place(item)} {_ground(scene)}"
 
 
 def _ground(scene: Scene) -> str:
