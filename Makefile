@@ -78,5 +78,5 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/.run
-	$(PIP) --group dev -e testkit
+	$(PIP) --group dev -e testkit -e "train[datasets,webdataset,tensorboard]"
 	touch $@
