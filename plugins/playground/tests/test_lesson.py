@@ -101,6 +101,13 @@ def test_a_contradicting_picture_differs_from_the_scene_in_the_shape_that_is_nam
             assert torch.equal(corner, example.picture[:, 0, 0])
 
 
+def test_pictures_are_their_own_prompts_without_contradictions():
+    taught = lesson.pictured(8, canonical=3, is_contradicted=False)
+    examples = [taught.example(index, 0) for index in range(8)]
+    assert all(torch.equal(it.conditions["picture"], it.picture) for it in examples)
+    assert sum(it.text == "" for it in examples) == 6
+
+
 def test_main_colours_are_those_of_the_scene_with_their_shares():
     scenes = [Scene((Item("square", "red"),), "white"), Scene((Item("circle", "blue"),), "black")]
     for palette, scene in zip(main_colours(in_bytes(draw, scenes), 2), scenes, strict=True):

@@ -139,12 +139,15 @@ def test_regions_overlap_where_the_object_is_in_its_place(drawing):
 
 
 def test_light_comes_from_the_side_that_is_asked_for(drawing):
-    flat, sides = draw(placed_scenes(16)), [*LIGHTS.values()] * 4
-    drawing(light, lit(flat, torch.tensor(sides)))
+    scenes, sides = placed_scenes(16), torch.tensor([*LIGHTS.values()] * 4)
+    drawing(light, lit(draw(scenes), sides))
     values = light.Light().values(None, None, 16)
     assert values["side of the light"] >= 0.9
-    drawing(light, lit(flat, -torch.tensor(sides)))
+    assert values[region.OVERLAP] >= 0.9
+    drawing(light, lit(draw(scenes), -sides))
     assert light.Light().values(None, None, 16)["side of the light"] <= 0.1
+    drawing(light, lit(draw(scenes[1:] + scenes[:1]), sides))
+    assert light.Light().values(None, None, 16)[region.OVERLAP] <= 0.3
 
 
 def test_a_word_gives_every_shape_its_look(drawing):

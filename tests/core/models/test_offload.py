@@ -93,7 +93,9 @@ def test_half_precision_is_close_to_full(build_tiny, sampler, dtype):
 
 
 @pytest.fixture
-def accelerator():
+def accelerator(monkeypatch):
+    """The accelerator, whose convolutions keep all 23 bits of float32's mantissas, not 10."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     if not torch.accelerator.is_available():
         pytest.skip("needs an accelerator")
     return torch.accelerator.current_accelerator()

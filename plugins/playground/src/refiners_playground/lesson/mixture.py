@@ -7,8 +7,6 @@ from typing import Any, Final
 from refiners_playground.curriculum import lesson, lesson_caption
 from refiners_playground.lesson.example import Caption
 
-SEEN: Final = (("canonical", 1), ("placed", 1), ("fills", 1))
-"""The kinds of pictures in lessons of image prompts, and their shares."""
 KNOWN: Final = (
     ("canonical", 3),
     ("placed", 1),

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, one_hot
 
 from refiners_playground.caption import article
 from refiners_playground.lesson.example import CHUNK, Lesson, drawing_device, in_bytes
-from refiners_playground.lesson.mixture import KNOWN, SEEN, mixed
+from refiners_playground.lesson.mixture import KNOWN, mixed
 from refiners_playground.picture import draw_pictures
 from refiners_playground.scene import SHAPES, Scene
 
@@ -31,7 +31,7 @@ Palette = list[tuple[str, float]]
 """Colours as `#rrggbb` with their weights."""
 
 
-def pictured(count: int = 16000) -> Lesson:
+def pictured(count: int = 16000, canonical: int = 1, is_contradicted: bool = True) -> Lesson:
     """Returns scenes that are their own image prompt, the condition `picture`.
 
     Of four examples, two have an empty caption and one an ordinary caption. The caption of the
@@ -40,20 +40,29 @@ def pictured(count: int = 16000) -> Lesson:
 
     Args:
         count: The number of scenes.
+        canonical: The large, plain, centred scenes for each placed one and each with a fill; an
+            encoder that was trained without labels needs more of them before shapes are read.
+        is_contradicted: Whether the fourth example is as described; otherwise its caption is empty
+            and the scene its own image prompt.
     """
-    scenes, captions = mixed(count, SEEN)
+    scenes, captions = mixed(count, (("canonical", canonical), ("placed", 1), ("fills", 1)))
+
+    def differs(index: int) -> bool:
+        return is_contradicted and index % 4 == CONTRADICTED
+
     shown = [
-        reshaped(scene, Random(f"reshaped {index}")) if index % 4 == CONTRADICTED else scene
+        reshaped(scene, Random(f"reshaped {index}")) if differs(index) else scene
         for index, scene in enumerate(scenes)
     ]
 
     def caption(index: int, random: Random) -> str:
-        if index % 4 == CONTRADICTED:
+        if differs(index):
             return random.choice(SHAPE_FRAMES).format(article(scenes[index].items[0].shape))
         return captions(index, random) if index % 4 == CAPTIONED else ""
 
     values = {"picture": in_bytes(draw_pictures, shown)}
-    return Lesson(f"pictures {count}", in_bytes(draw_pictures, scenes), caption, values)
+    name = f"pictures {count} {canonical} {is_contradicted}"
+    return Lesson(name, in_bytes(draw_pictures, scenes), caption, values)
 
 
 def reshaped(scene: Scene, random: Random) -> Scene:

@@ -12,9 +12,9 @@ from torch import Tensor
 from refiners_core import Adapter
 from refiners_core.measure import Figure, Measure, Samples, Settings
 from refiners_playground.lesson.light import LIGHTS, cut_out, light_side, lit, lit_caption
-from refiners_playground.measure.region import OVERLAP, overlap
+from refiners_playground.measure.region import OVERLAP, foreground, shared
 from refiners_playground.measure.sampling import BASE, generated, named_scenes, placed_scenes
-from refiners_playground.scene import draw
+from refiners_playground.scene import COLOURS, Scene, draw
 
 _SIDES = tuple(LIGHTS)
 
@@ -42,7 +42,7 @@ class Light(Measure):
         read = light_side(pixels, flat)
         outcomes = {
             "side of the light": [float(a == b) for a, b in zip(read, sides, strict=True)],
-            OVERLAP: overlap(without_light(pixels, sides), flat).tolist(),
+            OVERLAP: overlap_under_light(pixels, scenes, sides).tolist(),
         }
         return Samples(outcomes, prompts, pixels)
 
@@ -51,9 +51,26 @@ class Light(Measure):
         return cut_out(named_scenes(count))
 
 
-def without_light(
-    pixels: Float[Tensor, "batch 3 height width"], sides: Sequence[str]
-) -> Float[Tensor, "batch 3 height width"]:
-    """Returns pictures in 0...1 as they are without the light from the named sides."""
-    directions = torch.tensor([LIGHTS[side] for side in sides])
-    return (pixels / lit(torch.ones_like(pixels), directions)).clamp(0, 1)
+def overlap_under_light(
+    pixels: Float[Tensor, "batch 3 height width"], scenes: Sequence[Scene], sides: Sequence[str]
+) -> Float[Tensor, " batch"]:
+    """Returns the intersection over union (0...1) of the objects in lit pictures and in scenes.
+
+    An object is where pixels are closer to its colour than to that of the background, both under
+    the light. `foreground`, which expects one colour around an object, finds none in lit pictures.
+
+    Args:
+        pixels: Pictures in 0...1.
+        scenes: Scenes of one plain object each.
+        sides: The side of the light in each picture.
+    """
+    light = lit(torch.ones_like(pixels), torch.tensor([LIGHTS[side] for side in sides]))
+    objects, grounds = (
+        torch.tensor([COLOURS[name] for name in names])[..., None, None] * light
+        for names in (
+            [scene.items[0].colour for scene in scenes],
+            [scene.background for scene in scenes],
+        )
+    )
+    found = (pixels - objects).norm(dim=1) < (pixels - grounds).norm(dim=1)
+    return shared(found, foreground(draw(scenes)))

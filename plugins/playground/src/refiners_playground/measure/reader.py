@@ -16,7 +16,16 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_playground.caption import plain_caption
 from refiners_playground.face import draw_faces
 from refiners_playground.ink_reader import read_ink
-from refiners_playground.measure.sampling import BASE, batches, named_scenes, recognised, recogniser
+from refiners_playground.lesson.light import LIGHTS, lit
+from refiners_playground.measure.light import overlap_under_light
+from refiners_playground.measure.sampling import (
+    BASE,
+    batches,
+    named_scenes,
+    placed_scenes,
+    recognised,
+    recogniser,
+)
 from refiners_playground.pattern import FILLS
 from refiners_playground.random_scene import (
     inked,
@@ -29,6 +38,7 @@ from refiners_playground.random_scene import (
 from refiners_playground.recogniser import WEIGHTS, pair_agreement
 from refiners_playground.scene import Scene, draw
 
+LIT: Final = "lit objects, overlap"
 MOST: Final = 0.02
 """The largest share of flat drawings that may be read as ink."""
 
@@ -74,6 +84,7 @@ class RoundTrip(Measure):
         Figure("PSNR of faces in dB", is_share=False, least=30),
         Figure("shape", least=0.97),
         Figure("fill"),
+        Figure(LIT, is_share=False),
     )
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
@@ -86,7 +97,12 @@ class RoundTrip(Measure):
             outcomes[name] = (-10 * errors.log10()).tolist()
         scenes = [_filled(scene, row) for row, scene in enumerate(named_scenes(count))]
         hits = recognised(decoded(model, draw(scenes), settings), scenes)
-        return Samples(outcomes | {name: hits[name] for name in ("shape", "fill")})
+        outcomes |= {name: hits[name] for name in ("shape", "fill")}
+        placed = placed_scenes(count)
+        sides = [[*LIGHTS][row % len(LIGHTS)] for row in range(count)]
+        shone = lit(draw(placed), torch.tensor([LIGHTS[side] for side in sides]))
+        found = overlap_under_light(decoded(model, shone, settings), placed, sides)
+        return Samples(outcomes | {LIT: found.tolist()})
 
 
 class InkReading(Measure):

@@ -78,7 +78,13 @@ def overlap(
     pixels: Float[Tensor, "batch 3 height width"], wanted: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, " batch"]:
     """Returns the intersection over union (0...1) of the objects in two pictures."""
-    ours, theirs = foreground(pixels), foreground(wanted)
+    return shared(foreground(pixels), foreground(wanted))
+
+
+def shared(
+    ours: Bool[Tensor, "batch height width"], theirs: Bool[Tensor, "batch height width"]
+) -> Float[Tensor, " batch"]:
+    """Returns the intersection over union (0...1) of regions."""
     both, either = (ours & theirs).sum((1, 2)), (ours | theirs).sum((1, 2))
     return both / either.clamp(min=1)
 
