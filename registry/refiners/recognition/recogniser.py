@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from refiners.manifest.file_layout import ANY, REST, FileTable, Layout, Size
 from refiners.recognition.key_names import KeyNames, is_match
 
+ARCHITECTURE: Final = "modelspec.architecture"
+"""The key of metadata that names a base and an adapter, as `stable-diffusion-v1/lora` does."""
 Shape = tuple[int, ...]
 Facts = Mapping[str, tuple[int, ...]]
 """The values of each fact that shapes show: several if tensors differ."""
@@ -101,8 +103,9 @@ def recognise(
     """Returns the readers whose layouts fit a file best.
 
     Of the layouts of one reader, one that refuses the file goes first, then the one with the most
-    conditions. Of several readers, those that do not refuse the file remain, and of these the ones
-    whose layout has the most conditions.
+    conditions. Of several readers, those that do not refuse the file remain, and of these the one
+    that the file names in `modelspec.architecture`, as trainings of `refiners train` do, else the
+    ones whose layout has the most conditions.
 
     Args:
         evidence: The header of the file and the configurations beside it.
@@ -122,6 +125,8 @@ def recognise(
             origin = origin if isinstance(origin, str) else ""
             fits.append(Recognised(reader, layout, known, named, method, origin))
     fits = [fit for fit in fits if not fit.layout.refuses] or fits
+    kind = evidence.metadata.get(ARCHITECTURE, "").rpartition("/")[2]
+    fits = [fit for fit in fits if fit.reader.name == kind] or fits
     most = max((fit.layout.conditions for fit in fits), default=0)
     return tuple(fit for fit in fits if fit.layout.conditions == most)
 

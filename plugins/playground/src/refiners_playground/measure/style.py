@@ -28,6 +28,7 @@ class Ink(Measure):
 
     base = BASE
     summary = "held-out prompts that name shape and colours, and no style"
+    scale_together = 1.06
     files = (WEIGHTS,)
     figures = (
         Figure(INKED, least=0.85, most_without=0.1, together=0.85),
