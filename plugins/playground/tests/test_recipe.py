@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import refiners
 
 TRAINING = Path(__file__).parents[1] / "training"
 RECIPES = sorted((TRAINING / "recipe").glob("*.toml"))
@@ -83,3 +84,12 @@ def test_a_recipe_trains_and_its_file_loads(path):
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert json.loads(ended.stdout.splitlines()[-1])["recipe"] == path.stem
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_trained_file_is_read_by_the_adapter_that_was_trained(path):
+    from result import places
+
+    files = places(path.stem)
+    by_path = refiners.load_adapter(str(files["weights"]))
+    assert type(by_path) is type(refiners.load_adapter(path.stem))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from refiners.manifest.file_layout import ANY, REST, FileTable, Layout, Size
 from refiners.recognition.key_names import KeyNames, is_match
 
-ARCHITECTURE: Final = "modelspec.architecture"
-"""The key of metadata that names a base and an adapter, as `stable-diffusion-v1/lora` does."""
+TRAINING, ARCHITECTURE = "refiners.training", "modelspec.architecture"
+"""The keys of metadata of files of `refiners train`: how it was trained, and base and adapter."""
 Shape = tuple[int, ...]
 Facts = Mapping[str, tuple[int, ...]]
 """The values of each fact that shapes show: several if tensors differ."""
@@ -35,6 +35,12 @@ class Evidence:
     def names(self) -> KeyNames:
         """The names of the tensors."""
         return KeyNames(self.shapes)
+
+    @property
+    def kind(self) -> str:
+        """The name of the adapter that `refiners train` trained; empty for files of others."""
+        is_ours = TRAINING in self.metadata
+        return self.metadata.get(ARCHITECTURE, "").rpartition("/")[2] if is_ours else ""
 
 
 class Base(NamedTuple):
@@ -104,8 +110,8 @@ def recognise(
 
     Of the layouts of one reader, one that refuses the file goes first, then the one with the most
     conditions. Of several readers, those that do not refuse the file remain, and of these the one
-    that the file names in `modelspec.architecture`, as trainings of `refiners train` do, else the
-    ones whose layout has the most conditions.
+    that `refiners train` trained, which its metadata name, else the ones whose layout has the most
+    conditions.
 
     Args:
         evidence: The header of the file and the configurations beside it.
@@ -125,8 +131,7 @@ def recognise(
             origin = origin if isinstance(origin, str) else ""
             fits.append(Recognised(reader, layout, known, named, method, origin))
     fits = [fit for fit in fits if not fit.layout.refuses] or fits
-    kind = evidence.metadata.get(ARCHITECTURE, "").rpartition("/")[2]
-    fits = [fit for fit in fits if fit.reader.name == kind] or fits
+    fits = [fit for fit in fits if fit.reader.name == evidence.kind] or fits
     most = max((fit.layout.conditions for fit in fits), default=0)
     return tuple(fit for fit in fits if fit.layout.conditions == most)
 

@@ -156,6 +156,8 @@ def judge(adapter: Installed[AdapterSpec], given: str, evidence: Evidence) -> Re
         raise refusal(given, fits)
     if fits:
         return fits[0]
+    if evidence.kind == adapter.name:
+        return None
     what = adapter.spec.file.what or adapter.name
     others = identify_kind(evidence)
     if not others or (others[0].reader.kind == "known" and str(others[0]).startswith(f"{what} (")):
@@ -181,6 +183,10 @@ def _identified(file: GivenFile) -> Found:
             f"{file.given} is not on this machine, so its kind is unknown offline.",
             hint=f"Go online once: {quoted('refiners', 'fetch', file.given)}.",
         )
+    kind = file.evidence.kind
+    trained = [it for it in inventory.adapters if it.name == kind and it.spec.file is not None]
+    if len(trained) == 1:
+        return Found(file, trained[0], judge(trained[0], file.given, file.evidence))
     fits = identify_kind(file.evidence)
     readable = [fit for fit in fits if fit.is_readable]
     if len(readable) == 1:

@@ -231,3 +231,15 @@ def test_a_valid_layout_is_read():
     assert not faults
     assert manifest is not None
     assert isinstance(manifest.adapter["edges"].file, UserFile)
+
+
+def test_the_adapter_that_a_training_names_goes_before_more_specific_layouts():
+    other = reader({"keys": ["up", "down"]})._replace(name="other")
+    named = reader({"keys": ["up"]})
+    shapes = {"up": (2, 2), "down": (2, 2)}
+    trained = {"refiners.training": "{}", "modelspec.architecture": "small/edges"}
+    (fit,) = recognise(Evidence(shapes, trained), [other, named], BASES)
+    assert fit.reader.name == "edges"
+    for metadata in ({}, {"modelspec.architecture": "small/edges"}):
+        (fit,) = recognise(Evidence(shapes, metadata), [other, named], BASES)
+        assert fit.reader.name == "other"

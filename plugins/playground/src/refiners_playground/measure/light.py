@@ -72,5 +72,5 @@ def overlap_under_light(
             [scene.background for scene in scenes],
         )
     )
-    found = (pixels - objects).norm(dim=1) < (pixels - grounds).norm(dim=1)
-    return shared(found, foreground(draw(scenes)))
+    is_object = (pixels - objects).norm(dim=1) < (pixels - grounds).norm(dim=1)
+    return shared(is_object, foreground(draw(scenes)))

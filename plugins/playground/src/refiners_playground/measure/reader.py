@@ -101,8 +101,8 @@ class RoundTrip(Measure):
         placed = placed_scenes(count)
         sides = [[*LIGHTS][row % len(LIGHTS)] for row in range(count)]
         shone = lit(draw(placed), torch.tensor([LIGHTS[side] for side in sides]))
-        found = overlap_under_light(decoded(model, shone, settings), placed, sides)
-        return Samples(outcomes | {LIT: found.tolist()})
+        overlaps = overlap_under_light(decoded(model, shone, settings), placed, sides)
+        return Samples(outcomes | {LIT: overlaps.tolist()})
 
 
 class InkReading(Measure):
