@@ -5,7 +5,7 @@
     python benchmarks/methods/compare.py --docs docs/guide/methods.md
 
 Each method trains by the file of its name beside this script, for as many steps on the same
-pictures in the same order, in a process of its own. It takes about twelve minutes on one core.
+pictures in the same order, in a process of its own. It takes about twenty minutes on one core.
 """
 
 import argparse
