@@ -21,13 +21,13 @@ from reference import write_reference  # noqa: E402  (beside this file, which is
 
 _OTHERS = (
     "abc|collections|importlib|jaxtyping|msgspec|nn|numpy|os|pathlib|tokenizers|torch|Image|Path|Tensor"
-    "|PIL"
+    "|PIL|Float"
 )
 """Modules and names of other libraries, whose inventories are on the network."""
 _OURS = (
     "AdapterSpec|Broken|DiffusionComponents|GenerateOptions|Generated|Output|Prompts|Seeds|Wearable"
-    "|WeightedText|ChainRef|ClipTokenizer|Course|Distilled|Editable|Installed|ManifestFault"
-    "|ModelSpec|Past|Place|PreprocessorSpec|Published|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|State"
+    "|WeightedText|ChainRef|ClipTokenizer|Course|Declared|Distilled|Editable|Installed|ManifestFault"
+    "|ModelSpec|Outcome|Past|Place|PreprocessorSpec|Published|Rejected|Stage|AdapterRecord|ArgumentRecord|ModelRecord|Origin|State"
     "|_Table|Pictures|Merging|Move|MultistepSampler|Scales|SigmaSampler|StrideSampler|TrainedSigmas|TwoPass"
 )
 """Types that public signatures name and that are not public themselves; so are type variables."""
@@ -52,7 +52,7 @@ nitpick_ignore_regex = [
     ("py:.*", rf"({_OTHERS})(\..*)?"),
     (
         "py:.*",
-        r"(enum|threading|_thread)\..*|dict\[str|typing\.(Annotated|Literal).*|tuple\[.*",
+        r"(enum|threading|_thread)\..*|(dict|Mapping)\[\w+|typing\.(Annotated|Literal).*|tuple\[.*",
     ),
     ("py:.*", rf"(refiners\w*\.(\w+\.)*)?({_OURS}|[A-Z])"),
 ]
