@@ -11,7 +11,8 @@ from refiners.manifest.file_layout import ANY, REST, FileTable, Layout, Size
 from refiners.recognition.key_names import KeyNames, is_match
 
 TRAINING, ARCHITECTURE = "refiners.training", "modelspec.architecture"
-"""The keys of metadata of files of `refiners train`: how it was trained, and base and adapter."""
+"""The keys of metadata of files of `refiners train`: the configuration as JSON, without paths of
+the machine, and the names of base and adapter."""
 Shape = tuple[int, ...]
 Facts = Mapping[str, tuple[int, ...]]
 """The values of each fact that shapes show: several if tensors differ."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 from refiners.choose.variant import made_from
+from refiners.recognition.recogniser import ARCHITECTURE, TRAINING
 
 from refiners_core import Adapter, Model
 from refiners_core.models.diffusion import LatentDiffusion
@@ -20,8 +21,6 @@ PREDICTIONS: Final[Mapping[str, str]] = {"eps": "epsilon", "v": "v", "x0": "samp
 """The names of predictions in ModelSpec."""
 BASE: Final = "refiners.base"
 """The key under which the base is listed as JSON: its name, and the sha256 of its files."""
-TRAINING: Final = "refiners.training"
-"""The key of the configuration as JSON, without paths of this machine."""
 
 
 def model_spec(config: Config, model: Model, adapter: Adapter, name: str) -> dict[str, str]:
@@ -37,7 +36,7 @@ def model_spec(config: Config, model: Model, adapter: Adapter, name: str) -> dic
     plugin = made_from[adapter]
     notes = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": f"{ARCHITECTURES.get(model.base, model.base)}/{plugin.name}",
+        ARCHITECTURE: f"{ARCHITECTURES.get(model.base, model.base)}/{plugin.name}",
         "modelspec.implementation": "diffusers",
         "modelspec.title": result.title or name,
         "modelspec.trigger_phrase": result.trigger,

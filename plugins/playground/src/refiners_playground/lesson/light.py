@@ -32,17 +32,27 @@ def relit(count: int = 16000) -> Lesson:
         count: The number of scenes.
     """
     scenes, _ = mixed(count, (("canonical", 1), ("placed", 1)))
-    sides = [list(LIGHTS)[index % len(LIGHTS)] for index in range(count)]
+    sides = sides_in_turn(count)
 
     def drawn(rows: Sequence[int]) -> Tensor:
-        directions = torch.tensor([LIGHTS[sides[row]] for row in rows])
-        return lit(draw([scenes[row] for row in rows]), directions)
+        lights = directions([sides[row] for row in rows])
+        return lit(draw([scenes[row] for row in rows]), lights)
 
     def caption(index: int, random: Random) -> str:
         return lit_caption(scenes[index], sides[index])
 
     cut = in_bytes(cut_out, scenes)
     return Lesson(f"light {count}", in_bytes(drawn, range(count)), caption, {"": cut})
+
+
+def sides_in_turn(count: int) -> list[str]:
+    """Returns a side for each of several pictures, each as often as the others."""
+    return [[*LIGHTS][index % len(LIGHTS)] for index in range(count)]
+
+
+def directions(sides: Sequence[str]) -> Float[Tensor, "batch 2"]:
+    """Returns the directions of lights from some sides, rightwards and downwards."""
+    return torch.tensor([LIGHTS[side] for side in sides])
 
 
 def lit_caption(scene: Scene, side: str) -> str:

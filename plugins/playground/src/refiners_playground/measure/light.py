@@ -11,12 +11,17 @@ from torch import Tensor
 
 from refiners_core import Adapter
 from refiners_core.measure import Figure, Measure, Samples, Settings
-from refiners_playground.lesson.light import LIGHTS, cut_out, light_side, lit, lit_caption
+from refiners_playground.lesson.light import (
+    cut_out,
+    directions,
+    light_side,
+    lit,
+    lit_caption,
+    sides_in_turn,
+)
 from refiners_playground.measure.region import OVERLAP, foreground, shared
 from refiners_playground.measure.sampling import BASE, generated, named_scenes, placed_scenes
 from refiners_playground.scene import COLOURS, Scene, draw
-
-_SIDES = tuple(LIGHTS)
 
 
 class Light(Measure):
@@ -35,7 +40,7 @@ class Light(Measure):
 
     def run(self, model: Any, adapter: Adapter | None, count: int, settings: Settings) -> Samples:
         scenes = placed_scenes(count)
-        sides = [_SIDES[row % len(_SIDES)] for row in range(count)]
+        sides = sides_in_turn(count)
         prompts = [lit_caption(scene, side) for scene, side in zip(scenes, sides, strict=True)]
         pixels = generated(model, prompts, settings, adapter, cut_out(scenes))
         flat = draw(scenes)
@@ -64,7 +69,7 @@ def overlap_under_light(
         scenes: Scenes of one plain object each.
         sides: The side of the light in each picture.
     """
-    light = lit(torch.ones_like(pixels), torch.tensor([LIGHTS[side] for side in sides]))
+    light = lit(torch.ones_like(pixels), directions(sides))
     objects, grounds = (
         torch.tensor([COLOURS[name] for name in names])[..., None, None] * light
         for names in (

@@ -16,7 +16,7 @@ from refiners_core.models.diffusion import LatentDiffusion
 from refiners_playground.caption import plain_caption
 from refiners_playground.face import draw_faces
 from refiners_playground.ink_reader import read_ink
-from refiners_playground.lesson.light import LIGHTS, lit
+from refiners_playground.lesson.light import directions, lit, sides_in_turn
 from refiners_playground.measure.light import overlap_under_light
 from refiners_playground.measure.sampling import (
     BASE,
@@ -98,9 +98,8 @@ class RoundTrip(Measure):
         scenes = [_filled(scene, row) for row, scene in enumerate(named_scenes(count))]
         hits = recognised(decoded(model, draw(scenes), settings), scenes)
         outcomes |= {name: hits[name] for name in ("shape", "fill")}
-        placed = placed_scenes(count)
-        sides = [[*LIGHTS][row % len(LIGHTS)] for row in range(count)]
-        shone = lit(draw(placed), torch.tensor([LIGHTS[side] for side in sides]))
+        placed, sides = placed_scenes(count), sides_in_turn(count)
+        shone = lit(draw(placed), directions(sides))
         overlaps = overlap_under_light(decoded(model, shone, settings), placed, sides)
         return Samples(outcomes | {LIT: overlaps.tolist()})
 
